@@ -1,0 +1,1 @@
+"""The config that no constructor can say."""

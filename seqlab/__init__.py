@@ -1,0 +1,71 @@
+"""seqlab: a bench for sequence models. These are its public names."""
+
+from typing import TYPE_CHECKING, Any
+
+from seqlab._version import __version__
+
+if TYPE_CHECKING:
+    from seqlab.contracts import (
+        Batch,
+        Cell,
+        Examples,
+        InputSpec,
+        Kernel,
+        Model,
+        Preprocessor,
+        Ragged,
+        Report,
+        State,
+        Task,
+        UserError,
+    )
+    from seqlab.recurrence import Recurrent
+    from seqlab.training import Result, load, run
+    from seqlab.training.compose import compose
+
+# Names are looked up on first use, so that `python -m seqlab --help` does not pay for importing torch.
+_HOMES = {
+    **dict.fromkeys(
+        [
+            "Batch", "Cell", "Examples", "InputSpec", "Kernel", "Model", "Preprocessor", "Ragged", "Report", "State",
+            "Task", "UserError",
+        ],
+        "seqlab.contracts",
+    ),
+    "Recurrent": "seqlab.recurrence",
+    "compose": "seqlab.training.compose",
+    "load": "seqlab.training",
+    "run": "seqlab.training",
+    "Result": "seqlab.training",
+}  # fmt: skip
+
+__all__ = [
+    "Batch",
+    "Cell",
+    "Examples",
+    "InputSpec",
+    "Kernel",
+    "Model",
+    "Preprocessor",
+    "Ragged",
+    "Recurrent",
+    "Report",
+    "Result",
+    "State",
+    "Task",
+    "UserError",
+    "__version__",
+    "compose",
+    "load",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'seqlab' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

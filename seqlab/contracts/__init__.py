@@ -1,0 +1,26 @@
+"""What a plugin promises. Needs torch and torchmetrics, nothing else of seqlab."""
+
+from seqlab.contracts.batch import Batch, Examples, Ragged
+from seqlab.contracts.cell import Cell, State
+from seqlab.contracts.errors import UserError
+from seqlab.contracts.kernel import Kernel
+from seqlab.contracts.model import CellFactory, HeadFactory, InputSpec, Model
+from seqlab.contracts.preprocessor import Preprocessor
+from seqlab.contracts.task import Report, Task
+
+__all__ = [
+    "Batch",
+    "Cell",
+    "CellFactory",
+    "Examples",
+    "HeadFactory",
+    "InputSpec",
+    "Kernel",
+    "Model",
+    "Preprocessor",
+    "Ragged",
+    "Report",
+    "State",
+    "Task",
+    "UserError",
+]

@@ -1,0 +1,99 @@
+"""How examples travel: as texts, as ragged tensors, as padded batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """A padded batch.
+
+    Attributes:
+        inputs: token ids ``[batch, time]`` (int64, 0 is padding) or features ``[batch, time, features]``.
+        lengths: valid steps of each row ``[batch]`` (int64), or ``None`` where every row fills all time steps.
+        targets: what the task's loss and metrics compare with; the first axis is the batch.
+    """
+
+    inputs: Tensor
+    lengths: Tensor | None
+    targets: Tensor
+
+
+@final
+@dataclass(frozen=True)
+class Ragged:
+    """Sequences of unequal length, end to end in one tensor.
+
+    Attributes:
+        values: all steps of all sequences, ``[total]`` token ids or ``[total, features]``.
+        lengths: steps of each sequence, ``[sequences]`` (int64).
+    """
+
+    values: Tensor
+    lengths: Tensor
+
+    def __post_init__(self) -> None:
+        """Check that the lengths add up to the values."""
+        if int(self.lengths.sum()) != len(self.values):
+            raise ValueError(f"lengths sum to {int(self.lengths.sum())}, but there are {len(self.values)} values")
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @staticmethod
+    def of(sequences: Sequence[Tensor]) -> "Ragged":
+        """Join tensors that share every axis but the first."""
+        lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
+        values = torch.cat(list(sequences)) if len(sequences) else torch.empty(0, dtype=torch.int64)
+        return Ragged(values, lengths)
+
+    def padded(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Take the given rows as one zero-padded tensor.
+
+        Args:
+            rows: indices of sequences, ``[batch]``.
+
+        Returns:
+            The sequences ``[batch, time, ...]`` and their lengths ``[batch]``; ``None`` for equal lengths.
+        """
+        lengths = self.lengths[rows]
+        longest = int(lengths.max()) if len(rows) else 0
+        steps = torch.arange(longest)
+        index = self.starts[rows].unsqueeze(1) + steps
+        if bool((lengths == longest).all()):
+            return self.values[index], None
+        dead = steps >= lengths.unsqueeze(1)
+        values = self.values[index.masked_fill(dead, 0)]
+        shape = dead.shape + (1,) * (values.dim() - 2)
+        return values.masked_fill(dead.view(shape), 0), lengths
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """Where each sequence begins in ``values``, ``[sequences]``."""
+        return self.lengths.cumsum(0) - self.lengths
+
+
+@final
+@dataclass(frozen=True)
+class Examples:
+    """One split of a data set.
+
+    Attributes:
+        inputs: texts, which a preprocessor encodes, or tensors that need none.
+        targets: one target for each example; the first axis is the example.
+    """
+
+    inputs: Sequence[str] | Ragged
+    targets: Tensor
+
+    def __post_init__(self) -> None:
+        """Check that inputs and targets agree."""
+        if len(self.inputs) != len(self.targets):
+            raise ValueError(f"{len(self.inputs)} inputs, but {len(self.targets)} targets")
+
+    def __len__(self) -> int:
+        return len(self.targets)

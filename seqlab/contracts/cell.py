@@ -1,0 +1,62 @@
+"""A cell is one time step."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, TypeAlias
+
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+State: TypeAlias = tuple[Tensor, ...]
+"""A cell's state: a tuple (or NamedTuple) of tensors, each with a leading batch axis."""
+
+
+class Cell(nn.Module, ABC):
+    """One time step of a recurrent network; whoever writes :meth:`step` gets time, depth and direction for free.
+
+    Args:
+        input_size: features of one input step; positive.
+        hidden_size: features of the state; positive.
+
+    Raises:
+        ValueError: a size is not positive.
+    """
+
+    state_names: ClassVar[tuple[str, ...]] = ("h",)
+    """A name for each leaf of the state, in order; the first is the one pictures show."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+            if size < 1:
+                raise ValueError(f"{name} is {size}; it must be at least 1")
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+
+    @property
+    def output_size(self) -> int:
+        """Features of one output step; the hidden size unless overridden."""
+        return self.hidden_size
+
+    def initial_state(self, like: Shaped[Tensor, "batch *features"]) -> State:
+        """Make the state before the first step: zeros ``[batch, hidden_size]`` for each name in ``state_names``.
+
+        Args:
+            like: a tensor whose leading axis is the batch, and whose dtype and device the state takes.
+        """
+        return tuple(like.new_zeros(like.shape[0], self.hidden_size) for _ in self.state_names)
+
+    def project(self, x: Shaped[Tensor, "time batch input"]) -> Shaped[Tensor, "time batch *projected"]:
+        """Do the work that needs no state, in one call for all time steps; the input itself unless overridden."""
+        return x
+
+    @abstractmethod
+    def step(self, x: Shaped[Tensor, "batch *projected"], state: State) -> tuple[Shaped[Tensor, "batch output"], State]:
+        """Advance one time step.
+
+        Args:
+            x: one time step of what :meth:`project` returned.
+            state: the state before the step.
+
+        Returns:
+            The output and the state after the step, of the same structure, shapes and dtypes as before it.
+        """

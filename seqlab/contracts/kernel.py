@@ -1,0 +1,49 @@
+"""A kernel is a faster way to scan one type of cell over time."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+from seqlab.contracts.cell import Cell, State
+
+
+class Kernel(ABC):
+    """A faster way to scan one cell type; the cell does not know it, and the parameters stay the cell's.
+
+    A kernel gives what the reference loop gives: outputs that are zero on padding, the state after each row's last
+    valid step, and every gradient. Its constructor's arguments are its options in ``kernel=<name>``.
+    """
+
+    name: ClassVar[str]
+    """What ``kernel=`` calls it; kernels of several cells may share a name."""
+    cell: ClassVar[type[Cell]]
+    """The type of cell that it scans: exactly this one, no subclass (whose step may differ)."""
+
+    @abstractmethod
+    def refuses(
+        self, cells: Sequence[Cell], x: Shaped[Tensor, "time batch input"], lengths: Int[Tensor, " batch"] | None
+    ) -> str | None:
+        """Say why this input cannot be scanned, or ``None`` where it can."""
+
+    @abstractmethod
+    def scan(
+        self,
+        cells: Sequence[Cell],
+        x: Shaped[Tensor, "time batch input"],
+        states: Sequence[State],
+        lengths: Int[Tensor, " batch"] | None,
+    ) -> tuple[Shaped[Tensor, "time batch output"], list[State]]:
+        """Run one layer over all time steps.
+
+        Args:
+            cells: one cell (forward) or two (forward, backward).
+            x: the layer's input.
+            states: the state before the first step, one for each cell.
+            lengths: valid steps of each row, 0 to ``time``; ``None`` where every row fills all.
+
+        Returns:
+            The outputs of all cells side by side, zero on padding, and each cell's final state.
+        """

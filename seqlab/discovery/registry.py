@@ -1,0 +1,102 @@
+"""Entry points -> plugins; nothing is imported until it is chosen."""
+
+import importlib
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, final
+
+from seqlab.contracts.errors import UserError
+
+KINDS = ("cell", "model", "task", "preprocessing", "kernel", "step", "callback")
+"""What can be plugged in; each is the name of a config key."""
+
+GROUPS = {
+    "cell": "seqlab.cells",
+    "kernel": "seqlab.kernels",
+    "model": "seqlab.models",
+    "task": "seqlab.tasks",
+    "preprocessing": "seqlab.preprocessing",
+    "step": "seqlab.steps",
+    "callback": "seqlab.callbacks",
+}
+"""The entry-point group of each kind."""
+
+
+@final
+@dataclass(frozen=True)
+class Plugin:
+    """An installed plugin, known from its distribution's metadata alone.
+
+    Attributes:
+        kind: one of :data:`KINDS`.
+        name: what the config calls it.
+        distribution: the package that brings it.
+        version: that package's version.
+        target: ``module:attribute``.
+        problem: why it cannot be used, if that is known without importing it.
+    """
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    target: str
+    problem: str | None = None
+
+    def load(self) -> Any:
+        """Import the plugin.
+
+        Raises:
+            UserError: it is broken; the message says how.
+        """
+        if self.problem:
+            raise UserError(f"{self.kind}={self.name}: {self.problem}")
+        module, _, attribute = self.target.partition(":")
+        whose = f"{self.kind}={self.name} of {self.distribution} {self.version} is broken"
+        try:
+            value = importlib.import_module(module)
+        except Exception as error:
+            raise UserError(f"{whose}: importing {module} gave {type(error).__name__}: {one_line(error)}") from error
+        for part in attribute.split("."):
+            if not hasattr(value, part):
+                raise UserError(f"{whose}: {module} has no {attribute}")
+            value = getattr(value, part)
+        return value
+
+
+def one_line(error: BaseException) -> str:
+    """Fold an error's message to one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@cache
+def plugins(kind: str) -> Mapping[str, Plugin]:
+    """List the installed plugins of one kind by name, sorted; nothing is imported."""
+    found: dict[str, list[EntryPoint]] = defaultdict(list)
+    for entry in entry_points(group=GROUPS[kind]):
+        found[entry.name].append(entry)
+    return {name: _plugin(kind, name, found[name]) for name in sorted(found)}
+
+
+def _plugin(kind: str, name: str, entries: list[EntryPoint]) -> Plugin:
+    owners = sorted({(entry.dist.name, entry.dist.version) if entry.dist else ("?", "?") for entry in entries})
+    problem = None
+    if len(owners) > 1:
+        both = " and ".join(f"{owner} {version}" for owner, version in owners)
+        problem = f"{both} both bring a {kind} of this name; uninstall one of them"
+    return Plugin(kind, name, owners[0][0], owners[0][1], entries[0].value, problem)
+
+
+def find(kind: str, name: str) -> Plugin:
+    """Look a plugin up by name.
+
+    Raises:
+        UserError: there is none; the message lists those there are.
+    """
+    available = plugins(kind)
+    if name not in available:
+        raise UserError(f"{kind}={name}: there is no such {kind}; there are {', '.join(available) or 'none'}")
+    return available[name]

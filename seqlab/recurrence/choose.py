@@ -1,0 +1,89 @@
+"""Which path scans a layer: the loop or a kernel, and why."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from seqlab.contracts import Cell, Kernel, State
+from seqlab.recurrence.ragged import reverse_within
+from seqlab.recurrence.scan import scan
+
+
+@final
+class Loop(Kernel):
+    """The reference: a plain loop over time, for every cell."""
+
+    name = "loop"
+    cell = Cell
+
+    def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
+        """Never."""
+        return None
+
+    def scan(
+        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
+    ) -> tuple[Tensor, list[State]]:
+        """Scan the first cell forward and the second, if there is one, backward within each row's length."""
+        forward, final_state = scan(cells[0], x, states[0], lengths)
+        if len(cells) == 1:
+            return forward, [final_state]
+        backward, final_backward = scan(cells[1], reverse_within(x, lengths), states[1], lengths)
+        outputs = torch.cat([forward, reverse_within(backward, lengths)], dim=-1)
+        return outputs, [final_state, final_backward]
+
+
+class Choice(NamedTuple):
+    """A kernel and why it was taken."""
+
+    kernel: Kernel
+    reason: str
+
+
+def choose(
+    requested: str | Kernel,
+    kernels: Iterable[Kernel],
+    cells: Sequence[Cell],
+    x: Tensor,
+    lengths: Tensor | None,
+) -> Choice:
+    """Pick the path for one layer.
+
+    Args:
+        requested: ``auto``, ``loop``, the name of a registered kernel, or a kernel.
+        kernels: the kernels registered for this type of cell, the best first.
+        cells: the layer's cells.
+        x: its input ``[time, batch, input]``.
+        lengths: valid steps of each row, or ``None``.
+
+    Raises:
+        ValueError: a kernel that was asked for by name does not exist for this cell, or refuses.
+    """
+    if requested == "loop":
+        return Choice(Loop(), "asked for")
+    name = type(cells[0]).__name__
+    if isinstance(requested, Kernel):
+        # A kernel of another cell may share the name: the options were meant for this cell's own.
+        return _named(requested.name, [requested] if type(cells[0]) is requested.cell else [], name, cells, x, lengths)
+    kernels = list(kernels)
+    if requested != "auto":
+        return _named(requested, kernels, name, cells, x, lengths)
+    refusals = []
+    for kernel in kernels:
+        if not (refusal := kernel.refuses(cells, x, lengths)):
+            return Choice(kernel, "; ".join([f"the first registered kernel that can scan {name}", *refusals]))
+        refusals.append(f"{kernel.name} refuses: {refusal}")
+    return Choice(Loop(), "; ".join(refusals) or f"no kernel is registered for {name}")
+
+
+def _named(
+    requested: str, kernels: Sequence[Kernel], name: str, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None
+) -> Choice:
+    for kernel in kernels:
+        if kernel.name == requested:
+            if refusal := kernel.refuses(cells, x, lengths):
+                raise ValueError(f"kernel={requested} refuses {name}: {refusal}")
+            return Choice(kernel, "asked for")
+    have = ", ".join(["auto", "loop", *(kernel.name for kernel in kernels)])
+    raise ValueError(f"kernel={requested}: {name} has no such kernel; it has {have}")

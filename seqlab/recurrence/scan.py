@@ -1,0 +1,50 @@
+"""The reference loop: what every faster path is held against."""
+
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+from seqlab.contracts import Cell, State
+from seqlab.recurrence.ragged import alive, blank
+from seqlab.recurrence.state import merge, same_structure
+
+
+def scan(
+    cell: Cell,
+    x: Shaped[Tensor, "time batch input"],
+    state: State,
+    lengths: Int[Tensor, " batch"] | None = None,
+) -> tuple[Shaped[Tensor, "time batch output"], State]:
+    r"""Run a cell forward over time.
+
+    .. math:: y_t, s_t = \mathrm{step}(x_t, s_{t-1}) \text{ while } t < \mathrm{length};
+        \quad y_t = 0,\ s_t = s_{t-1} \text{ after it}
+
+    Args:
+        cell: the step.
+        x: the input of every step; what stands in the padding is never looked at.
+        state: the state before the first step.
+        lengths: valid steps of each row, 0 to ``time``; ``None`` where every row fills all.
+
+    Returns:
+        The outputs, zero on padding, and the state after each row's last valid step.
+
+    Raises:
+        ValueError: the step changes the structure, a shape or a dtype of its state.
+    """
+    if lengths is not None:
+        x = blank(x, lengths)
+        mask = alive(lengths, x.shape[0])
+    outputs = []
+    for t, x_t in enumerate(cell.project(x)):
+        y, new = cell.step(x_t, state)
+        if t == 0 and (fault := same_structure(new, state)):
+            raise ValueError(f"{type(cell).__name__}.step: {fault}")
+        if lengths is not None:
+            new = merge(mask[t], new, state)
+            y = y.masked_fill(~mask[t].unsqueeze(1), 0)
+        outputs.append(y)
+        state = new
+    if not outputs:
+        return x.new_zeros(0, x.shape[1], cell.output_size), state
+    return torch.stack(outputs), state
