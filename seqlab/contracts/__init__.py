@@ -2,7 +2,7 @@
 
 from seqlab.contracts.batch import Batch, Examples, Ragged
 from seqlab.contracts.cell import Cell, State
-from seqlab.contracts.errors import UserError
+from seqlab.errors import UserError
 from seqlab.contracts.kernel import Kernel
 from seqlab.contracts.model import CellFactory, HeadFactory, InputSpec, Model
 from seqlab.contracts.preprocessor import Preprocessor

@@ -61,3 +61,7 @@ class Model(nn.Module, ABC):
     def kernel_report(self) -> dict[str, str]:
         """Which kernel ran last, and why: ``{"kernel": ..., "reason": ...}``; empty for a model without cells."""
         return {}
+
+    def state_size(self) -> int:
+        """Count the numbers that are carried from one step to the next for one sequence; 0 for a model without state."""
+        return 0

@@ -3,7 +3,7 @@
 from functools import cache
 
 from seqlab.contracts import Cell, Kernel
-from seqlab.contracts.errors import UserError
+from seqlab.errors import UserError
 from seqlab.discovery.registry import plugins
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, final
 
-from seqlab.contracts.errors import UserError
+from seqlab.errors import UserError
 
 KINDS = ("cell", "model", "task", "preprocessing", "kernel", "step", "callback")
 """What can be plugged in; each is the name of a config key."""

@@ -1,0 +1,41 @@
+"""``python -m seqlab``: a verb, or Hydra's train."""
+
+import re
+import sys
+from importlib import import_module
+
+VERBS = {
+    "predict": "predict with a trained model: predict RUN_DIR TEXT...",
+    "plugins": "list what is plugged in: cells, models, tasks, preprocessing, kernels",
+}
+"""Each verb is a module of the same name in ``seqlab.verbs``; the rest is what it does, in one line."""
+
+
+def main() -> None:
+    """Run the command line; the exit code is 1 for a user's mistake or a failed run."""
+    arguments = sys.argv[1:]
+    if arguments in (["--help"], ["-h"]):
+        from seqlab.verbs.help import overview
+
+        overview(VERBS)
+        return
+    if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]):
+        sys.exit(_verb(arguments[0], arguments[1:]))
+    from seqlab.verbs.train import train
+
+    sys.exit(train(arguments))
+
+
+def _verb(name: str, arguments: list[str]) -> int:
+    if name not in VERBS:
+        there_are = ", ".join(VERBS)
+        print(f"{name}: there is no such verb; there are {there_are}; options are key=value", file=sys.stderr)
+        return 1
+    from seqlab.verbs.errors import reported
+
+    module = import_module(f"seqlab.verbs.{name.replace('-', '_')}")
+    return reported(lambda: module.main(arguments))
+
+
+if __name__ == "__main__":
+    main()

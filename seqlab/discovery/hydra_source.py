@@ -1,0 +1,97 @@
+"""Hydra's view of the plugins: the groups ``cell``, ``model``, ``task``, ... without any YAML.
+
+A plugin is imported when Hydra loads its node, that is, when it is chosen: its name alone comes from metadata.
+"""
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from seqlab.discovery.config import choices, node, targets
+
+_CONFIG_GROUPS = {
+    "cell": "cell",
+    "model": "model",
+    "task": "task",
+    "preprocessing": "preprocessing",
+    "kernel": "kernel",
+    "callbacks": "callback",
+}
+"""Hydra's group -> kind of plugin; ``callbacks`` takes a list."""
+
+
+class PluginSource(ConfigSource):
+    """Configs that are made from constructors on demand."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Name the scheme of ``seqlab://plugins``."""
+        return "seqlab"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Import the plugin and make its node."""
+        group, _, name = config_path.removesuffix(".yaml").rpartition("/")
+        return ConfigResult(
+            config=_with_defaults(_CONFIG_GROUPS[group], name),
+            path=f"{self.scheme()}://{self.path}",
+            provider=self.provider,
+            header={"package": f"callbacks.{name}" if group == "callbacks" else None},
+        )
+
+    def available(self) -> bool:
+        """Say that entry points can always be read."""
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        """Say whether this is a group of plugins."""
+        return config_path.strip("/") in ("", *_CONFIG_GROUPS)
+
+    def is_config(self, config_path: str) -> bool:
+        """Say whether there is a plugin of this name."""
+        group, _, name = config_path.strip("/").removesuffix(".yaml").rpartition("/")
+        return group in _CONFIG_GROUPS and name in choices(_CONFIG_GROUPS[group])
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """List the groups, or the plugins of one."""
+        group = config_path.strip("/")
+        if group == "":
+            return [] if results_filter == ObjectType.CONFIG else sorted(_CONFIG_GROUPS)
+        if group not in _CONFIG_GROUPS or results_filter == ObjectType.GROUP:
+            return []
+        return sorted(choices(_CONFIG_GROUPS[group]))
+
+
+def _with_defaults(kind: str, name: str) -> DictConfig:
+    """Make the node; a task brings its default preprocessing, which the user's choice overrides."""
+    config = node(kind, name)
+    if kind == "task":
+        default = targets(kind, name)[0].preprocessing  # type: ignore[attr-defined]  # a task has it
+        plain = OmegaConf.create({"defaults": [{"override /preprocessing@_global_.preprocessing": default}, "_self_"]})
+        with open_dict(config):
+            config["defaults"] = plain["defaults"]
+    return config
+
+
+class PluginSearchPath(SearchPathPlugin):
+    """Adds the plugins to Hydra's search path."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append ``seqlab://plugins``."""
+        search_path.append("seqlab", "seqlab://plugins")
+
+
+def run_label(model: str, cell: str) -> str:
+    """Name a run after its cell, or after its model where that uses none."""
+    (target,) = targets("model", model)
+    uses_cell: bool = target.uses_cell  # type: ignore[attr-defined]  # a model has it
+    return f"{model}_{cell}" if uses_cell else model
+
+
+def register() -> None:
+    """Tell Hydra of the plugins; idempotent."""
+    OmegaConf.register_new_resolver("run_label", run_label, replace=True)
+    Plugins.instance().register(PluginSource)
+    Plugins.instance().register(PluginSearchPath)

@@ -1,0 +1,141 @@
+"""Checkpoints that survive a crash: the best weights, and all that is needed to go on."""
+
+import random
+import warnings
+from pathlib import Path
+from typing import Any, final
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
+from pytorch_lightning.callbacks import Checkpoint
+
+from seqlab.contracts import UserError
+from seqlab.discovery.registry import one_line
+from seqlab.training.module import SequenceModule
+from seqlab.training.runfolder import MODEL, RESUME, write_atomically, write_weights
+
+
+@final
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes to a temporary file, syncs and renames; reads tensors and plain values only, never code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write the file, or leave the old one as it was."""
+        write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+        """Read the file with ``weights_only=True``, whatever is asked for."""
+        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return loaded
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete the file."""
+        Path(path).unlink(missing_ok=True)
+
+
+@final
+class RunCheckpoint(Checkpoint):
+    """Keeps the weights of the best epoch in ``model.safetensors`` and everything else in ``resume.ckpt``.
+
+    Both are written at the end of an epoch. The states of all random generators go along, so that a resumed run
+    draws what the uninterrupted one would have drawn.
+
+    Args:
+        folder: the run folder.
+        monitor: the metric that chooses, ``valid/<name>``.
+        mode: whether larger (``max``) or smaller (``min``) is better.
+    """
+
+    def __init__(self, folder: Path, monitor: str, mode: str) -> None:
+        self.folder, self.monitor, self.mode = folder, monitor, mode
+        self.best: float | None = None
+        self.best_epoch = -1
+        self.best_metrics: dict[str, float] = {}
+        self._rng: dict[str, Any] | None = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what this epoch changed."""
+        assert isinstance(pl_module, SequenceModule)
+        metrics = {
+            name.partition("/")[2]: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("valid/")
+        }
+        if self.monitor.partition("/")[2] not in metrics:
+            raise UserError(f"the task monitors {self.monitor}, but validation gave {', '.join(metrics) or 'nothing'}")
+        score = metrics[self.monitor.partition("/")[2]]
+        if self._better(score):
+            self.best, self.best_epoch, self.best_metrics = score, trainer.current_epoch, metrics
+            if trainer.is_global_zero:
+                write_weights(self.folder / MODEL, pl_module.model.state_dict())
+        trainer.save_checkpoint(self.folder / RESUME)
+
+    def _better(self, score: float) -> bool:
+        if self.best is None:
+            return True
+        return score > self.best if self.mode == "max" else score < self.best
+
+    def state_dict(self) -> dict[str, Any]:
+        """Remember the best epoch and the random generators."""
+        return {
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "best_metrics": self.best_metrics,
+            "rng": rng_state(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back; the generators wait until training starts, since building the model drew from them."""
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+        self.best_metrics = state_dict["best_metrics"]
+        self._rng = state_dict["rng"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set the generators to where the checkpoint left them."""
+        if self._rng is not None:
+            set_rng_state(self._rng)
+            self._rng = None
+
+
+def rng_state() -> dict[str, Any]:
+    """Gather the states of the random generators as tensors and plain values."""
+    version, internal, gauss = random.getstate()
+    state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": [version, list(internal), gauss]}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put the random generators where :func:`rng_state` found them."""
+    torch.set_rng_state(state["torch"])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def checkpoint_path(asked: str | None, folder: Path) -> Path | None:
+    """Find the checkpoint that ``ckpt_path`` names.
+
+    Args:
+        asked: ``None``, ``last`` (of this run folder) or a file.
+        folder: the run folder.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    if asked is None:
+        return None
+    path = folder / RESUME if asked == "last" else Path(asked)
+    if not path.is_file():
+        hint = "; hydra.run.dir=RUN_DIR says whose last checkpoint is meant" if asked == "last" else ""
+        raise UserError(f"ckpt_path={asked}: there is no {path}{hint}")
+    try:
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")  # torch warns of odd archives before it refuses them
+            torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+    except Exception as error:
+        raise UserError(f"ckpt_path={asked}: {path} cannot be read: {one_line(error)[:200]}") from error
+    return path

@@ -1,0 +1,157 @@
+"""The one LightningDataModule: a task's splits, encoded once into tensors."""
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from seqlab.contracts import Examples, InputSpec, Preprocessor, Ragged, Task, UserError
+from seqlab.training.loader import BucketLoader
+
+SPLITS = ("train", "valid", "test")
+
+
+@final
+class SequenceData(pl.LightningDataModule):
+    """Splits of a task as tensors, and loaders over them.
+
+    Args:
+        task: where the examples come from.
+        preprocessor: encodes texts; fitted here, on the training split only. ``None`` for a task of tensors.
+        batch_size: examples in a training batch.
+        eval_batch_size: examples in a batch of validation and test.
+        bucket: training batches among which examples are sorted by length.
+        seed: of the order of training examples.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        preprocessor: Preprocessor | None,
+        *,
+        batch_size: int = 256,
+        eval_batch_size: int = 1024,
+        bucket: int = 100,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.task, self.preprocessor = task, preprocessor
+        self.batch_size, self.eval_batch_size, self.bucket, self.seed = batch_size, eval_batch_size, bucket, seed
+        self.encoded: dict[str, tuple[Ragged, Tensor]] = {}
+        self.statistics: dict[str, dict[str, Any]] = {}
+
+    def prepare(self) -> None:
+        """Read, fit and encode; once.
+
+        Raises:
+            ValueError, OSError: the data cannot be had.
+        """
+        if self.encoded:
+            return
+        splits = self.task.splits()
+        missing = [name for name in SPLITS if name not in splits or not len(splits[name])]
+        if missing:
+            raise ValueError(f"the task gives no examples for {', '.join(missing)}")
+        if self.preprocessor is not None:
+            self.preprocessor.fit(_texts(splits["train"]))
+        for name, examples in splits.items():
+            self.encoded[name] = self._encode(name, examples), examples.targets
+
+    def _encode(self, split: str, examples: Examples) -> Ragged:
+        if self.preprocessor is None:
+            if not isinstance(examples.inputs, Ragged):
+                raise UserError("preprocessing=null: this task's inputs are texts; choose a preprocessing")
+            encoded, unknown = examples.inputs, None
+        else:
+            encoded = self.preprocessor.encode(_texts(examples))
+            unknown = (encoded.values == self.preprocessor.unknown_id).float().mean().item() if len(encoded) else 0.0
+        lengths = encoded.lengths
+        limit = self.task.sequence_length if self.task.sequence_length_means == "maximum" else None
+        truncated = 0.0 if limit is None else (lengths > limit).float().mean().item()
+        if limit is not None and truncated:
+            encoded = truncate(encoded, limit)
+        self.statistics[split] = length_statistics(lengths) | {"share_truncated": truncated}
+        if unknown is not None:
+            self.statistics[split]["share_unknown"] = unknown
+        return encoded
+
+    @property
+    def inputs(self) -> InputSpec:
+        """What a model reads at each step."""
+        return input_spec(self.preprocessor, self.encoded["train"][0])
+
+    def loader(self, split: str) -> BucketLoader:
+        """Make the loader of a split."""
+        inputs, targets = self.encoded[split]
+        training = split == "train"
+        return BucketLoader(
+            inputs,
+            targets,
+            batch_size=self.batch_size if training else self.eval_batch_size,
+            shuffle=training,
+            seed=self.seed,
+            bucket=self.bucket,
+            weights=self.task.sample_weights() if training else None,
+        )
+
+    def train_dataloader(self) -> BucketLoader:
+        """Make the loader of the training split."""
+        return self.loader("train")
+
+    def val_dataloader(self) -> BucketLoader:
+        """Make the loader of the validation split."""
+        return self.loader("valid")
+
+    def test_dataloader(self) -> BucketLoader:
+        """Make the loader of the test split."""
+        return self.loader("test")
+
+
+def input_spec(preprocessor: Preprocessor | None, inputs: Ragged | None = None) -> InputSpec:
+    """Say what one input step is, from the preprocessor or from the tensors themselves."""
+    if preprocessor is not None:
+        return InputSpec("tokens", preprocessor.size)
+    assert inputs is not None
+    if inputs.values.is_floating_point():
+        return InputSpec("features", inputs.values.shape[1])
+    return InputSpec("tokens", int(inputs.values.max()) + 1)
+
+
+def truncate(inputs: Ragged, limit: int) -> Ragged:
+    """Keep the first ``limit`` steps of each sequence."""
+    position = torch.arange(len(inputs.values)) - inputs.starts.repeat_interleave(inputs.lengths)
+    return Ragged(inputs.values[position < limit], inputs.lengths.clamp(max=limit))
+
+
+def length_statistics(lengths: Tensor) -> dict[str, Any]:
+    """Describe the lengths of a split: how many examples and steps, and the quantiles of the lengths."""
+    quantiles = torch.quantile(lengths.double(), torch.tensor([0.0, 0.05, 0.5, 0.95, 1.0], dtype=torch.float64))
+    names = ("shortest", "5 %", "median", "95 %", "longest")
+    return {
+        "examples": len(lengths),
+        "steps": int(lengths.sum()),
+        "length": {name: round(value) for name, value in zip(names, quantiles.tolist(), strict=True)},
+    }
+
+
+def _texts(examples: Examples) -> list[str]:
+    if isinstance(examples.inputs, Ragged):
+        raise UserError("this task's inputs are tensors, which no preprocessing can encode; set preprocessing=null")
+    return list(examples.inputs)
+
+
+def describe(statistics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Put the statistics into a line for each split."""
+    lines = []
+    for split, row in statistics.items():
+        length = row["length"]
+        line = f"{split}: {row['examples']:,} examples, {row['steps']:,} steps; length " + ", ".join(
+            f"{name} {value}" for name, value in length.items()
+        )
+        line += f"; truncated {row['share_truncated']:.1%}"
+        if "share_unknown" in row:
+            line += f"; unknown {row['share_unknown']:.2%}"
+        lines.append(line)
+    return lines

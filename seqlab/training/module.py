@@ -1,0 +1,104 @@
+"""The one LightningModule: any model on any task."""
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from seqlab.contracts import Batch, Model, Task
+from seqlab.recurrence import detach
+from seqlab.training.optimise import make_optimizer, make_schedule
+
+
+@final
+class SequenceModule(pl.LightningModule):
+    """Trains a model on a task.
+
+    Logs ``train/loss`` and ``valid/<metric>`` once an epoch. ``test`` fills :attr:`test_metrics`, :attr:`details` and
+    :attr:`baseline`, the same metrics for the predictor that ignores its input.
+
+    Args:
+        model: maps a batch to the task's outputs.
+        task: loss and metrics.
+        optimizer: the config of the optimiser and its schedule.
+    """
+
+    def __init__(self, model: Model, task: Task, optimizer: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.model, self.task, self.optimizer_config = model, task, dict(optimizer)
+        self.valid_metrics = task.metrics()
+        self.test_metrics = task.metrics()
+        self.blind_metrics = task.metrics()
+        self.detail_metrics: MetricCollection | None = task.details()
+        self.test_results: dict[str, float] = {}
+        self.baseline: dict[str, float] = {}
+        self.details: dict[str, Tensor] = {}
+        self._state: Any = None
+        self._losses: list[Tensor] = []
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Give the loss of a batch."""
+        loss = self.task.loss(self._outputs(batch), batch)
+        self._losses.append(loss.detach())
+        return loss
+
+    def _outputs(self, batch: Batch) -> Tensor:
+        outputs, state = self.model(batch, self._state)
+        self._state = detach(state) if self.task.carries_state else None
+        return outputs  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+
+    def on_train_epoch_start(self) -> None:
+        """Begin anew."""
+        self._state = None
+        self._losses.clear()
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean loss: one number an epoch, one synchronisation."""
+        if self._losses:
+            self.log("train/loss", torch.stack(self._losses).mean(), prog_bar=True)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin anew; a carried state of training waits until validation is over."""
+        self._waiting, self._state = self._state, None
+        self.valid_metrics.reset()
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Count a batch."""
+        self.valid_metrics.update(self._outputs(batch), batch.targets)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics."""
+        self._state = self._waiting
+        values = self.valid_metrics.compute()
+        self.log_dict({f"valid/{name}": value for name, value in values.items()})
+
+    def on_test_epoch_start(self) -> None:
+        """Begin anew."""
+        self._state = None
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """Count a batch, for the model and for the predictor that ignores the input."""
+        outputs = self._outputs(batch)
+        self.test_metrics.update(outputs, batch.targets)
+        self.blind_metrics.update(self.task.blind_outputs(batch), batch.targets)
+        if self.detail_metrics is not None:
+            self.detail_metrics.update(outputs, batch.targets)
+
+    def on_test_epoch_end(self) -> None:
+        """Keep the metrics."""
+        self.test_results = {name: float(value) for name, value in self.test_metrics.compute().items()}
+        self.baseline = {name: float(value) for name, value in self.blind_metrics.compute().items()}
+        if self.detail_metrics is not None:
+            self.details = dict(self.detail_metrics.compute())
+        self.log_dict({f"test/{name}": value for name, value in self.test_results.items()})
+
+    def configure_optimizers(self) -> Any:
+        """Make the optimiser, and its schedule by step."""
+        optimizer = make_optimizer(self.optimizer_config, self.model.parameters())
+        schedule = make_schedule(self.optimizer_config, optimizer, self.trainer.estimated_stepping_batches)
+        if schedule is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

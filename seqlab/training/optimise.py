@@ -1,0 +1,70 @@
+"""Optimisers and learning-rate schedules, by name."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from seqlab.contracts import UserError
+from seqlab.discovery.registry import one_line
+
+_OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+}
+_SCHEDULES = ("constant", "cosine", "one_cycle")
+
+
+def make_optimizer(config: Mapping[str, Any], parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """Make the configured optimiser.
+
+    Raises:
+        UserError: there is none of that name, or an option does not suit it.
+    """
+    settings = {key: value for key, value in config.items() if key not in ("name", "schedule", "warmup")}
+    if config["name"] not in _OPTIMIZERS:
+        raise UserError(f"optimizer.name is {config['name']}; it must be one of {', '.join(_OPTIMIZERS)}")
+    if "betas" in settings:
+        settings["betas"] = tuple(settings["betas"])
+    if config["name"] in ("adamw", "adam"):
+        settings.setdefault("foreach", True)
+    try:
+        return _OPTIMIZERS[config["name"]](parameters, **settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer={config['name']}: {one_line(error)}") from error
+
+
+def make_schedule(config: Mapping[str, Any], optimizer: Optimizer, steps: float) -> LambdaLR | None:
+    r"""Make the learning rate's course over the run's steps.
+
+    With :math:`p` the share of the steps done after warm-up: ``constant`` 1; ``cosine``
+    :math:`(1 + \cos \pi p) / 2` (Loshchilov & Hutter 2017, without restarts); ``one_cycle`` falls linearly,
+    :math:`1 - p` (with the warm-up, the triangle of Smith & Topin 2019).
+
+    Raises:
+        UserError: there is no such schedule, or it needs a number of steps and the run has none.
+    """
+    name, warmup = config.get("schedule", "constant"), config.get("warmup", 0.0)
+    if name not in _SCHEDULES:
+        raise UserError(f"optimizer.schedule is {name}; it must be one of {', '.join(_SCHEDULES)}")
+    if not 0 <= warmup < 1:
+        raise UserError(f"optimizer.warmup is {warmup}; it is a share of the steps, at least 0 and less than 1")
+    if name == "constant" and not warmup:
+        return None
+    if not math.isfinite(steps) or steps < 1:
+        raise UserError(f"optimizer.schedule={name} needs a bounded run: set trainer.max_epochs or trainer.max_steps")
+    rising = warmup * steps
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / (rising + 1)
+        done = min(1.0, (step - rising) / max(1.0, steps - rising))
+        return {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "one_cycle": 1 - done}[name]
+
+    return LambdaLR(optimizer, factor)

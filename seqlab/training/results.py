@@ -1,0 +1,122 @@
+"""What a run found: ``results.json`` and the table that ends a run."""
+
+import math
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, final
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from seqlab._version import __version__
+from seqlab.contracts import Task
+
+SCHEMA = 1
+"""Version of ``results.json``."""
+
+Verdict = Literal["solved", "learning", "at chance"]
+
+
+@final
+@dataclass(frozen=True)
+class Result:
+    """What :func:`seqlab.run` gives back.
+
+    Attributes:
+        folder: the run folder.
+        metrics: of the test split, scored once, with the checkpoint that validation chose.
+        chance: the same metrics for a predictor that ignores its input.
+        verdict: ``solved``, ``learning`` or ``at chance``.
+        monitor: the metric that chose the checkpoint.
+        cost: seconds, throughput, parameters, memory.
+        record: all of ``results.json``.
+    """
+
+    folder: Path
+    metrics: Mapping[str, float]
+    chance: Mapping[str, float]
+    verdict: Verdict
+    monitor: str
+    cost: Mapping[str, Any]
+    record: Mapping[str, Any] = field(repr=False)
+
+
+def judge(task: Task, metrics: Mapping[str, float], chance: Mapping[str, float], examples: int) -> Verdict:
+    """Say whether a task was solved, is being learned, or scores no better than a predictor that ignores its input.
+
+    Better means by more than three standard errors of a share measured on ``examples`` for a metric between 0 and 1
+    that is to be large, and by more than 2 % of the chance value for any other.
+    """
+    if task.solved(metrics):
+        return "solved"
+    score, blind = metrics[task.monitor], chance[task.monitor]
+    if task.mode == "max" and 0 <= blind <= 1:
+        margin = 3 * math.sqrt(max(blind * (1 - blind), 1 / max(examples, 1)) / max(examples, 1))
+    else:
+        margin = 0.02 * abs(blind)
+    gain = score - blind if task.mode == "max" else blind - score
+    return "learning" if gain > margin else "at chance"
+
+
+def peak_memory() -> dict[str, int]:
+    """Measure the largest memory so far, in bytes: of the process, and of the GPU where there is one."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        peak["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
+    return peak
+
+
+def versions() -> dict[str, str]:
+    """Name what a result may depend on."""
+    found = {"seqlab": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for package in ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Name the commit of the working folder, and whether files differ from it; ``None`` outside a repository."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def show(result: Result, console: Console) -> None:
+    """Print the table that ends a run: every metric with the chance line beside it."""
+    record = result.record
+    table = Table(title=f"{record['title']}: {result.verdict}", title_justify="left")
+    table.add_column("metric")
+    table.add_column("test", justify="right")
+    table.add_column("ignoring the input", justify="right", style="dim")
+    for name, value in result.metrics.items():
+        marked = f"[bold]{name}[/bold]" if name == result.monitor else name
+        table.add_row(marked, f"{value:.4f}", f"{result.chance[name]:.4f}")
+    console.print(table)
+    cost = result.cost
+    console.print(
+        f"{cost['parameters']:,} parameters; {cost['epochs']} epochs, the best was {record['best']['epoch'] + 1}; "
+        f"{cost['training_seconds']:.1f} s of training, {cost['wall_seconds']:.1f} s in all; "
+        f"{cost['examples_per_second']:,.0f} examples/s, {cost['tokens_per_second']:,.0f} steps/s",
+        highlight=False,
+    )
+    if record["kernel"]:
+        console.print(f"kernel {record['kernel']['kernel']}: {record['kernel']['reason']}", highlight=False)
+    for note in record["notes"]:
+        console.print(note, highlight=False, style="dim")

@@ -1,0 +1,224 @@
+"""One run: from a config to a run folder."""
+
+import logging
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import EarlyStopping
+
+from seqlab.contracts import Model, Task, UserError
+from seqlab.discovery.config import build
+from seqlab.discovery.registry import one_line
+from seqlab.training import runfolder
+from seqlab.training.assemble import build_model, build_preprocessor, build_task
+from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, checkpoint_path
+from seqlab.training.cost import Cost
+from seqlab.training.data import SPLITS, SequenceData, describe
+from seqlab.training.loggers import close, make_logger
+from seqlab.training.module import SequenceModule
+from seqlab.training.progress import progress_callbacks
+from seqlab.training.results import SCHEMA, Result, git_state, judge, peak_memory, versions
+from seqlab.training.trained import write_card, write_preprocessor
+
+log = logging.getLogger("seqlab")
+
+_TRAINER_KEYS = (
+    "max_epochs", "max_steps", "accelerator", "devices", "precision", "gradient_clip_val", "limit_train_batches",
+    "limit_val_batches", "limit_test_batches", "overfit_batches", "profiler",
+)  # fmt: skip
+
+
+def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str | None = None) -> Result:
+    """Train, choose the checkpoint by validation, score the test split once, and write the run folder.
+
+    Args:
+        config: as :func:`seqlab.compose` gives it.
+        folder: where the run's files go; it must not hold a finished run.
+        command: what was typed, for the record.
+
+    Raises:
+        UserError: the config asks for what cannot be had.
+    """
+    started = time.perf_counter()
+    plain = plain_config(config)
+    folder = Path(folder)
+    claim(folder, resumes=plain["ckpt_path"] is not None)
+    resume_from = checkpoint_path(plain["ckpt_path"], folder)
+    _quieten()
+    if plain["trainer"]["threads"] is not None:
+        torch.set_num_threads(plain["trainer"]["threads"])
+    pl.seed_everything(plain["seed"], verbose=False)
+
+    task, data = _data(plain)
+    for line in describe(data.statistics):
+        log.info(line)
+    pl.seed_everything(plain["seed"], verbose=False)  # the weights do not depend on what reading the data drew
+    model = build_model(plain, task, data.inputs)
+    model.prepare(data.encoded["train"][0])
+    write_card(folder, plain, task, data.inputs)
+    write_preprocessor(folder, data.preprocessor)
+
+    module = SequenceModule(model, task, plain["optimizer"])
+    checkpoints = RunCheckpoint(folder, f"valid/{task.monitor}", task.mode)
+    cost = Cost()
+    logger = make_logger(plain["logger"], folder)
+    failed = True
+    try:
+        trainer = _trainer(plain, folder, logger, [cost, checkpoints, *_callbacks(plain, task)])
+        if logger is not None:
+            logger.log_hyperparams({**plain, "folder": str(folder)})
+        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+        model.load_state_dict(runfolder.read_weights(folder / runfolder.MODEL))
+        trainer.test(module, datamodule=data, verbose=False)
+        failed = False
+    finally:
+        close(logger, failed)
+    return _record(plain, folder, task, data, module, checkpoints, cost, started, command)
+
+
+def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """Resolve a config into plain values, and check what holds for every run.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+    plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True) if isinstance(config, DictConfig) else config
+    assert isinstance(plain, dict)
+    trainer = plain["trainer"]
+    if trainer["devices"] not in (1, "1", "auto"):
+        raise UserError(f"trainer.devices is {trainer['devices']}; this version trains on one device")
+    if not isinstance(plain["seed"], int) or not 0 <= plain["seed"] < 2**32:
+        raise UserError(f"seed is {plain['seed']}; it must be a whole number from 0 to 4294967295")
+    if trainer["max_epochs"] is not None and trainer["max_epochs"] < 1:
+        raise UserError(f"trainer.max_epochs is {trainer['max_epochs']}; it must be at least 1")
+    for key in ("batch_size", "eval_batch_size", "bucket"):
+        if not isinstance(plain["data"][key], int) or plain["data"][key] < 1:
+            raise UserError(f"data.{key} is {plain['data'][key]}; it must be at least 1")
+    return plain
+
+
+def claim(folder: Path, *, resumes: bool) -> None:
+    """Make the run folder; one that holds a finished run is left alone.
+
+    Raises:
+        UserError: it holds a finished run, or cannot be written.
+    """
+    if (folder / runfolder.RESULTS).exists() and not resumes:
+        raise UserError(f"{folder} holds a finished run; choose another hydra.run.dir, or go on with ckpt_path=last")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"the run folder {folder} cannot be written: {error.strerror}; set hydra.run.dir") from error
+
+
+def _data(plain: Mapping[str, Any]) -> tuple[Task, SequenceData]:
+    task = build_task(plain["task"])
+    preprocessor = build_preprocessor(plain["preprocessing"])
+    data = SequenceData(task, preprocessor, **plain["data"], seed=plain["seed"])
+    try:
+        data.prepare()
+    except (ValueError, OSError) as error:
+        message = one_line(error)
+        raise UserError(message if message.startswith("task.") else f"task={plain['task']['name']}: {message}") from error
+    return task, data
+
+
+def _callbacks(plain: Mapping[str, Any], task: Task) -> list[pl.Callback]:
+    monitor = f"valid/{task.monitor}"
+    callbacks = progress_callbacks(plain["trainer"]["progress"], monitor)
+    if (patience := plain["trainer"]["early_stopping"]) is not None:
+        callbacks.append(EarlyStopping(monitor, mode=task.mode, patience=patience))
+    for node in (plain["callbacks"] or {}).values():
+        callbacks.append(build("callback", node))
+    return callbacks
+
+
+def _trainer(
+    plain: Mapping[str, Any], folder: Path, logger: Any, callbacks: list[pl.Callback]
+) -> pl.Trainer:
+    settings = {key: plain["trainer"][key] for key in _TRAINER_KEYS}
+    try:
+        return pl.Trainer(
+            **settings,
+            default_root_dir=folder,
+            logger=logger or False,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            enable_model_summary=False,
+            enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
+        )
+    except (ValueError, TypeError, pl.utilities.exceptions.MisconfigurationException) as error:
+        raise UserError(f"trainer: {one_line(error)}") from error
+
+
+def _record(
+    plain: dict[str, Any],
+    folder: Path,
+    task: Task,
+    data: SequenceData,
+    module: SequenceModule,
+    checkpoints: RunCheckpoint,
+    cost: Cost,
+    started: float,
+    command: str | None,
+) -> Result:
+    report = task.report(module.details, folder)
+    metrics, chance = module.test_results, module.baseline
+    verdict = judge(task, metrics, chance, len(data.encoded["test"][1]))
+    model: Model = module.model
+    costs = {
+        **cost.report(),
+        "wall_seconds": time.perf_counter() - started,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "state_size": model.state_size(),
+        **peak_memory(),
+    }
+    uses_cell = [] if model.uses_cell else [f"model={plain['model']['name']} uses no cell: cell= and kernel= mean nothing"]
+    record = {
+        "schema": SCHEMA,
+        "title": title(plain, model),
+        "verdict": verdict,
+        "metrics": {"test": metrics, "valid": checkpoints.best_metrics},
+        "chance": {"test": chance},
+        "best": {"monitor": task.monitor, "mode": task.mode, "epoch": checkpoints.best_epoch, "valid": checkpoints.best},
+        "cost": costs,
+        "kernel": model.kernel_report(),
+        "data": {split: data.statistics[split] for split in SPLITS},
+        "tables": report.tables,
+        "figures": report.figures,
+        "notes": [*uses_cell, *report.notes],
+        "config": plain,
+        "versions": versions(),
+        "git": git_state(),
+        "command": command or shlex.join(sys.argv),
+    }
+    runfolder.write_json(folder / runfolder.RESULTS, record)
+    return Result(folder, metrics, chance, verdict, task.monitor, costs, record)
+
+
+def title(plain: Mapping[str, Any], model: Model) -> str:
+    """Name a run by what matters most."""
+    what = f"{plain['cell']['name']} on {plain['task']['name']}"
+    return what if model.uses_cell else f"{plain['model']['name']} on {plain['task']['name']}"
+
+
+def _quieten() -> None:
+    """Keep Lightning's advertisements out of the way of what a user wants to read; warnings stay."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*")
+    warnings.filterwarnings("ignore", ".*`srun` command is available.*")

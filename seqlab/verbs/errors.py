@@ -1,0 +1,94 @@
+"""Errors as a user sees them: one line that names the thing, the place and the way out."""
+
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
+
+from seqlab.errors import UserError
+from seqlab.discovery.registry import one_line
+
+
+def reported(action: Callable[[], int | None]) -> int:
+    """Do something and turn what goes wrong into one line and exit code 1.
+
+    ``HYDRA_FULL_ERROR=1`` shows the traceback as well.
+    """
+    try:
+        return action() or 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has gone, so that nobody is left to be told
+        return 1
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" and os.environ.get("SEQLAB_SET_FULL_ERROR") != "1":
+            traceback.print_exc()
+        print(explain(error), file=sys.stderr)
+        return 1
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether an error is one that a user can mend."""
+    return isinstance(error, UserError | OSError | HydraException | OmegaConfBaseException)
+
+
+def explain(error: BaseException) -> str:
+    """Put an error into one line."""
+    cause = _cause(error)
+    if isinstance(cause, UserError):
+        return one_line(cause)
+    if isinstance(cause, ValidationError):
+        return _wrong_type(cause)
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        return _unknown_key(cause)
+    if isinstance(cause, HydraException):
+        return _hydra(cause)
+    if isinstance(cause, OSError):
+        return f"{cause.filename}: {cause.strerror}" if cause.filename else one_line(cause)
+    return f"{type(cause).__name__}: {one_line(cause)}"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Find the error that says most: the deepest one that is the user's."""
+    best, current = error, error.__cause__
+    while current is not None:
+        if isinstance(current, UserError | OmegaConfBaseException):
+            best = current
+        current = current.__cause__
+    return best
+
+
+def _wrong_type(error: ValidationError) -> str:
+    message = str(error).partition("\n")[0]
+    return f"{error.full_key}: {message[:1].lower()}{message[1:]}" if error.full_key else message
+
+
+def _unknown_key(error: OmegaConfBaseException) -> str:
+    key, parent = error.full_key or "", error.parent_node
+    known = [str(name) for name in parent] if parent is not None and hasattr(parent, "keys") else []
+    where = key.rpartition(".")[0]
+    line = f"{key}: there is no such key"
+    if close := difflib.get_close_matches(str(error.key), known, n=1):
+        line += f"; did you mean {f'{where}.{close[0]}' if where else close[0]}?"
+    if known:
+        line += f" {where or 'The config'} has {', '.join(known)}"
+    return line if known else one_line(str(error).partition("\n")[0])
+
+
+def _hydra(error: HydraException) -> str:
+    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
+    missing = [line for line in lines if line.startswith("Could not find") or "Could not find '" in line]
+    if missing and "Available options in" in str(error):
+        named = missing[0].split("'")
+        wanted = next((part for part in reversed(named) if "/" in part), named[-2])
+        group, _, name = wanted.rpartition("/")
+        there = lines[next(i for i, line in enumerate(lines) if line.startswith("Available options")) + 1 :]
+        return f"{group}={name}: there is no such {group}; there are {', '.join(there)}"
+    kept = [line for line in lines if not line.startswith(("Set the environment", "To append to your config", "See "))]
+    return " ".join(kept)

@@ -1,0 +1,64 @@
+"""``python -m seqlab --help``: an overview from metadata alone; torch is not imported."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.markup import escape
+
+from seqlab._version import __version__
+from seqlab.discovery.registry import plugins
+
+
+def overview(verbs: Mapping[str, str]) -> None:
+    """Print verbs, plugins and the keys that matter most."""
+    console = Console(highlight=False)
+    console.print(f"[bold]seqlab {__version__}[/bold]: how far back can a cell remember, and why no further?\n")
+    console.print("[bold]Train[/bold]   python -m seqlab cell=lstm task=names \\[key=value ...]")
+    console.print("[bold]Sweep[/bold]   python -m seqlab -m cell=rnn,lstm,gru model.depth=1,2")
+    for verb, meaning in verbs.items():
+        console.print(f"[bold]{verb.capitalize():<7}[/bold] {escape(meaning)}")
+    console.print("\n[bold]What can be chosen[/bold] (and the distribution that brings it)")
+    for kind in ("cell", "model", "task", "preprocessing", "step", "callback"):
+        _choices(console, kind, {name: plugin.distribution for name, plugin in plugins(kind).items()})
+    kernels: dict[str, str] = {"auto": "seqlab", "loop": "seqlab"}
+    kernels |= {entry.partition(".")[2]: plugin.distribution for entry, plugin in plugins("kernel").items()}
+    _choices(console, "kernel", kernels)
+    console.print(
+        "\n[bold]Keys[/bold]    seed, cell.hidden_size, model.depth, model.bidirectional, model.dropout, model.input,\n"
+        "        task.sequence_length, task.data_dir, task.source, task.split_seed, trainer.max_epochs,\n"
+        "        data.batch_size, optimizer.lr, logger=csv|wandb|tensorboard|none, ckpt_path=last,\n"
+        "        debug=overfit|limit|fdr|profiler, experiment=..., hydra.run.dir=...\n"
+        "        python -m seqlab cell=gru task=names --cfg job   prints every key of that choice\n"
+        "        python -m seqlab cell=gru task=names --help      explains the keys of that choice\n"
+        "        python -m seqlab --hydra-help                    Hydra's own flags"
+    )
+
+
+def _choices(console: Console, kind: str, choices: Mapping[str, str]) -> None:
+    if not choices:
+        return
+    own = "seqlab"
+    shown = [name if owner == own else f"{name} ({owner})" for name, owner in choices.items()]
+    key = {"step": "preprocessing.steps=[...]", "callback": "callbacks=[...]"}.get(kind, f"{kind}=")
+    console.print(f"  {key:<15} {escape(', '.join(shown))}")
+
+
+def choice_help(kinds: Mapping[str, str]) -> None:
+    """Explain the options of chosen plugins, from their signatures and docstrings.
+
+    Args:
+        kinds: the plugin's name for each kind, such as ``{"cell": "lstm"}``.
+    """
+    from seqlab.discovery.config import options, summary, targets
+
+    console = Console(highlight=False, soft_wrap=True)
+    for kind, name in kinds.items():
+        seen: set[str] = set()
+        for target in targets(kind, name)[:1]:
+            console.print(f"[bold]{kind}={name}[/bold]  {escape(summary(target))}")
+            for option in options(target):
+                if option.supplied or option.name in seen:
+                    continue
+                seen.add(option.name)
+                shown = "null" if option.default is None else option.default
+                console.print(f"  {kind}.{option.name}={escape(str(shown))}  [dim]{escape(option.doc)}[/dim]")

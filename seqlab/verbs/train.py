@@ -1,0 +1,118 @@
+"""Training by Hydra: one run, or a sweep with ``-m``."""
+
+import logging
+import math
+import os
+import shlex
+import sys
+import traceback
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+log = logging.getLogger("seqlab")
+
+
+def train(arguments: list[str]) -> int:
+    """Compose the config that the arguments describe, and run it.
+
+    Returns:
+        The exit code: 1 if the config cannot be composed or a run failed.
+    """
+    if "HYDRA_FULL_ERROR" not in os.environ:
+        # Hydra then raises instead of printing its own advice, and the error is shown here, in one line.
+        os.environ |= {"HYDRA_FULL_ERROR": "1", "SEQLAB_SET_FULL_ERROR": "1"}
+    from seqlab.verbs.errors import reported
+
+    return reported(lambda: _train(arguments))
+
+
+def _train(arguments: list[str]) -> int:
+    import hydra
+
+    from seqlab.discovery.hydra_source import register
+
+    register()
+    if "--help" in arguments or "-h" in arguments:
+        return _help([argument for argument in arguments if argument not in ("--help", "-h")])
+    failures: list[str] = []
+
+    def job(config: DictConfig) -> float:
+        objective, failure = _job(config, arguments)
+        if failure:
+            failures.append(failure)
+        return objective
+
+    sys.argv = ["seqlab", *arguments]
+    hydra.main(version_base="1.3", config_path="pkg://seqlab_conf", config_name="config")(job)()
+    return 1 if failures else 0
+
+
+def _help(arguments: list[str]) -> int:
+    from seqlab.training.compose import compose
+    from seqlab.verbs.help import choice_help
+
+    config = compose(arguments)
+    kinds = ("cell", "model", "task", "preprocessing", "kernel")
+    choice_help({kind: config[kind].name for kind in kinds if config[kind] is not None})
+    return 0
+
+
+def _job(config: DictConfig, arguments: list[str]) -> tuple[float, str | None]:
+    """Do one run; what goes wrong is told in one line and never stops the runs after it."""
+    from hydra.core.hydra_config import HydraConfig
+    from rich.console import Console
+
+    from seqlab.training.results import show
+    from seqlab.training.run import run
+    from seqlab.verbs.errors import explain, is_users
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    command = shlex.join(["python", "-m", "seqlab", *arguments])
+    shown = _relative(folder)
+    try:
+        result = run(config, folder, command)
+    except (KeyboardInterrupt, SystemExit):
+        again = shlex.join([*arguments, f"hydra.run.dir={shown}", "ckpt_path=last"])
+        print(f"interrupted; to go on: python -m seqlab {again}", file=sys.stderr)
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        line = explain(error)
+        if not is_users(error):
+            _keep_traceback(folder)
+            line += f" (a fault of the program; its traceback is in {shown}/error.txt)"
+        print(line, file=sys.stderr)
+        return math.nan, line
+    write_hydra(config, folder)
+    console = Console(highlight=False)
+    show(result, console)
+    console.print(f"run folder  {shown}", soft_wrap=True)
+    if example := result.record.get("example"):
+        console.print(f"try it      python -m seqlab predict {shown} {shlex.join(example)}", soft_wrap=True)
+    return result.metrics[result.monitor], None
+
+
+def _relative(folder: Path) -> str:
+    try:
+        return shlex.quote(str(folder.relative_to(Path.cwd())))
+    except ValueError:
+        return shlex.quote(str(folder))
+
+
+def _keep_traceback(folder: Path) -> None:
+    try:
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+    except OSError:
+        traceback.print_exc()
+
+
+def write_hydra(config: DictConfig, folder: Path) -> None:
+    """Write ``.hydra/``: the composed config, Hydra's own, and the overrides."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from seqlab.training.runfolder import write_text
+
+    hydra_config = HydraConfig.get()
+    write_text(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(config))
+    write_text(folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(hydra_config.overrides.task))
+    write_text(folder / ".hydra" / "hydra.yaml", OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra_config})))
