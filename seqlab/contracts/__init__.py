@@ -2,11 +2,11 @@
 
 from seqlab.contracts.batch import Batch, Examples, Ragged
 from seqlab.contracts.cell import Cell, State
-from seqlab.errors import UserError
 from seqlab.contracts.kernel import Kernel
 from seqlab.contracts.model import CellFactory, HeadFactory, InputSpec, Model
 from seqlab.contracts.preprocessor import Preprocessor
 from seqlab.contracts.task import Report, Task
+from seqlab.errors import UserError
 
 __all__ = [
     "Batch",

@@ -34,15 +34,15 @@ class Model(nn.Module, ABC):
     """Plain torch, built by the framework from the config.
 
     A constructor's arguments without a default are supplied by the framework where their names are among ``inputs``
-    (:class:`InputSpec`), ``outputs`` (``int``: number of the task's outputs), ``head`` (:data:`HeadFactory`), ``per_step`` (``bool``: one
-    output a time step, not one a sequence), ``cell`` (:data:`CellFactory`) and ``kernel`` (``str | Kernel``). Those
-    with a default are the model's options in the config.
+    (:class:`InputSpec`), ``outputs`` (``int``: number of the task's outputs), ``head`` (:data:`HeadFactory`),
+    ``per_step`` (``bool``: one output a time step, not one a sequence), ``cell`` (:data:`CellFactory`) and ``kernel``
+    (``str | Kernel``). Those with a default are the model's options in the config.
     """
 
     uses_cell: ClassVar[bool] = True
     """Whether ``cell=`` and ``kernel=`` mean anything to this model."""
 
-    def prepare(self, training_inputs: Ragged) -> None:  # noqa: B027  (a hook that most models leave empty)
+    def prepare(self, training_inputs: Ragged) -> None:
         """Gather what the model must know of the encoded training split before the first step (say, counts)."""
 
     @abstractmethod
@@ -63,5 +63,5 @@ class Model(nn.Module, ABC):
         return {}
 
     def state_size(self) -> int:
-        """Count the numbers that are carried from one step to the next for one sequence; 0 for a model without state."""
+        """Count the numbers that one sequence carries from a step to the next; 0 for a model without state."""
         return 0

@@ -11,8 +11,8 @@ from typing import Any, Literal, Union, final, get_args, get_origin, get_type_hi
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seqlab.errors import UserError
 from seqlab.discovery.registry import find, one_line, plugins
+from seqlab.errors import UserError
 
 RESERVED = "name"
 """The key of every node that says which plugin it configures."""
@@ -48,7 +48,7 @@ def options(target: type) -> tuple[Option, ...]:
     for owner in target.__mro__:
         if "__init__" not in vars(owner) or owner is object:
             continue
-        signature = inspect.signature(owner.__init__)
+        signature = inspect.signature(vars(owner)["__init__"])
         hints = _hints(owner)
         docs = argument_docs(owner)
         passes_on = False
@@ -72,7 +72,7 @@ def options(target: type) -> tuple[Option, ...]:
 
 def _hints(owner: type) -> dict[str, Any]:
     try:
-        return get_type_hints(owner.__init__)
+        return get_type_hints(vars(owner)["__init__"])
     except NameError:  # an annotation that exists for type checkers only
         return {}
 
@@ -137,7 +137,7 @@ def _loaded(kind: str, name: str) -> type:
         owner = f"{plugin.distribution} {plugin.version}"
         raise UserError(f"{kind}={name} of {owner} is broken: {plugin.target} is no class")
     if inspect.isabstract(target):
-        missing = ", ".join(sorted(target.__abstractmethods__))
+        missing = ", ".join(sorted(getattr(target, "__abstractmethods__", ())))
         raise UserError(f"{kind}={name} is broken: {target.__name__} does not define {missing}")
     return target
 

@@ -3,8 +3,8 @@
 from functools import cache
 
 from seqlab.contracts import Cell, Kernel
-from seqlab.errors import UserError
 from seqlab.discovery.registry import plugins
+from seqlab.errors import UserError
 
 
 @cache

@@ -67,7 +67,7 @@ class Plugin:
         return value
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: object) -> str:
     """Fold an error's message to one line."""
     return " ".join(str(error).split()) or type(error).__name__
 

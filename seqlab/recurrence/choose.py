@@ -69,7 +69,7 @@ def choose(
     kernels = list(kernels)
     if requested != "auto":
         return _named(requested, kernels, name, cells, x, lengths)
-    refusals = []
+    refusals: list[str] = []
     for kernel in kernels:
         if not (refusal := kernel.refuses(cells, x, lengths)):
             return Choice(kernel, "; ".join([f"the first registered kernel that can scan {name}", *refusals]))

@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, final
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.discovery.kernels import kernels_for
 from seqlab.recurrence.choose import Choice, choose
-from seqlab.recurrence.ragged import last_valid, reverse_within
+from seqlab.recurrence.ragged import reverse_within
 from seqlab.recurrence.state import detach
 
 StackedState: TypeAlias = tuple[Any, ...]
@@ -155,7 +155,9 @@ class Recurrent(nn.Module):
         if lengths.shape != (batch,):
             raise ValueError(f"lengths is {tuple(lengths.shape)}; the batch has {batch} rows")
         if batch and (int(lengths.min()) < 0 or int(lengths.max()) > time):
-            raise ValueError(f"lengths run from {int(lengths.min())} to {int(lengths.max())}; the input has {time} steps")
+            raise ValueError(
+                f"lengths run from {int(lengths.min())} to {int(lengths.max())}; the input has {time} steps"
+            )
         return lengths.to(x.device)
 
     def _unstack(self, state: StackedState | None, x: Tensor) -> list[State]:

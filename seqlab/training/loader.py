@@ -64,16 +64,16 @@ class BucketLoader:
         """Decide which rows make which batch in this epoch."""
         lengths = self.inputs.lengths
         if not self.shuffle:
-            return list(lengths.argsort(stable=True).split(self.batch_size))
+            return list(torch.split(lengths.argsort(stable=True), self.batch_size))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         if self.weights is None:
             order = torch.randperm(len(lengths), generator=generator)
         else:
             order = torch.multinomial(self.weights, len(lengths), replacement=True, generator=generator)
         if self.bucket > 1:
-            groups = order.split(self.batch_size * self.bucket)
+            groups = torch.split(order, self.batch_size * self.bucket)
             order = torch.cat([group[lengths[group].argsort(stable=True)] for group in groups])
-        batches = order.split(self.batch_size)
+        batches = torch.split(order, self.batch_size)
         return [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
 
     def __iter__(self) -> Iterator[Batch]:

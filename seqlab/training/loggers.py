@@ -59,4 +59,4 @@ def close(logger: Logger | None, failed: bool) -> None:
     if isinstance(logger, WandbLogger):
         import wandb
 
-        wandb.finish(exit_code=int(failed), quiet=True)
+        wandb.finish(exit_code=int(failed))

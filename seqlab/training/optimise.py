@@ -22,7 +22,7 @@ _SCHEDULES = ("constant", "cosine", "one_cycle")
 
 
 def make_optimizer(config: Mapping[str, Any], parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """Make the configured optimiser.
+    """Make the configured optimiser; weights decay, biases and other vectors do not.
 
     Raises:
         UserError: there is none of that name, or an option does not suit it.
@@ -34,8 +34,13 @@ def make_optimizer(config: Mapping[str, Any], parameters: Iterable[nn.Parameter]
         settings["betas"] = tuple(settings["betas"])
     if config["name"] in ("adamw", "adam"):
         settings.setdefault("foreach", True)
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in trained if parameter.dim() > 1]},
+        {"params": [parameter for parameter in trained if parameter.dim() <= 1], "weight_decay": 0.0},
+    ]
     try:
-        return _OPTIMIZERS[config["name"]](parameters, **settings)
+        return _OPTIMIZERS[config["name"]](groups, **settings)
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer={config['name']}: {one_line(error)}") from error
 
@@ -59,12 +64,12 @@ def make_schedule(config: Mapping[str, Any], optimizer: Optimizer, steps: float)
         return None
     if not math.isfinite(steps) or steps < 1:
         raise UserError(f"optimizer.schedule={name} needs a bounded run: set trainer.max_epochs or trainer.max_steps")
-    rising = warmup * steps
+    rising: float = warmup * steps
 
     def factor(step: int) -> float:
         if step < rising:
             return (step + 1) / (rising + 1)
         done = min(1.0, (step - rising) / max(1.0, steps - rising))
-        return {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "one_cycle": 1 - done}[name]
+        return {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "one_cycle": 1 - done}[str(name)]
 
     return LambdaLR(optimizer, factor)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping
 
@@ -92,6 +93,7 @@ def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """
     plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True) if isinstance(config, DictConfig) else config
     assert isinstance(plain, dict)
+    plain = {str(key): value for key, value in plain.items()}
     trainer = plain["trainer"]
     if trainer["devices"] not in (1, "1", "auto"):
         raise UserError(f"trainer.devices is {trainer['devices']}; this version trains on one device")
@@ -130,7 +132,9 @@ def _data(plain: Mapping[str, Any]) -> tuple[Task, SequenceData]:
         data.prepare()
     except (ValueError, OSError) as error:
         message = one_line(error)
-        raise UserError(message if message.startswith("task.") else f"task={plain['task']['name']}: {message}") from error
+        if not message.startswith("task."):
+            message = f"task={plain['task']['name']}: {message}"
+        raise UserError(message) from error
     return task, data
 
 
@@ -144,9 +148,7 @@ def _callbacks(plain: Mapping[str, Any], task: Task) -> list[pl.Callback]:
     return callbacks
 
 
-def _trainer(
-    plain: Mapping[str, Any], folder: Path, logger: Any, callbacks: list[pl.Callback]
-) -> pl.Trainer:
+def _trainer(plain: Mapping[str, Any], folder: Path, logger: Any, callbacks: list[pl.Callback]) -> pl.Trainer:
     settings = {key: plain["trainer"][key] for key in _TRAINER_KEYS}
     try:
         return pl.Trainer(
@@ -160,7 +162,7 @@ def _trainer(
             enable_model_summary=False,
             enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
         )
-    except (ValueError, TypeError, pl.utilities.exceptions.MisconfigurationException) as error:
+    except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {one_line(error)}") from error
 
 
@@ -186,20 +188,25 @@ def _record(
         "state_size": model.state_size(),
         **peak_memory(),
     }
-    uses_cell = [] if model.uses_cell else [f"model={plain['model']['name']} uses no cell: cell= and kernel= mean nothing"]
+    no_cell = f"model={plain['model']['name']} uses no cell: cell= and kernel= mean nothing to it"
     record = {
         "schema": SCHEMA,
         "title": title(plain, model),
         "verdict": verdict,
         "metrics": {"test": metrics, "valid": checkpoints.best_metrics},
         "chance": {"test": chance},
-        "best": {"monitor": task.monitor, "mode": task.mode, "epoch": checkpoints.best_epoch, "valid": checkpoints.best},
+        "best": {
+            "monitor": task.monitor,
+            "mode": task.mode,
+            "epoch": checkpoints.best_epoch,
+            "valid": checkpoints.best,
+        },
         "cost": costs,
         "kernel": model.kernel_report(),
         "data": {split: data.statistics[split] for split in SPLITS},
         "tables": report.tables,
         "figures": report.figures,
-        "notes": [*uses_cell, *report.notes],
+        "notes": [*([] if model.uses_cell else [no_cell]), *report.notes],
         "config": plain,
         "versions": versions(),
         "git": git_state(),

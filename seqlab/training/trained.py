@@ -57,7 +57,7 @@ class Trained:
         if self.task.sequence_length is not None and self.task.sequence_length_means == "maximum":
             encoded = truncate(encoded, self.task.sequence_length)
         predictions: list[Any] = [None] * len(texts)
-        for rows in encoded.lengths.argsort(stable=True).split(batch_size):
+        for rows in torch.split(encoded.lengths.argsort(stable=True), batch_size):
             inputs, lengths = encoded.padded(rows)
             outputs, _ = self.model(Batch(inputs, lengths, torch.empty(0)))
             for row, answer in zip(rows.tolist(), self.task.decode(outputs, top), strict=True):
@@ -116,14 +116,14 @@ def load(run_dir: str | Path) -> Trained:
             f" this is seqlab {__version__}, which reads format {runfolder.FORMAT}"
         )
     weights = runfolder.read_weights(folder / runfolder.MODEL)
-    state = runfolder.read_json(folder / runfolder.PREPROCESSOR).get("state")
+    state = runfolder.read_json(folder / runfolder.PREPROCESSOR).get("state") or {}
     try:
         nodes = {kind: _node(card[kind]) for kind in ("task", "preprocessing", "model", "cell", "kernel")}
         task = build_task(_present(nodes["task"]))
         task.load_state_dict(card["task_state"])
         preprocessor = build_preprocessor(nodes["preprocessing"])
         if preprocessor is not None:
-            preprocessor.load_state_dict(state)
+            preprocessor.load_state_dict(dict(state))
         model = build_model(nodes, task, InputSpec(**card["inputs"]))
         model.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from seqlab.errors import UserError
 from seqlab.discovery.registry import one_line
+from seqlab.errors import UserError
 
 
 def reported(action: Callable[[], int | None]) -> int:

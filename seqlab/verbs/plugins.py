@@ -6,9 +6,9 @@ import json
 from rich.console import Console
 from rich.table import Table
 
-from seqlab.errors import UserError
 from seqlab.discovery.config import summary
 from seqlab.discovery.registry import KINDS, Plugin, plugins
+from seqlab.errors import UserError
 
 
 def main(arguments: list[str]) -> int:

@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> int:
     """Print the likeliest answers for each text."""
     parser = argparse.ArgumentParser(
         "seqlab predict",
-        description="Predict with a trained model. Texts come from the command line, or one a line from standard input.",
+        description="Predict with a trained model. Texts come from the command line, or one a line from stdin.",
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="the folder that a run wrote")
     parser.add_argument("texts", metavar="TEXT", nargs="*")

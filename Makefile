@@ -1,0 +1,46 @@
+# Each verb makes the virtual environment it needs. PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+
+.PHONY: help run test check docs bench verify-long clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+# torch goes first and alone, so that its pinned build is in place before anything else asks for torch.
+$(VENV)/run.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "seqlab needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+run: $(VENV)/run.stamp ## set up, then train an LSTM on the bundled names
+	$(BIN)/python -m seqlab cell=lstm task=names
+
+test: $(VENV)/dev.stamp ## set up, then run the tests
+	$(BIN)/python -m pytest -n auto
+
+check: $(VENV)/dev.stamp ## lint, format, types, arrows between packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/dev.stamp ## run the code blocks and commands of the documentation
+	$(BIN)/python -m pytest -n auto tests/docs
+
+bench: $(VENV)/dev.stamp ## training throughput against a hand-written loop; wants a quiet machine
+	$(BIN)/python benchmarks/training_throughput.py
+
+verify-long: $(VENV)/dev.stamp ## the claims that take too long for every commit
+	$(BIN)/python benchmarks/names_table.py
+
+clean: ## remove the environment and the caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
