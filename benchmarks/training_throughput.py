@@ -1,0 +1,106 @@
+"""Training throughput of seqlab against a hand-written loop over ``torch.nn.LSTM``, interleaved in one run.
+
+Both train the same model on the same batches with the same optimiser, schedule and clipping; the loop has no
+framework at all. The figure is the ratio of examples per second, at the median of the rounds. Wants a quiet machine.
+
+    python benchmarks/training_throughput.py --rounds 7
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import seqlab
+from seqlab.training.assemble import build_preprocessor, build_task
+from seqlab.training.data import SequenceData
+from seqlab.training.loader import BucketLoader
+from seqlab.training.optimise import make_schedule
+
+
+class HandWritten(nn.Module):
+    """Embedding, ``nn.LSTM`` on padded input, the output at each row's last valid step, linear."""
+
+    def __init__(self, symbols: int, classes: int, model: dict, cell: dict) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(symbols, model["embedding_size"], padding_idx=0)
+        self.lstm = nn.LSTM(model["embedding_size"], cell["hidden_size"])
+        self.linear = nn.Linear(cell["hidden_size"], classes)
+        self.input_dropout = nn.Dropout(model.get("input_dropout", 0.0))
+        self.output_dropout = nn.Dropout(model.get("output_dropout", 0.0))
+
+    def forward(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
+        outputs, _ = self.lstm(self.input_dropout(self.embedding(ids.t())))
+        if lengths is None:
+            last = outputs[-1]
+        else:
+            last = outputs[lengths - 1, torch.arange(len(lengths))]
+        return self.linear(self.output_dropout(last))
+
+
+def train_by_hand(loader: BucketLoader, net: HandWritten, task: seqlab.Task, config: dict, epochs: int) -> float:
+    """Train and give the examples per second."""
+    settings = config["optimizer"]
+    decayed = [p for p in net.parameters() if p.dim() > 1]
+    rest = [p for p in net.parameters() if p.dim() <= 1]
+    groups = [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=settings["lr"], weight_decay=settings["weight_decay"], foreach=True)
+    schedule = make_schedule(settings, optimizer, epochs * len(loader))
+    net.train()
+    seconds, examples = 0.0, 0
+    for epoch in range(epochs):
+        loader.set_epoch(epoch)
+        since = time.perf_counter()
+        for batch in loader:
+            optimizer.zero_grad()
+            loss = task.loss(net(batch.inputs, batch.lengths), batch)
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), config["trainer"]["gradient_clip_val"])
+            optimizer.step()
+            if schedule is not None:
+                schedule.step()
+            examples += len(batch.targets)
+        seconds += time.perf_counter() - since
+    return examples / seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("overrides", nargs="*", help="config overrides, such as task.data_dir=FOLDER")
+    asked = parser.parse_args()
+    overrides = ["cell=lstm", "task=names", "logger=none", "trainer.progress=false", *asked.overrides]
+    config = seqlab.compose([*overrides, f"trainer.max_epochs={asked.epochs}"])
+    plain = dict(config)
+
+    task = build_task(config.task)
+    data = SequenceData(task, build_preprocessor(config.preprocessing), **config.data)
+    data.prepare()
+    loader = data.loader("train")
+
+    ours, theirs = [], []
+    for turn in range(asked.rounds + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            result = seqlab.run(config, Path(folder) / "run")
+        net = HandWritten(data.inputs.size, task.outputs, dict(config.model), dict(config.cell))
+        by_hand = train_by_hand(loader, net, task, plain, asked.epochs)
+        if turn:  # the first round warms up
+            ours.append(result.cost["examples_per_second"])
+            theirs.append(by_hand)
+            print(f"round {turn}: seqlab {ours[-1]:,.0f}  by hand {theirs[-1]:,.0f}  ratio {ours[-1] / theirs[-1]:.3f}")
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    print(
+        f"{torch.get_num_threads()} threads, {asked.rounds} interleaved rounds of {asked.epochs} epochs, batches of"
+        f" {config.data.batch_size}: seqlab {statistics.median(ours):,.0f} examples/s,"
+        f" by hand {statistics.median(theirs):,.0f}; ratio {statistics.median(ratios):.3f}"
+        f" (spread {min(ratios):.3f}-{max(ratios):.3f})"
+    )
+
+
+if __name__ == "__main__":
+    main()
