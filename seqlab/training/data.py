@@ -24,6 +24,7 @@ class SequenceData(pl.LightningDataModule):
         eval_batch_size: examples in a batch of validation and test.
         bucket: training batches among which examples are sorted by length.
         seed: of the order of training examples.
+        reshuffle: whether each epoch orders the training examples anew.
     """
 
     def __init__(
@@ -35,11 +36,14 @@ class SequenceData(pl.LightningDataModule):
         eval_batch_size: int = 1024,
         bucket: int = 100,
         seed: int = 0,
+        reshuffle: bool = True,
     ) -> None:
         super().__init__()
         self.task, self.preprocessor = task, preprocessor
         self.batch_size, self.eval_batch_size, self.bucket, self.seed = batch_size, eval_batch_size, bucket, seed
+        self.reshuffle = reshuffle
         self.encoded: dict[str, tuple[Ragged, Tensor]] = {}
+        self.example_texts: list[str] = []
         self.statistics: dict[str, dict[str, Any]] = {}
 
     def prepare(self) -> None:
@@ -56,6 +60,7 @@ class SequenceData(pl.LightningDataModule):
             raise ValueError(f"the task gives no examples for {', '.join(missing)}")
         if self.preprocessor is not None:
             self.preprocessor.fit(_texts(splits["train"]))
+            self.example_texts = _texts(splits["test"])[:2]
         for name, examples in splits.items():
             self.encoded[name] = self._encode(name, examples), examples.targets
 
@@ -94,6 +99,7 @@ class SequenceData(pl.LightningDataModule):
             seed=self.seed,
             bucket=self.bucket,
             weights=self.task.sample_weights() if training else None,
+            reshuffle=self.reshuffle,
         )
 
     def train_dataloader(self) -> BucketLoader:

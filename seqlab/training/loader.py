@@ -24,10 +24,13 @@ class BucketLoader:
         seed: of the order.
         bucket: batches in a group that is sorted by length; 1 leaves the order to chance alone.
         weights: draw the examples of an epoch with these weights, with replacement, instead of taking each once.
+        reshuffle: whether each epoch has an order of its own; otherwise all have that of the first.
 
     Raises:
         ValueError: a size is not positive.
     """
+
+    batch_sampler = None  # Lightning asks every loader that has a sampler for this one too
 
     def __init__(
         self,
@@ -39,13 +42,14 @@ class BucketLoader:
         seed: int = 0,
         bucket: int = 100,
         weights: Tensor | None = None,
+        reshuffle: bool = True,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("bucket", bucket)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         self.inputs, self.targets, self.weights = inputs, targets, weights
         self.batch_size, self.shuffle, self.seed, self.bucket = batch_size, shuffle, seed, bucket
-        self.epoch = 0
+        self.reshuffle, self.epoch = reshuffle, 0
 
     def __len__(self) -> int:
         """Batches in an epoch: the same in every epoch."""
@@ -58,7 +62,7 @@ class BucketLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of this epoch."""
-        self.epoch = epoch
+        self.epoch = epoch if self.reshuffle else 0
 
     def plan(self) -> list[Tensor]:
         """Decide which rows make which batch in this epoch."""

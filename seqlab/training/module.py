@@ -55,11 +55,6 @@ class SequenceModule(pl.LightningModule):
         self._state = None
         self._losses.clear()
 
-    def on_train_epoch_end(self) -> None:
-        """Log the mean loss: one number an epoch, one synchronisation."""
-        if self._losses:
-            self.log("train/loss", torch.stack(self._losses).mean(), prog_bar=True)
-
     def on_validation_epoch_start(self) -> None:
         """Begin anew; a carried state of training waits until validation is over."""
         self._waiting, self._state = self._state, None
@@ -70,10 +65,12 @@ class SequenceModule(pl.LightningModule):
         self.valid_metrics.update(self._outputs(batch), batch.targets)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics."""
+        """Log the metrics, and the mean training loss of the epoch: one synchronisation for all its steps."""
         self._state = self._waiting
         values = self.valid_metrics.compute()
         self.log_dict({f"valid/{name}": value for name, value in values.items()})
+        if self._losses:
+            self.log("train/loss", torch.stack(self._losses).mean(), prog_bar=True)
 
     def on_test_epoch_start(self) -> None:
         """Begin anew."""

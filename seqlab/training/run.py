@@ -127,7 +127,8 @@ def claim(folder: Path, *, resumes: bool) -> None:
 def _data(plain: Mapping[str, Any]) -> tuple[Task, SequenceData]:
     task = build_task(plain["task"])
     preprocessor = build_preprocessor(plain["preprocessing"])
-    data = SequenceData(task, preprocessor, **plain["data"], seed=plain["seed"])
+    by_heart = bool(plain["trainer"]["overfit_batches"])  # the same batches in every epoch
+    data = SequenceData(task, preprocessor, **plain["data"], seed=plain["seed"], reshuffle=not by_heart)
     try:
         data.prepare()
     except (ValueError, OSError) as error:
@@ -143,7 +144,7 @@ def _callbacks(plain: Mapping[str, Any], task: Task) -> list[pl.Callback]:
     callbacks = progress_callbacks(plain["trainer"]["progress"], monitor)
     if (patience := plain["trainer"]["early_stopping"]) is not None:
         callbacks.append(EarlyStopping(monitor, mode=task.mode, patience=patience))
-    for node in (plain["callbacks"] or {}).values():
+    for node in (plain.get("callbacks") or {}).values():
         callbacks.append(build("callback", node))
     return callbacks
 
@@ -204,6 +205,7 @@ def _record(
         "cost": costs,
         "kernel": model.kernel_report(),
         "data": {split: data.statistics[split] for split in SPLITS},
+        "example": data.example_texts,
         "tables": report.tables,
         "figures": report.figures,
         "notes": [*([] if model.uses_cell else [no_cell]), *report.notes],

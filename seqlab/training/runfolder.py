@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from seqlab.contracts import UserError
@@ -61,17 +61,16 @@ def sync_folder(folder: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON: two spaces, text as it is, NaN as null."""
-    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(path, lambda file: _write_text(file, text))
+    write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file as UTF-8."""
-    write_atomically(path, lambda file: _write_text(file, text))
+    write_atomically(path, lambda file: _write(file, text.encode("utf-8")))
 
 
-def _write_text(file: BinaryIO, text: str) -> None:
-    file.write(text.encode("utf-8"))
+def _write(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
 
 
 def _finite(value: Any) -> Any:
@@ -107,15 +106,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors, atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    data = save({name: value.detach().cpu().contiguous() for name, value in weights.items()})
+    write_atomically(path, lambda file: _write(file, data))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
