@@ -52,8 +52,11 @@ def main() -> None:
             since = time.perf_counter()
             records.append(record(folder, ["task=names", *ROWS[name], *source, f"task.split_seed={split}"]))
             test = records[-1]["metrics"]["test"]
-            console.print(f"{name}, split {split}: accuracy {test['accuracy']:.4f}, balanced {test['balanced_accuracy']:.4f}"
-                          f" ({time.perf_counter() - since:.0f} s)", style="dim")
+            console.print(
+                f"{name}, split {split}: accuracy {test['accuracy']:.4f}, balanced {test['balanced_accuracy']:.4f}"
+                f" ({time.perf_counter() - since:.0f} s)",
+                style="dim",
+            )
         tests = [one["metrics"]["test"] for one in records]
         accuracies = [test["accuracy"] for test in tests]
         table.add_row(

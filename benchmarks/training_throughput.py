@@ -19,7 +19,7 @@ import seqlab
 from seqlab.training.assemble import build_preprocessor, build_task
 from seqlab.training.data import SequenceData
 from seqlab.training.loader import BucketLoader
-from seqlab.training.optimise import make_schedule
+from seqlab.training.optimise import schedule
 
 
 class HandWritten(nn.Module):
@@ -49,9 +49,9 @@ def train_by_hand(loader: BucketLoader, net: HandWritten, task: seqlab.Task, con
     rest = [p for p in net.parameters() if p.dim() <= 1]
     groups = [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=settings["lr"], weight_decay=settings["weight_decay"], foreach=True)
-    schedule = make_schedule(settings, optimizer, epochs * len(loader))
+    rate = schedule(settings, epochs * len(loader))
     net.train()
-    seconds, examples = 0.0, 0
+    seconds, examples, step = 0.0, 0, 0
     for epoch in range(epochs):
         loader.set_epoch(epoch)
         since = time.perf_counter()
@@ -60,9 +60,11 @@ def train_by_hand(loader: BucketLoader, net: HandWritten, task: seqlab.Task, con
             loss = task.loss(net(batch.inputs, batch.lengths), batch)
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), config["trainer"]["gradient_clip_val"])
+            if rate is not None:
+                for group in optimizer.param_groups:
+                    group["lr"] = settings["lr"] * rate(step)
             optimizer.step()
-            if schedule is not None:
-                schedule.step()
+            step += 1
             examples += len(batch.targets)
         seconds += time.perf_counter() - since
     return examples / seconds

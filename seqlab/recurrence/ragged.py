@@ -35,6 +35,8 @@ def last_valid(
     default: Shaped[Tensor, "batch *rest"] | None = None,
 ) -> Shaped[Tensor, "batch *rest"]:
     """Take each row's last valid step; a row of length 0 gives its row of ``default`` (zeros if there is none)."""
+    if not len(x):
+        return x.new_zeros(x.shape[1:]) if default is None else default
     if lengths is None:
         return x[-1]
     batch = x.shape[1]

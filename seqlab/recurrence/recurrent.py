@@ -116,7 +116,7 @@ class Recurrent(nn.Module):
     def _layer(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
     ) -> tuple[Tensor, list[State]]:
-        if not self.truncate:
+        if not 0 < self.truncate < len(x):
             return self._scan(cells, x, states, lengths)
         forward, end = self._truncated(cells[0], x, states[0], lengths)
         if len(cells) == 1:
@@ -168,6 +168,9 @@ class Recurrent(nn.Module):
         names = ", ".join(cells[0].state_names)
         if not isinstance(state, tuple) or len(state) != len(starts[0]):
             raise ValueError(f"the state must be a tuple of {len(starts[0])} ({names})")
+        for name, leaf in zip(cells[0].state_names, state, strict=False):
+            if len(leaf) != len(cells):
+                raise ValueError(f"state {name} is for {len(leaf)} layers and directions; there are {len(cells)}")
         states: list[State] = []
         for index, start in enumerate(starts):
             leaves = tuple(leaf[index] for leaf in state)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from seqlab.contracts import Cell, State
 from seqlab.recurrence.ragged import alive, blank
-from seqlab.recurrence.state import merge, same_structure
+from seqlab.recurrence.state import keep_dtypes, merge, same_structure
 
 
 def scan(
@@ -35,9 +35,12 @@ def scan(
     if lengths is not None:
         x = blank(x, lengths)
         mask = alive(lengths, x.shape[0])
+    lowered = torch.is_autocast_enabled(x.device.type)
     outputs = []
     for t, x_t in enumerate(cell.project(x)):
         y, new = cell.step(x_t, state)
+        if lowered:
+            new = keep_dtypes(new, state)
         if t == 0 and (fault := same_structure(new, state)):
             raise ValueError(f"{type(cell).__name__}.step: {fault}")
         if lengths is not None:

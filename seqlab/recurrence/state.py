@@ -12,8 +12,8 @@ from seqlab.contracts import State
 Tree = TypeVar("Tree")
 
 
-def rebuild(like: State, leaves: Sequence[Tensor]) -> State:
-    """Make a state of the same type as ``like`` (a plain or a named tuple) from leaves."""
+def rebuild(like: tuple[Any, ...], leaves: Sequence[Any]) -> tuple[Any, ...]:
+    """Make a tuple of the same type as ``like`` (a plain or a named one) from leaves."""
     return type(like)(*leaves) if hasattr(like, "_fields") else tuple(leaves)
 
 
@@ -44,6 +44,13 @@ def merge(alive: Bool[Tensor, " batch"], new: State, old: State) -> State:
         return torch.where(alive.view(-1, *(1,) * (n.dim() - 1)), n, o)
 
     return rebuild(new, [choose(n, o) for n, o in zip(new, old, strict=True)])
+
+
+def keep_dtypes(new: Any, old: State) -> Any:
+    """Undo autocast on a state: the step may compute in lower precision, but what is carried keeps its own."""
+    if not isinstance(new, tuple) or len(new) != len(old):
+        return new  # a fault, which same_structure names
+    return rebuild(new, [n.to(o.dtype) for n, o in zip(new, old, strict=True)])
 
 
 def same_structure(new: Any, old: State) -> str | None:

@@ -5,33 +5,21 @@ from typing import Any, final
 
 import pytorch_lightning as pl
 
-from seqlab.contracts import Batch
+from seqlab.training.module import SequenceModule
 
 
 @final
 class Cost(pl.Callback):
-    """Counts seconds, examples and steps of training; validation and checkpoints are not in the seconds."""
+    """Measures the seconds of training; those of validation and checkpoints are not in them."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.examples = 0
-        self.steps = 0
-        self.batches = 0
         self.epochs = 0
         self._since: float | None = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self._since = time.perf_counter()
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        """Count a batch."""
-        rows, time_steps = batch.inputs.shape[:2]
-        self.examples += rows
-        self.steps += rows * time_steps if batch.lengths is None else int(batch.lengths.sum())
-        self.batches += 1
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
@@ -51,14 +39,14 @@ class Cost(pl.Callback):
             self.seconds += time.perf_counter() - self._since
             self._since = None
 
-    def report(self) -> dict[str, Any]:
+    def report(self, module: SequenceModule) -> dict[str, Any]:
         """Give the counts and the rates."""
         seconds = max(self.seconds, 1e-9)
         return {
             "training_seconds": self.seconds,
             "epochs": self.epochs,
-            "batches": self.batches,
-            "examples": self.examples,
-            "examples_per_second": self.examples / seconds,
-            "tokens_per_second": self.steps / seconds,
+            "batches": module.trainer.fit_loop.total_batch_idx + 1,
+            "examples": module.examples,
+            "examples_per_second": module.examples / seconds,
+            "tokens_per_second": module.steps / seconds,
         }

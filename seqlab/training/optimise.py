@@ -1,13 +1,12 @@
 """Optimisers and learning-rate schedules, by name."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from seqlab.contracts import UserError
 from seqlab.discovery.registry import one_line
@@ -45,12 +44,16 @@ def make_optimizer(config: Mapping[str, Any], parameters: Iterable[nn.Parameter]
         raise UserError(f"optimizer={config['name']}: {one_line(error)}") from error
 
 
-def make_schedule(config: Mapping[str, Any], optimizer: Optimizer, steps: float) -> LambdaLR | None:
-    r"""Make the learning rate's course over the run's steps.
+def schedule(config: Mapping[str, Any], steps: float) -> Callable[[int], float] | None:
+    r"""Give the course of the learning rate: the factor on ``lr`` at each step of the run, or ``None`` for always 1.
 
     With :math:`p` the share of the steps done after warm-up: ``constant`` 1; ``cosine``
     :math:`(1 + \cos \pi p) / 2` (Loshchilov & Hutter 2017, without restarts); ``one_cycle`` falls linearly,
     :math:`1 - p` (with the warm-up, the triangle of Smith & Topin 2019).
+
+    Args:
+        config: the optimiser's node; ``schedule`` and ``warmup`` are looked at.
+        steps: optimiser steps of the whole run.
 
     Raises:
         UserError: there is no such schedule, or it needs a number of steps and the run has none.
@@ -72,4 +75,4 @@ def make_schedule(config: Mapping[str, Any], optimizer: Optimizer, steps: float)
         done = min(1.0, (step - rising) / max(1.0, steps - rising))
         return {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "one_cycle": 1 - done}[str(name)]
 
-    return LambdaLR(optimizer, factor)
+    return factor

@@ -183,7 +183,7 @@ def _record(
     verdict = judge(task, metrics, chance, len(data.encoded["test"][1]))
     model: Model = module.model
     costs = {
-        **cost.report(),
+        **cost.report(module),
         "wall_seconds": time.perf_counter() - started,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "state_size": model.state_size(),
