@@ -1,0 +1,101 @@
+"""Recurrent <-> ``torch.nn.RNN``, ``LSTM`` and ``GRU``: the weights are copied as they are, only renamed."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from seqlab import Cell, Recurrent
+from seqlab_cells.gru import GRU
+from seqlab_cells.linear import modified, weights
+from seqlab_cells.lstm import LSTM
+from seqlab_cells.rnn import RNN
+
+_TORCH: dict[type[Cell], Callable[..., nn.RNNBase]] = {RNN: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
+_CELLS: dict[Any, type[Cell]] = {module: cell for cell, module in _TORCH.items()}
+
+
+def to_torch(recurrent: Recurrent) -> nn.RNNBase:
+    """Make the ``torch.nn`` module that computes the same, with copies of the weights.
+
+    Depth, direction, dropout, ``batch_first``, nonlinearity, dtype, device and training mode are kept. A parametrised
+    weight (weight norm, say) becomes the plain weight that it stands for at this moment.
+
+    Raises:
+        ValueError: torch has no module of this cell, or none that truncates.
+    """
+    cells = recurrent.cells
+    kind = type(cells[0])
+    if kind not in _TORCH:
+        raise ValueError(f"torch.nn has no {kind.__name__}; it has {', '.join(cell.__name__ for cell in _TORCH)}")
+    if recurrent.truncate:
+        raise ValueError(f"truncate is {recurrent.truncate}; torch.nn truncates nothing: set it to 0 first")
+    for index, cell in enumerate(cells):
+        if fault := modified(cell):
+            raise ValueError(f"cell {index} cannot be converted: {fault}")
+    like = weights(cells[0])[0]
+    module = _TORCH[kind](
+        cells[0].input_size,
+        cells[0].hidden_size,
+        num_layers=recurrent.depth,
+        bidirectional=recurrent.bidirectional,
+        dropout=recurrent.dropout,
+        batch_first=recurrent.batch_first,
+        dtype=like.dtype,
+        device=like.device,
+        **_options(cells[0]),
+    )
+    for theirs, ours in _pairs(module, recurrent):
+        _copy(ours, cast(Tensor, theirs))
+    return module.train(recurrent.training)
+
+
+def from_torch(module: nn.RNNBase) -> Recurrent:
+    """Make the :class:`Recurrent` that computes the same, with copies of the weights.
+
+    Depth, direction, dropout, ``batch_first``, nonlinearity, dtype, device and training mode are kept. A module
+    without biases gets biases of zero, which training will move.
+
+    Raises:
+        ValueError: it is no ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, or it projects its outputs.
+    """
+    if type(module) not in _CELLS:
+        raise ValueError(f"{type(module).__name__} cannot be converted; nn.RNN, nn.LSTM and nn.GRU can")
+    if module.proj_size:
+        raise ValueError(f"proj_size is {module.proj_size}; only an LSTM without a projection can be converted")
+    like = cast(Tensor, module.weight_ih_l0)
+    recurrent = Recurrent(
+        _CELLS[type(module)],
+        module.input_size,
+        depth=module.num_layers,
+        bidirectional=module.bidirectional,
+        dropout=module.dropout,
+        batch_first=module.batch_first,
+        hidden_size=module.hidden_size,
+        **_options(module),
+    ).to(like)
+    for theirs, ours in _pairs(module, recurrent):
+        _copy(theirs, ours)
+    return recurrent.train(module.training)
+
+
+def _options(source: nn.Module) -> dict[str, Any]:
+    return {"nonlinearity": source.nonlinearity} if isinstance(source, RNN | nn.RNN) else {}
+
+
+def _pairs(module: nn.RNNBase, recurrent: Recurrent) -> Iterator[tuple[Tensor | None, Tensor]]:
+    """Pair each weight of torch's module (``None`` for a bias that it lacks) with the cell's."""
+    for index, cell in enumerate(recurrent.cells):
+        layer, backward = divmod(index, recurrent.directions)
+        suffix = f"_l{layer}_reverse" if backward else f"_l{layer}"
+        for name, weight in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), weights(cell), strict=True):
+            yield getattr(module, name + suffix, None), weight
+
+
+@torch.no_grad()
+def _copy(source: Tensor | None, target: Tensor) -> None:
+    if source is None:
+        target.zero_()
+    else:
+        target.copy_(source)

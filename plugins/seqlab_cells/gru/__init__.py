@@ -1,0 +1,5 @@
+"""Gated recurrent unit."""
+
+from seqlab_cells.gru.cell import GRU
+
+__all__ = ["GRU"]

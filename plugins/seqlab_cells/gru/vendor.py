@@ -1,0 +1,23 @@
+"""GRU by torch's own routine."""
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from seqlab import Cell, State
+from seqlab_cells.gru.cell import GRU
+from seqlab_cells.vendor import Vendor
+
+
+@final
+class GRUVendor(Vendor):
+    """``torch.gru``."""
+
+    cell = GRU
+
+    def run(self, cell: Cell, x: Tensor, state: State, parameters: list[Tensor]) -> tuple[Tensor, State]:
+        """One layer, forward."""
+        h = state[0].unsqueeze(0)
+        y, h = torch.gru(x, h, parameters, True, 1, 0.0, torch.is_grad_enabled(), False, False)
+        return y, (h[0],)

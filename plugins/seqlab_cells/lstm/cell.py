@@ -1,0 +1,54 @@
+"""Long short-term memory."""
+
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from seqlab import Cell, State
+from seqlab_cells.linear import initialise
+
+
+@final
+class LSTM(Cell):
+    r"""Long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000), as ``torch.nn.LSTM``.
+
+    .. math::
+        i = σ(W_i x + b_i + U_i h + c_i), \quad f = σ(W_f x + b_f + U_f h + c_f)
+        g = \tanh(W_g x + b_g + U_g h + c_g), \quad o = σ(W_o x + b_o + U_o h + c_o)
+        c' = f ⊙ c + i ⊙ g, \quad h' = o ⊙ \tanh(c')
+
+    Args:
+        input_size: features of one input step.
+        hidden_size: features of each half of the state and of the output; positive.
+        forget_bias: added once, at initialisation, to the forget gate's input bias :math:`b_f`; from then on it is
+            part of that weight. 0 is torch's initialisation; 1 keeps more of the past at the start of training
+            (Jozefowicz et al. 2015).
+
+    Raises:
+        ValueError: a size is not positive.
+    """
+
+    state_names = ("h", "c")
+
+    def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = 0.0) -> None:
+        super().__init__(input_size, hidden_size)
+        self.from_input = nn.Linear(input_size, 4 * hidden_size)
+        self.from_state = nn.Linear(hidden_size, 4 * hidden_size)
+        initialise(self)
+        with torch.no_grad():
+            self.from_input.bias[hidden_size : 2 * hidden_size] += forget_bias
+
+    def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch gates"]:
+        """Map the inputs of all steps to the gates, in the order i, f, g, o: :math:`W x + b`."""
+        gates: Tensor = self.from_input(x)
+        return gates
+
+    def step(self, x: Float[Tensor, "batch gates"], state: State) -> tuple[Float[Tensor, "batch hidden"], State]:
+        """Advance one time step; ``state`` is ``(h, c)``, each ``[batch, hidden]``."""
+        h, c = state
+        i, f, g, o = (x + self.from_state(h)).chunk(4, dim=-1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        return h, (h, c)
