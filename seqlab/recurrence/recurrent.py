@@ -10,8 +10,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.discovery.kernels import kernels_for
+from seqlab.recurrence.between import Around, LearnedStart, locked_dropout
 from seqlab.recurrence.choose import Choice, choose
-from seqlab.recurrence.ragged import reverse_within
+from seqlab.recurrence.ragged import blank, reverse_within
+from seqlab.recurrence.regularise import one_mask, probability, regularised, unwrapped
 from seqlab.recurrence.state import detach
 
 StackedState: TypeAlias = tuple[Any, ...]
@@ -35,6 +37,13 @@ class Recurrent(nn.Module):
         batch_first: whether input and output are ``[batch, time, ...]`` instead of ``[time, batch, ...]``.
         kernel: ``auto``, ``loop``, the name of a registered kernel, or a kernel.
         truncate: cut the gradient at every ``truncate``-th step (in each direction); 0 never does.
+        locked_dropout: probability of dropping a feature of a layer's input for a whole sequence, in training.
+        state_dropout: the same for the state that a step starts from (:class:`.regularise.StateDropout`).
+        zoneout: probability of keeping a unit of the state as it was (:class:`.regularise.Zoneout`).
+        weight_drop: probability of dropping a recurrent weight for a pass (:func:`.regularise.drop_weights`).
+        layer_norm: whether each layer's output is normalised (:class:`.between.Around`).
+        connection: the way past each layer: ``none``, ``residual`` or ``highway`` (the same).
+        learned_start: whether the initial state is learned instead of the cell's own.
         cell_options: what the cell's constructor takes besides, ``hidden_size`` above all.
 
     Raises:
@@ -52,22 +61,34 @@ class Recurrent(nn.Module):
         batch_first: bool = False,
         kernel: str | Kernel = "auto",
         truncate: int = 0,
+        locked_dropout: float = 0.0,
+        state_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        weight_drop: float = 0.0,
+        layer_norm: bool = False,
+        connection: str = "none",
+        learned_start: bool = False,
         **cell_options: Any,
     ) -> None:
         super().__init__()
         if depth < 1:
             raise ValueError(f"depth is {depth}; it must be at least 1")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}; it must be at least 0 and less than 1")
         if truncate < 0:
             raise ValueError(f"truncate is {truncate}; it must be 0 (never) or a number of steps")
-        self.depth, self.bidirectional, self.dropout = depth, bidirectional, dropout
+        self.depth, self.bidirectional = depth, bidirectional
+        self.dropout = probability("dropout", dropout)
+        self.locked_dropout = probability("locked_dropout", locked_dropout)
+        self.weight_drop = weight_drop
         self.batch_first, self.kernel, self.truncate = batch_first, kernel, truncate
-        self.layers = nn.ModuleList()
+        rates = {"zoneout": zoneout, "state_dropout": state_dropout, "weight_drop": weight_drop}
+        self.layers, self.around = nn.ModuleList(), nn.ModuleList()
         for _ in range(depth):
-            layer = nn.ModuleList(cell(input_size=input_size, **cell_options) for _ in range(self.directions))
-            self.layers.append(layer)
-            input_size = sum(_cells(layer)[i].output_size for i in range(self.directions))
+            cells = [regularised(cell(input_size=input_size, **cell_options), **rates) for _ in range(self.directions)]
+            output_size = sum(each.output_size for each in cells)
+            self.layers.append(nn.ModuleList(cells))
+            self.around.append(Around(input_size, output_size, layer_norm=layer_norm, connection=connection))
+            input_size = output_size
+        self.starts = nn.ModuleList(LearnedStart(unwrapped(each)) for each in self.cells if learned_start)
         self.output_size = input_size
         self.choice: Choice | None = None
 
@@ -104,14 +125,23 @@ class Recurrent(nn.Module):
         if lengths is not None:
             lengths = self._checked(lengths, x)
         states = self._unstack(state, x)
+        with one_mask(self.weight_drop > 0):
+            x, final_states = self._layers(x, states, lengths)
+        return (x.transpose(0, 1) if self.batch_first else x), _stack(final_states)
+
+    def _layers(self, x: Tensor, states: Sequence[State], lengths: Tensor | None) -> tuple[Tensor, list[State]]:
         final_states: list[State] = []
-        for index, layer in enumerate(self.layers):
+        for index, (layer, around) in enumerate(zip(self.layers, self.around, strict=True)):
             if index and self.dropout:
                 x = nn.functional.dropout(x, self.dropout, self.training)
+            x = locked_dropout(x, self.locked_dropout, self.training)
             begin = index * self.directions
-            x, ends = self._layer(_cells(layer), x, states[begin : begin + self.directions], lengths)
+            y, ends = self._layer(_cells(layer), x, states[begin : begin + self.directions], lengths)
+            x = around(x, y)
             final_states += ends
-        return (x.transpose(0, 1) if self.batch_first else x), _stack(final_states)
+        # A way past the layers, or a normalisation, may have put something into the padding.
+        changed = any(not each.is_plain for each in self.around)
+        return (blank(x, lengths) if changed and lengths is not None else x), final_states
 
     def _layer(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
@@ -162,7 +192,10 @@ class Recurrent(nn.Module):
 
     def _unstack(self, state: StackedState | None, x: Tensor) -> list[State]:
         cells = self.cells
-        starts = [cell.initial_state(x[0] if len(x) else x.new_zeros(x.shape[1:])) for cell in cells]
+        like = x[0] if len(x) else x.new_zeros(x.shape[1:])
+        starts = [cell.initial_state(like) for cell in cells]
+        if self.starts:
+            starts = [learned(start) for learned, start in zip(self.starts, starts, strict=True)]
         if state is None:
             return starts
         names = ", ".join(cells[0].state_names)
