@@ -13,6 +13,9 @@ from seqlab.contracts import Batch, Model, Task
 from seqlab.recurrence import detach
 from seqlab.training.optimise import make_optimizer, schedule
 
+_SET_IN_EVERY_STEP = frozenset({"_current_fx_name", "_state", "examples", "steps"})
+"""Lightning writes the first of them 50 times a step, which cost 3 % of one by ``nn.Module``'s way."""
+
 
 @final
 class SequenceModule(pl.LightningModule):
@@ -46,6 +49,13 @@ class SequenceModule(pl.LightningModule):
         self._rates: list[float] = []
         self.examples = 0
         self.steps = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; the ones that change several times a step take the short way past ``nn.Module``."""
+        if name in _SET_IN_EVERY_STEP:
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Give the loss of a batch."""
