@@ -1,0 +1,1 @@
+"""The recurrent model around any cell, and the opponents it is compared with."""

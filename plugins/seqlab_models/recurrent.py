@@ -1,0 +1,130 @@
+"""A recurrent network around any cell."""
+
+from collections.abc import Callable
+from typing import Any, Literal, final
+
+from torch import Tensor, nn
+
+from seqlab import Batch, Cell, InputSpec, Kernel, Model, Recurrent
+from seqlab_models.encoding import OneHot
+from seqlab_models.pooling import last, maximum, mean
+
+
+@final
+class RecurrentModel(Model):
+    r"""Encode each step, read it with any cell, pool over time, and map to the outputs.
+
+    .. math::
+        x_t = \mathrm{encode}(u_t), \quad y_{1..T} = \mathrm{Recurrent}(x_{1..T}), \quad
+        o = \mathrm{head}(\mathrm{pool}(y_{1..T})) \text{ or, for each step, } o_t = \mathrm{head}(y_t)
+
+    Args:
+        inputs: token ids, which are encoded, or features, which are read as they are.
+        head: makes the layer from features to outputs.
+        per_step: one output for each time step; nothing is pooled then.
+        cell: makes a cell from the number of its input features.
+        kernel: what scans it.
+        input: how token ids become vectors: a learned ``embedding`` (id 0, the padding, stays zero) or ``onehot``.
+        embedding_size: features of the embedding.
+        depth: layers of cells, each reading the outputs of the one below it.
+        bidirectional: whether each layer reads the sequence backward, too.
+        dropout: probability of dropping a feature between two layers, in training; without effect at depth 1.
+        input_dropout: the same for the encoded input, before the first layer.
+        output_dropout: the same for what the head reads, after pooling.
+        pooling: what the head reads of a sequence: the ``last`` valid step (of the backward direction the first step,
+            where it has read all), or each feature's ``mean`` or ``max`` over the valid steps. Of a sequence of
+            length 0 it reads zeros.
+        truncate: cut the gradient at every ``truncate``-th step; 0 never does.
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        inputs: InputSpec,
+        head: Callable[[int], nn.Module],
+        per_step: bool,
+        cell: Callable[[int], Cell],
+        kernel: str | Kernel,
+        *,
+        input: Literal["embedding", "onehot"] = "embedding",
+        embedding_size: int = 64,
+        depth: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+        pooling: Literal["last", "mean", "max"] = "last",
+        truncate: int = 0,
+    ) -> None:
+        super().__init__()
+        _check("input", input, ("embedding", "onehot"))
+        _check("pooling", pooling, ("last", "mean", "max"))
+        _check_probability("input_dropout", input_dropout)
+        _check_probability("output_dropout", output_dropout)
+        if embedding_size < 1:
+            raise ValueError(f"embedding_size is {embedding_size}; it must be at least 1")
+        self.inputs, self.per_step, self.pooling = inputs, per_step, pooling
+        self.encoder, size = _encoder(inputs, input, embedding_size)
+        self.input_dropout = nn.Dropout(input_dropout)
+        self.recurrent = Recurrent(
+            lambda input_size: cell(input_size),
+            size,
+            depth=depth,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            kernel=kernel,
+            truncate=truncate,
+        )
+        self.output_dropout = nn.Dropout(output_dropout)
+        self.head = head(self.recurrent.output_size)
+
+    def forward(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
+        """Compute the outputs, and the state after each row's last valid step.
+
+        Args:
+            batch: token ids ``[batch, time]`` or features ``[batch, time, size]``; what stands in the padding is
+                never seen.
+            state: the state of all layers and directions, as this method returned it; ``None`` to begin anew.
+        """
+        x = self.input_dropout(self.encoder(batch.inputs.transpose(0, 1)))
+        outputs, state = self.recurrent(x, state, batch.lengths)
+        # Per step, the axes are swapped before the head: its outputs are often the wider side.
+        features = outputs.transpose(0, 1) if self.per_step else self._pooled(outputs, batch.lengths)
+        return self.head(self.output_dropout(features)), state
+
+    def _pooled(self, outputs: Tensor, lengths: Tensor | None) -> Tensor:
+        if self.pooling == "mean":
+            return mean(outputs, lengths)
+        if self.pooling == "max":
+            return maximum(outputs, lengths)
+        return last(outputs, lengths, self.recurrent.cells[-self.recurrent.directions].output_size)
+
+    def kernel_report(self) -> dict[str, str]:
+        """Which kernel ran last, and why; empty before the first batch."""
+        choice = self.recurrent.choice
+        return {} if choice is None else {"kernel": choice.kernel.name, "reason": choice.reason}
+
+    def state_size(self) -> int:
+        """Count the numbers in the state of all layers and directions."""
+        like = next(self.parameters()).new_zeros(1, 1)
+        return sum(leaf.numel() for cell in self.recurrent.cells for leaf in cell.initial_state(like))
+
+
+def _encoder(inputs: InputSpec, input: str, embedding_size: int) -> tuple[nn.Module, int]:
+    if inputs.kind == "features":
+        return nn.Identity(), inputs.size
+    if input == "onehot":
+        return OneHot(inputs.size), inputs.size
+    return nn.Embedding(inputs.size, embedding_size, padding_idx=0), embedding_size
+
+
+def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value}; it must be one of {', '.join(choices)}")
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} is {value}; it must be at least 0 and less than 1")

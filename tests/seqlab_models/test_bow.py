@@ -1,0 +1,259 @@
+"""The bag of n-grams has scikit-learn's features, whatever the tokens are."""
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from seqlab import Batch, InputSpec, Ragged
+from seqlab_models.bow import BagOfNgrams
+
+OUTPUTS = 3
+sequences = st.lists(st.lists(st.integers(1, 6), max_size=9), min_size=1, max_size=8)
+
+
+def ragged(rows):
+    return Ragged.of([torch.tensor(row, dtype=torch.int64) for row in rows])
+
+
+def batch(rows):
+    inputs, lengths = ragged(rows).padded(torch.arange(len(rows)))
+    return Batch(inputs, lengths, torch.empty(len(rows)))
+
+
+def bow(size, train=None, **options):
+    made = BagOfNgrams(InputSpec("tokens", size), OUTPUTS, False, **options).double()
+    if train is not None:
+        made.prepare(ragged(train))
+    return made
+
+
+def dense(model, rows):
+    """The feature matrix ``[rows, n-grams]``."""
+    index, weights, sizes = model.features(batch(rows))
+    made = torch.zeros(len(rows), len(model.keys), dtype=weights.dtype)
+    made[torch.arange(len(rows)).repeat_interleave(sizes), index] = weights
+    return made
+
+
+def grams(row, max_order):
+    marked = ("begin", *row, "end")
+    return [marked[i : i + n] for n in range(1, max_order + 1) for i in range(len(marked) - n + 1)]
+
+
+def reference(train, rows, max_order, min_count=1):
+    """TF-IDF in plain Python: for each row, its n-grams and their weights."""
+    seen = Counter(gram for row in train for gram in set(grams(row, max_order)))
+    idf = {gram: math.log((1 + len(train)) / (1 + n)) + 1 for gram, n in seen.items() if n >= min_count}
+    made = []
+    for row in rows:
+        raw = {gram: n * idf[gram] for gram, n in Counter(grams(row, max_order)).items() if gram in idf}
+        norm = math.sqrt(sum(weight**2 for weight in raw.values()))
+        made.append({gram: weight / norm for gram, weight in raw.items()})
+    return idf, made
+
+
+def assert_same_features(model, train, rows):
+    """One column of the matrix for each n-gram of the reference, in whatever order, with the same weights."""
+    idf, expected = reference(train, [*train, *rows], model.max_order, model.min_count)
+    assert len(model.keys) == len(idf)
+    matrix = dense(model, [*train, *rows])
+    theirs = torch.tensor([[row.get(gram, 0.0) for gram in idf] for row in expected], dtype=torch.float64)
+    torch.testing.assert_close(_sorted_columns(matrix), _sorted_columns(theirs), rtol=0, atol=1e-12)
+
+
+def _sorted_columns(matrix):
+    return torch.tensor(sorted(matrix.mul(1e10).round().div(1e10).t().tolist())).t()
+
+
+@given(train=sequences, rows=sequences, max_order=st.integers(1, 5), min_count=st.integers(1, 3))
+def test_features_are_the_slow_ones(train, rows, max_order, min_count):
+    """Against counting n-gram by n-gram; rows of other n-grams than training had, and empty ones, among them."""
+    if min_count > len(train):
+        with pytest.raises(ValueError, match=f"min_count is {min_count}; no n-gram occurs in so many"):
+            bow(7, train, max_order=max_order, min_count=min_count)
+        return
+    model = bow(7, train, max_order=max_order, min_count=min_count)
+    assert_same_features(model, train, rows)
+
+
+def test_features_are_those_of_scikit_learn():
+    text = pytest.importorskip("sklearn.feature_extraction.text")
+    names = ["Aalto", "Anna", "Banana", "Ann", "Nanna", "Otto", "Toto", "Abba"]
+    letters = sorted(set("".join(names)))
+    vectoriser = text.TfidfVectorizer(analyzer="char", ngram_range=(1, 4), lowercase=False)
+    vectoriser.fit([f"<{name}>" for name in names[:6]])
+    theirs = torch.from_numpy(vectoriser.transform([f"<{name}>" for name in names]).toarray())
+    rows = [[letters.index(letter) + 1 for letter in name] for name in names]
+    mine = dense(bow(len(letters) + 1, rows[:6]), rows)
+    torch.testing.assert_close(_sorted_columns(mine), _sorted_columns(theirs), rtol=0, atol=1e-12)
+
+
+def test_words_by_the_ten_thousand():
+    """Ids of a large vocabulary, whose 6-grams read as one number would not fit into 64 bits."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(1, 10_000, (40, 12), generator=generator).tolist()
+    rows += [[*row[:6], *row[5:]] for row in rows[:10]]
+    assert 10_000**6 > 2**63
+    assert_same_features(bow(10_000, rows[:45], max_order=6), rows[:45], rows[45:])
+
+
+def test_long_sequences():
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randint(1, 4, (length,), generator=generator).tolist() for length in (3000, 1, 700)]
+    assert_same_features(bow(4, rows), rows, rows[::-1])
+
+
+def test_unseen_ngrams_are_left_out():
+    model = bow(9, [[1, 2], [2, 3]])
+    nn.init.normal_(model.weight)
+    assert not dense(model, [[8, 8, 8]])[:, model.idf > 1].any()
+    only_markers, _ = model(batch([[8, 8, 8]]))
+    torch.testing.assert_close(only_markers, model(batch([[7, 6]]))[0])
+
+
+def test_a_row_without_any_known_ngram():
+    """No feature at all, as where a table was pruned of its markers: the bias, and no NaN."""
+    model = bow(9, [[1, 2], [2, 3]], max_order=1)
+    state = {**model.state_dict(), "keys": model.keys[:2], "idf": model.idf[:2], "weight": torch.ones(2, OUTPUTS)}
+    model.load_state_dict(state)
+    outputs, _ = model(batch([[8, 8], [1], []]))
+    assert outputs.tolist() == [[0.0] * OUTPUTS, [10.0] * OUTPUTS, [0.0] * OUTPUTS]
+
+
+def test_outputs_are_linear_in_the_features():
+    """Outputs and the weights' gradient against the dense matrix product."""
+    rows = [[1, 2, 1, 2], [3], [], [2, 2, 2, 5, 6]]
+    model = bow(7, rows, scale=3.0)
+    nn.init.normal_(model.weight)
+    nn.init.normal_(model.bias)
+    outputs, state = model(batch(rows))
+    matrix = 3 * dense(model, rows)
+    assert state is None
+    torch.testing.assert_close(outputs, matrix @ model.weight + model.bias, rtol=0, atol=1e-12)
+    (gradient,) = torch.autograd.grad(outputs.square().sum(), model.weight)
+    torch.testing.assert_close(gradient, matrix.t() @ (2 * outputs), rtol=0, atol=1e-11)
+
+
+def test_padding_cannot_be_seen():
+    rows = [[1, 2, 3], [4], [], [2, 2, 2, 5, 6]]
+    model = bow(7, rows)
+    nn.init.normal_(model.weight)
+    clean = batch(rows)
+    dead = torch.arange(clean.inputs.shape[1]) >= clean.lengths.unsqueeze(1)
+    noisy = clean._replace(inputs=clean.inputs.masked_fill(dead, 5))
+    assert torch.equal(model(clean)[0], model(noisy)[0])
+    for row, output in zip(rows, model(clean)[0], strict=True):
+        torch.testing.assert_close(model(batch([row]))[0][0], output, rtol=0, atol=1e-12)
+    assert model(batch([]))[0].shape == (0, OUTPUTS)
+
+
+def train_a_little(rows, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        model = BagOfNgrams(InputSpec("tokens", 7), OUTPUTS, False)
+        model.prepare(ragged(rows))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+        targets = torch.arange(len(rows)) % OUTPUTS
+        losses = []
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(batch(rows))[0], targets)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return losses, model.state_dict()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_training_is_bit_identical():
+    """Twice, and with another number of threads; from equal outputs downwards."""
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randint(1, 7, (5 + i % 7,), generator=generator).tolist() for i in range(60)]
+    losses, state = train_a_little(rows, 1)
+    assert losses[0] == pytest.approx(math.log(OUTPUTS))
+    assert losses[-1] < 0.5 * losses[0]
+    for threads in (1, 2):
+        again, other = train_a_little(rows, threads)
+        assert again == losses
+        assert all(torch.equal(state[name], other[name]) for name in state)
+
+
+def test_a_fresh_model_takes_its_size_from_the_state():
+    rows = [[1, 2, 3], [4], [2, 2, 2, 5, 6]]
+    trained = bow(7, rows)
+    nn.init.normal_(trained.weight)
+    fresh = bow(7)
+    fresh.load_state_dict(trained.state_dict())
+    assert torch.equal(fresh(batch(rows))[0], trained(batch(rows))[0])
+    wrapped = nn.ModuleDict({"model": bow(7, [[1]])})
+    wrapped.load_state_dict({f"model.{name}": tensor for name, tensor in trained.state_dict().items()})
+    assert torch.equal(wrapped["model"](batch(rows))[0], trained(batch(rows))[0])
+
+
+def test_loading_what_fits_keeps_the_parameter():
+    """An optimiser made before a checkpoint is loaded still holds the weights that are trained."""
+    model = bow(7, [[1, 2, 3]])
+    weight = model.weight
+    model.load_state_dict({**model.state_dict(), "weight": torch.ones_like(weight)})
+    assert model.weight is weight
+    assert bool((weight == 1).all())
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("keys", lambda keys: keys.flip(0), "keys is torch.int64"),
+        ("keys", lambda keys: keys.double(), "keys is torch.float64"),
+        ("keys", lambda keys: keys.unsqueeze(0), "keys is torch.int64"),
+        ("keys", lambda keys: keys[:-1], "idf is"),
+        ("idf", lambda idf: idf.long(), "idf is torch.int64; it must be floating point"),
+        ("weight", lambda weight: weight[:, :2], "weight is"),
+        ("bias", lambda bias: bias[:2], "bias is [2]; it must be [3]"),
+    ],
+)
+def test_a_state_that_does_not_fit(name, change, message):
+    state = bow(7, [[1, 2, 3]]).state_dict()
+    with pytest.raises(ValueError, match=name if name != "keys" else "keys|idf") as caught:
+        bow(7).load_state_dict({**state, name: change(state[name])})
+    assert str(caught.value).startswith(message)
+
+
+def test_a_state_with_a_gap():
+    state = bow(7, [[1, 2, 3]]).state_dict()
+    del state["idf"]
+    with pytest.raises(RuntimeError, match="idf"):
+        bow(7).load_state_dict(state)
+
+
+def test_needs_ngrams_before_it_predicts():
+    with pytest.raises(ValueError, match="before prepare or load_state_dict ran"):
+        bow(7)(batch([[1]]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_order": 0}, "max_order is 0; it must be at least 1"),
+        ({"min_count": -1}, "min_count is -1; it must be at least 1"),
+        ({"scale": 0.0}, "scale is 0.0; it must be greater than 0"),
+        ({"per_step": True}, "a bag of n-grams gives one output a sequence"),
+        ({"inputs": InputSpec("features", 3)}, "a bag of n-grams counts tokens"),
+    ],
+)
+def test_what_it_cannot_do(options, message):
+    given = {"inputs": InputSpec("tokens", 7), "outputs": OUTPUTS, "per_step": False, **options}
+    with pytest.raises(ValueError, match=message.replace(".", r"\.")):
+        BagOfNgrams(**given)
+
+
+def test_uses_no_cell():
+    assert not BagOfNgrams.uses_cell
+    assert bow(7).kernel_report() == {}
+    assert bow(7).state_size() == 0
