@@ -14,6 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 from seqlab.discovery.registry import find, one_line, plugins
 from seqlab.errors import UserError
 
+BUILT_IN_KERNELS = ("auto", "loop", "compiled")
+"""The choices of ``kernel=`` that are no plugins: they serve every cell."""
+
 RESERVED = "name"
 """The key of every node that says which plugin it configures."""
 
@@ -122,7 +125,7 @@ def targets(kind: str, name: str) -> list[type]:
     """Import what a choice stands for: one class, or every kernel of that name."""
     if kind != "kernel":
         return [_loaded(kind, name)]
-    if name in ("auto", "loop"):
+    if name in BUILT_IN_KERNELS:
         return []
     entries = [entry for entry in plugins("kernel") if entry.partition(".")[2] == name]
     if not entries:
@@ -146,7 +149,7 @@ def choices(kind: str) -> list[str]:
     """List what may stand after ``kind=``; nothing is imported."""
     if kind != "kernel":
         return list(plugins(kind))
-    return ["auto", "loop", *sorted({entry.partition(".")[2] for entry in plugins("kernel")})]
+    return [*BUILT_IN_KERNELS, *sorted({entry.partition(".")[2] for entry in plugins("kernel")})]
 
 
 def _default(value: Any) -> Any:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Cell, Kernel, State
+from seqlab.recurrence.compiled import Compiled
 from seqlab.recurrence.ragged import reverse_within
 from seqlab.recurrence.scan import scan
 
@@ -51,7 +52,7 @@ def choose(
     """Pick the path for one layer.
 
     Args:
-        requested: ``auto``, ``loop``, the name of a registered kernel, or a kernel.
+        requested: ``auto``, ``loop``, ``compiled`` (or the loop), the name of a registered kernel, or a kernel.
         kernels: the kernels registered for this type of cell, the best first.
         cells: the layer's cells.
         x: its input ``[time, batch, input]``.
@@ -62,6 +63,9 @@ def choose(
     """
     if requested == "loop":
         return Choice(Loop(), "asked for")
+    if requested == "compiled":
+        refusal = Compiled().refuses(cells, x, lengths)
+        return Choice(Loop(), refusal) if refusal else Choice(Compiled(), "asked for")
     name = type(cells[0]).__name__
     if isinstance(requested, Kernel):
         # A kernel of another cell may share the name: the options were meant for this cell's own.
@@ -85,5 +89,5 @@ def _named(
             if refusal := kernel.refuses(cells, x, lengths):
                 raise ValueError(f"kernel={requested} refuses {name}: {refusal}")
             return Choice(kernel, "asked for")
-    have = ", ".join(["auto", "loop", *(kernel.name for kernel in kernels)])
+    have = ", ".join(["auto", "loop", "compiled", *(kernel.name for kernel in kernels)])
     raise ValueError(f"kernel={requested}: {name} has no such kernel; it has {have}")

@@ -35,7 +35,7 @@ class Recurrent(nn.Module):
         bidirectional: whether a second cell of each layer reads the sequence backward within its length.
         dropout: probability of dropping an output between two layers, in training.
         batch_first: whether input and output are ``[batch, time, ...]`` instead of ``[time, batch, ...]``.
-        kernel: ``auto``, ``loop``, the name of a registered kernel, or a kernel.
+        kernel: ``auto``, ``loop``, ``compiled``, the name of a registered kernel, or a kernel.
         truncate: cut the gradient at every ``truncate``-th step (in each direction); 0 never does.
         locked_dropout: probability of dropping a feature of a layer's input for a whole sequence, in training.
         state_dropout: the same for the state that a step starts from (:class:`.regularise.StateDropout`).
@@ -167,7 +167,11 @@ class Recurrent(nn.Module):
     def _scan(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
     ) -> tuple[Tensor, list[State]]:
-        registered = () if isinstance(self.kernel, Kernel) or self.kernel == "loop" else kernels_for(type(cells[0]))
+        registered = (
+            ()
+            if isinstance(self.kernel, Kernel) or self.kernel in ("loop", "compiled")
+            else kernels_for(type(cells[0]))
+        )
         self.choice = choose(self.kernel, registered, cells, x, lengths)
         return self.choice.kernel.scan(cells, x, states, lengths)
 

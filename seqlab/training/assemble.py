@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqlab.contracts import Cell, CellFactory, InputSpec, Kernel, Model, Preprocessor, Task, UserError
-from seqlab.discovery.config import build, checked, explained, options, targets
+from seqlab.discovery.config import BUILT_IN_KERNELS, build, checked, explained, options, targets
 from seqlab.discovery.kernels import kernel_types
 
 Node = Mapping[str, Any]
@@ -70,12 +70,12 @@ def build_kernel(node: Node, cell_node: Node) -> str | Kernel:
     """Make the configured kernel for the configured cell; ``auto`` and ``loop`` stay names."""
     keywords = checked("kernel", node)
     name = keywords.pop("name")
-    if name in ("auto", "loop"):
+    if name in BUILT_IN_KERNELS:
         return str(name)
     (cell,) = targets("cell", cell_node["name"])
     available = kernel_types(cell)
     if name not in available:
-        have = ", ".join(["auto", "loop", *available])
+        have = ", ".join([*BUILT_IN_KERNELS, *available])
         raise UserError(f"kernel={name}: cell={cell_node['name']} has no such kernel; it has {have}")
     known = {option.name for option in options(available[name])}
     try:

@@ -20,7 +20,7 @@ def overview(verbs: Mapping[str, str]) -> None:
     console.print("\n[bold]What can be chosen[/bold] (and the distribution that brings it)")
     for kind in ("cell", "model", "task", "preprocessing", "step", "callback"):
         _choices(console, kind, {name: plugin.distribution for name, plugin in plugins(kind).items()})
-    kernels: dict[str, str] = {"auto": "seqlab", "loop": "seqlab"}
+    kernels = dict.fromkeys(("auto", "loop", "compiled"), "seqlab")
     kernels |= {entry.partition(".")[2]: plugin.distribution for entry, plugin in plugins("kernel").items()}
     _choices(console, "kernel", kernels)
     console.print(

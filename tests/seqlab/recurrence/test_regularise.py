@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from seqlab_cells.gru import GRU
-from seqlab_cells.lstm import LSTM
-from seqlab_cells.rnn import RNN
 from torch import nn
 
 from seqlab import Recurrent
 from seqlab.recurrence.regularise import StateDropout, Zoneout, recurrent_matrices
+from seqlab_cells.gru import GRU
+from seqlab_cells.lstm import LSTM
+from seqlab_cells.rnn import RNN
 
 from .odd_cells import Leaky, MatrixMemory
 
