@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from seqlab.contracts import UserError
 from seqlab.discovery.registry import one_line
 from seqlab.training.module import SequenceModule
-from seqlab.training.runfolder import MODEL, RESUME, write_atomically, write_weights
+from seqlab.training.runfolder import MODEL, RESUME, relative, write_atomically, write_weights
 
 
 @final
@@ -131,11 +131,11 @@ def checkpoint_path(asked: str | None, folder: Path) -> Path | None:
     path = folder / RESUME if asked == "last" else Path(asked)
     if not path.is_file():
         hint = "; hydra.run.dir=RUN_DIR says whose last checkpoint is meant" if asked == "last" else ""
-        raise UserError(f"ckpt_path={asked}: there is no {path}{hint}")
+        raise UserError(f"ckpt_path={asked}: there is no {relative(path)}{hint}")
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # torch warns of odd archives before it refuses them
             torch.load(file, map_location="cpu", weights_only=True, mmap=False)
     except Exception as error:
-        raise UserError(f"ckpt_path={asked}: {path} cannot be read: {one_line(error)[:200]}") from error
+        raise UserError(f"ckpt_path={asked}: {relative(path)} cannot be read: {one_line(error)[:200]}") from error
     return path

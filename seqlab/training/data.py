@@ -24,7 +24,7 @@ class SequenceData(pl.LightningDataModule):
         eval_batch_size: examples in a batch of validation and test.
         bucket: training batches among which examples are sorted by length.
         seed: of the order of training examples.
-        reshuffle: whether each epoch orders the training examples anew.
+        by_heart: if not 0, train on so many batches only, the same in every epoch, and validate on them.
     """
 
     def __init__(
@@ -36,12 +36,12 @@ class SequenceData(pl.LightningDataModule):
         eval_batch_size: int = 1024,
         bucket: int = 100,
         seed: int = 0,
-        reshuffle: bool = True,
+        by_heart: int = 0,
     ) -> None:
         super().__init__()
         self.task, self.preprocessor = task, preprocessor
         self.batch_size, self.eval_batch_size, self.bucket, self.seed = batch_size, eval_batch_size, bucket, seed
-        self.reshuffle = reshuffle
+        self.by_heart = by_heart
         self.encoded: dict[str, tuple[Ragged, Tensor]] = {}
         self.example_texts: list[str] = []
         self.statistics: dict[str, dict[str, Any]] = {}
@@ -99,7 +99,7 @@ class SequenceData(pl.LightningDataModule):
             seed=self.seed,
             bucket=self.bucket,
             weights=self.task.sample_weights() if training else None,
-            reshuffle=self.reshuffle,
+            by_heart=self.by_heart if training else 0,
         )
 
     def train_dataloader(self) -> BucketLoader:
@@ -108,7 +108,7 @@ class SequenceData(pl.LightningDataModule):
 
     def val_dataloader(self) -> BucketLoader:
         """Make the loader of the validation split."""
-        return self.loader("valid")
+        return self.loader("train" if self.by_heart else "valid")
 
     def test_dataloader(self) -> BucketLoader:
         """Make the loader of the test split."""

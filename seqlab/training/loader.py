@@ -24,7 +24,7 @@ class BucketLoader:
         seed: of the order.
         bucket: batches in a group that is sorted by length; 1 leaves the order to chance alone.
         weights: draw the examples of an epoch with these weights, with replacement, instead of taking each once.
-        reshuffle: whether each epoch has an order of its own; otherwise all have that of the first.
+        by_heart: if not 0, every epoch is the first so many batches of the first epoch.
 
     Raises:
         ValueError: a size is not positive.
@@ -42,18 +42,19 @@ class BucketLoader:
         seed: int = 0,
         bucket: int = 100,
         weights: Tensor | None = None,
-        reshuffle: bool = True,
+        by_heart: int = 0,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("bucket", bucket)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         self.inputs, self.targets, self.weights = inputs, targets, weights
         self.batch_size, self.shuffle, self.seed, self.bucket = batch_size, shuffle, seed, bucket
-        self.reshuffle, self.epoch = reshuffle, 0
+        self.by_heart, self.epoch = by_heart, 0
 
     def __len__(self) -> int:
         """Batches in an epoch: the same in every epoch."""
-        return -(-len(self.inputs) // self.batch_size)
+        batches = -(-len(self.inputs) // self.batch_size)
+        return min(self.by_heart, batches) if self.by_heart else batches
 
     @property
     def sampler(self) -> "BucketLoader":
@@ -62,7 +63,7 @@ class BucketLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of this epoch."""
-        self.epoch = epoch if self.reshuffle else 0
+        self.epoch = 0 if self.by_heart else epoch
 
     def plan(self) -> list[Tensor]:
         """Decide which rows make which batch in this epoch."""
@@ -78,7 +79,8 @@ class BucketLoader:
             groups = torch.split(order, self.batch_size * self.bucket)
             order = torch.cat([group[lengths[group].argsort(stable=True)] for group in groups])
         batches = torch.split(order, self.batch_size)
-        return [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
+        shuffled = torch.randperm(len(batches), generator=generator).tolist()
+        return [batches[index] for index in shuffled[: len(self)]]
 
     def __iter__(self) -> Iterator[Batch]:
         """Cut the batches of this epoch."""

@@ -33,7 +33,7 @@ log = logging.getLogger("seqlab")
 
 _TRAINER_KEYS = (
     "max_epochs", "max_steps", "accelerator", "devices", "precision", "gradient_clip_val", "limit_train_batches",
-    "limit_val_batches", "limit_test_batches", "overfit_batches", "profiler",
+    "limit_val_batches", "limit_test_batches", "profiler",
 )  # fmt: skip
 
 
@@ -80,6 +80,8 @@ def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str
         model.load_state_dict(runfolder.read_weights(folder / runfolder.MODEL))
         trainer.test(module, datamodule=data, verbose=False)
         failed = False
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {one_line(error)}") from error
     finally:
         close(logger, failed)
     return _record(plain, folder, task, data, module, checkpoints, cost, started, command)
@@ -101,6 +103,10 @@ def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"seed is {plain['seed']}; it must be a whole number from 0 to 4294967295")
     if trainer["max_epochs"] is not None and trainer["max_epochs"] < 1:
         raise UserError(f"trainer.max_epochs is {trainer['max_epochs']}; it must be at least 1")
+    if not isinstance(trainer["overfit_batches"], int) or trainer["overfit_batches"] < 0:
+        raise UserError(
+            f"trainer.overfit_batches is {trainer['overfit_batches']}; it must be a number of batches, or 0"
+        )
     for key in ("batch_size", "eval_batch_size", "bucket"):
         if not isinstance(plain["data"][key], int) or plain["data"][key] < 1:
             raise UserError(f"data.{key} is {plain['data'][key]}; it must be at least 1")
@@ -114,21 +120,25 @@ def claim(folder: Path, *, resumes: bool) -> None:
         UserError: it holds a finished run, or cannot be written.
     """
     if (folder / runfolder.RESULTS).exists() and not resumes:
-        raise UserError(f"{folder} holds a finished run; choose another hydra.run.dir, or go on with ckpt_path=last")
+        raise UserError(
+            f"{runfolder.relative(folder)} holds a finished run; choose another hydra.run.dir, or go on with ckpt_path=last"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(f"the run folder {folder} cannot be written: {error.strerror}; set hydra.run.dir") from error
+        raise UserError(
+            f"the run folder {runfolder.relative(folder)} cannot be written: {error.strerror}; set hydra.run.dir"
+        ) from error
 
 
 def _data(plain: Mapping[str, Any]) -> tuple[Task, SequenceData]:
     task = build_task(plain["task"])
     preprocessor = build_preprocessor(plain["preprocessing"])
-    by_heart = bool(plain["trainer"]["overfit_batches"])  # the same batches in every epoch
-    data = SequenceData(task, preprocessor, **plain["data"], seed=plain["seed"], reshuffle=not by_heart)
+    by_heart = plain["trainer"]["overfit_batches"]
+    data = SequenceData(task, preprocessor, **plain["data"], seed=plain["seed"], by_heart=by_heart)
     try:
         data.prepare()
     except (ValueError, OSError) as error:

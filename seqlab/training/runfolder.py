@@ -27,6 +27,14 @@ LOG = "seqlab.log"
 _LARGEST_JSON = 256 * 2**20
 
 
+def relative(path: Path) -> str:
+    """Show a path as a person in the working folder would type it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file so that a crash leaves either the old one or the new one, whole and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Errors as a user sees them: one line that names the thing, the place and the way out."""
 
 import difflib
+import itertools
 import os
 import sys
 import traceback
@@ -88,7 +89,8 @@ def _hydra(error: HydraException) -> str:
         named = missing[0].split("'")
         wanted = next((part for part in reversed(named) if "/" in part), named[-2])
         group, _, name = wanted.rpartition("/")
-        there = lines[next(i for i, line in enumerate(lines) if line.startswith("Available options")) + 1 :]
+        begin = next(i for i, line in enumerate(lines) if line.startswith("Available options")) + 1
+        there = itertools.takewhile(lambda line: not line.startswith("Config search path"), lines[begin:])
         return f"{group}={name}: there is no such {group}; there are {', '.join(there)}"
     kept = [line for line in lines if not line.startswith(("Set the environment", "To append to your config", "See "))]
     return " ".join(kept)

@@ -31,8 +31,12 @@ def _train(arguments: list[str]) -> int:
     import hydra
 
     from seqlab.discovery.hydra_source import register
+    from seqlab.errors import UserError
 
     register()
+    for argument in arguments:
+        if argument.startswith("="):
+            raise UserError(f"{argument}: there is no key before the equals sign; an option is key=value")
     if "--help" in arguments or "-h" in arguments:
         return _help([argument for argument in arguments if argument not in ("--help", "-h")])
     failures: list[str] = []
@@ -65,11 +69,12 @@ def _job(config: DictConfig, arguments: list[str]) -> tuple[float, str | None]:
 
     from seqlab.training.results import show
     from seqlab.training.run import run
+    from seqlab.training.runfolder import relative
     from seqlab.verbs.errors import explain, is_users
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     command = shlex.join(["python", "-m", "seqlab", *arguments])
-    shown = _relative(folder)
+    shown = shlex.quote(relative(folder))
     try:
         result = run(config, folder, command)
     except (KeyboardInterrupt, SystemExit):
@@ -90,13 +95,6 @@ def _job(config: DictConfig, arguments: list[str]) -> tuple[float, str | None]:
     if example := result.record.get("example"):
         console.print(f"try it      python -m seqlab predict {shown} {shlex.join(example)}", soft_wrap=True)
     return result.metrics[result.monitor], None
-
-
-def _relative(folder: Path) -> str:
-    try:
-        return shlex.quote(str(folder.relative_to(Path.cwd())))
-    except ValueError:
-        return shlex.quote(str(folder))
 
 
 def _keep_traceback(folder: Path) -> None:

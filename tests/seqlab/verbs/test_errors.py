@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def check(finished, *fragments):
     [
         (["cell=lstmm"], ["cell=lstmm: there is no such cell; there are", "lstm"]),
         (["task=nmes"], ["task=nmes: there is no such task; there are", "names"]),
-        (["kernel=warp"], ["kernel=warp", "auto, loop", "vendor"]),
+        (["kernel=warp"], ["kernel=warp: there is no such kernel; there are auto, compiled, loop, vendor"]),
         (["experiment=nope"], ["experiment=nope", "names_best"]),
         (["cell.hiden_size=3"], ["cell.hiden_size: there is no such key; did you mean cell.hidden_size?"]),
         (["hiden=3"], ["hiden: there is no such key"]),
@@ -118,7 +119,7 @@ def test_predict_on_what_is_no_run(cli, tmp_path):
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(cli, names_folder, monkeypatch):
-    from seqlab.training import run as module
+    module = import_module("seqlab.training.run")
 
     def fault(*_):
         raise RuntimeError("the moon is full")

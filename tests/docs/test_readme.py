@@ -1,0 +1,53 @@
+"""What the README says to type, works as typed."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line.partition(" #")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("python -m seqlab")
+]
+QUICK = ["trainer.max_epochs=1", "trainer.limit_train_batches=2"]
+
+
+def test_there_is_something_to_run():
+    assert len(PYTHON) == 2
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=["recurrent", "run"])
+def test_python_blocks_run(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_run_as_typed(command, tmp_path):
+    """Training commands get few steps and no download; everything else is as typed."""
+    words = shlex.split(command)[1:]
+    data = os.environ.get("SEQLAB_DATA")
+    if "task.source=pytorch-tutorial" in words:
+        if not data:
+            pytest.skip("needs the real names: SEQLAB_DATA is not set")
+        words[words.index("task.source=pytorch-tutorial")] = f"task.data_dir={data}/names"
+    if "task.data_dir=FOLDER" in words:
+        words[words.index("task.data_dir=FOLDER")] = f"task.data_dir={ROOT / 'plugins/seqlab_tasks/names/data'}"
+    if words[-1] not in ("--help", "plugins"):
+        words += QUICK
+    done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    if "--help" not in words and "plugins" not in words:
+        assert "run folder" in done.stdout
