@@ -34,11 +34,9 @@ class HandWritten(nn.Module):
         self.output_dropout = nn.Dropout(model.get("output_dropout", 0.0))
 
     def forward(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
+        """Give the logits of one batch."""
         outputs, _ = self.lstm(self.input_dropout(self.embedding(ids.t())))
-        if lengths is None:
-            last = outputs[-1]
-        else:
-            last = outputs[lengths - 1, torch.arange(len(lengths))]
+        last = outputs[-1] if lengths is None else outputs[lengths - 1, torch.arange(len(lengths))]
         return self.linear(self.output_dropout(last))
 
 

@@ -60,7 +60,9 @@ def test_each_cell_folder_is_an_entry_point():
         for folder in (ROOT / "plugins" / "seqlab_cells").iterdir()
         if folder.is_dir() and (folder / "cell.py").is_file()
     }
-    declared = {target.split(":")[0].split(".")[1] for (group, _), target in DECLARED.items() if group == "seqlab.cells"}
+    declared = {
+        target.split(":")[0].split(".")[1] for (group, _), target in DECLARED.items() if group == "seqlab.cells"
+    }
     assert folders <= declared
 
 

@@ -23,19 +23,13 @@ def to_torch(recurrent: Recurrent) -> nn.RNNBase:
     weight (weight norm, say) becomes the plain weight that it stands for at this moment.
 
     Raises:
-        ValueError: torch has no module of this cell, or none that truncates.
+        ValueError: ``torch.nn`` has no module for it; the message says what it lacks.
     """
     cells = recurrent.cells
-    kind = type(cells[0])
-    if kind not in _TORCH:
-        raise ValueError(f"torch.nn has no {kind.__name__}; it has {', '.join(cell.__name__ for cell in _TORCH)}")
-    if recurrent.truncate:
-        raise ValueError(f"truncate is {recurrent.truncate}; torch.nn truncates nothing: set it to 0 first")
-    for index, cell in enumerate(cells):
-        if fault := modified(cell):
-            raise ValueError(f"cell {index} cannot be converted: {fault}")
+    if fault := _beyond_torch(recurrent):
+        raise ValueError(f"this network cannot be converted: {fault}")
     like = weights(cells[0])[0]
-    module = _TORCH[kind](
+    module = _TORCH[type(cells[0])](
         cells[0].input_size,
         cells[0].hidden_size,
         num_layers=recurrent.depth,
@@ -78,6 +72,26 @@ def from_torch(module: nn.RNNBase) -> Recurrent:
     for theirs, ours in _pairs(module, recurrent):
         _copy(theirs, ours)
     return recurrent.train(module.training)
+
+
+def _beyond_torch(recurrent: Recurrent) -> str | None:
+    """Say what of a network ``torch.nn`` does not have."""
+    options = {
+        "truncate": recurrent.truncate,
+        "locked_dropout": recurrent.locked_dropout,
+        "weight_drop": recurrent.weight_drop,
+        "learned_start": len(recurrent.starts) > 0,
+        "layer_norm or connection": not all(around.is_plain for around in recurrent.around),
+    }
+    for name, value in options.items():
+        if value:
+            return f"torch.nn has no {name}"
+    for index, cell in enumerate(recurrent.cells):
+        if type(cell) not in _TORCH:
+            return f"torch.nn has no {type(cell).__name__}; it has {', '.join(kind.__name__ for kind in _TORCH)}"
+        if fault := modified(cell):
+            return f"cell {index}: {fault}"
+    return None
 
 
 def _options(source: nn.Module) -> dict[str, Any]:

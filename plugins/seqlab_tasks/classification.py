@@ -86,14 +86,14 @@ class Classification(Task, ABC):
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Compute the mean cross-entropy, weighted if ``balance`` says so."""
+        reduction = "none" if self.balance == "weights" else "mean"
+        loss = F.cross_entropy(outputs, batch.targets, label_smoothing=self.label_smoothing, reduction=reduction)
         if self.balance != "weights":
-            return F.cross_entropy(outputs, batch.targets, label_smoothing=self.label_smoothing)
+            return loss
+        # Not torch's own weights: they divide by their sum over the batch, so that a rare class counts for less
+        # wherever it appears, and a smoothed target gives the rare classes most of what it spreads.
         self._weights = self._weights.to(outputs.device)
-        weights = self._weights.to(outputs.dtype)
-        # Not torch's weighted mean, which divides by the weights of the batch: a rare class would count for less
-        # wherever it appears.
-        each = F.cross_entropy(outputs, batch.targets, weights, label_smoothing=self.label_smoothing, reduction="none")
-        return each.mean()
+        return (loss * self._weights[batch.targets]).mean()
 
     def sample_weights(self) -> Tensor | None:
         """Weigh each training example by its class for ``balance=sampling``."""

@@ -121,7 +121,8 @@ def claim(folder: Path, *, resumes: bool) -> None:
     """
     if (folder / runfolder.RESULTS).exists() and not resumes:
         raise UserError(
-            f"{runfolder.relative(folder)} holds a finished run; choose another hydra.run.dir, or go on with ckpt_path=last"
+            f"{runfolder.relative(folder)} holds a finished run; "
+            "choose another hydra.run.dir, or go on with ckpt_path=last"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

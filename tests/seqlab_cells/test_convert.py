@@ -96,14 +96,30 @@ def test_from_torch_names_what_it_cannot_convert(module: Callable[[], Any], mess
         from_torch(module())
 
 
-def test_to_torch_names_what_it_cannot_convert() -> None:
-    with pytest.raises(ValueError, match=r"torch\.nn has no Wider; it has RNN, LSTM, GRU"):
-        to_torch(Recurrent(Wider, INPUT))
-    with pytest.raises(ValueError, match=r"truncate is 5; torch\.nn truncates nothing"):
-        to_torch(Recurrent(GRU, INPUT, truncate=5))
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"truncate": 5},
+        {"locked_dropout": 0.1},
+        {"weight_drop": 0.1},
+        {"learned_start": True},
+        {"layer_norm": True},
+        {"connection": "residual"},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_to_torch_names_the_option_that_torch_lacks(option: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=rf"torch\.nn has no .*{next(iter(option))}"):
+        to_torch(Recurrent(GRU, INPUT, hidden_size=INPUT, **option))
+
+
+def test_to_torch_names_the_cell_that_torch_lacks() -> None:
+    for recurrent, name in ((Recurrent(Wider, INPUT), "Wider"), (Recurrent(GRU, INPUT, zoneout=0.1), "Zoneout")):
+        with pytest.raises(ValueError, match=rf"torch\.nn has no {name}; it has RNN, LSTM, GRU"):
+            to_torch(recurrent)
     recurrent = Recurrent(GRU, INPUT, depth=2)
     recurrent.cells[1].from_state.register_forward_hook(lambda *_: None)
-    with pytest.raises(ValueError, match="cell 1 cannot be converted: from_state has a forward hook"):
+    with pytest.raises(ValueError, match="cell 1: from_state has a forward hook"):
         to_torch(recurrent)
 
 

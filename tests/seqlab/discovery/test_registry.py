@@ -40,7 +40,7 @@ def test_a_stranger_is_found_without_being_imported(distribution):
 
 
 def test_an_unknown_name_lists_those_there_are():
-    with pytest.raises(UserError, match="cell=lstmm: there is no such cell; there are .*lstm"):
+    with pytest.raises(UserError, match=r"cell=lstmm: there is no such cell; there are .*lstm"):
         find("cell", "lstmm")
 
 

@@ -6,12 +6,12 @@ from importlib import util
 from pathlib import Path
 
 import torch
-from seqlab_cells.gru import GRU
-from seqlab_cells.lstm import LSTM
 from torch.testing import assert_close
 
 from seqlab import Cell, Recurrent, State
 from seqlab.recurrence import compiled
+from seqlab_cells.gru import GRU
+from seqlab_cells.lstm import LSTM
 
 spec = util.spec_from_file_location("odd_cells", Path(__file__).with_name("odd_cells.py"))
 odd = util.module_from_spec(spec)

@@ -29,9 +29,9 @@ def test_compiled_equals_the_loop(case):
 
 def test_nothing_to_scan_goes_to_the_loop(caplog):
     import torch
-    from seqlab_cells.gru import GRU
 
     from seqlab import Recurrent
+    from seqlab_cells.gru import GRU
 
     with caplog.at_level(logging.WARNING):
         net = Recurrent(GRU, 3, hidden_size=4, kernel="compiled")

@@ -10,7 +10,13 @@ import seqlab
 from seqlab import UserError
 from seqlab.training import runfolder
 
-FAST = ["trainer.max_epochs=4", "trainer.early_stopping=null", "cell.hidden_size=8", "logger=none", "data.batch_size=16"]
+FAST = [
+    "trainer.max_epochs=4",
+    "trainer.early_stopping=null",
+    "cell.hidden_size=8",
+    "logger=none",
+    "data.batch_size=16",
+]
 
 
 def configured(names_folder, *overrides):
@@ -51,7 +57,11 @@ def test_results_say_what_a_reader_asks_for(names_folder, tmp_path):
     assert record["metrics"]["test"] == pytest.approx(dict(result.metrics))
     assert record["chance"]["test"].keys() == record["metrics"]["test"].keys()
     assert record["kernel"]["kernel"] == "vendor"
-    assert record["config"]["cell"] == {"name": "lstm", "hidden_size": 8, "forget_bias": record["config"]["cell"]["forget_bias"]}
+    assert record["config"]["cell"] == {
+        "name": "lstm",
+        "hidden_size": 8,
+        "forget_bias": record["config"]["cell"]["forget_bias"],
+    }
     assert "_target_" not in json.dumps(record["config"])
     assert record["data"]["train"]["length"]["longest"] == 6
     assert record["data"]["test"]["share_unknown"] == 0
@@ -97,7 +107,7 @@ def test_another_seed_gives_another_run_on_the_same_split(names_folder, tmp_path
     assert cards[0] == cards[1]
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     """The power went."""
 
 
@@ -112,12 +122,12 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(names_folder, tmp_pa
 
     def dies(self, batch, batch_index):
         if (self.current_epoch, batch_index) == at:
-            raise Interrupted
+            raise InterruptedRunError
         return step(self, batch, batch_index)
 
     with monkeypatch.context() as patch:
         patch.setattr(SequenceModule, "training_step", dies)
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptedRunError):
             seqlab.run(configured(names_folder, *overrides), tmp_path / "cut")
     torch.manual_seed(99)  # whatever happened in between does not matter
     torch.rand(7)
