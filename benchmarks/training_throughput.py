@@ -71,7 +71,7 @@ def train_by_hand(loader: BucketLoader, net: HandWritten, task: seqlab.Task, con
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("overrides", nargs="*", help="config overrides, such as task.data_dir=FOLDER")
     asked = parser.parse_args()
     overrides = ["cell=lstm", "task=names", "logger=none", "trainer.progress=false", *asked.overrides]

@@ -231,6 +231,8 @@ def _stack(states: Sequence[State]) -> StackedState:
     """One leaf for all layers; a tuple of tensors for a leaf whose shape differs between layers."""
 
     def join(leaves: tuple[Tensor, ...]) -> Any:
+        if len(leaves) == 1:
+            return leaves[0].unsqueeze(0)
         return torch.stack(leaves) if len({leaf.shape for leaf in leaves}) == 1 else leaves
 
     leaves = [join(leaves) for leaves in zip(*states, strict=True)]
