@@ -162,3 +162,8 @@ def _key(cell: Cell) -> Hashable:
         return type(module), module.training, tuple(sorted(kept.items()))
 
     return tuple((name, plain(module)) for name, module in cell.named_modules())
+
+
+def fault_of(cell: Cell) -> str | None:
+    """Say why the compiler refused a cell of this kind earlier; ``None`` if it has not."""
+    return _FAULTS.get(_key(cell))

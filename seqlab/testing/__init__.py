@@ -1,0 +1,15 @@
+"""The conformance kit: suites that a plugin's tests subclass in three lines.
+
+::
+
+    from seqlab.testing import CellSuite
+
+    class TestMyCell(CellSuite):
+        cell = MyCell
+"""
+
+from seqlab.testing.cells import CellSuite
+from seqlab.testing.kernels import KernelSuite
+from seqlab.testing.suite import Outcome, Suite, run_suite
+
+__all__ = ["CellSuite", "KernelSuite", "Outcome", "Suite", "run_suite"]

@@ -1,0 +1,74 @@
+"""Gradients against finite differences, in float64, with the name and the place of what is wrong."""
+
+import torch
+from torch import Tensor
+
+from seqlab.contracts import Cell, State
+from seqlab.recurrence import scan
+from seqlab.recurrence.state import rebuild
+from seqlab.testing.suite import demand
+
+_ENTRIES = 200
+"""Entries of a tensor that are tried; of a larger one, so many are drawn."""
+
+
+def check_gradients(cell: Cell, x: Tensor, state: State) -> None:
+    """Compare the gradients of inputs, parameters and initial state with central differences.
+
+    A kink that a difference happens to straddle is forgiven if a smaller one agrees.
+    """
+    x = x.detach().clone().requires_grad_()
+    leaves = [leaf.detach().clone().requires_grad_(leaf.is_floating_point()) for leaf in state]
+    state = rebuild(state, leaves)
+    wanted: dict[str, Tensor] = {"the inputs": x}
+    wanted |= {
+        f"initial state {n}": leaf for n, leaf in zip(cell.state_names, leaves, strict=True) if leaf.requires_grad
+    }
+    wanted |= {name: parameter for name, parameter in cell.named_parameters() if parameter.requires_grad}
+    weights: list[Tensor] = []
+
+    def value() -> Tensor:
+        y, end = scan(cell, x, state)
+        parts = [y, *(leaf for leaf in end if leaf.is_floating_point())]
+        if not weights:
+            generator = torch.Generator().manual_seed(3)
+            weights.extend(torch.randn(part.shape, generator=generator, dtype=part.dtype) for part in parts)
+        return torch.stack([(part * weight).sum() for part, weight in zip(parts, weights, strict=True)]).sum()
+
+    total = value()
+    demand(total.requires_grad, "no gradient flows from the outputs to the inputs, the parameters or the state")
+    gradients = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
+    for (name, tensor), gradient in zip(wanted.items(), gradients, strict=True):
+        found = torch.zeros_like(tensor) if gradient is None else gradient
+        scale = 1 + float(found.abs().max()) if found.numel() else 1.0
+        for place in _places(tensor.numel()):
+            analytic = float(found.flatten()[place])
+            numeric = 0.0
+            for step, tolerance in ((1e-5, 1e-6), (1e-7, 1e-4)):
+                numeric = _difference(value, tensor, place, step)
+                if abs(analytic - numeric) <= tolerance * scale:
+                    break
+            else:
+                index = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), tensor.shape))
+                raise AssertionError(
+                    f"the gradient of {name} at {index} is {analytic:.6g}; finite differences give {numeric:.6g}"
+                )
+
+
+def _places(count: int) -> list[int]:
+    if count <= _ENTRIES:
+        return list(range(count))
+    return torch.randperm(count, generator=torch.Generator().manual_seed(4))[:_ENTRIES].tolist()
+
+
+def _difference(value: object, tensor: Tensor, place: int, step: float) -> float:
+    assert callable(value)
+    flat = tensor.data.view(-1)
+    with torch.no_grad():
+        kept = flat[place].item()
+        flat[place] = kept + step
+        above = float(value())
+        flat[place] = kept - step
+        below = float(value())
+        flat[place] = kept
+    return (above - below) / (2 * step)

@@ -1,0 +1,123 @@
+"""What all suites share: a suite is a class of checks that pytest runs as tests, and ``seqlab check`` one by one."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
+from unittest import SkipTest
+
+import torch
+from torch import Tensor
+
+from seqlab.errors import UserError
+
+PREFIX = "test_"
+
+
+class Suite:
+    """Checks of one plugin: each method whose name begins with ``test_`` is one.
+
+    A subclass names the plugin, and pytest finds the rest::
+
+        class TestMyCell(CellSuite):
+            cell = MyCell
+    """
+
+    skips: ClassVar[Mapping[str, str]] = {}
+    """Checks that do not apply, by name without ``test_``, and why: a surrogate gradient, say, is no derivative."""
+
+    def setup_method(self, method: Callable[..., Any]) -> None:
+        """Seed the random numbers, so that a failure comes again."""
+        name = method.__name__.removeprefix(PREFIX)
+        if reason := self.skips.get(name):
+            raise SkipTest(reason)
+        torch.manual_seed(0)
+
+    @classmethod
+    def checks(cls) -> dict[str, str]:
+        """List the checks in the order they are written: name, and what it demands in one line."""
+        found: dict[str, str] = {}
+        for owner in reversed(cls.__mro__):
+            for name in vars(owner):
+                if name.startswith(PREFIX) and callable(method := getattr(cls, name)):
+                    found[name.removeprefix(PREFIX)] = (method.__doc__ or "").strip().partition("\n")[0]
+        return found
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one check.
+
+    Attributes:
+        check: its name.
+        demand: what it demands, in one line.
+        result: ``passed``, ``failed`` or ``skipped``.
+        detail: why it failed, with the offending number, or why it was skipped.
+        seconds: how long it took.
+    """
+
+    check: str
+    demand: str
+    result: Literal["passed", "failed", "skipped"]
+    detail: str
+    seconds: float
+
+
+def run_suite(suite: type[Suite], only: str = "") -> Iterator[Outcome]:
+    """Run the checks whose name contains ``only``, one after another; a failing one does not stop the rest.
+
+    Raises:
+        UserError: no check is called like that.
+    """
+    chosen = {name: demand for name, demand in suite.checks().items() if only in name}
+    if not chosen:
+        raise UserError(f"{only}: there is no such check; there are {', '.join(suite.checks())}")
+    for name, demand in chosen.items():
+        one = suite()
+        method = getattr(one, PREFIX + name)
+        since = time.perf_counter()
+        result: Literal["passed", "failed", "skipped"] = "passed"
+        detail = ""
+        try:
+            one.setup_method(method)
+            method()
+        except SkipTest as reason:
+            result, detail = "skipped", str(reason)
+        except AssertionError as error:
+            result, detail = "failed", _first_line(error)
+        except Exception as error:
+            result, detail = "failed", f"{type(error).__name__}: {_first_line(error)}"
+        yield Outcome(name, demand, result, detail, time.perf_counter() - since)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or "no reason given").splitlines()[0]
+
+
+def demand(holds: Any, message: str) -> None:
+    """Fail a check with this message unless something holds (not ``assert``, which ``python -O`` leaves out)."""
+    if not holds:
+        raise AssertionError(message)
+
+
+def agree(what: str, actual: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
+    """Demand that two tensors agree in shape, and in every entry to a tolerance that grows with the largest entry."""
+    demand(actual.shape == expected.shape, f"{what}: the shape is {tuple(actual.shape)}, not {tuple(expected.shape)}")
+    if not expected.numel():
+        return
+    if not expected.is_floating_point() and not expected.is_complex():
+        wrong = int((actual != expected).sum())
+        demand(not wrong, f"{what}: {wrong} of {expected.numel()} entries differ")
+        return
+    wide = torch.complex128 if expected.is_complex() else torch.float64
+    actual, expected = actual.detach().to(wide), expected.detach().to(wide)
+    demand(
+        bool((actual.isfinite() == expected.isfinite()).all()),
+        f"{what}: {int((~actual.isfinite()).sum())} of {actual.numel()} entries are not finite",
+    )
+    difference = torch.nan_to_num((actual - expected).abs())
+    finite = torch.nan_to_num(expected.abs(), posinf=0.0)
+    allowed = tolerance * max(1.0, float(finite.max()))
+    worst = float(difference.max())
+    demand(worst <= allowed, f"{what}: differs by {worst:.3g}; at most {allowed:.1g} is right")
