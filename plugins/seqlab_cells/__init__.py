@@ -1,1 +1,1 @@
-"""The three classic cells, each with its kernels beside it, and their conversion from and to ``torch.nn``."""
+"""Cells, each with its kernels beside it, and the conversion of the classic three from and to ``torch.nn``."""

@@ -1,4 +1,4 @@
-"""What the three cells share: one linear map from the input and one from the state."""
+"""What cells share: the way their weights begin; one linear map from the input and one from the state."""
 
 from collections.abc import Iterator
 from typing import cast

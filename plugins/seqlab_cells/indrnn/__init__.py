@@ -1,0 +1,5 @@
+"""Independently recurrent network."""
+
+from seqlab_cells.indrnn.cell import IndRNN
+
+__all__ = ["IndRNN"]

@@ -1,0 +1,56 @@
+"""Independently recurrent network."""
+
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from seqlab import Cell, State
+from seqlab_cells.linear import initialise
+
+
+@final
+class IndRNN(Cell):
+    r"""Independently recurrent network (Li et al. 2018, "IndRNN: Building a longer and deeper RNN", section 3).
+
+    .. math::
+        h' = φ(W x + b + u ⊙ h), \quad φ = \mathrm{relu} \text{ or } \tanh
+
+    A unit remembers itself alone, so that its gradient over :math:`n` steps goes as :math:`u^n`; units meet in the next
+    layer. :math:`u` is drawn from :math:`U(0, 1)`: the paper's range is 0 to :math:`γ^{1/T}` for sequences of length
+    :math:`T`, whose upper end is nearly 1 where :math:`T` is large. Training does not hold it there.
+
+    Args:
+        input_size: features of one input step.
+        hidden_size: features of the state and of the output; positive.
+        nonlinearity: ``relu`` or ``tanh``.
+
+    Raises:
+        ValueError: a size is not positive, or the nonlinearity is another one.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int = 128, nonlinearity: Literal["relu", "tanh"] = "relu") -> None:
+        super().__init__(input_size, hidden_size)
+        if nonlinearity not in ("relu", "tanh"):
+            raise ValueError(f"nonlinearity is {nonlinearity!r}; it must be relu or tanh")
+        self.nonlinearity = nonlinearity
+        self.from_input = nn.Linear(input_size, hidden_size)
+        initialise(self)
+        self.from_itself = nn.Parameter(torch.rand(hidden_size))
+
+    def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch hidden"]:
+        """Map the inputs of all steps: :math:`W x + b`."""
+        projected: Tensor = self.from_input(x)
+        return projected
+
+    def step(self, x: Float[Tensor, "batch hidden"], state: State) -> tuple[Float[Tensor, "batch hidden"], State]:
+        """Advance one time step; ``state`` is ``(h,)``, ``[batch, hidden]``."""
+        (h,) = state
+        total = x + self.from_itself * h
+        h = torch.relu(total) if self.nonlinearity == "relu" else torch.tanh(total)
+        return h, (h,)
+
+    def extra_repr(self) -> str:
+        """Show the nonlinearity."""
+        return f"nonlinearity={self.nonlinearity}"

@@ -1,0 +1,62 @@
+"""Long short-term memory with layer normalisation."""
+
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from seqlab import Cell, State
+from seqlab_cells.linear import initialise
+
+
+@final
+class LayerNormLSTM(Cell):
+    r"""LSTM with layer normalisation (Ba, Kiros & Hinton 2016, section 3.1 and the supplement's equations for LSTM).
+
+    .. math::
+        (i, f, g, o) = \mathrm{LN}(W x; α_x) + \mathrm{LN}(U h; α_h) + b
+        c' = σ(f) ⊙ c + σ(i) ⊙ \tanh(g), \quad h' = σ(o) ⊙ \tanh(\mathrm{LN}(c'; α_c, β_c))
+
+    .. math::
+        \mathrm{LN}(v; α, β) = α ⊙ \frac{v - \mathrm{mean}(v)}{\sqrt{\mathrm{var}(v) + 10^{-5}}} + β
+
+    The mean and the variance of the first two run over all four gates at once. Their shifts :math:`β` would only be
+    added to :math:`b`, which stands for all three. Gains begin at 1 and biases at 0, as in the paper.
+
+    Args:
+        input_size: features of one input step.
+        hidden_size: features of each half of the state and of the output; at least 2, for one number has no spread.
+        forget_bias: the forget gate's bias :math:`b_f` at initialisation.
+
+    Raises:
+        ValueError: ``input_size`` is not positive, or ``hidden_size`` is less than 2.
+    """
+
+    state_names = ("h", "c")
+
+    def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = 0.0) -> None:
+        super().__init__(input_size, hidden_size)
+        if hidden_size < 2:
+            raise ValueError(f"hidden_size is {hidden_size}; under layer normalisation it must be at least 2")
+        self.from_input = nn.Linear(input_size, 4 * hidden_size, bias=False)
+        self.from_state = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
+        initialise(self)
+        self.norm_input = nn.LayerNorm(4 * hidden_size)  # its bias is b
+        self.norm_state = nn.LayerNorm(4 * hidden_size, bias=False)
+        self.norm_cell = nn.LayerNorm(hidden_size)
+        with torch.no_grad():
+            self.norm_input.bias[hidden_size : 2 * hidden_size] += forget_bias
+
+    def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch gates"]:
+        """Map the inputs of all steps to the gates, in the order i, f, g, o: :math:`LN(W x) + b`."""
+        gates: Tensor = self.norm_input(self.from_input(x))
+        return gates
+
+    def step(self, x: Float[Tensor, "batch gates"], state: State) -> tuple[Float[Tensor, "batch hidden"], State]:
+        """Advance one time step; ``state`` is ``(h, c)``, each ``[batch, hidden]``."""
+        h, c = state
+        i, f, g, o = (x + self.norm_state(self.from_state(h))).chunk(4, dim=-1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(self.norm_cell(c))
+        return h, (h, c)

@@ -1,0 +1,27 @@
+"""Each cell that torch does not have goes through ``kernel=compiled`` as well."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .test_every_cell import CELLS
+
+PROGRAM = Path(__file__).with_name("compiled_program.py")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("name", CELLS)
+def test_compiled_equals_the_loop(name: str) -> None:
+    """In a process of its own, without shape checks: the compiler cannot see through them."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(PROGRAM), name],
+        env={**os.environ, "JAXTYPING_DISABLE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=270,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
