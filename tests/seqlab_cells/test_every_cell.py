@@ -13,6 +13,8 @@ from seqlab.discovery.registry import find
 from seqlab_cells.coupled_lstm import CoupledLSTM
 from seqlab_cells.indrnn import IndRNN
 from seqlab_cells.layer_norm_lstm import LayerNormLSTM
+from seqlab_cells.mingru import MinGRU
+from seqlab_cells.minlstm import MinLSTM
 from seqlab_cells.peephole_lstm import PeepholeLSTM
 
 CELLS: dict[str, type[Cell]] = {
@@ -20,6 +22,8 @@ CELLS: dict[str, type[Cell]] = {
     "coupled_lstm": CoupledLSTM,
     "layer_norm_lstm": LayerNormLSTM,
     "indrnn": IndRNN,
+    "mingru": MinGRU,
+    "minlstm": MinLSTM,
 }
 
 every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)

@@ -1,0 +1,168 @@
+"""Cells whose step is linear in the state: ``h' = a * h + b``, with ``a`` and ``b`` from the input alone."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from seqlab import Cell, Kernel, State
+from seqlab.recurrence.ragged import alive
+
+SHORT = 16
+"""Steps that are walked one by one: folding them again would not pay."""
+WIDE = 2048
+"""Numbers in a step that keep a CPU busy, so that walking beats folding, which touches them twice."""
+
+
+def positive(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    r"""Map candidates to positive numbers: :math:`g` of Feng et al. 2024, appendix B.
+
+    .. math:: g(x) = x + 0.5 \text{ where } x \ge 0, \quad σ(x) \text{ elsewhere}
+    """
+    return torch.where(x >= 0, x + 0.5, torch.sigmoid(x))
+
+
+class Affine(Protocol):
+    """What a cell has that can be scanned in parallel."""
+
+    def affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Make ``a`` and ``b`` of all steps, ``[time, batch, hidden]`` each."""
+
+
+class Parallel(Kernel):
+    r"""Scans ``h' = a * h + b`` over all steps at once.
+
+    Two steps in a row are one: :math:`(a_1, b_1)` and then :math:`(a_2, b_2)` is :math:`(a_1 a_2, a_2 b_1 + b_2)`. Of a
+    sequence folded in this way, again and again, :math:`2 \log_2 T` operations make every state. Nothing is divided and
+    no logarithm taken, so that gates of exactly 0 and 1 are as good as any.
+
+    On padding :math:`a = 1` and :math:`b = 0`: the state stands still, and the backward cell can start there.
+    """
+
+    name = "parallel"
+
+    def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
+        """Refuse a cell that was given another step, and input that is not dense."""
+        if x.layout != torch.strided or x.is_nested:
+            return "the input is not a dense tensor"
+        for cell in cells:
+            for name in ("affine", "project", "step"):
+                if name in vars(cell):
+                    return f"{name} was replaced on this cell"
+        return None
+
+    def scan(
+        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
+    ) -> tuple[Tensor, list[State]]:
+        """Scan the first cell forward and the second, if there is one, backward within each row's length."""
+        if not len(x):
+            return x.new_zeros(0, x.shape[1], sum(cell.output_size for cell in cells)), list(states)
+        dead = None
+        if lengths is not None and not bool((lengths == len(x)).all()):
+            dead = ~alive(lengths, len(x)).unsqueeze(-1)
+            x = x.masked_fill(dead, 0)
+        outputs: list[Tensor] = []
+        ends: list[State] = []
+        for cell, (start,), backward in zip(cells, states, (False, True), strict=False):
+            a, b = cast(Affine, cell).affine(x)
+            if dead is not None:
+                a, b = a.masked_fill(dead, 1), b.masked_fill(dead, 0)
+            y = affine_scan(a, b, start, backward=backward)
+            ends.append(((y[0] if backward else y[-1]).to(start.dtype),))
+            outputs.append(y if dead is None else y.masked_fill(dead, 0))
+        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)), ends
+
+
+def affine_scan(
+    a: Float[Tensor, "time *rest"], b: Float[Tensor, "time *rest"], start: Float[Tensor, "*rest"], *, backward: bool
+) -> Float[Tensor, "time *rest"]:
+    r"""Make all :math:`h_t = a_t ⊙ h_{t-1} + b_t`.
+
+    Differentiable any number of times, in both modes, and under the transforms of ``torch.func``.
+
+    Args:
+        a: the share of the state that each step keeps; at least one step.
+        b: what each step adds.
+        start: the state before the first step.
+        backward: whether the last step in time is the first to be taken: :math:`h_t = a_t ⊙ h_{t+1} + b_t`.
+    """
+    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), start.dtype)  # under autocast they differ
+    h: Tensor = _Scan.apply(a.to(dtype), b.to(dtype), start.to(dtype), backward)  # type: ignore[no-untyped-call]
+    return h
+
+
+class _Scan(torch.autograd.Function):
+    """The scan, whose gradient is a scan the other way."""
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor, start: Tensor, backward: bool) -> Tensor:
+        h = b.new_empty(b.shape)
+        _solve(a, b, start, h, backward)
+        return h
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: Tensor) -> None:
+        a, _, start, ctx.backward_in_time = inputs
+        ctx.save_for_backward(a, start, output)
+        ctx.save_for_forward(a, start, output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        a, start, h = ctx.saved_tensors
+        to_h = _reach_back(a, gradient, ctx.backward_in_time)
+        first = -1 if ctx.backward_in_time else 0
+        return to_h * _before(h, start, ctx.backward_in_time), to_h, a[first] * to_h[first], None
+
+    @staticmethod
+    def jvp(ctx: Any, a_dot: Tensor, b_dot: Tensor, start_dot: Tensor, _: None) -> Tensor:
+        a, start, h = ctx.saved_tensors
+        moved = a_dot * _before(h, start, ctx.backward_in_time) + b_dot
+        return affine_scan(a, moved, start_dot, backward=ctx.backward_in_time)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], a: Tensor, b: Tensor, start: Tensor, backward: bool
+    ) -> tuple[Tensor, int]:
+        def lead(x: Tensor, dim: int | None) -> Tensor:
+            return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+
+        a, b, start = (lead(x, dim) for x, dim in zip((a, b, start), in_dims, strict=False))
+        return affine_scan(a.transpose(0, 1), b.transpose(0, 1), start, backward=backward), 1
+
+
+def _reach_back(a: Tensor, gradient: Tensor, backward: bool) -> Tensor:
+    """Add to each state's own gradient what comes from the states after it: ``g_t + a_{t+1} * (g_{t+1} + ...)``."""
+    if len(gradient) == 1:
+        return gradient
+    if backward:
+        return torch.cat([gradient[:1], affine_scan(a[:-1], gradient[1:], gradient[0], backward=False)])
+    return torch.cat([affine_scan(a[1:], gradient[:-1], gradient[-1], backward=True), gradient[-1:]])
+
+
+def _before(h: Tensor, start: Tensor, backward: bool) -> Tensor:
+    """Give the state before each step."""
+    return torch.cat([h[1:], start.unsqueeze(0)] if backward else [start.unsqueeze(0), h[:-1]])
+
+
+def _solve(a: Tensor, b: Tensor, h: Tensor, out: Tensor, backward: bool) -> None:
+    """Write the states into ``out``; ``h`` is the one before the first step."""
+    time = len(b)
+    if time <= SHORT or (b.device.type == "cpu" and b[0].numel() >= WIDE):
+        steps = zip(a.unbind(), b.unbind(), out.unbind(), strict=True)
+        for a_t, b_t, out_t in reversed(list(steps)) if backward else steps:
+            h = torch.addcmul(b_t, a_t, h, out=out_t)
+        return
+    if time % 2:  # one step alone, so that the others are pairs
+        alone, others = (-1, slice(None, -1)) if backward else (0, slice(1, None))
+        h = torch.addcmul(b[alone], a[alone], h, out=out[alone])
+        a, b, out = a[others], b[others], out[others]
+    first, second = (slice(1, None, 2), slice(0, None, 2)) if backward else (slice(0, None, 2), slice(1, None, 2))
+    a_1, b_1, out_1 = a[first], b[first], out[first]
+    a_2, b_2, out_2 = a[second], b[second], out[second]
+    _solve(a_1 * a_2, torch.addcmul(b_2, a_2, b_1), h, out_2, backward)
+    # The state before a pair is the one after the pair before it.
+    lead, rest, before = (-1, slice(None, -1), slice(1, None)) if backward else (0, slice(1, None), slice(None, -1))
+    torch.addcmul(b_1[lead], a_1[lead], h, out=out_1[lead])
+    torch.addcmul(b_1[rest], a_1[rest], out_2[before], out=out_1[rest])
