@@ -65,6 +65,27 @@ def test_an_unknown_nonlinearity_is_named() -> None:
         unchecked(RNN.__new__(RNN), 3, 4, "gelu")
 
 
+def test_an_unknown_initialisation_is_named() -> None:
+    unchecked: Any = RNN.__init__.__wrapped__  # type: ignore[attr-defined]  # below the type checks of the tests
+    with pytest.raises(ValueError, match="initialisation is 'zeros'; it must be torch or identity"):
+        unchecked(RNN.__new__(RNN), 3, 4, "relu", "zeros")
+
+
+@torch.no_grad()
+def test_identity_initialisation_is_that_of_irnn() -> None:
+    """U = I, no biases, W drawn with a deviation of 0.001; a positive state then stays as it is without input."""
+    torch.manual_seed(0)
+    cell = RNN(100, 50, nonlinearity="relu", initialisation="identity")
+    assert torch.equal(cell.from_state.weight, torch.eye(50))
+    assert not cell.from_state.bias.any()
+    assert not cell.from_input.bias.any()
+    assert abs(float(cell.from_input.weight.std()) - 1e-3) < 5e-5  # seven standard errors
+    assert abs(float(cell.from_input.weight.mean())) < 5e-5  # four
+    start = torch.rand(1, 2, 50)
+    recurrent = Recurrent(RNN, 100, hidden_size=50, nonlinearity="relu", initialisation="identity")
+    assert torch.equal(recurrent(torch.zeros(30, 2, 100), (start,))[1][0], start)
+
+
 def test_shapes_are_checked_while_tests_run() -> None:
     """The import hook is in place: what a step is annotated with is what it gets."""
     cell = GRU(3, 4)

@@ -54,6 +54,15 @@ def test_there_and_back_keeps_everything(kind: str) -> None:
     assert all(torch.equal(back.state_dict()[name], value) for name, value in module.state_dict().items())
 
 
+def test_an_irnn_converts_there_and_back() -> None:
+    """What it began with is in its weights; nothing of it is an option of torch's."""
+    recurrent = Recurrent(RNN, INPUT, hidden_size=HIDDEN, nonlinearity="relu", initialisation="identity")
+    module = to_torch(recurrent)
+    assert torch.equal(module.weight_hh_l0, torch.eye(HIDDEN))
+    for name, value in from_torch(module).state_dict().items():
+        assert torch.equal(value, recurrent.state_dict()[name])
+
+
 def test_weights_are_copies() -> None:
     module, _ = pair("gru", "auto")
     recurrent = from_torch(module)

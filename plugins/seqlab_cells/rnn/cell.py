@@ -17,25 +17,40 @@ class RNN(Cell):
     .. math::
         h' = φ(W x + b + U h + c), \quad φ = \tanh \text{ or } \mathrm{relu}
 
-    Relu remembers through an identity-like :math:`U` (Le et al. 2015) and is unbounded.
+    Relu remembers through an identity-like :math:`U` and is unbounded.
 
     Args:
         input_size: features of one input step.
         hidden_size: features of the state and of the output; positive.
         nonlinearity: ``tanh`` or ``relu``.
+        initialisation: ``torch``, or ``identity``: :math:`U = I`, biases of 0, and :math:`W` from a normal distribution
+            of deviation 0.001, which with relu makes an IRNN (Le, Jaitly & Hinton 2015, sections 2 and 3).
 
     Raises:
-        ValueError: a size is not positive, or the nonlinearity is another one.
+        ValueError: a size is not positive, or the nonlinearity or the initialisation is another one.
     """
 
-    def __init__(self, input_size: int, hidden_size: int = 128, nonlinearity: Literal["tanh", "relu"] = "tanh") -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int = 128,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        initialisation: Literal["torch", "identity"] = "torch",
+    ) -> None:
         super().__init__(input_size, hidden_size)
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity is {nonlinearity!r}; it must be tanh or relu")
+        if initialisation not in ("torch", "identity"):
+            raise ValueError(f"initialisation is {initialisation!r}; it must be torch or identity")
         self.nonlinearity = nonlinearity
         self.from_input = nn.Linear(input_size, hidden_size)
         self.from_state = nn.Linear(hidden_size, hidden_size)
         initialise(self)
+        if initialisation == "identity":
+            nn.init.normal_(self.from_input.weight, std=0.001)
+            nn.init.eye_(self.from_state.weight)
+            for linear in (self.from_input, self.from_state):
+                nn.init.zeros_(linear.bias)
 
     def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch hidden"]:
         """Map the inputs of all steps: :math:`W x + b`."""
