@@ -35,6 +35,14 @@ class RecurrentModel(Model):
             where it has read all), or each feature's ``mean`` or ``max`` over the valid steps. Of a sequence of
             length 0 it reads zeros.
         truncate: cut the gradient at every ``truncate``-th step; 0 never does.
+        locked_dropout: probability of dropping a feature of each layer's input for a whole sequence, in training (Gal &
+            Ghahramani 2016).
+        state_dropout: the same for the state that a step starts from.
+        zoneout: probability of keeping a unit of the state as it was, in training (Krueger et al. 2017).
+        weight_drop: probability of dropping a recurrent weight for a batch, in training (Merity et al. 2017).
+        layer_norm: whether the output of each layer is normalised (Ba et al. 2016).
+        connection: the way past each layer: ``none``, ``residual`` or ``highway``, where the sizes allow it.
+        learned_start: whether the initial state is learned instead of the cell's own.
 
     Raises:
         ValueError: an option is out of its range.
@@ -57,6 +65,13 @@ class RecurrentModel(Model):
         output_dropout: float = 0.0,
         pooling: Literal["last", "mean", "max"] = "last",
         truncate: int = 0,
+        locked_dropout: float = 0.0,
+        state_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        weight_drop: float = 0.0,
+        layer_norm: bool = False,
+        connection: Literal["none", "residual", "highway"] = "none",
+        learned_start: bool = False,
     ) -> None:
         super().__init__()
         _check("input", input, ("embedding", "onehot"))
@@ -76,6 +91,13 @@ class RecurrentModel(Model):
             dropout=dropout,
             kernel=kernel,
             truncate=truncate,
+            locked_dropout=locked_dropout,
+            state_dropout=state_dropout,
+            zoneout=zoneout,
+            weight_drop=weight_drop,
+            layer_norm=layer_norm,
+            connection=connection,
+            learned_start=learned_start,
         )
         self.output_dropout = nn.Dropout(output_dropout)
         self.head = head(self.recurrent.output_size)

@@ -24,7 +24,7 @@ def check_gradients(cell: Cell, x: Tensor, state: State) -> None:
     wanted |= {
         f"initial state {n}": leaf for n, leaf in zip(cell.state_names, leaves, strict=True) if leaf.requires_grad
     }
-    wanted |= {name: parameter for name, parameter in cell.named_parameters() if parameter.requires_grad}
+    wanted |= {name: parameter for name, parameter in cell.named_parameters() if _real(parameter)}
     weights: list[Tensor] = []
 
     def value() -> Tensor:
@@ -53,6 +53,10 @@ def check_gradients(cell: Cell, x: Tensor, state: State) -> None:
                 raise AssertionError(
                     f"the gradient of {name} at {index} is {analytic:.6g}; finite differences give {numeric:.6g}"
                 )
+
+
+def _real(parameter: Tensor) -> bool:
+    return parameter.requires_grad and parameter.is_floating_point()
 
 
 def _places(count: int) -> list[int]:

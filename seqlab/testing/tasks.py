@@ -1,0 +1,795 @@
+"""Checks that every task must pass."""
+
+import json
+import os
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, ClassVar, final
+from unittest import SkipTest
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from seqlab.contracts import Batch, Examples, Preprocessor, Ragged, Report, Task, UserError
+from seqlab.discovery import find
+from seqlab.testing.guesses import constants, has_classes, is_class, live, output_shape, perfect, targets_of
+from seqlab.testing.plain import check_defaults, check_plain, check_refuses_bad_states, has_option, reads, written
+from seqlab.testing.suite import Suite, agree, demand
+
+_SPLITS = ("train", "valid", "test")
+_MEANINGS = ("maximum", "window", "distance")
+
+
+@final
+@dataclass(frozen=True)
+class Ready:
+    """A task whose splits are made, and what encodes them.
+
+    Attributes:
+        task: what is checked.
+        splits: what it gave.
+        preprocessor: fitted on the training split; ``None`` where the inputs are tensors.
+    """
+
+    task: Task
+    splits: Mapping[str, Examples]
+    preprocessor: Preprocessor | None
+
+    def rows(self, split: str, most: int) -> Tensor:
+        """Draw so many rows of a split, or take all that there are."""
+        return torch.randperm(len(self.splits[split]), generator=torch.Generator().manual_seed(0))[:most]
+
+    def encoded(self, split: str, rows: Tensor) -> Ragged:
+        """Encode these rows of a split."""
+        inputs = self.splits[split].inputs
+        if isinstance(inputs, Ragged):
+            parts = [inputs.values[inputs.starts[row] :][: inputs.lengths[row]] for row in rows.tolist()]
+            return Ragged.of(parts)
+        assert self.preprocessor is not None
+        return self.preprocessor.encode([inputs[row] for row in rows.tolist()])
+
+    def batch(self, split: str = "train", most: int = 256) -> Batch:
+        """Make a batch as training does: inputs padded to its own longest row, targets by row."""
+        return self.batch_of(split, self.rows(split, most))
+
+    def batch_of(self, split: str, rows: Tensor) -> Batch:
+        """Make a batch of these rows."""
+        inputs, lengths = self.encoded(split, rows).padded(torch.arange(len(rows)))
+        return Batch(inputs, lengths, self.splits[split].targets[rows])
+
+
+class TaskSuite(Suite):
+    """Checks of a task; a subclass names it.
+
+    Attributes:
+        task: its type, or a factory that takes its options.
+        options: what the constructor is to be given, such as ``{"data_dir": ...}``.
+        preprocessor: makes what encodes the texts; else the task's default is looked up.
+    """
+
+    task: ClassVar[Callable[..., Task]]
+    options: ClassVar[Mapping[str, Any]] = {}
+    preprocessor: ClassVar[Callable[[], Preprocessor] | None] = None
+
+    # Making things ------------------------------------------------------------------------------------------------
+
+    def make(self, **changed: Any) -> Task:
+        """Make the task, without its data."""
+        made = type(self).task(**{**self.options, **changed})
+        demand(isinstance(made, Task), f"it is a {type(made).__name__}, and no seqlab.Task")
+        return made
+
+    def ready(self) -> Ready:
+        """Make the task and its splits."""
+        task = self.make()
+        return self._ready(task, task.splits())
+
+    def _ready(self, task: Task, splits: Mapping[str, Examples]) -> Ready:
+        texts = splits["train"].inputs
+        if isinstance(texts, Ragged):
+            return Ready(task, splits, None)
+        preprocessor = self._encoder(task)
+        preprocessor.fit(texts)
+        return Ready(task, splits, preprocessor)
+
+    def _encoder(self, task: Task) -> Preprocessor:
+        if (factory := type(self).preprocessor) is not None:
+            return factory()
+        try:
+            made = find("preprocessing", task.preprocessing or "").load()()
+        except UserError:  # which test_default_preprocessing reports
+            return _CodePoints()
+        demand(isinstance(made, Preprocessor), f"preprocessing={task.preprocessing} is no seqlab.Preprocessor")
+        return made  # type: ignore[no-any-return]  # an entry point can be anything
+
+    def perfect_outputs(self, task: Task, batch: Batch) -> Tensor:
+        """Give outputs that fit the targets; for a task to override whose outputs :func:`perfect` cannot find."""
+        return perfect(task, batch)
+
+    @staticmethod
+    def drawn(task: Task, batch: Batch, seed: int = 1) -> Tensor:
+        """Draw outputs for a batch from the normal distribution."""
+        return torch.randn(output_shape(task, batch), generator=torch.Generator().manual_seed(seed))
+
+    @staticmethod
+    def scores(task: Task, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Compute fresh metrics of some outputs."""
+        return _computed(_updated(task.metrics(), outputs, targets))
+
+    # The constructor ----------------------------------------------------------------------------------------------
+
+    def test_constructor_needs_nothing(self) -> None:
+        """Every argument of the constructor has a default."""
+        check_defaults(self.make())
+
+    def test_constructor_reads_no_data(self) -> None:
+        """The constructor opens no file, folder or connection."""
+        with reads() as found:
+            self.make()
+        demand(not found, f"the constructor reads: {'; '.join(found[:3])}; splits() is the place for it")
+
+    def test_sequence_length_is_an_option(self) -> None:
+        """``sequence_length`` is an option, kept under this name; 0 and less are refused with a ValueError."""
+        task = self.make()
+        demand(has_option(task, "sequence_length"), "the constructor takes no sequence_length")
+        for wrong in (0, -1):
+            try:
+                self.make(sequence_length=wrong)
+            except ValueError as error:
+                demand(str(wrong) in str(error), f"sequence_length={wrong}: the error does not show it: {error}")
+            else:
+                raise AssertionError(f"sequence_length={wrong} is accepted")
+        for value, other in self._lengths(task.sequence_length or 4):
+            kept = other.sequence_length
+            demand(kept == value, f"sequence_length={value} is given, but the attribute is {kept}")
+
+    def _lengths(self, start: int, count: int = 1) -> Iterator[tuple[int, Task]]:
+        """Make the task with lengths from ``start`` on that it takes."""
+        for value in (start, start + 1, start + 3, 2 * start + 6, 4 * start + 25):
+            try:
+                task = self.make(sequence_length=value)
+            except ValueError:
+                continue
+            yield value, task
+            if (count := count - 1) == 0:
+                return
+
+    # The data -----------------------------------------------------------------------------------------------------
+
+    def test_splits_are_three(self) -> None:
+        """There are the splits train, valid and test, and none is empty."""
+        splits = self.make().splits()
+        for name in _SPLITS:
+            demand(name in splits, f"there is no split {name}; there are {', '.join(splits) or 'none'}")
+            demand(isinstance(splits[name], Examples), f"{name} is a {type(splits[name]).__name__}, and no Examples")
+            demand(len(splits[name]) > 0, f"{name} has no examples")
+
+    def test_splits_are_disjoint(self) -> None:
+        """No input of one split is in another."""
+        keys = {name: set(_keys(examples.inputs)) for name, examples in self.make().splits().items()}
+        for one, other in combinations(_SPLITS, 2):
+            if both := keys[one] & keys[other]:
+                example = next((repr(key) for key in sorted(map(str, both)) if isinstance(key, str)), "")
+                shown = f", such as {example[:60]}" if all(isinstance(key, str) for key in both) else ""
+                raise AssertionError(f"{len(both)} inputs are in {one} and in {other}{shown}")
+
+    def test_splits_are_the_same_again(self) -> None:
+        """The splits are the same when made twice and in another instance, whatever the global random numbers."""
+        task = self.make()
+        with _random_numbers(1):
+            first = task.splits()
+        with _random_numbers(2):
+            again = task.splits()
+        with _random_numbers(3):
+            other = self.make().splits()
+        for what, splits in (("made twice by one instance", again), ("made by two instances", other)):
+            for name in _SPLITS:
+                fault = _difference(splits[name], first[name])
+                demand(not fault, f"{name}, {what}: {fault}")
+
+    def test_split_seed_deals_anew(self) -> None:
+        """Another ``split_seed`` gives other splits, and the same one the same."""
+        if not has_option(self.make(), "split_seed"):
+            raise SkipTest("it has no option split_seed")
+        made = [self.make(split_seed=seed).splits() for seed in (1, 1, 2, 3, 4)]
+        for name in _SPLITS:
+            fault = _difference(made[1][name], made[0][name])
+            demand(not fault, f"split_seed=1, made twice: {name}: {fault}")
+        moved = any(_difference(splits[name], made[0][name]) for splits in made[2:] for name in _SPLITS)
+        demand(moved, "split_seed 1, 2, 3 and 4 give the same splits")
+
+    def test_inputs_are_right(self) -> None:
+        """Inputs are texts, token ids from 1 on that training shows, or finite features of one size."""
+        splits = self.make().splits()
+        train = splits["train"].inputs
+        for name, examples in splits.items():
+            inputs = examples.inputs
+            if not isinstance(inputs, Ragged):
+                odd = next((text for text in inputs if not isinstance(text, str)), None)
+                demand(odd is None, f"{name}: an input is a {type(odd).__name__}, and no text")
+                demand(not isinstance(train, Ragged), f"{name} has texts, and train has tensors")
+                continue
+            demand(isinstance(train, Ragged), f"{name} has tensors, and train has texts")
+            assert isinstance(train, Ragged)
+            _check_tensors(name, inputs, train)
+
+    def test_default_preprocessing(self) -> None:
+        """A task of texts names the preprocessing that encodes them; a task of tensors names none."""
+        task = self.make()
+        if isinstance(task.splits()["train"].inputs, Ragged):
+            demand(task.preprocessing is None, f"the inputs are tensors, which {task.preprocessing} cannot encode")
+            return
+        demand(task.preprocessing, "the inputs are texts, but no preprocessing is named")
+        try:
+            find("preprocessing", str(task.preprocessing)).load()
+        except UserError as error:
+            raise AssertionError(str(error)) from error
+
+    def test_targets_are_right(self) -> None:
+        """Targets are classes from 0 to outputs - 1 or finite numbers: one for each example, or for each step of it."""
+        ready = self.ready()
+        task, train = ready.task, ready.splits["train"].targets
+        for name, examples in ready.splits.items():
+            targets = examples.targets
+            demand(len(targets) == len(examples.inputs), f"{name}: {len(targets)} targets, {len(examples)} inputs")
+            demand(targets.dtype == train.dtype, f"the targets of {name} are {targets.dtype}, of train {train.dtype}")
+            if task.per_step:
+                lengths = ready.encoded(name, torch.arange(len(examples))).lengths
+                longest = int(lengths.max())
+                demand(
+                    targets.dim() >= 2 and targets.shape[1] >= longest,
+                    f"{name}: targets of the shape {tuple(targets.shape)} are not one for each of {longest} steps",
+                )
+                targets = targets[torch.arange(targets.shape[1]) < lengths.unsqueeze(1)]
+            _check_targets(name, targets, task)
+
+    def test_sample_weights(self) -> None:
+        """Weights for drawing examples are None, or one for each training example: finite, none negative, not all 0."""
+        ready = self.ready()
+        weights, count = ready.task.sample_weights(), len(ready.splits["train"])
+        if weights is None:
+            return
+        demand(isinstance(weights, Tensor), f"sample_weights gives a {type(weights).__name__}, and no tensor")
+        demand(tuple(weights.shape) == (count,), f"weights of the shape {tuple(weights.shape)} for {count} examples")
+        demand(bool(weights.isfinite().all()), f"{int((~weights.isfinite()).sum())} weights are not finite")
+        demand(float(weights.min()) >= 0, f"a weight is {float(weights.min()):.3g}")
+        demand(float(weights.sum()) > 0, "all weights are 0")
+
+    def test_sequence_length_is_respected(self) -> None:
+        """Texts are the same at any maximum (the framework cuts); a window is no longer, a distance no shorter."""
+        task = self.make()
+        meaning = getattr(task, "sequence_length_means", None)
+        demand(meaning in _MEANINGS, f"sequence_length_means is {meaning!r}; it must be one of {', '.join(_MEANINGS)}")
+        ready = self._ready(task, task.splits())
+        longest = int(ready.encoded("train", torch.arange(len(ready.splits["train"]))).lengths.max())
+        if meaning == "maximum":
+            if isinstance(ready.splits["train"].inputs, Ragged):
+                return
+            for value, other in self._lengths(2):
+                for name, examples in other.splits().items():
+                    fault = _difference(examples, ready.splits[name])
+                    demand(not fault, f"sequence_length={value} changes {name}, where the framework is to cut: {fault}")
+            return
+        start = max(1, longest // 2) if meaning == "window" else longest + 3
+        for value, other in self._lengths(start):
+            made = self._ready(other, other.splits())
+            lengths = made.encoded("train", torch.arange(len(made.splits["train"]))).lengths
+            found = int(lengths.max())
+            right = found <= value if meaning == "window" else found >= value
+            demand(right, f"sequence_length={value} is a {meaning}, but the longest sequence has {found} steps")
+
+    # The loss -----------------------------------------------------------------------------------------------------
+
+    def test_head_gives_the_outputs(self) -> None:
+        """``outputs`` is at least 1, and the head gives so many from a model's features."""
+        task = self.ready().task
+        outputs = task.outputs
+        demand(isinstance(outputs, int) and outputs >= 1, f"outputs is {outputs!r}; it must be at least 1")
+        for features in (1, 7):
+            shape = (2, 3, features) if task.per_step else (2, features)
+            got = tuple(task.head(features)(torch.randn(shape)).shape)
+            demand(got == (*shape[:-1], outputs), f"the head gives {got} for {shape}; outputs is {outputs}")
+
+    def test_loss_is_a_finite_scalar(self) -> None:
+        """The loss is one finite number, with a finite gradient in the outputs that is not zero."""
+        ready = self.ready()
+        for split in _SPLITS:
+            batch = ready.batch(split)
+            outputs = self.drawn(ready.task, batch).requires_grad_()
+            loss = ready.task.loss(outputs, batch)
+            demand(loss.dim() == 0, f"{split}: the loss has the shape {tuple(loss.shape)}, and is no scalar")
+            demand(bool(loss.isfinite()), f"{split}: the loss is {float(loss)}")
+            demand(loss.requires_grad, f"{split}: the loss does not depend on the outputs by any gradient")
+            (gradient,) = torch.autograd.grad(loss, outputs, allow_unused=True)
+            demand(gradient is not None and bool(gradient.any()), f"{split}: the gradient in the outputs is zero")
+            demand(bool(gradient.isfinite().all()), f"{split}: the gradient in the outputs is not finite")
+
+    def test_loss_falls_along_its_gradient(self) -> None:
+        """A small step of the outputs against the gradient lowers the loss."""
+        ready = self.ready()
+        batch = ready.batch()
+        for seed in range(3):
+            outputs = self.drawn(ready.task, batch, seed).requires_grad_()
+            loss = ready.task.loss(outputs, batch)
+            (gradient,) = torch.autograd.grad(loss, outputs)
+            with torch.no_grad():
+                direction = gradient / gradient.abs().max()
+                after = [float(ready.task.loss(outputs - step * direction, batch)) for step in (1.0, 0.1, 0.01, 1e-3)]
+            demand(
+                min(after) < float(loss), f"the loss is {float(loss):.6g}, and {min(after):.6g} at best after a step"
+            )
+
+    def test_loss_prefers_the_truth(self) -> None:
+        """Outputs that are sure of the true classes have a smaller loss than those that ignore the input."""
+        ready = self.ready()
+        batch = ready.batch()
+        if not has_classes(ready.task, batch):
+            raise SkipTest("the targets are no classes, one for each output")
+        right = float(ready.task.loss(self.perfect_outputs(ready.task, batch), batch))
+        blind = float(ready.task.loss(ready.task.blind_outputs(batch), batch))
+        demand(right < blind, f"the loss of the true classes is {right:.4g}, that of blind outputs {blind:.4g}")
+
+    def test_loss_has_no_memory(self) -> None:
+        """The loss of a batch is the same at every call, and the batch is left as it was."""
+        ready = self.ready()
+        batch, other = ready.batch(), ready.batch("test", 5)
+        outputs = self.drawn(ready.task, batch)
+        kept = [outputs.clone(), batch.inputs.clone(), batch.targets.clone()]
+        first = ready.task.loss(outputs, batch).detach()
+        ready.task.loss(self.drawn(ready.task, other), other)
+        agree("the loss of the same batch, after another one,", ready.task.loss(outputs, batch), first, 1e-6)
+        names = ("outputs", "inputs", "targets")
+        for name, tensor, before in zip(names, (outputs, batch.inputs, batch.targets), kept, strict=True):
+            same = torch.equal(tensor.nan_to_num(), before.nan_to_num())
+            demand(same, f"the {name} were changed by computing the loss")
+
+    def test_loss_takes_rows_in_any_order(self) -> None:
+        """The rows of a batch in another order have the same loss."""
+        ready = self.ready()
+        rows = ready.rows("train", 256)
+        batch, turned = ready.batch_of("train", rows), ready.batch_of("train", rows.flip(0))
+        outputs = self.drawn(ready.task, batch)
+        expected = ready.task.loss(outputs, batch)
+        agree("the loss of the rows in reverse order", ready.task.loss(outputs.flip(0), turned), expected, 1e-4)
+
+    def test_padding_does_not_count(self) -> None:
+        """With an output for each step, those of padding change neither loss, gradient nor metrics, however many."""
+        ready = self.ready()
+        task = ready.task
+        if not task.per_step:
+            raise SkipTest("it has one output for each sequence")
+        lengths = ready.encoded("train", torch.arange(len(ready.splits["train"]))).lengths
+        if bool((lengths == lengths[0]).all()):
+            self._check_cut(ready)
+            return
+        order = lengths.argsort(stable=True)
+        rows = torch.cat([order[:8], order[-8:]])
+        batch = ready.batch_of("train", rows)
+        dead = ~live(batch).unsqueeze(-1)
+        outputs = self.drawn(task, batch)
+        other = torch.where(dead, 100 + 3 * outputs, outputs).requires_grad_()
+        loss = task.loss(other, batch)
+        agree("the loss with other outputs in the padding", loss, task.loss(outputs, batch), 1e-5)
+        (gradient,) = torch.autograd.grad(loss, other)
+        most = float(gradient.masked_select(dead).abs().max())
+        demand(most == 0, f"an output in the padding has the gradient {most:.3g}")
+        scores = self.scores(task, outputs, batch.targets)
+        _agree_scores("with other outputs in the padding", self.scores(task, other.detach(), batch.targets), scores)
+        short = ready.batch_of("train", order[:8])
+        time = short.inputs.shape[1]
+        narrow = self.drawn(task, short)
+        wide_inputs, wide_lengths = batch.inputs[:8], (batch.lengths if batch.lengths is None else batch.lengths[:8])
+        wide = Batch(wide_inputs, wide_lengths, short.targets)
+        padded = torch.cat([narrow, torch.ones(8, batch.inputs.shape[1] - time, task.outputs)[: len(narrow)]], dim=1)
+        agree(
+            "the loss of short rows, not padded to the longest,",
+            task.loss(narrow, short),
+            task.loss(padded, wide),
+            1e-5,
+        )
+        _agree_scores(
+            "of short rows, not padded to the longest",
+            self.scores(task, narrow, short.targets),
+            self.scores(task, padded, short.targets),
+        )
+
+    def _check_cut(self, ready: Ready) -> None:
+        """Check that outputs of fewer steps than there are targets do, where the framework may cut."""
+        task = ready.task
+        if task.sequence_length_means != "maximum":
+            raise SkipTest("all sequences have one length, so that there is no padding")
+        batch = ready.batch()
+        steps = max(1, batch.inputs.shape[1] // 2)
+        cut = Batch(batch.inputs[:, :steps], None, batch.targets)
+        exact = Batch(cut.inputs, None, batch.targets[:, :steps])
+        outputs = self.drawn(task, cut)
+        agree("the loss of sequences that are cut", task.loss(outputs, cut), task.loss(outputs, exact), 1e-5)
+        _agree_scores(
+            "of sequences that are cut",
+            self.scores(task, outputs, cut.targets),
+            self.scores(task, outputs, exact.targets),
+        )
+
+    # The metrics --------------------------------------------------------------------------------------------------
+
+    def test_metrics_are_finite_scalars(self) -> None:
+        """Each metric is one finite number."""
+        ready = self.ready()
+        for split in _SPLITS:
+            batch = ready.batch(split)
+            metrics = ready.task.metrics()
+            demand(isinstance(metrics, MetricCollection), f"metrics() gives a {type(metrics).__name__}")
+            for name, value in _updated(metrics, self.drawn(ready.task, batch), batch.targets).compute().items():
+                shape = tuple(torch.as_tensor(value).shape)
+                demand(shape in ((), (1,)), f"{name} has the shape {shape}, and is no scalar")
+                demand(bool(torch.as_tensor(value).isfinite().all()), f"{name} is {float(value)} on {split}")
+
+    def test_monitor_is_a_metric(self) -> None:
+        """``monitor`` is the name of a metric, and ``mode`` is min or max."""
+        ready = self.ready()
+        task, batch = ready.task, ready.batch()
+        names = list(self.scores(task, self.drawn(task, batch), batch.targets))
+        demand(task.monitor in names, f"monitor is {task.monitor!r}; the metrics are {', '.join(names)}")
+        demand(task.mode in ("min", "max"), f"mode is {task.mode!r}; it must be min or max")
+
+    def test_metrics_are_fresh(self) -> None:
+        """Each call of ``metrics`` makes new ones, which know nothing of the others."""
+        ready = self.ready()
+        task, batch, other = ready.task, ready.batch(), ready.batch("test", 7)
+        outputs, elsewhere = self.drawn(task, batch), self.drawn(task, other, 2)
+        expected = self.scores(task, outputs, batch.targets)
+        first = _updated(task.metrics(), elsewhere, other.targets)
+        second = task.metrics()
+        demand(second is not first, "metrics() gives the same object at every call")
+        _agree_scores("of new metrics, after others", _computed(_updated(second, outputs, batch.targets)), expected)
+
+    def test_metrics_begin_anew_after_reset(self) -> None:
+        """After a reset, metrics are as new."""
+        ready = self.ready()
+        task, batch, other = ready.task, ready.batch(), ready.batch("test", 7)
+        outputs = self.drawn(task, batch)
+        metrics = _updated(task.metrics(), self.drawn(task, other, 2), other.targets)
+        _computed(metrics)
+        metrics.reset()
+        got = _computed(_updated(metrics, outputs, batch.targets))
+        _agree_scores("after a reset", got, self.scores(task, outputs, batch.targets))
+
+    def test_metrics_add_up(self) -> None:
+        """A split in two unequal batches has the metrics of the whole."""
+        ready = self.ready()
+        task, batch = ready.task, ready.batch()
+        outputs, rows = self.drawn(task, batch), len(batch.targets)
+        if rows < 2:
+            raise SkipTest("the training split has one example")
+        cut = max(1, rows // 5)
+        metrics = _updated(task.metrics(), outputs[:cut], batch.targets[:cut])
+        got = _computed(_updated(metrics, outputs[cut:], batch.targets[cut:]))
+        expected = self.scores(task, outputs, batch.targets)
+        _agree_scores(f"of {cut} rows and {rows - cut} more, against all at once", got, expected)
+
+    def test_mode_is_right(self) -> None:
+        """Outputs that fit the targets are at least as good as blind ones, by ``monitor`` in the direction ``mode``."""
+        right, blind, mode = self._against_blind("train")
+        good = right >= blind if mode == "max" else right <= blind
+        demand(good, f"mode is {mode}, but the truth scores {right:.4g}, and blind outputs {blind:.4g}")
+
+    def _against_blind(self, split: str) -> tuple[float, float, str]:
+        ready = self.ready()
+        task, batch = ready.task, ready.batch(split, 1024)
+        right = self.scores(task, self.perfect_outputs(task, batch), batch.targets)[task.monitor]
+        blind = self.scores(task, task.blind_outputs(batch), batch.targets)[task.monitor]
+        return right, blind, task.mode
+
+    # The chance line ----------------------------------------------------------------------------------------------
+
+    def test_baseline_is_blind(self) -> None:
+        """Blind outputs are finite, of the right shape, and the same for other inputs and targets."""
+        ready = self.ready()
+        task = ready.task
+        for split in ("test", "train"):
+            batch = ready.batch(split)
+            blind = task.blind_outputs(batch).clone()
+            shape = output_shape(task, batch)
+            demand(tuple(blind.shape) == shape, f"blind outputs are {tuple(blind.shape)}; {shape} is right")
+            demand(bool(blind.isfinite().all()), f"{int((~blind.isfinite()).sum())} blind outputs are not finite")
+            for what, other in (
+                ("inputs", batch._replace(inputs=_other_inputs(batch.inputs))),
+                ("targets", batch._replace(targets=_other_targets(batch.targets, task.outputs))),
+            ):
+                agree(f"blind outputs for other {what}", task.blind_outputs(other), blind, 1e-6)
+            agree("blind outputs at a second call", task.blind_outputs(batch), blind, 1e-6)
+
+    def test_baseline_is_the_best_guess(self) -> None:
+        """No constant guess does clearly better on the training split: the chance line is not set too low."""
+        ready = self.ready()
+        task, batch = ready.task, ready.batch("train", 2048)
+        blind = self.scores(task, task.blind_outputs(batch), batch.targets)[task.monitor]
+        share = task.mode == "max" and 0 <= blind <= 1
+        margin = 1.5 / len(batch.targets) ** 0.5 if share else 0.05 * abs(blind) + 1e-6
+        for what, outputs in constants(task, batch):
+            guess = self.scores(task, outputs, batch.targets)[task.monitor]
+            gain = guess - blind if task.mode == "max" else blind - guess
+            demand(gain <= margin, f"{task.monitor} of blind outputs is {blind:.4g}; {what} has {guess:.4g}")
+
+    def test_baseline_can_be_beaten(self) -> None:
+        """On the test split, outputs that fit the targets are better than blind ones."""
+        right, blind, mode = self._against_blind("test")
+        better = right > blind if mode == "max" else right < blind
+        demand(better, f"the truth scores {right:.4g} on the test split, and blind outputs {blind:.4g} (mode {mode})")
+
+    def test_solved_is_a_line(self) -> None:
+        """``solved`` says True or nothing of the truth, and False or nothing of blind outputs."""
+        ready = self.ready()
+        task, batch = ready.task, ready.batch("test", 1024)
+        for what, outputs, wrong in (
+            ("the truth", self.perfect_outputs(task, batch), False),
+            ("blind outputs", task.blind_outputs(batch), True),
+        ):
+            said = task.solved(self.scores(task, outputs, batch.targets))
+            demand(said is None or isinstance(said, bool), f"solved gives a {type(said).__name__}")
+            demand(said is not wrong, f"solved says {said} of {what}")
+
+    # What a user sees ---------------------------------------------------------------------------------------------
+
+    def test_decode_gives_json(self) -> None:
+        """``decode`` gives a list with an entry for each row, which JSON can write, and a row's does not depend on
+        the others.
+        """
+        ready = self.ready()
+        task, batch = ready.task, ready.batch("test", 6)
+        outputs = self.drawn(task, batch)
+        shown = task.decode(outputs)
+        demand(isinstance(shown, list), f"decode gives a {type(shown).__name__}, and no list")
+        demand(len(shown) == len(outputs), f"decode gives {len(shown)} entries for {len(outputs)} rows")
+        together = written("what decode gives", shown)
+        for row in range(len(outputs)):
+            alone = task.decode(outputs[row : row + 1])
+            alike = len(alone) == 1 and _alike(written("what decode gives", alone)[0], together[row])
+            demand(alike, f"row {row} alone is decoded to {alone}, and among others to {together[row]}")
+
+    def test_decode_honours_top(self) -> None:
+        """A class each row: ``top`` entries, the likeliest first, and no more than there are classes."""
+        ready = self.ready()
+        task, batch = ready.task, ready.batch("test", 64)
+        if task.per_step or not has_classes(task, batch):
+            raise SkipTest("it does not put one class on a sequence")
+        outputs = self.drawn(task, batch)
+        most = task.decode(outputs, top=10_000)
+        if not all(isinstance(entry, list) for entry in most):
+            raise SkipTest("decode gives one value for a row, and no list")
+        classes = max(task.outputs, 2)
+        for top in (1, 2, 3):
+            for entry, whole in zip(task.decode(outputs, top), most, strict=True):
+                demand(len(entry) == min(top, classes), f"top={top} gives {len(entry)} entries; classes: {classes}")
+                demand(_alike(entry, whole[:top]), f"top={top} gives {entry}, but the likeliest are {whole[:top]}")
+        first = {}
+        for target, entry in zip(
+            batch.targets.tolist(), task.decode(self.perfect_outputs(task, batch), 1), strict=True
+        ):
+            first[target] = json.dumps(entry)
+        demand(
+            len(set(first.values())) == len(first), f"{len(first)} classes are decoded to {len(set(first.values()))}"
+        )
+
+    def test_report_stays_in_its_folder(self) -> None:
+        """The report is tables that JSON can write, notes, and pictures that lie in its folder; it writes nowhere else."""
+        ready = self.ready()
+        task, batch = ready.task, ready.batch("test", 1024)
+        details = task.details()
+        computed: dict[str, Tensor] = {}
+        if details is not None:
+            demand(task.details() is not details, "details() gives the same object at every call")
+            computed = dict(_updated(details, self.drawn(task, batch), batch.targets).compute())
+        with tempfile.TemporaryDirectory() as name:
+            folder, elsewhere = Path(name).resolve() / "run", Path(name).resolve() / "elsewhere"
+            folder.mkdir()
+            elsewhere.mkdir()
+            with _working_in(elsewhere):
+                report = task.report(computed, folder)
+            strays = [
+                *elsewhere.iterdir(),
+                *(path for path in folder.parent.iterdir() if path.name not in ("run", "elsewhere")),
+            ]
+            demand(not strays, f"the report writes {strays[0].name if strays else ''} outside its folder")
+            _check_report(report, folder)
+
+    # The state ----------------------------------------------------------------------------------------------------
+
+    def test_state_is_plain_json(self) -> None:
+        """The state is a dict of plain JSON values."""
+        check_plain("state_dict()", self.ready().task.state_dict())
+
+    def test_state_is_taken_back(self) -> None:
+        """A fresh task that loads the state has the same outputs and head, and decodes to the same, without data."""
+        ready = self.ready()
+        task, batch, fresh = ready.task, ready.batch("test", 16), self.make()
+        with reads() as found:
+            fresh.load_state_dict(json.loads(json.dumps(task.state_dict())))
+        demand(not found, f"loading the state reads {'; '.join(found[:3])}")
+        demand(fresh.outputs == task.outputs, f"outputs is {fresh.outputs} after loading, and was {task.outputs}")
+        fresh.head(3)
+        for outputs in (self.drawn(task, batch), self.perfect_outputs(task, batch)):
+            got, expected = fresh.decode(outputs), task.decode(outputs)
+            demand(got == expected, f"after loading {str(got[0])[:60]} is decoded, and {str(expected[0])[:60]} before")
+        labels = getattr(task, "labels", None)
+        demand(getattr(fresh, "labels", None) == labels, "the labels are not the same after loading")
+        again = fresh.state_dict()
+        demand(again == task.state_dict(), "the state of the task that loaded it is another one")
+
+    def test_bad_states_are_refused(self) -> None:
+        """A state that it did not write is refused with a ValueError."""
+        check_refuses_bad_states(json.loads(json.dumps(self.ready().task.state_dict())), self.make)
+
+
+@final
+class _CodePoints(Preprocessor):
+    """Each code point that training shows is a token; for tasks whose own preprocessing is not there."""
+
+    def __init__(self) -> None:
+        self.symbols = ""
+
+    def fit(self, texts: Any) -> None:
+        self.symbols = "".join(sorted({symbol for text in texts for symbol in text}))
+
+    def encode(self, texts: Sequence[str]) -> Ragged:
+        ids = {symbol: index for index, symbol in enumerate(self.symbols, start=2)}
+        return Ragged.of([torch.tensor([ids.get(symbol, 1) for symbol in text], dtype=torch.int64) for text in texts])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(f"\0\ufffd{self.symbols}"[token] for token in ids if token)
+
+    @property
+    def size(self) -> int:
+        return 2 + len(self.symbols)
+
+    @property
+    def unknown_id(self) -> int:
+        return 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"symbols": self.symbols}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.symbols = state["symbols"]
+
+
+def _check_tensors(name: str, inputs: Ragged, train: Ragged) -> None:
+    values = inputs.values
+    demand(
+        values.dtype == train.values.dtype, f"{name}: inputs are {values.dtype}, those of train {train.values.dtype}"
+    )
+    demand(inputs.lengths.dtype == torch.int64, f"{name}: the lengths are {inputs.lengths.dtype}, not torch.int64")
+    demand(int(inputs.lengths.min()) >= 1, f"{name}: a sequence has {int(inputs.lengths.min())} steps")
+    if values.is_floating_point():
+        demand(values.dim() == 2, f"{name}: features have the shape {tuple(values.shape)}, not [steps, features]")
+        sizes = (values.shape[1], train.values.shape[1])
+        demand(sizes[0] == sizes[1], f"{name}: {sizes[0]} features, and {sizes[1]} in train")
+        demand(bool(values.isfinite().all()), f"{name}: {int((~values.isfinite()).sum())} features are not finite")
+        return
+    demand(values.dtype == torch.int64, f"{name}: token ids are {values.dtype}, not torch.int64")
+    demand(values.dim() == 1, f"{name}: token ids have the shape {tuple(values.shape)}, not [steps]")
+    least, most, known = int(values.min()), int(values.max()), int(train.values.max())
+    demand(least >= 1, f"{name}: a token id is {least}; 0 is padding, and the least id is 1")
+    demand(most <= known, f"{name}: a token id is {most}, beyond the largest of train, {known}, which sizes the model")
+
+
+def _check_targets(name: str, targets: Tensor, task: Task) -> None:
+    if not is_class(targets):
+        odd = 0 if targets.dtype == torch.bool else int((~targets.isfinite()).sum())
+        demand(not odd, f"{name}: {odd} of {targets.numel()} targets are not finite")
+        return
+    demand(targets.dtype == torch.int64, f"{name}: classes are {targets.dtype}, not torch.int64")
+    classes = max(task.outputs, 2)  # one output tells two classes apart
+    most = int(targets.max())
+    demand(most < classes, f"{name}: a target is {most}; outputs is {task.outputs}")
+    negative = targets[targets < 0].unique().tolist()
+    demand(not negative or task.per_step, f"{name}: a target is {negative[:1]}; classes begin at 0")
+    demand(len(negative) <= 1, f"{name}: targets are {negative}; one negative number at most marks what does not count")
+    demand(len(targets[targets >= 0]), f"{name}: no target counts")
+
+
+def _check_report(report: Report, folder: Path) -> None:
+    demand(isinstance(report, Report), f"report gives a {type(report).__name__}, and no seqlab.Report")
+    written("the report's tables", report.tables, nan=True)
+    for name, rows in report.tables.items():
+        plain = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+        demand(plain, f"the table {name} is no list of rows, each a dict")
+    demand(all(isinstance(note, str) for note in report.notes), "a note is no text")
+    for figure in report.figures:
+        path = (folder / figure).resolve()
+        demand(path.is_relative_to(folder), f"the figure {figure} is not in the report's folder")
+        demand(path.is_file() and path.stat().st_size, f"the figure {figure} is not there, or empty")
+
+
+def _keys(inputs: Sequence[str] | Ragged) -> Iterator[str | bytes]:
+    if not isinstance(inputs, Ragged):
+        yield from inputs
+        return
+    for part in torch.split(inputs.values, inputs.lengths.tolist()):
+        yield part.contiguous().numpy().tobytes()
+
+
+def _difference(actual: Examples, expected: Examples) -> str:
+    """Say how two splits differ; empty if they do not."""
+    if len(actual) != len(expected):
+        return f"{len(actual)} examples, and {len(expected)} before"
+    pairs = zip(_keys(actual.inputs), _keys(expected.inputs), strict=True)
+    if wrong := sum(one != other for one, other in pairs):
+        return f"{wrong} of {len(actual)} inputs differ"
+    here, there = actual.targets, expected.targets
+    if here.shape != there.shape or here.dtype != there.dtype or not torch.equal(here.nan_to_num(), there.nan_to_num()):
+        return "the targets differ"
+    return ""
+
+
+@contextmanager
+def _random_numbers(seed: int) -> Iterator[None]:
+    """Seed the random numbers of torch, NumPy and Python for a while."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _updated(metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> MetricCollection:
+    metrics.update(outputs, targets)
+    return metrics
+
+
+def _computed(metrics: MetricCollection) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.compute().items()}
+
+
+def _agree_scores(what: str, actual: Mapping[str, float], expected: Mapping[str, float]) -> None:
+    for name, value in expected.items():
+        agree(f"{name} {what}", torch.tensor(actual[name]), torch.tensor(value), 1e-4)
+
+
+def _alike(actual: Any, expected: Any) -> bool:
+    """Say whether two JSON values are the same, numbers to a part in 10,000."""
+    if isinstance(actual, float) and isinstance(expected, float):
+        return abs(actual - expected) <= 1e-4 * max(1.0, abs(expected))
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        return actual.keys() == expected.keys() and all(_alike(actual[key], expected[key]) for key in actual)
+    if isinstance(actual, list) and isinstance(expected, list):
+        return len(actual) == len(expected) and all(map(_alike, actual, expected))
+    return bool(actual == expected)
+
+
+def _other_inputs(inputs: Tensor) -> Tensor:
+    """Change all that is no padding: features, or token ids within their range."""
+    if inputs.is_floating_point():
+        return 1 - 2 * inputs
+    return torch.where(inputs > 0, int(inputs.max()) + 1 - inputs, inputs)
+
+
+def _other_targets(targets: Tensor, outputs: int) -> Tensor:
+    """Change all targets but the marks of what does not count."""
+    if targets.dtype == torch.bool:
+        return ~targets
+    if targets.is_floating_point():
+        return 1 - 2 * targets
+    return torch.where(targets >= 0, (targets + 1) % max(outputs, 2), targets)

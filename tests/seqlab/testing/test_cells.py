@@ -1,0 +1,105 @@
+"""The kit must catch the faulty cells and spare the odd ones."""
+
+import os
+import subprocess
+import sys
+from importlib import util
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from seqlab.testing import CellSuite, run_suite
+from seqlab_cells.gru import GRU
+
+
+def sibling(path):
+    spec = util.spec_from_file_location(path.stem, path)
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+broken = sibling(Path(__file__).with_name("broken_cells.py"))
+odd = sibling(Path(__file__).parents[1] / "recurrence" / "odd_cells.py")
+COMPILED = "compiled_equals_the_loop"
+"""Takes ten seconds a cell; it has a test of its own below."""
+
+
+def suite_of(made, **skips):
+    return type("Suite", (CellSuite,), {"cell": staticmethod(made), "skips": skips})
+
+
+class TestSpares(CellSuite):
+    """As a plugin's tests use it."""
+
+    cell = GRU
+    skips: ClassVar[dict[str, str]] = {COMPILED: "tests/seqlab/recurrence/test_compiled.py does"}
+
+
+@pytest.mark.parametrize("cell", [broken.Right, *odd.ODD], ids=lambda cell: cell.__name__)
+def test_spares_what_is_odd_but_right(cell):
+    outcomes = list(run_suite(suite_of(cell, **{COMPILED: "slow"})))
+    assert [(one.check, one.detail) for one in outcomes if one.result == "failed"] == []
+    assert {one.check for one in outcomes if one.result == "skipped"} <= {COMPILED, "every_kernel_equals_the_loop"}
+
+
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom.*:UserWarning")
+@pytest.mark.parametrize(("cell", "check"), broken.CAUGHT_BY.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_catches_the_fault_by_the_check_that_is_for_it(cell, check):
+    (outcome,) = [one for one in run_suite(suite_of(cell), only=check) if one.check == check]
+    assert outcome.result == "failed"
+    assert outcome.detail
+
+
+def test_every_check_was_shown_to_fail():
+    elsewhere = {COMPILED, "every_kernel_equals_the_loop"}
+    assert set(broken.CAUGHT_BY.values()) | elsewhere == set(CellSuite.checks())
+
+
+@pytest.mark.slow
+def test_catches_a_step_that_compiles_to_something_else():
+    outcome = run_elsewhere("from broken_cells import CompilesToSomethingElse as Made", COMPILED)
+    assert "failed kernel compiled, full rows, forward" in outcome
+    assert "outputs: differs by" in outcome
+
+
+def test_catches_a_registered_kernel_that_differs(tmp_path):
+    (tmp_path / "faulty.py").write_text(
+        "from broken_kernels import WrongOutput as Fast, broken_cells\n"
+        "class Made(broken_cells.Right):\n    pass\n"
+        "Fast.cell = Made\n",
+        encoding="utf-8",
+    )
+    info = tmp_path / "faulty-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(
+        "[seqlab.cells]\nfaulty = faulty:Made\n[seqlab.kernels]\nfaulty.fast = faulty:Fast\n", encoding="utf-8"
+    )
+    outcome = run_elsewhere("from faulty import Made", "every_kernel", tmp_path)
+    assert "failed kernel faultless, full rows, forward" in outcome
+
+
+def run_elsewhere(imports, check, *folders):
+    """Run one check in a process of its own: the hook that checks shapes does not go with the compiler."""
+    program = (
+        f"{imports}\nfrom seqlab.testing import CellSuite, run_suite\n"
+        "class S(CellSuite):\n    cell = Made\n"
+        f"(one,) = run_suite(S, only={check!r})\nprint(one.result, one.detail)\n"
+    )
+    path = os.pathsep.join(map(str, [Path(__file__).parent, *folders]))
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path, "JAXTYPING_DISABLE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_skip_says_why():
+    (outcome,) = run_suite(suite_of(GRU, gradients_are_right="its gradient is a surrogate"), only="gradients_are_right")
+    assert (outcome.result, outcome.detail) == ("skipped", "its gradient is a surrogate")
