@@ -17,6 +17,7 @@ import torch
 
 from seqlab.contracts import Preprocessor, Ragged, UserError
 from seqlab.testing.plain import check_defaults, check_plain, check_refuses_bad_states
+from seqlab.testing.pickling import pickled
 from seqlab.testing.suite import Suite, agree, demand
 
 TEXTS = (
@@ -342,7 +343,7 @@ class PreprocessorSuite(Suite):
         encoded = preprocessor.encode(self.texts)
         copied = copy.deepcopy(preprocessor)
         _same("a deep copy", copied.encode(self.texts), encoded)
-        _same("a pickled one", pickle.loads(pickle.dumps(preprocessor)).encode(self.texts), encoded)
+        _same("a pickled one", pickled(preprocessor).encode(self.texts), encoded)
         copied.fit([_UNSEEN, *self.texts[::-2]] * _OFTEN)
         _same("after a deep copy was fitted anew", preprocessor.encode(self.texts), encoded)
 
