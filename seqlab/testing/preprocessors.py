@@ -16,8 +16,8 @@ from unittest import SkipTest
 import torch
 
 from seqlab.contracts import Preprocessor, Ragged, UserError
-from seqlab.testing.plain import check_defaults, check_plain, check_refuses_bad_states
 from seqlab.testing.pickling import pickled
+from seqlab.testing.plain import check_defaults, check_plain, check_refuses_bad_states
 from seqlab.testing.suite import Suite, agree, demand
 
 TEXTS = (
