@@ -1,5 +1,6 @@
 """The scan in parallel over time is the loop: outputs, final states and every gradient."""
 
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -138,6 +139,14 @@ def test_all_derivatives_agree_with_finite_differences(backward: bool, time: int
         expected = torch.autograd.functional.jacobian(scan, (a, b, start))
         for jacobian in (torch.func.jacrev, torch.func.jacfwd):
             assert_close(jacobian(scan, argnums=(0, 1, 2))(a, b, start), expected, rtol=1e-12, atol=1e-12)
+
+
+@both_ways
+def test_vmap_over_any_axis(backward: bool) -> None:
+    a, b, start = torch.randn(7, 2, 3), torch.randn(7, 3, 2), torch.randn(2)
+    found = torch.func.vmap(partial(affine_scan, backward=backward), in_dims=(2, 1, None))(a, b, start)
+    expected = [one_by_one(a[..., row], b[:, row], start, backward) for row in range(3)]
+    assert_close(found, torch.stack(expected))
 
 
 def test_operations_grow_with_the_logarithm_of_the_length() -> None:

@@ -12,7 +12,7 @@ from seqlab_cells.linear import initialise
 
 @final
 class CoupledLSTM(Cell):
-    r"""LSTM with coupled input and forget gates: CIFG (Greff et al. 2017, "LSTM: A search space odyssey", section 3).
+    r"""LSTM with coupled input and forget gates: CIFG (Greff et al. 2017, "LSTM: A search space odyssey").
 
     .. math::
         f = σ(W_f x + b_f + U_f h), \quad g = \tanh(W_g x + b_g + U_g h), \quad o = σ(W_o x + b_o + U_o h)

@@ -24,7 +24,7 @@ class RNN(Cell):
         hidden_size: features of the state and of the output; positive.
         nonlinearity: ``tanh`` or ``relu``.
         initialisation: ``torch``, or ``identity``: :math:`U = I`, biases of 0, and :math:`W` from a normal distribution
-            of deviation 0.001, which with relu makes an IRNN (Le, Jaitly & Hinton 2015, sections 2 and 3).
+            of deviation 0.001, which with relu makes an IRNN (Le, Jaitly & Hinton 2015, arXiv 1504.00941).
 
     Raises:
         ValueError: a size is not positive, or the nonlinearity or the initialisation is another one.
