@@ -20,8 +20,10 @@ if TYPE_CHECKING:
         UserError,
     )
     from seqlab.recurrence import Recurrent
-    from seqlab.training import Result, load, run
     from seqlab.training.compose import compose
+    from seqlab.training.results import Result
+    from seqlab.training.run import run
+    from seqlab.training.trained import load
 
 # Names are looked up on first use, so that `python -m seqlab --help` does not pay for importing torch.
 _HOMES = {

@@ -6,6 +6,8 @@ from importlib import import_module
 
 VERBS = {
     "predict": "predict with a trained model: predict RUN_DIR TEXT...",
+    "check": "prove that a plugin is right: check cell=NAME (or task=, preprocessing=, kernel=CELL.KERNEL)",
+    "new": "begin a plugin of your own: new cell NAME (or task, preprocessing)",
     "plugins": "list what is plugged in: cells, models, tasks, preprocessing, kernels",
 }
 """Each verb is a module of the same name in ``seqlab.verbs``; the rest is what it does, in one line."""

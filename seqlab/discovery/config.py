@@ -17,6 +17,18 @@ from seqlab.errors import UserError
 BUILT_IN_KERNELS = ("auto", "loop", "compiled")
 """The choices of ``kernel=`` that are no plugins: they serve every cell."""
 
+CLASSES = {"cell": "Cell", "kernel": "Kernel", "model": "Model", "task": "Task", "preprocessing": "Preprocessor"}
+"""The class in ``seqlab`` that a plugin of each kind derives from."""
+
+_SUPPLIED = {
+    "cell": {"input_size"},
+    "kernel": set[str](),
+    "model": {"inputs", "outputs", "head", "per_step", "cell", "kernel"},
+    "task": set[str](),
+    "preprocessing": set[str](),
+}
+"""The constructor's arguments that the framework supplies, by kind; every other one needs a default."""
+
 RESERVED = "name"
 """The key of every node that says which plugin it configures."""
 
@@ -124,25 +136,57 @@ def node_type(kind: str, name: str) -> type:
 def targets(kind: str, name: str) -> list[type]:
     """Import what a choice stands for: one class, or every kernel of that name."""
     if kind != "kernel":
-        return [_loaded(kind, name)]
+        return [plugin_class(kind, name)]
     if name in BUILT_IN_KERNELS:
         return []
     entries = [entry for entry in plugins("kernel") if entry.partition(".")[2] == name]
     if not entries:
         raise UserError(f"kernel={name}: there is no such kernel; there are {', '.join(choices('kernel'))}")
-    return [_loaded("kernel", entry) for entry in entries]
+    found: list[type] = []
+    faults: list[UserError] = []
+    for entry in entries:
+        try:
+            found.append(plugin_class("kernel", entry))
+        except UserError as error:  # another cell's kernel of this name may be sound
+            faults.append(error)
+    if not found:
+        raise faults[0]
+    return found
 
 
-def _loaded(kind: str, name: str) -> type:
+def plugin_class(kind: str, name: str) -> type:
+    """Import a plugin by its entry point's name, and check that it can be one.
+
+    Raises:
+        UserError: there is none, or it is broken; the message says how.
+    """
     plugin = find(kind, name)
     target = plugin.load()
     if not inspect.isclass(target):
         owner = f"{plugin.distribution} {plugin.version}"
         raise UserError(f"{kind}={name} of {owner} is broken: {plugin.target} is no class")
+    if fault := _fault(kind, target):
+        raise UserError(f"{kind}={name} of {plugin.distribution} {plugin.version} is broken: {fault}")
+    return target
+
+
+def _fault(kind: str, target: type) -> str | None:
+    """Say why a class cannot be a plugin of its kind: the wrong base class, something abstract, a bad signature."""
+    from seqlab import contracts
+
+    if (base := CLASSES.get(kind)) and not issubclass(target, getattr(contracts, base)):
+        return f"{target.__name__} is no seqlab.{base}"
     if inspect.isabstract(target):
         missing = ", ".join(sorted(getattr(target, "__abstractmethods__", ())))
-        raise UserError(f"{kind}={name} is broken: {target.__name__} does not define {missing}")
-    return target
+        return f"{target.__name__} does not define {missing}"
+    if kind not in _SUPPLIED:
+        return None
+    required = {option.name for option in options(target) if option.supplied}
+    if unknown := sorted(required - _SUPPLIED[kind]):
+        return f"its constructor needs {', '.join(unknown)}, which nothing supplies: give it a default"
+    if kind == "cell" and "input_size" not in required:
+        return "its constructor must take input_size, without a default"
+    return None
 
 
 def choices(kind: str) -> list[str]:
@@ -236,7 +280,7 @@ def checked(kind: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
     try:
         merged = OmegaConf.merge(node(kind, name), plain)
     except OmegaConfBaseException as error:
-        raise UserError(f"{kind}.{error.full_key}: {one_line(error).partition(' full_key')[0]}") from error
+        raise UserError(f"{kind}.{error.full_key}: {one_line(error).partition(' full_key')[0]}") from None
     value = OmegaConf.to_object(merged)
     keywords = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}  # type: ignore[arg-type]
     for target in targets(kind, name):

@@ -58,7 +58,7 @@ class Plugin:
         whose = f"{self.kind}={self.name} of {self.distribution} {self.version} is broken"
         try:
             value = importlib.import_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"{whose}: importing {module} gave {type(error).__name__}: {one_line(error)}") from error
         for part in attribute.split("."):
             if not hasattr(value, part):

@@ -60,7 +60,7 @@ class Around(nn.Module):
         if self.connection == "residual":
             return x + y
         if self.connection == "highway":
-            return torch.lerp(x, y, torch.sigmoid(self.gate(x)))
+            return x + torch.sigmoid(self.gate(x)) * (y - x)  # not lerp, which autocast leaves with two dtypes
         return y
 
 

@@ -78,7 +78,7 @@ class Zoneout(Wrapper):
 
     def _mix(self, new: Tensor, old: Tensor) -> Tensor:
         if not self.training:
-            return torch.lerp(new, old, self.rate)
+            return new + self.rate * (old - new)
         return torch.where(torch.rand_like(new) < self.rate, old, new)
 
 

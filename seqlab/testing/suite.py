@@ -64,8 +64,13 @@ class Outcome:
     seconds: float
 
 
-def run_suite(suite: type[Suite], only: str = "") -> Iterator[Outcome]:
+def run_suite(suite: type[Suite], only: str = "", begins: Callable[[str], object] = str) -> Iterator[Outcome]:
     """Run the checks whose name contains ``only``, one after another; a failing one does not stop the rest.
+
+    Args:
+        suite: the suite of one plugin.
+        only: part of a check's name; all checks have the empty one.
+        begins: is told the name of each check before it runs.
 
     Raises:
         UserError: no check is called like that.
@@ -76,6 +81,7 @@ def run_suite(suite: type[Suite], only: str = "") -> Iterator[Outcome]:
     for name, demand in chosen.items():
         one = suite()
         method = getattr(one, PREFIX + name)
+        begins(name.replace("_", " "))
         since = time.perf_counter()
         result: Literal["passed", "failed", "skipped"] = "passed"
         detail = ""

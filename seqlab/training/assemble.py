@@ -4,17 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqlab.contracts import Cell, CellFactory, InputSpec, Kernel, Model, Preprocessor, Task, UserError
-from seqlab.discovery.config import BUILT_IN_KERNELS, build, checked, explained, options, targets
+from seqlab.discovery.config import BUILT_IN_KERNELS, build, checked, explained, options, plugin_class, targets
 from seqlab.discovery.kernels import kernel_types
+from seqlab.discovery.registry import plugins
 
 Node = Mapping[str, Any]
 
 
 def build_task(node: Node) -> Task:
     """Make the task; it reads no data yet."""
-    task = build("task", node)
-    if not isinstance(task, Task):
-        raise UserError(f"task={node['name']} is broken: {type(task).__name__} is no seqlab.Task")
+    task: Task = build("task", node)
     return task
 
 
@@ -22,17 +21,14 @@ def build_preprocessor(node: Node | None) -> Preprocessor | None:
     """Make the preprocessor, not fitted; ``None`` where there is none."""
     if node is None:
         return None
-    preprocessor = build("preprocessing", node)
-    if not isinstance(preprocessor, Preprocessor):
-        raise UserError(f"preprocessing={node['name']} is broken: no seqlab.Preprocessor")
+    preprocessor: Preprocessor = build("preprocessing", node)
     return preprocessor
 
 
 def build_model(nodes: Mapping[str, Any], task: Task, inputs: InputSpec) -> Model:
     """Make the model of the nodes ``model``, ``cell`` and ``kernel`` for a task whose outputs are known."""
+    target: type[Model]
     (target,) = targets("model", nodes["model"]["name"])
-    if not issubclass(target, Model):
-        raise UserError(f"model={nodes['model']['name']} is broken: {target.__name__} is no seqlab.Model")
     supplied: dict[str, Any] = {
         "inputs": inputs,
         "outputs": task.outputs,
@@ -49,10 +45,6 @@ def cell_factory(node: Node) -> CellFactory:
     """Make the factory of the configured cell; its options are checked here, once."""
     name = node["name"]
     (target,) = targets("cell", name)
-    if not issubclass(target, Cell):
-        raise UserError(f"cell={name} is broken: {target.__name__} is no seqlab.Cell")
-    if not any(option.name == "input_size" and option.supplied for option in options(target)):
-        raise UserError(f"cell={name} is broken: its constructor must take input_size, without a default")
     keywords = checked("cell", node)
     del keywords["name"]
 
@@ -75,6 +67,8 @@ def build_kernel(node: Node, cell_node: Node) -> str | Kernel:
     (cell,) = targets("cell", cell_node["name"])
     available = kernel_types(cell)
     if name not in available:
+        if (entry := f"{cell_node['name']}.{name}") in plugins("kernel"):
+            plugin_class("kernel", entry)  # says what is wrong with it
         have = ", ".join([*BUILT_IN_KERNELS, *available])
         raise UserError(f"kernel={name}: cell={cell_node['name']} has no such kernel; it has {have}")
     known = {option.name for option in options(available[name])}

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from seqlab.discovery.registry import one_line
@@ -83,6 +83,9 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
 
 
 def _hydra(error: HydraException) -> str:
+    if isinstance(error, OverrideParseException):
+        reason = str(error).partition("\n")[0]
+        return f"{error.override}: not understood ({reason}); a value with signs in it goes in quotes: 'key=\"value\"'"
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     missing = [line for line in lines if line.startswith("Could not find") or "Could not find '" in line]
     if missing and "Available options in" in str(error):

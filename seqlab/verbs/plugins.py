@@ -6,7 +6,7 @@ import json
 from rich.console import Console
 from rich.table import Table
 
-from seqlab.discovery.config import summary
+from seqlab.discovery.config import CLASSES, node_type, plugin_class, summary
 from seqlab.discovery.registry import KINDS, Plugin, plugins
 from seqlab.errors import UserError
 
@@ -32,7 +32,12 @@ def main(arguments: list[str]) -> int:
 def _row(plugin: Plugin) -> dict[str, str]:
     description, problem = "", ""
     try:
-        description = summary(plugin.load())
+        if plugin.kind in CLASSES:
+            description = summary(plugin_class(plugin.kind, plugin.name))
+            if plugin.kind != "kernel":
+                node_type(plugin.kind, plugin.name)
+        else:
+            description = summary(plugin.load())
     except UserError as error:
         problem = str(error)
     return {

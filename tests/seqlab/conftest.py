@@ -1,6 +1,10 @@
-"""Data that several tests of the core train on."""
+"""What the tests of several packages share: data to train on, and distributions of others."""
+
+import sys
 
 import pytest
+
+from seqlab.discovery import plugins
 
 
 @pytest.fixture
@@ -17,3 +21,26 @@ def names_folder(tmp_path):
         names = {(a + b + c).capitalize() for a in parts for b in parts for c in parts}
         (folder / f"{language}.txt").write_text("\n".join(sorted(names)) + "\n", "utf-8")
     return folder
+
+
+@pytest.fixture
+def distribution(tmp_path, monkeypatch):
+    """Write a distribution's metadata and modules where Python finds them."""
+    written = []
+
+    def write(name, entry_points, modules=None, version="1.0"):
+        folder = tmp_path / name
+        info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", "utf-8")
+        (info / "entry_points.txt").write_text(entry_points, "utf-8")
+        for module, source in (modules or {}).items():
+            (folder / f"{module}.py").write_text(source, "utf-8")
+            written.append(module)
+        monkeypatch.syspath_prepend(str(folder))
+        plugins.cache_clear()
+
+    yield write
+    plugins.cache_clear()
+    for module in written:
+        sys.modules.pop(module, None)

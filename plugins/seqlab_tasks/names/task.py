@@ -48,7 +48,7 @@ class Names(Classification):
         split_seed: int = 0,
         sequence_length: int | None = None,
         balance: Balance = "none",
-        balance_power: float = 0.5,
+        balance_power: float = 0.8,
         label_smoothing: float = 0.0,
         encoding_errors: Literal["strict", "replace"] = "strict",
     ) -> None:

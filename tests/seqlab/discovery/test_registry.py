@@ -8,29 +8,6 @@ from seqlab import UserError
 from seqlab.discovery import find, plugins
 
 
-@pytest.fixture
-def distribution(tmp_path, monkeypatch):
-    """Write a distribution's metadata and modules where Python finds them."""
-    written = []
-
-    def write(name, entry_points, modules=None, version="1.0"):
-        folder = tmp_path / name
-        info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", "utf-8")
-        (info / "entry_points.txt").write_text(entry_points, "utf-8")
-        for module, source in (modules or {}).items():
-            (folder / f"{module}.py").write_text(source, "utf-8")
-            written.append(module)
-        monkeypatch.syspath_prepend(str(folder))
-        plugins.cache_clear()
-
-    yield write
-    plugins.cache_clear()
-    for module in written:
-        sys.modules.pop(module, None)
-
-
 def test_a_stranger_is_found_without_being_imported(distribution):
     distribution("acme", "[seqlab.cells]\nacme = acme_cell:Acme\n", {"acme_cell": "Acme = 3"})
     plugin = plugins("cell")["acme"]

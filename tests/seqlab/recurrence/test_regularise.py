@@ -206,3 +206,16 @@ def test_a_rate_out_of_range_names_itself(name):
 def test_an_unknown_connection_lists_those_there_are():
     with pytest.raises(ValueError, match="connection is bridge; it must be one of none, residual, highway"):
         Recurrent(LSTM, 3, hidden_size=5, connection="bridge")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"zoneout": 0.2}, {"connection": "highway", "depth": 2}, {"state_dropout": 0.2}, {"layer_norm": True}]
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_autocast_mixes_no_dtypes(settings, training):
+    net = Recurrent(GRU, 4, hidden_size=4, kernel="loop", **settings).train(training)
+    x = torch.randn(5, 2, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, _ = net(x)
+    y.float().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())

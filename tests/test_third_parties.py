@@ -1,0 +1,190 @@
+"""Distributions of others, really installed, each in a folder of its own on the path."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = ROOT / "plugins" / "examples" / "seqlab-mgu"
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+class Outside:
+    """A user's shell in which some distributions are installed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.site = folder, folder / "site"
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(self.site), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, f"{arguments}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done.stdout + done.stderr
+
+    def install(self, *distributions: Path) -> None:
+        self.run(
+            "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--upgrade",
+            "--target", str(self.site), *map(str, distributions),
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory):
+    """A shell with the example installed, and one new distribution of each kind."""
+    shell = Outside(tmp_path_factory.mktemp("outside"))
+    for kind in ("cell", "task", "preprocessing"):
+        shell.run("seqlab", "new", kind, f"my_{kind}")
+    shell.install(EXAMPLE, *(shell.folder / f"seqlab-my-{kind}" for kind in ("cell", "task", "preprocessing")))
+    return shell
+
+
+QUICK = ("task=names", "trainer.max_epochs=1", "trainer.progress=false", "logger=none")
+
+
+def test_the_example_trains_and_predicts(outside):
+    out = outside.run("seqlab", "cell=mgu", "cell.hidden_size=64", *QUICK, "hydra.run.dir=run")
+    assert "mgu on names" in out
+    card = json.loads((outside.folder / "run" / "model.json").read_text("utf-8"))
+    assert json.dumps(card).count("seqlab-mgu") == 1
+    answers = json.loads(outside.run("seqlab", "predict", "run", "Satoshi", "--json"))
+    assert len(answers["predictions"]) == 3
+
+
+def test_it_sweeps_beside_a_built_in_one(outside):
+    out = outside.run("seqlab", "-m", "cell=lstm,mgu", *QUICK, "hydra.sweep.dir=sweep")
+    assert "lstm on names" in out
+    assert "mgu on names" in out
+
+
+def test_it_is_listed_and_explained(outside):
+    plugins = outside.run("seqlab", "plugins", "cell")
+    assert "seqlab-mgu" in plugins
+    assert "Minimal gated unit" in plugins
+    assert "mgu (seqlab-mgu)" in outside.run("seqlab", "--help")
+    explained = outside.run("seqlab", "cell=mgu", "task=names", "--help")
+    assert "cell.hidden_size=128" in explained
+    assert "features of the state and of the output" in explained
+    assert "name: mgu" in outside.run("seqlab", "cell=mgu", "task=names", "--cfg", "job")
+
+
+def test_its_cell_is_at_most_30_lines_of_code():
+    import ast
+    import io
+    import tokenize
+
+    source = (EXAMPLE / "seqlab_mgu" / "__init__.py").read_text("utf-8")
+    documented = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            documented |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    blank = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    code = {token.start[0] for token in tokens if token.type not in blank} - documented
+    assert 0 < len(code) <= 30
+
+
+@pytest.mark.parametrize(
+    "choice", [("cell=my_cell",), ("cell=lstm", "task=my_task"), ("task=names", "preprocessing=my_preprocessing")]
+)
+def test_a_new_distribution_trains_at_once(outside, choice):
+    folder = f"hydra.run.dir=new/{choice[-1].partition('=')[2]}"
+    out = outside.run("seqlab", *QUICK[1:], *choice, folder, *(["task=names"] if len(choice) == 1 else []))
+    assert "python -m seqlab predict" in out
+
+
+@pytest.mark.parametrize(
+    "folder", [EXAMPLE, Path("seqlab-my-cell"), Path("seqlab-my-task"), Path("seqlab-my-preprocessing")], ids=str
+)
+def test_its_own_tests_pass(outside, folder):
+    out = outside.run("pytest", "-q", "-p", "no:cacheprovider", str(folder), "-k", "not compiled", "-c", os.devnull)
+    assert " passed" in out
+
+
+def test_check_passes_for_the_example(outside):
+    record = json.loads(outside.run("seqlab", "check", "cell=mgu", "--json", "--only", "state"))
+    assert record["passed"]
+
+
+def test_spawned_workers_find_it(outside):
+    (outside.folder / "spawn.py").write_text(
+        "import torch, seqlab\n"
+        "from torch.utils.data import DataLoader, Dataset\n"
+        "class Rows(Dataset):\n"
+        "    def __init__(self, cell): self.cell = cell\n"
+        "    def __len__(self): return 2\n"
+        "    def __getitem__(self, index):\n"
+        "        from seqlab.discovery import plugins\n"
+        "        assert 'mgu' in plugins('cell')\n"
+        "        y, _ = seqlab.Recurrent(lambda input_size: self.cell, 3)(torch.ones(4, 1, 3))\n"
+        "        return y.detach()\n"
+        "if __name__ == '__main__':\n"
+        "    from seqlab_mgu import MGU\n"
+        "    cell = MGU(3, 5)\n"
+        "    rows = list(DataLoader(Rows(cell), num_workers=1, multiprocessing_context='spawn'))\n"
+        "    assert torch.equal(rows[0], rows[1])\n"
+        "    print('spawned', len(rows))\n",
+        "utf-8",
+    )
+    assert "spawned 2" in outside.run("spawn")
+
+
+def test_an_upgrade_in_place_is_picked_up(outside):
+    module = outside.folder / "seqlab-my-cell" / "seqlab_my_cell" / "__init__.py"
+    module.write_text(module.read_text("utf-8").replace("hidden_size: int = 128", "hidden_size: int = 96"), "utf-8")
+    outside.install(outside.folder / "seqlab-my-cell")
+    assert "hidden_size: 96" in outside.run("seqlab", "cell=my_cell", "task=names", "--cfg", "job")
+
+
+BROKEN = {
+    "import": ("import no_such_module\n", "No module named 'no_such_module'"),
+    "exits": ("import sys\nsys.exit(3)\n", "SystemExit"),
+    "nothing": ("", "has no Made"),
+    "base": ("class Made:\n    pass\n", "Made is no seqlab.Cell"),
+    "abstract": ("from seqlab import Cell\nclass Made(Cell):\n    pass\n", "Made does not define step"),
+    "signature": (
+        "from seqlab import Cell\nclass Made(Cell):\n    def __init__(self, input_size, heads): pass\n"
+        "    def step(self, x, state): return x, state\n",
+        "its constructor needs heads, which nothing supplies",
+    ),
+    "function": ("def Made(input_size): pass\n", "is no class"),
+}
+
+
+def test_broken_distributions_break_nothing_else(tmp_path):
+    shell = Outside(tmp_path)
+    for name, (source, _) in BROKEN.items():
+        folder = tmp_path / f"broken-{name}"
+        (folder / f"broken_{name}").mkdir(parents=True)
+        (folder / f"broken_{name}" / "__init__.py").write_text(source, "utf-8")
+        (folder / "pyproject.toml").write_text(
+            '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+            f'[project]\nname = "broken-{name}"\nversion = "1"\n'
+            f'[project.entry-points."seqlab.cells"]\nbroken_{name} = "broken_{name}:Made"\n'
+            f'[project.entry-points."seqlab.kernels"]\n"broken_{name}.vendor" = "broken_{name}:Kernel"\n',
+            "utf-8",
+        )
+    shell.install(*(tmp_path / f"broken-{name}" for name in BROKEN), EXAMPLE)
+    rows = {row["name"]: row for row in json.loads(shell.run("seqlab", "plugins", "cell", "--json"))}
+    assert not rows["lstm"]["problem"]
+    assert not rows["mgu"]["problem"]
+    for name, (_, cause) in BROKEN.items():
+        assert cause in rows[f"broken_{name}"]["problem"]
+        assert f"broken-{name} 1 is broken" in rows[f"broken_{name}"]["problem"]
+    shell.run("seqlab", "cell=lstm", "kernel=vendor", "cell.hidden_size=4", *QUICK, "hydra.run.dir=run")
+    for name in ("import", "base", "signature"):
+        out = shell.run("seqlab", f"cell=broken_{name}", *QUICK, code=1)
+        assert BROKEN[name][1] in out
+        assert len(out.strip().splitlines()) == 1
