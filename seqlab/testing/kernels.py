@@ -176,7 +176,7 @@ class KernelSuite(Suite):
     def test_refuses_what_it_cannot_do(self) -> None:
         """``refuses`` gives None or a reason, whatever the input; what it does not refuse, it does."""
         kernel, cells, x = self._accepted()
-        odd = {
+        odd: dict[str, tuple[Tensor, Tensor | None]] = {
             "float16": (x.half(), None),
             "bfloat16": (x.bfloat16(), None),
             "no steps": (x[:0], None),
@@ -184,15 +184,16 @@ class KernelSuite(Suite):
             "lengths that all are full": (x, torch.full((x.shape[1],), len(x))),
         }
         for what, (given, lengths) in odd.items():
-            reason = kernel.refuses(cells, given, lengths)
+            own = [copy.deepcopy(cell).to(given.dtype) for cell in cells]
+            reason = kernel.refuses(own, given, lengths)
             demand(reason is None or isinstance(reason, str), f"{what}: refuses gives {reason!r}")
             demand(reason != "", f"{what}: refuses gives an empty reason")
             if reason is None:
-                y, ends = kernel.scan(cells, given, [cell.initial_state(given.new_zeros(given.shape[1], 1))
-                                                     for cell in cells], lengths)  # fmt: skip
-                shape = (*given.shape[:2], cells[0].output_size)
+                states = [cell.initial_state(given.new_zeros(given.shape[1], 1)) for cell in own]
+                y, ends = kernel.scan(own, given, states, lengths)
+                shape = (*given.shape[:2], own[0].output_size)
                 demand(tuple(y.shape) == shape, f"{what}: the outputs are {tuple(y.shape)}, not {shape}")
-                demand(len(ends) == len(cells), f"{what}: {len(ends)} final states for {len(cells)} cells")
+                demand(len(ends) == len(own), f"{what}: {len(ends)} final states for {len(own)} cells")
 
     def _accepted(self) -> tuple[Kernel, Sequence[Cell], Tensor]:
         kernel = self.make()

@@ -151,6 +151,11 @@ class TakesAnything(Faultless):
     def refuses(self, cells, x, lengths):
         return None
 
+    def scan(self, cells, x, states, lengths):
+        if x.dtype == torch.float16:
+            raise RuntimeError("not implemented for 'Half'")
+        return super().scan(cells, x, states, lengths)
+
 
 class RefusesWithoutAReason(Faultless):
     def refuses(self, cells, x, lengths):
