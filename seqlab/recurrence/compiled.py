@@ -58,8 +58,40 @@ class Compiled(Kernel):
 
 _GRAPHS: dict[Hashable, Callable[..., Any]] = {}
 _FAULTS: dict[Hashable, str] = {}
-compile_seconds = 0.0
-"""Seconds that calls took in which something was compiled, in this process."""
+
+
+@final
+class Compilations:
+    """Counts what torch compiles in this process once a cell was compiled, and the seconds that takes.
+
+    Attributes:
+        count: graphs begun; a graph's backward half, which is compiled when it is first needed, is part of it.
+        seconds: of compiling, forward and backward.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.seconds = 0, 0.0
+        self._since: float | None = None
+
+    def watch(self) -> None:
+        """Begin to count, if that has not begun."""
+        if self._since is None:
+            from torch._dynamo.callback import on_compile_end, on_compile_start  # takes a second to import
+
+            self._since = 0.0
+            on_compile_start(self._start)
+            on_compile_end(self._end)
+
+    def _start(self, what: Any) -> None:
+        self._since = time.perf_counter()
+        self.count += what.callback_trigger.name == "DYNAMO"
+
+    def _end(self, what: Any) -> None:
+        self.seconds += time.perf_counter() - (self._since or 0.0)
+
+
+compilations = Compilations()
+"""This process's."""
 
 
 def _full(x: Tensor) -> Tensor:
@@ -73,6 +105,7 @@ def _direction(cell: Cell, x: Tensor, state: State, mask: Tensor, lengths: Tenso
     if x.shape[1] == 1:
         return _with_a_dead_row(cell, x, state, mask)
     if key not in _GRAPHS:
+        compilations.watch()
         _GRAPHS[key] = _graph(cell)
     projected = cell.project(x)
     for tensor in (projected, mask):
@@ -82,8 +115,7 @@ def _direction(cell: Cell, x: Tensor, state: State, mask: Tensor, lengths: Tenso
     for leaf in leaves:
         torch._dynamo.maybe_mark_dynamic(leaf, 0)
     try:
-        with _timed():
-            y, end = _GRAPHS[key](_parameters(cell), projected, leaves, mask)
+        y, end = _GRAPHS[key](_parameters(cell), projected, leaves, mask)
     except Exception as error:
         _FAULTS[key] = f"the compiler refused {type(cell).__name__}: {type(error).__name__}: {_first_line(error)}"
         log.warning("kernel=compiled: %s; the loop runs instead", _FAULTS[key])
@@ -97,19 +129,6 @@ def _with_a_dead_row(cell: Cell, x: Tensor, state: State, mask: Tensor) -> tuple
     mask = torch.cat([mask, torch.zeros_like(mask)], dim=1)
     y, end = _direction(cell, x, state, mask, mask.sum(0))
     return y[:, :1], rebuild(end, [leaf[:1] for leaf in end])
-
-
-class _timed:  # noqa: N801  (a context manager reads as a verb)
-    """Adds the duration of calls that compiled something to :data:`compile_seconds`."""
-
-    def __enter__(self) -> None:
-        self.before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-        self.since = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        global compile_seconds
-        if torch._dynamo.utils.counters["stats"]["unique_graphs"] != self.before:
-            compile_seconds += time.perf_counter() - self.since
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from typing import Any, final
 
 import pytorch_lightning as pl
 
+from seqlab.recurrence.compiled import compilations
 from seqlab.training.module import SequenceModule
 
 
@@ -16,6 +17,7 @@ class Cost(pl.Callback):
         self.seconds = 0.0
         self.epochs = 0
         self._since: float | None = None
+        self._compiled = compilations.count, compilations.seconds
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -44,6 +46,8 @@ class Cost(pl.Callback):
         seconds = max(self.seconds, 1e-9)
         return {
             "training_seconds": self.seconds,
+            "compilations": compilations.count - self._compiled[0],
+            "compile_seconds": compilations.seconds - self._compiled[1],
             "epochs": self.epochs,
             "batches": module.trainer.fit_loop.total_batch_idx + 1,
             "examples": module.examples,

@@ -118,5 +118,8 @@ def show(result: Result, console: Console) -> None:
     )
     if record["kernel"]:
         console.print(f"kernel {record['kernel']['kernel']}: {record['kernel']['reason']}", highlight=False)
+    if record["cost"]["compilations"]:
+        compiled = f"{record['cost']['compilations']} graphs compiled in {record['cost']['compile_seconds']:.0f} s"
+        console.print(compiled, highlight=False)
     for note in record["notes"]:
         console.print(note, highlight=False, style="dim")

@@ -16,6 +16,7 @@ from rich.table import Table
 from seqlab.discovery.config import checked, plugin_class
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
+from seqlab.recurrence.compiled import compilations
 from seqlab.testing import CellSuite, KernelSuite, Outcome, PreprocessorSuite, Suite, TaskSuite, run_suite
 
 _KINDS: Mapping[str, tuple[type[Suite], str]] = {
@@ -43,11 +44,11 @@ def main(arguments: list[str]) -> int:
     suite = suite_for(asked.plugin, asked.options)
     console = Console(stderr=asked.json)
     outcomes: list[Outcome] = []
-    since, compiling = time.perf_counter(), _compile_seconds()
+    since, compiling = time.perf_counter(), compilations.seconds
     with console.status("") as status:
         running = run_suite(suite, asked.only, lambda name: status.update(f"{asked.plugin}: {name}"))
         outcomes.extend(running)
-    seconds, compiling = time.perf_counter() - since, _compile_seconds() - compiling
+    seconds, compiling = time.perf_counter() - since, compilations.seconds - compiling
     failed = sum(one.result == "failed" for one in outcomes)
     if asked.json:
         record = {
@@ -110,9 +111,3 @@ def _table(outcomes: list[Outcome]) -> Table:
         name = escape(one.check.replace("_", " "))
         table.add_row(name, f"[{style}]{one.result}[/{style}]", escape(detail), f"{one.seconds:.1f}")
     return table
-
-
-def _compile_seconds() -> float:
-    from seqlab.recurrence import compiled
-
-    return compiled.compile_seconds

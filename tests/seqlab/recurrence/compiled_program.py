@@ -71,7 +71,8 @@ def main() -> None:
     assert counted <= max(graphs, 1), f"{counted} graphs"
     if graphs:
         assert not warnings, warnings
-        assert compiled.compile_seconds > 0
+        assert compiled.compilations.seconds > 0
+        assert compiled.compilations.count == counted
     else:
         assert len(warnings) == 1, warnings
         assert f"the compiler refused {cell.__name__}" in warnings[0]
