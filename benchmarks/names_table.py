@@ -23,7 +23,8 @@ ROWS = {
     "gru": ["cell=gru"],
     "lstm, balance=weights": ["cell=lstm", "task.balance=weights"],
     "lstm, bidirectional, 2 layers": ["cell=lstm", "model.bidirectional=true", "model.depth=2"],
-    "bow (TF-IDF n-grams + linear)": ["experiment=names_bow"],
+    "bow": ["model=bow"],
+    "names_bow": ["experiment=names_bow"],
     "names_best": ["experiment=names_best"],
 }
 

@@ -106,7 +106,7 @@ def _direction(cell: Cell, x: Tensor, state: State, mask: Tensor, lengths: Tenso
         return _with_a_dead_row(cell, x, state, mask)
     if key not in _GRAPHS:
         compilations.watch()
-        _GRAPHS[key] = _graph(cell)
+        _GRAPHS[key] = _graph(cell, type(state))
     projected = cell.project(x)
     for tensor in (projected, mask):
         torch._dynamo.maybe_mark_dynamic(tensor, 0)
@@ -150,23 +150,31 @@ def _parameters(cell: Cell) -> Parameters:
     return {f"cell.{name}": value for name, value in [*cell.named_parameters(), *cell.named_buffers()]}
 
 
-def _graph(cell: Cell) -> Callable[..., Any]:
-    """Compile a scan over this cell's step, with the parameters as arguments."""
+def _graph(cell: Cell, kind: type) -> Callable[..., Any]:
+    """Compile a scan over this cell's step, with the parameters as arguments; ``kind`` is what its state is."""
     from torch._higher_order_ops import scan as scan_operator
 
     step = _Step(cell)
 
     def run(parameters: Parameters, x: Tensor, state: State, mask: Tensor) -> tuple[Tensor, State]:
+        dtypes = [leaf.dtype for leaf in state]
+        exact = [leaf.is_floating_point() or leaf.is_complex() for leaf in state]
+
         def combine(carry: State, now: tuple[Tensor, Tensor]) -> tuple[State, Tensor]:
             x_t, alive_t = now
-            y, new = functional_call(step, parameters, (x_t, carry))
+            before = [leaf if e else leaf.to(d) for leaf, e, d in zip(carry, exact, dtypes, strict=True)]
+            named = kind(*before) if hasattr(kind, "_fields") else tuple(before)
+            y, after = functional_call(step, parameters, (x_t, named))
+            new = tuple(leaf if e else leaf.to(torch.float64) for leaf, e in zip(after, exact, strict=True))
             kept = tuple(
                 torch.where(alive_t.view(-1, *(1,) * (n.dim() - 1)), n, old) for n, old in zip(new, carry, strict=True)
             )
             return kept, torch.where(alive_t.unsqueeze(1), y, torch.zeros_like(y))
 
-        end, outputs = scan_operator(combine, state, (x, mask))
-        return outputs, end
+        # The operator has no derivative past a carry of integers: they travel as float64, exact up to 2 ** 53.
+        start = tuple(leaf if e else leaf.to(torch.float64) for leaf, e in zip(state, exact, strict=True))
+        end, outputs = scan_operator(combine, start, (x, mask))
+        return outputs, tuple(leaf if e else leaf.to(d) for leaf, e, d in zip(end, exact, dtypes, strict=True))
 
     # The compiler counts recompilations by code object: each graph gets its own.
     own = FunctionType(run.__code__.replace(co_name=f"scan_{len(_GRAPHS)}"), globals(), closure=run.__closure__)

@@ -63,9 +63,10 @@ class MatrixMemory(Cell):
         return torch.sigmoid(self.maps(x)).unflatten(-1, (3, self.hidden_size))
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        assert isinstance(state, Memory)
         key, value, query = x.unbind(1)
-        matrix = 0.9 * state[0] + value.unsqueeze(2) * key.unsqueeze(1)
-        norm = 0.9 * state[1] + key
+        matrix = 0.9 * state.matrix + value.unsqueeze(2) * key.unsqueeze(1)
+        norm = 0.9 * state.norm + key
         read = (matrix @ query.unsqueeze(2)).squeeze(2)
         return read / (1 + (norm * query).sum(-1, keepdim=True)), Memory(matrix, norm)
 
