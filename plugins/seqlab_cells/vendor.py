@@ -48,28 +48,41 @@ class Vendor(Kernel):
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
     ) -> tuple[Tensor, list[State]]:
         """Scan the first cell forward and the second, if there is one, backward within each row's length."""
+        return self._both(cells, x, states, lengths, final_state=True)
+
+    def outputs(self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None) -> Tensor:
+        """Do the same without the column that the final state needs."""
+        return self._both(cells, x, states, lengths, final_state=False)[0]
+
+    def _both(
+        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None, *, final_state: bool
+    ) -> tuple[Tensor, list[State]]:
         if not len(x):
             return x.new_zeros(0, x.shape[1], sum(cell.output_size for cell in cells)), list(states)
         if lengths is not None and bool((lengths == len(x)).all()):
             lengths = None
         outputs, ends = [], []
         for cell, state, backward in zip(cells, states, (False, True), strict=False):
-            y, end = self._direction(cell, reverse_within(x, lengths) if backward else x, state, lengths)
+            turned = reverse_within(x, lengths) if backward else x
+            y, end = self._direction(cell, turned, state, lengths, final_state)
             outputs.append(reverse_within(y, lengths) if backward else y)
             ends.append(end)
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)), ends
 
-    def _direction(self, cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+    def _direction(
+        self, cell: Cell, x: Tensor, state: State, lengths: Tensor | None, final_state: bool
+    ) -> tuple[Tensor, State]:
         parameters = weights(cell)
         if lengths is None:
             return self._run(cell, x, state, parameters)
         dead = ~alive(lengths, len(x))
         x = blank_where(dead, x)
-        if (column := self.padding(cell, parameters[0])) is not None:
+        if final_state and (column := self.padding(cell, parameters[0])) is not None:
             x = torch.cat([x, dead.unsqueeze(-1).to(x.dtype)], dim=-1)
             parameters[0] = torch.cat([parameters[0], column.unsqueeze(-1)], dim=-1)
         y, (_, *rest) = self._run(cell, x, state, parameters)
-        return blank_where(dead, y), (last_valid(y, lengths, default=state[0]), *rest)
+        end = (last_valid(y, lengths, default=state[0]), *rest) if final_state else ()
+        return blank_where(dead, y), end
 
     def _run(self, cell: Cell, x: Tensor, state: State, parameters: list[Tensor]) -> tuple[Tensor, State]:
         if not x.is_cuda:

@@ -111,7 +111,7 @@ class RecurrentModel(Model):
             state: the state of all layers and directions, as this method returned it; ``None`` to begin anew.
         """
         x = self.input_dropout(self.encoder(batch.inputs.transpose(0, 1)))
-        outputs, state = self.recurrent(x, state, batch.lengths)
+        outputs, state = self.recurrent(x, state, batch.lengths, final_state=self.carries_state)
         # Per step, the axes are swapped before the head: its outputs are often the wider side.
         features = outputs.transpose(0, 1) if self.per_step else self._pooled(outputs, batch.lengths)
         return self.head(self.output_dropout(features)), state

@@ -47,3 +47,13 @@ class Kernel(ABC):
         Returns:
             The outputs of all cells side by side, zero on padding, and each cell's final state.
         """
+
+    def outputs(
+        self,
+        cells: Sequence[Cell],
+        x: Shaped[Tensor, "time batch input"],
+        states: Sequence[State],
+        lengths: Int[Tensor, " batch"] | None,
+    ) -> Shaped[Tensor, "time batch output"]:
+        """Run one layer where nobody asks for the final state; what :meth:`scan` gives, unless that can be saved."""
+        return self.scan(cells, x, states, lengths)[0]

@@ -41,6 +41,8 @@ class Model(nn.Module, ABC):
 
     uses_cell: ClassVar[bool] = True
     """Whether ``cell=`` and ``kernel=`` mean anything to this model."""
+    carries_state: bool = True
+    """Whether the state that :meth:`forward` returns is looked at; the framework sets it as the task has it."""
 
     def prepare(self, training_inputs: Ragged) -> None:
         """Gather what the model must know of the encoded training split before the first step (say, counts)."""
@@ -55,7 +57,7 @@ class Model(nn.Module, ABC):
 
         Returns:
             Outputs ``[batch, outputs]`` (or ``[batch, time, outputs]`` if ``per_step``) and the state to carry on
-            (``None`` for a model without one).
+            (``None`` for a model without one, or where ``carries_state`` is false).
         """
 
     def kernel_report(self) -> dict[str, str]:

@@ -103,18 +103,24 @@ class Recurrent(nn.Module):
         return [cell for layer in self.layers for cell in _cells(layer)]
 
     def forward(
-        self, x: Any, state: StackedState | None = None, lengths: Int[Tensor, " batch"] | None = None
-    ) -> tuple[Any, StackedState]:
+        self,
+        x: Any,
+        state: StackedState | None = None,
+        lengths: Int[Tensor, " batch"] | None = None,
+        *,
+        final_state: bool = True,
+    ) -> tuple[Any, StackedState | None]:
         """Run over a batch.
 
         Args:
             x: ``[time, batch, input]`` (``[batch, time, input]`` if ``batch_first``), or packed input.
             state: the state before the first step; the cell's initial state if ``None``.
             lengths: valid steps of each row, 0 to ``time``; ``None`` where every row fills all.
+            final_state: whether the state is wanted; a kernel may be faster without it.
 
         Returns:
             The last layer's outputs, zero on padding, and the state of every layer after each row's last valid step
-            (for the backward direction, after its first step in time).
+            (for the backward direction, after its first step in time); ``None`` for a state that is not wanted.
         """
         if isinstance(x, PackedSequence):
             return self._packed(x, state)
@@ -126,17 +132,19 @@ class Recurrent(nn.Module):
             lengths = self._checked(lengths, x)
         states = self._unstack(state, x)
         with one_mask(self.weight_drop > 0):
-            x, final_states = self._layers(x, states, lengths)
-        return (x.transpose(0, 1) if self.batch_first else x), _stack(final_states)
+            x, final_states = self._layers(x, states, lengths, final_state)
+        return (x.transpose(0, 1) if self.batch_first else x), _stack(final_states) if final_state else None
 
-    def _layers(self, x: Tensor, states: Sequence[State], lengths: Tensor | None) -> tuple[Tensor, list[State]]:
+    def _layers(
+        self, x: Tensor, states: Sequence[State], lengths: Tensor | None, final_state: bool
+    ) -> tuple[Tensor, list[State]]:
         final_states: list[State] = []
         for index, (layer, around) in enumerate(zip(self.layers, self.around, strict=True)):
             if index and self.dropout:
                 x = nn.functional.dropout(x, self.dropout, self.training)
             x = locked_dropout(x, self.locked_dropout, self.training)
             begin = index * self.directions
-            y, ends = self._layer(_cells(layer), x, states[begin : begin + self.directions], lengths)
+            y, ends = self._layer(_cells(layer), x, states[begin : begin + self.directions], lengths, final_state)
             x = around(x, y)
             final_states += ends
         # A way past the layers, or a normalisation, may have put something into the padding.
@@ -144,10 +152,13 @@ class Recurrent(nn.Module):
         return (blank(x, lengths) if changed and lengths is not None else x), final_states
 
     def _layer(
-        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
+        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None, final_state: bool
     ) -> tuple[Tensor, list[State]]:
         if not 0 < self.truncate < len(x):
-            return self._scan(cells, x, states, lengths)
+            kernel = self._choose(cells, x, lengths)
+            if not final_state:
+                return kernel.outputs(cells, x, states, lengths), []
+            return kernel.scan(cells, x, states, lengths)
         forward, end = self._truncated(cells[0], x, states[0], lengths)
         if len(cells) == 1:
             return forward, [end]
@@ -160,20 +171,18 @@ class Recurrent(nn.Module):
             chunk = x[begin : begin + self.truncate]
             left = None if lengths is None else (lengths - begin).clamp(0, chunk.shape[0])
             state = detach(state) if begin else state
-            output, (state,) = self._scan([cell], chunk, [state], left)
+            output, (state,) = self._choose([cell], chunk, left).scan([cell], chunk, [state], left)
             outputs.append(output)
         return torch.cat(outputs), state
 
-    def _scan(
-        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
-    ) -> tuple[Tensor, list[State]]:
+    def _choose(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> Kernel:
         registered = (
             ()
             if isinstance(self.kernel, Kernel) or self.kernel in ("loop", "compiled")
             else kernels_for(type(cells[0]))
         )
         self.choice = choose(self.kernel, registered, cells, x, lengths)
-        return self.choice.kernel.scan(cells, x, states, lengths)
+        return self.choice.kernel
 
     def _packed(self, x: PackedSequence, state: StackedState | None) -> tuple[PackedSequence, StackedState]:
         padded, lengths = pad_packed_sequence(x, batch_first=self.batch_first)

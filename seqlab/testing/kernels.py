@@ -103,6 +103,27 @@ class KernelSuite(Suite):
             for name, actual, leaf in zip(cells[0].state_names, last, end, strict=False):
                 agree(f"state {name} of a run cut at step {cut}", actual, leaf, 1e-5)
 
+    def test_outputs_without_the_state(self) -> None:
+        """Where nobody asks for the final state: the same outputs, and the same gradients from them."""
+        kernel, cells, x = self._accepted()
+        cells = self.cells(2, x.dtype)
+        lengths = torch.tensor([3, len(x), 1, 5])
+        if reason := kernel.refuses(cells, x, lengths):
+            raise SkipTest(f"it refuses ragged rows in both directions: {reason}")
+        parameters = [parameter for cell in cells for parameter in cell.parameters()]
+        found = []
+        for way in (lambda *given: kernel.scan(*given)[0], kernel.outputs):
+            given = x.clone().requires_grad_()
+            y = way(cells, given, starts(cells, x), lengths)
+            weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(8), dtype=torch.float64).to(y.dtype)
+            gradients = torch.autograd.grad((y * weight).sum(), [given, *parameters], allow_unused=True)
+            sources = [given, *parameters]
+            filled = [torch.zeros_like(s) if g is None else g for g, s in zip(gradients, sources, strict=True)]
+            found.append([y.detach(), *filled])
+        names = ["the outputs", "the gradient of the inputs", *(f"the gradient of parameter {i}" for i in range(99))]
+        for name, alone, both in zip(names, found[1], found[0], strict=False):
+            agree(f"{name} without the final state", alone, both, 1e-4)
+
     def test_frozen_parameters(self) -> None:
         """It runs without gradients, and with some parameters that need none."""
         kernel, cells, x = self._accepted()

@@ -38,6 +38,7 @@ def build_model(nodes: Mapping[str, Any], task: Task, inputs: InputSpec) -> Mode
     if target.uses_cell:
         supplied |= {"cell": cell_factory(nodes["cell"]), "kernel": build_kernel(nodes["kernel"], nodes["cell"])}
     model: Model = build("model", nodes["model"], **supplied)
+    model.carries_state = task.carries_state
     return model
 
 

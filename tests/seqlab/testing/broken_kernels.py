@@ -103,6 +103,13 @@ class StartsAtZero(Faultless):
         return super().scan(cells, x, zero, lengths)
 
 
+class ForgetsThePadding(Faultless):
+    """Without the final state it leaves the lengths out."""
+
+    def outputs(self, cells, x, states, lengths):
+        return self.scan(cells, x, states, None)[0]
+
+
 class NeedsEveryGradient(Faultless):
     def scan(self, cells, x, states, lengths):
         y, ends = super().scan(cells, x, states, lengths)
@@ -173,6 +180,7 @@ CAUGHT_BY: dict[type[Kernel], str] = {
     FlipsThePadding: "both_directions",
     SqueezesOneRow: "one_step_and_one_row",
     StartsAtZero: "state_carries_over_every_cut",
+    ForgetsThePadding: "outputs_without_the_state",
     NeedsEveryGradient: "frozen_parameters",
     NeedsContiguous: "memory_layout",
     ChangesItsInput: "input_is_left_alone",
