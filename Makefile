@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: help run test check docs bench verify-long clean
+.PHONY: help run test test-slow check docs bench verify-long clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,8 +24,11 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp
 run: $(VENV)/run.stamp ## set up, then train an LSTM on the bundled names
 	$(BIN)/python -m seqlab cell=lstm task=names
 
-test: $(VENV)/dev.stamp ## set up, then run the tests
-	$(BIN)/python -m pytest -n auto
+test: $(VENV)/dev.stamp ## set up, then run the tests (but the slow ones)
+	$(BIN)/python -m pytest -n auto -m 'not slow'
+
+test-slow: $(VENV)/dev.stamp ## the slow tests: the compiler, distributions of others installed by pip
+	$(BIN)/python -m pytest -n auto -m slow
 
 check: $(VENV)/dev.stamp ## lint, format, types, arrows between packages
 	$(BIN)/ruff check .
