@@ -1,25 +1,23 @@
 """A fast path for a plain step: torch's ``scan`` operator, compiled once for every batch and length."""
 
-from __future__ import annotations  # inside what is compiled, annotations are not to be evaluated
-
 import logging
-import time
-from collections.abc import Callable, Hashable, Sequence
-from types import FunctionType
+from collections.abc import Hashable, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils import parametrize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqlab.contracts import Cell, Kernel, State
+from seqlab.recurrence.adjoint import Graphs, Parameters, Step, differentiable_scan, plain_scan
+from seqlab.recurrence.compilations import compilations
 from seqlab.recurrence.ragged import alive, blank, reverse_within
 from seqlab.recurrence.scan import scan
 from seqlab.recurrence.state import rebuild
 
 log = logging.getLogger("seqlab")
-
-Parameters = dict[str, Tensor]
 
 
 @final
@@ -27,8 +25,10 @@ class Compiled(Kernel):
     """Compiles a cell's step together with the loop over time.
 
     The projection of all steps runs outside, in one call; what is compiled is one ``scan`` whose sizes of batch and
-    time are symbolic, so that one graph serves every batch. Cells that differ in their parameters alone share it.
-    Where the compiler or the cell refuses, the loop runs instead, and one warning says why.
+    time are symbolic, so that one graph serves every batch, and a second one for its derivative. Cells that differ in
+    their parameters alone share them. Where the compiler or the cell refuses, the loop runs instead, and one warning
+    says why: a step that draws random numbers, changes a buffer or mixes the rows of its batch is refused, because
+    its derivative computes the steps again, many rows and times together.
     """
 
     name = "compiled"
@@ -38,9 +38,9 @@ class Compiled(Kernel):
         """Refuse what cannot be compiled here."""
         if not x.shape[0] or not x.shape[1]:
             return "there is nothing to scan"
-        if (fault := _FAULTS.get(_key(cells[0]))) is not None:
-            return fault
-        return None
+        if x.device.type == "meta" or torch._C._functorch.peek_interpreter_stack() is not None:
+            return "the input holds no plain numbers"
+        return _FAULTS.get(_key(cells[0], x))
 
     def scan(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
@@ -56,42 +56,8 @@ class Compiled(Kernel):
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)), ends
 
 
-_GRAPHS: dict[Hashable, Callable[..., Any]] = {}
+_GRAPHS: dict[Hashable, Graphs] = {}
 _FAULTS: dict[Hashable, str] = {}
-
-
-@final
-class Compilations:
-    """Counts what torch compiles in this process once a cell was compiled, and the seconds that takes.
-
-    Attributes:
-        count: graphs begun; a graph's backward half, which is compiled when it is first needed, is part of it.
-        seconds: of compiling, forward and backward.
-    """
-
-    def __init__(self) -> None:
-        self.count, self.seconds = 0, 0.0
-        self._since: float | None = None
-
-    def watch(self) -> None:
-        """Begin to count, if that has not begun."""
-        if self._since is None:
-            from torch._dynamo.callback import on_compile_end, on_compile_start  # takes a second to import
-
-            self._since = 0.0
-            on_compile_start(self._start)
-            on_compile_end(self._end)
-
-    def _start(self, what: Any) -> None:
-        self._since = time.perf_counter()
-        self.count += what.callback_trigger.name == "DYNAMO"
-
-    def _end(self, what: Any) -> None:
-        self.seconds += time.perf_counter() - (self._since or 0.0)
-
-
-compilations = Compilations()
-"""This process's."""
 
 
 def _full(x: Tensor) -> Tensor:
@@ -99,26 +65,28 @@ def _full(x: Tensor) -> Tensor:
 
 
 def _direction(cell: Cell, x: Tensor, state: State, mask: Tensor, lengths: Tensor | None) -> tuple[Tensor, State]:
-    key = _key(cell)
+    key = _key(cell, x)
     if key in _FAULTS or len(x) == 1:  # the compiler takes the sizes 0 and 1 for constants
         return scan(cell, x, state, lengths)
     if x.shape[1] == 1:
         return _with_a_dead_row(cell, x, state, mask)
-    if key not in _GRAPHS:
-        compilations.watch()
-        _GRAPHS[key] = _graph(cell, type(state))
-    projected = cell.project(x)
-    for tensor in (projected, mask):
-        torch._dynamo.maybe_mark_dynamic(tensor, 0)
-        torch._dynamo.maybe_mark_dynamic(tensor, 1)
-    leaves = tuple(leaf.clone() for leaf in state)  # the operator wants carries that are no views of one another
-    for leaf in leaves:
-        torch._dynamo.maybe_mark_dynamic(leaf, 0)
+    projected, parameters = cell.project(x), _parameters(cell)
+    differentiable = torch.is_grad_enabled() and any(
+        tensor.requires_grad for tensor in (projected, *state, *parameters.values())
+    )
     try:
-        y, end = _GRAPHS[key](_parameters(cell), projected, leaves, mask)
+        if key not in _GRAPHS:
+            used = _tried(cell, projected[0, :2].detach(), rebuild(state, [leaf[:2].detach() for leaf in state]))
+            compilations.watch()
+            _GRAPHS[key] = Graphs(cell, state, used, len(_GRAPHS), x.device.type)
+        run = differentiable_scan if differentiable else plain_scan
+        y, end = run(_GRAPHS[key], parameters, projected, state, mask)
     except Exception as error:
-        _FAULTS[key] = f"the compiler refused {type(cell).__name__}: {type(error).__name__}: {_first_line(error)}"
-        log.warning("kernel=compiled: %s; the loop runs instead", _FAULTS[key])
+        what = str(error) if isinstance(error, _RefusalError) else f"{type(error).__name__}: {_first_line(error)}"
+        fault = f"the compiler refused {type(cell).__name__}: {what}"
+        if fault not in _FAULTS.values():
+            log.warning("kernel=compiled: %s; the loop runs instead", fault)
+        _FAULTS[key] = fault
         return scan(cell, x, state, lengths)
     return y, rebuild(state, end)
 
@@ -132,65 +100,70 @@ def _with_a_dead_row(cell: Cell, x: Tensor, state: State, mask: Tensor) -> tuple
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or "no reason given").splitlines()[0]
-
-
-class _Step(nn.Module):
-    """A cell whose call is its step, as ``functional_call`` wants it."""
-
-    def __init__(self, cell: Cell) -> None:
-        super().__init__()
-        self.cell = cell
-
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        return self.cell.step(x, state)
+    """Give the first line of the message, and the second where the first one introduces it."""
+    first, *others = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+    return f"{first} {others[0]}" if first.endswith(":") and others else first
 
 
 def _parameters(cell: Cell) -> Parameters:
     return {f"cell.{name}": value for name, value in [*cell.named_parameters(), *cell.named_buffers()]}
 
 
-def _graph(cell: Cell, kind: type) -> Callable[..., Any]:
-    """Compile a scan over this cell's step, with the parameters as arguments; ``kind`` is what its state is."""
-    from torch._higher_order_ops import scan as scan_operator
-
-    step = _Step(cell)
-
-    def run(parameters: Parameters, x: Tensor, state: State, mask: Tensor) -> tuple[Tensor, State]:
-        dtypes = [leaf.dtype for leaf in state]
-        exact = [leaf.is_floating_point() or leaf.is_complex() for leaf in state]
-
-        def combine(carry: State, now: tuple[Tensor, Tensor]) -> tuple[State, Tensor]:
-            x_t, alive_t = now
-            before = [leaf if e else leaf.to(d) for leaf, e, d in zip(carry, exact, dtypes, strict=True)]
-            named = kind(*before) if hasattr(kind, "_fields") else tuple(before)
-            y, after = functional_call(step, parameters, (x_t, named))
-            new = tuple(leaf if e else leaf.to(torch.float64) for leaf, e in zip(after, exact, strict=True))
-            kept = tuple(
-                torch.where(alive_t.view(-1, *(1,) * (n.dim() - 1)), n, old) for n, old in zip(new, carry, strict=True)
-            )
-            return kept, torch.where(alive_t.unsqueeze(1), y, torch.zeros_like(y))
-
-        # The operator has no derivative past a carry of integers: they travel as float64, exact up to 2 ** 53.
-        start = tuple(leaf if e else leaf.to(torch.float64) for leaf, e in zip(state, exact, strict=True))
-        end, outputs = scan_operator(combine, start, (x, mask))
-        return outputs, tuple(leaf if e else leaf.to(d) for leaf, e, d in zip(end, exact, dtypes, strict=True))
-
-    # The compiler counts recompilations by code object: each graph gets its own.
-    own = FunctionType(run.__code__.replace(co_name=f"scan_{len(_GRAPHS)}"), globals(), closure=run.__closure__)
-    return torch.compile(own, fullgraph=True)
+class _RefusalError(ValueError):
+    """A step that the compiled scan cannot follow."""
 
 
-def _key(cell: Cell) -> Hashable:
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
+    """Notes whether random numbers are drawn."""
+
+    random = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.random |= torch.Tag.nondeterministic_seeded in func.tags
+        return func(*args, **(kwargs or {}))
+
+
+def _tried(cell: Cell, x: Tensor, state: State) -> frozenset[str]:
+    """Run the step for two rows; name the parameters that it uses.
+
+    Raises:
+        _RefusalError: it does what the compiled scan cannot follow.
+    """
+    if any(parametrize.is_parametrized(module) for module in cell.modules()):
+        raise _RefusalError("its weights are computed from others (weight_drop, or another parametrisation)")
+    step, watch = Step(cell), _Watch()  # type: ignore[no-untyped-call]
+    own = {name: value.detach().clone() for name, value in _parameters(cell).items()}
+    weights = {name: own[name].requires_grad_() for name in own if isinstance(_parameters(cell)[name], nn.Parameter)}
+    with torch.random.fork_rng([]), torch.enable_grad(), watch:
+        y, new = functional_call(step, own, (x, state))
+    if watch.random:
+        raise _RefusalError("its step draws random numbers")
+    if any(value._version for value in own.values()):
+        raise _RefusalError("its step changes a buffer")
+    with torch.no_grad():
+        alone, _ = functional_call(step, own, (x[:1], rebuild(state, [leaf[:1] for leaf in state])))
+    if not torch.allclose(alone, y[:1], rtol=1e-2, atol=1e-3, equal_nan=True):
+        raise _RefusalError("its step mixes the rows of a batch")
+    results = [result for result in (y, *new) if result.requires_grad]
+    if not results or not weights:
+        return frozenset()
+    found = torch.autograd.grad(
+        results, list(weights.values()), [torch.ones_like(result) for result in results], allow_unused=True
+    )
+    return frozenset(name for name, gradient in zip(weights, found, strict=True) if gradient is not None)
+
+
+def _key(cell: Cell, x: Tensor) -> Hashable:
     """What two cells must share to share a graph: everything but the values of their parameters."""
 
     def plain(module: nn.Module) -> Hashable:
         kept = {k: repr(v) for k, v in vars(module).items() if not k.startswith("_") and k != "training"}
         return type(module), module.training, tuple(sorted(kept.items()))
 
-    return tuple((name, plain(module)) for name, module in cell.named_modules())
+    return x.device.type, *((name, plain(module)) for name, module in cell.named_modules())
 
 
 def fault_of(cell: Cell) -> str | None:
     """Say why the compiler refused a cell of this kind earlier; ``None`` if it has not."""
-    return _FAULTS.get(_key(cell))
+    kinds = (fault for key, fault in _FAULTS.items() if key[1:] == _key(cell, torch.empty(0))[1:])  # type: ignore[index]
+    return next(kinds, None)

@@ -5,7 +5,7 @@ from typing import Any, final
 
 import pytorch_lightning as pl
 
-from seqlab.recurrence.compiled import compilations
+from seqlab.recurrence.compilations import compilations
 from seqlab.training.module import SequenceModule
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from seqlab.discovery.config import checked, plugin_class
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
-from seqlab.recurrence.compiled import compilations
+from seqlab.recurrence.compilations import compilations
 from seqlab.testing import CellSuite, KernelSuite, Outcome, PreprocessorSuite, Suite, TaskSuite, run_suite
 
 _KINDS: Mapping[str, tuple[type[Suite], str]] = {

@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from seqlab import Cell, Recurrent, State
-from seqlab.recurrence import compiled
+from seqlab.recurrence.compilations import compilations
 from seqlab_cells.gru import GRU
 from seqlab_cells.lstm import LSTM
 
@@ -32,12 +32,14 @@ class Looks(Cell):
 
 
 CASES = {
-    # 0 graphs: refused.
-    "gru": (GRU, {"hidden_size": 5}, 1),
-    "lstm": (LSTM, {"hidden_size": 5}, 1),
+    # A scan and its derivative for each layer; 0 graphs: refused.
+    "gru": (GRU, {"hidden_size": 5}, 2),
+    "lstm": (LSTM, {"hidden_size": 5}, 2),
     "bidirectional": (LSTM, {"hidden_size": 5, "depth": 2, "bidirectional": True}, 4),
-    "matrix": (odd.MatrixMemory, {}, 1),
-    "counting": (odd.Counting, {}, 1),
+    "projected": (odd.Projected, {}, 2),
+    "delayed": (odd.Delayed, {}, 2),
+    "matrix": (odd.MatrixMemory, {}, 2),
+    "counting": (odd.Counting, {}, 2),
     "refused": (Looks, {}, 0),
 }
 
@@ -71,8 +73,8 @@ def main() -> None:
     assert counted <= max(graphs, 1), f"{counted} graphs"
     if graphs:
         assert not warnings, warnings
-        assert compiled.compilations.seconds > 0
-        assert compiled.compilations.count == counted
+        assert compilations.seconds > 0
+        assert compilations.count == counted
     else:
         assert len(warnings) == 1, warnings
         assert f"the compiler refused {cell.__name__}" in warnings[0]
