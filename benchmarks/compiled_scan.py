@@ -5,9 +5,11 @@ medians over the rounds, and the ratios are of one round each, with their quarti
 quiet machine.
 
     python benchmarks/compiled_scan.py --rounds 9
+    python benchmarks/compiled_scan.py --grid       # the two ways to compile a GRU's step, over batch, length and size
 """
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -26,6 +28,7 @@ from seqlab_cells.gru import GRU
 from seqlab_cells.lstm import LSTM
 
 SHAPES = [(32, 128, 128), (16, 1000, 128)]  # batch, time, hidden
+GRID = list(itertools.product((4, 64), (32, 512), (32, 256)))
 ODD = Path(__file__).parents[1] / "tests" / "seqlab" / "recurrence" / "odd_cells.py"
 
 
@@ -111,16 +114,42 @@ def measure(batch: int, steps: int, hidden: int, rounds: int) -> None:
         ratio(f"{name} loop", f"{name} compiled")
 
 
+def compare_ways(batch: int, steps: int, hidden: int, rounds: int) -> None:
+    """Print how a compiled scan and a compiled step of a GRU do against the loop."""
+    x = torch.randn(steps, batch, hidden, requires_grad=True)
+    loop, compiled = (Recurrent(GRU, hidden, hidden_size=hidden, kernel=kernel) for kernel in ("loop", "compiled"))
+    stepped = GRU(hidden, hidden)
+    stepped.step = torch.compile(stepped.step, dynamic=False)  # type: ignore[method-assign]
+    runs = [
+        training_step(lambda: loop(x)[0], [x, *loop.parameters()]),
+        training_step(lambda: compiled(x)[0], [x, *compiled.parameters()]),
+        training_step(lambda: scan(stepped, x, stepped.initial_state(x[0]))[0], [x, *stepped.parameters()]),
+    ]
+    compiling = []
+    for run in runs:
+        before = compilations.seconds
+        run()
+        compiling.append(compilations.seconds - before)
+    seconds = [[run() for run in runs] for _ in range(rounds)]
+    scanned, stepwise = (
+        f"{statistics.median(each[0] / each[way] for each in seconds):.2f} ({compiling[way]:.0f} s)" for way in (1, 2)
+    )
+    print(f"  B{batch} T{steps} H{hidden}: {scanned}, {stepwise}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--grid", action="store_true", help="compare the two ways over batch, time and hidden size")
     asked = parser.parse_args()
     if asked.rounds < 2:
         parser.error("--rounds must be at least 2: quartiles need them")
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {asked.rounds} rounds")
-    for shape in SHAPES:
-        measure(*shape, asked.rounds)
+    if asked.grid:
+        print("how many times the loop's speed (seconds of compiling): compiled scan, compiled step")
+    for shape in GRID if asked.grid else SHAPES:
+        (compare_ways if asked.grid else measure)(*shape, asked.rounds)
 
 
 if __name__ == "__main__":

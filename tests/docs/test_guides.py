@@ -1,0 +1,52 @@
+"""What the guides show, runs: Python blocks one after another, shell blocks as typed."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guide"
+FIRST_CELL = (GUIDES / "your_first_cell.md").read_text("utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", FIRST_CELL, re.DOTALL)
+SHELL = [line for block in re.findall(r"```sh\n(.*?)```", FIRST_CELL, re.DOTALL) for line in block.splitlines()]
+QUICK = "trainer.max_epochs=1 trainer.limit_train_batches=2 trainer.progress=false logger=none"
+
+
+def test_the_first_cell_runs_and_its_slip_is_caught(capsys, tmp_path, monkeypatch):
+    """As a module: the kit pickles the cell, which must be found by name."""
+    module = tmp_path / "first_cell.py"
+    quick = [block.replace("run_suite(Test", "run_suite(Quick") for block in PYTHON]
+    # The compiled check takes a compiler and ten seconds; the shell test below runs the whole suite.
+    skip = 'class Quick{0}(Test{0}):\n    skips = {{"compiled_equals_the_loop": "slow"}}\n\n\n'
+    quick[2] = quick[2].replace("results =", skip.format("SlowFast") + "results =")
+    quick[3] = quick[3].replace("found =", skip.format("Hasty") + "found =", 1)
+    module.write_text("\n\n".join(quick), "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    __import__("first_cell")
+    assert "state" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_first_cell_becomes_a_plugin(tmp_path):
+    site = tmp_path / "site"
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(site),
+        "PIP_TARGET": str(site),
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # which pip reads as: no isolation
+        "COLUMNS": "200",
+    }
+    for line in SHELL:
+        trains = "cell=slow_fast" in line.replace("lstm,", "") and "check" not in line
+        typed = f"{line} {QUICK}" if trains else line
+        done = subprocess.run(typed, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        assert not trains or "slow_fast on names" in done.stdout
+        if " new " in line:
+            (tmp_path / "seqlab-slow-fast" / "seqlab_slow_fast" / "__init__.py").write_text(PYTHON[0], "utf-8")
