@@ -24,14 +24,16 @@ class InputSpec:
     Attributes:
         kind: ``tokens`` (int64 ids, 0 is padding) or ``features`` (floating point).
         size: number of token ids, padding included, or number of features.
+        symbols: what each token id stands for, where that is known.
     """
 
     kind: Literal["tokens", "features"]
     size: int
+    symbols: tuple[str, ...] | None = None
 
 
 class Model(nn.Module, ABC):
-    """Plain torch, built by the framework from the config.
+    """Plain torch, built by the framework from the config. One without parameters is prepared, and not trained.
 
     A constructor's arguments without a default are supplied by the framework where their names are among ``inputs``
     (:class:`InputSpec`), ``outputs`` (``int``: number of the task's outputs), ``head`` (:data:`HeadFactory`),

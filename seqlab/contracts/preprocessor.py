@@ -25,6 +25,18 @@ class Preprocessor(ABC):
     def decode(self, ids: Sequence[int]) -> str:
         """Give back the text of token ids; padding is left out, an unknown symbol shows as U+FFFD."""
 
+    def dropped(self, texts: Sequence[str]) -> dict[int, str]:
+        """Say which of these texts are not fit to be trained on, and why: ``{index: reason}``.
+
+        The framework leaves them out of the training split and counts them; validation and test keep every text.
+        """
+        return {}
+
+    @property
+    def symbols(self) -> tuple[str, ...] | None:
+        """What each token id stands for, in order; ``None`` where that is no text."""
+        return None
+
     @property
     @abstractmethod
     def size(self) -> int:
