@@ -122,6 +122,10 @@ class Classification(Task, ABC):
         shares = (smoothed / smoothed.sum()).log().float()
         return shares.to(batch.inputs.device).expand(len(batch.inputs), -1)
 
+    def label_names(self) -> Sequence[str]:
+        """Name the labels."""
+        return self.labels
+
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
         """Name the likeliest classes of each row: ``[{"label": ..., "probability": ...}, ...]``."""
         if top < 1:

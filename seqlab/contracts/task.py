@@ -1,7 +1,7 @@
 """A task is data, a loss and metrics."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, final
@@ -102,6 +102,13 @@ class Task(ABC):
 
     def solved(self, metrics: Mapping[str, float]) -> bool | None:
         """Say whether these test metrics solve the task; ``None`` for a task that has no such line."""
+        return None
+
+    def label_names(self) -> Sequence[str] | None:
+        """Name the labels of a task that puts one on each sequence; ``None`` for any other.
+
+        A target is its label's index here, and ``decode`` gives each row as ``[{"label": ..., "probability": ...}]``.
+        """
         return None
 
     @abstractmethod

@@ -3,12 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from seqlab.contracts import Cell, CellFactory, InputSpec, Kernel, Model, Preprocessor, Task, UserError
+from torch import nn
+
+from seqlab.contracts import Cell, CellFactory, HeadFactory, InputSpec, Kernel, Model, Preprocessor, Task, UserError
 from seqlab.discovery.config import BUILT_IN_KERNELS, build, checked, explained, options, plugin_class, targets
 from seqlab.discovery.kernels import kernel_types
 from seqlab.discovery.registry import plugins
 
 Node = Mapping[str, Any]
+
+OF_TASK = "of_task"
+"""The attribute that marks the part of a model that the task made: what another task has another one of."""
 
 
 def build_task(node: Node) -> Task:
@@ -32,7 +37,7 @@ def build_model(nodes: Mapping[str, Any], task: Task, inputs: InputSpec) -> Mode
     supplied: dict[str, Any] = {
         "inputs": inputs,
         "outputs": task.outputs,
-        "head": task.head,
+        "head": head_factory(task),
         "per_step": task.per_step,
     }
     if target.uses_cell:
@@ -40,6 +45,17 @@ def build_model(nodes: Mapping[str, Any], task: Task, inputs: InputSpec) -> Mode
     model: Model = build("model", nodes["model"], **supplied)
     model.carries_state = task.carries_state
     return model
+
+
+def head_factory(task: Task) -> HeadFactory:
+    """Make the factory of the task's head, which marks what it makes as :data:`OF_TASK`."""
+
+    def make(features: int) -> nn.Module:
+        made = task.head(features)
+        setattr(made, OF_TASK, True)
+        return made
+
+    return make
 
 
 def cell_factory(node: Node) -> CellFactory:
