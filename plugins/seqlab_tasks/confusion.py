@@ -72,7 +72,7 @@ def draw_confusion(counts: NDArray[np.int64], labels: Sequence[str], noun: str, 
     bar.outline.set_visible(False)
     accuracy = counts.diagonal().sum() / max(counts.sum(), 1)
     axes.set_title(f"Test split: {accuracy:.1%} of {counts.sum():,} examples on the diagonal", pad=12)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _label_axes(axes: "Axes", labels: Sequence[str], totals: Sequence[int], noun: str, size: float) -> None:
@@ -119,7 +119,7 @@ def _number(row: int) -> str:
     return f"no. {row + 1}"
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
     """Write the whole picture under another name first."""
     whole = io.BytesIO()
     figure.savefig(whole, format="png", dpi=150)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
+from torchmetrics.utilities import dim_zero_cat
 
 
 class Confusion(MulticlassConfusionMatrix):
@@ -48,36 +49,88 @@ class MacroF1(Confusion):
         return (2 * counts.diagonal() / (counts.sum(0) + counts.sum(1)))[there].mean()
 
 
-@final
-class CalibrationError(Metric):
-    r"""How far confidence is from accuracy: ``Σ_b n_b/n |accuracy_b - confidence_b|`` over 15 bins of confidence.
+class Reliability(Metric):
+    r"""Fifteen bins of confidence, ``[bins, 3]``: the examples in each, the sum of their confidence, and the hits.
 
-    The sum of each bin is kept, where torchmetrics' own keeps every example.
+    Confidence is the softmax of the predicted class. Sums are kept, where torchmetrics keeps every example.
     """
 
     full_state_update = False
-    higher_is_better = False
     bins = 15
-    gaps: Tensor
-    examples: Tensor
+    table: Tensor
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.add_state("gaps", torch.zeros(self.bins, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("examples", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("table", torch.zeros(self.bins, 3, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Add a batch."""
         confidence, predicted = outputs.float().softmax(1).max(1)
-        gap = (predicted == targets).double() - confidence
+        hits = predicted == targets
         where = (confidence * self.bins).long().clamp_(max=self.bins - 1)
-        member = where.unsqueeze(1) == torch.arange(self.bins, device=where.device)  # bincount's sums vary on a GPU
-        self.gaps += gap @ member.double()
-        self.examples += len(targets)
+        member = where == torch.arange(self.bins, device=where.device).unsqueeze(1)  # bincount varies on a GPU
+        self.table += member.double() @ torch.stack([torch.ones_like(confidence), confidence, hits], 1).double()
+
+    def compute(self) -> Tensor:
+        """Give the bins."""
+        return self.table
+
+
+@final
+class CalibrationError(Reliability):
+    r"""How far confidence is from accuracy: ``Σ_b n_b/n |accuracy_b - confidence_b|`` (Naeini et al. 2015)."""
+
+    higher_is_better = False
 
     def compute(self) -> Tensor:
         """Compute the weighted mean of the bins' gaps."""
-        return (self.gaps.abs().sum() / self.examples).float()
+        examples, confidence, hits = self.table.unbind(1)
+        return ((hits - confidence).abs().sum() / examples.sum()).float()
+
+
+@final
+class ROCAUC(Metric):
+    r"""Area under the ROC curve, each class against the rest, averaged over the classes that occur.
+
+    That of a class is how often an example of it has a higher probability for it than one of the rest, a tie counting
+    half (Mann & Whitney 1947): with ranks :math:`r` among all :math:`n`, and :math:`m` examples of the class,
+    :math:`(Σ_{i ∈ c} r_i - m (m + 1) / 2) / (m (n - m))`. It is NaN where all examples are of one class. Scores of all
+    examples are kept.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    scores: Any  # a list of batches, or one tensor once several processes have joined them
+    targets: Any
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.add_state("scores", [], dist_reduce_fx="cat")
+        self.add_state("targets", [], dist_reduce_fx="cat")
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Keep a batch; logarithms tell probabilities near 1 apart."""
+        self.scores.append(outputs.double().log_softmax(1))
+        self.targets.append(targets)
+
+    def compute(self) -> Tensor:
+        """Compute the mean."""
+        scores, targets = dim_zero_cat(self.scores), dim_zero_cat(self.targets)
+        areas = [
+            _area(scores[:, label], targets == label)
+            for label in range(scores.shape[1])
+            if bool((targets == label).any())
+        ]
+        return torch.stack(areas).mean().float()
+
+
+def _area(scores: Tensor, member: Tensor) -> Tensor:
+    """Compute the area for one class; ties share the mean of their ranks."""
+    _, place, counts = torch.unique(scores, return_inverse=True, return_counts=True)
+    last = counts.cumsum(0)
+    ranks = (last - (counts - 1) / 2.0)[place].double()
+    inside = member.sum()
+    return (ranks[member].sum() - inside * (inside + 1) / 2) / (inside * (len(member) - inside))
 
 
 @final
@@ -104,15 +157,24 @@ class CrossEntropy(Metric):
         return (self.total / self.examples).float()
 
 
-def classification_metrics(classes: int) -> MetricCollection:
-    """Make the scalar metrics: one pass over the counts serves the first three."""
+def classification_metrics(classes: int, ranking: bool = False) -> MetricCollection:
+    """Make the scalar metrics: one pass over the counts serves the first three.
+
+    Args:
+        classes: number of them.
+        ranking: whether ROC-AUC is among them, which keeps the scores of all examples.
+    """
+    ranked = {"roc_auc": ROCAUC()} if ranking else {}
     return MetricCollection(
         {
             "accuracy": Accuracy(classes),
             "balanced_accuracy": BalancedAccuracy(classes),
             "macro_f1": MacroF1(classes),
+            **ranked,
             "calibration_error": CalibrationError(),
             "loss": CrossEntropy(),
         },
-        compute_groups=[["accuracy", "balanced_accuracy", "macro_f1"], ["calibration_error"], ["loss"]],
-    )
+        compute_groups=[
+            ["accuracy", "balanced_accuracy", "macro_f1"], *([name] for name in ranked), ["calibration_error"], ["loss"],
+        ],
+    )  # fmt: skip
