@@ -25,6 +25,7 @@ class SequenceData(pl.LightningDataModule):
         bucket: training batches among which examples are sorted by length.
         seed: of the order of training examples.
         by_heart: if not 0, train on so many batches only, the same in every epoch, and validate on them.
+        fitted: whether the preprocessor stays as it is.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class SequenceData(pl.LightningDataModule):
         bucket: int = 100,
         seed: int = 0,
         by_heart: int = 0,
+        fitted: bool = False,
     ) -> None:
         super().__init__()
         self.task, self.preprocessor = task, preprocessor
         self.batch_size, self.eval_batch_size, self.bucket, self.seed = batch_size, eval_batch_size, bucket, seed
         self.by_heart = by_heart
+        self.fitted = fitted
         self.encoded: dict[str, tuple[Ragged, Tensor]] = {}
         self.example_texts: list[str] = []
         self.statistics: dict[str, dict[str, Any]] = {}
@@ -59,7 +62,8 @@ class SequenceData(pl.LightningDataModule):
         if missing:
             raise ValueError(f"the task gives no examples for {', '.join(missing)}")
         if self.preprocessor is not None:
-            self.preprocessor.fit(_texts(splits["train"]))
+            if not self.fitted:
+                self.preprocessor.fit(_texts(splits["train"]))
             self.example_texts = _texts(splits["test"])[:2]
         for name, examples in splits.items():
             self.encoded[name] = self._encode(name, examples), examples.targets

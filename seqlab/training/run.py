@@ -23,6 +23,7 @@ from seqlab.training.assemble import build_model, build_preprocessor, build_task
 from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, checkpoint_path
 from seqlab.training.cost import Cost
 from seqlab.training.data import SPLITS, SequenceData, describe
+from seqlab.training.finetune import Start, begin, hand_over
 from seqlab.training.loggers import close, make_logger
 from seqlab.training.module import SequenceModule
 from seqlab.training.progress import progress_callbacks
@@ -58,13 +59,15 @@ def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str
         torch.set_num_threads(plain["trainer"]["threads"])
     pl.seed_everything(plain["seed"], verbose=False)
 
-    task, data = _data(plain)
+    start = begin(plain, folder, resume_from)
+    task, data = _data(plain, start)
     for line in describe(data.statistics):
         log.info(line)
     pl.seed_everything(plain["seed"], verbose=False)  # the weights do not depend on what reading the data drew
     model = build_model(plain, task, data.inputs)
     model.prepare(data.encoded["train"][0])
-    write_card(folder, plain, task, data.inputs)
+    origin = hand_over(start, model, task, plain)
+    write_card(folder, plain, task, data.inputs, origin)
     write_preprocessor(folder, data.preprocessor)
 
     module = SequenceModule(model, task, plain["optimizer"])
@@ -84,7 +87,7 @@ def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str
         raise UserError(f"trainer: {one_line(error)}") from error
     finally:
         close(logger, failed)
-    return _record(plain, folder, task, data, module, checkpoints, cost, started, command)
+    return _record(plain, folder, task, data, module, checkpoints, cost, started, command, origin)
 
 
 def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
@@ -135,11 +138,11 @@ def claim(folder: Path, *, resumes: bool) -> None:
         ) from error
 
 
-def _data(plain: Mapping[str, Any]) -> tuple[Task, SequenceData]:
+def _data(plain: Mapping[str, Any], start: Start | None) -> tuple[Task, SequenceData]:
     task = build_task(plain["task"])
-    preprocessor = build_preprocessor(plain["preprocessing"])
+    preprocessor = build_preprocessor(plain["preprocessing"]) if start is None else start.trained.preprocessor
     by_heart = plain["trainer"]["overfit_batches"]
-    data = SequenceData(task, preprocessor, **plain["data"], seed=plain["seed"], by_heart=by_heart)
+    data = SequenceData(task, preprocessor, **plain["data"], seed=plain["seed"], by_heart=by_heart, fitted=start is not None)
     try:
         data.prepare()
     except (ValueError, OSError) as error:
@@ -188,6 +191,7 @@ def _record(
     cost: Cost,
     started: float,
     command: str | None,
+    origin: dict[str, Any] | None,
 ) -> Result:
     report = task.report(module.details, folder)
     metrics, chance = module.test_results, module.baseline
@@ -220,6 +224,8 @@ def _record(
         "tables": report.tables,
         "figures": report.figures,
         "notes": [*([] if model.uses_cell else [no_cell]), *report.notes],
+        "init_from": origin,
+        "freeze": list(plain.get("freeze") or []),
         "config": plain,
         "versions": versions(),
         "git": git_state(),

@@ -1,19 +1,23 @@
 """A trained model, taken from its run folder alone."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from seqlab._version import __version__
-from seqlab.contracts import Batch, InputSpec, Model, Preprocessor, Task, UserError
+from seqlab.contracts import Batch, InputSpec, Model, Preprocessor, Ragged, Task, UserError
 from seqlab.discovery import find
 from seqlab.discovery.registry import one_line
 from seqlab.training import runfolder
 from seqlab.training.assemble import build_model, build_preprocessor, build_task
 from seqlab.training.data import truncate
+
+_MOST_STEPS = 2**19
+"""Steps in a batch, padding included: one long text must not make a batch of many as long."""
 
 
 @final
@@ -25,12 +29,56 @@ class Trained:
         task: knows labels.
         preprocessor: knows symbols; ``None`` for a task of tensors.
         model: in evaluation mode.
+        nodes: the config of each plugin by kind, as ``model.json`` has it.
     """
 
-    def __init__(self, folder: Path, task: Task, preprocessor: Preprocessor | None, model: Model) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        task: Task,
+        preprocessor: Preprocessor | None,
+        model: Model,
+        nodes: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder, self.task, self.preprocessor, self.model = folder, task, preprocessor, model.eval()
+        self.nodes = dict(nodes or {})
+
+    @property
+    def longest(self) -> int | None:
+        """The steps of a text that are read; the rest is cut off, as in training. ``None`` cuts nothing."""
+        return self.task.sequence_length if self.task.sequence_length_means == "maximum" else None
+
+    def encode(self, texts: Sequence[str]) -> Ragged:
+        """Encode texts; nothing is cut off yet.
+
+        Raises:
+            UserError: the task's inputs are no texts.
+        """
+        if self.preprocessor is None:
+            raise UserError(f"{self.folder}: this task's inputs are no texts, so there is nothing to predict from")
+        if isinstance(texts, str):
+            raise UserError("predict takes a list of texts; put the one text into a list")
+        return self.preprocessor.encode(texts)
 
     @torch.inference_mode()
+    def outputs(self, encoded: Ragged, batch_size: int = 256) -> Iterator[tuple[Tensor, Batch, Tensor]]:
+        """Compute the model's outputs, sequences of like length together.
+
+        Args:
+            encoded: what :meth:`encode` gave; what is longer than :attr:`longest` is cut off.
+            batch_size: sequences a batch, at most; the result does not depend on it.
+
+        Yields:
+            The rows ``[batch]`` of ``encoded`` that make a batch, the batch without targets, and its outputs.
+        """
+        if self.longest is not None:
+            encoded = truncate(encoded, self.longest)
+        for rows in _batches(encoded.lengths, batch_size):
+            inputs, lengths = encoded.padded(rows)
+            batch = Batch(inputs, lengths, torch.empty(0))
+            outputs, _ = self.model(batch)
+            yield rows, batch, outputs
+
     def predict(self, texts: Sequence[str], top: int = 3, batch_size: int = 256) -> list[Any]:
         """Predict for texts, in their order.
 
@@ -46,27 +94,45 @@ class Trained:
         Raises:
             UserError: the task's inputs are no texts, or one of them has nothing in it to read.
         """
-        if self.preprocessor is None:
-            raise UserError(f"{self.folder}: this task's inputs are no texts, so there is nothing to predict from")
-        if isinstance(texts, str):
-            raise UserError("predict takes a list of texts; put the one text into a list")
-        encoded = self.preprocessor.encode(texts)
+        encoded = self.encode(texts)
         for text, length in zip(texts, encoded.lengths.tolist(), strict=True):
             if length == 0:
                 raise UserError(f"the text {text!r} has nothing in it to read")
-        if self.task.sequence_length is not None and self.task.sequence_length_means == "maximum":
-            encoded = truncate(encoded, self.task.sequence_length)
-        predictions: list[Any] = [None] * len(texts)
-        for rows in torch.split(encoded.lengths.argsort(stable=True), batch_size):
-            inputs, lengths = encoded.padded(rows)
-            outputs, _ = self.model(Batch(inputs, lengths, torch.empty(0)))
+        return self.answers(encoded, top, batch_size)
+
+    def answers(self, encoded: Ragged, top: int = 3, batch_size: int = 256) -> list[Any]:
+        """Predict for encoded texts, as :meth:`predict` does; ``None`` for a text with nothing in it to read."""
+        answers: list[Any] = [None] * len(encoded)
+        for rows, batch, outputs in self.outputs(encoded, batch_size):
+            if batch.inputs.shape[1] == 0:  # the batch's longest, and batches are sorted
+                continue
             for row, answer in zip(rows.tolist(), self.task.decode(outputs, top), strict=True):
-                predictions[row] = answer
-        return predictions
+                if encoded.lengths[row]:
+                    answers[row] = answer
+        return answers
 
 
-def write_card(folder: Path, config: Mapping[str, Any], task: Task, data_inputs: InputSpec) -> None:
-    """Write ``model.json``: which plugins make the model, with which parameters."""
+def _batches(lengths: Tensor, most: int) -> Iterator[Tensor]:
+    """Group rows by length into batches of at most ``most`` rows and, unless it is one row, ``_MOST_STEPS`` steps."""
+    order = lengths.argsort(stable=True)
+    ordered = lengths[order].tolist()
+    start = 0
+    while start < len(ordered):
+        end = start + 1
+        while end < len(ordered) and end - start < most and (end - start + 1) * ordered[end] <= _MOST_STEPS:
+            end += 1
+        yield order[start:end]
+        start = end
+
+
+def write_card(
+    folder: Path,
+    config: Mapping[str, Any],
+    task: Task,
+    data_inputs: InputSpec,
+    init_from: Mapping[str, Any] | None = None,
+) -> None:
+    """Write ``model.json``: which plugins make the model, with which parameters, and what it began with."""
     kinds = ("task", "preprocessing", "model", "cell", "kernel")
     runfolder.write_json(
         folder / runfolder.MODEL_CARD,
@@ -75,6 +141,8 @@ def write_card(folder: Path, config: Mapping[str, Any], task: Task, data_inputs:
             "seqlab": __version__,
             "inputs": dataclasses.asdict(data_inputs),
             "task_state": task.state_dict(),
+            "init_from": init_from,
+            "freeze": config.get("freeze", []),
             **{kind: _entry(kind, config.get(kind)) for kind in kinds},
         },
     )
@@ -128,7 +196,7 @@ def load(run_dir: str | Path) -> Trained:
         model.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise UserError(f"{folder} does not fit together: {type(error).__name__}: {one_line(error)[:300]}") from error
-    return Trained(folder, task, preprocessor, model)
+    return Trained(folder, task, preprocessor, model, nodes)
 
 
 def _node(entry: Any) -> dict[str, Any] | None:

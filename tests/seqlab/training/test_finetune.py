@@ -1,0 +1,213 @@
+"""Fine-tuning: what is taken, what is new, what stays as it was."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import seqlab
+from seqlab import UserError
+from seqlab.training import runfolder
+
+FAST = [
+    "trainer.max_epochs=2",
+    "trainer.early_stopping=null",
+    "trainer.progress=false",
+    "cell.hidden_size=8",
+    "logger=none",
+    "data.batch_size=16",
+]
+
+
+def configured(data, *overrides):
+    return seqlab.compose([*FAST, f"task.data_dir={data}", *overrides])
+
+
+def weights_of(folder):
+    return load_file(folder / runfolder.MODEL)
+
+
+def record_of(folder):
+    return json.loads((folder / "results.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def parent(names_folder, tmp_path):
+    """A finished run on three tongues."""
+    seqlab.run(configured(names_folder), tmp_path / "parent")
+    return tmp_path / "parent"
+
+
+@pytest.fixture
+def other_names(tmp_path):
+    """Two other tongues, with letters that the three do not have."""
+    folder = tmp_path / "others"
+    folder.mkdir()
+    for language, parts in {"Uuish": ["uu", "bu", "zu", "lu"], "Iiish": ["ii", "bi", "zi", "li"]}.items():
+        names = sorted({(a + b + c).capitalize() for a in parts for b in parts for c in parts})
+        (folder / f"{language}.txt").write_text("\n".join(names) + "\n", "utf-8")
+    return folder
+
+
+def begins_with(config, folder, monkeypatch):
+    """The weights with which training begins."""
+    from seqlab.training.module import SequenceModule
+
+    seen = {}
+
+    def look(self):
+        if not seen:
+            seen.update({name: value.clone() for name, value in self.model.state_dict().items()})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SequenceModule, "on_fit_start", look)
+        seqlab.run(config, folder)
+    return seen
+
+
+def test_the_same_labels_take_every_weight_and_the_vocabulary(names_folder, parent, tmp_path, monkeypatch):
+    begun = begins_with(configured(names_folder, f"init_from={parent}", "seed=4"), tmp_path / "child", monkeypatch)
+    there = weights_of(parent)
+    assert begun.keys() == there.keys()
+    assert all(torch.equal(begun[name], there[name]) for name in there)
+    origin = record_of(tmp_path / "child")["init_from"]
+    assert origin == {"run": str(parent), "taken": list(begun), "new": []}
+
+
+def test_other_labels_get_a_new_head_and_the_old_vocabulary(parent, other_names, tmp_path, monkeypatch, caplog):
+    config = configured(other_names, f"init_from={parent}", "seed=4")
+    with caplog.at_level("INFO"):
+        begun = begins_with(config, tmp_path / "child", monkeypatch)
+    assert f"init_from={parent}: encoder, recurrent are taken; head is new, for other labels" in caplog.text
+    there = weights_of(parent)
+    assert [name for name in begun if not torch.equal(begun[name], there[name])] == ["head.weight", "head.bias"]
+    assert begun["head.weight"].shape == (2, 8)
+    assert (tmp_path / "child" / "preprocessor.json").read_bytes() == (parent / "preprocessor.json").read_bytes()
+    record = record_of(tmp_path / "child")
+    assert record["init_from"]["new"] == ["head.weight", "head.bias"]
+    assert record["data"]["train"]["share_unknown"] > 0.2
+
+
+def test_the_run_folder_predicts_alone(parent, other_names, tmp_path):
+    seqlab.run(configured(other_names, f"init_from={parent}"), tmp_path / "child")
+    shutil.rmtree(parent)
+    labels = {answer["label"] for answer in seqlab.load(tmp_path / "child").predict(["Bulubu"])[0]}
+    assert labels == {"Uuish", "Iiish"}
+
+
+def test_a_run_from_good_weights_starts_where_they_were(names_folder, tmp_path):
+    learned = ["trainer.max_epochs=12", "optimizer.lr=0.02"]
+    seqlab.run(configured(names_folder, *learned), tmp_path / "parent")
+    short = ["trainer.max_epochs=1", "optimizer.lr=1e-6"]
+    child = seqlab.run(configured(names_folder, *short, f"init_from={tmp_path / 'parent'}"), tmp_path / "child")
+    assert child.metrics["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("kernel", ["vendor", "loop"])
+@pytest.mark.parametrize("parts", [["encoder"], ["encoder", "recurrent"], ["recurrent.layers.0.0.from_input", "head"]])
+def test_frozen_parts_stay_bit_for_bit_and_the_rest_learns(names_folder, parent, tmp_path, kernel, parts):
+    """The optimiser would let weights decay, too, if it had them."""
+    overrides = [f"init_from={parent}", f"freeze=[{','.join(parts)}]", f"kernel={kernel}", "optimizer.weight_decay=0.5"]
+    seqlab.run(configured(names_folder, *overrides), tmp_path / "child")
+    resume = torch.load(tmp_path / "child" / runfolder.RESUME, weights_only=True)["state_dict"]
+    for name, value in weights_of(parent).items():
+        frozen = any(f"{name}.".startswith(f"{part}.") for part in parts)
+        assert torch.equal(resume[f"model.{name}"], value) == frozen, name
+    assert record_of(tmp_path / "child")["freeze"] == parts
+
+
+def test_freezing_needs_no_other_run(names_folder, tmp_path, monkeypatch):
+    """A network whose random weights stay is an echo state network's poor relation."""
+    begun = begins_with(configured(names_folder, "freeze=[recurrent]"), tmp_path / "run", monkeypatch)
+    after = weights_of(tmp_path / "run")
+    assert {name for name in after if torch.equal(after[name], begun[name])} == {
+        name for name in after if name.startswith("recurrent.")
+    }
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        ("[encodr]", r"no parameters in encodr; it has some in encoder, recurrent, head"),
+        ("[input_dropout]", r"no parameters in input_dropout; it has some in encoder, recurrent, head"),
+        ("[recurrent.layer.0]", r"no parameters in recurrent.layer.0; it has some in recurrent.layers$"),
+        ("[recurrent.layers.1]", r"no parameters in recurrent.layers.1; it has some in recurrent.layers.0$"),
+        ("[encoder,recurrent,head]", r"nothing is left to train; the model has parameters in encoder, recurrent, head"),
+        ("encoder", r"freeze is 'encoder'; it must be a list of parts of the model, such as freeze=\[encoder\]"),
+        ("[3]", r"freeze is \[3\]; it must be a list"),
+    ],
+)
+def test_what_cannot_be_frozen(names_folder, tmp_path, freeze, message):
+    with pytest.raises(UserError, match=message):
+        seqlab.run(configured(names_folder, f"freeze={freeze}"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("cell=gru", "that run has cell=lstm, and this one cell=gru; they must agree"),
+        ("model=bow", "that run has model=recurrent, and this one model=bow"),
+        (
+            "cell.hidden_size=9",
+            r"recurrent\.layers\.0\.\S+ is \[32, .* here.*; set cell.hidden_size=8, as that run has it",
+        ),
+        ("model.depth=2", r"recurrent\.layers\.1\.\S+ is only here.*set model.depth=1"),
+        ("model.input=onehot", r"encoder.weight is only there.*set model.input=embedding"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(names_folder, parent, tmp_path, override, message):
+    with pytest.raises(UserError, match=message) as caught:
+        seqlab.run(configured(names_folder, f"init_from={parent}", override), tmp_path / "child")
+    assert str(caught.value).startswith(f"init_from={parent}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_run(names_folder, tmp_path):
+    with pytest.raises(UserError, match="init_from=nowhere: nowhere is no folder"):
+        seqlab.run(configured(names_folder, "init_from=nowhere"), tmp_path / "child")
+    with pytest.raises(UserError, match="init_from is 3; it must be the folder of a run"):
+        seqlab.run(configured(names_folder, "init_from=3"), tmp_path / "child")
+
+
+def test_a_bag_of_ngrams_takes_its_ngrams_along_or_says_why_not(names_folder, other_names, tmp_path, monkeypatch):
+    """Its weights are as many as its n-grams, and all belong to the labels."""
+    seqlab.run(configured(names_folder, "model=bow"), tmp_path / "parent")
+    start = f"init_from={tmp_path / 'parent'}"
+    begun = begins_with(configured(names_folder, "model=bow", "task.split_seed=7", start), tmp_path / "a", monkeypatch)
+    there = weights_of(tmp_path / "parent")
+    assert all(torch.equal(begun[name], there[name]) for name in there)
+    with pytest.raises(UserError, match="that run's labels are others, and model=bow has no head"):
+        seqlab.run(configured(other_names, "model=bow", start), tmp_path / "b")
+
+
+class InterruptedRunError(Exception):
+    """The power went."""
+
+
+def test_a_fine_tuning_run_resumes_bit_for_bit_without_the_first_run(other_names, parent, tmp_path, monkeypatch):
+    from seqlab.training.module import SequenceModule
+
+    overrides = [f"init_from={parent}", "freeze=[encoder]", "trainer.max_epochs=4", "model.dropout=0.3", "seed=3"]
+    seqlab.run(configured(other_names, *overrides), tmp_path / "whole")
+    step = SequenceModule.training_step
+
+    def dies(self, batch, batch_index):
+        if (self.current_epoch, batch_index) == (2, 1):
+            raise InterruptedRunError
+        return step(self, batch, batch_index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SequenceModule, "training_step", dies)
+        with pytest.raises(InterruptedRunError):
+            seqlab.run(configured(other_names, *overrides), tmp_path / "cut")
+    shutil.rmtree(parent)
+    with pytest.raises(UserError, match=r"freeze is .*head.* but the run that goes on has freeze=.*encoder"):
+        seqlab.run(configured(other_names, *overrides, "ckpt_path=last", "freeze=[head]"), tmp_path / "cut")
+    seqlab.run(configured(other_names, *overrides, "ckpt_path=last"), tmp_path / "cut")
+    whole, cut = record_of(tmp_path / "whole"), record_of(tmp_path / "cut")
+    assert whole["metrics"] == cut["metrics"]
+    assert whole["init_from"] == cut["init_from"]
+    there, here = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert all(torch.equal(there[name], here[name]) for name in there)
