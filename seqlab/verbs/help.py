@@ -13,10 +13,10 @@ def overview(verbs: Mapping[str, str]) -> None:
     """Print verbs, plugins and the keys that matter most."""
     console = Console(highlight=False)
     console.print(f"[bold]seqlab {__version__}[/bold]: how far back can a cell remember, and why no further?\n")
-    console.print("[bold]Train[/bold]   python -m seqlab cell=lstm task=names \\[key=value ...]")
-    console.print("[bold]Sweep[/bold]   python -m seqlab -m cell=rnn,lstm,gru model.depth=1,2")
+    console.print("[bold]Train[/bold]    python -m seqlab cell=lstm task=names \\[key=value ...]")
+    console.print("[bold]Sweep[/bold]    python -m seqlab -m cell=rnn,lstm,gru model.depth=1,2")
     for verb, meaning in verbs.items():
-        console.print(f"[bold]{verb.capitalize():<7}[/bold] {escape(meaning)}")
+        console.print(f"[bold]{verb.capitalize():<8}[/bold] {escape(meaning)}")
     console.print("\n[bold]What can be chosen[/bold] (and the distribution that brings it)")
     for kind in ("cell", "model", "task", "preprocessing", "step", "callback"):
         _choices(console, kind, {name: plugin.distribution for name, plugin in plugins(kind).items()})
@@ -27,6 +27,7 @@ def overview(verbs: Mapping[str, str]) -> None:
         "\n[bold]Keys[/bold]    seed, cell.hidden_size, model.depth, model.bidirectional, model.dropout, model.input,\n"
         "        task.sequence_length, task.data_dir, task.source, task.split_seed, trainer.max_epochs,\n"
         "        data.batch_size, optimizer.lr, logger=csv|wandb|tensorboard|none, ckpt_path=last,\n"
+        "        init_from=RUN_DIR, freeze=\\[encoder,...],\n"
         "        debug=overfit|limit|fdr|profiler, experiment=..., hydra.run.dir=...\n"
         "        python -m seqlab cell=gru task=names --cfg job   prints every key of that choice\n"
         "        python -m seqlab cell=gru task=names --help      explains the keys of that choice\n"

@@ -1,0 +1,241 @@
+"""``evaluate RUN_DIR --data FILE``: score a trained model on new texts with labels."""
+
+import argparse
+import heapq
+import json
+import sys
+import unicodedata
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from seqlab.discovery.registry import one_line
+from seqlab.errors import UserError
+from seqlab.verbs.predict import progress
+from seqlab.verbs.tables import chunks, field_of, open_table, read_text
+
+if TYPE_CHECKING:
+    from seqlab.training.trained import Trained
+
+Pairs = Callable[[], Iterator[tuple[str, str]]]
+"""Begins to read texts and their labels anew at each call."""
+
+
+@final
+@dataclass
+class Scores:
+    """What a model scored.
+
+    Attributes:
+        metrics: the task's own.
+        chance: the same for a predictor that ignores its input.
+        rows: texts that were scored.
+        empty: those of them with nothing in them to read; they count.
+        cut: those of which the end was not read.
+        worst: the errors of which the model was the surest, the surest first.
+        notes: what the metrics had to say, such as that one of them needs a label that does not occur.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    chance: dict[str, float] = field(default_factory=dict)
+    rows: int = 0
+    empty: int = 0
+    cut: int = 0
+    worst: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def main(arguments: list[str]) -> int:
+    """Print the metrics and the worst errors."""
+    asked = _asked(arguments)
+    pairs = labelled(asked.data, asked.text_column, asked.label_column)
+    found = Counter(label for _, label in pairs())
+    from seqlab.training.trained import load
+
+    trained = load(asked.run_dir)
+    known = trained.task.label_names()
+    if known is None or trained.task.per_step:
+        raise UserError(f"{asked.run_dir}: its task puts no label on a text, so there is nothing to compare with")
+    strange = Counter({label: count for label, count in found.items() if label not in known})
+    if strange:
+        line = _strange(asked.data, strange, known)
+        if not asked.skip_unknown:
+            raise UserError(f"{line}; --skip-unknown leaves these rows out")
+        if strange.total() == found.total():
+            raise UserError(f"{line}; no row is left to score")
+        print(f"{line}; these rows are left out", file=sys.stderr)
+    scores = score(trained, pairs, found.total() - strange.total(), asked.worst)
+    if asked.json:
+        record = {
+            "run": str(asked.run_dir),
+            "data": str(asked.data),
+            "rows": scores.rows,
+            "skipped": dict(strange),
+            "empty": scores.empty,
+            "cut": scores.cut,
+            "metrics": _plain(scores.metrics),
+            "chance": _plain(scores.chance),
+            "worst": scores.worst,
+            "notes": scores.notes,
+        }
+        print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+        return 0
+    show(scores, str(asked.data), trained, Console(highlight=False))
+    return 0
+
+
+def _asked(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "seqlab evaluate",
+        description="Score a trained model on new texts with labels: the task's own metrics, beside those of a "
+        "predictor that ignores its input, and the errors of which the model was the surest.",
+    )
+    parser.add_argument("run_dir", metavar="RUN_DIR", help="the folder that a run wrote")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="FILE", help=".csv, .tsv, .jsonl, or a folder for each label"
+    )
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="the column with the texts (text)")
+    parser.add_argument("--label-column", default="label", metavar="NAME", help="the column with the labels (label)")
+    parser.add_argument("--worst", type=int, default=10, metavar="N", help="errors to list (10)")
+    parser.add_argument("--skip-unknown", action="store_true", help="leave out rows whose label the model lacks")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    asked = parser.parse_args(arguments)
+    if asked.worst < 0:
+        raise UserError(f"--worst is {asked.worst}; it must be at least 0")
+    return asked
+
+
+def labelled(data: Path, text_column: str, label_column: str) -> Pairs:
+    """Say how texts and labels are read from a table, or from a folder that holds one for each label.
+
+    Raises:
+        UserError, OSError: they cannot be read.
+    """
+    if data.is_dir():
+        return _tree(data)
+    table = open_table(data)
+    table.require(label_column)
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        for text, row in table.texts(text_column):
+            yield text, _label(field_of(row.get(label_column)))
+
+    return pairs
+
+
+def _tree(folder: Path) -> Pairs:
+    files = [
+        (file, _label(each.name))
+        for each in sorted(folder.iterdir())
+        if each.is_dir() and not each.name.startswith(".")
+        for file in sorted(each.iterdir())
+        if file.suffix.lower() == ".txt" and not file.name.startswith(".")
+    ]
+    if not files:
+        raise UserError(f"{folder} holds no texts; there must be a folder for each label, with .txt files in it")
+    return lambda: ((read_text(file), label) for file, label in files)
+
+
+def _label(label: str) -> str:
+    return unicodedata.normalize("NFC", label).strip()
+
+
+def _strange(data: Path, strange: Counter[str], known: Any) -> str:
+    """Count and name the labels that a model does not know."""
+    named = [f"{label or '(empty)'} ({count:,})" for label, count in strange.most_common(10)]
+    more = f" and {len(strange) - 10:,} more" if len(strange) > 10 else ""
+    there = f"{', '.join(known[:20])}{' ...' if len(known) > 20 else ''}"
+    what = "1 label" if len(strange) == 1 else f"{len(strange):,} labels"
+    where = f"{data}: {what} in {strange.total():,} rows that the model does not know"
+    return f"{where}: {', '.join(named)}{more}; it knows {there}"
+
+
+def score(trained: "Trained", pairs: Pairs, count: int, worst: int = 10) -> Scores:
+    """Score a model on texts whose labels it knows; others are left out.
+
+    Args:
+        trained: its task names labels.
+        pairs: texts and labels.
+        count: how many of them there are, for the progress bar.
+        worst: errors to keep.
+    """
+    import torch
+
+    task = trained.task
+    names = task.label_names() or ()
+    index = {name: target for target, name in enumerate(names)}
+    metrics, blind = task.metrics(), task.metrics()
+    scores = Scores()
+    surest: list[tuple[float, int, dict[str, Any]]] = []
+    known = (pair for pair in pairs() if pair[1] in index)
+    with warnings.catch_warnings(record=True) as said, progress(count) as bar:
+        warnings.simplefilter("always")
+        for part in chunks(known, lambda pair: len(pair[0])):
+            encoded = trained.encode([text for text, _ in part])
+            targets = torch.tensor([index[label] for _, label in part])
+            scores.empty += int((encoded.lengths == 0).sum())
+            scores.cut += 0 if trained.longest is None else int((encoded.lengths > trained.longest).sum())
+            for rows, batch, outputs in trained.outputs(encoded):
+                metrics.update(outputs, targets[rows])
+                blind.update(task.blind_outputs(batch), targets[rows])
+                for row, answer in zip(rows.tolist(), task.decode(outputs, 1), strict=True):
+                    text, label = part[row]
+                    if answer[0]["label"] != label:
+                        error = {"text": text, "label": label, "predicted": answer[0]["label"], **_sure(answer[0])}
+                        surest.append((answer[0]["probability"], -scores.rows - row, error))
+            surest = heapq.nlargest(worst, surest, key=lambda entry: entry[:2])
+            scores.rows += len(part)
+            bar.advance(bar.task_ids[0], len(part))
+        scores.metrics = {name: float(value) for name, value in metrics.compute().items()}
+        scores.chance = {name: float(value) for name, value in blind.compute().items()}
+    scores.worst = [error for _, _, error in surest]
+    scores.notes = list(dict.fromkeys(one_line(warning.message) for warning in said))
+    return scores
+
+
+def _sure(answer: dict[str, Any]) -> dict[str, float]:
+    return {"probability": round(answer["probability"], 6)}
+
+
+def show(scores: Scores, data: str, trained: "Trained", console: Console) -> None:
+    """Print the metrics with the chance line beside them, and the worst errors."""
+    grid = Grid(title=f"{scores.rows:,} rows of {data}", title_justify="left")
+    grid.add_column("metric")
+    grid.add_column("here", justify="right")
+    grid.add_column("ignoring the input", justify="right", style="dim")
+    for name, value in scores.metrics.items():
+        grid.add_row(
+            Text(name, "bold" if name == trained.task.monitor else ""), f"{value:.4f}", f"{scores.chance[name]:.4f}"
+        )
+    console.print(grid)
+    if scores.empty:
+        console.print(f"texts with nothing in them to read, which count all the same: {scores.empty:,}")
+    if scores.cut:
+        console.print(f"texts longer than {trained.longest:,} tokens, of which the rest was not read: {scores.cut:,}")
+    for note in scores.notes:
+        console.print(note, style="dim", markup=False)
+    if not scores.worst:
+        return
+    errors = Grid("text", "label", "predicted", title="The errors of which it was the surest", title_justify="left")
+    errors.add_column("probability", justify="right")
+    for error in scores.worst:
+        shown = (Text(_shown(error[name])) for name in ("text", "label", "predicted"))
+        errors.add_row(*shown, f"{error['probability']:.2f}")
+    console.print(errors)
+
+
+def _shown(text: str, most: int = 120) -> str:
+    """Put a text into one line of what a terminal can show."""
+    line = "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+def _plain(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if abs(value) < float("inf") else None for name, value in values.items()}
