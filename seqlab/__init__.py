@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 from seqlab._version import __version__
 
 if TYPE_CHECKING:
+    from seqlab.cache import cache_folder
     from seqlab.contracts import (
         Batch,
         Cell,
+        Corpus,
         Examples,
         InputSpec,
         Kernel,
@@ -29,12 +31,13 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(
         [
-            "Batch", "Cell", "Examples", "InputSpec", "Kernel", "Model", "Preprocessor", "Ragged", "Report", "State",
-            "Task", "UserError",
+            "Batch", "Cell", "Corpus", "Examples", "InputSpec", "Kernel", "Model", "Preprocessor", "Ragged", "Report",
+            "State", "Task", "UserError",
         ],
         "seqlab.contracts",
     ),
     "Recurrent": "seqlab.recurrence",
+    "cache_folder": "seqlab.cache",
     "compose": "seqlab.training.compose",
     "load": "seqlab.training",
     "run": "seqlab.training",
@@ -44,6 +47,7 @@ _HOMES = {
 __all__ = [
     "Batch",
     "Cell",
+    "Corpus",
     "Examples",
     "InputSpec",
     "Kernel",
@@ -57,6 +61,7 @@ __all__ = [
     "Task",
     "UserError",
     "__version__",
+    "cache_folder",
     "compose",
     "load",
     "run",

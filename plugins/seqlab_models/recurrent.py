@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Literal, final
 
+import torch
 from torch import Tensor, nn
 
 from seqlab import Batch, Cell, InputSpec, Kernel, Model, Recurrent
@@ -43,6 +44,8 @@ class RecurrentModel(Model):
         layer_norm: whether the output of each layer is normalised (Ba et al. 2016).
         connection: the way past each layer: ``none``, ``residual`` or ``highway``, where the sizes allow it.
         learned_start: whether the initial state is learned instead of the cell's own.
+        tied: whether the head's weights are the embedding's (Press & Wolf 2017), on a task that predicts its inputs.
+        init_range: draw all parameters evenly from minus this to this; 0 leaves each part's own initialisation.
 
     Raises:
         ValueError: an option is out of its range.
@@ -72,6 +75,8 @@ class RecurrentModel(Model):
         layer_norm: bool = False,
         connection: Literal["none", "residual", "highway"] = "none",
         learned_start: bool = False,
+        tied: bool = False,
+        init_range: float = 0.0,
     ) -> None:
         super().__init__()
         _check("input", input, ("embedding", "onehot"))
@@ -101,6 +106,12 @@ class RecurrentModel(Model):
         )
         self.output_dropout = nn.Dropout(output_dropout)
         self.head = head(self.recurrent.output_size)
+        if tied:
+            _tie(self.encoder, self.head)
+        if init_range < 0:
+            raise ValueError(f"init_range is {init_range}; it must be at least 0")
+        if init_range:
+            _draw(self, init_range)
 
     def forward(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
         """Compute the outputs, and the state after each row's last valid step.
@@ -140,6 +151,28 @@ def _encoder(inputs: InputSpec, input: str, embedding_size: int) -> tuple[nn.Mod
     if input == "onehot":
         return OneHot(inputs.size), inputs.size
     return nn.Embedding(inputs.size, embedding_size, padding_idx=0), embedding_size
+
+
+def _tie(encoder: nn.Module, head: nn.Module) -> None:
+    if not isinstance(encoder, nn.Embedding) or not isinstance(head, nn.Linear):
+        raise ValueError("tied needs an embedding of token ids and a linear head; set model.tied=false")
+    if encoder.weight.shape != head.weight.shape:
+        ids, size = encoder.weight.shape
+        outputs, features = head.weight.shape
+        raise ValueError(
+            f"tied: the embedding is {ids} x {size}, the head {outputs} x {features}; "
+            f"set model.embedding_size={features}" + ("" if ids == outputs else ", on a task that predicts its inputs")
+        )
+    head.weight = encoder.weight
+
+
+@torch.no_grad()
+def _draw(model: nn.Module, bound: float) -> None:
+    for parameter in model.parameters():
+        parameter.uniform_(-bound, bound)
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            module.weight[module.padding_idx] = 0
 
 
 def _check(name: str, value: str, choices: tuple[str, ...]) -> None:

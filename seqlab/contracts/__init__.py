@@ -1,6 +1,6 @@
 """What a plugin promises. Needs torch and torchmetrics, nothing else of seqlab."""
 
-from seqlab.contracts.batch import Batch, Examples, Ragged
+from seqlab.contracts.batch import Batch, Corpus, Examples, Ragged
 from seqlab.contracts.cell import Cell, State
 from seqlab.contracts.kernel import Kernel
 from seqlab.contracts.model import CellFactory, HeadFactory, InputSpec, Model
@@ -12,6 +12,7 @@ __all__ = [
     "Batch",
     "Cell",
     "CellFactory",
+    "Corpus",
     "Examples",
     "HeadFactory",
     "InputSpec",

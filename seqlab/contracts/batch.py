@@ -1,6 +1,6 @@
 """How examples travel: as texts, as ragged tensors, as padded batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, final
@@ -97,3 +97,19 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+
+@final
+@dataclass(frozen=True)
+class Corpus:
+    """One split of running text, which is read piece by piece and need not fit into memory.
+
+    Attributes:
+        pieces: begins to read anew at each call; a piece ends where the text may be cut, best after a line.
+        size: bytes of the text in UTF-8.
+        fingerprint: is another one where the text is another one.
+    """
+
+    pieces: Callable[[], Iterable[str]]
+    size: int
+    fingerprint: str

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal, final
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from seqlab.contracts.batch import Batch, Examples
+from seqlab.contracts.batch import Batch, Corpus, Examples
+from seqlab.contracts.model import InputSpec
 
 
 @final
@@ -37,6 +38,8 @@ class Task(ABC):
 
     preprocessing: ClassVar[str | None] = None
     """The default preprocessing plugin; ``None`` for a task whose inputs are tensors. The user's choice wins."""
+    presets: ClassVar[Mapping[str, str]] = {}
+    """Config groups of which this task wants another default, such as ``{"data": "text"}``; the user's choice wins."""
     carries_state: ClassVar[bool] = False
     """Whether a batch continues the one before it, so that the state is carried over."""
     per_step: ClassVar[bool] = False
@@ -57,17 +60,28 @@ class Task(ABC):
         return "max"
 
     @abstractmethod
-    def splits(self) -> Mapping[str, Examples]:
+    def splits(self) -> Mapping[str, Examples] | Mapping[str, Corpus]:
         """Read or generate the data: ``train``, ``valid`` and ``test``.
+
+        A task that carries state may give running text: each batch then continues the one before it, the targets are
+        the next tokens, and 0 where there is none.
 
         Raises:
             ValueError, OSError: the data cannot be had; the message says what to do.
         """
 
+    def observe(self, inputs: InputSpec, counts: Tensor) -> None:  # noqa: B027  # most tasks have no use for it
+        """Take note of the encoded training split of running text.
+
+        Args:
+            inputs: what an input step is.
+            counts: how often each token id occurs, ``[inputs.size]``.
+        """
+
     @property
     @abstractmethod
     def outputs(self) -> int:
-        """Number of outputs of the head; known once :meth:`splits` or :meth:`load_state_dict` ran."""
+        """Number of outputs of the head; known once the data was read, or :meth:`load_state_dict` ran."""
 
     def head(self, features: int) -> nn.Module:
         """Make the layer from a model's features to the outputs."""
@@ -80,6 +94,10 @@ class Task(ABC):
     @abstractmethod
     def metrics(self) -> MetricCollection:
         """Make fresh scalar metrics; each is updated with ``(outputs, targets)``."""
+
+    def derived(self, metrics: Mapping[str, float], statistics: Mapping[str, Any]) -> dict[str, float]:
+        """Compute further figures from a split's metrics and statistics (``tokens``, ``bytes``)."""
+        return {}
 
     def details(self) -> MetricCollection | None:
         """Make fresh metrics that are no scalars (a confusion matrix, say); computed on the test split only."""

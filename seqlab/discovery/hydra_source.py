@@ -3,6 +3,8 @@
 A plugin is imported when Hydra loads its node, that is, when it is chosen: its name alone comes from metadata.
 """
 
+from typing import Any
+
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
@@ -65,11 +67,13 @@ class PluginSource(ConfigSource):
 
 
 def _with_defaults(kind: str, name: str) -> DictConfig:
-    """Make the node; a task brings its default preprocessing, which the user's choice overrides."""
+    """Make the node; a task brings its default preprocessing and presets, which the user's choice overrides."""
     config = node(kind, name)
     if kind == "task":
-        default = targets(kind, name)[0].preprocessing  # type: ignore[attr-defined]  # a task has it
-        plain = OmegaConf.create({"defaults": [{"override /preprocessing@_global_.preprocessing": default}, "_self_"]})
+        task: Any = targets(kind, name)[0]
+        presets = {"preprocessing": task.preprocessing, **task.presets}
+        defaults = [{f"override /{group}@_global_.{group}": choice} for group, choice in presets.items()]
+        plain = OmegaConf.create({"defaults": [*defaults, "_self_"]})
         with open_dict(config):
             config["defaults"] = plain["defaults"]
     return config

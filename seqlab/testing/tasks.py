@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, cast, final
 from unittest import SkipTest
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from seqlab.contracts import Batch, Examples, Preprocessor, Ragged, Report, Task, UserError
+from seqlab.contracts import Batch, Corpus, Examples, InputSpec, Preprocessor, Ragged, Report, Task, UserError
 from seqlab.discovery import find
 from seqlab.testing.guesses import constants, has_classes, is_class, live, output_shape, perfect
 from seqlab.testing.plain import check_defaults, check_plain, check_refuses_bad_states, has_option, reads, written
@@ -65,6 +65,17 @@ class Ready:
         return Batch(inputs, lengths, self.splits[split].targets[rows])
 
 
+_PIECES = 4
+"""Pieces of a running text that are looked at."""
+
+
+def windows(ids: Tensor, size: int) -> Examples:
+    """Cut token ids into windows; the targets are the next tokens, and each is one once."""
+    ids = ids[: 1 + (len(ids) - 1) // size * size]
+    inputs = ids[:-1].view(-1, size)
+    return Examples(Ragged(inputs.flatten(), torch.full((len(inputs),), size)), ids[1:].view(-1, size))
+
+
 class TaskSuite(Suite):
     """Checks of a task; a subclass names it.
 
@@ -89,7 +100,20 @@ class TaskSuite(Suite):
     def ready(self) -> Ready:
         """Make the task and its splits."""
         task = self.make()
-        return self._ready(task, task.splits())
+        return self._ready(task, self.splits_of(task))
+
+    def splits_of(self, task: Task) -> Mapping[str, Examples]:
+        """Make the splits; running text becomes windows of tokens, up to some thousands of them."""
+        splits = task.splits()
+        if not isinstance(splits["train"], Corpus):
+            return cast(Mapping[str, Examples], splits)
+        preprocessor = self._encoder(task)
+        texts = {name: list(islice(cast(Corpus, split).pieces(), _PIECES)) for name, split in splits.items()}
+        preprocessor.fit(texts["train"])
+        ids = {name: preprocessor.encode(pieces).values for name, pieces in texts.items()}
+        counts = torch.bincount(ids["train"], minlength=preprocessor.size)
+        task.observe(InputSpec("tokens", preprocessor.size, preprocessor.symbols), counts)
+        return {name: windows(values, task.sequence_length or 1) for name, values in ids.items()}
 
     def _ready(self, task: Task, splits: Mapping[str, Examples]) -> Ready:
         texts = splits["train"].inputs
@@ -165,7 +189,7 @@ class TaskSuite(Suite):
 
     def test_splits_are_three(self) -> None:
         """There are the splits train, valid and test, and none is empty."""
-        splits = self.make().splits()
+        splits = self.splits_of(self.make())
         for name in _SPLITS:
             demand(name in splits, f"there is no split {name}; there are {', '.join(splits) or 'none'}")
             demand(isinstance(splits[name], Examples), f"{name} is a {type(splits[name]).__name__}, and no Examples")
@@ -173,7 +197,7 @@ class TaskSuite(Suite):
 
     def test_splits_are_disjoint(self) -> None:
         """No input of one split is in another."""
-        keys = {name: set(_keys(examples.inputs)) for name, examples in self.make().splits().items()}
+        keys = {name: set(_keys(examples.inputs)) for name, examples in self.splits_of(self.make()).items()}
         for one, other in combinations(_SPLITS, 2):
             if both := keys[one] & keys[other]:
                 shown = sorted(repr(key)[:60] for key in both if isinstance(key, str))
@@ -184,11 +208,11 @@ class TaskSuite(Suite):
         """The splits are the same when made twice and in another instance, whatever the global random numbers."""
         task = self.make()
         with _random_numbers(1):
-            first = task.splits()
+            first = self.splits_of(task)
         with _random_numbers(2):
-            again = task.splits()
+            again = self.splits_of(task)
         with _random_numbers(3):
-            other = self.make().splits()
+            other = self.splits_of(self.make())
         for what, splits in (("made twice by one instance", again), ("made by two instances", other)):
             for name in _SPLITS:
                 fault = _difference(splits[name], first[name])
@@ -198,7 +222,7 @@ class TaskSuite(Suite):
         """Another ``split_seed`` gives other splits, and the same one the same."""
         if not has_option(self.make(), "split_seed"):
             raise SkipTest("it has no option split_seed")
-        made = [self.make(split_seed=seed).splits() for seed in (1, 1, 2, 3, 4)]
+        made = [self.splits_of(self.make(split_seed=seed)) for seed in (1, 1, 2, 3, 4)]
         for name in _SPLITS:
             fault = _difference(made[1][name], made[0][name])
             demand(not fault, f"split_seed=1, made twice: {name}: {fault}")
@@ -207,7 +231,7 @@ class TaskSuite(Suite):
 
     def test_inputs_are_right(self) -> None:
         """Inputs are texts, token ids from 1 on that training shows, or finite features of one size."""
-        splits = self.make().splits()
+        splits = self.splits_of(self.make())
         train = splits["train"].inputs
         for name, examples in splits.items():
             inputs = examples.inputs
@@ -223,7 +247,7 @@ class TaskSuite(Suite):
     def test_default_preprocessing(self) -> None:
         """A task of texts names the preprocessing that encodes them; a task of tensors names none."""
         task = self.make()
-        if isinstance(task.splits()["train"].inputs, Ragged):
+        if isinstance(self.splits_of(task)["train"].inputs, Ragged):
             demand(task.preprocessing is None, f"the inputs are tensors, which {task.preprocessing} cannot encode")
             return
         demand(task.preprocessing, "the inputs are texts, but no preprocessing is named")
@@ -267,19 +291,19 @@ class TaskSuite(Suite):
         task = self.make()
         meaning = getattr(task, "sequence_length_means", None)
         demand(meaning in _MEANINGS, f"sequence_length_means is {meaning!r}; it must be one of {', '.join(_MEANINGS)}")
-        ready = self._ready(task, task.splits())
+        ready = self._ready(task, self.splits_of(task))
         longest = int(ready.encoded("train", torch.arange(len(ready.splits["train"]))).lengths.max())
         if meaning == "maximum":
             if isinstance(ready.splits["train"].inputs, Ragged):
                 return
             for value, other in self._lengths(2):
-                for name, examples in other.splits().items():
+                for name, examples in self.splits_of(other).items():
                     fault = _difference(examples, ready.splits[name])
                     demand(not fault, f"sequence_length={value} changes {name}, where the framework is to cut: {fault}")
             return
         start = max(1, longest // 2) if meaning == "window" else longest + 3
         for value, other in self._lengths(start):
-            made = self._ready(other, other.splits())
+            made = self._ready(other, self.splits_of(other))
             lengths = made.encoded("train", torch.arange(len(made.splits["train"]))).lengths
             found = int(lengths.max())
             right = found <= value if meaning == "window" else found >= value
@@ -565,6 +589,24 @@ class TaskSuite(Suite):
             f"{len(shown)} classes are all decoded to {', '.join({*shown.values()})}",
         )
 
+    def test_labels_are_the_targets(self) -> None:
+        """Where labels are named, a target is a label's place, and ``decode`` shows the label and its probability."""
+        ready = self.ready()
+        task, batch = ready.task, ready.batch("test", 64)
+        if (names := task.label_names()) is None:
+            raise SkipTest("it names no labels")
+        sound = all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names)
+        demand(sound, f"the labels must be texts, all different; here are {str(names)[:80]}")
+        highest = int(batch.targets.max())
+        demand(highest < len(names), f"a target is {highest}, and there are {len(names)} labels")
+        shown = task.decode(self.perfect_outputs(task, batch), 1)
+        for target, entry in zip(batch.targets.tolist(), shown, strict=True):
+            first = entry[0] if isinstance(entry, list) and entry else entry
+            whole = isinstance(first, dict) and {"label", "probability"} <= first.keys()
+            demand(whole, f"decode gives {str(entry)[:60]}, and no list of label and probability")
+            demand(first["label"] == names[target], f"label {target} is {names[target]}, decoded as {first['label']}")
+            demand(0 <= first["probability"] <= 1, f"a probability is {first['probability']}")
+
     def test_report_stays_in_its_folder(self) -> None:
         """The report is tables that JSON can write, notes, and pictures in its folder; it writes nowhere else."""
         ready = self.ready()
@@ -617,31 +659,31 @@ class _CodePoints(Preprocessor):
     """Each code point that training shows is a token; for tasks whose own preprocessing is not there."""
 
     def __init__(self) -> None:
-        self.symbols = ""
+        self._seen = ""
 
     def fit(self, texts: Any) -> None:
-        self.symbols = "".join(sorted({symbol for text in texts for symbol in text}))
+        self._seen = "".join(sorted({symbol for text in texts for symbol in text}))
 
     def encode(self, texts: Sequence[str]) -> Ragged:
-        ids = {symbol: index for index, symbol in enumerate(self.symbols, start=2)}
+        ids = {symbol: index for index, symbol in enumerate(self._seen, start=2)}
         return Ragged.of([torch.tensor([ids.get(symbol, 1) for symbol in text], dtype=torch.int64) for text in texts])
 
     def decode(self, ids: Sequence[int]) -> str:
-        return "".join(f"\0\ufffd{self.symbols}"[token] for token in ids if token)
+        return "".join(f"\0\ufffd{self._seen}"[token] for token in ids if token)
 
     @property
     def size(self) -> int:
-        return 2 + len(self.symbols)
+        return 2 + len(self._seen)
 
     @property
     def unknown_id(self) -> int:
         return 1
 
     def state_dict(self) -> dict[str, Any]:
-        return {"symbols": self.symbols}
+        return {"symbols": self._seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.symbols = state["symbols"]
+        self._seen = state["symbols"]
 
 
 def _check_tensors(name: str, inputs: Ragged, train: Ragged) -> None:

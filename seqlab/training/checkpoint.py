@@ -64,12 +64,20 @@ class RunCheckpoint(Checkpoint):
         }
         if self.monitor.partition("/")[2] not in metrics:
             raise UserError(f"the task monitors {self.monitor}, but validation gave {', '.join(metrics) or 'nothing'}")
+        self._consider(metrics, trainer, pl_module)
+        trainer.save_checkpoint(self.folder / RESUME)
+
+    def keep(self, trainer: pl.Trainer, module: SequenceModule) -> None:
+        """Keep a model that was not trained, but validated."""
+        metrics = {name.partition("/")[2]: float(value) for name, value in trainer.callback_metrics.items()}
+        self._consider(metrics, trainer, module)
+
+    def _consider(self, metrics: dict[str, float], trainer: pl.Trainer, module: SequenceModule) -> None:
         score = metrics[self.monitor.partition("/")[2]]
         if self._better(score):
             self.best, self.best_epoch, self.best_metrics = score, trainer.current_epoch, metrics
             if trainer.is_global_zero:
-                write_weights(self.folder / MODEL, pl_module.model.state_dict())
-        trainer.save_checkpoint(self.folder / RESUME)
+                write_weights(self.folder / MODEL, module.model.state_dict())
 
     def _better(self, score: float) -> bool:
         if self.best is None:

@@ -1,16 +1,20 @@
 """The one LightningDataModule: a task's splits, encoded once into tensors."""
 
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, cast, final
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from seqlab.contracts import Examples, InputSpec, Preprocessor, Ragged, Task, UserError
+from seqlab.contracts import Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
 from seqlab.training.loader import BucketLoader
+from seqlab.training.streams import StreamLoader, WindowLoader
+from seqlab.training.tokens import Tokens, begin_id, encode, fit
 
 SPLITS = ("train", "valid", "test")
+_EVALUATION_WINDOW = 500
+"""Time steps of a batch of running text in evaluation, at least: no figure depends on it."""
 
 
 @final
@@ -26,6 +30,7 @@ class SequenceData(pl.LightningDataModule):
         seed: of the order of training examples.
         by_heart: if not 0, train on so many batches only, the same in every epoch, and validate on them.
         fitted: whether the preprocessor stays as it is.
+        pipeline: the preprocessor's node in the config, by which encoded text is found again.
     """
 
     def __init__(
@@ -39,15 +44,18 @@ class SequenceData(pl.LightningDataModule):
         seed: int = 0,
         by_heart: int = 0,
         fitted: bool = False,
+        pipeline: Any = None,
     ) -> None:
         super().__init__()
         self.task, self.preprocessor = task, preprocessor
         self.batch_size, self.eval_batch_size, self.bucket, self.seed = batch_size, eval_batch_size, bucket, seed
-        self.by_heart = by_heart
+        self.by_heart, self.pipeline = by_heart, pipeline
         self.fitted = fitted
         self.encoded: dict[str, tuple[Ragged, Tensor]] = {}
         self.example_texts: list[str] = []
         self.statistics: dict[str, dict[str, Any]] = {}
+        self.tokens: dict[str, Tokens] = {}
+        self.begin = 0
 
     def prepare(self) -> None:
         """Read, fit and encode; once.
@@ -55,9 +63,15 @@ class SequenceData(pl.LightningDataModule):
         Raises:
             ValueError, OSError: the data cannot be had.
         """
-        if self.encoded:
+        if self.encoded or self.tokens:
             return
         splits = self.task.splits()
+        if isinstance(splits.get("train"), Corpus):
+            self._prepare_text(cast(Mapping[str, Corpus], splits))
+        else:
+            self._prepare_examples(cast(Mapping[str, Examples], splits))
+
+    def _prepare_examples(self, splits: Mapping[str, Examples]) -> None:
         missing = [name for name in SPLITS if name not in splits or not len(splits[name])]
         if missing:
             raise ValueError(f"the task gives no examples for {', '.join(missing)}")
@@ -86,13 +100,46 @@ class SequenceData(pl.LightningDataModule):
             self.statistics[split]["share_unknown"] = unknown
         return encoded
 
+    def _prepare_text(self, splits: Mapping[str, Corpus]) -> None:
+        """Encode running text into the cache."""
+        if self.preprocessor is None:
+            raise UserError("preprocessing=null: this task's inputs are texts; choose a preprocessing")
+        if not self.fitted:
+            fit(splits["train"], self.preprocessor, self.pipeline)
+        self.begin = begin_id(self.preprocessor)
+        window = self.task.sequence_length or 1
+        for name in SPLITS:
+            tokens = self.tokens[name] = encode(splits[name], self.preprocessor, self.pipeline, name)
+            if len(tokens) < window:
+                short = f"the {name} split has {len(tokens)} tokens"
+                raise ValueError(f"{short}, fewer than one window of task.sequence_length={window}")
+            facts = tokens.facts
+            self.statistics[name] = {
+                "examples": len(tokens),
+                "tokens": len(tokens),
+                "bytes": facts["bytes"],
+                "share_unknown": facts["unknown"] / len(tokens),
+            }
+        self.task.observe(self.inputs, torch.tensor(self.tokens["train"].facts["counts"]))
+        sample = self.preprocessor.decode(self.tokens["test"].read(0, 40).tolist())
+        self.example_texts = [sample.strip().partition("\n")[0]]
+
     @property
     def inputs(self) -> InputSpec:
         """What a model reads at each step."""
-        return input_spec(self.preprocessor, self.encoded["train"][0])
+        return input_spec(self.preprocessor, None if self.tokens else self.encoded["train"][0])
 
-    def loader(self, split: str) -> BucketLoader:
+    def training_inputs(self) -> Ragged:
+        """Give the encoded training split as a whole, for a model that counts in it."""
+        if not self.tokens:
+            return self.encoded["train"][0]
+        values = self.tokens["train"].all()
+        return Ragged(values, torch.tensor([len(values)]))
+
+    def loader(self, split: str) -> BucketLoader | StreamLoader:
         """Make the loader of a split."""
+        if self.tokens:
+            return self._stream(split)
         inputs, targets = self.encoded[split]
         training = split == "train"
         return BucketLoader(
@@ -106,23 +153,37 @@ class SequenceData(pl.LightningDataModule):
             by_heart=self.by_heart if training else 0,
         )
 
-    def train_dataloader(self) -> BucketLoader:
+    def _stream(self, split: str) -> StreamLoader:
+        training, window = split == "train", self.task.sequence_length or 1
+        return StreamLoader(
+            self.tokens[split],
+            self.begin,
+            streams=self.batch_size if training else self.eval_batch_size,
+            window=window if training else max(window, _EVALUATION_WINDOW),
+            even=training,
+            limit=self.by_heart if training else 0,
+        )
+
+    def train_dataloader(self) -> BucketLoader | StreamLoader:
         """Make the loader of the training split."""
         return self.loader("train")
 
-    def val_dataloader(self) -> BucketLoader:
+    def val_dataloader(self) -> BucketLoader | StreamLoader:
         """Make the loader of the validation split."""
         return self.loader("train" if self.by_heart else "valid")
 
-    def test_dataloader(self) -> BucketLoader:
-        """Make the loader of the test split."""
-        return self.loader("test")
+    def test_dataloader(self) -> BucketLoader | StreamLoader | list[StreamLoader | WindowLoader]:
+        """Make the loader of the test split; for running text a second one, whose windows are read by themselves."""
+        loader = self.loader("test")
+        if isinstance(loader, BucketLoader):
+            return loader
+        return [loader, WindowLoader(self.tokens["test"], self.begin, window=self.task.sequence_length or 1)]
 
 
 def input_spec(preprocessor: Preprocessor | None, inputs: Ragged | None = None) -> InputSpec:
     """Say what one input step is, from the preprocessor or from the tensors themselves."""
     if preprocessor is not None:
-        return InputSpec("tokens", preprocessor.size)
+        return InputSpec("tokens", preprocessor.size, preprocessor.symbols)
     assert inputs is not None
     if inputs.values.is_floating_point():
         return InputSpec("features", inputs.values.shape[1])
@@ -156,6 +217,10 @@ def describe(statistics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Put the statistics into a line for each split."""
     lines = []
     for split, row in statistics.items():
+        if "tokens" in row:
+            share = f"{row['share_unknown']:.2%}"
+            lines.append(f"{split}: {row['tokens']:,} tokens of {row['bytes']:,} bytes; unknown {share}")
+            continue
         length = row["length"]
         line = f"{split}: {row['examples']:,} examples, {row['steps']:,} steps; length " + ", ".join(
             f"{name} {value}" for name, value in length.items()

@@ -11,7 +11,7 @@ from torchmetrics import MetricCollection
 
 from seqlab.contracts import Batch, Model, Task
 from seqlab.recurrence import detach
-from seqlab.training.optimise import make_optimizer, schedule
+from seqlab.training.optimise import EpochDecay, make_optimizer, schedule
 
 _SET_IN_EVERY_STEP = frozenset({"_current_fx_name", "_state", "examples", "steps"})
 """Lightning writes the first of them 50 times a step, which cost 3 % of one by ``nn.Module``'s way."""
@@ -31,9 +31,16 @@ class SequenceModule(pl.LightningModule):
         model: maps a batch to the task's outputs.
         task: loss and metrics.
         optimizer: the config of the optimiser and its schedule.
+        statistics: what is known of each split.
     """
 
-    def __init__(self, model: Model, task: Task, optimizer: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        task: Task,
+        optimizer: Mapping[str, Any],
+        statistics: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         super().__init__()
         self.model, self.task, self.optimizer_config = model, task, dict(optimizer)
         self.valid_metrics = task.metrics()
@@ -47,6 +54,8 @@ class SequenceModule(pl.LightningModule):
         self._losses: list[Tensor] = []
         self._schedule: Callable[[int], float] | None = None
         self._rates: list[float] = []
+        self._decay = EpochDecay(optimizer, task.mode)
+        self._statistics = statistics or {}
         self.examples = 0
         self.steps = 0
 
@@ -75,6 +84,7 @@ class SequenceModule(pl.LightningModule):
         """Begin anew."""
         self._state = None
         self._losses.clear()
+        self._decay.begin(self.current_epoch)
 
     def on_validation_epoch_start(self) -> None:
         """Begin anew; a carried state of training waits until validation is over."""
@@ -88,8 +98,10 @@ class SequenceModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the metrics, and the mean training loss of the epoch: one synchronisation for all its steps."""
         self._state = self._waiting
-        values = self.valid_metrics.compute()
+        values = self._computed(self.valid_metrics, "valid")
         self.log_dict({f"valid/{name}": value for name, value in values.items()})
+        if self.trainer.training:
+            self._decay.end(values[self.task.monitor])
         if self._losses:
             self.log("train/loss", torch.stack(self._losses).mean(), prog_bar=True)
 
@@ -97,18 +109,34 @@ class SequenceModule(pl.LightningModule):
         """Begin anew."""
         self._state = None
 
-    def test_step(self, batch: Batch, batch_index: int) -> None:
-        """Count a batch, for the model and for the predictor that ignores the input."""
+    def _computed(self, metrics: MetricCollection, split: str) -> dict[str, float]:
+        values = {name: float(value) for name, value in metrics.compute().items()}
+        return values | self.task.derived(values, self._statistics.get(split, {}))
+
+    def test_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
+        """Count a batch, for the model and for the predictor that ignores the input.
+
+        A second loader's batches are read each by itself, and count for the details alone.
+        """
+        if dataloader_idx:
+            assert self.detail_metrics is not None
+            self._state = None
+            self.detail_metrics.update(self._outputs(batch), batch.targets)
+            return
         outputs = self._outputs(batch)
         self.test_metrics.update(outputs, batch.targets)
         self.blind_metrics.update(self.task.blind_outputs(batch), batch.targets)
-        if self.detail_metrics is not None:
+        if self.detail_metrics is not None and not self._reads_apart:
             self.detail_metrics.update(outputs, batch.targets)
+
+    @property
+    def _reads_apart(self) -> bool:
+        return isinstance(self.trainer.test_dataloaders, list)
 
     def on_test_epoch_end(self) -> None:
         """Keep the metrics."""
-        self.test_results = {name: float(value) for name, value in self.test_metrics.compute().items()}
-        self.baseline = {name: float(value) for name, value in self.blind_metrics.compute().items()}
+        self.test_results = self._computed(self.test_metrics, "test")
+        self.baseline = self._computed(self.blind_metrics, "test")
         if self.detail_metrics is not None:
             self.details = dict(self.detail_metrics.compute())
         self.log_dict({f"test/{name}": value for name, value in self.test_results.items()})
@@ -122,7 +150,18 @@ class SequenceModule(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Set the learning rate of this step."""
+        factor = self._decay.factor
         if self._schedule is not None:
-            factor = self._schedule(self.trainer.global_step)
+            factor *= self._schedule(self.trainer.global_step)
+        if self._schedule is not None or self._decay.name in ("decay", "plateau"):
             for group, rate in zip(optimizer.param_groups, self._rates, strict=True):
                 group["lr"] = rate * factor
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember where the learning rate is."""
+        checkpoint["decay"] = self._decay.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it back."""
+        if "decay" in checkpoint:
+            self._decay.load_state_dict(checkpoint["decay"])

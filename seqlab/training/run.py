@@ -65,12 +65,15 @@ def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str
         log.info(line)
     pl.seed_everything(plain["seed"], verbose=False)  # the weights do not depend on what reading the data drew
     model = build_model(plain, task, data.inputs)
-    model.prepare(data.encoded["train"][0])
+    preparing = time.perf_counter()
+    if type(model).prepare is not Model.prepare:
+        model.prepare(data.training_inputs())
+    preparing = time.perf_counter() - preparing
     origin = hand_over(start, model, task, plain)
     write_card(folder, plain, task, data.inputs, origin)
     write_preprocessor(folder, data.preprocessor)
 
-    module = SequenceModule(model, task, plain["optimizer"])
+    module = SequenceModule(model, task, plain["optimizer"], data.statistics)
     checkpoints = RunCheckpoint(folder, f"valid/{task.monitor}", task.mode)
     cost = Cost()
     logger = make_logger(plain["logger"], folder)
@@ -79,7 +82,12 @@ def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str
         trainer = _trainer(plain, folder, logger, [cost, checkpoints, *_callbacks(plain, task)])
         if logger is not None:
             logger.log_hyperparams({**plain, "folder": str(folder)})
-        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+        if any(parameter.requires_grad for parameter in model.parameters()):
+            trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+        else:  # counted, not trained
+            trainer.validate(module, datamodule=data, verbose=False)
+            checkpoints.keep(trainer, module)
+            cost.seconds += preparing
         model.load_state_dict(runfolder.read_weights(folder / runfolder.MODEL))
         trainer.test(module, datamodule=data, verbose=False)
         failed = False
@@ -142,7 +150,9 @@ def _data(plain: Mapping[str, Any], start: Start | None) -> tuple[Task, Sequence
     task = build_task(plain["task"])
     preprocessor = build_preprocessor(plain["preprocessing"]) if start is None else start.trained.preprocessor
     by_heart = plain["trainer"]["overfit_batches"]
-    data = SequenceData(task, preprocessor, **plain["data"], seed=plain["seed"], by_heart=by_heart, fitted=start is not None)
+    settings = {**plain["data"], "seed": plain["seed"], "by_heart": by_heart, "pipeline": plain["preprocessing"]}
+    settings["fitted"] = start is not None
+    data = SequenceData(task, preprocessor, **settings)
     try:
         data.prepare()
     except (ValueError, OSError) as error:
@@ -195,7 +205,7 @@ def _record(
 ) -> Result:
     report = task.report(module.details, folder)
     metrics, chance = module.test_results, module.baseline
-    verdict = judge(task, metrics, chance, len(data.encoded["test"][1]))
+    verdict = judge(task, metrics, chance, data.statistics["test"]["examples"])
     model: Model = module.model
     costs = {
         **cost.report(module),

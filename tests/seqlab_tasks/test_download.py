@@ -13,7 +13,8 @@ import zipfile
 
 import pytest
 
-from seqlab_tasks.download import cache_folder, fetch_archive, verified
+from seqlab import cache_folder
+from seqlab_tasks.download import fetch_archive, verified
 from seqlab_tasks.names.sources import TUTORIAL_FILES, tutorial
 
 FILES = {"data/names/Elvish.txt": b"Galadriel\nElrond\n", "data/names/Dwarvish.txt": b"Gimli\nDurin\n"}

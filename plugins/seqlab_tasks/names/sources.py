@@ -5,7 +5,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from seqlab_tasks.download import cache_folder, fetch_archive
+from seqlab import cache_folder
+from seqlab_tasks.download import fetch_archive
 
 TUTORIAL = "https://download.pytorch.org/tutorial/data.zip"
 """The archive of PyTorch's tutorial on names."""

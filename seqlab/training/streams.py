@@ -1,0 +1,130 @@
+"""Batches of running text: each row goes on where it ended in the batch before."""
+
+from collections.abc import Iterator
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from seqlab.contracts import Batch
+from seqlab.training.tokens import Tokens
+
+_READ_AHEAD = 2**16
+"""Tokens of all rows that are read from the file at once, at least."""
+
+
+@final
+class StreamLoader:
+    """Cuts a text into contiguous streams, one a row, and the streams into windows.
+
+    Position :math:`p` of the text has token :math:`p - 1` as its input and token :math:`p` as its target; before the
+    first one stands ``begin``. Every token is a target exactly once, unless ``even`` leaves out the last few so that
+    all rows have the same length. Padding is 0 in inputs and targets.
+
+    Args:
+        tokens: the text.
+        begin: the token id that is read before the first one.
+        streams: rows of a batch.
+        window: time steps of a batch; the last one of an epoch may have fewer.
+        even: whether to leave out what does not fill all rows (fewer than ``streams`` tokens).
+        limit: if not 0, every epoch is the first so many batches.
+
+    Raises:
+        ValueError: a size is not positive, or the text is shorter than one window.
+    """
+
+    batch_sampler = None  # Lightning asks every loader that has a sampler for this one too
+    sampler = None
+
+    def __init__(
+        self, tokens: Tokens, begin: int, *, streams: int, window: int, even: bool = False, limit: int = 0
+    ) -> None:
+        for name, value in (("streams", streams), ("window", window)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        streams = min(streams, max(1, len(tokens) // window))
+        if len(tokens) < window:
+            raise ValueError(
+                f"the text has {len(tokens)} tokens, fewer than one window of task.sequence_length={window}"
+            )
+        self.tokens, self.begin, self.streams, self.window, self.limit = tokens, begin, streams, window, limit
+        short, longer = divmod(len(tokens), streams)
+        self.lengths = np.full(streams, short, np.int64)
+        if not even:
+            self.lengths[:longer] += 1
+        self.starts = np.cumsum(self.lengths) - self.lengths
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        batches = -(-int(self.lengths[0]) // self.window)
+        return min(self.limit, batches) if self.limit else batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Cut the windows of one epoch."""
+        at_once = self.window * max(1, _READ_AHEAD // (self.window * self.streams))
+        for index in range(len(self)):
+            begin = index * self.window
+            if begin % at_once == 0:
+                block, ahead = self._read(begin, at_once), begin
+            yield self._batch(block[:, begin - ahead :][:, : self.window + 1], begin)
+
+    def _read(self, begin: int, count: int) -> NDArray[np.int64]:
+        """Read the tokens of all rows from the one before ``begin`` on: ``[streams, count + 1]``, 0 past their ends."""
+        block = np.zeros((self.streams, count + 1), np.int64)
+        for row, (start, length) in enumerate(zip(self.starts.tolist(), self.lengths.tolist(), strict=True)):
+            first = start + begin - 1
+            missing = int(first < 0)
+            found = self.tokens.read(first + missing, min(count, length - begin) + 1 - missing)
+            block[row, missing : missing + len(found)] = found
+            if missing:
+                block[row, 0] = self.begin
+        return block
+
+    def _batch(self, block: NDArray[np.int64], begin: int) -> Batch:
+        left = np.clip(self.lengths - begin, 0, self.window)
+        steps = int(left.max())
+        rows = torch.from_numpy(block[:, : steps + 1].copy())
+        inputs, targets = rows[:, :-1], rows[:, 1:]
+        if (left == steps).all():
+            return Batch(inputs.contiguous(), None, targets.contiguous())
+        lengths = torch.from_numpy(left)
+        dead = torch.arange(steps) >= lengths.unsqueeze(1)
+        return Batch(inputs.masked_fill(dead, 0), lengths, targets.masked_fill(dead, 0))
+
+
+@final
+class WindowLoader:
+    """Windows that are read each by itself, spread evenly over the text: for the loss by position in context.
+
+    Args:
+        tokens: the text.
+        begin: the token id that is read before the first one.
+        window: time steps of each.
+        rows: windows of a batch.
+        most: windows at most.
+    """
+
+    batch_sampler = None
+    sampler = None
+
+    def __init__(self, tokens: Tokens, begin: int, *, window: int, rows: int = 32, most: int = 1024) -> None:
+        self.tokens, self.begin, self.window, self.rows = tokens, begin, window, rows
+        count = min(most, len(tokens) // window)
+        self.starts = np.linspace(0, len(tokens) - window, count).astype(np.int64)
+
+    def __len__(self) -> int:
+        """Batches."""
+        return -(-len(self.starts) // self.rows)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Read them."""
+        for first in range(0, len(self.starts), self.rows):
+            rows = np.stack([self._read(start) for start in self.starts[first : first + self.rows].tolist()])
+            block = torch.from_numpy(rows)
+            yield Batch(block[:, :-1].contiguous(), None, block[:, 1:].contiguous())
+
+    def _read(self, start: int) -> NDArray[np.int64]:
+        if start:
+            return self.tokens.read(start - 1, self.window + 1)
+        return np.concatenate([np.array([self.begin]), self.tokens.read(0, self.window)])
