@@ -130,7 +130,8 @@ def _area(scores: Tensor, member: Tensor) -> Tensor:
     last = counts.cumsum(0)
     ranks = (last - (counts - 1) / 2.0)[place].double()
     inside = member.sum()
-    return (ranks[member].sum() - inside * (inside + 1) / 2) / (inside * (len(member) - inside))
+    area: Tensor = (ranks[member].sum() - inside * (inside + 1) / 2) / (inside * (len(member) - inside))
+    return area
 
 
 @final
@@ -165,6 +166,7 @@ def classification_metrics(classes: int, ranking: bool = False) -> MetricCollect
         ranking: whether ROC-AUC is among them, which keeps the scores of all examples.
     """
     ranked = {"roc_auc": ROCAUC()} if ranking else {}
+    others = [[name] for name in (*ranked, "calibration_error", "loss")]
     return MetricCollection(
         {
             "accuracy": Accuracy(classes),
@@ -174,7 +176,5 @@ def classification_metrics(classes: int, ranking: bool = False) -> MetricCollect
             "calibration_error": CalibrationError(),
             "loss": CrossEntropy(),
         },
-        compute_groups=[
-            ["accuracy", "balanced_accuracy", "macro_f1"], *([name] for name in ranked), ["calibration_error"], ["loss"],
-        ],
-    )  # fmt: skip
+        compute_groups=[["accuracy", "balanced_accuracy", "macro_f1"], *others],
+    )
