@@ -35,7 +35,7 @@ def reliability_table(bins: NDArray[np.float64]) -> list[dict[str, Any]]:
 
 
 def draw_reliability(bins: NDArray[np.float64], path: Path) -> None:
-    """Draw accuracy over confidence, with the gap to the diagonal, and below it where the examples are.
+    """Draw accuracy over confidence beside the diagonal, and below it where the examples are.
 
     Args:
         bins: ``[bins, 3]``: examples, sum of their confidence, hits.
@@ -45,41 +45,60 @@ def draw_reliability(bins: NDArray[np.float64], path: Path) -> None:
     from matplotlib.figure import Figure
 
     examples, confidence, hits = bins.T
-    total, some = max(examples.sum(), 1), np.maximum(examples, 1)
-    there = examples > 0
-    error = np.abs(hits - confidence).sum() / total
-    figure = Figure(figsize=(5.6, 6.4), layout="constrained")
+    total = max(examples.sum(), 1)
+    figure = Figure(figsize=(5.6, 6.6), layout="constrained")
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    edges = np.linspace(0, 1, len(bins) + 1)
-    _draw_bins(above, edges[:-1][there], 1 / len(bins), (confidence / some)[there], (hits / some)[there])
+    _draw_accuracy(above, bins[examples > 0])
+    error = np.abs(hits - confidence).sum() / total
     means = f"mean confidence {confidence.sum() / total:.1%}, accuracy {hits.sum() / total:.1%}"
     above.set_title(f"Test split: calibration error {error:.3f}\n{means}", fontsize=11, pad=10)
-    below.bar(edges[:-1], examples / total, width=1 / len(bins), align="edge", color="0.7", edgecolor="white")
-    below.set_ylabel("share of\nexamples")
-    below.set_xlabel("confidence (probability of the predicted class)")
+    edges = np.linspace(0, 1, len(bins) + 1)
+    below.bar(edges[:-1], examples / total, width=1 / len(bins), align="edge", color="#a9c4de", edgecolor="white")
+    below.set_ylabel("share of the\nexamples")
+    below.set_xlabel("confidence: probability of the predicted class")
     below.yaxis.set_major_formatter("{x:.0%}")
     below.xaxis.set_major_formatter("{x:.0%}")
-    low = 0.0 if not there.any() else min(0.5, float(edges[:-1][there].min()))
-    below.set_xlim(low, 1)
+    lowest = float(edges[int(np.argmax(examples > 0))])
+    below.set_xlim(min(lowest, 0.5) - 0.02, 1.02)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="both", color="0.92", linewidth=0.8)
+        axes.set_axisbelow(True)
+    figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     save(figure, path)
 
 
-def _draw_bins(
-    axes: "Axes",
-    left: NDArray[np.float64],
-    width: float,
-    confidence: NDArray[np.float64],
-    accuracy: NDArray[np.float64],
-) -> None:
-    """Draw a bar up to each bin's accuracy, and the gap between that and the bin's mean confidence."""
-    axes.bar(left, accuracy, width=width, align="edge", color=_HIT, edgecolor="white", label="accuracy")
-    gap = {"color": _GAP, "alpha": 0.35, "hatch": "///", "edgecolor": _GAP, "linewidth": 0.8}
-    axes.bar(left, confidence - accuracy, width, accuracy, align="edge", label="gap to confidence", **gap)  # type: ignore[arg-type]
-    axes.plot([0, 1], [0, 1], linestyle="--", color="0.3", linewidth=1.2, label="confidence = accuracy")
-    axes.set_ylim(0, 1)
-    axes.set_ylabel("accuracy of the bin")
+def _draw_accuracy(axes: "Axes", bins: NDArray[np.float64]) -> None:
+    """Draw each bin at its mean confidence, with the interval that so few examples leave for its accuracy."""
+    axes.plot([0, 1], [0, 1], linestyle="--", color="0.45", linewidth=1.2, label="confidence is accuracy")
+    if len(bins):
+        examples, confidence, hits = bins.T
+        accuracy = hits / examples
+        low, high = wilson(hits, examples)
+        spread = np.stack([accuracy - low, high - accuracy]).clip(min=0)
+        style: dict[str, Any] = {
+            "color": "#2b6aa6",
+            "ecolor": "#8fb3d5",
+            "elinewidth": 2,
+            "capsize": 3,
+            "markersize": 6,
+        }
+        label = "accuracy of a bin, with its 95 % interval"
+        axes.errorbar(confidence / examples, accuracy, spread, fmt="o-", linewidth=1.5, label=label, **style)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_ylabel("accuracy")
     axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.legend(loc="upper left", frameon=False)
+
+
+def wilson(hits: NDArray[np.float64], examples: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    r"""Give the 95 % interval of a share (Wilson 1927), with :math:`z = 1.96` and :math:`p` the observed share.
+
+    .. math::
+        \frac{1}{1 + z^2/n} \left( p + \frac{z^2}{2n} ± z \sqrt{\frac{p (1 - p)}{n} + \frac{z^2}{4 n^2}} \right)
+    """
+    z, share = 1.96, hits / examples
+    middle = share + z**2 / (2 * examples)
+    half = z * np.sqrt(share * (1 - share) / examples + z**2 / (4 * examples**2))
+    scale = 1 / (1 + z**2 / examples)
+    return scale * (middle - half), scale * (middle + half)
