@@ -1,21 +1,21 @@
 """One token a character."""
 
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqlab import Preprocessor, Ragged
-from seqlab.discovery import find
+from seqlab import Ragged
+from seqlab_preprocessing.chain import Chain
+from seqlab_preprocessing.pipeline import FIRST, UNKNOWN, UNKNOWN_SYMBOL, Pipeline, check_at_least
 
-_PADDING, _UNKNOWN, _FIRST = 0, 1, 2
+_BATCH = 1 << 20  # characters that are looked at together
 
 
 @final
-class Characters(Preprocessor):
+class Characters(Pipeline):
     """Each character (code point, after NFC) is a token; those that training did not show are one unknown token.
 
     Ids: 0 padding, 1 unknown, then the vocabulary by code point, so that the same texts in any order give the same.
@@ -24,53 +24,55 @@ class Characters(Preprocessor):
         steps: what is done to each text first, in this order: names of plugins in the entry-point group
             ``seqlab.steps``, such as ``ascii``.
         min_count: a character that training shows less often counts as unknown.
+        max_size: how many characters there may be, the most frequent ones; no limit if not given.
 
     Raises:
-        ValueError: ``min_count`` is not positive, or a step is no function.
+        ValueError: ``min_count`` or ``max_size`` is not positive, or a step is no function.
         UserError: there is no such step.
     """
 
-    def __init__(self, steps: Sequence[str] = (), min_count: int = 1) -> None:
-        if min_count < 1:
-            raise ValueError(f"min_count is {min_count}; it must be at least 1")
-        if isinstance(steps, str):
-            raise ValueError(f"steps is {steps!r}; it must be a list of names, such as [{steps}]")
-        self.min_count = min_count
-        self.steps = [_step(name) for name in steps]
+    def __init__(self, steps: Sequence[str] = (), min_count: int = 1, max_size: int | None = None) -> None:
+        check_at_least("min_count", min_count, 1)
+        check_at_least("max_size", max_size, 1)
+        super().__init__(Chain(steps))
+        self.min_count, self.max_size = min_count, max_size
         self._symbols: NDArray[np.uint32] = np.zeros(0, np.uint32)
         self._ids: NDArray[np.int64] = np.zeros(0, np.int64)
 
     def fit(self, texts: Iterable[str]) -> None:
-        """Learn which characters there are.
+        """Learn which characters there are; reads the texts once and keeps none.
 
         Raises:
             ValueError: there is none.
         """
-        codes, counts = np.unique(_code_points([self._prepared(text) for text in texts]), return_counts=True)
-        codes = codes[(counts >= self.min_count) & ~_surrogate(codes)]
+        counts = np.zeros(0x110000, np.int64)
+        for batch in _batches(self.cleaned(texts)):
+            counted = np.bincount(_code_points(batch))
+            counts[: len(counted)] += counted
+        counts[0xD800:0xE000] = 0  # lone surrogates are no characters
+        codes = np.flatnonzero(counts >= self.min_count)
         if not len(codes):
             raise ValueError(f"no character occurs at least {self.min_count} times in the training split")
-        self._learn(codes)
+        if self.max_size is not None:
+            codes = np.sort(codes[np.argsort(-counts[codes], kind="stable")[: self.max_size]])
+        self._learn(codes.astype(np.uint32))
 
     def _learn(self, symbols: NDArray[np.uint32]) -> None:
         self._symbols = symbols
         # One id for each code point up to the last one known, and an unknown one for all beyond.
-        self._ids = np.full(int(symbols[-1]) + 2, _UNKNOWN, np.int64)
-        self._ids[symbols] = np.arange(_FIRST, _FIRST + len(symbols))
-
-    def _prepared(self, text: str) -> str:
-        text = unicodedata.normalize("NFC", text)
-        for step in self.steps:
-            text = step(text)
-        return text
+        self._ids = np.full(int(symbols[-1]) + 2, UNKNOWN, np.int64)
+        self._ids[symbols] = np.arange(FIRST, FIRST + len(symbols))
 
     def encode(self, texts: Sequence[str]) -> Ragged:
-        """Look all characters up at once."""
+        """Look all characters up, many at once."""
         self._check_fitted()
-        prepared = [self._prepared(text) for text in texts]
-        lengths = torch.tensor([len(text) for text in prepared], dtype=torch.int64)
-        codes = np.minimum(_code_points(prepared), len(self._ids) - 1)
-        return Ragged(torch.from_numpy(self._ids[codes]), lengths)
+        lengths: list[int] = []
+        ids = [np.zeros(0, np.int64)]
+        for batch in _batches(self.cleaned(texts)):
+            lengths += map(len, batch)
+            codes = _code_points(batch)
+            ids.append(self._ids.take(codes, mode="clip"))
+        return Ragged(torch.from_numpy(np.concatenate(ids)), torch.tensor(lengths, dtype=torch.int64))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Give back the text of token ids.
@@ -78,25 +80,18 @@ class Characters(Preprocessor):
         Raises:
             ValueError: an id is none of this vocabulary's.
         """
-        self._check_fitted()
-        wanted = np.asarray(ids, np.int64).reshape(-1)
-        wanted = wanted[wanted != _PADDING]
-        if len(wanted) and not 0 < (wrong := int(wanted[np.abs(wanted - 1).argmax()])) < self.size:
-            raise ValueError(f"{wrong} is no token id; there are 0 to {self.size - 1}")
         table = np.concatenate([np.array([0, 0xFFFD], np.uint32), self._symbols])
-        codes: bytes = table[wanted].astype("<u4").tobytes()
+        codes: bytes = table[self._known(ids)].astype("<u4").tobytes()
         return codes.decode("utf-32-le")
 
     @property
-    def size(self) -> int:
-        """Number of token ids."""
+    def symbols(self) -> tuple[str, ...]:
+        """What each token id stands for: nothing, ``<unk>``, and the characters."""
         self._check_fitted()
-        return _FIRST + len(self._symbols)
+        return "", UNKNOWN_SYMBOL, *map(chr, self._symbols.tolist())
 
-    @property
-    def unknown_id(self) -> int:
-        """The id of every character that is not in the vocabulary."""
-        return _UNKNOWN
+    def _count(self) -> int:
+        return FIRST + len(self._symbols)
 
     def state_dict(self) -> dict[str, Any]:
         """Give the vocabulary: ``{"symbols": [" ", "'", "A", ...]}``."""
@@ -117,20 +112,9 @@ class Characters(Preprocessor):
         if not all(isinstance(symbol, str) and len(symbol) == 1 for symbol in symbols):
             raise ValueError("each of symbols must be one character")
         codes = np.array([ord(symbol) for symbol in symbols], np.uint32)
-        if (codes[1:] <= codes[:-1]).any() or _surrogate(codes).any():
+        if (codes[1:] <= codes[:-1]).any() or ((codes >= 0xD800) & (codes <= 0xDFFF)).any():
             raise ValueError("symbols must be characters in the order of their code points, each once")
         self._learn(codes)
-
-    def _check_fitted(self) -> None:
-        if not len(self._symbols):
-            raise ValueError("the vocabulary is not known yet; fit() or load_state_dict() comes first")
-
-
-def _step(name: str) -> Callable[[str], str]:
-    step = find("step", name).load()
-    if not callable(step):
-        raise ValueError(f"steps: {name} is no function from text to text")
-    return step  # type: ignore[no-any-return]  # an entry point can be anything
 
 
 def _code_points(texts: Sequence[str]) -> NDArray[np.uint32]:
@@ -138,5 +122,14 @@ def _code_points(texts: Sequence[str]) -> NDArray[np.uint32]:
     return np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32, copy=False)
 
 
-def _surrogate(codes: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    return (codes >= 0xD800) & (codes <= 0xDFFF)
+def _batches(texts: Iterable[str]) -> Iterable[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size > _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

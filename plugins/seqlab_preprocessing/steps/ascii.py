@@ -1,4 +1,4 @@
-"""Steps that change a text before it is encoded: functions from text to text."""
+"""Folding to ASCII."""
 
 import re
 import unicodedata

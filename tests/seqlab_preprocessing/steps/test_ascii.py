@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqlab_preprocessing.steps import ascii_fold
+from seqlab_preprocessing.steps.ascii import ascii_fold
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,23 @@
+"""Blanks, letter case and Unicode normalisation."""
+
+import unicodedata
+
+
+def whitespace(text: str) -> str:
+    """Make each run of blanks, line ends included, one space, and leave none at the ends."""
+    return " ".join(text.split())
+
+
+def lower(text: str) -> str:
+    """Write letters small."""
+    return text.lower()
+
+
+def nfc(text: str) -> str:
+    """Compose letters and their marks (Unicode NFC), as ``characters`` and ``words`` do in any case."""
+    return unicodedata.normalize("NFC", text)
+
+
+def nfkc(text: str) -> str:
+    """Compose, and fold compatibility forms (Unicode NFKC): ``ﬁ`` to ``fi``, ``Ａ`` to ``A``, ``²`` to ``2``."""
+    return unicodedata.normalize("NFKC", text)
