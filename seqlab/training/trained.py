@@ -1,6 +1,5 @@
 """A trained model, taken from its run folder alone."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -106,6 +105,9 @@ class Trained:
         for rows, batch, outputs in self.outputs(encoded, batch_size):
             if batch.inputs.shape[1] == 0:  # the batch's longest, and batches are sorted
                 continue
+            if self.task.carries_state and self.task.per_step:  # what comes after the text
+                ends = torch.full((len(rows),), outputs.shape[1]) if batch.lengths is None else batch.lengths
+                outputs = outputs[torch.arange(len(rows)), ends.clamp(min=1) - 1]
             for row, answer in zip(rows.tolist(), self.task.decode(outputs, top), strict=True):
                 if encoded.lengths[row]:
                     answers[row] = answer
@@ -139,7 +141,7 @@ def write_card(
         {
             "format": runfolder.FORMAT,
             "seqlab": __version__,
-            "inputs": dataclasses.asdict(data_inputs),
+            "inputs": {"kind": data_inputs.kind, "size": data_inputs.size},  # the preprocessor knows the symbols
             "task_state": task.state_dict(),
             "init_from": init_from,
             "freeze": config.get("freeze", []),
@@ -192,7 +194,8 @@ def load(run_dir: str | Path) -> Trained:
         preprocessor = build_preprocessor(nodes["preprocessing"])
         if preprocessor is not None:
             preprocessor.load_state_dict(dict(state))
-        model = build_model(nodes, task, InputSpec(**card["inputs"]))
+        symbols = None if preprocessor is None else preprocessor.symbols
+        model = build_model(nodes, task, InputSpec(card["inputs"]["kind"], card["inputs"]["size"], symbols))
         model.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise UserError(f"{folder} does not fit together: {type(error).__name__}: {one_line(error)[:300]}") from error
