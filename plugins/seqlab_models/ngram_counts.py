@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from seqlab import Ragged
 
 Ints: TypeAlias = NDArray[np.int64]
-CHUNK = 1 << 22
-"""Places that are counted at once: some 200 MB of working memory."""
+CHUNK = 1 << 20
+"""Places that are counted at once; each takes some 50 bytes for as long as it is worked on."""
 
 
 @final
