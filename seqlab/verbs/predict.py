@@ -64,7 +64,7 @@ def _asked(arguments: list[str]) -> argparse.Namespace:
     table.add_argument("--column", default="text", help="the column with the texts (text)")
     table.add_argument("--output", type=Path, metavar="FILE", help="where the table goes, with the answers added")
     table.add_argument("--force", action="store_true", help="overwrite the output if it is there")
-    asked = parser.parse_args(arguments)
+    asked = parser.parse_intermixed_args(arguments)
     if asked.input is None:
         if asked.output is not None or asked.force:
             raise UserError("--output and --force go with --input FILE")

@@ -437,6 +437,19 @@ class DecodesByTheAlphabet(TwoClasses):
         return [sorted(self.labels)[:top] for _ in outputs]
 
 
+class NamesLabelsWithoutDecodingThem(TwoClasses):
+    def label_names(self):
+        return self.labels
+
+
+class NamesLabelsInAnotherOrder(TwoClasses):
+    def label_names(self):
+        return self.labels[::-1]
+
+    def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
+        return [[{"label": label, "probability": 0.5} for label in row] for row in super().decode(outputs, top)]
+
+
 class ReportsElsewhere(TwoClasses):
     def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
         Path("table.csv").write_text("1,2", "utf-8")
@@ -560,6 +573,8 @@ CAUGHT: list[tuple[type[Task], str]] = [
     (DecodesByTheBatch, "decode_gives_json"),
     (DecodesAllClasses, "decode_honours_top"),
     (DecodesByTheAlphabet, "decode_honours_top"),
+    (NamesLabelsWithoutDecodingThem, "labels_are_the_targets"),
+    (NamesLabelsInAnotherOrder, "labels_are_the_targets"),
     (ReportsElsewhere, "report_stays_in_its_folder"),
     (ReportsBesideItsFolder, "report_stays_in_its_folder"),
     (ReportsNoPicture, "report_stays_in_its_folder"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+import seqlab
 from seqlab.__main__ import main
 
 
@@ -45,3 +46,16 @@ def cli(monkeypatch, capsys, tmp_path):
         return Finished(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tongues(tmp_path_factory):
+    """Three invented languages that can be told apart, and a run that learned to."""
+    folder = tmp_path_factory.mktemp("tongues")
+    for language, parts in {"Aaish": "aa ba na la", "Ooish": "oo bo no lo", "Eeish": "ee be ne le"}.items():
+        names = sorted({(a + b + c).capitalize() for a in parts.split() for b in parts.split() for c in parts.split()})
+        (folder / f"{language}.txt").write_text("\n".join(names) + "\n", "utf-8")
+    fast = ["trainer.max_epochs=12", "optimizer.lr=0.02", "cell.hidden_size=8", "data.batch_size=16", "logger=none"]
+    config = seqlab.compose([*fast, f"task.data_dir={folder}", "trainer.progress=false"])
+    seqlab.run(config, folder / "run")
+    return folder / "run"
