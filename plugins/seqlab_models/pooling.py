@@ -4,9 +4,11 @@ All take outputs ``[time, batch, features]`` that are zero on padding, and lengt
 row fills all time steps. A row of length 0 gives zeros.
 """
 
+from typing import Literal, final
+
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def last(
@@ -55,3 +57,94 @@ def maximum(
     dead = torch.arange(time, device=outputs.device).unsqueeze(1) >= lengths
     largest = outputs.masked_fill(dead.unsqueeze(2), -torch.inf).amax(0)
     return largest.masked_fill((lengths == 0).unsqueeze(1), 0)
+
+
+Kind = Literal["last", "mean", "max", "attention"]
+
+
+@final
+class Pool(nn.Module):
+    """One of these ways, for a whole row at once or for its chunks one after another.
+
+    Args:
+        kind: which.
+        features: of an output step.
+        forward_size: number of those that a forward direction gives.
+    """
+
+    def __init__(self, kind: Kind, features: int, forward_size: int) -> None:
+        super().__init__()
+        self.kind, self.forward_size = kind, forward_size
+        self.attention = Attention(features) if kind == "attention" else None
+
+    def forward(
+        self, outputs: Float[Tensor, "time batch features"], lengths: Int[Tensor, " batch"] | None
+    ) -> tuple[Float[Tensor, "batch features"], Float[Tensor, " batch"]]:
+        """Pool, and give the logarithm of each row's weight among the chunks of its text (:meth:`join`)."""
+        if self.attention is not None:
+            pooled, weight = self.attention(outputs, lengths)
+            return pooled, weight
+        steps = outputs.new_full((outputs.shape[1],), len(outputs)) if lengths is None else lengths.to(outputs.dtype)
+        if self.kind == "mean":
+            return mean(outputs, lengths), steps.log()
+        if self.kind == "max":
+            return maximum(outputs, lengths), steps.log()
+        return last(outputs, lengths, self.forward_size), steps.log()
+
+    def join(
+        self, pooled: Float[Tensor, "chunks batch features"], weights: Float[Tensor, "chunks batch"]
+    ) -> Float[Tensor, "batch features"]:
+        """Make what pooling the whole rows gives, read in one direction, from what pooling their chunks gave.
+
+        Args:
+            pooled: of each chunk.
+            weights: of each chunk, as logarithms; minus infinity for one behind a row's end.
+        """
+        there = (weights > -torch.inf).sum(0)
+        if self.kind == "max":
+            return maximum(pooled, there)
+        if self.kind == "last":
+            return last(pooled, there, pooled.shape[2])
+        share = weights.clamp(min=torch.finfo(weights.dtype).min).softmax(0)
+        return (share.unsqueeze(2) * pooled).sum(0)  # a row without steps is zero in every chunk
+
+
+@final
+class Attention(nn.Module):
+    r"""Average over each row's valid steps, weighted by a learned softmax (Yang et al. 2016, equations 5 to 7).
+
+    .. math::
+        s_t = v^\top \tanh(W y_t + b), \quad \alpha_t = \frac{e^{s_t}}{\sum_{t'} e^{s_{t'}}}, \quad
+        p = \sum_t \alpha_t y_t
+
+    Args:
+        features: of an output step.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(features, features)
+        self.score = nn.Linear(features, 1, bias=False)
+
+    def forward(
+        self, outputs: Float[Tensor, "time batch features"], lengths: Int[Tensor, " batch"] | None
+    ) -> tuple[Float[Tensor, "batch features"], Float[Tensor, " batch"]]:
+        r"""Pool.
+
+        Returns:
+            The weighted averages, and :math:`\ln \sum_t e^{s_t}` of each row: with its softmax the averages of a
+            text's chunks make that of the text. It is minus infinity for a row of length 0.
+        """
+        time, batch, features = outputs.shape
+        if time == 0:
+            return outputs.new_zeros(batch, features), outputs.new_full((batch,), -torch.inf)
+        if lengths is not None:
+            dead = torch.arange(time, device=outputs.device).unsqueeze(1) >= lengths
+            outputs = outputs.masked_fill(dead.unsqueeze(2), 0)
+        scores = self.score(torch.tanh(self.project(outputs))).squeeze(2)
+        if lengths is None:
+            return (scores.softmax(0).unsqueeze(2) * outputs).sum(0), scores.logsumexp(0)
+        # Finite, since the softmax of a row of minus infinities is not a number, and neither is its gradient.
+        scores = scores.masked_fill(dead, torch.finfo(scores.dtype).min)
+        pooled = (scores.softmax(0).unsqueeze(2) * outputs).sum(0)
+        return pooled, scores.logsumexp(0).masked_fill(lengths == 0, -torch.inf)

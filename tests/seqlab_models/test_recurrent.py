@@ -127,7 +127,7 @@ def test_state_is_carried():
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "max", "attention"])
 @given(lengths=st.lists(st.integers(0, 7), min_size=1, max_size=5).filter(any))
 def test_a_row_does_not_see_its_neighbours(pooling, bidirectional, lengths):
     """Each row alone, without padding, gives its row of the batch."""
@@ -141,7 +141,7 @@ def test_a_row_does_not_see_its_neighbours(pooling, bidirectional, lengths):
             torch.testing.assert_close(together[row], ours.head.bias)
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "max", "attention"])
 def test_padding_cannot_be_seen(pooling):
     """Other ids, or NaN features, beyond each row's length change no output and no gradient."""
     batch = ragged([3, 7, 0, 5])
@@ -191,7 +191,7 @@ def _first(features):
 @pytest.mark.parametrize("lengths", [None, [0, 0]])
 def test_no_steps_at_all(lengths):
     batch = Batch(torch.empty(2, 0, dtype=torch.int64), lengths and torch.tensor(lengths), torch.empty(2))
-    for pooling in ("last", "mean", "max"):
+    for pooling in ("last", "mean", "max", "attention"):
         ours = model(pooling=pooling)
         torch.testing.assert_close(ours(batch)[0], ours.head.bias.expand(2, OUTPUTS))
     assert model(per_step=True)(batch)[0].shape == (2, 0, OUTPUTS)
