@@ -20,8 +20,8 @@ Pattern: TypeAlias = Literal["words", "whitespace"]
 END_OF_LINE = "<eos>"
 _BATCH = 1 << 18  # words that are looked up together
 
-_WORD = rf"\w+(?:[{JOINING}]+\w*|['’]\w+)*"  # letters, digits and _ with their marks; apostrophes inside
-_OTHER = rf"\S[{JOINING}]*"
+_WORD = rf"\w+(?:{JOINING.one}+\w*|['’]\w+)*"  # letters, digits and _ with their marks; apostrophes inside
+_OTHER = rf"\S{JOINING.one}*"
 
 
 class Words(Pipeline):

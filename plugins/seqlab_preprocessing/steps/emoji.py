@@ -21,7 +21,8 @@ _EMOTICON = r"""
     | (?<!\w)(?:T[_.]T|[oO]_[oO])(?!\w)
 """
 _EMOJI = re.compile(
-    rf"(?:(?:[0-9#*]\ufe0f?\u20e3|[{_PICTURE}]|[^\w\s]?\ufe0f|[\ufe0e\u20e3])[{_MODIFIER}]*|{_EMOTICON})+", re.VERBOSE
+    rf"(?=[^\w\s]|[0-9xXToO])(?:(?:[0-9#*]\ufe0f?\u20e3|[{_PICTURE}]|[^\w\s]?\ufe0f|[\ufe0e\u20e3])[{_MODIFIER}]*|{_EMOTICON})+",
+    re.VERBOSE,
 )
 
 
