@@ -1,5 +1,6 @@
 """Fine-tuning: a run that begins with what another one learned, and parts of a model that are not trained."""
 
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +26,7 @@ class Origin:
     Attributes:
         run: the folder, as ``init_from`` named it.
         taken: names of the parameters and buffers that came from there.
-        new: names of those that did not: they belong to the task, and the labels are others.
+        new: names of those that did not: the outputs are others, or that run has no such part.
     """
 
     run: str
@@ -47,7 +48,7 @@ class Start:
         self.run, self.trained, self.recorded = run, trained, recorded
 
     def give(self, model: Model, task: Task, nodes: Mapping[str, Any]) -> dict[str, Any]:
-        """Copy the weights into a model, by name; the task's part of it is left as it is where the labels are others.
+        """Copy the weights into a model, by name; the task's part of it is left as it is where the outputs are others.
 
         Args:
             model: built and prepared.
@@ -74,6 +75,8 @@ class Start:
                     f"{where}: that run's labels are others, and model={nodes['model']['name']} has no head of its own "
                     "that could begin anew"
                 )
+            # So is a part that only another task has a use for, such as one that pools over time.
+            head |= {name for name in own if _part(name) not in {_part(other) for other in weights}}
         given = {name: value for name, value in weights.items() if name not in head}
         self._load(where, model, given, {name: value for name, value in own.items() if name not in head}, nodes)
         origin = Origin(self.run, list(given), [name for name in own if name in head])
@@ -134,11 +137,13 @@ def begin(plain: dict[str, Any], folder: Path, resume_from: Path | None) -> Star
     own = _own_card(folder, resume_from)
     if own is not None and own.get("freeze", []) != list(plain.get("freeze") or []):
         raise UserError(f"freeze is {plain.get('freeze')}, but the run that goes on has freeze={own.get('freeze')}")
+    recorded = own.get("init_from") if own is not None else None
     if run is None:
+        if recorded is not None:
+            raise UserError(f"the run that goes on began with init_from={recorded['run']}; say so again")
         return None
     if not isinstance(run, str):
         raise UserError(f"init_from is {run}; it must be the folder of a run, or null")
-    recorded = own.get("init_from") if own is not None else None
     if own is not None and recorded is None:
         raise UserError(f"init_from={run}: the run that goes on began without it; leave it out")
     try:
@@ -194,18 +199,27 @@ def _differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """List the options of model and cell that another run has otherwise."""
     found = []
     for kind in ("cell", "model"):
-        theirs, ours = there[kind]["parameters"] if "parameters" in there[kind] else there[kind], here[kind]
-        found += [f"{kind}.{key}={theirs[key]}" for key in theirs if key in ours and theirs[key] != ours[key]]
+        theirs, ours = there[kind], here[kind]
+        found += [f"{kind}.{key}={_typed(theirs[key])}" for key in theirs if key in ours and theirs[key] != ours[key]]
     return found
+
+
+def _typed(value: Any) -> str:
+    """Show a value as it is typed on the command line."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _told(where: str, origin: Origin) -> str:
     line = f"{where}: {_parts(origin.taken)} taken"
-    return f"{line}; {_parts(origin.new)} new, for other labels" if origin.new else line
+    return f"{line}; {_parts(origin.new)} new, as the outputs are others" if origin.new else line
+
+
+def _part(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _parts(names: Sequence[str]) -> str:
-    parts = list(dict.fromkeys(name.partition(".")[0] for name in names))
+    parts = list(dict.fromkeys(map(_part, names)))
     return f"{', '.join(parts)} {'is' if len(parts) == 1 else 'are'}"
 
 
@@ -241,7 +255,7 @@ def freeze(model: Model, parts: Sequence[str] | None) -> None:
             f"freeze={list(parts)}: nothing is left to train; the model has parameters in {_near('', named)}"
         )
     if parts:
-        log.info(f"freeze={list(parts)}: {frozen:,} of {total:,} parameters are not trained")
+        log.info(f"freeze=[{','.join(parts)}]: {frozen:,} of {total:,} parameters are not trained")
 
 
 def _near(part: str, names: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, contiguous_format
 
 from seqlab.contracts import UserError
 from seqlab.discovery.registry import one_line
@@ -113,8 +113,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors, atomically."""
-    data = save({name: value.detach().cpu().contiguous() for name, value in weights.items()})
+    """Write tensors as safetensors, atomically; what two names share, such as tied weights, is written for each."""
+    data = save({name: value.detach().cpu().clone(memory_format=contiguous_format) for name, value in weights.items()})
     write_atomically(path, lambda file: _write(file, data))
 
 

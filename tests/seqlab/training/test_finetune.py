@@ -80,7 +80,7 @@ def test_other_labels_get_a_new_head_and_the_old_vocabulary(parent, other_names,
     config = configured(other_names, f"init_from={parent}", "seed=4")
     with caplog.at_level("INFO"):
         begun = begins_with(config, tmp_path / "child", monkeypatch)
-    assert f"init_from={parent}: encoder, recurrent are taken; head is new, for other labels" in caplog.text
+    assert f"init_from={parent}: encoder, recurrent are taken; head is new, as the outputs are others" in caplog.text
     there = weights_of(parent)
     assert [name for name in begun if not torch.equal(begun[name], there[name])] == ["head.weight", "head.bias"]
     assert begun["head.weight"].shape == (2, 8)
@@ -182,6 +182,34 @@ def test_a_bag_of_ngrams_takes_its_ngrams_along_or_says_why_not(names_folder, ot
         seqlab.run(configured(other_names, "model=bow", start), tmp_path / "b")
 
 
+def test_a_part_that_the_other_run_has_not_is_new(parent, names_folder, other_names, tmp_path):
+    seqlab.run(configured(other_names, f"init_from={parent}", "model.pooling=attention"), tmp_path / "child")
+    new = {name.partition(".")[0] for name in record_of(tmp_path / "child")["init_from"]["new"]}
+    assert "head" in new
+    assert len(new) == 2
+    with pytest.raises(UserError, match=r"is only here.*set model.pooling=last"):  # where the outputs are the same
+        seqlab.run(configured(names_folder, f"init_from={parent}", "model.pooling=attention"), tmp_path / "same")
+
+
+def test_a_language_model_becomes_a_classifier(names_folder, tmp_path, monkeypatch):
+    """Its vocabulary, encoder and recurrent part go along; tied weights and an unknown letter are no obstacle."""
+    monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "text.txt").write_text(
+        "\n".join(["banana bonobo lolo nebele aana", "noob Aana Bolo Nele"] * 400), "utf-8"
+    )
+    text = ["task=lm", f"task.data={tmp_path / 'text.txt'}", "task.sequence_length=20", "model.embedding_size=8"]
+    lm = seqlab.compose([*FAST, *text, "trainer.max_epochs=1", "model.tied=true"])
+    seqlab.run(lm, tmp_path / "lm")
+    overrides = [f"init_from={tmp_path / 'lm'}", "freeze=[encoder,recurrent]", "model.embedding_size=8"]
+    seqlab.run(configured(names_folder, *overrides), tmp_path / "clf")
+    there, here = weights_of(tmp_path / "lm"), weights_of(tmp_path / "clf")
+    assert all(torch.equal(here[name], there[name]) for name in here if not name.startswith("head."))
+    assert here["head.weight"].shape == (3, 8)
+    symbols = [json.loads((tmp_path / name / "preprocessor.json").read_text("utf-8")) for name in ("lm", "clf")]
+    assert symbols[0] == symbols[1]
+    assert seqlab.load(tmp_path / "clf").predict(["Banana"])[0][0]["label"] in ("Aaish", "Ooish", "Eeish")
+
+
 class InterruptedRunError(Exception):
     """The power went."""
 
@@ -205,6 +233,8 @@ def test_a_fine_tuning_run_resumes_bit_for_bit_without_the_first_run(other_names
     shutil.rmtree(parent)
     with pytest.raises(UserError, match=r"freeze is .*head.* but the run that goes on has freeze=.*encoder"):
         seqlab.run(configured(other_names, *overrides, "ckpt_path=last", "freeze=[head]"), tmp_path / "cut")
+    with pytest.raises(UserError, match=r"the run that goes on began with init_from=.*parent; say so again"):
+        seqlab.run(configured(other_names, *overrides[1:], "ckpt_path=last"), tmp_path / "cut")
     seqlab.run(configured(other_names, *overrides, "ckpt_path=last"), tmp_path / "cut")
     whole, cut = record_of(tmp_path / "whole"), record_of(tmp_path / "cut")
     assert whole["metrics"] == cut["metrics"]
