@@ -145,19 +145,25 @@ class NGram(Model):
     def _probabilities(self, contexts: list[Int[Tensor, " places"]], count: int) -> Float[Tensor, "places outputs"]:
         """Scale the unigrams by all back-off weights, and add what each longer context has seen after it."""
         size = self.inputs.size
-        places = torch.arange(count, device=self.keys.device)
+        first = torch.arange(count, device=self.keys.device) * size  # where each place's outputs begin
         scale = self.unigram.new_ones(count)
         terms = []
         for nodes in reversed(contexts):
-            low, high = (torch.searchsorted(self.keys, (nodes + more) * size) for more in (0, 1))
+            low, high = torch.searchsorted(self.keys, torch.stack([nodes, nodes + 1]) * size)
             children = high - low
-            row = places.repeat_interleave(children)
-            child = torch.arange(len(row), device=row.device) + (low - children.cumsum(0) + children)[row]
-            terms.append((row * size + self.keys[child] % size, self.alpha[child] * scale[row]))
+            total = int(children.sum())
+            child = torch.repeat_interleave(low - children.cumsum(0) + children, children, output_size=total)
+            child += torch.arange(total, device=child.device)
+            # A key without its parent is a token.
+            index = torch.repeat_interleave(first - nodes * size, children, output_size=total)
+            index += self.keys.index_select(0, child)
+            values = torch.repeat_interleave(scale, children, output_size=total)
+            values *= self.alpha.index_select(0, child)
+            terms.append((index, values))
             scale = torch.where(nodes > 0, scale * self.gamma[(nodes - 1).clamp(min=0)], scale)
         made = scale.unsqueeze(1) * self.unigram
         for index, values in reversed(terms):
-            made.view(-1)[index] += values  # no index occurs twice in one order
+            made.view(-1).scatter_add_(0, index, values)  # no index occurs twice in one order
         return made
 
     def state_size(self) -> int:
