@@ -21,7 +21,10 @@ _EMOTICON = r"""
     | (?<!\w)(?:T[_.]T|[oO]_[oO])(?!\w)
 """
 _EMOJI = re.compile(
-    rf"(?=[^\w\s]|[0-9xXToO])(?:(?:[0-9#*]\ufe0f?\u20e3|[{_PICTURE}]|[^\w\s]?\ufe0f|[\ufe0e\u20e3])[{_MODIFIER}]*|{_EMOTICON})+",
+    rf"""
+    (?=[^\w\s]|[0-9xXToO])                                          # what none begins with is passed over soon
+    (?: (?:[0-9#*]\ufe0f?\u20e3 | [{_PICTURE}] | [^\w\s]?\ufe0f | [\ufe0e\u20e3]) [{_MODIFIER}]* | {_EMOTICON} )+
+    """,
     re.VERBOSE,
 )
 

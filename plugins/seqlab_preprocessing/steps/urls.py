@@ -23,4 +23,6 @@ def urls(text: str) -> str:
 
     Bare domains are known by their ending: com, net, org, edu, gov or vn. E-mail addresses stay.
     """
-    return _URL.sub(" ", text) if _LIKELY.search(text) else text
+    while _LIKELY.search(text) and (without := _URL.sub(" ", text)) != text:  # "a.vnhttp://b" has two, glued together
+        text = without
+    return text
