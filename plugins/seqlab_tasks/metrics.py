@@ -109,8 +109,8 @@ class ROCAUC(Metric):
         self.add_state("targets", [], dist_reduce_fx="cat")
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Keep a batch; logarithms tell probabilities near 1 apart."""
-        self.scores.append(outputs.double().log_softmax(1))
+        """Keep a batch, as log odds, which tell probabilities near 1 apart."""
+        self.scores.append(_log_odds(outputs.double()).float())
         self.targets.append(targets)
 
     def compute(self) -> Tensor:
@@ -122,6 +122,15 @@ class ROCAUC(Metric):
             if bool((targets == label).any())
         ]
         return torch.stack(areas).mean().float()
+
+
+def _log_odds(outputs: Tensor) -> Tensor:
+    """Compute ``ln p/(1 - p)`` of each class: directly, but for the likeliest, whose rest is summed without it."""
+    logs = outputs.log_softmax(1)
+    odds = logs - torch.log1p(-logs.exp().clamp(max=0.75))
+    best = outputs.argmax(1, keepdim=True)
+    rest = outputs.scatter(1, best, -torch.inf).logsumexp(1, keepdim=True)
+    return odds.scatter(1, best, outputs.gather(1, best) - rest)
 
 
 def _area(scores: Tensor, member: Tensor) -> Tensor:
