@@ -17,10 +17,18 @@ _OTHERS = iter(range(0x100, 0x200))
 ALPHABET = {chr(byte if byte in _PRINTABLE else next(_OTHERS)): byte for byte in range(256)}
 """The signs by which byte-level BPE writes bytes (GPT-2): themselves, and from U+0100 on those one cannot see."""
 
-_BLANK = " \t-\r\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_WORD = re.compile(f" ?[^{_BLANK}]+|[{_BLANK}]+(?![^{_BLANK}])|[{_BLANK}]")
-"""A word with the blank before it, or other blanks. No piece crosses from one to another, so that each can be encoded
-by itself."""
+_BLANK = r"\ \t-\r\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_SIGN = r"\x00-\x08\x0e-\x1f!-/:-@\[-`{-\x7f"  # of ASCII: neither blank, nor letter, nor digit
+_WORD = re.compile(
+    rf"""
+    '(?:[stmd]|re|ve|ll)
+    | [ ]?(?:[A-Za-z]++|[0-9]++|[{_SIGN}]++)(?![^\x00-\x7f]) | [ ]?[^{_BLANK}]+
+    | [{_BLANK}]+(?![^{_BLANK}]) | [{_BLANK}]
+    """,
+    re.VERBOSE,
+)
+"""What is encoded by itself. GPT-2's pattern parts letters, digits and signs, with the blank before them; ``re`` knows
+these of ASCII, so that a run with others beside it stays whole. It is never cut where GPT-2's pattern does not cut."""
 _BETWEEN = re.compile(f"(?<=[^{_BLANK}]) (?=[^{_BLANK}])")
 
 _READ_AHEAD = 1 << 16  # characters in one item for training; tokenizers reads 256 items ahead
