@@ -70,7 +70,7 @@ class Task(ABC):
             ValueError, OSError: the data cannot be had; the message says what to do.
         """
 
-    def observe(self, inputs: InputSpec, counts: Tensor) -> None:  # noqa: B027  # most tasks have no use for it
+    def observe(self, inputs: InputSpec, counts: Tensor) -> None:  # noqa: B027  # most tasks need nothing of it
         """Take note of the encoded training split of running text.
 
         Args:

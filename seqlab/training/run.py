@@ -231,6 +231,7 @@ def _record(
         "kernel": model.kernel_report(),
         "data": {split: data.statistics[split] for split in SPLITS},
         "example": data.example_texts,
+        "generates": task.carries_state and task.per_step,
         "tables": report.tables,
         "figures": report.figures,
         "notes": [*([] if model.uses_cell else [no_cell]), *report.notes],

@@ -93,7 +93,8 @@ def _job(config: DictConfig, arguments: list[str]) -> tuple[float, str | None]:
     show(result, console)
     console.print(f"run folder  {shown}", soft_wrap=True)
     if example := result.record.get("example"):
-        console.print(f"try it      python -m seqlab predict {shown} {shlex.join(example)}", soft_wrap=True)
+        verb = f"generate {shown} --prompt" if result.record["generates"] else f"predict {shown}"
+        console.print(f"try it      python -m seqlab {verb} {shlex.join(example)}", soft_wrap=True)
     return result.metrics[result.monitor], None
 
 

@@ -1,7 +1,7 @@
 """An adaptive softmax as a head."""
 
 from collections.abc import Sequence
-from typing import cast, final
+from typing import final
 
 from torch import Tensor, nn
 
@@ -32,11 +32,11 @@ class AdaptiveHead(nn.Module):
         """Pass the features on in training, for :meth:`loss`; in evaluation give log-probabilities of all ids."""
         if self.training and features.requires_grad:
             return features
-        found = self.softmax.log_prob(features.flatten(0, -2))
-        return cast(Tensor, found).view(*features.shape[:-1], -1)
+        return self.softmax.log_prob(features.flatten(0, -2)).view(*features.shape[:-1], -1)
 
     def loss(self, features: Tensor, targets: Tensor) -> Tensor:
         """Compute the mean cross-entropy of the targets that are no padding."""
         rows, wanted = features.flatten(0, -2), targets.flatten()
         there = wanted != PADDING
-        return cast(Tensor, self.softmax(rows[there], wanted[there]).loss)
+        loss: Tensor = self.softmax(rows[there], wanted[there]).loss
+        return loss

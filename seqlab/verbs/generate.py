@@ -1,0 +1,38 @@
+"""``generate RUN_DIR``: let a language model write."""
+
+import argparse
+import sys
+
+
+def main(arguments: list[str]) -> int:
+    """Write to the terminal as the model draws."""
+    asked = _asked(arguments)
+    from seqlab.training.generate import generate
+    from seqlab.training.trained import load
+
+    trained = load(asked.run_dir)
+    sys.stdout.write(asked.prompt)
+    pieces = generate(trained, asked.prompt, asked.length, asked.temperature, asked.top_k, asked.seed)
+    try:
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    except KeyboardInterrupt:  # enough was read
+        pass
+    sys.stdout.write("\n")
+    return 0
+
+
+def _asked(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="seqlab generate",
+        description="Let a trained language model (task=lm) go on with a text. Ctrl-C stops it.",
+        epilog="example: seqlab generate RUN_DIR --prompt 'def main(' --temperature 0.7",
+    )
+    parser.add_argument("run_dir", help="the folder that a run of task=lm wrote")
+    parser.add_argument("--prompt", default="", help="what the text begins with")
+    parser.add_argument("--length", type=int, default=500, help="tokens to draw (%(default)s)")
+    parser.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest always (%(default)s)")
+    parser.add_argument("--top-k", type=int, help="draw among the so many likeliest only (all)")
+    parser.add_argument("--seed", type=int, help="the same seed writes the same text (another one each time)")
+    return parser.parse_args(arguments)

@@ -1,0 +1,87 @@
+"""Encoded text in the cache: the same as encoding it at once, made anew when damaged, safe for several processes."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from seqlab import Corpus
+from seqlab.training import tokens
+from seqlab_preprocessing.characters import Characters
+from seqlab_preprocessing.words import Words
+
+PIECES = ["ab\n", "cab ä\n", "\n", "no line end"]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
+
+
+def make(pieces=tuple(PIECES), fingerprint="a text"):
+    text = "".join(pieces)
+    return Corpus(lambda: iter(pieces), len(text.encode()), fingerprint)
+
+
+@pytest.mark.parametrize("make_preprocessor", [Characters, lambda: Words(end_of_line=True)])
+def test_the_file_holds_what_encoding_gives(make_preprocessor):
+    preprocessor = make_preprocessor()
+    tokens.fit(make(), preprocessor, {"name": "p"})
+    stored = tokens.encode(make(), preprocessor, {"name": "p"}, "train")
+    expected = preprocessor.encode(PIECES).values
+    assert torch.equal(stored.all().long(), expected)
+    assert stored.read(2, 5).tolist() == expected[2:7].tolist()
+    assert stored.facts["counts"] == torch.bincount(expected, minlength=preprocessor.size).tolist()
+    assert stored.facts["bytes"] == len("".join(PIECES).encode())
+
+
+def test_an_earlier_vocabulary_is_found_and_another_text_has_its_own():
+    first, again, other = Characters(), Characters(), Characters()
+    tokens.fit(make(), first, {"name": "p"})
+    tokens.fit(Corpus(lambda: iter(()), 1, "a text"), again, {"name": "p"})  # is not read
+    assert again.state_dict() == first.state_dict()
+    tokens.fit(make(("xyz",), "another"), other, {"name": "p"})
+    assert other.state_dict() != first.state_dict()
+
+
+def test_a_damaged_file_is_made_anew_and_said(tmp_path, caplog):
+    preprocessor = Characters()
+    tokens.fit(make(), preprocessor, None)
+    stored = tokens.encode(make(), preprocessor, None, "train")
+    whole = stored.path.read_bytes()
+    for broken in (whole[:-1], bytes([whole[0] ^ 1]) + whole[1:], b""):
+        stored.path.write_bytes(broken)
+        with caplog.at_level(logging.WARNING):
+            assert tokens.encode(make(), preprocessor, None, "train").all().tolist() == stored.all().tolist()
+        assert "is damaged" in caplog.text
+        assert stored.path.read_bytes() == whole
+        caplog.clear()
+
+
+def test_several_ask_at_once():
+    preprocessor = Characters()
+    tokens.fit(make(), preprocessor, None)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: tokens.encode(make(), preprocessor, None, "train").all().tolist(), range(8)))
+    assert all(each == found[0] for each in found)
+
+
+def test_an_unreadable_text_leaves_no_half_file(tmp_path):
+    def pieces():
+        yield "abc"
+        raise ValueError("task.data=x: byte 3 is not UTF-8")
+
+    preprocessor = Characters()
+    preprocessor.fit(["abc"])
+    with pytest.raises(ValueError, match="byte 3"):
+        tokens.encode(Corpus(pieces, 4, "broken"), preprocessor, None, "train")
+    assert not [path for path in (tmp_path / "corpora").iterdir() if path.suffix != ".lock"]
+
+
+def test_a_stream_begins_after_a_line_end_where_there_is_a_token_for_it():
+    characters, words = Characters(), Words()
+    for preprocessor in (characters, words):
+        preprocessor.fit(PIECES)
+    assert characters.decode([tokens.begin_id(characters)]) == "\n"
+    assert tokens.begin_id(words) == words.unknown_id

@@ -1,0 +1,164 @@
+"""Language modelling: what is read, how it is divided, what is said where that cannot be, and what figures mean."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqlab import Batch, InputSpec
+from seqlab.testing import TaskSuite
+from seqlab_tasks.lm import LanguageModelling
+from seqlab_tasks.lm.adaptive import AdaptiveHead
+from seqlab_tasks.lm.metrics import LossByPosition, language_metrics
+from seqlab_tasks.lm.reading import divided, pieces, whole
+
+
+class TestLanguageModelling(TaskSuite):
+    task = LanguageModelling
+    options = {"stdlib_bytes": 30_000, "sequence_length": 50}  # noqa: RUF012
+
+
+def text_of(corpus):
+    return "".join(corpus.pieces())
+
+
+@given(
+    lines=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r\ufeff"), max_size=20), min_size=1),
+    files=st.integers(1, 3),
+)
+def test_the_parts_are_the_whole_and_end_after_lines(lines, files, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    paths = []
+    for index in range(files):
+        paths.append(folder / f"{index}.txt")
+        paths[-1].write_bytes("".join(f"{line}\n" for line in lines).encode())
+    parts = divided(paths, (0.1, 0.2), 10**6)
+    texts = ["".join(pieces(part, "task.data=x", "strict")) for part in parts]
+    assert "".join(texts) == "".join(path.read_bytes().decode() for path in paths)
+    assert all(text.endswith("\n") for text in texts if text)
+
+
+def test_a_line_without_end_is_cut_between_characters(tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_bytes("ễ".encode() * 2_000_000)
+    parts = divided([path], (0.1, 0.1), 10**6)
+    texts = ["".join(pieces(part, "task.data=x", "strict")) for part in parts]
+    assert "".join(texts) == "ễ" * 2_000_000
+    assert all(texts)
+
+
+def test_pieces_are_small_and_whole(tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_bytes(b"x" * 10_000_000 + b"\n" + "ä\u2028b\u0085c\n".encode() * 10)
+    found = list(pieces(whole([path]), "task.data=x", "strict"))
+    assert max(map(len, found)) < 3 * 2**20
+    assert "".join(found).encode() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"abc\nd\xe9f\n" * 40, r"byte 5 is not UTF-8 \(0xe9\); save the file as UTF-8, or set task.encoding_errors"),
+        (b"abc\n\0d\n" * 40, r"holds a NUL byte \(byte 4\)"),
+        (b"ab\n", "too short to hold out a part"),
+    ],
+)
+def test_bad_files_are_named(content, message, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        text_of(LanguageModelling(data=str(path)).splits()["train"])
+
+
+def test_a_bad_byte_far_on_is_placed_in_the_file(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes("ä".encode() * 600_000 + b"\n\xff" + b"a\n" * 100_000)
+    with pytest.raises(ValueError, match="byte 1200001 is not UTF-8"):
+        text_of(LanguageModelling(data=str(path)).splits()["train"])
+    replaced = text_of(LanguageModelling(data=str(path), encoding_errors="replace").splits()["train"])
+    assert "\ufffda\n" in replaced
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + b"some text\n" * 100)
+    assert text_of(LanguageModelling(data=str(path)).splits()["train"]).startswith("some")
+
+
+def test_a_pattern_names_files_and_nothing_is_said(tmp_path):
+    for name in ("b.txt", "a.txt"):
+        (tmp_path / name).write_text(f"{name}\n" * 100, "utf-8")
+    splits = LanguageModelling(data=f"{tmp_path}/*.txt").splits()
+    assert text_of(splits["train"]).startswith("a.txt")
+    assert "b.txt" in text_of(splits["test"])
+    for data, message in ((f"{tmp_path}/*.md", "names no file"), (str(tmp_path), "is a folder; name files")):
+        with pytest.raises(ValueError, match=message):
+            LanguageModelling(data=data).splits()
+
+
+def test_another_text_has_another_fingerprint(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("one\n" * 100)
+    first = LanguageModelling(data=str(path)).splits()
+    assert LanguageModelling(data=str(path)).splits()["train"].fingerprint == first["train"].fingerprint
+    assert first["train"].fingerprint != first["valid"].fingerprint
+    path.write_text("two\n" * 101)
+    assert LanguageModelling(data=str(path)).splits()["train"].fingerprint != first["train"].fingerprint
+
+
+def test_metrics_are_those_of_the_tokens_alone():
+    outputs, targets = torch.randn(2, 5, 7), torch.tensor([[3, 4, 0, 0, 0], [1, 2, 3, 4, 5]])
+    logs = outputs.double().log_softmax(-1)
+    nats = -sum(float(logs[r, t, targets[r, t]]) for r in range(2) for t in range(5) if targets[r, t])
+    metrics = language_metrics()
+    metrics.update(outputs[:, :3], targets[:, :3])
+    metrics.update(outputs[:, 3:], targets[:, 3:])
+    found = metrics.compute()
+    assert math.isclose(float(found["loss"]), nats / 7, rel_tol=1e-6)
+    assert math.isclose(float(found["perplexity"]), math.exp(nats / 7), rel_tol=1e-6)
+    derived = LanguageModelling().derived({"loss": nats / 7}, {"tokens": 7, "bytes": 20, "share_unknown": 0.5})
+    assert math.isclose(derived["bits_per_byte"], nats / math.log(2) / 20)
+    by_position = LossByPosition(5)
+    by_position.update(outputs, targets)
+    assert by_position.compute()[1].tolist() == [2, 2, 1, 1, 1]
+    assert math.isclose(float(by_position.compute()[0].sum()), nats, rel_tol=1e-6)
+
+
+def test_the_adaptive_softmax_agrees_with_itself():
+    """In training it gives a loss alone, in evaluation the whole distribution: the same one, and a true one."""
+    task = LanguageModelling(adaptive=[5, 11])
+    task.observe(InputSpec("tokens", 23), torch.arange(23))
+    head = task.head(16)
+    assert isinstance(head, AdaptiveHead)
+    features, targets = torch.randn(3, 4, 16, requires_grad=True), torch.randint(0, 23, (3, 4))
+    targets[0, 0] = 0
+    batch = Batch(targets, None, targets)
+    training = task.loss(head(features), batch)
+    logs = head.eval()(features)
+    assert torch.allclose(logs.exp().sum(-1), torch.ones(3, 4), atol=1e-5)
+    assert torch.allclose(training, task.loss(logs, batch), atol=1e-5)
+    with pytest.raises(ValueError, match="must ascend"):
+        AdaptiveHead(4, 23, [5, 5])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"source": "penn"}, "it must be one of stdlib"),
+        ({"sequence_length": 0}, "must be at least 1"),
+        ({"held_out": 0.5}, "below 0.5"),
+        ({"data": "x", "data_dir": "y"}, "both set"),
+        ({"encoding_errors": "ignore"}, "strict, replace"),
+    ],
+)
+def test_options_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        LanguageModelling(**options)
+
+
+def test_a_source_from_a_folder_says_what_is_missing(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no ptb.train.txt, which task.source=ptb needs"):
+        LanguageModelling(source="ptb", data_dir=str(tmp_path)).splits()
