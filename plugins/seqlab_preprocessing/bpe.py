@@ -21,7 +21,8 @@ class BPE(Pipeline):
 
     From the 256 bytes on, training joins the most frequent pair of neighbours within a word, again and again (Sennrich
     et al. 2016; on bytes, as in GPT-2). Ids: 0 padding, 1 unknown, which no text has, then the bytes, then what was
-    joined, in its order. Texts are not normalised; a lone surrogate, which UTF-8 cannot hold, becomes U+FFFD.
+    joined, in its order. Texts are not normalised; a lone surrogate, which UTF-8 cannot hold, becomes U+FFFD. Words of
+    more than 1,000 characters are cut.
 
     Args:
         steps: what is done to each text first, in this order: names of plugins in the entry-point group

@@ -19,16 +19,20 @@ ALPHABET = {chr(byte if byte in _PRINTABLE else next(_OTHERS)): byte for byte in
 
 _BLANK = r"\ \t-\r\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _SIGN = r"\x00-\x08\x0e-\x1f!-/:-@\[-`{-\x7f"  # of ASCII: neither blank, nor letter, nor digit
+_LONGEST = 1_000  # characters in a word; in training the library takes square time for one
+_MANY = f"{{1,{_LONGEST}}}"
 _WORD = re.compile(
     rf"""
     '(?:[stmd]|re|ve|ll)
-    | [ ]?(?:[A-Za-z]++|[0-9]++|[{_SIGN}]++)(?![^\x00-\x7f]) | [ ]?[^{_BLANK}]+
-    | [{_BLANK}]+(?![^{_BLANK}]) | [{_BLANK}]
+    | [ ]?(?:[A-Za-z]{_MANY}+|[0-9]{_MANY}+|[{_SIGN}]{_MANY}+)(?![^\x00-\x7f]) | [ ]?[^{_BLANK}]{_MANY}
+    | [{_BLANK}]{_MANY}(?![^{_BLANK}]) | [{_BLANK}]
     """,
     re.VERBOSE,
 )
 """What is encoded by itself. GPT-2's pattern parts letters, digits and signs, with the blank before them; ``re`` knows
-these of ASCII, so that a run with others beside it stays whole. It is never cut where GPT-2's pattern does not cut."""
+these of ASCII, so that a run with others beside it stays whole. It is cut where GPT-2's pattern cuts, or at 1,000
+characters."""
+_TOO_LONG = re.compile(f"[^{_BLANK}]{{{_LONGEST}}}|[{_BLANK}]{{{_LONGEST}}}")
 _BETWEEN = re.compile(f"(?<=[^{_BLANK}]) (?=[^{_BLANK}])")
 
 _READ_AHEAD = 1 << 16  # characters in one item for training; tokenizers reads 256 items ahead
@@ -70,7 +74,15 @@ def train(texts: Iterable[str], size: int) -> list[Merge]:
 
 
 def _cut(text: str) -> Iterator[str]:
-    """Cut a long text between two words."""
+    """Cut a long text between two words, and words that are too long."""
+    start = 0
+    for too_long in _TOO_LONG.finditer(text):
+        yield from _cut_between(text[start : too_long.end()])
+        start = too_long.end()
+    yield from _cut_between(text[start:])
+
+
+def _cut_between(text: str) -> Iterator[str]:
     start = 0
     while cut := _BETWEEN.search(text, start + _READ_AHEAD):
         yield text[start : cut.start()]

@@ -36,7 +36,7 @@ def html(text: str) -> str:
     ``a < b``, ``<unk>``, ``AT&T``, a tag that never ends. One layer of entities is undone: ``&amp;lt;`` gives
     ``&lt;``. A text with HTML in it loses what HTML cannot hold, which is NUL and lone surrogates.
     """
-    parser = needed("selectolax.lexbor", "steps: html").LexborHTMLParser
+    parser = needed("selectolax.lexbor", "preprocessing.steps: html").LexborHTMLParser
     if ("<" not in text and "&" not in text) or not _MARKUP.search(text):
         return text
     parts: list[str] = []

@@ -26,7 +26,7 @@ class Language:
     def __init__(self, code: str) -> None:
         known = _identifier().labels
         if code not in known:
-            raise ValueError(f"language:{code} is no language; there are {', '.join(sorted(known))}")
+            raise ValueError(f"steps: language:{code} is no language; there are {', '.join(sorted(known))}")
         self.code = code
 
     def __call__(self, text: str) -> str:
@@ -45,5 +45,5 @@ class Language:
 @cache
 def _identifier() -> Any:
     """Load the model that py3langid brings; takes half a second."""
-    langid = needed("py3langid.langid", "steps: language")
+    langid = needed("py3langid.langid", "preprocessing.steps: language")
     return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE)

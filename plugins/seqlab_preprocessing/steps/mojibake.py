@@ -8,5 +8,5 @@ def mojibake(text: str) -> str:
 
     Only the encoding is repaired; quotes, entities and the like stay as they are.
     """
-    fix = needed("ftfy", "steps: mojibake").fix_encoding
+    fix = needed("ftfy", "preprocessing.steps: mojibake").fix_encoding
     return text if text.isascii() else "\n".join(line if line.isascii() else fix(line) for line in text.split("\n"))

@@ -132,10 +132,10 @@ def test_a_missing_package_is_named_before_any_text_is_read(monkeypatch, name, p
     monkeypatch.setattr(optional, "import_module", missing)
     optional.needed.cache_clear()
     monkeypatch.setattr("seqlab_preprocessing.steps.language._identifier", _fresh_identifier)
-    with pytest.raises(UserError, match=rf"^steps: \w+ needs {package}, .* pip install seqlab\[text\]$"):
+    with pytest.raises(UserError, match=rf"^preprocessing\.steps: \w+ needs {package}, .* pip install seqlab\[text\]$"):
         Chain([name])
     optional.needed.cache_clear()
 
 
 def _fresh_identifier():
-    return optional.needed("py3langid.langid", "steps: language")
+    return optional.needed("py3langid.langid", "preprocessing.steps: language")
