@@ -7,6 +7,7 @@ from importlib import import_module
 VERBS = {
     "predict": "predict with a trained model: predict RUN_DIR TEXT... (or --input FILE)",
     "evaluate": "score a trained model on new data: evaluate RUN_DIR --data FILE",
+    "data": "see what will be trained on: data task=NAME [key=value ...]",
     "generate": "let a language model write: generate RUN_DIR --prompt TEXT",
     "check": "prove that a plugin is right: check cell=NAME (or task=, preprocessing=, kernel=CELL.KERNEL)",
     "new": "begin a plugin of your own: new cell NAME (or task, preprocessing)",

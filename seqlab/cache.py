@@ -1,11 +1,106 @@
 """Where things are kept that can be made or fetched again."""
 
+import hashlib
+import json
+import logging
 import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
 from platformdirs import user_cache_dir
+
+log = logging.getLogger("seqlab")
+
+Thing = TypeVar("Thing")
+_DAMAGED = (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def cache_folder() -> Path:
     """Say where: ``$SEQLAB_CACHE``, or else the user's cache folder."""
     return Path(os.environ.get("SEQLAB_CACHE") or user_cache_dir("seqlab"))
+
+
+def place(folder: str, key: Any, suffix: str) -> Path:
+    """Choose the file for a key of plain values, and make its folder.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+    where = cache_folder() / folder
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{where} cannot be written ({error.strerror}); set SEQLAB_CACHE to another folder") from error
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:24]
+    return where / f"{digest}{suffix}"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time make a file of the cache; the others find it made."""
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        yield
+
+
+def damaged(path: Path, error: Exception) -> None:
+    """Say that a file is made anew."""
+    log.warning("the cache %s is damaged (%s); it is made anew", path, type(error).__name__)
+
+
+def kept_json(folder: str, key: Any, make: Callable[[], Any], take: Callable[[Any], Thing]) -> Thing:
+    """Find plain values in the cache, or make and keep them.
+
+    Args:
+        folder: of the cache.
+        key: plain values that name the thing.
+        make: makes it.
+        take: gives what the caller wants of it; a ``ValueError`` means that the file is damaged.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    path = place(folder, key, ".json")
+    with locked(path):
+        if path.exists():
+            try:
+                return take(json.loads(path.read_text("utf-8")))
+            except _DAMAGED as error:
+                damaged(path, error)
+        made = make()
+        _write(path, json.dumps(made).encode())
+    return take(made)
+
+
+def kept_arrays(folder: str, key: Any, make: Callable[[], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Find arrays in the cache, or make and keep them.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    path = place(folder, key, ".npz")
+    with locked(path):
+        if path.exists():
+            try:
+                with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+                    return {name: found[name] for name in found.files}
+            except _DAMAGED as error:
+                damaged(path, error)
+        made = dict(make())
+        fresh = path.with_name(f"{path.name}.{os.getpid()}")
+        with fresh.open("wb") as output:
+            np.savez(output, **made)  # type: ignore[arg-type]  # numpy's stub takes a flag for one of them
+        fresh.replace(path)
+    return made
+
+
+def _write(path: Path, data: bytes) -> None:
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.write_bytes(data)
+    fresh.replace(path)

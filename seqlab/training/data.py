@@ -1,18 +1,25 @@
 """The one LightningDataModule: a task's splits, encoded once into tensors."""
 
+import hashlib
+from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast, final
 
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from seqlab.cache import kept_arrays, kept_json
 from seqlab.contracts import Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
 from seqlab.training.loader import BucketLoader
 from seqlab.training.streams import StreamLoader, WindowLoader
 from seqlab.training.tokens import Tokens, begin_id, encode, fit
 
 SPLITS = ("train", "valid", "test")
+_WORTH_KEEPING = 10**6
+"""Characters from which on encoded texts are kept in the cache."""
 _EVALUATION_WINDOW = 500
 """Time steps of a batch of running text in evaluation, at least: no figure depends on it."""
 
@@ -56,6 +63,8 @@ class SequenceData(pl.LightningDataModule):
         self.statistics: dict[str, dict[str, Any]] = {}
         self.tokens: dict[str, Tokens] = {}
         self.begin = 0
+        self.dropped: dict[int, str] = {}
+        self.rows: Tensor | None = None
 
     def prepare(self) -> None:
         """Read, fit and encode; once.
@@ -76,11 +85,43 @@ class SequenceData(pl.LightningDataModule):
         if missing:
             raise ValueError(f"the task gives no examples for {', '.join(missing)}")
         if self.preprocessor is not None:
+            splits = {**splits, "train": self._kept(splits["train"])}
             if not self.fitted:
                 self.preprocessor.fit(_texts(splits["train"]))
             self.example_texts = _texts(splits["test"])[:2]
         for name, examples in splits.items():
             self.encoded[name] = self._encode(name, examples), examples.targets
+        if self.dropped:
+            self.statistics["train"]["dropped"] = dict(Counter(self.dropped.values()).most_common())
+
+    def _kept(self, train: Examples) -> Examples:
+        """Leave out the training texts that the preprocessing drops.
+
+        Raises:
+            ValueError: none is left.
+        """
+        assert self.preprocessor is not None
+        texts = _texts(train)
+        make = partial(_reasons, self.preprocessor, texts)
+        large = sum(map(len, texts)) >= _WORTH_KEEPING
+        found = kept_json("dropped", [_digest(texts), self.pipeline], make, list) if large else make()
+        self.dropped = {int(index): str(reason) for index, reason in found}
+        if not self.dropped:
+            return train
+        rows = [index for index in range(len(texts)) if index not in self.dropped]
+        if not rows:
+            raise ValueError(f"preprocessing drops every training text, the first one for {self.dropped[0]!r}")
+        self.rows = torch.tensor(rows)
+        return Examples([texts[row] for row in rows], train.targets[self.rows])
+
+    def _encoded(self, texts: list[str]) -> Ragged:
+        """Encode texts, or find them in the cache where that takes longer than a moment."""
+        assert self.preprocessor is not None
+        if sum(map(len, texts)) < _WORTH_KEEPING:
+            return self.preprocessor.encode(texts)
+        key = [_digest(texts), self.pipeline, self.preprocessor.state_dict()]
+        found = kept_arrays("encoded", key, partial(_arrays, self.preprocessor, texts))
+        return Ragged(torch.from_numpy(found["values"]), torch.from_numpy(found["lengths"]))
 
     def _encode(self, split: str, examples: Examples) -> Ragged:
         if self.preprocessor is None:
@@ -88,7 +129,7 @@ class SequenceData(pl.LightningDataModule):
                 raise UserError("preprocessing=null: this task's inputs are texts; choose a preprocessing")
             encoded, unknown = examples.inputs, None
         else:
-            encoded = self.preprocessor.encode(_texts(examples))
+            encoded = self._encoded(_texts(examples))
             unknown = (encoded.values == self.preprocessor.unknown_id).float().mean().item() if len(encoded) else 0.0
         lengths = encoded.lengths
         limit = self.task.sequence_length if self.task.sequence_length_means == "maximum" else None
@@ -149,9 +190,13 @@ class SequenceData(pl.LightningDataModule):
             shuffle=training,
             seed=self.seed,
             bucket=self.bucket,
-            weights=self.task.sample_weights() if training else None,
+            weights=self._weights() if training else None,
             by_heart=self.by_heart if training else 0,
         )
+
+    def _weights(self) -> Tensor | None:
+        weights = self.task.sample_weights()
+        return weights if weights is None or self.rows is None else weights[self.rows]
 
     def _stream(self, split: str) -> StreamLoader:
         training, window = split == "train", self.task.sequence_length or 1
@@ -213,6 +258,23 @@ def _texts(examples: Examples) -> list[str]:
     return list(examples.inputs)
 
 
+def _reasons(preprocessor: Preprocessor, texts: list[str]) -> list[list[Any]]:
+    return [[index, reason] for index, reason in preprocessor.dropped(texts).items()]
+
+
+def _arrays(preprocessor: Preprocessor, texts: list[str]) -> dict[str, NDArray[Any]]:
+    encoded = preprocessor.encode(texts)
+    return {"values": encoded.values.numpy(), "lengths": encoded.lengths.numpy()}
+
+
+def _digest(texts: list[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
 def describe(statistics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Put the statistics into a line for each split."""
     lines = []
@@ -228,5 +290,7 @@ def describe(statistics: Mapping[str, Mapping[str, Any]]) -> list[str]:
         line += f"; truncated {row['share_truncated']:.1%}"
         if "share_unknown" in row:
             line += f"; unknown {row['share_unknown']:.2%}"
+        if "dropped" in row:
+            line += "; dropped " + ", ".join(f"{count:,} ({reason})" for reason, count in row["dropped"].items())
         lines.append(line)
     return lines

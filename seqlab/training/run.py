@@ -60,7 +60,7 @@ def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str
     pl.seed_everything(plain["seed"], verbose=False)
 
     start = begin(plain, folder, resume_from)
-    task, data = _data(plain, start)
+    task, data = prepared(plain, start)
     for line in describe(data.statistics):
         log.info(line)
     pl.seed_everything(plain["seed"], verbose=False)  # the weights do not depend on what reading the data drew
@@ -146,7 +146,12 @@ def claim(folder: Path, *, resumes: bool) -> None:
         ) from error
 
 
-def _data(plain: Mapping[str, Any], start: Start | None) -> tuple[Task, SequenceData]:
+def prepared(plain: Mapping[str, Any], start: Start | None = None) -> tuple[Task, SequenceData]:
+    """Read and encode the data of a config.
+
+    Raises:
+        UserError: the data cannot be had.
+    """
     task = build_task(plain["task"])
     preprocessor = build_preprocessor(plain["preprocessing"]) if start is None else start.trained.preprocessor
     by_heart = plain["trainer"]["overfit_batches"]

@@ -1,29 +1,24 @@
 """Running text as token ids in a file: encoded once, and read in pieces."""
 
-import hashlib
 import json
-import logging
 import os
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from torch import Tensor
 
-from seqlab.cache import cache_folder
+from seqlab.cache import damaged, kept_json, locked, place
 from seqlab.contracts import Corpus, Preprocessor
 from seqlab.training.runfolder import write_json
-
-log = logging.getLogger("seqlab")
 
 _LARGE = 2**24
 """Bytes from which on progress is worth showing."""
@@ -88,53 +83,32 @@ def encode(corpus: Corpus, preprocessor: Preprocessor, pipeline: Any, split: str
     Raises:
         ValueError, OSError: the text cannot be read, or the cache not be written.
     """
-    path = _place(corpus, pipeline, preprocessor.state_dict()).with_suffix(".tokens")
-    with _locked(path):
+    path = place("corpora", [corpus.fingerprint, pipeline, preprocessor.state_dict()], ".tokens")
+    with locked(path):
         if path.exists():
             try:
                 return Tokens(path)
             except (ValueError, OSError, KeyError) as error:
-                log.warning("the cache %s is damaged (%s); it is made anew", path, type(error).__name__)
+                damaged(path, error)
         _write(corpus, preprocessor, path, split)
     return Tokens(path)
 
 
 def fit(corpus: Corpus, preprocessor: Preprocessor, pipeline: Any) -> None:
     """Fit a preprocessor to running text, or take what an earlier fit of the same left in the cache."""
-    path = _place(corpus, pipeline, None).with_suffix(".vocabulary.json")
-    with _locked(path):
-        if path.exists():
-            try:
-                preprocessor.load_state_dict(json.loads(path.read_text("utf-8")))
-                return
-            except ValueError as error:
-                log.warning("the cache %s is damaged (%s); it is made anew", path, type(error).__name__)
+
+    def make() -> dict[str, Any]:
         with _progress("vocabulary", corpus) as advance:
             preprocessor.fit(advance(piece) for piece in corpus.pieces())
-        write_json(path, preprocessor.state_dict())
+        return preprocessor.state_dict()
+
+    kept_json("vocabularies", [corpus.fingerprint, pipeline], make, preprocessor.load_state_dict)
 
 
 def begin_id(preprocessor: Preprocessor) -> int:
     """Choose what a stream reads before its first token: the end of a line, if there is a token for it."""
     found = preprocessor.encode(["\n"]).values
     return int(found[-1]) if len(found) else preprocessor.unknown_id
-
-
-def _place(corpus: Corpus, pipeline: Any, state: Mapping[str, Any] | None) -> Path:
-    key = json.dumps([corpus.fingerprint, pipeline, state], sort_keys=True, default=str)
-    folder = cache_folder() / "corpora"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"{folder} cannot be written ({error.strerror}); set SEQLAB_CACHE to another folder") from error
-    return folder / hashlib.sha256(key.encode()).hexdigest()[:24]
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time make a file of the cache; the others find it made."""
-    with FileLock(path.with_name(f"{path.name}.lock")):
-        yield
 
 
 def _card(path: Path) -> Path:

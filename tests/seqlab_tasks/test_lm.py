@@ -1,6 +1,7 @@
 """Language modelling: what is read, how it is divided, what is said where that cannot be, and what figures mean."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,10 +15,12 @@ from seqlab_tasks.lm.adaptive import AdaptiveHead
 from seqlab_tasks.lm.metrics import LossByPosition, language_metrics
 from seqlab_tasks.lm.reading import divided, pieces, whole
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
 
 class TestLanguageModelling(TaskSuite):
     task = LanguageModelling
-    options = {"stdlib_bytes": 30_000, "sequence_length": 50}  # noqa: RUF012
+    options = {"data": f"{DOCS}/*.md", "sequence_length": 50}  # noqa: RUF012
 
 
 def text_of(corpus):

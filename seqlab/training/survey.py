@@ -1,0 +1,112 @@
+"""What will be trained on: the data of a task, counted and sampled before any training."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any, cast
+
+from seqlab.contracts import Corpus, Examples, Preprocessor, Ragged, Task
+from seqlab.training.data import SPLITS, SequenceData
+
+_SHOWN = 200
+"""Characters of a text that are shown."""
+
+
+def survey(data: SequenceData, examples: int = 3) -> dict[str, Any]:
+    """Describe a task's data as plain JSON values.
+
+    Args:
+        data: not prepared yet, or prepared.
+        examples: how many to show of the training split, and of the texts that were dropped from it.
+
+    Returns:
+        ``splits`` (what is known of each), ``vocabulary``, ``examples`` (raw and as the model reads them),
+        ``dropped`` (texts and why), ``classes`` (share of each label by split) and ``duplicates``.
+
+    Raises:
+        ValueError, OSError: the data cannot be had.
+    """
+    data.prepare()
+    splits = data.task.splits()
+    record: dict[str, Any] = {"splits": data.statistics}
+    if data.preprocessor is not None:
+        record["vocabulary"] = _vocabulary(data.preprocessor)
+    train = splits["train"]
+    if isinstance(train, Corpus):
+        record["examples"] = _pieces(train, data.preprocessor, examples)
+        record["duplicates"] = _lines(cast(Mapping[str, Corpus], splits))
+        return record
+    inputs = train.inputs
+    if isinstance(inputs, Ragged) or data.preprocessor is None:
+        return record
+    step = max(1, len(inputs) // max(1, examples))
+    chosen = list(inputs)[::step][:examples]
+    record["examples"] = [_read(text, data.preprocessor) for text in chosen]
+    record["dropped"] = [
+        {"text": inputs[index][:_SHOWN], "reason": reason} for index, reason in islice(data.dropped.items(), examples)
+    ]
+    all_of = cast(Mapping[str, Examples], splits)
+    record["duplicates"] = _duplicates({name: cast(list[str], split.inputs) for name, split in all_of.items()})
+    record["classes"] = _classes(data.task, all_of)
+    return record
+
+
+def _vocabulary(preprocessor: Preprocessor) -> dict[str, Any]:
+    symbols = preprocessor.symbols
+    return {"size": preprocessor.size, "first": [] if symbols is None else list(symbols[:24])}
+
+
+def _read(text: str, preprocessor: Preprocessor) -> dict[str, Any]:
+    ids = preprocessor.encode([text]).values.tolist()
+    return {"text": text[:_SHOWN], "ids": ids[:24], "read_as": preprocessor.decode(ids)[:_SHOWN], "tokens": len(ids)}
+
+
+def _pieces(corpus: Corpus, preprocessor: Preprocessor | None, examples: int) -> list[dict[str, Any]]:
+    assert preprocessor is not None
+    piece = next(iter(corpus.pieces()))
+    step = max(1, len(piece) // max(1, examples))
+    return [_read(piece[begin : begin + _SHOWN], preprocessor) for begin in range(0, len(piece), step)][:examples]
+
+
+def _duplicates(texts: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Count texts that occur before in their split, and those of a split that occur in an earlier one."""
+    found = {f"within {name}": len(split) - len(set(split)) for name, split in texts.items()}
+    names = list(texts)
+    for index, name in enumerate(names):
+        for earlier in names[:index]:
+            known = set(texts[earlier])
+            found[f"{name} in {earlier}"] = sum(text in known for text in texts[name])
+    return found
+
+
+def _lines(splits: Mapping[str, Corpus]) -> dict[str, int]:
+    """Count the lines of held-out text that occur in the training text; short ones say nothing."""
+    held_out = {
+        name: Counter(line for piece in splits[name].pieces() for line in piece.split("\n") if len(line) >= _LONG_LINE)
+        for name in SPLITS[1:]
+    }
+    known = {
+        line
+        for piece in splits["train"].pieces()
+        for line in piece.split("\n")
+        if any(line in lines for lines in held_out.values())
+    }
+    return {
+        f"lines of {name} in train": sum(count for line, count in lines.items() if line in known)
+        for name, lines in held_out.items()
+    }
+
+
+_LONG_LINE = 20
+"""Characters from which on a line that occurs twice is worth counting."""
+
+
+def _classes(task: Task, splits: Mapping[str, Examples]) -> dict[str, dict[str, float]]:
+    labels = task.label_names()
+    if labels is None:
+        return {}
+    counted = {name: Counter(split.targets.tolist()) for name, split in splits.items()}
+    return {
+        label: {name: counts[index] / counts.total() for name, counts in counted.items()}
+        for index, label in enumerate(labels)
+    }

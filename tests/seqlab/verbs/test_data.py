@@ -1,0 +1,42 @@
+"""``data`` shows what a run would train on."""
+
+import json
+
+
+def test_running_text_is_counted_and_shown(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
+    line = "this very line stands everywhere\n"
+    (tmp_path / "text.txt").write_text(("äb c\n" + line) * 200, "utf-8")
+    done = cli("data", "task=lm", f"task.data={tmp_path}/text.txt", "--json")
+    assert done.code == 0, done.err
+    record = json.loads(done.out)
+    text = ("äb c\n" + line) * 200
+    assert sum(split["bytes"] for split in record["splits"].values()) == len(text.encode())
+    assert sum(split["tokens"] for split in record["splits"].values()) == len(text)
+    assert record["duplicates"]["lines of test in train"] >= 9
+    assert record["examples"][0]["text"].startswith("äb c\nthis")
+    assert record["vocabulary"]["size"] == 2 + len(set(text))
+
+
+def test_classes_and_duplicates_are_counted(cli, names_folder):
+    done = cli("data", "task=names", f"task.data_dir={names_folder}", "--json")
+    assert done.code == 0, done.err
+    record = json.loads(done.out)
+    for split in ("train", "valid", "test"):
+        assert abs(sum(shares[split] for shares in record["classes"].values()) - 1) < 1e-9
+    assert record["duplicates"]["test in train"] == 0
+    shown = cli("data", "task=names", f"task.data_dir={names_folder}")
+    assert "share unknown" in shown.out
+    assert "duplicates test in train: 0" in shown.out
+
+
+def test_mistakes_are_one_line(cli, tmp_path):
+    for words, message in (
+        (["task=names", "task.data_dir=nowhere"], "no such folder"),
+        (["task=nmes"], "nmes"),
+        (["task=lm", f"task.data={tmp_path}"], "is a folder"),
+    ):
+        done = cli("data", *words)
+        assert done.code == 1
+        assert message in done.err
+        assert "Traceback" not in done.err
