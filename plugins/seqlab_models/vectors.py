@@ -73,6 +73,8 @@ def _lines(path: str) -> Iterator[tuple[int, bytes]]:
 
 def _check_size(path: str, line: bytes, size: int) -> None:
     there = len(line.split()) - 1
+    if there < 1:
+        raise UserError(f"model.vectors={path} is no text file of word vectors: a line must be a word and its numbers")
     if there != size:
         raise UserError(f"model.vectors={path} has vectors of {there} numbers; set model.embedding_size={there}")
 

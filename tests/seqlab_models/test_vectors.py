@@ -39,6 +39,7 @@ def test_a_word_may_hold_blanks_and_bytes_that_are_not_utf8(tmp_path):
     [
         ("", "is empty"),
         ("5 3\n", "is empty"),
+        ("review,stars\n", "is no text file of word vectors"),
         ("the 1 1 1\n", "has none of the 6 symbols of the vocabulary"),
         ("ngon 1 2 3 4\n", "has vectors of 4 numbers; set model.embedding_size=4"),
         ("the 1 1 1\nngon 1 2 x\n", "line 2 is no word with 3 numbers"),
