@@ -22,8 +22,9 @@ from typing import Any, TypeVar, final
 T = TypeVar("T")
 Job = Callable[[Sequence[str]], Sequence[T]]
 
-PATIENCE = 1.0
-"""Seconds of work after which helpers are started; they take a few tenths to come."""
+PATIENCE = 2.0
+"""Seconds of work after which helpers are started; they take up to one to come."""
+_ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
 _BATCH = 100_000  # characters
 
 _START = """
@@ -112,7 +113,10 @@ class _Helper:
             path = pickle.dumps([entry or os.getcwd() for entry in sys.path])  # noqa: PTH109
             start = path + pickle.dumps(job)
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                [sys.executable, "-c", _START],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=os.environ | _ONE_THREAD,
             )
             self._send(start)
         except (OSError, pickle.PicklingError, AttributeError, TypeError) as error:
