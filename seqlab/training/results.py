@@ -110,8 +110,9 @@ def show(result: Result, console: Console) -> None:
         table.add_row(marked, f"{value:.4f}", f"{result.chance[name]:.4f}")
     console.print(table)
     cost = result.cost
+    best = f"{cost['epochs']} epochs, the best was {record['best']['epoch'] + 1}" if cost["epochs"] else "not trained"
     console.print(
-        f"{cost['parameters']:,} parameters; {cost['epochs']} epochs, the best was {record['best']['epoch'] + 1}; "
+        f"{cost['parameters']:,} parameters; {best}; "
         f"{cost['training_seconds']:.1f} s of training, {cost['wall_seconds']:.1f} s in all; "
         f"{cost['examples_per_second']:,.0f} examples/s, {cost['tokens_per_second']:,.0f} steps/s",
         highlight=False,

@@ -31,7 +31,7 @@ class StreamLoader:
         limit: if not 0, every epoch is the first so many batches.
 
     Raises:
-        ValueError: a size is not positive, or the text is shorter than one window.
+        ValueError: a size is not positive.
     """
 
     batch_sampler = None  # Lightning asks every loader that has a sampler for this one too
@@ -43,11 +43,7 @@ class StreamLoader:
         for name, value in (("streams", streams), ("window", window)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
-        streams = min(streams, max(1, len(tokens) // window))
-        if len(tokens) < window:
-            raise ValueError(
-                f"the text has {len(tokens)} tokens, fewer than one window of task.sequence_length={window}"
-            )
+        streams = min(streams, max(1, len(tokens) // window))  # no row shorter than a window
         self.tokens, self.begin, self.streams, self.window, self.limit = tokens, begin, streams, window, limit
         short, longer = divmod(len(tokens), streams)
         self.lengths = np.full(streams, short, np.int64)
@@ -108,7 +104,7 @@ class WindowLoader:
     batch_sampler = None
     sampler = None
 
-    def __init__(self, tokens: Tokens, begin: int, *, window: int, rows: int = 32, most: int = 1024) -> None:
+    def __init__(self, tokens: Tokens, begin: int, *, window: int, rows: int = 32, most: int = 512) -> None:
         self.tokens, self.begin, self.window, self.rows = tokens, begin, window, rows
         count = min(most, len(tokens) // window)
         self.starts = np.linspace(0, len(tokens) - window, count).astype(np.int64)

@@ -1,0 +1,177 @@
+"""A run on running text: exact evaluation, carried state, resuming, and what the run folder can do afterwards."""
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import seqlab
+from seqlab import Batch, UserError
+from seqlab.training import runfolder
+from seqlab.training.generate import generate
+from seqlab.training.module import SequenceModule
+
+FAST = [
+    "task=lm",
+    "task.sequence_length=10",
+    "cell.hidden_size=16",
+    "data.batch_size=4",
+    "optimizer.lr=0.02",
+    "trainer.max_epochs=3",
+    "trainer.progress=false",
+    "logger=none",
+]
+LINES = [
+    "one two three four five six seven\n",
+    "seven six five four three two one\n",
+    "the ends meet, öfter ab und zu\n",
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("".join(LINES[index % 3] for index in range(150)), "utf-8")
+    return path
+
+
+def configured(text, *overrides):
+    return seqlab.compose([*FAST, f"task.data={text}", *overrides])
+
+
+def test_every_test_token_is_scored_once_with_the_state_carried(text, tmp_path):
+    """Against one pass of the loaded model over the whole test split, in one batch."""
+    result = seqlab.run(configured(text), tmp_path / "run")
+    trained = seqlab.load(tmp_path / "run")
+    held_out = text.read_bytes()[-result.record["data"]["test"]["bytes"] :].decode()
+    newline = trained.preprocessor.encode(["\n"]).values
+    ids = torch.cat([newline, trained.preprocessor.encode([held_out]).values])
+    with torch.inference_mode():
+        outputs, _ = trained.model(Batch(ids[None, :-1], None, torch.empty(0)))
+    nats = torch.nn.functional.cross_entropy(outputs[0].double(), ids[1:], reduction="sum").item()
+    assert result.record["data"]["test"]["tokens"] == len(held_out)
+    assert result.metrics["loss"] == pytest.approx(nats / len(held_out), rel=1e-5)
+    assert result.metrics["perplexity"] == pytest.approx(math.exp(nats / len(held_out)), rel=1e-5)
+    assert result.metrics["bits_per_byte"] == pytest.approx(nats / math.log(2) / len(held_out.encode()), rel=1e-5)
+    assert result.metrics["perplexity"] < 0.5 * result.chance["perplexity"]
+    table = result.record["tables"]["loss_by_position"]
+    assert [row["tokens_before"] for row in table] == list(range(10))
+    assert (tmp_path / "run" / "loss_by_position.png").stat().st_size > 5_000
+
+
+def test_the_state_is_carried_from_batch_to_batch_and_begins_anew(text, tmp_path, monkeypatch):
+    seen = []
+    outputs = SequenceModule._outputs
+
+    def watched(self, batch):
+        seen.append((self.trainer.training, self.current_epoch, self._state is None))
+        return outputs(self, batch)
+
+    monkeypatch.setattr(SequenceModule, "_outputs", watched)
+    seqlab.run(configured(text, "trainer.max_epochs=2"), tmp_path / "run")
+    for epoch in (0, 1):
+        fresh = [none for training, at, none in seen if training and at == epoch]
+        assert fresh[0]
+        assert not any(fresh[1:])
+
+
+@pytest.mark.parametrize("at", [(1, 0), (2, 7)])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(text, tmp_path, monkeypatch, at):
+    overrides = ["model.dropout=0.3", "model.depth=2", "optimizer=sgd", "optimizer.schedule=plateau"]
+    seqlab.run(configured(text, *overrides), tmp_path / "whole")
+    step = SequenceModule.training_step
+
+    def dies(self, batch, batch_index):
+        if (self.current_epoch, batch_index) == at:
+            raise KeyError("the power went")
+        return step(self, batch, batch_index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SequenceModule, "training_step", dies)
+        with pytest.raises(KeyError):
+            seqlab.run(configured(text, *overrides), tmp_path / "cut")
+    seqlab.run(configured(text, *overrides, "ckpt_path=last"), tmp_path / "cut")
+    whole, cut = (load_file(tmp_path / name / runfolder.MODEL) for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_it_writes_what_it_was_trained_on(text, tmp_path):
+    seqlab.run(configured(text, "trainer.max_epochs=15"), tmp_path / "run")
+    trained = seqlab.load(tmp_path / "run")
+    written = "".join(generate(trained, "one two", length=27, temperature=0))
+    assert written.startswith(" three four five six seven")
+    drawn = ["".join(generate(trained, "", length=40, seed=seed, temperature=3.0)) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(drawn[0]) == 40
+    (answer,) = trained.predict(["one tw"], top=1)
+    assert answer[0]["label"] == "o"
+    for options, message in (
+        ({"length": 0}, "length is 0"),
+        ({"temperature": -1.0}, "temperature is -1"),
+        ({"top_k": 0}, "top-k is 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            list(generate(trained, **options))
+
+
+@pytest.mark.parametrize("preprocessing", ["words", "bpe"])
+def test_words_and_byte_pairs_are_written_as_text(text, tmp_path, preprocessing):
+    extra = ["preprocessing.end_of_line=true"] if preprocessing == "words" else ["preprocessing.vocabulary_size=300"]
+    overrides = [f"preprocessing={preprocessing}", "trainer.max_epochs=25", *extra]
+    seqlab.run(configured(text, *overrides), tmp_path / "run")
+    written = "".join(generate(seqlab.load(tmp_path / "run"), "one two", length=4, temperature=0))
+    assert written.startswith(" three four five")
+
+
+def test_a_model_without_parameters_is_counted_not_trained(text, tmp_path):
+    result = seqlab.run(configured(text, "model=ngram", "model.order=4"), tmp_path / "run")
+    assert result.cost["epochs"] == 0
+    assert result.cost["parameters"] == 0
+    assert result.metrics["perplexity"] < 2
+    trained = seqlab.load(tmp_path / "run")
+    assert "".join(generate(trained, "one two th", length=9, temperature=0)) == "ree four "
+
+
+def test_tied_weights_are_one_and_survive_the_run_folder(text, tmp_path):
+    seqlab.run(configured(text, "model.tied=true", "model.embedding_size=16", "model.init_range=0.1"), tmp_path / "run")
+    model = seqlab.load(tmp_path / "run").model
+    assert model.head.weight.data_ptr() == model.encoder.weight.data_ptr()
+    with pytest.raises(UserError, match=r"tied: the embedding is .* set model.embedding_size=16"):
+        seqlab.run(configured(text, "model.tied=true"), tmp_path / "other")
+
+
+def test_generate_needs_a_language_model(tongues_run, tmp_path):
+    with pytest.raises(UserError, match="predicts no next token"):
+        next(generate(seqlab.load(tongues_run)))
+
+
+@pytest.fixture
+def tongues_run(names_folder, tmp_path):
+    quick = ["task=names", f"task.data_dir={names_folder}", "trainer.max_epochs=1", "cell.hidden_size=4"]
+    seqlab.run(seqlab.compose([*quick, "logger=none", "trainer.progress=false"]), tmp_path / "names")
+    return tmp_path / "names"
+
+
+def test_a_text_shorter_than_a_window_is_named(tmp_path):
+    path = tmp_path / "short.txt"
+    path.write_text("ab\n" * 40, "utf-8")
+    with pytest.raises(
+        UserError, match=r"the valid split has \d+ tokens, fewer than one window of task.sequence_length"
+    ):
+        seqlab.run(configured(path, "task.sequence_length=50"), tmp_path / "run")
+
+
+def test_results_say_what_was_read(text, tmp_path):
+    seqlab.run(configured(text, "trainer.max_epochs=1"), tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "results.json").read_text("utf-8"))
+    splits = record["data"]
+    assert sum(split["bytes"] for split in splits.values()) == text.stat().st_size
+    assert record["generates"]
+    assert splits["test"]["share_unknown"] == 0
