@@ -19,7 +19,7 @@ _OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 _SCHEDULES = ("constant", "cosine", "one_cycle")
 _EPOCH_SCHEDULES = ("decay", "plateau")
-_OURS = ("name", "schedule", "warmup", "decay", "decay_after", "patience")
+_OURS = ("name", "schedule", "warmup", "decay", "decay_after", "patience", "averaging")
 """Keys of the node that are not the optimiser's."""
 
 

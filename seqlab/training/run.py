@@ -20,6 +20,7 @@ from seqlab.discovery.config import build
 from seqlab.discovery.registry import one_line
 from seqlab.training import runfolder
 from seqlab.training.assemble import build_model, build_preprocessor, build_task
+from seqlab.training.averaging import NonMonotonicAveraging
 from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, checkpoint_path
 from seqlab.training.cost import Cost
 from seqlab.training.data import SPLITS, SequenceData, describe
@@ -173,6 +174,8 @@ def _callbacks(plain: Mapping[str, Any], task: Task) -> list[pl.Callback]:
     callbacks = progress_callbacks(plain["trainer"]["progress"], monitor)
     if (patience := plain["trainer"]["early_stopping"]) is not None:
         callbacks.append(EarlyStopping(monitor, mode=task.mode, patience=patience))
+    if (averaging := plain["optimizer"].get("averaging")) is not None:
+        callbacks.append(NonMonotonicAveraging(monitor, task.mode, averaging))
     for node in (plain.get("callbacks") or {}).values():
         callbacks.append(build("callback", node))
     return callbacks
