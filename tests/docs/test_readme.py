@@ -18,7 +18,9 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("python -m seqlab")
 ]
-QUICK = ["trainer.max_epochs=1", "trainer.limit_train_batches=2"]
+QUICK = [
+    f"trainer.{key}" for key in ("max_epochs=1", "limit_train_batches=2", "limit_val_batches=2", "limit_test_batches=2")
+]
 
 
 def test_there_is_something_to_run():

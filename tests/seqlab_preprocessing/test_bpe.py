@@ -172,6 +172,7 @@ def test_a_missing_package_is_named(monkeypatch):
     optional.needed.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_encodes_without_a_warning():
     code = """if True:

@@ -44,6 +44,7 @@ def jobs(monkeypatch, tmp_path):
     return __import__("jobs_for_helpers")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("jobs")
 def test_helpers_give_what_one_process_gives():
     chain = Chain(["html", "lower", "digits"])

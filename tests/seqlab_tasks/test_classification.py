@@ -177,6 +177,7 @@ def test_the_report_has_a_table_and_a_picture(folder, tmp_path):
     assert 600 < width < 4000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "labels",
     [

@@ -142,6 +142,7 @@ def test_the_order_of_rows_changes_nothing(folder, tmp_path):
         assert torch.equal(one[split].targets, other[split].targets)
 
 
+@pytest.mark.slow
 def test_another_process_reads_and_splits_alike(folder):
     code = f"from seqlab_tasks.names import Names; print(Names(data_dir={folder!r}).splits()['test'].inputs)"
     done = subprocess.run(

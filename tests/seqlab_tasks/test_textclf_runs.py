@@ -77,6 +77,7 @@ def test_word_vectors_are_counted_and_the_run_predicts_without_their_file(long_r
     assert len(seqlab.load(tmp_path / "run").predict(["w1 w2 a"])) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["ntc_scv", "ntc_scv_bow", "ntc_scv_deck"])
 def test_the_experiments_start(tmp_path, experiment):
     """On the bundled reviews instead of theirs, two steps of two epochs."""
