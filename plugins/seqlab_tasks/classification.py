@@ -128,14 +128,7 @@ class Classification(Task, ABC):
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
         """Name the likeliest classes of each row: ``[{"label": ..., "probability": ...}, ...]``."""
-        if top < 1:
-            raise ValueError(f"top is {top}; it must be at least 1")
-        labels = self.labels
-        found = outputs.float().softmax(-1).topk(min(top, len(labels)), dim=-1)
-        return [
-            [{"label": labels[index], "probability": value} for index, value in zip(indices, values, strict=True)]
-            for indices, values in zip(found.indices.tolist(), found.values.tolist(), strict=True)
-        ]
+        return likeliest(outputs, top, self.labels)
 
     def state_dict(self) -> dict[str, Any]:
         """Give the labels, and how many training examples each has."""
@@ -160,6 +153,21 @@ class Classification(Task, ABC):
             raise ValueError(f"there are {len(counts)} counts for {len(labels)} labels")
         self._labels, self._counts = list(labels), torch.tensor(counts)
         self._weights = balanced_weights(self._counts, self.balance_power)
+
+
+def likeliest(scores: Tensor, top: int, names: Sequence[str]) -> list[Any]:
+    """Name the classes of greatest probability in each row of scores before softmax.
+
+    Raises:
+        ValueError: ``top`` is not positive.
+    """
+    if top < 1:
+        raise ValueError(f"top is {top}; it must be at least 1")
+    found = scores.float().softmax(-1).topk(min(top, len(names)), dim=-1)
+    return [
+        [{"label": names[index], "probability": value} for index, value in zip(indices, values, strict=True)]
+        for indices, values in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+    ]
 
 
 def balanced_weights(counts: Tensor, power: float) -> Tensor:

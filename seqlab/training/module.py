@@ -5,6 +5,7 @@ from typing import Any, final
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
@@ -108,7 +109,7 @@ class SequenceModule(pl.LightningModule):
         self._state = self._waiting
         values = self._computed(self.valid_metrics, "valid")
         self.log_dict({f"valid/{name}": value for name, value in values.items()})
-        if self.trainer.training:
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
             self._decay.end(values[self.task.monitor])
         if self._loss_sum is not None:
             self.log("train/loss", (self._loss_sum / self._batches).float(), prog_bar=True)

@@ -78,7 +78,8 @@ def _job(config: DictConfig, arguments: list[str]) -> tuple[float, str | None]:
     try:
         result = run(config, folder, command)
     except (KeyboardInterrupt, SystemExit):
-        again = shlex.join([*arguments, f"hydra.run.dir={shown}", "ckpt_path=last"])
+        kept = [word for word in arguments if not word.startswith(("hydra.run.dir=", "ckpt_path="))]
+        again = shlex.join([*kept, f"hydra.run.dir={relative(folder)}", "ckpt_path=last"])
         print(f"interrupted; to go on: python -m seqlab {again}", file=sys.stderr)
         raise KeyboardInterrupt from None
     except Exception as error:

@@ -130,13 +130,17 @@ def test_metrics_are_those_of_the_tokens_alone():
     assert math.isclose(float(by_position.compute()[0].sum()), nats, rel_tol=1e-6)
 
 
-def test_the_adaptive_softmax_agrees_with_itself():
-    """In training it gives a loss alone, in evaluation the whole distribution: the same one, and a true one."""
+@pytest.mark.parametrize("size", [16, 23])
+def test_the_adaptive_softmax_agrees_with_itself(size):
+    """In training it gives a loss alone, in evaluation the whole distribution: the same one, and a true one.
+
+    It does so with as many features as there are tokens, too.
+    """
     task = LanguageModelling(adaptive=[5, 11])
     task.observe(InputSpec("tokens", 23), torch.arange(23))
-    head = task.head(16)
+    head = task.head(size)
     assert isinstance(head, AdaptiveHead)
-    features, targets = torch.randn(3, 4, 16, requires_grad=True), torch.randint(0, 23, (3, 4))
+    features, targets = torch.randn(3, 4, size), torch.randint(0, 23, (3, 4))
     targets[0, 0] = 0
     batch = Batch(targets, None, targets)
     training = task.loss(head(features), batch)

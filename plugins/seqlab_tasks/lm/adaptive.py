@@ -29,8 +29,8 @@ class AdaptiveHead(nn.Module):
         self.softmax = nn.AdaptiveLogSoftmaxWithLoss(features, outputs, list(cutoffs))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Pass the features on in training, for :meth:`loss`; in evaluation give log-probabilities of all ids."""
-        if self.training and features.requires_grad:
+        """Pass the features on while in training mode, for :meth:`loss`; else give log-probabilities of all ids."""
+        if self.training:
             return features
         return self.softmax.log_prob(features.flatten(0, -2)).view(*features.shape[:-1], -1)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from seqlab import Batch, Corpus, InputSpec, Report, Task
+from seqlab_tasks.classification import likeliest
 from seqlab_tasks.lm.adaptive import AdaptiveHead
 from seqlab_tasks.lm.curve import draw_loss_by_position, position_table
 from seqlab_tasks.lm.metrics import PADDING, LossByPosition, language_metrics
@@ -147,7 +148,7 @@ class LanguageModelling(Task):
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Compute the mean cross-entropy of the next tokens."""
-        if self._head is not None and outputs.shape[-1] != self.outputs:
+        if self._head is not None and self._head.training:
             return self._head.loss(outputs, batch.targets)
         return F.cross_entropy(outputs.flatten(0, 1), batch.targets.flatten(), ignore_index=PADDING)
 
@@ -187,17 +188,8 @@ class LanguageModelling(Task):
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
         """Name the likeliest next tokens of each row, from the logits at its last step."""
-        if top < 1:
-            raise ValueError(f"top is {top}; it must be at least 1")
-        last = outputs[:, -1] if outputs.dim() == 3 else outputs
-        found = last.float().softmax(-1).topk(min(top, self.outputs), dim=-1)
-        return [
-            [{"label": self._name(index), "probability": value} for index, value in zip(indices, values, strict=True)]
-            for indices, values in zip(found.indices.tolist(), found.values.tolist(), strict=True)
-        ]
-
-    def _name(self, index: int) -> str:
-        return f"id {index}" if self._symbols is None else self._symbols[index]
+        names = self._symbols or [f"id {index}" for index in range(self.outputs)]
+        return likeliest(outputs[:, -1] if outputs.dim() == 3 else outputs, top, names)
 
     def state_dict(self) -> dict[str, Any]:
         """Give the symbols of the tokens, and how often training shows each."""

@@ -85,6 +85,7 @@ def test_the_state_is_carried_from_batch_to_batch_and_begins_anew(text, tmp_path
 @pytest.mark.parametrize("at", [(1, 0), (2, 7)])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(text, tmp_path, monkeypatch, at):
     overrides = ["model.dropout=0.3", "model.depth=2", "optimizer=sgd", "optimizer.schedule=plateau"]
+    overrides += ["optimizer.lr=30.0"]  # too large: the rate falls at once
     seqlab.run(configured(text, *overrides), tmp_path / "whole")
     step = SequenceModule.training_step
 
@@ -100,6 +101,31 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(text, tmp_path, monk
     seqlab.run(configured(text, *overrides, "ckpt_path=last"), tmp_path / "cut")
     whole, cut = (load_file(tmp_path / name / runfolder.MODEL) for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_the_rate_falls_on_a_plateau(text, tmp_path, monkeypatch):
+    """Steps too small to change a float32 weight leave validation where it is, from the first epoch on."""
+    rates = []
+    before = SequenceModule.on_before_optimizer_step
+
+    def watched(self, optimizer):
+        before(self, optimizer)
+        rates.append((self.current_epoch, optimizer.param_groups[0]["lr"]))
+
+    monkeypatch.setattr(SequenceModule, "on_before_optimizer_step", watched)
+    plateau = ["optimizer=sgd", "optimizer.schedule=plateau", "optimizer.decay=0.25", "optimizer.lr=1e-30"]
+    seqlab.run(configured(text, *plateau, "trainer.max_epochs=4", "trainer.early_stopping=null"), tmp_path / "run")
+    assert sorted(set(rates)) == [(0, 1e-30), (1, 1e-30), (2, 1e-30 / 4), (3, 1e-30 / 16)]
+
+
+def test_an_adaptive_softmax_is_trained_and_saved(text, tmp_path):
+    """With clusters cut so that the hidden size is the vocabulary's."""
+    seqlab.run(configured(text, "trainer.max_epochs=1"), tmp_path / "size")
+    size = seqlab.load(tmp_path / "size").preprocessor.size
+    overrides = ["task.adaptive=[5,11]", f"cell.hidden_size={size}", "trainer.max_epochs=6"]
+    result = seqlab.run(configured(text, *overrides), tmp_path / "run")
+    assert result.metrics["perplexity"] < 0.5 * result.chance["perplexity"]
+    assert "".join(generate(seqlab.load(tmp_path / "run"), "one two", length=5, temperature=0))
 
 
 def test_it_writes_what_it_was_trained_on(text, tmp_path):
