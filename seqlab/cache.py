@@ -66,16 +66,14 @@ def kept_json(folder: str, key: Any, make: Callable[[], Any], take: Callable[[An
     Raises:
         OSError: the cache cannot be written.
     """
-    path = place(folder, key, ".json")
-    with locked(path):
-        if path.exists():
-            try:
-                return take(json.loads(path.read_text("utf-8")))
-            except _DAMAGED as error:
-                damaged(path, error)
-        made = make()
-        _write(path, json.dumps(made).encode())
-    return take(made)
+
+    def read(path: Path) -> Thing:
+        return take(json.loads(path.read_text("utf-8")))
+
+    def write(path: Path, made: Any) -> None:
+        path.write_text(json.dumps(made), "utf-8")
+
+    return _kept(place(folder, key, ".json"), read, make, write, take)
 
 
 def kept_arrays(folder: str, key: Any, make: Callable[[], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
@@ -84,23 +82,34 @@ def kept_arrays(folder: str, key: Any, make: Callable[[], Mapping[str, NDArray[A
     Raises:
         OSError: the cache cannot be written.
     """
-    path = place(folder, key, ".npz")
+
+    def read(path: Path) -> dict[str, NDArray[Any]]:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+
+    def write(path: Path, made: Mapping[str, NDArray[Any]]) -> None:
+        with path.open("wb") as file:
+            np.savez(file, **made)  # type: ignore[arg-type]  # numpy's stub takes a flag for one of them
+
+    return _kept(place(folder, key, ".npz"), read, make, write, dict)
+
+
+def _kept(
+    path: Path,
+    read: Callable[[Path], Thing],
+    make: Callable[[], Any],
+    write: Callable[[Path, Any], None],
+    take: Callable[[Any], Thing],
+) -> Thing:
+    """Read a file; or make what belongs there, and write it whole or not at all."""
     with locked(path):
         if path.exists():
             try:
-                with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-                    return {name: found[name] for name in found.files}
+                return read(path)
             except _DAMAGED as error:
                 damaged(path, error)
-        made = dict(make())
+        made = make()
         fresh = path.with_name(f"{path.name}.{os.getpid()}")
-        with fresh.open("wb") as output:
-            np.savez(output, **made)  # type: ignore[arg-type]  # numpy's stub takes a flag for one of them
+        write(fresh, made)
         fresh.replace(path)
-    return made
-
-
-def _write(path: Path, data: bytes) -> None:
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_bytes(data)
-    fresh.replace(path)
+    return take(made)

@@ -131,7 +131,10 @@ class Graphs:
 
 @final
 class CompiledScan(torch.autograd.Function):
-    """A scan whose derivative is another scan. ``apply(graphs, parameters' names, leaves, needed, mask, x, ...)``."""
+    """A scan whose derivative is another scan.
+
+    ``apply(graphs, names of the parameters, number of leaves, mask, x, *leaves, *parameters)``.
+    """
 
     @staticmethod
     def forward(

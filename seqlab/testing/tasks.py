@@ -1,79 +1,45 @@
 """Checks that every task must pass."""
 
 import json
-import os
-import random
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations, islice
 from pathlib import Path
-from typing import Any, ClassVar, cast, final
+from typing import Any, ClassVar, cast
 from unittest import SkipTest
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from seqlab.contracts import Batch, Corpus, Examples, InputSpec, Preprocessor, Ragged, Report, Task, UserError
+from seqlab.contracts import Batch, Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
 from seqlab.discovery import find
-from seqlab.testing.guesses import constants, has_classes, is_class, live, output_shape, perfect
+from seqlab.testing.guesses import constants, has_classes, live, output_shape, perfect
 from seqlab.testing.plain import check_defaults, check_plain, check_refuses_bad_states, has_option, reads, written
+from seqlab.testing.ready import CodePoints, Ready, windows
 from seqlab.testing.suite import Suite, agree, demand
+from seqlab.testing.taskdata import (
+    agree_scores,
+    alike,
+    check_report,
+    check_targets,
+    check_tensors,
+    difference,
+    other_inputs,
+    other_targets,
+    random_numbers,
+    row_keys,
+    updated,
+    values_of,
+    working_in,
+)
 
 _SPLITS = ("train", "valid", "test")
 _MEANINGS = ("maximum", "window", "distance")
 
 
-@final
-@dataclass(frozen=True)
-class Ready:
-    """A task whose splits are made, and what encodes them.
-
-    Attributes:
-        task: what is checked.
-        splits: what it gave.
-        preprocessor: fitted on the training split; ``None`` where the inputs are tensors.
-    """
-
-    task: Task
-    splits: Mapping[str, Examples]
-    preprocessor: Preprocessor | None
-
-    def rows(self, split: str, most: int) -> Tensor:
-        """Draw so many rows of a split, or take all that there are."""
-        return torch.randperm(len(self.splits[split]), generator=torch.Generator().manual_seed(0))[:most]
-
-    def encoded(self, split: str, rows: Tensor) -> Ragged:
-        """Encode these rows of a split."""
-        inputs = self.splits[split].inputs
-        if isinstance(inputs, Ragged):
-            parts = [inputs.values[inputs.starts[row] :][: inputs.lengths[row]] for row in rows.tolist()]
-            return Ragged.of(parts)
-        assert self.preprocessor is not None
-        return self.preprocessor.encode([inputs[row] for row in rows.tolist()])
-
-    def batch(self, split: str = "train", most: int = 256) -> Batch:
-        """Make a batch as training does: inputs padded to its own longest row, targets by row."""
-        return self.batch_of(split, self.rows(split, most))
-
-    def batch_of(self, split: str, rows: Tensor) -> Batch:
-        """Make a batch of these rows."""
-        inputs, lengths = self.encoded(split, rows).padded(torch.arange(len(rows)))
-        return Batch(inputs, lengths, self.splits[split].targets[rows])
-
-
 _PIECES = 4
 """Pieces of a running text that are looked at."""
-
-
-def windows(ids: Tensor, size: int) -> Examples:
-    """Cut token ids into windows; the targets are the next tokens, and each is one once."""
-    ids = ids[: 1 + (len(ids) - 1) // size * size]
-    inputs = ids[:-1].view(-1, size)
-    return Examples(Ragged(inputs.flatten(), torch.full((len(inputs),), size)), ids[1:].view(-1, size))
 
 
 class TaskSuite(Suite):
@@ -129,7 +95,7 @@ class TaskSuite(Suite):
         try:
             made = find("preprocessing", task.preprocessing or "").load()()
         except UserError:  # which test_default_preprocessing reports
-            return _CodePoints()
+            return CodePoints()
         demand(isinstance(made, Preprocessor), f"preprocessing={task.preprocessing} is no seqlab.Preprocessor")
         return made  # type: ignore[no-any-return]  # an entry point can be anything
 
@@ -145,7 +111,7 @@ class TaskSuite(Suite):
     @staticmethod
     def scores(task: Task, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """Compute fresh metrics of some outputs."""
-        return _computed(_updated(task.metrics(), outputs, targets))
+        return values_of(updated(task.metrics(), outputs, targets))
 
     # The constructor ----------------------------------------------------------------------------------------------
 
@@ -197,7 +163,7 @@ class TaskSuite(Suite):
 
     def test_splits_are_disjoint(self) -> None:
         """No input of one split is in another."""
-        keys = {name: set(_keys(examples.inputs)) for name, examples in self.splits_of(self.make()).items()}
+        keys = {name: set(row_keys(examples.inputs)) for name, examples in self.splits_of(self.make()).items()}
         for one, other in combinations(_SPLITS, 2):
             if both := keys[one] & keys[other]:
                 shown = sorted(repr(key)[:60] for key in both if isinstance(key, str))
@@ -207,15 +173,15 @@ class TaskSuite(Suite):
     def test_splits_are_the_same_again(self) -> None:
         """The splits are the same when made twice and in another instance, whatever the global random numbers."""
         task = self.make()
-        with _random_numbers(1):
+        with random_numbers(1):
             first = self.splits_of(task)
-        with _random_numbers(2):
+        with random_numbers(2):
             again = self.splits_of(task)
-        with _random_numbers(3):
+        with random_numbers(3):
             other = self.splits_of(self.make())
         for what, splits in (("made twice by one instance", again), ("made by two instances", other)):
             for name in _SPLITS:
-                fault = _difference(splits[name], first[name])
+                fault = difference(splits[name], first[name])
                 demand(not fault, f"{name}, {what}: {fault}")
 
     def test_split_seed_deals_anew(self) -> None:
@@ -224,9 +190,9 @@ class TaskSuite(Suite):
             raise SkipTest("it has no option split_seed")
         made = [self.splits_of(self.make(split_seed=seed)) for seed in (1, 1, 2, 3, 4)]
         for name in _SPLITS:
-            fault = _difference(made[1][name], made[0][name])
+            fault = difference(made[1][name], made[0][name])
             demand(not fault, f"split_seed=1, made twice: {name}: {fault}")
-        moved = any(_difference(splits[name], made[0][name]) for splits in made[2:] for name in _SPLITS)
+        moved = any(difference(splits[name], made[0][name]) for splits in made[2:] for name in _SPLITS)
         demand(moved, "split_seed 1, 2, 3 and 4 give the same splits")
 
     def test_inputs_are_right(self) -> None:
@@ -242,7 +208,7 @@ class TaskSuite(Suite):
                 continue
             demand(isinstance(train, Ragged), f"{name} has tensors, and train has texts")
             assert isinstance(train, Ragged)
-            _check_tensors(name, inputs, train)
+            check_tensors(name, inputs, train)
 
     def test_default_preprocessing(self) -> None:
         """A task of texts names the preprocessing that encodes them; a task of tensors names none."""
@@ -273,7 +239,7 @@ class TaskSuite(Suite):
                     f"{name}: targets of the shape {tuple(targets.shape)} are not one for each of {longest} steps",
                 )
                 targets = targets[torch.arange(targets.shape[1]) < lengths.unsqueeze(1)]
-            _check_targets(name, targets, task)
+            check_targets(name, targets, task)
 
     def test_sample_weights(self) -> None:
         """Weights for drawing examples are None, or one for each training example: finite, none negative, not all 0."""
@@ -299,7 +265,7 @@ class TaskSuite(Suite):
                 return
             for value, other in self._lengths(2):
                 for name, examples in self.splits_of(other).items():
-                    fault = _difference(examples, ready.splits[name])
+                    fault = difference(examples, ready.splits[name])
                     demand(not fault, f"sequence_length={value} changes {name}, where the framework is to cut: {fault}")
             return
         start = max(1, longest // 2) if meaning == "window" else longest + 3
@@ -408,14 +374,14 @@ class TaskSuite(Suite):
         demand(most == 0, f"an output in the padding has the gradient {most:.3g}")
         expected = self.scores(task, outputs, batch.targets)
         got = self.scores(task, other.detach(), batch.targets)
-        _agree_scores("with other outputs in the padding", got, expected)
+        agree_scores("with other outputs in the padding", got, expected)
         what = "of short rows, padded to their own longest,"
         short = ready.batch_of("train", order[:count])
         wide = Batch(batch.inputs[:count], None if batch.lengths is None else batch.lengths[:count], short.targets)
         padded, narrow = outputs[:count], outputs[:count, : short.inputs.shape[1]]
         agree(f"the loss {what}", task.loss(narrow, short), task.loss(padded, wide), 1e-4)
         expected = self.scores(task, padded, short.targets)
-        _agree_scores(what, self.scores(task, narrow, short.targets), expected)
+        agree_scores(what, self.scores(task, narrow, short.targets), expected)
 
     def _check_cut(self, ready: Ready) -> None:
         """Check that outputs of fewer steps than there are targets do, where the framework may cut."""
@@ -428,7 +394,7 @@ class TaskSuite(Suite):
         exact = Batch(cut.inputs, None, batch.targets[:, :steps])
         outputs = self.drawn(task, cut)
         agree("the loss of sequences that are cut", task.loss(outputs, cut), task.loss(outputs, exact), 1e-4)
-        _agree_scores(
+        agree_scores(
             "of sequences that are cut",
             self.scores(task, outputs, cut.targets),
             self.scores(task, outputs, exact.targets),
@@ -443,7 +409,7 @@ class TaskSuite(Suite):
             batch = ready.batch(split)
             metrics = ready.task.metrics()
             demand(isinstance(metrics, MetricCollection), f"metrics() gives a {type(metrics).__name__}")
-            for name, value in _updated(metrics, self.drawn(ready.task, batch), batch.targets).compute().items():
+            for name, value in updated(metrics, self.drawn(ready.task, batch), batch.targets).compute().items():
                 shape = tuple(torch.as_tensor(value).shape)
                 demand(shape in ((), (1,)), f"{name} has the shape {shape}, and is no scalar")
                 demand(bool(torch.as_tensor(value).isfinite().all()), f"{name} is {float(value)} on {split}")
@@ -462,21 +428,21 @@ class TaskSuite(Suite):
         task, batch, other = ready.task, ready.batch(), ready.batch("test", 7)
         outputs, elsewhere = self.drawn(task, batch), self.drawn(task, other, 2)
         expected = self.scores(task, outputs, batch.targets)
-        first = _updated(task.metrics(), elsewhere, other.targets)
+        first = updated(task.metrics(), elsewhere, other.targets)
         second = task.metrics()
         demand(second is not first, "metrics() gives the same object at every call")
-        _agree_scores("of new metrics, after others", _computed(_updated(second, outputs, batch.targets)), expected)
+        agree_scores("of new metrics, after others", values_of(updated(second, outputs, batch.targets)), expected)
 
     def test_metrics_begin_anew_after_reset(self) -> None:
         """After a reset, metrics are as new."""
         ready = self.ready()
         task, batch, other = ready.task, ready.batch(), ready.batch("test", 7)
         outputs = self.drawn(task, batch)
-        metrics = _updated(task.metrics(), self.drawn(task, other, 2), other.targets)
-        _computed(metrics)
+        metrics = updated(task.metrics(), self.drawn(task, other, 2), other.targets)
+        values_of(metrics)
         metrics.reset()
-        got = _computed(_updated(metrics, outputs, batch.targets))
-        _agree_scores("after a reset", got, self.scores(task, outputs, batch.targets))
+        got = values_of(updated(metrics, outputs, batch.targets))
+        agree_scores("after a reset", got, self.scores(task, outputs, batch.targets))
 
     def test_metrics_add_up(self) -> None:
         """A split in two unequal batches has the metrics of the whole."""
@@ -486,10 +452,10 @@ class TaskSuite(Suite):
         if rows < 2:
             raise SkipTest("the training split has one example")
         cut = max(1, rows // 5)
-        metrics = _updated(task.metrics(), outputs[:cut], batch.targets[:cut])
-        got = _computed(_updated(metrics, outputs[cut:], batch.targets[cut:]))
+        metrics = updated(task.metrics(), outputs[:cut], batch.targets[:cut])
+        got = values_of(updated(metrics, outputs[cut:], batch.targets[cut:]))
         expected = self.scores(task, outputs, batch.targets)
-        _agree_scores(f"of {cut} rows and {rows - cut} more, against all at once", got, expected)
+        agree_scores(f"of {cut} rows and {rows - cut} more, against all at once", got, expected)
 
     def test_mode_is_right(self) -> None:
         """Outputs that fit the targets are at least as good as blind ones, by ``monitor`` in the direction ``mode``."""
@@ -517,8 +483,8 @@ class TaskSuite(Suite):
             demand(tuple(blind.shape) == shape, f"blind outputs are {tuple(blind.shape)}; {shape} is right")
             demand(bool(blind.isfinite().all()), f"{int((~blind.isfinite()).sum())} blind outputs are not finite")
             for what, other in (
-                ("inputs", batch._replace(inputs=_other_inputs(batch.inputs))),
-                ("targets", batch._replace(targets=_other_targets(batch.targets, task.outputs))),
+                ("inputs", batch._replace(inputs=other_inputs(batch.inputs))),
+                ("targets", batch._replace(targets=other_targets(batch.targets, task.outputs))),
             ):
                 agree(f"blind outputs for other {what}", task.blind_outputs(other), blind, 1e-6)
             agree("blind outputs at a second call", task.blind_outputs(batch), blind, 1e-6)
@@ -566,8 +532,8 @@ class TaskSuite(Suite):
         together = written("what decode gives", shown)
         for row in range(len(outputs)):
             alone = task.decode(outputs[row : row + 1])
-            alike = len(alone) == 1 and _alike(written("what decode gives", alone)[0], together[row])
-            demand(alike, f"row {row} alone is decoded to {alone}, and among others to {together[row]}")
+            same = len(alone) == 1 and alike(written("what decode gives", alone)[0], together[row])
+            demand(same, f"row {row} alone is decoded to {alone}, and among others to {together[row]}")
 
     def test_decode_honours_top(self) -> None:
         """A class each row: ``top`` entries, the likeliest first, and no more than there are classes."""
@@ -582,7 +548,7 @@ class TaskSuite(Suite):
         for top in (1, 2, 3):
             for entry, whole in zip(task.decode(outputs, top), most, strict=True):
                 demand(len(entry) == min(top, len(whole)), f"top={top} gives {len(entry)} entries of {len(whole)}")
-                demand(_alike(entry, whole[:top]), f"top={top} gives {entry}, but the likeliest are {whole[:top]}")
+                demand(alike(entry, whole[:top]), f"top={top} gives {entry}, but the likeliest are {whole[:top]}")
         best = map(json.dumps, task.decode(self.perfect_outputs(task, batch), 1))
         shown = dict(zip(batch.targets.tolist(), best, strict=True))
         demand(
@@ -616,16 +582,16 @@ class TaskSuite(Suite):
         computed: dict[str, Tensor] = {}
         if details is not None:
             demand(task.details() is not details, "details() gives the same object at every call")
-            computed = dict(_updated(details, self.drawn(task, batch), batch.targets).compute())
+            computed = dict(updated(details, self.drawn(task, batch), batch.targets).compute())
         with tempfile.TemporaryDirectory() as name:
             folder, elsewhere = Path(name).resolve() / "run", Path(name).resolve() / "elsewhere"
             folder.mkdir()
             elsewhere.mkdir()
-            with _working_in(elsewhere):
+            with working_in(elsewhere):
                 report = task.report(computed, folder)
             strays = [*elsewhere.iterdir(), *({*folder.parent.iterdir()} - {folder, elsewhere})]
             demand(not strays, f"the report writes {', '.join(path.name for path in strays)} outside its folder")
-            _check_report(report, folder)
+            check_report(report, folder)
 
     # The state ----------------------------------------------------------------------------------------------------
 
@@ -653,169 +619,3 @@ class TaskSuite(Suite):
     def test_bad_states_are_refused(self) -> None:
         """A state that it did not write is refused with a ValueError."""
         check_refuses_bad_states(json.loads(json.dumps(self.ready().task.state_dict())), self.make)
-
-
-@final
-class _CodePoints(Preprocessor):
-    """Each code point that training shows is a token; for tasks whose own preprocessing is not there."""
-
-    def __init__(self) -> None:
-        self._seen = ""
-
-    def fit(self, texts: Any) -> None:
-        self._seen = "".join(sorted({symbol for text in texts for symbol in text}))
-
-    def encode(self, texts: Sequence[str]) -> Ragged:
-        ids = {symbol: index for index, symbol in enumerate(self._seen, start=2)}
-        return Ragged.of([torch.tensor([ids.get(symbol, 1) for symbol in text], dtype=torch.int64) for text in texts])
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return "".join(f"\0\ufffd{self._seen}"[token] for token in ids if token)
-
-    @property
-    def size(self) -> int:
-        return 2 + len(self._seen)
-
-    @property
-    def unknown_id(self) -> int:
-        return 1
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"symbols": self._seen}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._seen = state["symbols"]
-
-
-def _check_tensors(name: str, inputs: Ragged, train: Ragged) -> None:
-    values = inputs.values
-    demand(
-        values.dtype == train.values.dtype, f"{name}: inputs are {values.dtype}, those of train {train.values.dtype}"
-    )
-    demand(inputs.lengths.dtype == torch.int64, f"{name}: the lengths are {inputs.lengths.dtype}, not torch.int64")
-    if values.is_floating_point():
-        demand(values.dim() == 2, f"{name}: features have the shape {tuple(values.shape)}, not [steps, features]")
-        sizes = (values.shape[1], train.values.shape[1])
-        demand(sizes[0] == sizes[1], f"{name}: {sizes[0]} features, and {sizes[1]} in train")
-        demand(bool(values.isfinite().all()), f"{name}: {int((~values.isfinite()).sum())} features are not finite")
-        return
-    demand(values.dtype == torch.int64, f"{name}: token ids are {values.dtype}, not torch.int64")
-    demand(values.dim() == 1, f"{name}: token ids have the shape {tuple(values.shape)}, not [steps]")
-    least, most, known = int(values.min()), int(values.max()), int(train.values.max())
-    demand(least >= 1, f"{name}: a token id is {least}; 0 is padding, and the least id is 1")
-    demand(most <= known, f"{name}: a token id is {most}, beyond the largest of train, {known}, which sizes the model")
-
-
-def _check_targets(name: str, targets: Tensor, task: Task) -> None:
-    if not is_class(targets):
-        odd = 0 if targets.dtype == torch.bool else int((~targets.isfinite()).sum())
-        demand(not odd, f"{name}: {odd} of {targets.numel()} targets are not finite")
-        return
-    demand(targets.dtype == torch.int64, f"{name}: classes are {targets.dtype}, not torch.int64")
-    classes = max(task.outputs, 2)  # one output tells two classes apart
-    most = int(targets.max())
-    demand(most < classes, f"{name}: a target is {most}; outputs is {task.outputs}")
-    negative = sorted(set(targets[targets < 0].tolist()))
-    demand(not negative or task.per_step, f"{name}: a target is {negative[:1]}; classes begin at 0")
-    demand(len(negative) <= 1, f"{name}: targets are {negative}; one negative number at most marks what does not count")
-    demand(len(targets[targets >= 0]), f"{name}: no target counts")
-
-
-def _check_report(report: Report, folder: Path) -> None:
-    demand(isinstance(report, Report), f"report gives a {type(report).__name__}, and no seqlab.Report")
-    written("the report's tables", report.tables, nan=True)
-    for name, rows in report.tables.items():
-        plain = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
-        demand(plain, f"the table {name} is no list of rows, each a dict")
-    demand(all(isinstance(note, str) for note in report.notes), "a note is no text")
-    for figure in report.figures:
-        path = (folder / figure).resolve()
-        demand(path.is_relative_to(folder), f"the figure {figure} is not in the report's folder")
-        demand(path.is_file() and path.stat().st_size, f"the figure {figure} is not there, or empty")
-
-
-def _keys(inputs: Sequence[str] | Ragged) -> Iterator[str | bytes]:
-    if not isinstance(inputs, Ragged):
-        yield from inputs
-        return
-    for part in torch.split(inputs.values, inputs.lengths.tolist()):
-        yield part.contiguous().numpy().tobytes()
-
-
-def _difference(actual: Examples, expected: Examples) -> str:
-    """Say how two splits differ; empty if they do not."""
-    if len(actual) != len(expected):
-        return f"{len(actual)} examples, and {len(expected)} before"
-    pairs = zip(_keys(actual.inputs), _keys(expected.inputs), strict=True)
-    if wrong := sum(one != other for one, other in pairs):
-        return f"{wrong} of {len(actual)} inputs differ"
-    here, there = actual.targets, expected.targets
-    if here.shape != there.shape or here.dtype != there.dtype or not torch.equal(here.nan_to_num(), there.nan_to_num()):
-        return "the targets differ"
-    return ""
-
-
-@contextmanager
-def _random_numbers(seed: int) -> Iterator[None]:
-    """Seed the random numbers of torch, NumPy and Python for a while."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
-
-
-@contextmanager
-def _working_in(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
-def _updated(metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> MetricCollection:
-    metrics.update(outputs, targets)
-    return metrics
-
-
-def _computed(metrics: MetricCollection) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.compute().items()}
-
-
-def _agree_scores(what: str, actual: Mapping[str, float], expected: Mapping[str, float]) -> None:
-    for name, value in expected.items():
-        agree(f"{name} {what}", torch.tensor(actual[name]), torch.tensor(value), 1e-4)
-
-
-def _alike(actual: Any, expected: Any) -> bool:
-    """Say whether two JSON values are the same, numbers to a part in 10,000."""
-    if isinstance(actual, float) and isinstance(expected, float):
-        return abs(actual - expected) <= 1e-4 * max(1.0, abs(expected))
-    if isinstance(actual, dict) and isinstance(expected, dict):
-        return actual.keys() == expected.keys() and all(_alike(actual[key], expected[key]) for key in actual)
-    if isinstance(actual, list) and isinstance(expected, list):
-        return len(actual) == len(expected) and all(map(_alike, actual, expected))
-    return bool(actual == expected)
-
-
-def _other_inputs(inputs: Tensor) -> Tensor:
-    """Change all that is no padding: features, or token ids within their range."""
-    if inputs.is_floating_point():
-        return 1 - 2 * inputs
-    return torch.where(inputs > 0, int(inputs.max()) + 1 - inputs, inputs)
-
-
-def _other_targets(targets: Tensor, outputs: int) -> Tensor:
-    """Change all targets but the marks of what does not count."""
-    if targets.dtype == torch.bool:
-        return ~targets
-    if targets.is_floating_point():
-        return 1 - 2 * targets
-    return torch.where(targets >= 0, (targets + 1) % max(outputs, 2), targets)

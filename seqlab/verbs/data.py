@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -30,8 +32,9 @@ def main(arguments: list[str]) -> int:
         print(json.dumps(record, indent=2, ensure_ascii=False))
         return 0
     show(record, Console(highlight=False))
-    for note in getattr(task, "notes", []):
-        print(note)
+    with tempfile.TemporaryDirectory() as folder:
+        for note in task.report({}, Path(folder)).notes:
+            print(note)
     return 0
 
 

@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, final
 
 from seqlab.errors import UserError
+from seqlab.tables import JSON_LINES, SEPARATORS, json_lines, separated
 
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-JSON_LINES = (".jsonl", ".ndjson")
-
-_LONGEST_FIELD = 2**31 - 1
 _PIECE = 2**20
 
 Item = TypeVar("Item")
@@ -174,44 +171,28 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     suffix = kind_of(path)
     # Without translation only a newline (in CSV a carriage return, too) ends a line: U+2028 and its like do not.
     with path.open(encoding="utf-8-sig", newline="" if suffix in SEPARATORS else "\n") as file:
-        yield from _separated(file, path, SEPARATORS[suffix]) if suffix in SEPARATORS else _json_lines(file, path)
+        try:
+            yield from _separated(file, path, SEPARATORS[suffix]) if suffix in SEPARATORS else _json_lines(file, path)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
 
 def _separated(file: Iterator[str], path: Path, separator: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.reader(file, delimiter=separator, strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        if double := next((name for name in header if header.count(name) > 1), None):
-            raise UserError(f"{path} has several columns {double!r}; each must have a name of its own")
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise UserError(
-                    f"{path}, line {reader.line_num:,} has {len(row)} columns, and the header {len(header)};"
-                    f" a text with {separator!r} or a newline in it must be in quotes"
-                )
-            yield reader.line_num, dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        reason = f"{error}; a quote within quotes must be written twice"
-        raise UserError(f"{path}, line {reader.line_num:,}: {reason}") from error
+    rows = separated(file, str(path), separator)
+    _, header = next(rows)
+    if double := next((name for name in header if header.count(name) > 1), None):
+        raise ValueError(f"{path} has several columns {double!r}; each must have a name of its own")
+    for line, row in rows:
+        yield line, dict(zip(header, row, strict=True))
 
 
 def _json_lines(file: Iterator[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(file, start=1):
-        if not line.strip():
-            continue
+    for line, row in json_lines(file, str(path)):
         try:
-            row = json.loads(line)
             json.dumps(row, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError as error:
-            raise UserError(f"{path}, line {number:,} has half a character, {error.object[error.start]!a}") from error
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}, line {number:,} is no JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise UserError(f'{path}, line {number:,} is no object with columns, such as {{"text": ...}}')
-        yield number, row
+            raise ValueError(f"{path}, line {line:,} has half a character, {error.object[error.start]!a}") from error
+        yield line, row
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterator[Mapping[str, Any]]) -> None:

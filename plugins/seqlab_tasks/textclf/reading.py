@@ -1,6 +1,5 @@
 """Tables and folders of texts with labels, and one clear line where they cannot be read."""
 
-import csv
 import io
 import json
 import unicodedata
@@ -9,12 +8,11 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
+from seqlab.tables import JSON_LINES, SEPARATORS, json_lines, separated
 from seqlab_tasks.textclf.documents import SPLITS, Documents
 
 Errors = Literal["strict", "replace"]
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-_JSON_LINES = (".jsonl", ".ndjson")
 _SPLIT_FOLDERS = {name: name for name in SPLITS} | dict.fromkeys(("validation", "val", "dev"), "valid")
 _WAY_OUT = "Set task.text_column and task.label_column"
 
@@ -55,21 +53,21 @@ def read_table(
         OSError: the file cannot be read.
     """
     suffix = Path(file.name).suffix.lower()
-    if suffix not in _DELIMITERS and suffix not in _JSON_LINES:
-        known = ", ".join([*_DELIMITERS, *_JSON_LINES])
+    if suffix not in SEPARATORS and suffix not in JSON_LINES:
+        known = ", ".join([*SEPARATORS, *JSON_LINES])
         raise ValueError(f"{where}: what kind of table it is, is not known from its name; it must end in {known}")
     text = decode(_bytes(file, where), where, errors)
     if not text.strip():
         raise ValueError(f"{where} is empty")
     columns = (text_column, label_column)
-    if suffix in _DELIMITERS:
-        rows = _separated(text, where, _DELIMITERS[suffix], columns)
+    if suffix in SEPARATORS:
+        rows = _separated(text, where, SEPARATORS[suffix], columns)
     else:
         rows = _json_lines(text, where, columns)
     found = Documents()
-    for place, text_value, label_value in rows:
-        found.texts.append(_text(text_value, f"{where}, {place}: {text_column}", errors))
-        found.labels.append(_label(label_value, f"{where}, {place}: {label_column}", errors))
+    for line, text_value, label_value in rows:
+        found.texts.append(_text(text_value, f"{where}, line {line:,}: {text_column}", errors))
+        found.labels.append(_label(label_value, f"{where}, line {line:,}: {label_column}", errors))
     if not found.texts:
         raise ValueError(f"{where} has a header, and no rows")
     return found
@@ -82,28 +80,12 @@ def _bytes(file: Traversable, where: str) -> bytes:
         raise OSError(f"{where} cannot be read: {error.strerror}") from error
 
 
-def _separated(text: str, where: str, delimiter: str, columns: tuple[str, str]) -> Iterator[tuple[str, Any, Any]]:
-    """Give place, text and label of each row; a field may be as long as the file."""
-    before = csv.field_size_limit(len(text) + 1)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        header = [name.strip() for name in next(reader)]
-        text_at, label_at = (_column(name, header, where) for name in columns)
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise ValueError(
-                    f"{where}, line {reader.line_num:,} has {len(row)} columns, and the header {len(header)};"
-                    f" a text with {delimiter!r} or a newline in it must be in quotes"
-                )
-            yield f"line {reader.line_num:,}", row[text_at], row[label_at]
-    except csv.Error as error:
-        raise ValueError(
-            f"{where}, line {reader.line_num:,}: {error}; a quote within quotes must be written twice"
-        ) from error
-    finally:
-        csv.field_size_limit(before)
+def _separated(text: str, where: str, separator: str, columns: tuple[str, str]) -> Iterator[tuple[int, Any, Any]]:
+    rows = separated(io.StringIO(text, newline=""), where, separator)
+    _, header = next(rows)
+    text_at, label_at = (_column(name, header, where) for name in columns)
+    for line, row in rows:
+        yield line, row[text_at], row[label_at]
 
 
 def _column(name: str, header: list[str], where: str) -> int:
@@ -114,21 +96,13 @@ def _column(name: str, header: list[str], where: str) -> int:
     return header.index(name)
 
 
-def _json_lines(text: str, where: str, columns: tuple[str, str]) -> Iterator[tuple[str, Any, Any]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{where}, line {number:,} is no JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{where}, line {number:,} is no object with columns, {{...}}")
+def _json_lines(text: str, where: str, columns: tuple[str, str]) -> Iterator[tuple[int, Any, Any]]:
+    for line, row in json_lines(text.split("\n"), where):
         for name in columns:
             if name not in row:
                 there = ", ".join(row) or "none"
-                raise ValueError(f"{where}, line {number:,} has no column {name!r}; there are {there}. {_WAY_OUT}")
-        yield f"line {number:,}", row[columns[0]], row[columns[1]]
+                raise ValueError(f"{where}, line {line:,} has no column {name!r}; there are {there}. {_WAY_OUT}")
+        yield line, row[columns[0]], row[columns[1]]
 
 
 def _text(value: Any, place: str, errors: Errors) -> str:

@@ -95,7 +95,8 @@ class IgnoresSplitSeed(TwoClasses):
 class GivesBytes(TwoClasses):
     def splits(self) -> Mapping[str, Examples]:
         made = super().splits()
-        return {name: Examples([t.encode() for t in part.inputs], part.targets) for name, part in made.items()}  # type: ignore
+        as_bytes = {name: [text.encode() for text in part.inputs] for name, part in made.items()}
+        return {name: Examples(as_bytes[name], part.targets) for name, part in made.items()}
 
 
 class TokensFromZero(NextToken):

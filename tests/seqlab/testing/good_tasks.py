@@ -1,6 +1,7 @@
 """Tasks that are right, and small; only one of them is like the shipped ones."""
 
 import random
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -123,8 +124,8 @@ class Mean(Metric):
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor: ...
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         values = self.values(outputs, targets)
