@@ -4,7 +4,7 @@ from seqlab.recurrence.choose import Choice, Loop, choose
 from seqlab.recurrence.ragged import alive, last_valid, reverse_within
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.recurrence.scan import scan
-from seqlab.recurrence.state import detach, merge, select
+from seqlab.recurrence.state import detach, leaves, merge, refill, select
 
 __all__ = [
     "Choice",
@@ -14,7 +14,9 @@ __all__ = [
     "choose",
     "detach",
     "last_valid",
+    "leaves",
     "merge",
+    "refill",
     "reverse_within",
     "scan",
     "select",

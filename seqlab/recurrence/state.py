@@ -27,6 +27,24 @@ def map_leaves(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     return tree
 
 
+def leaves(tree: Any) -> list[Tensor]:
+    """List every tensor of a nesting of tuples."""
+    found: list[Tensor] = []
+
+    def keep(leaf: Tensor) -> Tensor:
+        found.append(leaf)
+        return leaf
+
+    map_leaves(keep, tree)
+    return found
+
+
+def refill(tree: Tree, tensors: Sequence[Tensor]) -> Tree:
+    """Put what :func:`leaves` listed into a nesting of the same form."""
+    rest = iter(tensors)
+    return map_leaves(lambda _: next(rest), tree)
+
+
 def detach(tree: Tree) -> Tree:
     """Cut a state off its history, so that no gradient flows further back."""
     return map_leaves(torch.Tensor.detach, tree)

@@ -71,13 +71,21 @@ class NonMonotonicAveraging(pl.Callback):
             self._plain = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Remember the scores and the weights of training; the average stands in the checkpoint as the model."""
-        return {"scores": self.scores, "count": self.count, "plain": [weight.cpu() for weight in self._plain]}
+        """Remember the scores, and whichever of the two sets of weights does not stand in the checkpoint as the model.
+
+        At the end of an epoch that is the weights of training, and within one the average.
+        """
+        kept = {"plain": self._plain, "mean": self._mean}
+        return {
+            "scores": self.scores,
+            "count": self.count,
+            **{name: [weight.detach().cpu().clone() for weight in weights] for name, weights in kept.items()},
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take them back."""
         self.scores, self.count = list(state_dict["scores"]), state_dict["count"]
-        self._plain = list(state_dict["plain"])
+        self._plain, self._mean = list(state_dict["plain"]), list(state_dict["mean"])
 
 
 def _weights(module: pl.LightningModule) -> list[Tensor]:

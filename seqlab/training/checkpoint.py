@@ -1,6 +1,9 @@
 """Checkpoints that survive a crash: the best weights, and all that is needed to go on."""
 
+import os
 import random
+import shutil
+import time
 import warnings
 from pathlib import Path
 from typing import Any, final
@@ -12,8 +15,9 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from seqlab.contracts import UserError
 from seqlab.discovery.registry import one_line
+from seqlab.training.interrupt import StopRequest
 from seqlab.training.module import SequenceModule
-from seqlab.training.runfolder import MODEL, RESUME, relative, write_atomically, write_weights
+from seqlab.training.runfolder import BEST, MODEL, RESUME, relative, sync_folder, write_atomically, write_weights
 
 
 @final
@@ -38,21 +42,51 @@ class AtomicCheckpointIO(CheckpointIO):
 class RunCheckpoint(Checkpoint):
     """Keeps the weights of the best epoch in ``model.safetensors`` and everything else in ``resume.ckpt``.
 
-    Both are written at the end of an epoch. The states of all random generators go along, so that a resumed run
-    draws what the uninterrupted one would have drawn.
+    Both are written at the end of an epoch, and ``resume.ckpt`` every few minutes within it, always after a step of
+    the optimiser. The states of all random generators go along, so that a resumed run draws what the uninterrupted
+    one would have drawn. ``best.ckpt`` is the ``resume.ckpt`` of the best epoch.
+
+    A signal that asks for an end is honoured after the step at hand. Where it comes between an epoch's last step and
+    the end of its validation, the epoch is ended first, if that takes no longer than ``grace`` seconds.
 
     Args:
         folder: the run folder.
         monitor: the metric that chooses, ``valid/<name>``.
         mode: whether larger (``max``) or smaller (``min``) is better.
+        stop: what signals ask.
+        minutes: work that can be lost, at most.
+        grace: seconds of validation that a stopped run may still take.
     """
 
-    def __init__(self, folder: Path, monitor: str, mode: str) -> None:
+    def __init__(
+        self, folder: Path, monitor: str, mode: str, stop: StopRequest, minutes: float = 5.0, grace: float = 20.0
+    ) -> None:
         self.folder, self.monitor, self.mode = folder, monitor, mode
+        self.stop, self.seconds, self.grace = stop, 60 * minutes, grace
         self.best: float | None = None
         self.best_epoch = -1
         self.best_metrics: dict[str, float] = {}
         self._rng: dict[str, Any] | None = None
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Save when it is time, or when a signal came; an epoch's last step waits for validation."""
+        if self.stop.by is None and time.monotonic() - self._saved < self.seconds:
+            return
+        done = trainer.fit_loop.epoch_loop.batch_idx + 1
+        if done % trainer.accumulate_grad_batches or done >= trainer.num_training_batches:
+            return
+        self._save(trainer)
+        self.stop.raise_if_asked()
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """End a validation for which there is no time left."""
+        if self.stop.overdue(self.grace):
+            self.stop.raise_if_asked()
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.folder / RESUME)
+        self._saved = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write what this epoch changed."""
@@ -65,7 +99,11 @@ class RunCheckpoint(Checkpoint):
         if self.monitor.partition("/")[2] not in metrics:
             raise UserError(f"the task monitors {self.monitor}, but validation gave {', '.join(metrics) or 'nothing'}")
         self._consider(metrics, trainer, pl_module)
-        trainer.save_checkpoint(self.folder / RESUME)
+        self._save(trainer)
+        if trainer.is_global_zero and self.best_epoch == trainer.current_epoch:
+            _also(self.folder / RESUME, self.folder / BEST)
+        if not trainer.should_stop and trainer.current_epoch + 1 != trainer.max_epochs:
+            self.stop.raise_if_asked()
 
     def keep(self, trainer: pl.Trainer, module: SequenceModule) -> None:
         """Keep a model that was not trained, but validated."""
@@ -101,9 +139,23 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the generators to where the checkpoint left them."""
+        self.stop.listen_again()
+        self._saved = time.monotonic()
         if self._rng is not None:
             set_rng_state(self._rng)
             self._rng = None
+
+
+def _also(path: Path, name: Path) -> None:
+    """Give a file a second name, by a link where there are links."""
+    fresh = name.with_name(f".{name.name}.fresh")
+    fresh.unlink(missing_ok=True)
+    try:
+        os.link(path, fresh)
+    except OSError:
+        shutil.copyfile(path, fresh)
+    fresh.replace(name)
+    sync_folder(name.parent)
 
 
 def rng_state() -> dict[str, Any]:
@@ -128,7 +180,7 @@ def checkpoint_path(asked: str | None, folder: Path) -> Path | None:
     """Find the checkpoint that ``ckpt_path`` names.
 
     Args:
-        asked: ``None``, ``last`` (of this run folder) or a file.
+        asked: ``None``, ``last`` or ``best`` (of this run folder) or a file.
         folder: the run folder.
 
     Raises:
@@ -136,9 +188,10 @@ def checkpoint_path(asked: str | None, folder: Path) -> Path | None:
     """
     if asked is None:
         return None
-    path = folder / RESUME if asked == "last" else Path(asked)
+    named = {"last": RESUME, "best": BEST}
+    path = folder / named[asked] if asked in named else Path(asked)
     if not path.is_file():
-        hint = "; hydra.run.dir=RUN_DIR says whose last checkpoint is meant" if asked == "last" else ""
+        hint = f"; hydra.run.dir=RUN_DIR says whose {asked} checkpoint is meant" if asked in named else ""
         raise UserError(f"ckpt_path={asked}: there is no {relative(path)}{hint}")
     try:
         with warnings.catch_warnings(), path.open("rb") as file:

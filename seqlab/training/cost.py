@@ -36,6 +36,19 @@ class Cost(pl.Callback):
         self._stop()
         self.epochs += 1
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock where a run goes on within an epoch, which begins no epoch."""
+        self._since = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Remember what was measured."""
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return {"seconds": self.seconds + running, "epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back."""
+        self.seconds, self.epochs = state_dict["seconds"], state_dict["epochs"]
+
     def _stop(self) -> None:
         if self._since is not None:
             self.seconds += time.perf_counter() - self._since

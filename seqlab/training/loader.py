@@ -1,16 +1,87 @@
 """Batches of like lengths, taken out of tensors without touching single examples."""
 
-from collections.abc import Iterator
-from typing import final
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from seqlab.contracts import Batch, Ragged
 
 
+class BatchLoader(ABC):
+    """An epoch's batches, cut here or by worker processes; an epoch can begin where an earlier one was left.
+
+    Args:
+        workers: processes that cut batches ahead; 0 cuts them in this one.
+
+    Raises:
+        ValueError: there are fewer than none.
+    """
+
+    batch_sampler = None  # Lightning asks every loader that has a sampler for this one too
+
+    def __init__(self, workers: int = 0) -> None:
+        if workers < 0:
+            raise ValueError(f"workers is {workers}; it must be at least 0")
+        self.workers, self.done, self._begin = workers, 0, 0
+
+    @abstractmethod
+    def plan(self) -> Sequence[Any]:
+        """Say what each batch of this epoch is cut from."""
+
+    @abstractmethod
+    def cut(self, item: Any) -> Batch:
+        """Cut a batch from an item of the plan."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Cut the batches of this epoch, from the place that was loaded or else from the first one on."""
+        self.done, self._begin = self._begin, 0
+        items = self.plan()[self.done :]
+        for batch in map(self.cut, items) if not self.workers else self._cut_ahead(items):
+            self.done += 1
+            yield batch
+
+    def _cut_ahead(self, items: Sequence[Any]) -> Iterable[Batch]:
+        return DataLoader(
+            _Cuts(self, items),
+            batch_size=None,
+            num_workers=self.workers,
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),  # else it draws from the generator of dropout
+        )
+
+    def state_dict(self) -> dict[str, int]:
+        """Say how many batches of the epoch were given out."""
+        return {"done": self.done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next epoch begin behind so many batches."""
+        self._begin = state["done"]
+
+
 @final
-class BucketLoader:
+class _Cuts(Dataset[Batch]):
+    """The batches of a plan, by number."""
+
+    def __init__(self, loader: BatchLoader, items: Sequence[Any]) -> None:
+        self.loader, self.items = loader, items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.loader.cut(self.items[index])
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+@final
+class BucketLoader(BatchLoader):
     """Padded batches of a split; a training loader shuffles anew in each epoch.
 
     Examples are shuffled, sorted by length within groups of ``bucket`` batches, cut into batches, and the batches
@@ -25,12 +96,11 @@ class BucketLoader:
         bucket: batches in a group that is sorted by length; 1 leaves the order to chance alone.
         weights: draw the examples of an epoch with these weights, with replacement, instead of taking each once.
         by_heart: if not 0, every epoch is the first so many batches of the first epoch.
+        workers: processes that cut batches ahead.
 
     Raises:
         ValueError: a size is not positive.
     """
-
-    batch_sampler = None  # Lightning asks every loader that has a sampler for this one too
 
     def __init__(
         self,
@@ -43,7 +113,9 @@ class BucketLoader:
         bucket: int = 100,
         weights: Tensor | None = None,
         by_heart: int = 0,
+        workers: int = 0,
     ) -> None:
+        super().__init__(workers)
         for name, value in (("batch_size", batch_size), ("bucket", bucket)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
@@ -82,8 +154,7 @@ class BucketLoader:
         shuffled = torch.randperm(len(batches), generator=generator).tolist()
         return [batches[index] for index in shuffled[: len(self)]]
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Cut the batches of this epoch."""
-        for rows in self.plan():
-            inputs, lengths = self.inputs.padded(rows)
-            yield Batch(inputs, lengths, self.targets[rows])
+    def cut(self, item: Tensor) -> Batch:
+        """Pad the rows of a batch."""
+        inputs, lengths = self.inputs.padded(item)
+        return Batch(inputs, lengths, self.targets[item])

@@ -11,10 +11,10 @@ from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from seqlab.contracts import Batch, Model, Task
-from seqlab.recurrence import detach
+from seqlab.recurrence import detach, leaves, refill
 from seqlab.training.optimise import EpochDecay, make_optimizer, schedule
 
-_SET_IN_EVERY_STEP = frozenset({"_batches", "_current_fx_name", "_loss_sum", "_state", "examples", "steps"})
+_SET_IN_EVERY_STEP = frozenset({"_batches", "_current_fx_name", "_leaves", "_loss_sum", "_state", "examples", "steps"})
 """Lightning writes the first of them 50 times a step, which cost 3 % of one by ``nn.Module``'s way."""
 
 
@@ -52,6 +52,8 @@ class SequenceModule(pl.LightningModule):
         self.baseline: dict[str, float] = {}
         self.details: dict[str, Tensor] = {}
         self._state: Any = None
+        self._leaves: list[Tensor] = []
+        self._loader_state: dict[str, int] | None = None
         self._loss_sum: Tensor | None = None
         self._batches = 0
         self._schedule: Callable[[int], float] | None = None
@@ -85,13 +87,22 @@ class SequenceModule(pl.LightningModule):
         self._batches += 1
 
     def _outputs(self, batch: Batch) -> Tensor:
+        if self._leaves:
+            self._state = self._remade(batch)
         outputs, state = self.model(batch, self._state)
         self._state = detach(state) if self.task.carries_state else None
         return outputs  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
+    def _remade(self, batch: Batch) -> Any:
+        """Put the leaves of a checkpoint's state into the form that the model gives a state."""
+        with torch.no_grad(), torch.random.fork_rng():
+            form = self.model(batch, None)[1]
+        saved, self._leaves = [leaf.to(self.device) for leaf in self._leaves], []
+        return refill(form, saved)
+
     def on_train_epoch_start(self) -> None:
         """Begin anew."""
-        self._state = None
+        self._state, self._leaves = None, []
         self._loss_sum, self._batches = None, 0
         self._decay.begin(self.current_epoch)
 
@@ -169,8 +180,33 @@ class SequenceModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember where the learning rate is."""
         checkpoint["decay"] = self._decay.state_dict()
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        within = progress.processed < progress.ready
+        checkpoint["within_epoch"] = {
+            "loader": self._loader().state_dict() if within else None,
+            "state": [leaf.cpu() for leaf in leaves(self._state)],
+            "loss_sum": self._loss_sum,
+            "batches": self._batches,
+            "examples": self.examples,
+            "steps": self.steps,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it back."""
-        if "decay" in checkpoint:
-            self._decay.load_state_dict(checkpoint["decay"])
+        self._decay.load_state_dict(checkpoint["decay"])
+        within = checkpoint["within_epoch"]
+        self._leaves, self._loss_sum, self._batches = within["state"], within["loss_sum"], within["batches"]
+        self.examples, self.steps = within["examples"], within["steps"]
+        self._loader_state = within["loader"]
+
+    def _loader(self) -> Any:
+        return self.trainer.train_dataloader
+
+    def on_train_start(self) -> None:
+        """Begin the first epoch where the checkpoint left it.
+
+        Lightning does so before it has read the checkpoint, where ``estimated_stepping_batches`` was asked for.
+        """
+        if self._loader_state is not None:
+            self._loader().load_state_dict(self._loader_state)
+            self._loader_state = None

@@ -25,6 +25,7 @@ from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, checkp
 from seqlab.training.cost import Cost
 from seqlab.training.data import SPLITS, SequenceData, describe
 from seqlab.training.finetune import Start, begin, hand_over
+from seqlab.training.interrupt import StopRequest
 from seqlab.training.loggers import close, make_logger
 from seqlab.training.module import SequenceModule
 from seqlab.training.progress import progress_callbacks
@@ -35,7 +36,7 @@ log = logging.getLogger("seqlab")
 
 _TRAINER_KEYS = (
     "max_epochs", "max_steps", "accelerator", "devices", "precision", "gradient_clip_val", "limit_train_batches",
-    "limit_val_batches", "limit_test_batches", "profiler",
+    "limit_val_batches", "limit_test_batches", "profiler", "accumulate_grad_batches",
 )  # fmt: skip
 
 
@@ -75,7 +76,9 @@ def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str
     write_preprocessor(folder, data.preprocessor)
 
     module = SequenceModule(model, task, plain["optimizer"], data.statistics)
-    checkpoints = RunCheckpoint(folder, f"valid/{task.monitor}", task.mode)
+    stop = StopRequest()
+    minutes = plain["trainer"]["checkpoint_minutes"]
+    checkpoints = RunCheckpoint(folder, f"valid/{task.monitor}", task.mode, stop, minutes)
     cost = Cost()
     logger = make_logger(plain["logger"], folder)
     failed = True
@@ -84,7 +87,8 @@ def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str
         if logger is not None:
             logger.log_hyperparams({**plain, "folder": str(folder)})
         if any(parameter.requires_grad for parameter in model.parameters()):
-            trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+            with stop.listening():
+                trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         else:  # counted, not trained
             trainer.validate(module, datamodule=data, verbose=False)
             checkpoints.keep(trainer, module)
@@ -119,9 +123,13 @@ def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(
             f"trainer.overfit_batches is {trainer['overfit_batches']}; it must be a number of batches, or 0"
         )
-    for key in ("batch_size", "eval_batch_size", "bucket"):
-        if not isinstance(plain["data"][key], int) or plain["data"][key] < 1:
-            raise UserError(f"data.{key} is {plain['data'][key]}; it must be at least 1")
+    least = {"batch_size": 1, "eval_batch_size": 1, "bucket": 1, "workers": 0}
+    for key, bound in least.items():
+        if not isinstance(plain["data"][key], int) or plain["data"][key] < bound:
+            raise UserError(f"data.{key} is {plain['data'][key]}; it must be at least {bound}")
+    for key, bound in {"accumulate_grad_batches": 1, "checkpoint_minutes": 0}.items():
+        if not isinstance(trainer[key], int | float) or trainer[key] < bound:
+            raise UserError(f"trainer.{key} is {trainer[key]}; it must be at least {bound}")
     return plain
 
 

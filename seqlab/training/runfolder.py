@@ -22,6 +22,7 @@ MODEL_CARD = "model.json"
 PREPROCESSOR = "preprocessor.json"
 RESULTS = "results.json"
 RESUME = "resume.ckpt"
+BEST = "best.ckpt"
 LOG = "seqlab.log"
 
 _LARGEST_JSON = 256 * 2**20

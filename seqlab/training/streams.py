@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from seqlab.contracts import Batch
+from seqlab.training.loader import BatchLoader
 from seqlab.training.tokens import Tokens
 
 _READ_AHEAD = 2**16
@@ -15,7 +16,7 @@ _READ_AHEAD = 2**16
 
 
 @final
-class StreamLoader:
+class StreamLoader(BatchLoader):
     """Cuts a text into contiguous streams, one a row, and the streams into windows.
 
     Position :math:`p` of the text has token :math:`p - 1` as its input and token :math:`p` as its target; before the
@@ -29,17 +30,26 @@ class StreamLoader:
         window: time steps of a batch; the last one of an epoch may have fewer.
         even: whether to leave out what does not fill all rows (fewer than ``streams`` tokens).
         limit: if not 0, every epoch is the first so many batches.
+        workers: processes that cut batches ahead.
 
     Raises:
         ValueError: a size is not positive.
     """
 
-    batch_sampler = None  # Lightning asks every loader that has a sampler for this one too
     sampler = None
 
     def __init__(
-        self, tokens: Tokens, begin: int, *, streams: int, window: int, even: bool = False, limit: int = 0
+        self,
+        tokens: Tokens,
+        begin: int,
+        *,
+        streams: int,
+        window: int,
+        even: bool = False,
+        limit: int = 0,
+        workers: int = 0,
     ) -> None:
+        super().__init__(workers)
         for name, value in (("streams", streams), ("window", window)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
@@ -50,20 +60,26 @@ class StreamLoader:
         if not even:
             self.lengths[:longer] += 1
         self.starts = np.cumsum(self.lengths) - self.lengths
+        self._at_once = self.window * max(1, _READ_AHEAD // (self.window * self.streams))
+        self._block: NDArray[np.int64] | None = None
+        self._ahead = 0
 
     def __len__(self) -> int:
         """Batches in an epoch."""
         batches = -(-int(self.lengths[0]) // self.window)
         return min(self.limit, batches) if self.limit else batches
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Cut the windows of one epoch."""
-        at_once = self.window * max(1, _READ_AHEAD // (self.window * self.streams))
-        for index in range(len(self)):
-            begin = index * self.window
-            if begin % at_once == 0:
-                block, ahead = self._read(begin, at_once), begin
-            yield self._batch(block[:, begin - ahead :][:, : self.window + 1], begin)
+    def plan(self) -> range:
+        """Number the windows."""
+        return range(len(self))
+
+    def cut(self, item: int) -> Batch:
+        """Cut a window out of all streams; they are read ahead."""
+        begin = item * self.window
+        ahead = begin - begin % self._at_once
+        if self._block is None or self._ahead != ahead:
+            self._block, self._ahead = self._read(ahead, self._at_once), ahead
+        return self._batch(self._block[:, begin - ahead :][:, : self.window + 1], begin)
 
     def _read(self, begin: int, count: int) -> NDArray[np.int64]:
         """Read the tokens of all rows from the one before ``begin`` on: ``[streams, count + 1]``, 0 past their ends."""

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import shlex
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 log = logging.getLogger("seqlab")
+
+TRY_AGAIN = 75
+"""Exit code of a run that was told to stop and can go on: ``EX_TEMPFAIL`` of sysexits.h."""
 
 
 def train(arguments: list[str]) -> int:
@@ -67,6 +71,7 @@ def _job(config: DictConfig, arguments: list[str]) -> tuple[float, str | None]:
     from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
 
+    from seqlab.training.interrupt import StoppedError
     from seqlab.training.results import show
     from seqlab.training.run import run
     from seqlab.training.runfolder import relative
@@ -78,10 +83,13 @@ def _job(config: DictConfig, arguments: list[str]) -> tuple[float, str | None]:
     try:
         result = run(config, folder, command)
     except (KeyboardInterrupt, SystemExit):
-        kept = [word for word in arguments if not word.startswith(("hydra.run.dir=", "ckpt_path="))]
-        again = shlex.join([*kept, f"hydra.run.dir={relative(folder)}", "ckpt_path=last"])
-        print(f"interrupted; to go on: python -m seqlab {again}", file=sys.stderr)
+        _say_how_to_go_on("interrupted", arguments, folder)
         raise KeyboardInterrupt from None
+    except StoppedError as stop:
+        _say_how_to_go_on(str(stop), arguments, folder)
+        if stop.by == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise SystemExit(TRY_AGAIN) from None
     except Exception as error:
         line = explain(error)
         if not is_users(error):
@@ -97,6 +105,18 @@ def _job(config: DictConfig, arguments: list[str]) -> tuple[float, str | None]:
         verb = f"generate {shown} --prompt" if result.record["generates"] else f"predict {shown}"
         console.print(f"try it      python -m seqlab {verb} {shlex.join(example)}", soft_wrap=True)
     return result.metrics[result.monitor], None
+
+
+def _say_how_to_go_on(what: str, arguments: list[str], folder: Path) -> None:
+    from seqlab.training.runfolder import RESUME, relative
+
+    kept = [word for word in arguments if not word.startswith(("hydra.run.dir=", "ckpt_path="))]
+    if (folder / RESUME).exists():
+        kept += [f"hydra.run.dir={relative(folder)}", "ckpt_path=last"]
+        what += "; to go on"
+    else:
+        what += " before there was anything to keep; to begin anew"
+    print(f"{what}: python -m seqlab {shlex.join(kept)}", file=sys.stderr)
 
 
 def _keep_traceback(folder: Path) -> None:
