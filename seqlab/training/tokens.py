@@ -1,10 +1,12 @@
 """Running text as token ids in a file: encoded once, and read in pieces."""
 
 import json
+import logging
 import os
 import sys
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
@@ -19,6 +21,8 @@ from torch import Tensor
 from seqlab.cache import damaged, kept_json, locked, place
 from seqlab.contracts import Corpus, Preprocessor
 from seqlab.training.runfolder import write_json
+
+log = logging.getLogger("seqlab")
 
 _LARGE = 2**24
 """Bytes from which on progress is worth showing."""
@@ -143,15 +147,42 @@ def _write(corpus: Corpus, preprocessor: Preprocessor, path: Path, split: str) -
 
 
 @contextmanager
-def _progress(what: str, corpus: Corpus) -> Iterator[Any]:
-    """Show how far a large text has been read: a bar in a terminal, nothing elsewhere."""
-    columns = TextColumn("{task.description}"), BarColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    shown = corpus.size >= _LARGE and sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as progress:
-        bar = progress.add_task(what, total=corpus.size)
+def _progress(what: str, corpus: Corpus) -> Iterator[Callable[[str], str]]:
+    """Show how far a large text has been read: a bar in a terminal, a line every ten seconds elsewhere."""
+    if corpus.size < _LARGE:
+        yield lambda piece: piece
+    elif sys.stderr.isatty():
+        columns = TextColumn("{task.description}"), BarColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            bar = progress.add_task(what, total=corpus.size)
+            yield _counted(lambda count: progress.advance(bar, count))
+    else:
+        yield _counted(_Lines(what, corpus.size).advance)
 
-        def advance(piece: str) -> str:
-            progress.advance(bar, len(piece))
-            return piece
 
-        yield advance
+def _counted(advance: Callable[[int], None]) -> Callable[[str], str]:
+    def count(piece: str) -> str:
+        advance(len(piece))
+        return piece
+
+    return count
+
+
+class _Lines:
+    """A line every ten seconds."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total, self.done = what, total, 0
+        self.since = self.said = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        self.done += count
+        now = time.monotonic()
+        if now - self.said >= _EVERY:
+            self.said = now
+            speed = self.done / (now - self.since) / 1e6
+            log.info("%s: %.0f of %.0f MB read, %.1f MB/s", self.what, self.done / 1e6, self.total / 1e6, speed)
+
+
+_EVERY = 10.0
+"""Seconds between two lines."""

@@ -85,3 +85,16 @@ def test_a_stream_begins_after_a_line_end_where_there_is_a_token_for_it():
         preprocessor.fit(PIECES)
     assert characters.decode([tokens.begin_id(characters)]) == "\n"
     assert tokens.begin_id(words) == words.unknown_id
+
+
+def test_reading_a_large_text_is_shown(caplog, monkeypatch):
+    """Where there is no terminal: lines, at most one every so many seconds."""
+    monkeypatch.setattr(tokens, "_LARGE", 1)
+    monkeypatch.setattr(tokens, "_EVERY", 0.0)
+    preprocessor = Characters()
+    with caplog.at_level(logging.INFO, "seqlab"):
+        tokens.fit(make(), preprocessor, {"name": "p"})
+        tokens.encode(make(), preprocessor, {"name": "p"}, "train")
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split(":")[0] for line in lines] == ["vocabulary"] * len(PIECES) + ["train"] * len(PIECES)
+    assert all(line.split(" of ")[1].startswith("0 MB read") for line in lines)

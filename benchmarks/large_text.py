@@ -1,0 +1,95 @@
+"""Memory of training on a text of a gigabyte, above that of a process that has imported all and does nothing.
+
+Writes a text of so many bytes from the standard library's source, trains on it by the command line and samples the
+resident memory of the process and its children: all of it, and the part that is not file pages, which the system takes
+back when it needs them.
+
+    python benchmarks/large_text.py --preprocessing characters words bpe
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+
+IDLE = """
+import time
+import seqlab.training.run
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def resident(pid: int) -> tuple[int, int]:
+    """Give all resident bytes of a process and its children, and those that are not file pages."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0, 0
+    fields = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "RssAnon"))}
+    total, own = 1024 * int(fields.get("VmRSS", 0)), 1024 * int(fields.get("RssAnon", 0))
+    for child in children:
+        more = resident(int(child))
+        total, own = total + more[0], own + more[1]
+    return total, own
+
+
+def idle() -> tuple[int, int]:
+    """Measure a process that has imported all and does nothing."""
+    process = subprocess.Popen([sys.executable, "-c", IDLE], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    found = resident(process.pid)
+    process.terminate()
+    process.wait()
+    return found
+
+
+def write_text(path: Path, size: int) -> None:
+    """Write the standard library's source again and again, each time behind another line."""
+    sources = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    texts = [source.read_bytes() for source in sources]
+    with path.open("wb") as file:
+        turn = 0
+        while file.tell() < size:
+            for text in texts:
+                file.write(b"# copy %d\n" % turn + text)
+            turn += 1
+        file.truncate(size)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--size", type=float, default=1e9, help="bytes of text (%(default).0e)")
+    parser.add_argument("--preprocessing", nargs="+", default=["characters"], help="such as characters words bpe")
+    asked = parser.parse_args()
+    before = idle()
+    print(f"idle: {before[0] / 1e6:,.0f} MB resident, {before[1] / 1e6:,.0f} MB without file pages")
+    with tempfile.TemporaryDirectory() as name:
+        text = Path(name) / "text.txt"
+        write_text(text, int(asked.size))
+        for preprocessing in asked.preprocessing:
+            command = [sys.executable, "-m", "seqlab", "task=lm", f"task.data={text}", f"preprocessing={preprocessing}"]
+            command += ["trainer.limit_train_batches=50", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
+            command += ["trainer.max_epochs=1", "logger=none", f"hydra.run.dir={name}/{preprocessing}"]
+            since = time.monotonic()
+            process = subprocess.Popen(command, env={**os.environ, "SEQLAB_CACHE": f"{name}/cache"})
+            peak, own = 0, 0
+            while process.poll() is None:
+                found = resident(process.pid)
+                peak, own = max(peak, found[0]), max(own, found[1])
+                time.sleep(0.05)
+            print(
+                f"{preprocessing}: exit {process.returncode}, {time.monotonic() - since:.0f} s; at most"
+                f" {(peak - before[0]) / 1e6:,.0f} MB above idle, {(own - before[1]) / 1e6:,.0f} MB without file pages",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
