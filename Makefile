@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: help run test test-slow check docs bench verify-long clean
+.PHONY: help run test test-slow test-cluster check docs bench verify-long clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -25,10 +25,13 @@ run: $(VENV)/run.stamp ## set up, then train an LSTM on the bundled names
 	$(BIN)/python -m seqlab cell=lstm task=names
 
 test: $(VENV)/dev.stamp ## set up, then run the tests (but the slow ones)
-	$(BIN)/python -m pytest -n auto -m 'not slow'
+	$(BIN)/python -m pytest -n auto -m 'not slow and not cluster'
 
 test-slow: $(VENV)/dev.stamp ## the slow tests: the compiler, distributions of others installed by pip
 	$(BIN)/python -m pytest -n auto -m slow
+
+test-cluster: $(VENV)/dev.stamp ## sweeps on a real SLURM on loopback, which root on Debian installs; else they are skipped
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 check: $(VENV)/dev.stamp ## lint, format, types, arrows between packages
 	$(BIN)/ruff check .
@@ -43,6 +46,7 @@ bench: $(VENV)/dev.stamp ## training throughput against a hand-written loop; wan
 	$(BIN)/python benchmarks/training_throughput.py
 
 verify-long: $(VENV)/dev.stamp ## the claims that take too long for every commit
+	SEQLAB_KILLS=50 $(BIN)/python -m pytest tests/seqlab/sweeps/test_crashes.py
 	$(BIN)/python benchmarks/names_table.py
 
 clean: ## remove the environment and the caches

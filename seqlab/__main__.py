@@ -9,6 +9,8 @@ VERBS = {
     "evaluate": "score a trained model on new data: evaluate RUN_DIR --data FILE",
     "data": "see what will be trained on: data task=NAME [key=value ...]",
     "generate": "let a language model write: generate RUN_DIR --prompt TEXT",
+    "status": "what became of each run of a sweep: status SWEEP_DIR",
+    "resume": "do the runs of a sweep that are not done: resume SWEEP_DIR",
     "check": "prove that a plugin is right: check cell=NAME (or task=, preprocessing=, kernel=CELL.KERNEL)",
     "new": "begin a plugin of your own: new cell NAME (or task, preprocessing)",
     "plugins": "list what is plugged in: cells, models, tasks, preprocessing, kernels",

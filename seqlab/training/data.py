@@ -20,6 +20,8 @@ from seqlab.training.tokens import Tokens, begin_id, encode, fit
 SPLITS = ("train", "valid", "test")
 _WORTH_KEEPING = 10**6
 """Characters from which on encoded texts are kept in the cache."""
+_SHOWN = 60
+"""Characters of a text in the command that a run ends with."""
 _EVALUATION_WINDOW = 500
 """Time steps of a batch of running text in evaluation, at least: no figure depends on it."""
 
@@ -90,7 +92,7 @@ class SequenceData(pl.LightningDataModule):
             splits = {**splits, "train": self._kept(splits["train"])}
             if not self.fitted:
                 self.preprocessor.fit(_texts(splits["train"]))
-            self.example_texts = _texts(splits["test"])[:2]
+            self.example_texts = [text.strip().partition("\n")[0][:_SHOWN] for text in _texts(splits["test"])[:2]]
         for name, examples in splits.items():
             self.encoded[name] = self._encode(name, examples), examples.targets
         if self.dropped:

@@ -1,5 +1,6 @@
 """Batches of like lengths, taken out of tensors without touching single examples."""
 
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, final
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from seqlab.contracts import Batch, Ragged
+from seqlab.training.interrupt import SIGNALS
 
 
 class BatchLoader(ABC):
@@ -50,6 +52,7 @@ class BatchLoader(ABC):
             batch_size=None,
             num_workers=self.workers,
             collate_fn=_as_it_is,
+            worker_init_fn=_leave_signals_to_the_run,
             generator=torch.Generator(),  # else it draws from the generator of dropout
         )
 
@@ -74,6 +77,12 @@ class _Cuts(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         return self.loader.cut(self.items[index])
+
+
+def _leave_signals_to_the_run(_: int) -> None:
+    """A scheduler signals every process of a job, and a worker that dies of it takes the run with it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Any) -> Any:

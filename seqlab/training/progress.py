@@ -41,6 +41,10 @@ class EpochLines(pl.Callback):
         self.level = logging.DEBUG if to_file_only else logging.INFO
         self._since = 0.0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock where a run goes on within an epoch."""
+        self._since = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self._since = time.perf_counter()

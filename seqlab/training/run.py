@@ -51,9 +51,13 @@ def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str
     Raises:
         UserError: the config asks for what cannot be had.
     """
+    with runfolder.owned(Path(folder)):
+        return _run(config, Path(folder), command)
+
+
+def _run(config: DictConfig | Mapping[str, Any], folder: Path, command: str | None) -> Result:
     started = time.perf_counter()
     plain = plain_config(config)
-    folder = Path(folder)
     claim(folder, resumes=plain["ckpt_path"] is not None)
     resume_from = checkpoint_path(plain["ckpt_path"], folder)
     _quieten()
@@ -134,25 +138,16 @@ def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def claim(folder: Path, *, resumes: bool) -> None:
-    """Make the run folder; one that holds a finished run is left alone.
+    """Leave a folder alone that holds a finished run.
 
     Raises:
-        UserError: it holds a finished run, or cannot be written.
+        UserError: it does.
     """
     if (folder / runfolder.RESULTS).exists() and not resumes:
         raise UserError(
             f"{runfolder.relative(folder)} holds a finished run; "
             "choose another hydra.run.dir, or go on with ckpt_path=last"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"the run folder {runfolder.relative(folder)} cannot be written: {error.strerror}; set hydra.run.dir"
-        ) from error
 
 
 def prepared(plain: Mapping[str, Any], start: Start | None = None) -> tuple[Task, SequenceData]:

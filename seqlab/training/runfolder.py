@@ -3,10 +3,12 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, final
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, contiguous_format
@@ -24,6 +26,7 @@ RESULTS = "results.json"
 RESUME = "resume.ckpt"
 BEST = "best.ckpt"
 LOG = "seqlab.log"
+LOCK = ".lock"
 
 _LARGEST_JSON = 256 * 2**20
 
@@ -34,6 +37,49 @@ def relative(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Make a run folder, and own it for a while; the system ends that with the process, however the process ends.
+
+    Raises:
+        OwnedError: another process owns it.
+        UserError: it cannot be written.
+    """
+    lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)  # the process may own it already
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise OwnedError(f"{relative(folder)} is the run of another process just now; set hydra.run.dir") from error
+    except OSError as error:
+        raise UserError(
+            f"the run folder {relative(folder)} cannot be written: {error.strerror}; set hydra.run.dir"
+        ) from error
+    try:
+        for name in (MODEL, MODEL_CARD, PREPROCESSOR, RESULTS, RESUME, BEST):
+            for stale in folder.glob(f".{name}.*"):  # of a writer that was killed
+                stale.unlink()
+        yield
+    finally:
+        lock.release()
+
+
+@final
+class OwnedError(BlockingIOError):
+    """Another process owns the run folder."""
+
+
+def is_owned(folder: Path) -> bool:
+    """Whether some process owns a run folder."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:

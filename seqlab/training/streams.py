@@ -114,15 +114,15 @@ class WindowLoader:
         begin: the token id that is read before the first one.
         window: time steps of each.
         rows: windows of a batch.
-        most: windows at most.
+        most: tokens at most, so that the cost does not depend on the window.
     """
 
     batch_sampler = None
     sampler = None
 
-    def __init__(self, tokens: Tokens, begin: int, *, window: int, rows: int = 32, most: int = 512) -> None:
+    def __init__(self, tokens: Tokens, begin: int, *, window: int, rows: int = 32, most: int = 50_000) -> None:
         self.tokens, self.begin, self.window, self.rows = tokens, begin, window, rows
-        count = min(most, len(tokens) // window)
+        count = min(max(1, most // window), len(tokens) // window)
         self.starts = np.linspace(0, len(tokens) - window, count).astype(np.int64)
 
     def __len__(self) -> int:

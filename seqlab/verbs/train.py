@@ -8,8 +8,12 @@ import signal
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from seqlab.training.results import Result
 
 log = logging.getLogger("seqlab")
 
@@ -43,17 +47,35 @@ def _train(arguments: list[str]) -> int:
             raise UserError(f"{argument}: there is no key before the equals sign; an option is key=value")
     if "--help" in arguments or "-h" in arguments:
         return _help([argument for argument in arguments if argument not in ("--help", "-h")])
+    if any(flag in arguments for flag in ("-m", "--multirun")):
+        return _sweep(arguments)
     failures: list[str] = []
 
-    def job(config: DictConfig) -> float:
-        objective, failure = _job(config, arguments)
-        if failure:
-            failures.append(failure)
-        return objective
+    def job(config: DictConfig) -> None:
+        result, failure = single(config, arguments)
+        if result is None:
+            failures.append(str(failure))
+        else:
+            _show(result)
 
     sys.argv = ["seqlab", *arguments]
     hydra.main(version_base="1.3", config_path="pkg://seqlab_conf", config_name="config")(job)()
     return 1 if failures else 0
+
+
+def _sweep(arguments: list[str]) -> int:
+    import hydra
+
+    from seqlab.sweeps.start import register
+    from seqlab.verbs.multirun import finish, is_sweep, prepare
+
+    register()
+    folder = None
+    if is_sweep(arguments):
+        arguments, folder = prepare(arguments)
+    sys.argv = ["seqlab", *arguments]
+    hydra.main(version_base="1.3", config_path="pkg://seqlab_conf", config_name="config")(one_of_many)()
+    return 0 if folder is None else finish(folder)
 
 
 def _help(arguments: list[str]) -> int:
@@ -66,27 +88,80 @@ def _help(arguments: list[str]) -> int:
     return 0
 
 
-def _job(config: DictConfig, arguments: list[str]) -> tuple[float, str | None]:
-    """Do one run; what goes wrong is told in one line and never stops the runs after it."""
+def one_of_many(config: DictConfig) -> float:
+    """Do a run of a sweep, unless it is done or another process does it; go on with one that was begun.
+
+    Returns:
+        The monitored test metric; NaN if the run failed, so that the runs after it are done.
+    """
     from hydra.core.hydra_config import HydraConfig
-    from rich.console import Console
+
+    from seqlab.sweeps import slurm
+    from seqlab.sweeps.ledger import entry_of, job_id, page, write_queued
+    from seqlab.sweeps.selection import is_meant
+    from seqlab.training.runfolder import RESULTS, RESUME, OwnedError, owned, relative
+    from seqlab.verbs.multirun import progress
+
+    settings = HydraConfig.get()
+    folder, words = Path(settings.runtime.output_dir), list(settings.overrides.task)
+    try:
+        with owned(folder):
+            earlier = entry_of(folder)
+            if earlier.state == "done":
+                log.info("%s was done before", folder.name)
+                return math.nan if earlier.objective is None else earlier.objective
+            if not is_meant(folder.name):
+                return math.nan
+            (folder / RESULTS).unlink(missing_ok=True)  # of a run that ended before its page said so
+            if (folder / RESUME).exists():
+                config.ckpt_path = "last"
+            with page(folder, words) as record:
+                result, failure = single(config, words, ["resume", relative(folder.parent)])
+                if result is None:
+                    record.update(state="failed", cause=failure)
+                else:
+                    record.update(state="done", objective=result.metrics[result.monitor])
+    except OwnedError:
+        log.info("%s is being done by another process", folder.name)
+        return math.nan
+    except SystemExit as stop:
+        if stop.code == TRY_AGAIN and (job := job_id()) is not None:
+            write_queued(folder, words, job)
+            slurm.requeue(job)  # which ends this process, sooner or later
+        raise
+    log.info(progress(folder, result))
+    return math.nan if result is None else result.metrics[result.monitor]
+
+
+def single(
+    config: DictConfig, arguments: list[str], again: list[str] | None = None
+) -> tuple["Result | None", str | None]:
+    """Do one run; what goes wrong is told in one line.
+
+    Args:
+        config: of the run.
+        arguments: what was typed.
+        again: what to type if it is stopped; else the same, with the folder.
+
+    Returns:
+        What it found, or why it failed.
+    """
+    from hydra.core.hydra_config import HydraConfig
 
     from seqlab.training.interrupt import StoppedError
-    from seqlab.training.results import show
     from seqlab.training.run import run
     from seqlab.training.runfolder import relative
     from seqlab.verbs.errors import explain, is_users
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     command = shlex.join(["python", "-m", "seqlab", *arguments])
-    shown = shlex.quote(relative(folder))
     try:
         result = run(config, folder, command)
     except (KeyboardInterrupt, SystemExit):
-        _say_how_to_go_on("interrupted", arguments, folder)
+        _say_how_to_go_on("interrupted", again, arguments, folder)
         raise KeyboardInterrupt from None
     except StoppedError as stop:
-        _say_how_to_go_on(str(stop), arguments, folder)
+        _say_how_to_go_on(str(stop), again, arguments, folder)
         if stop.by == signal.SIGINT:
             raise KeyboardInterrupt from None
         raise SystemExit(TRY_AGAIN) from None
@@ -94,25 +169,34 @@ def _job(config: DictConfig, arguments: list[str]) -> tuple[float, str | None]:
         line = explain(error)
         if not is_users(error):
             _keep_traceback(folder)
-            line += f" (a fault of the program; its traceback is in {shown}/error.txt)"
+            line += f" (a fault of the program; its traceback is in {shlex.quote(relative(folder))}/error.txt)"
         print(line, file=sys.stderr)
-        return math.nan, line
+        return None, line
     write_hydra(config, folder)
+    return result, None
+
+
+def _show(result: "Result") -> None:
+    from rich.console import Console
+
+    from seqlab.training.results import show
+    from seqlab.training.runfolder import relative
+
     console = Console(highlight=False)
+    shown = shlex.quote(relative(result.folder))
     show(result, console)
     console.print(f"run folder  {shown}", soft_wrap=True)
     if example := result.record.get("example"):
         verb = f"generate {shown} --prompt" if result.record["generates"] else f"predict {shown}"
         console.print(f"try it      python -m seqlab {verb} {shlex.join(example)}", soft_wrap=True)
-    return result.metrics[result.monitor], None
 
 
-def _say_how_to_go_on(what: str, arguments: list[str], folder: Path) -> None:
+def _say_how_to_go_on(what: str, again: list[str] | None, arguments: list[str], folder: Path) -> None:
     from seqlab.training.runfolder import RESUME, relative
 
     kept = [word for word in arguments if not word.startswith(("hydra.run.dir=", "ckpt_path="))]
-    if (folder / RESUME).exists():
-        kept += [f"hydra.run.dir={relative(folder)}", "ckpt_path=last"]
+    if again is not None or (folder / RESUME).exists():
+        kept = again or [*kept, f"hydra.run.dir={relative(folder)}", "ckpt_path=last"]
         what += "; to go on"
     else:
         what += " before there was anything to keep; to begin anew"

@@ -46,11 +46,11 @@ def test_commands_run_as_typed(command, tmp_path):
         words[words.index("task.source=pytorch-tutorial")] = f"task.data_dir={data}/names"
     if "task.data_dir=FOLDER" in words:
         words[words.index("task.data_dir=FOLDER")] = f"task.data_dir={ROOT / 'plugins/seqlab_tasks/names/data'}"
-    trains = "=" in words[2] and "--help" not in words
+    trains = ("=" in words[2] or "-m" in words[2:]) and "--help" not in words
     if trains:
         words += QUICK
     done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     if trains:
-        assert "run folder" in done.stdout
+        assert ("sweep folder" if "-m" in words[2:] else "run folder") in done.stdout

@@ -12,6 +12,7 @@ from seqlab import Batch, InputSpec
 from seqlab.testing import TaskSuite
 from seqlab_tasks.lm import LanguageModelling
 from seqlab_tasks.lm.adaptive import AdaptiveHead
+from seqlab_tasks.lm.curve import position_table
 from seqlab_tasks.lm.metrics import LossByPosition, language_metrics
 from seqlab_tasks.lm.reading import divided, pieces, whole
 
@@ -128,6 +129,10 @@ def test_metrics_are_those_of_the_tokens_alone():
     by_position.update(outputs, targets)
     assert by_position.compute()[1].tolist() == [2, 2, 1, 1, 1]
     assert math.isclose(float(by_position.compute()[0].sum()), nats, rel_tol=1e-6)
+    first = -outputs[:, 0].log_softmax(-1).gather(1, targets[:, :1]).squeeze(1).double()
+    row = position_table(by_position.compute())[0]
+    assert math.isclose(row["loss"], float(first.mean()), rel_tol=1e-5)
+    assert math.isclose(row["standard_error"], float(first.std(correction=0)) / math.sqrt(2), rel_tol=1e-4)
 
 
 @pytest.mark.parametrize("size", [16, 23])

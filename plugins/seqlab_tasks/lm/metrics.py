@@ -37,7 +37,7 @@ class TokenLoss(Metric):
 
 @final
 class Perplexity(TokenLoss):
-    r""":math:`\\exp` of the mean cross-entropy."""
+    r""":math:`\exp` of the mean cross-entropy."""
 
     def compute(self) -> Tensor:
         """Compute it."""
@@ -46,22 +46,23 @@ class Perplexity(TokenLoss):
 
 @final
 class LossByPosition(Metric):
-    """Sum of the cross-entropy and number of tokens at each position of a window, ``[2, window]``."""
+    """At each position of a window: sum of the cross-entropy, number of tokens, sum of squares, ``[3, window]``."""
 
     full_state_update = False
     sums: Tensor
 
     def __init__(self, window: int) -> None:
         super().__init__()
-        self.add_state("sums", torch.zeros(2, window, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(3, window, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Add a batch: logits ``[rows, steps, ids]`` and targets ``[rows, steps]``."""
         losses = F.cross_entropy(
             outputs.flatten(0, -2).float(), targets.flatten(), ignore_index=PADDING, reduction="none"
         )
-        steps = targets.shape[1]
-        self.sums[0, :steps] += losses.view_as(targets).double().sum(0)
+        losses, steps = losses.view_as(targets).double(), targets.shape[1]
+        self.sums[0, :steps] += losses.sum(0)
+        self.sums[2, :steps] += losses.square().sum(0)
         self.sums[1, :steps] += (targets != PADDING).sum(0)
 
     def compute(self) -> Tensor:

@@ -1,5 +1,6 @@
 """A run that a signal stops goes on exactly where it stopped."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -35,6 +36,8 @@ def stopped_at(epoch, batch, number, monkeypatch, run):
 
     def signalled(self, data, index):
         if (self.current_epoch, index) == (epoch, batch):
+            for child in multiprocessing.active_children():  # a scheduler signals every process of a job
+                os.kill(child.pid, number)
             os.kill(os.getpid(), number)
         return step(self, data, index)
 

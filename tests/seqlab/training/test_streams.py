@@ -60,7 +60,7 @@ def test_even_rows_leave_out_fewer_tokens_than_rows(count, rows, window):
 
 @given(count=st.integers(5, 100), window=st.integers(1, 5))
 def test_windows_apart_are_whole_and_spread(count, window):
-    loader = WindowLoader(Numbers(count), 1, window=window, rows=3, most=7)
+    loader = WindowLoader(Numbers(count), 1, window=window, rows=3, most=7 * window)
     batches = list(loader)
     assert len(batches) == len(loader)
     starts = torch.cat([batch.inputs[:, 0] for batch in batches])

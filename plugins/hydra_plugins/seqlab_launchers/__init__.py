@@ -1,0 +1,1 @@
+"""Launchers of sweeps; the modules are imported when one of them is chosen."""

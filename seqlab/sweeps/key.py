@@ -1,0 +1,54 @@
+"""Names for runs and sweeps that are the same whenever they ask for the same."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from seqlab.contracts import UserError
+from seqlab.discovery import find
+
+_NOT_THE_RUN = ("hydra", "logger", "ckpt_path")
+_NOT_THE_TRAINER = ("progress", "profiler", "checkpoint_minutes")
+_NOT_THE_SWEEP = ("hydra.", "hydra/", "logger", "trainer.progress", "trainer.profiler", "trainer.checkpoint_minutes")
+_KINDS = ("cell", "model", "task", "preprocessing", "kernel")
+
+
+def plain(config: Mapping[Any, Any] | DictConfig) -> dict[str, Any]:
+    """Give the part of a composed config that decides what a run computes, as plain values."""
+    if isinstance(config, DictConfig):
+        wanted = [str(key) for key in config if key not in _NOT_THE_RUN]
+        config = OmegaConf.to_container(OmegaConf.masked_copy(config, wanted), resolve=True, enum_to_str=True)  # type: ignore[assignment]  # a dict gives a dict
+    kept = {str(key): value for key, value in config.items() if key not in _NOT_THE_RUN}
+    kept["trainer"] = {key: value for key, value in kept["trainer"].items() if key not in _NOT_THE_TRAINER}
+    return kept
+
+
+def run_key(config: Mapping[Any, Any] | DictConfig) -> str:
+    """Name a run by what it computes: its config, and the versions of the plugins that it names.
+
+    Where the files go, who is told of the curves and how often is saved do not matter.
+    """
+    kept = plain(config)
+    return _digest([kept, {kind: _version(kind, kept.get(kind)) for kind in _KINDS}])
+
+
+def _version(kind: str, node: Any) -> str | None:
+    if not isinstance(node, Mapping) or "name" not in node:
+        return None
+    try:
+        plugin = find(kind, str(node["name"]))
+    except UserError:  # kernel=auto is no plugin
+        return None
+    return f"{plugin.distribution} {plugin.version}"
+
+
+def sweep_key(words: Iterable[str]) -> str:
+    """Name a sweep by its words, in any order, but those that say where and how it runs."""
+    return _digest(sorted(word for word in words if not word.lstrip("+~").startswith(_NOT_THE_SWEEP)))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]

@@ -1,0 +1,172 @@
+"""What became of each run of a sweep: read from the run folders, of which each keeps its own page.
+
+There is no common file that many processes write: a run folder has ``run.json``, written by the one process that owns
+the folder, and ``sweep.json`` lists the runs that were asked for.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, final
+
+from seqlab.contracts import UserError
+from seqlab.sweeps import slurm
+from seqlab.training import runfolder
+from seqlab.training.runfolder import is_owned
+
+SWEEP = "sweep.json"
+RUN = "run.json"
+QUEUED = "queued.json"
+SCHEMA = 1
+
+State = Literal["done", "running", "queued", "stopped", "failed", "missing"]
+STATES: tuple[State, ...] = ("done", "running", "queued", "stopped", "failed", "missing")
+
+
+@final
+@dataclass(frozen=True)
+class Entry:
+    """A run of a sweep.
+
+    Attributes:
+        name: its folder's.
+        words: the overrides that make it this one.
+        state: ``done``; ``running``; ``queued``, waiting for the scheduler; ``stopped``, by a signal or a crash, so
+            that it can go on; ``failed``; ``missing``, not begun.
+        cause: why it failed or stopped.
+        objective: the monitored test metric, if it is done.
+        seconds: that it took, in the process that ended it.
+        job: of the scheduler.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    state: State
+    cause: str | None = None
+    objective: float | None = None
+    seconds: float | None = None
+    job: str | None = None
+
+
+def write_plan(folder: Path, words: Sequence[str], runs: Mapping[str, Sequence[str]]) -> None:
+    """Write down what a sweep asks for.
+
+    Args:
+        folder: the sweep's.
+        words: what was typed behind ``-m``.
+        runs: the words of each run, by its folder's name; empty where a sweeper decides as it goes.
+    """
+    planned = [{"name": name, "words": list(each)} for name, each in runs.items()]
+    record = {"schema": SCHEMA, "words": list(words), "working_folder": str(Path.cwd()), "runs": planned}
+    runfolder.write_json(folder / SWEEP, record)
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """Read it.
+
+    Raises:
+        UserError: the folder holds no sweep.
+    """
+    if not (folder / SWEEP).is_file():
+        raise UserError(f"{folder} is no sweep's folder: it has no {SWEEP}")
+    plan = runfolder.read_json(folder / SWEEP)
+    if plan.get("schema") != SCHEMA:
+        raise UserError(f"{folder / SWEEP} has schema {plan.get('schema')}; this version reads {SCHEMA}")
+    return plan
+
+
+def read(folder: Path) -> list[Entry]:
+    """Read what became of each run, in the order in which they were asked for.
+
+    Raises:
+        UserError: the folder holds no sweep.
+    """
+    plan = read_plan(folder)
+    words = {str(run["name"]): tuple(run["words"]) for run in plan["runs"]}
+    there = {entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")}
+    more = sorted(name for name in there - words.keys() if (folder / name / RUN).is_file())
+    entries = [entry_of(folder / name, words.get(name)) for name in [*words, *more]]
+    if not any(entry.state == "queued" for entry in entries):
+        return entries
+    waiting = slurm.active()
+    return [
+        replace(entry, state="stopped", cause=f"job {entry.job} is not in the queue any more")
+        if entry.state == "queued" and entry.job not in waiting
+        else entry
+        for entry in entries
+    ]
+
+
+def entry_of(folder: Path, words: Sequence[str] | None = None) -> Entry:
+    """Read what became of one run."""
+    try:
+        page = _page(folder)
+    except (ValueError, OSError) as error:
+        return Entry(folder.name, tuple(words or ()), "failed", f"{RUN} cannot be read: {type(error).__name__}")
+    state, cause = page.get("state", "missing"), page.get("cause")
+    if state == "running" and not is_owned(folder):
+        state, cause = "stopped", f"its process on {page.get('host')} is gone"
+    if state == "done" and not (folder / runfolder.RESULTS).is_file():
+        state, cause = "missing", f"its {runfolder.RESULTS} is gone"
+    if words is None:
+        words = page.get("words") or ()
+    return Entry(folder.name, tuple(words), state, cause, page.get("objective"), page.get("seconds"), page.get("job"))
+
+
+def _page(folder: Path) -> dict[str, Any]:
+    page: dict[str, Any] = {}
+    for name in (QUEUED, RUN):
+        try:
+            found = json.loads((folder / name).read_text("utf-8"))
+        except FileNotFoundError:
+            continue
+        if name == QUEUED:
+            page = {**found, "state": "queued"}
+        elif not page or found["state"] in ("done", "running"):
+            page = found
+    return page
+
+
+def write_queued(folder: Path, words: Sequence[str], job: str) -> None:
+    """Say that a run waits as this job of the scheduler; the run's own page takes its place."""
+    runfolder.write_json(folder / QUEUED, {"words": list(words), "job": job})
+
+
+@contextmanager
+def page(folder: Path, words: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Keep a run folder's page: ``running`` now, and at the end what the caller put into it.
+
+    The caller sets ``state`` to ``done`` or ``failed``, and ``objective`` or ``cause``; whatever ends it without is
+    ``stopped``.
+    """
+    began = time.time()
+    record: dict[str, Any] = {
+        "schema": SCHEMA,
+        "state": "running",
+        "words": list(words),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "job": job_id(),
+        "began": began,
+    }
+    runfolder.write_json(folder / RUN, record)
+    (folder / QUEUED).unlink(missing_ok=True)
+    try:
+        yield record
+    finally:
+        if record["state"] == "running":
+            record["state"] = "stopped"
+        record["seconds"] = time.time() - began
+        runfolder.write_json(folder / RUN, record)
+
+
+def job_id() -> str | None:
+    """Give the scheduler's name for this job, if there is a scheduler."""
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID')}"
+    return os.environ.get("SLURM_JOB_ID")

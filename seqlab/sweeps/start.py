@@ -1,0 +1,67 @@
+"""A sweep's folder and plan, before its first run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from seqlab.discovery.hydra_source import run_label
+from seqlab.sweeps.key import run_key, sweep_key
+from seqlab.sweeps.ledger import SWEEP, write_plan
+from seqlab.training.compose import compose
+
+_SWEEPS = Path("runs") / "sweeps"
+
+
+def expand(words: Sequence[str]) -> list[list[str]]:
+    """Multiply a sweep out: the words of each run, as Hydra's basic sweeper orders them.
+
+    Raises:
+        hydra.errors.HydraException: a word is not understood.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(list(words))
+    (runs,) = BasicSweeper.split_arguments(parsed, None)
+    return runs
+
+
+def run_name(config: DictConfig) -> str:
+    """Name a run's folder: for people what cell or model it is, and the key of its config."""
+    return f"{run_label(config.model.name, config.cell.name)}_{run_key(config)}"
+
+
+def _run_name(_root_: DictConfig) -> str:
+    return run_name(_root_)
+
+
+def register() -> None:
+    """Tell OmegaConf how a run's folder is called, for ``hydra.sweep.subdir``; idempotent."""
+    OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+
+
+def folder_of(words: Sequence[str]) -> Path:
+    """Choose the folder of a sweep, the same one for the same words."""
+    return _SWEEPS / sweep_key(words)
+
+
+def plan(folder: Path, words: Sequence[str]) -> None:
+    """Write down the runs that a sweep asks for; where a sweeper decides as it goes, none is known yet.
+
+    Raises:
+        hydra.errors.HydraException, UserError: a run cannot be composed.
+    """
+    runs: dict[str, list[str]] = {}
+    if not any(word.lstrip("+").startswith("hydra/sweeper=") for word in words):
+        for each in expand(words):
+            runs.setdefault(run_name(compose(each)), each)
+    write_plan(folder, words, runs)
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Give an earlier sweep's folder another name, so that its place is free; ``None`` if there is none."""
+    if not (folder / SWEEP).exists():
+        return None
+    number = next(n for n in range(1, 10**6) if not folder.with_name(f"{folder.name}.{n}").exists())
+    return folder.rename(folder.with_name(f"{folder.name}.{number}"))

@@ -1,0 +1,125 @@
+"""What surrounds the runs of a sweep: its folder and plan before the first, the ledger after the last."""
+
+import sys
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+
+from hydra.core.plugins import Plugins
+from rich.console import Console
+from rich.markup import escape
+
+from seqlab.errors import UserError
+from seqlab.sweeps.ledger import STATES, SWEEP, Entry, read
+from seqlab.sweeps.start import folder_of, plan, set_aside
+from seqlab.training.results import Result
+from seqlab.training.runfolder import relative
+
+FLAGS = ("-m", "--multirun")
+_LOOKS = ("--cfg", "-c", "--info", "-i", "--resolve", "--package", "-p", "--hydra-help", "--version")
+_FRESH = {"fresh=true": True, "fresh=false": False}
+
+
+def is_sweep(arguments: list[str]) -> bool:
+    """Whether the arguments ask for a sweep that runs, and not for a look at a config."""
+    return any(flag in arguments for flag in FLAGS) and not any(word.split("=")[0] in _LOOKS for word in arguments)
+
+
+def prepare(arguments: list[str]) -> tuple[list[str], Path]:
+    """Choose the sweep's folder and write down what is asked for.
+
+    Args:
+        arguments: of the command line; ``fresh=true`` puts an earlier sweep of the same words aside.
+
+    Returns:
+        The arguments for Hydra, and the folder.
+
+    Raises:
+        UserError, hydra.errors.HydraException: a run cannot be composed.
+    """
+    for word in arguments:
+        if word.partition("=")[0] == "fresh" and word not in _FRESH:
+            raise UserError(f"{word}: fresh is true or false")
+    fresh = any(_FRESH.get(word, False) for word in arguments)
+    flags = [word for word in arguments if word in FLAGS]
+    words = [word for word in arguments if word not in (*FLAGS, *_FRESH)]
+    given = [_unquoted(word.partition("=")[2]) for word in words if word.startswith("hydra.sweep.dir=")]
+    words = [word for word in words if not word.startswith("hydra.sweep.dir=")]
+    folder = Path(given[-1]) if given else folder_of(words)
+    if fresh and (aside := set_aside(folder)) is not None:
+        print(f"the earlier sweep is now {relative(aside)}", file=sys.stderr)
+    register_launcher(words)
+    plan(folder, words)
+    quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')  # a comma would make a sweep of it
+    return [*flags, *words, f'hydra.sweep.dir="{quoted}"'], folder
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+
+
+def progress(run: Path, result: Result | None) -> str:
+    """Say how one run of a sweep ended, and how far the whole is, in a line."""
+    entries = read(run.parent) if (run.parent / SWEEP).exists() else []
+    done = [entry for entry in entries if entry.state == "done"]
+    failed = sum(entry.state == "failed" for entry in entries)
+    what = "failed" if result is None else f"{result.monitor} {result.metrics[result.monitor]:.4f}"
+    line = f"{len(done) + failed} of {len(entries)}  {run.name}  {what}"
+    if failed:
+        line += f"; {failed} failed"
+    left = len(entries) - len(done) - failed
+    if done and left:
+        line += f"; about {clock(left * sum(entry.seconds or 0 for entry in done) / len(done))} of work left"
+    return line
+
+
+def clock(seconds: float) -> str:
+    """Write a duration as people do."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def register_launcher(words: list[str]) -> None:
+    """Tell Hydra of the launchers that need submitit, where one is chosen.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    chosen = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("hydra/launcher=")]
+    if not chosen or chosen[-1] not in ("slurm", "submitit_local"):
+        return
+    try:
+        found = import_module("hydra_plugins.seqlab_launchers._submitit")
+    except ModuleNotFoundError as error:
+        missing = f"{error.name} is not installed"
+        raise UserError(f'hydra/launcher={chosen[-1]}: {missing}; `pip install "seqlab[slurm]"`') from error
+    for launcher in (found.SlurmLauncher, found.LocalLauncher):
+        Plugins.instance().register(launcher)
+
+
+def finish(folder: Path) -> int:
+    """Say what became of the runs; the exit code is 1 unless all are done."""
+    entries = read(folder)
+    console = Console(highlight=False)
+    console.print(summary(entries), soft_wrap=True)
+    show_faults(entries, console)
+    console.print(f"sweep folder  {relative(folder)}", soft_wrap=True)
+    if left := [entry for entry in entries if entry.state != "done"]:
+        again = f"python -m seqlab resume {relative(folder)}"
+        console.print(f"{len(left)} of {len(entries)} runs are not done; to go on: {again}", soft_wrap=True)
+    return 1 if left else 0
+
+
+def summary(entries: list[Entry]) -> str:
+    """Count the runs by state."""
+    counts = Counter(entry.state for entry in entries)
+    return f"{len(entries):,} runs: " + ", ".join(f"{counts[state]:,} {state}" for state in STATES if counts[state])
+
+
+def show_faults(entries: list[Entry], console: Console) -> None:
+    """Print the runs that failed or stopped, and why, a line each."""
+    for entry in entries:
+        if entry.state in ("failed", "stopped"):
+            line = f"{entry.state:8} {entry.name}: {entry.cause or 'by a signal'}"
+            console.print(escape(line), soft_wrap=True)

@@ -1,0 +1,31 @@
+"""``resume SWEEP_DIR``: do the runs of a sweep that are not done."""
+
+import argparse
+import os
+from pathlib import Path
+
+from seqlab.sweeps.ledger import read, read_plan
+from seqlab.sweeps.selection import choosing
+
+
+def main(arguments: list[str]) -> int:
+    """Start the sweep's words again; what is done is left alone, and what was begun goes on where it stopped."""
+    parser = argparse.ArgumentParser("seqlab resume", description="Do the runs of a sweep that are not done.")
+    parser.add_argument("folder", metavar="SWEEP_DIR", type=Path)
+    parser.add_argument("--failed", action="store_true", help="only those that failed")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as hydra/launcher=joblib")
+    asked = parser.parse_args(arguments)
+    folder = asked.folder.resolve()
+    plan, entries = read_plan(folder), read(folder)
+    left = [entry for entry in entries if entry.state == "failed" or (entry.state != "done" and not asked.failed)]
+    if not left and plan["runs"]:
+        print(f"nothing is left to do: {len(entries):,} runs, {sum(e.state == 'done' for e in entries):,} of them done")
+        return 0
+    if (where := Path(plan["working_folder"])).is_dir():
+        os.chdir(where)  # relative paths among the words mean what they meant
+    from seqlab.verbs.train import train
+
+    changed = {word.partition("=")[0] for word in asked.overrides}
+    words = [word for word in plan["words"] if word.partition("=")[0] not in changed]
+    with choosing(folder, [entry.name for entry in left] if asked.failed else None):
+        return train(["-m", *words, *asked.overrides, f"hydra.sweep.dir={folder}"])

@@ -1,0 +1,22 @@
+"""A SLURM for the tests of this folder."""
+
+import os
+
+import pytest
+
+from . import loopback
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """One node of two cores, for the whole session."""
+    if reason := loopback.missing():
+        pytest.skip(reason)
+    made = loopback.Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        made.start()
+        os.environ["SLURM_CONF"] = made.environment["SLURM_CONF"]
+        yield made
+    finally:
+        os.environ.pop("SLURM_CONF", None)
+        made.stop()

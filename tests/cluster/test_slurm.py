@@ -1,0 +1,149 @@
+"""Sweeps on a real SLURM: every run once, whatever is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+from safetensors.torch import load_file
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+SMALL = ("cell.hidden_size=16", "logger=none", "trainer.progress=false", "trainer.threads=1")
+SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=20")
+
+
+_STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind():
+    yield
+    for process in _STARTED:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    _STARTED.clear()
+
+
+def seqlab(folder, cluster, *words, wait=True):
+    command = [sys.executable, "-m", "seqlab", *words]
+    process = subprocess.Popen(
+        command, cwd=folder, env=cluster.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if not wait:
+        _STARTED.append(process)
+        return process
+    out = process.communicate(timeout=800)[0]
+    return process.returncode, out
+
+
+def sweep_of(folder):
+    (found,) = [path for path in (folder / "runs" / "sweeps").iterdir() if path.suffix == ""]
+    return found
+
+
+def states(folder, cluster):
+    _, out = seqlab(folder, cluster, "status", str(sweep_of(folder)), "--json")
+    return Counter(run["state"] for run in json.loads(out))
+
+
+def until(happens, seconds=120):
+    end = time.monotonic() + seconds
+    while not (found := happens()):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    return found
+
+
+def pages(folder):
+    return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("runs/sweeps/*/*/run.json")}
+
+
+def running(folder):
+    return {name: page for name, page in pages(folder).items() if page["state"] == "running"}
+
+
+def test_a_sweep_completes(cluster, tmp_path):
+    words = ["-m", *SMALL, *SLURM, "cell=rnn,gru", "seed=0,1", "trainer.max_epochs=1"]
+    code, out = seqlab(tmp_path, cluster, *words)
+    assert code == 0, out
+    assert "4 runs: 4 done" in out
+    assert all(page["job"] for page in pages(tmp_path).values())
+    submitted = len(list((sweep_of(tmp_path) / ".submitit").iterdir()))
+    code, out = seqlab(tmp_path, cluster, *words)
+    assert code == 0
+    assert "0 to submit" in out
+    assert len(list((sweep_of(tmp_path) / ".submitit").iterdir())) == submitted
+
+
+@pytest.mark.parametrize("task", ["names", "lm"])
+def test_a_job_that_is_told_to_stop_comes_back_and_ends_bit_for_bit(cluster, tmp_path, task):
+    """With carried state, two workers that cut batches, and gradients of four batches to a step."""
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"line {n} of a text, and {n * n} after it\n" for n in range(4000)), "utf-8")
+    data = ["task.sequence_length=50", "data.batch_size=8", f"task.data={text}"] if task == "lm" else []
+    words = [*SMALL, f"task={task}", *data, "trainer.max_epochs=6", "model.dropout=0.2", "model.depth=2"]
+    words += ["data.workers=2", "trainer.accumulate_grad_batches=4", "trainer.early_stopping=null"]
+    process = seqlab(tmp_path, cluster, "-m", *words, *SLURM, "seed=0", wait=False)
+    until(lambda: list(tmp_path.glob("runs/sweeps/*/*/resume.ckpt")) or process.poll() is not None)
+    time.sleep(0.5)
+    (page,) = running(tmp_path).values()
+    cluster.ask("scancel", "--signal=TERM", page["job"])
+    out = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, out
+    (name,) = pages(tmp_path)
+    folder = sweep_of(tmp_path) / name
+    log = "".join(path.read_text() for path in (sweep_of(tmp_path) / ".submitit").glob("*/*.err"))
+    assert "stopped by SIGTERM; to go on" in log
+    code, out = seqlab(tmp_path, cluster, *words, "seed=0", "hydra.run.dir=whole")
+    assert code == 0, out
+    cut, whole = (load_file(path / "model.safetensors") for path in (folder, tmp_path / "whole"))
+    assert all(bool((value == whole[key]).all()) for key, value in cut.items())
+    results = [json.loads((path / "results.json").read_text()) for path in (folder, tmp_path / "whole")]
+    assert results[0]["metrics"] == results[1]["metrics"]
+
+
+def test_whatever_is_killed_one_resume_completes_the_sweep(cluster, tmp_path):
+    """A job is killed, a process dies, the node goes down and comes back: each run is done once."""
+    words = ["-m", *SMALL, *SLURM, "cell=rnn,gru,lstm", "seed=0,1", "task.split_seed=0,1", "trainer.max_epochs=4"]
+    process = seqlab(tmp_path, cluster, *words, wait=False)
+    victims = []
+    for kill in ("scancel", "process", "node"):
+        name, page = until(lambda: [item for item in running(tmp_path).items() if item[0] not in victims])[0]
+        victims.append(name)
+        if kill == "scancel":
+            cluster.ask("scancel", "--signal=KILL", page["job"])
+        elif kill == "process":
+            os.kill(page["pid"], signal.SIGKILL)
+        else:
+            cluster.ask("scontrol", "update", f"NodeName={cluster.host}", "State=DOWN", "Reason=test")
+            time.sleep(3)
+            cluster.ask("scontrol", "update", f"NodeName={cluster.host}", "State=RESUME")
+    out = process.communicate(timeout=600)[0]
+    assert states(tmp_path, cluster)["done"] < 12 or "12 done" in out
+    code, out = seqlab(tmp_path, cluster, "resume", str(sweep_of(tmp_path)))
+    assert code == 0, out
+    assert states(tmp_path, cluster) == {"done": 12}
+    assert len(list(sweep_of(tmp_path).glob("*/results.json"))) == 12
+
+
+def test_queued_jobs_outlive_the_submitter_and_resume_adopts_them(cluster, tmp_path):
+    words = ["-m", *SMALL, *SLURM, "seed=range(6)", "trainer.max_epochs=15"]
+    process = seqlab(tmp_path, cluster, *words, wait=False)
+    until(lambda: running(tmp_path))
+    process.kill()
+    process.communicate()
+    waiting = states(tmp_path, cluster)
+    assert waiting["queued"]
+    assert waiting["queued"] + waiting["running"] + waiting["done"] == 6, waiting
+    before = len(list((sweep_of(tmp_path) / ".submitit").iterdir()))
+    code, out = seqlab(tmp_path, cluster, "resume", str(sweep_of(tmp_path)))
+    assert code == 0, out
+    assert "0 to submit" in out
+    assert states(tmp_path, cluster) == {"done": 6}
+    assert len(list((sweep_of(tmp_path) / ".submitit").iterdir())) == before

@@ -1,0 +1,51 @@
+"""Keys: the same for the same run, another for another, whatever says where and how it runs."""
+
+import pytest
+
+import seqlab
+from seqlab.sweeps import key
+from seqlab.sweeps.key import run_key, sweep_key
+from seqlab.sweeps.start import expand, run_name
+
+BASE = run_key(seqlab.compose([]))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["logger=wandb", "logger.project=other"],
+        ["trainer.progress=false"],
+        ["trainer.checkpoint_minutes=1"],
+        ["ckpt_path=last"],
+        ["cell=lstm"],  # the default, named
+        ["hydra.job.name=other"],
+    ],
+)
+def test_what_does_not_change_a_run_does_not_change_its_key(words):
+    assert run_key(seqlab.compose(words)) == BASE
+
+
+@pytest.mark.parametrize("word", ["seed=1", "cell=gru", "model.depth=2", "task.split_seed=3", "optimizer.lr=0.1"])
+def test_what_changes_a_run_changes_its_key(word):
+    assert run_key(seqlab.compose([word])) != BASE
+
+
+def test_another_version_of_a_plugin_is_another_run(monkeypatch):
+    monkeypatch.setattr(key, "_version", lambda kind, node: f"{kind} 99")
+    assert run_key(seqlab.compose([])) != BASE
+
+
+def test_a_sweep_is_its_words_in_any_order():
+    words = ["cell=rnn,lstm", "seed=0,1"]
+    assert sweep_key(words) == sweep_key(words[::-1])
+    assert sweep_key(words) == sweep_key([*words, "hydra/launcher=joblib", "logger=none", "trainer.progress=false"])
+    assert sweep_key(words) != sweep_key(["cell=rnn,lstm"])
+
+
+def test_a_sweep_is_multiplied_out():
+    runs = expand(["cell=rnn,gru", "model.depth=1", "seed=range(3)"])
+    assert len(runs) == 6
+    assert runs[0] == ["cell=rnn", "model.depth=1", "seed=0"]
+    names = {run_name(seqlab.compose(run)) for run in runs}
+    assert len(names) == 6
+    assert {name.split("_")[1] for name in names} == {"rnn", "gru"}

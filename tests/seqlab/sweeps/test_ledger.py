@@ -1,0 +1,99 @@
+"""The ledger: what run folders say, read without asking any process."""
+
+import json
+import multiprocessing
+
+import pytest
+
+from seqlab import UserError
+from seqlab.sweeps import ledger
+from seqlab.sweeps.selection import choosing, is_meant
+from seqlab.training import runfolder
+from seqlab.training.runfolder import OwnedError, owned
+
+
+def done(folder, objective=0.5):
+    with ledger.page(folder, ["seed=1"]) as record:
+        (folder / runfolder.RESULTS).write_text("{}")
+        record.update(state="done", objective=objective)
+
+
+def hold(folder, began, end):
+    with owned(folder), ledger.page(folder, ["seed=2"]):
+        began.set()
+        end.wait(60)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    ledger.write_plan(tmp_path, ["seed=1,2,3"], {name: [f"seed={name}"] for name in "abcdef"})
+    return tmp_path
+
+
+def test_each_state(sweep):
+    done(sweep / "a")
+    with ledger.page(sweep / "b", []) as record:
+        record.update(state="failed", cause="no such file")
+    with pytest.raises(KeyboardInterrupt), ledger.page(sweep / "c", []):
+        raise KeyboardInterrupt
+    began, end = multiprocessing.Event(), multiprocessing.Event()
+    process = multiprocessing.get_context("fork").Process(target=hold, args=(sweep / "d", began, end))
+    process.start()
+    began.wait(60)
+    (sweep / "e").mkdir()
+    (sweep / "e" / ledger.RUN).write_text('{"state": "ru')
+    states = {entry.name: entry.state for entry in ledger.read(sweep)}
+    assert states == {"a": "done", "b": "failed", "c": "stopped", "d": "running", "e": "failed", "f": "missing"}
+    assert ledger.read(sweep)[0].objective == 0.5
+    assert ledger.read(sweep)[1].cause == "no such file"
+    with pytest.raises(OwnedError, match="another process"), owned(sweep / "d"):
+        pass
+    process.kill()
+    process.join()
+    assert ledger.entry_of(sweep / "d").state == "stopped"
+    assert "is gone" in ledger.entry_of(sweep / "d").cause
+    with owned(sweep / "d"), owned(sweep / "d"):  # free again, and a process may own it twice
+        pass
+
+
+def test_results_that_are_gone_are_missing(sweep):
+    done(sweep / "a")
+    (sweep / "a" / runfolder.RESULTS).unlink()
+    assert ledger.entry_of(sweep / "a").state == "missing"
+
+
+def test_runs_that_nobody_planned_are_listed_too(sweep):
+    done(sweep / "zz")
+    assert [entry.name for entry in ledger.read(sweep)] == [*"abcdef", "zz"]
+    assert ledger.read(sweep)[-1].words == ("seed=1",)
+
+
+def test_what_is_no_sweep(tmp_path):
+    with pytest.raises(UserError, match="no sweep's folder"):
+        ledger.read(tmp_path)
+    (tmp_path / ledger.SWEEP).write_text('{"schema": 99}')
+    with pytest.raises(UserError, match="has schema 99"):
+        ledger.read(tmp_path)
+
+
+def test_a_choice_holds_for_a_while(sweep):
+    assert is_meant("a")
+    with choosing(sweep, ["b"]):
+        assert is_meant("b")
+        assert not is_meant("a")
+    with choosing(sweep, None):
+        assert is_meant("a")
+    assert is_meant("a")
+
+
+def test_many_runs_are_read(tmp_path):
+    names = [f"run_{index:05}" for index in range(2_000)]
+    ledger.write_plan(tmp_path, ["seed=range(2000)"], {name: ["seed=1"] for name in names})
+    page = json.dumps({"schema": 1, "state": "done", "words": ["seed=1"], "objective": 0.5, "seconds": 3.0})
+    for name in names[::2]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ledger.RUN).write_text(page)
+        (tmp_path / name / runfolder.RESULTS).touch()
+    entries = ledger.read(tmp_path)
+    assert [entry.name for entry in entries] == names
+    assert [entry.state for entry in entries] == ["done", "missing"] * 1_000
