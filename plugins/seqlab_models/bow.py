@@ -1,6 +1,7 @@
 """A bag of n-grams and a linear layer: the opponent that a recurrent model has to beat."""
 
 import math
+from collections.abc import Callable
 from typing import Any, final
 
 import torch
@@ -71,12 +72,13 @@ class BagOfNgrams(Model):
         self.weight = nn.Parameter(torch.empty(0, outputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
-    def prepare(self, training_inputs: Ragged) -> None:
+    def prepare(self, read: Callable[[], Ragged]) -> None:
         """Gather the n-grams of the training split and how rare each is; nothing is learned of them yet.
 
         Raises:
             ValueError: no n-gram occurs in ``min_count`` sequences.
         """
+        training_inputs = read()
         stream = ngrams.stream(training_inputs.values, training_inputs.lengths, self.inputs.size)
         keys, counts = ngrams.learn(stream, self.inputs.size, self.max_order, self.min_count)
         if not len(keys):

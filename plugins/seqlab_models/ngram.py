@@ -1,5 +1,6 @@
 """Counts of n-grams: the opponent of a language model that learns."""
 
+from collections.abc import Callable
 from typing import Any, Literal, final
 
 import torch
@@ -94,13 +95,13 @@ class NGram(Model):
         self.register_buffer("gamma", torch.empty(0))
         self.register_buffer("unigram", torch.empty(0))
 
-    def prepare(self, training_inputs: Ragged) -> None:
+    def prepare(self, read: Callable[[], Ragged]) -> None:
         """Count the training split.
 
         Raises:
             ValueError: it has no tokens, or a token id that the vocabulary does not have.
         """
-        trie, counts = count(training_inputs, self.inputs.size, self.order, self.reset)
+        trie, counts = count(read(), self.inputs.size, self.order, self.reset)
         if self.smoothing == "none":
             tables = kneser_ney.relative(trie, counts)
         else:

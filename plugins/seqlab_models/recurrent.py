@@ -144,7 +144,7 @@ class RecurrentModel(Model):
         if init_range:
             _draw(self, init_range)
 
-    def prepare(self, training_inputs: Ragged) -> None:
+    def prepare(self, read: Callable[[], Ragged]) -> None:
         """Put the vectors of ``vectors`` into the embedding, and say how many there are.
 
         Raises:

@@ -46,8 +46,12 @@ class Model(nn.Module, ABC):
     carries_state: bool = True
     """Whether the state that :meth:`forward` returns is looked at; the framework sets it as the task has it."""
 
-    def prepare(self, training_inputs: Ragged) -> None:
-        """Gather what the model must know of the encoded training split before the first step (say, counts)."""
+    def prepare(self, read: Callable[[], Ragged]) -> None:
+        """Gather what the model must know before the first step, such as counts of the training split.
+
+        Args:
+            read: gives the encoded training split, all of it in memory.
+        """
 
     @abstractmethod
     def forward(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:

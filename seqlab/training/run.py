@@ -72,8 +72,7 @@ def _run(config: DictConfig | Mapping[str, Any], folder: Path, command: str | No
     pl.seed_everything(plain["seed"], verbose=False)  # the weights do not depend on what reading the data drew
     model = build_model(plain, task, data.inputs)
     preparing = time.perf_counter()
-    if type(model).prepare is not Model.prepare:
-        model.prepare(data.training_inputs())
+    model.prepare(data.training_inputs)
     preparing = time.perf_counter() - preparing
     origin = hand_over(start, model, task, plain)
     write_card(folder, plain, task, data.inputs, origin)

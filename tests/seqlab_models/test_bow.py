@@ -28,7 +28,7 @@ def batch(rows):
 def bow(size, train=None, **options):
     made = BagOfNgrams(InputSpec("tokens", size), OUTPUTS, False, **options).double()
     if train is not None:
-        made.prepare(ragged(train))
+        made.prepare(lambda: ragged(train))
     return made
 
 
@@ -157,7 +157,7 @@ def train_a_little(rows, threads):
     torch.set_num_threads(threads)
     try:
         model = BagOfNgrams(InputSpec("tokens", 7), OUTPUTS, False)
-        model.prepare(ragged(rows))
+        model.prepare(lambda: ragged(rows))
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
         targets = torch.arange(len(rows)) % OUTPUTS
         losses = []

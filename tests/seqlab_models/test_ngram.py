@@ -93,7 +93,7 @@ def ngram(texts=None, size=SIZE, **options):
     symbols = SYMBOLS if size == SIZE else None
     made = NGram(InputSpec("tokens", size, symbols), size, True, **options).double()
     if texts is not None:
-        made.prepare(ragged(texts))
+        made.prepare(lambda: ragged(texts))
     return made
 
 
@@ -223,7 +223,7 @@ def test_any_integers_and_a_file(dtype, tmp_path):
     file.write_bytes(torch.tensor(tokens).to(dtype).numpy().tobytes())
     mapped = torch.from_file(str(file), size=len(tokens), dtype=dtype)
     model = ngram()
-    model.prepare(Ragged(mapped, torch.tensor([len(tokens)])))
+    model.prepare(lambda: Ragged(mapped, torch.tensor([len(tokens)])))
     assert all(torch.equal(expected[name], table) for name, table in model.state_dict().items())
 
 
@@ -236,7 +236,7 @@ def test_padding_in_the_text_is_a_gap():
 def test_single_precision_is_near():
     texts, stream = [text(1, 400)], batch([text(2, 100)])
     single = NGram(InputSpec("tokens", SIZE), SIZE, True)
-    single.prepare(ragged(texts))
+    single.prepare(lambda: ragged(texts))
     outputs, _ = single(stream)
     assert outputs.dtype == torch.float32
     torch.testing.assert_close(outputs[..., 1:].double(), ngram(texts)(stream)[0][..., 1:], rtol=1e-5, atol=1e-5)
@@ -324,7 +324,7 @@ def data():
 def bits(train, test, size, before=None, symbols=None, **options):
     """Bits per token of a test text, of which ``before`` is the token before the first, read in windows."""
     model = NGram(InputSpec("tokens", size, symbols), size, True, **options)
-    model.prepare(Ragged(train, torch.tensor([len(train)])))
+    model.prepare(lambda: Ragged(train, torch.tensor([len(train)])))
     total, state = 0.0, None
     for window in torch.cat([torch.tensor([before]), test]).unfold(0, 2, 1).split(500):
         outputs, state = model(batch(window[:, :1].t()), state)

@@ -74,7 +74,7 @@ def test_the_embedding_begins_with_them(tmp_path, caplog):
     path = write(tmp_path / "v.txt", GLOVE)
     plain, ours = model(), model(vectors=path)
     with caplog.at_level(logging.INFO, "seqlab"):
-        ours.prepare(nothing())
+        ours.prepare(nothing)
     assert caplog.messages == [f"vectors: 3 of 6 symbols found in {path}"]
     table = ours.encoder.weight
     assert table[4].tolist() == [-0.5, pytest.approx(1e-3), 0]
@@ -86,7 +86,7 @@ def test_the_embedding_begins_with_them(tmp_path, caplog):
 
 def test_frozen_vectors_do_not_learn(tmp_path):
     ours = model(vectors=write(tmp_path / "v.txt", GLOVE), freeze_vectors=True)
-    ours.prepare(nothing())
+    ours.prepare(nothing)
     before = ours.encoder.weight.clone()
     optimizer = torch.optim.AdamW([parameter for parameter in ours.parameters() if parameter.requires_grad], lr=0.1)
     outputs, _ = ours(Batch(torch.tensor([[2, 4, 6]]), None, torch.zeros(1)))
@@ -99,7 +99,7 @@ def test_frozen_vectors_do_not_learn(tmp_path):
 def test_a_trained_model_needs_no_file(tmp_path):
     """The weights are in the run folder, so that only training reads the vectors."""
     ours = model(vectors=write(tmp_path / "v.txt", GLOVE))
-    ours.prepare(nothing())
+    ours.prepare(nothing)
     again = model(vectors=str(tmp_path / "gone.txt"))
     again.load_state_dict(ours.state_dict())
     assert torch.equal(again.encoder.weight, ours.encoder.weight)
@@ -107,7 +107,7 @@ def test_a_trained_model_needs_no_file(tmp_path):
 
 def test_what_does_not_go_together():
     with pytest.raises(UserError, match="does not say what its token ids stand for; choose preprocessing=words"):
-        model(symbols=None, vectors="x.txt").prepare(nothing())
+        model(symbols=None, vectors="x.txt").prepare(nothing)
     with pytest.raises(ValueError, match="freeze_vectors is true, but there are none"):
         model(freeze_vectors=True)
     with pytest.raises(ValueError, match="vectors is x, but nothing is embedded"):

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+import seqlab
 from seqlab import Corpus
 from seqlab.training import tokens
 from seqlab_preprocessing.characters import Characters
@@ -98,3 +99,12 @@ def test_reading_a_large_text_is_shown(caplog, monkeypatch):
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split(":")[0] for line in lines] == ["vocabulary"] * len(PIECES) + ["train"] * len(PIECES)
     assert all(line.split(" of ")[1].startswith("0 MB read") for line in lines)
+
+
+def test_a_recurrent_model_reads_no_more_than_its_windows(tmp_path, monkeypatch):
+    """All ids at once are for models that count; a text may be larger than the memory."""
+    text = tmp_path / "text.txt"
+    text.write_text("one two three four five six seven\n" * 300, "utf-8")
+    monkeypatch.setattr(tokens.Tokens, "all", lambda self: pytest.fail("all ids are read"))
+    fast = ["logger=none", "trainer.progress=false", "trainer.max_epochs=1", "cell.hidden_size=4"]
+    seqlab.run(seqlab.compose(["task=lm", f"task.data={text}", *fast]), tmp_path / "run")
