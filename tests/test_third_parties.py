@@ -65,8 +65,9 @@ def test_the_example_trains_and_predicts(outside):
 
 def test_it_sweeps_beside_a_built_in_one(outside):
     out = outside.run("seqlab", "-m", "cell=lstm,mgu", *QUICK, "hydra.sweep.dir=sweep")
-    assert "lstm on names" in out
-    assert "mgu on names" in out
+    assert "recurrent_lstm_" in out
+    assert "recurrent_mgu_" in out
+    assert "2 runs: 2 done" in out
 
 
 def test_it_is_listed_and_explained(outside):
