@@ -80,23 +80,17 @@ def test_a_stopped_run_goes_on_bit_for_bit(configured, tmp_path, monkeypatch, ta
         assert cut.cost[count] == whole.cost[count]
 
 
-def test_a_signal_in_an_epochs_last_step_waits_for_validation(configured, tmp_path, monkeypatch):
+@pytest.mark.parametrize("time_is_up", [False, True])
+def test_a_signal_in_an_epochs_last_step_waits_for_validation(configured, tmp_path, monkeypatch, time_is_up):
+    """Unless that takes too long: then the work since the last checkpoint is lost, and what comes out is the same."""
     whole = seqlab.run(configured("names"), tmp_path / "whole")
     last = int(whole.cost["batches"] / whole.cost["epochs"]) - 1
-    stopped_at(1, last, signal.SIGTERM, monkeypatch, lambda: seqlab.run(configured("names"), tmp_path / "cut"))
-    assert checkpoint(tmp_path / "cut")["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == 2
-    cut = seqlab.run(configured("names", "ckpt_path=last"), tmp_path / "cut")
-    assert same(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "cut"))
-    assert cut.metrics == whole.metrics
-
-
-def test_a_validation_that_takes_too_long_is_ended(configured, tmp_path, monkeypatch):
-    """What is lost is the work since the last checkpoint, and what comes out is the same."""
-    whole = seqlab.run(configured("names"), tmp_path / "whole")
-    last = int(whole.cost["batches"] / whole.cost["epochs"]) - 1
-    monkeypatch.setattr(StopRequest, "overdue", lambda self, seconds: self.by is not None)
-    stopped_at(1, last, signal.SIGTERM, monkeypatch, lambda: seqlab.run(configured("names"), tmp_path / "cut"))
-    assert checkpoint(tmp_path / "cut")["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == 1
+    with monkeypatch.context() as patch:
+        if time_is_up:
+            patch.setattr(StopRequest, "overdue", lambda self, seconds: self.by is not None)
+        stopped_at(1, last, signal.SIGTERM, patch, lambda: seqlab.run(configured("names"), tmp_path / "cut"))
+    epochs = checkpoint(tmp_path / "cut")["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    assert epochs == (1 if time_is_up else 2)
     cut = seqlab.run(configured("names", "ckpt_path=last"), tmp_path / "cut")
     assert same(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "cut"))
     assert cut.metrics == whole.metrics
