@@ -8,13 +8,13 @@ Wants a quiet machine.
 """
 
 import argparse
-import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from rounds import compare
 from torch import Tensor, nn
 
 import seqlab
@@ -75,21 +75,14 @@ def main() -> None:
     loader = data.loader("train")
     loader.limit = asked.batches
 
-    ours, bare = [], []
-    for turn in range(asked.rounds + 1):
+    def ours() -> float:
         with tempfile.TemporaryDirectory() as folder:
-            result = seqlab.run(config, Path(folder) / "run")
-        by_hand = train_bare(loader, Bare(data.inputs.size, dict(config.model), dict(config.cell)), plain)
-        if turn:  # the first round warms up
-            ours.append(result.cost["tokens_per_second"])
-            bare.append(by_hand)
-            print(f"round {turn}: seqlab {ours[-1]:,.0f}  bare {bare[-1]:,.0f}  ratio {ours[-1] / bare[-1]:.3f}")
-    ratios = [a / b for a, b in zip(ours, bare, strict=True)]
-    print(
-        f"{torch.get_num_threads()} threads, {asked.rounds} interleaved rounds of {asked.batches} batches:"
-        f" seqlab {statistics.median(ours):,.0f} tokens/s, bare {statistics.median(bare):,.0f};"
-        f" ratio {statistics.median(ratios):.3f} (spread {min(ratios):.3f}-{max(ratios):.3f})"
-    )
+            return seqlab.run(config, Path(folder) / "run").cost["tokens_per_second"]
+
+    def bare() -> float:
+        return train_bare(loader, Bare(data.inputs.size, dict(config.model), dict(config.cell)), plain)
+
+    compare({"seqlab": ours, "bare": bare}, asked.rounds, "tokens")
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ framework at all. The figure is the ratio of examples per second, at the median 
 """
 
 import argparse
-import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import torch
+from rounds import compare
 from torch import Tensor, nn
 
 import seqlab
@@ -83,23 +83,15 @@ def main() -> None:
     data.prepare()
     loader = data.loader("train")
 
-    ours, theirs = [], []
-    for turn in range(asked.rounds + 1):
+    def ours() -> float:
         with tempfile.TemporaryDirectory() as folder:
-            result = seqlab.run(config, Path(folder) / "run")
+            return seqlab.run(config, Path(folder) / "run").cost["examples_per_second"]
+
+    def by_hand() -> float:
         net = HandWritten(data.inputs.size, task.outputs, dict(config.model), dict(config.cell))
-        by_hand = train_by_hand(loader, net, task, plain, asked.epochs)
-        if turn:  # the first round warms up
-            ours.append(result.cost["examples_per_second"])
-            theirs.append(by_hand)
-            print(f"round {turn}: seqlab {ours[-1]:,.0f}  by hand {theirs[-1]:,.0f}  ratio {ours[-1] / theirs[-1]:.3f}")
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    print(
-        f"{torch.get_num_threads()} threads, {asked.rounds} interleaved rounds of {asked.epochs} epochs, batches of"
-        f" {config.data.batch_size}: seqlab {statistics.median(ours):,.0f} examples/s,"
-        f" by hand {statistics.median(theirs):,.0f}; ratio {statistics.median(ratios):.3f}"
-        f" (spread {min(ratios):.3f}-{max(ratios):.3f})"
-    )
+        return train_by_hand(loader, net, task, plain, asked.epochs)
+
+    compare({"seqlab": ours, "by hand": by_hand}, asked.rounds, "examples")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ class Model(nn.Module, ABC):
     """Whether ``cell=`` and ``kernel=`` mean anything to this model."""
     carries_state: bool = True
     """Whether the state that :meth:`forward` returns is looked at; the framework sets it as the task has it."""
+    skips_parameters: bool = False
+    """Whether some batches leave some parameters out, of this module or (with an attribute of this name) of a part."""
 
     def prepare(self, read: Callable[[], Ragged]) -> None:
         """Gather what the model must know before the first step, such as counts of the training split.

@@ -40,6 +40,8 @@ class Task(ABC):
     """The default preprocessing plugin; ``None`` for a task whose inputs are tensors. The user's choice wins."""
     presets: ClassVar[Mapping[str, str]] = {}
     """Config groups of which this task wants another default, such as ``{"data": "text"}``; the user's choice wins."""
+    max_epochs: ClassVar[int] = 25
+    """Epochs of training, at most; the user's ``trainer.max_epochs`` wins."""
     carries_state: ClassVar[bool] = False
     """Whether a batch continues the one before it, so that the state is carried over."""
     per_step: ClassVar[bool] = False
@@ -89,7 +91,10 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Compute the scalar training loss."""
+        """Compute the scalar training loss: a mean over the rows, or over the valid time steps if ``per_step``.
+
+        On several devices each computes it of its share of the batch, and the shares are weighed by rows or steps.
+        """
 
     @abstractmethod
     def metrics(self) -> MetricCollection:

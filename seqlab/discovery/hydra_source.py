@@ -3,6 +3,8 @@
 A plugin is imported when Hydra loads its node, that is, when it is chosen: its name alone comes from metadata.
 """
 
+import os
+from datetime import datetime
 from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -94,8 +96,23 @@ def run_label(model: str, cell: str) -> str:
     return f"{model}_{cell}" if uses_cell else model
 
 
+def run_time() -> str:
+    """Name a run after the time; the processes that ``srun`` starts for one run, after the job, which they share."""
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        return f"slurm-{os.environ['SLURM_JOB_ID']}-{os.environ['SLURM_STEP_ID']}"
+    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def epochs_of(task: str) -> int:
+    """Say how many epochs a task wants."""
+    (target,) = targets("task", task)
+    return int(target.max_epochs)  # type: ignore[attr-defined]  # a task has it
+
+
 def register() -> None:
     """Tell Hydra of the plugins; idempotent."""
     OmegaConf.register_new_resolver("run_label", run_label, replace=True)
+    OmegaConf.register_new_resolver("run_time", run_time, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("epochs_of", epochs_of, replace=True)
     Plugins.instance().register(PluginSource)
     Plugins.instance().register(PluginSearchPath)

@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import signal
 import time
 import warnings
 from pathlib import Path
@@ -15,9 +16,13 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from seqlab.contracts import UserError
 from seqlab.discovery.registry import one_line
-from seqlab.training.interrupt import StopRequest
+from seqlab.training.devices import Agreement, gathered
+from seqlab.training.interrupt import StoppedError, StopRequest
 from seqlab.training.module import SequenceModule
 from seqlab.training.runfolder import BEST, MODEL, RESUME, relative, sync_folder, write_atomically, write_weights
+
+_SAVE = 1
+"""What a process asks for when it is time to save; the number of a signal, always greater, asks for an end."""
 
 
 @final
@@ -47,7 +52,8 @@ class RunCheckpoint(Checkpoint):
     one would have drawn. ``best.ckpt`` is the ``resume.ckpt`` of the best epoch.
 
     A signal that asks for an end is honoured after the step at hand. Where it comes between an epoch's last step and
-    the end of its validation, the epoch is ended first, if that takes no longer than ``grace`` seconds.
+    the end of its validation, the epoch is ended first, if that takes no longer than ``grace`` seconds. On several
+    devices, all stop after the same step, whichever of them was asked.
 
     Args:
         folder: the run folder.
@@ -66,27 +72,30 @@ class RunCheckpoint(Checkpoint):
         self.best: float | None = None
         self.best_epoch = -1
         self.best_metrics: dict[str, float] = {}
-        self._rng: dict[str, Any] | None = None
-        self._saved = time.monotonic()
+        self._rng: list[dict[str, Any]] = []
+        self._saved, self._is_asked = time.monotonic(), False
+        self._agreement = Agreement()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Save when it is time, or when a signal came; an epoch's last step waits for validation."""
-        if self.stop.by is None and time.monotonic() - self._saved < self.seconds:
-            return
         done = trainer.fit_loop.epoch_loop.batch_idx + 1
         if done % trainer.accumulate_grad_batches or done >= trainer.num_training_batches:
             return
-        self._save(trainer)
-        self.stop.raise_if_asked()
+        it_is_time = time.monotonic() - self._saved >= self.seconds and not self._is_asked
+        self._is_asked |= it_is_time
+        asked = self._agreement.ask(self.stop.by or _SAVE * it_is_time)
+        if asked:
+            self._save(trainer)
+        _stop_if(asked)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """End a validation for which there is no time left."""
-        if self.stop.overdue(self.grace):
-            self.stop.raise_if_asked()
+        late = self.stop.by if self.stop.overdue(self.grace) else None
+        _stop_if(self._agreement.ask(late or 0))
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.folder / RESUME)
-        self._saved = time.monotonic()
+        self._saved, self._is_asked = time.monotonic(), False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write what this epoch changed."""
@@ -103,7 +112,7 @@ class RunCheckpoint(Checkpoint):
         if trainer.is_global_zero and self.best_epoch == trainer.current_epoch:
             _also(self.folder / RESUME, self.folder / BEST)
         if not trainer.should_stop and trainer.current_epoch + 1 != trainer.max_epochs:
-            self.stop.raise_if_asked()
+            _stop_if(self._agreement.settle(self.stop.by or 0))
 
     def keep(self, trainer: pl.Trainer, module: SequenceModule) -> None:
         """Keep a model that was not trained, but validated."""
@@ -128,7 +137,7 @@ class RunCheckpoint(Checkpoint):
             "best": self.best,
             "best_epoch": self.best_epoch,
             "best_metrics": self.best_metrics,
-            "rng": rng_state(),
+            "rng": gathered(rng_state()),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -141,9 +150,15 @@ class RunCheckpoint(Checkpoint):
         """Set the generators to where the checkpoint left them."""
         self.stop.listen_again()
         self._saved = time.monotonic()
-        if self._rng is not None:
-            set_rng_state(self._rng)
-            self._rng = None
+        if trainer.global_rank < len(self._rng):
+            set_rng_state(self._rng[trainer.global_rank])
+        self._rng = []
+
+
+def _stop_if(asked: int) -> None:
+    """End what can be continued, where a signal asked for it."""
+    if asked > _SAVE:
+        raise StoppedError(signal.Signals(asked))
 
 
 def _also(path: Path, name: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seqlab.cache import kept_arrays, kept_json
 from seqlab.contracts import Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
-from seqlab.training.loader import BucketLoader
+from seqlab.training.loader import BucketLoader, Share
 from seqlab.training.streams import StreamLoader, WindowLoader
 from seqlab.training.tokens import Tokens, begin_id, encode, fit
 
@@ -41,6 +41,7 @@ class SequenceData(pl.LightningDataModule):
         by_heart: if not 0, train on so many batches only, the same in every epoch, and validate on them.
         fitted: whether the preprocessor stays as it is.
         pipeline: the preprocessor's node in the config, by which encoded text is found again.
+        share: which part of each batch this process takes.
     """
 
     def __init__(
@@ -56,12 +57,13 @@ class SequenceData(pl.LightningDataModule):
         by_heart: int = 0,
         fitted: bool = False,
         pipeline: Any = None,
+        share: Share | None = None,
     ) -> None:
         super().__init__()
         self.task, self.preprocessor = task, preprocessor
         self.batch_size, self.eval_batch_size, self.bucket, self.seed = batch_size, eval_batch_size, bucket, seed
         self.by_heart, self.pipeline, self.workers = by_heart, pipeline, workers
-        self.fitted = fitted
+        self.fitted, self.share = fitted, share
         self.encoded: dict[str, tuple[Ragged, Tensor]] = {}
         self.example_texts: list[str] = []
         self.statistics: dict[str, dict[str, Any]] = {}
@@ -197,6 +199,8 @@ class SequenceData(pl.LightningDataModule):
             weights=self._weights() if training else None,
             by_heart=self.by_heart if training else 0,
             workers=self.workers if training else 0,
+            share=self.share,
+            by_steps=self.task.per_step,
         )
 
     def _weights(self) -> Tensor | None:
@@ -213,6 +217,7 @@ class SequenceData(pl.LightningDataModule):
             even=training,
             limit=self.by_heart if training else 0,
             workers=self.workers if training else 0,
+            share=self.share,
         )
 
     def train_dataloader(self) -> BucketLoader | StreamLoader:
@@ -228,7 +233,8 @@ class SequenceData(pl.LightningDataModule):
         loader = self.loader("test")
         if isinstance(loader, BucketLoader):
             return loader
-        return [loader, WindowLoader(self.tokens["test"], self.begin, window=self.task.sequence_length or 1)]
+        window = self.task.sequence_length or 1
+        return [loader, WindowLoader(self.tokens["test"], self.begin, window=window, share=self.share)]
 
 
 def input_spec(preprocessor: Preprocessor | None, inputs: Ragged | None = None) -> InputSpec:

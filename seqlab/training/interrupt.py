@@ -65,12 +65,3 @@ class StopRequest:
     def overdue(self, seconds: float) -> bool:
         """Whether the request is older than so many seconds."""
         return self.by is not None and time.monotonic() - self.since > seconds
-
-    def raise_if_asked(self) -> None:
-        """End what cannot be continued exactly anyway.
-
-        Raises:
-            StoppedError: a signal came.
-        """
-        if self.by is not None:
-            raise StoppedError(self.by)

@@ -3,6 +3,7 @@
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -13,22 +14,49 @@ from seqlab.contracts import Batch, Ragged
 from seqlab.training.interrupt import SIGNALS
 
 
+@final
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch a process takes: each ``world``-th row, from row ``rank`` on.
+
+    A batch with fewer rows than processes leaves some of them idle: those cut its first row, which counts for nothing.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, rows: Tensor) -> Tensor:
+        """Choose the rows that this process takes."""
+        own = rows[self.rank :: self.world]
+        return own if len(own) else rows[:1]
+
+    def weight(self, rows: int) -> float:
+        """Compare this process' part of a batch of so many rows with the mean part."""
+        return max(0, -(-(rows - self.rank) // self.world)) * self.world / rows
+
+
 class BatchLoader(ABC):
     """An epoch's batches, cut here or by worker processes; an epoch can begin where an earlier one was left.
 
+    Attributes:
+        weight: of the batch that was given out last, for the mean over all processes to be that of the whole batch:
+            1 where all take as much of it, 0 where this one is idle.
+
     Args:
         workers: processes that cut batches ahead; 0 cuts them in this one.
+        share: which part of each batch to cut.
 
     Raises:
-        ValueError: there are fewer than none.
+        ValueError: there are fewer workers than none.
     """
 
     batch_sampler = None  # Lightning asks every loader that has a sampler for this one too
 
-    def __init__(self, workers: int = 0) -> None:
+    def __init__(self, workers: int = 0, share: Share | None = None) -> None:
         if workers < 0:
             raise ValueError(f"workers is {workers}; it must be at least 0")
         self.workers, self.done, self._begin = workers, 0, 0
+        self.share, self.weight = share or Share(), 1.0
 
     @abstractmethod
     def plan(self) -> Sequence[Any]:
@@ -36,14 +64,20 @@ class BatchLoader(ABC):
 
     @abstractmethod
     def cut(self, item: Any) -> Batch:
-        """Cut a batch from an item of the plan."""
+        """Cut this process' share of a batch from an item of the plan."""
+
+    @abstractmethod
+    def weigh(self, item: Any) -> float:
+        """Say how much of the batch the share is, times the number of processes."""
 
     def __iter__(self) -> Iterator[Batch]:
         """Cut the batches of this epoch, from the place that was loaded or else from the first one on."""
         self.done, self._begin = self._begin, 0
         items = self.plan()[self.done :]
-        for batch in map(self.cut, items) if not self.workers else self._cut_ahead(items):
+        cut = map(self.cut, items) if not self.workers else self._cut_ahead(items)
+        for item, batch in zip(items, cut, strict=True):
             self.done += 1
+            self.weight = 1.0 if self.share.world == 1 else self.weigh(item)
             yield batch
 
     def _cut_ahead(self, items: Sequence[Any]) -> Iterable[Batch]:
@@ -106,6 +140,8 @@ class BucketLoader(BatchLoader):
         weights: draw the examples of an epoch with these weights, with replacement, instead of taking each once.
         by_heart: if not 0, every epoch is the first so many batches of the first epoch.
         workers: processes that cut batches ahead.
+        share: which part of each batch to cut; each process takes rows of like lengths.
+        by_steps: whether a share is weighed by its time steps instead of its rows.
 
     Raises:
         ValueError: a size is not positive.
@@ -123,11 +159,14 @@ class BucketLoader(BatchLoader):
         weights: Tensor | None = None,
         by_heart: int = 0,
         workers: int = 0,
+        share: Share | None = None,
+        by_steps: bool = False,
     ) -> None:
-        super().__init__(workers)
+        super().__init__(workers, share)
         for name, value in (("batch_size", batch_size), ("bucket", bucket)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        self.by_steps = by_steps
         self.inputs, self.targets, self.weights = inputs, targets, weights
         self.batch_size, self.shuffle, self.seed, self.bucket = batch_size, shuffle, seed, bucket
         self.by_heart, self.epoch = by_heart, 0
@@ -165,5 +204,13 @@ class BucketLoader(BatchLoader):
 
     def cut(self, item: Tensor) -> Batch:
         """Pad the rows of a batch."""
-        inputs, lengths = self.inputs.padded(item)
-        return Batch(inputs, lengths, self.targets[item])
+        rows = self.share.of(item)
+        inputs, lengths = self.inputs.padded(rows)
+        return Batch(inputs, lengths, self.targets[rows])
+
+    def weigh(self, item: Tensor) -> float:
+        """Compare the rows, or their steps, with those of the batch."""
+        weight, lengths = self.share.weight(len(item)), self.inputs.lengths
+        if not self.by_steps or not weight:
+            return weight
+        return float(lengths[self.share.of(item)].sum() * self.share.world / lengths[item].sum())

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
-from seqlab.contracts import Batch, Model, Task
+from seqlab.contracts import Batch, Model, Task, UserError
 from seqlab.recurrence import detach, leaves, refill
+from seqlab.training.devices import gathered, summed
 from seqlab.training.optimise import EpochDecay, make_optimizer, schedule
 
 _SET_IN_EVERY_STEP = frozenset({"_batches", "_current_fx_name", "_leaves", "_loss_sum", "_state", "examples", "steps"})
@@ -73,10 +74,14 @@ class SequenceModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Give the loss of a batch."""
         loss = self.task.loss(self._outputs(batch), batch)
+        weight = self._loader().weight
+        if weight != 1:  # so that the mean over all processes is the loss of the whole batch
+            loss = loss * weight
         self._add(loss.detach())
-        rows, time = batch.inputs.shape[:2]
-        self.examples += rows
-        self.steps += rows * time if batch.lengths is None else int(batch.lengths.sum())
+        if weight:
+            rows, time = batch.inputs.shape[:2]
+            self.examples += rows
+            self.steps += rows * time if batch.lengths is None else int(batch.lengths.sum())
         return loss
 
     def _add(self, loss: Tensor) -> None:
@@ -113,7 +118,10 @@ class SequenceModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Count a batch."""
-        self.valid_metrics.update(self._outputs(batch), batch.targets)
+        outputs = self._outputs(batch)
+        loader: Any = self.trainer.val_dataloaders
+        if loader.weight:
+            self.valid_metrics.update(outputs, batch.targets)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics, and the mean training loss of the epoch: one synchronisation for all its steps."""
@@ -123,7 +131,8 @@ class SequenceModule(pl.LightningModule):
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
             self._decay.end(values[self.task.monitor])
         if self._loss_sum is not None:
-            self.log("train/loss", (self._loss_sum / self._batches).float(), prog_bar=True)
+            mean = summed(self._loss_sum) / (self._batches * self.trainer.world_size)
+            self.log("train/loss", mean.float(), prog_bar=True)
 
     def on_test_epoch_start(self) -> None:
         """Begin anew."""
@@ -138,12 +147,17 @@ class SequenceModule(pl.LightningModule):
 
         A second loader's batches are read each by itself, and count for the details alone.
         """
+        loaders: Any = self.trainer.test_dataloaders
+        counts = bool((loaders[dataloader_idx] if self._reads_apart else loaders).weight)
+        if dataloader_idx:
+            self._state = None
+        outputs = self._outputs(batch)
+        if not counts:
+            return
         if dataloader_idx:
             assert self.detail_metrics is not None
-            self._state = None
-            self.detail_metrics.update(self._outputs(batch), batch.targets)
+            self.detail_metrics.update(outputs, batch.targets)
             return
-        outputs = self._outputs(batch)
         self.test_metrics.update(outputs, batch.targets)
         self.blind_metrics.update(self.task.blind_outputs(batch), batch.targets)
         if self.detail_metrics is not None and not self._reads_apart:
@@ -182,22 +196,42 @@ class SequenceModule(pl.LightningModule):
         checkpoint["decay"] = self._decay.state_dict()
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         within = progress.processed < progress.ready
-        checkpoint["within_epoch"] = {
-            "loader": self._loader().state_dict() if within else None,
+        checkpoint["loader"] = self._loader().state_dict() if within else None
+        own = {
             "state": [leaf.cpu() for leaf in leaves(self._state)],
-            "loss_sum": self._loss_sum,
+            "loss_sum": None if self._loss_sum is None else self._loss_sum.cpu(),
             "batches": self._batches,
             "examples": self.examples,
             "steps": self.steps,
         }
+        checkpoint["processes"] = gathered(own)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it back."""
+        """Take it back.
+
+        Raises:
+            UserError: within an epoch, other processes go on than have stopped, and the states that they carried
+                cannot be shared out among them.
+        """
         self._decay.load_state_dict(checkpoint["decay"])
-        within = checkpoint["within_epoch"]
-        self._leaves, self._loss_sum, self._batches = within["state"], within["loss_sum"], within["batches"]
-        self.examples, self.steps = within["examples"], within["steps"]
-        self._loader_state = within["loader"]
+        self._loader_state = checkpoint["loader"]
+        saved, world = checkpoint["processes"], self.trainer.world_size
+        if len(saved) == world:
+            own = saved[self.trainer.global_rank]
+        elif self._loader_state is not None and any(one["state"] for one in saved):
+            raise UserError(
+                f"the checkpoint was written within an epoch by {len(saved)} processes, each with its part of the "
+                f"text; {world} cannot go on from there: set trainer.devices={len(saved)}, or ckpt_path=best"
+            )
+        else:
+            own = _shared_out(saved, first=self.trainer.is_global_zero)
+        self._leaves, self._loss_sum, self._batches = own["state"], own["loss_sum"], own["batches"]
+        self.examples, self.steps = own["examples"], own["steps"]
+
+    def on_train_end(self) -> None:
+        """Add up what all processes read; one of them writes it down."""
+        counts = gathered((self.examples, self.steps))
+        self.examples, self.steps = (sum(numbers) for numbers in zip(*counts, strict=True))
 
     def _loader(self) -> Any:
         return self.trainer.train_dataloader
@@ -207,6 +241,20 @@ class SequenceModule(pl.LightningModule):
 
         Lightning does so before it has read the checkpoint, where ``estimated_stepping_batches`` was asked for.
         """
+        if self._loss_sum is not None:
+            self._loss_sum = self._loss_sum.to(self.device)
         if self._loader_state is not None:
             self._loader().load_state_dict(self._loader_state)
             self._loader_state = None
+
+
+def _shared_out(saved: list[dict[str, Any]], *, first: bool) -> dict[str, Any]:
+    """Put together what other processes had counted, for each of those that go on: all loss, and to one all counts."""
+    sums = [one["loss_sum"] for one in saved]
+    return {
+        "state": [],
+        "loss_sum": None if sums[0] is None else sum(sums) / len(sums),
+        "batches": saved[0]["batches"],
+        "examples": sum(one["examples"] for one in saved) if first else 0,
+        "steps": sum(one["steps"] for one in saved) if first else 0,
+    }

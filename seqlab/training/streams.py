@@ -1,14 +1,14 @@
 """Batches of running text: each row goes on where it ended in the batch before."""
 
-from collections.abc import Iterator
 from typing import final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from seqlab.contracts import Batch
-from seqlab.training.loader import BatchLoader
+from seqlab.training.loader import BatchLoader, Share
 from seqlab.training.tokens import Tokens
 
 _READ_AHEAD = 2**16
@@ -31,6 +31,7 @@ class StreamLoader(BatchLoader):
         even: whether to leave out what does not fill all rows (fewer than ``streams`` tokens).
         limit: if not 0, every epoch is the first so many batches.
         workers: processes that cut batches ahead.
+        share: which of the streams this process reads.
 
     Raises:
         ValueError: a size is not positive.
@@ -48,8 +49,9 @@ class StreamLoader(BatchLoader):
         even: bool = False,
         limit: int = 0,
         workers: int = 0,
+        share: Share | None = None,
     ) -> None:
-        super().__init__(workers)
+        super().__init__(workers, share)
         for name, value in (("streams", streams), ("window", window)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
@@ -60,13 +62,16 @@ class StreamLoader(BatchLoader):
         if not even:
             self.lengths[:longer] += 1
         self.starts = np.cumsum(self.lengths) - self.lengths
+        self.steps, self._weight = int(self.lengths[0]), self.share.weight(streams)
+        mine = self.share.of(torch.arange(streams)).numpy()
+        self.lengths, self.starts, self.streams = self.lengths[mine], self.starts[mine], len(mine)
         self._at_once = self.window * max(1, _READ_AHEAD // (self.window * self.streams))
         self._block: NDArray[np.int64] | None = None
         self._ahead = 0
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        batches = -(-int(self.lengths[0]) // self.window)
+        batches = -(-self.steps // self.window)
         return min(self.limit, batches) if self.limit else batches
 
     def plan(self) -> range:
@@ -80,6 +85,10 @@ class StreamLoader(BatchLoader):
         if self._block is None or self._ahead != ahead:
             self._block, self._ahead = self._read(ahead, self._at_once), ahead
         return self._batch(self._block[:, begin - ahead :][:, : self.window + 1], begin)
+
+    def weigh(self, item: int) -> float:
+        """Compare the streams with all there are."""
+        return self._weight
 
     def _read(self, begin: int, count: int) -> NDArray[np.int64]:
         """Read the tokens of all rows from the one before ``begin`` on: ``[streams, count + 1]``, 0 past their ends."""
@@ -95,7 +104,7 @@ class StreamLoader(BatchLoader):
 
     def _batch(self, block: NDArray[np.int64], begin: int) -> Batch:
         left = np.clip(self.lengths - begin, 0, self.window)
-        steps = int(left.max())
+        steps = min(self.window, self.steps - begin)
         rows = torch.from_numpy(block[:, : steps + 1].copy())
         inputs, targets = rows[:, :-1], rows[:, 1:]
         if (left == steps).all():
@@ -106,7 +115,7 @@ class StreamLoader(BatchLoader):
 
 
 @final
-class WindowLoader:
+class WindowLoader(BatchLoader):
     """Windows that are read each by itself, spread evenly over the text: for the loss by position in context.
 
     Args:
@@ -115,26 +124,43 @@ class WindowLoader:
         window: time steps of each.
         rows: windows of a batch.
         most: tokens at most, so that the cost does not depend on the window.
+        share: which of a batch's windows this process reads.
     """
 
-    batch_sampler = None
     sampler = None
 
-    def __init__(self, tokens: Tokens, begin: int, *, window: int, rows: int = 32, most: int = 50_000) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        begin: int,
+        *,
+        window: int,
+        rows: int = 32,
+        most: int = 50_000,
+        share: Share | None = None,
+    ) -> None:
+        super().__init__(share=share)
         self.tokens, self.begin, self.window, self.rows = tokens, begin, window, rows
         count = min(max(1, most // window), len(tokens) // window)
-        self.starts = np.linspace(0, len(tokens) - window, count).astype(np.int64)
+        self.starts = torch.from_numpy(np.linspace(0, len(tokens) - window, count).astype(np.int64))
 
     def __len__(self) -> int:
         """Batches."""
         return -(-len(self.starts) // self.rows)
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Read them."""
-        for first in range(0, len(self.starts), self.rows):
-            rows = np.stack([self._read(start) for start in self.starts[first : first + self.rows].tolist()])
-            block = torch.from_numpy(rows)
-            yield Batch(block[:, :-1].contiguous(), None, block[:, 1:].contiguous())
+    def plan(self) -> tuple[Tensor, ...]:
+        """Divide the windows into batches."""
+        return torch.split(self.starts, self.rows)
+
+    def cut(self, item: Tensor) -> Batch:
+        """Read the windows that begin there."""
+        rows = np.stack([self._read(start) for start in self.share.of(item).tolist()])
+        block = torch.from_numpy(rows)
+        return Batch(block[:, :-1].contiguous(), None, block[:, 1:].contiguous())
+
+    def weigh(self, item: Tensor) -> float:
+        """Compare the windows with those of the batch."""
+        return self.share.weight(len(item))
 
     def _read(self, start: int) -> NDArray[np.int64]:
         if start:

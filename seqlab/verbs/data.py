@@ -23,8 +23,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     asked = parser.parse_args(arguments)
     from seqlab.training.compose import compose
-    from seqlab.training.run import plain_config, prepared
+    from seqlab.training.run import plain_config
     from seqlab.training.survey import survey
+    from seqlab.training.work import prepared
 
     task, data = prepared(plain_config(compose(asked.overrides)))
     record = survey(data, asked.examples)

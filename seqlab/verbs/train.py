@@ -52,7 +52,15 @@ def _train(arguments: list[str]) -> int:
     failures: list[str] = []
 
     def job(config: DictConfig) -> None:
-        result, failure = single(config, arguments)
+        from seqlab.training.devices import is_follower
+        from seqlab.training.ranks import follow, leading
+
+        folder = output_folder()
+        if is_follower():
+            follow(folder)
+            return
+        with leading(folder):
+            result, failure = single(config, arguments)
         if result is None:
             failures.append(str(failure))
         else:
@@ -94,6 +102,18 @@ def one_of_many(config: DictConfig) -> float:
     Returns:
         The monitored test metric; NaN if the run failed, so that the runs after it are done.
     """
+    from seqlab.training.devices import is_follower
+    from seqlab.training.ranks import follow, leading
+
+    folder = output_folder()
+    if is_follower():
+        follow(folder)
+        return math.nan
+    with leading(folder):
+        return _one_of_many(config, folder)
+
+
+def _one_of_many(config: DictConfig, folder: Path) -> float:
     from hydra.core.hydra_config import HydraConfig
 
     from seqlab.sweeps import slurm
@@ -102,8 +122,7 @@ def one_of_many(config: DictConfig) -> float:
     from seqlab.training.runfolder import RESULTS, RESUME, OwnedError, owned, relative
     from seqlab.verbs.multirun import progress
 
-    settings = HydraConfig.get()
-    folder, words = Path(settings.runtime.output_dir), list(settings.overrides.task)
+    words = list(HydraConfig.get().overrides.task)
     try:
         with owned(folder):
             earlier = entry_of(folder)
@@ -146,14 +165,12 @@ def single(
     Returns:
         What it found, or why it failed.
     """
-    from hydra.core.hydra_config import HydraConfig
-
     from seqlab.training.interrupt import StoppedError
     from seqlab.training.run import run
     from seqlab.training.runfolder import relative
     from seqlab.verbs.errors import explain, is_users
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = output_folder()
     command = shlex.join(["python", "-m", "seqlab", *arguments])
     try:
         result = run(config, folder, command)
@@ -174,6 +191,13 @@ def single(
         return None, line
     write_hydra(config, folder)
     return result, None
+
+
+def output_folder() -> Path:
+    """Give the run folder that Hydra chose."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return Path(HydraConfig.get().runtime.output_dir)
 
 
 def _show(result: "Result") -> None:

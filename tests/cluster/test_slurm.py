@@ -81,15 +81,18 @@ def test_a_sweep_completes(cluster, tmp_path):
     assert len(list((sweep_of(tmp_path) / ".submitit").iterdir())) == submitted
 
 
-@pytest.mark.parametrize("task", ["names", "lm"])
-def test_a_job_that_is_told_to_stop_comes_back_and_ends_bit_for_bit(cluster, tmp_path, task):
-    """With carried state, two workers that cut batches, and gradients of four batches to a step."""
+@pytest.mark.parametrize(("task", "tasks"), [("names", 1), ("lm", 1), ("lm", 2)])
+def test_a_job_that_is_told_to_stop_comes_back_and_ends_bit_for_bit(cluster, tmp_path, task, tasks):
+    """With carried state, two workers that cut batches, gradients of four batches to a step, and two processes."""
     text = tmp_path / "text.txt"
     text.write_text("".join(f"line {n} of a text, and {n * n} after it\n" for n in range(4000)), "utf-8")
     data = ["task.sequence_length=50", "data.batch_size=8", f"task.data={text}"] if task == "lm" else []
     words = [*SMALL, f"task={task}", *data, "trainer.max_epochs=6", "model.dropout=0.2", "model.depth=2"]
+    words += ["trainer.accelerator=cpu", f"trainer.devices={tasks}"]
     words += ["data.workers=2", "trainer.accumulate_grad_batches=4", "trainer.early_stopping=null"]
-    process = seqlab(tmp_path, cluster, "-m", *words, *SLURM, "seed=0", wait=False)
+    process = seqlab(
+        tmp_path, cluster, "-m", *words, *SLURM, f"hydra.launcher.tasks_per_node={tasks}", "seed=0", wait=False
+    )
     until(lambda: list(tmp_path.glob("runs/sweeps/*/*/resume.ckpt")) or process.poll() is not None)
     time.sleep(0.5)
     (page,) = running(tmp_path).values()
@@ -147,3 +150,34 @@ def test_queued_jobs_outlive_the_submitter_and_resume_adopts_them(cluster, tmp_p
     assert "0 to submit" in out
     assert states(tmp_path, cluster) == {"done": 6}
     assert len(list((sweep_of(tmp_path) / ".submitit").iterdir())) == before
+
+
+@pytest.mark.parametrize("started_by", ["srun", "rank 0"])
+def test_two_processes_of_a_job_train_as_one(cluster, tmp_path, started_by):
+    """Whether SLURM starts one task for each, or one that starts the other."""
+    words = ["-m", *SMALL, "trainer.max_epochs=2", "seed=0,1"]
+    two = ["hydra.launcher.tasks_per_node=2"] if started_by == "srun" else ["hydra.launcher.cpus_per_task=2"]
+    code, out = seqlab(tmp_path, cluster, *words, *SLURM, *two, "trainer=ddp_cpu", *SMALL)
+    assert code == 0, out
+    there = {
+        json.loads(path.read_text())["config"]["seed"]: path for path in tmp_path.glob("runs/sweeps/*/*/results.json")
+    }
+    assert sorted(there) == [0, 1]
+    for seed, path in there.items():
+        code, out = seqlab(
+            tmp_path,
+            cluster,
+            *words[1:-1],
+            f"seed={seed}",
+            f"hydra.run.dir=alone_{seed}",
+            "trainer=cpu",
+            *SMALL,
+            "trainer.max_epochs=2",
+        )
+        assert code == 0, out
+        results = [json.loads(each.read_text()) for each in (path, tmp_path / f"alone_{seed}" / "results.json")]
+        assert [result["cost"]["devices"] for result in results] == [2, 1]
+        assert results[0]["cost"]["examples"] == results[1]["cost"]["examples"]
+        for name, value in results[1]["metrics"]["test"].items():
+            assert results[0]["metrics"]["test"][name] == pytest.approx(value, rel=1e-5)
+        assert not list(path.parent.glob("error*"))

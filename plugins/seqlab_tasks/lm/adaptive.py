@@ -21,6 +21,8 @@ class AdaptiveHead(nn.Module):
         ValueError: the cutoffs are not ascending, or out of range.
     """
 
+    skips_parameters = True  # of the clusters of which a batch has no token
+
     def __init__(self, features: int, outputs: int, cutoffs: Sequence[int]) -> None:
         super().__init__()
         ascending = all(low < high for low, high in zip([0, *cutoffs], [*cutoffs, outputs], strict=True))

@@ -50,7 +50,8 @@ class LanguageModelling(Task):
     """
 
     preprocessing = "characters"
-    presets: ClassVar[Mapping[str, str]] = {"data": "text", "trainer": "text"}
+    presets: ClassVar[Mapping[str, str]] = {"data": "text"}
+    max_epochs = 2
     carries_state = True
     per_step = True
     sequence_length_means = "window"

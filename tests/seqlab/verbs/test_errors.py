@@ -47,7 +47,7 @@ def check(finished, *fragments):
         (["optimizer.schedule=wavy"], ["optimizer.schedule is wavy", "cosine"]),
         (["optimizer.lr=-1"], ["optimizer=adamw", "Invalid learning rate"]),
         (["seed=-1"], ["seed is -1"]),
-        (["trainer.devices=3"], ["trainer.devices is 3"]),
+        (["trainer.devices=0"], ["trainer.devices is 0", "at least 1"]),
         (["trainer.accelerator=abacus"], ["trainer", "abacus"]),
         (["ckpt_path=last"], ["ckpt_path=last: there is no out/resume.ckpt"]),
         (["ckpt_path=nowhere.ckpt"], ["ckpt_path=nowhere.ckpt: there is no nowhere.ckpt"]),

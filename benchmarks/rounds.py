@@ -1,0 +1,34 @@
+"""Two ways compared in interleaved rounds: their rates, and the ratio of each round."""
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+
+
+def compare(ways: Mapping[str, Callable[[], float]], rounds: int, unit: str) -> None:
+    """Measure two ways by turns after a round that warms up, and print each round and the medians.
+
+    Args:
+        ways: the rate of each, in ``unit`` a second, by name; the ratio is that of the first to the second.
+        rounds: how many.
+        unit: what is counted.
+    """
+    (one, first), (other, second) = ways.items()
+    pairs: list[tuple[float, float]] = []
+    for turn in range(rounds + 1):
+        pair = first(), second()
+        if turn:
+            pairs.append(pair)
+            print(f"round {turn}: {one} {pair[0]:,.0f}  {other} {pair[1]:,.0f}  ratio {pair[0] / pair[1]:.3f}")
+    ratios = [a / b for a, b in pairs]
+    rates = _median(a for a, _ in pairs)
+    print(
+        f"{torch.get_num_threads()} threads, {rounds} interleaved rounds: {one} {rates} {unit}/s,"
+        f" {other} {_median(b for _, b in pairs)};"
+        f" ratio {statistics.median(ratios):.3f} (spread {min(ratios):.3f}-{max(ratios):.3f})"
+    )
+
+
+def _median(rates: Iterable[float]) -> str:
+    return f"{statistics.median(rates):,.0f}"

@@ -1,0 +1,189 @@
+"""What each process of a run does, one or many: read the data, build the model, train it, score the test split."""
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.strategies import DDPStrategy
+
+from seqlab.contracts import Task, UserError
+from seqlab.discovery.config import build
+from seqlab.discovery.registry import one_line
+from seqlab.training import runfolder
+from seqlab.training.assemble import build_model, build_preprocessor, build_task
+from seqlab.training.averaging import NonMonotonicAveraging
+from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint
+from seqlab.training.cost import Cost
+from seqlab.training.data import SequenceData
+from seqlab.training.devices import OwnDraws, Place, environment, leave
+from seqlab.training.finetune import Start, begin, hand_over
+from seqlab.training.interrupt import StopRequest
+from seqlab.training.loader import Share
+from seqlab.training.module import SequenceModule
+from seqlab.training.progress import progress_callbacks
+
+_TRAINER_KEYS = (
+    "max_epochs", "max_steps", "accelerator", "num_nodes", "precision", "gradient_clip_val", "limit_train_batches",
+    "limit_val_batches", "limit_test_batches", "profiler", "accumulate_grad_batches",
+)  # fmt: skip
+
+
+@final
+class Work:
+    """A process' part of a run.
+
+    Attributes:
+        task, data, model, module: as the config has them; the data is encoded, the model has its first weights.
+        origin: what the run began with, if it began with another one's weights.
+        checkpoints: which writes, if this is rank 0.
+        cost: of training.
+
+    Args:
+        plain: the config; ``preprocessing`` becomes that of the run that ``init_from`` names.
+        folder: the run folder.
+        resume_from: the checkpoint to go on from.
+        where: this process' place among those of the run.
+
+    Raises:
+        UserError: the config asks for what cannot be had.
+    """
+
+    def __init__(self, plain: dict[str, Any], folder: Path, resume_from: Path | None, where: Place) -> None:
+        _quieten()
+        if (threads := _threads(plain["trainer"], where)) is not None:
+            torch.set_num_threads(threads)
+        pl.seed_everything(plain["seed"], verbose=False)
+        self.plain, self.folder, self.resume_from, self.where = plain, folder, resume_from, where
+        self.start = begin(plain, folder, resume_from)
+        self.task, self.data = prepared(plain, self.start, Share(where.rank, where.world))
+        pl.seed_everything(plain["seed"], verbose=False)  # the weights do not depend on what reading the data drew
+        self.model = build_model(plain, self.task, self.data.inputs)
+        preparing = time.perf_counter()
+        self.model.prepare(self.data.training_inputs)
+        self._preparing = time.perf_counter() - preparing
+        self.origin = hand_over(self.start, self.model, self.task, plain)
+        self.module = SequenceModule(self.model, self.task, plain["optimizer"], self.data.statistics)
+        self.stop, self.cost = StopRequest(), Cost()
+        minutes = plain["trainer"]["checkpoint_minutes"]
+        self.checkpoints = RunCheckpoint(folder, f"valid/{self.task.monitor}", self.task.mode, self.stop, minutes)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is anything to train; a model that only counts is ready."""
+        return any(parameter.requires_grad for parameter in self.model.parameters())
+
+    def do(self, logger: Any) -> None:
+        """Train, take the weights of the best epoch, and score the test split with them.
+
+        Raises:
+            StoppedError: a signal asked for an end.
+            UserError: the config asks for what cannot be had.
+        """
+        shown = progress_callbacks(self.plain["trainer"]["progress"], self.checkpoints.monitor)
+        callbacks = [self.cost, self.checkpoints, OwnDraws(self.plain["seed"]), *_callbacks(self.plain, self.task)]
+        try:
+            trainer = self._trainer(logger, [*callbacks, *shown] if self.where.rank == 0 else callbacks)
+            if self.is_trained:
+                with self.stop.listening():
+                    trainer.fit(self.module, datamodule=self.data, ckpt_path=self.resume_from, weights_only=True)
+            else:  # counted, not trained
+                trainer.validate(self.module, datamodule=self.data, verbose=False)
+                self.checkpoints.keep(trainer, self.module)
+                trainer.strategy.barrier()  # all read what rank 0 wrote
+                self.cost.seconds += self._preparing
+            self.model.load_state_dict(runfolder.read_weights(self.folder / runfolder.MODEL))
+            trainer.test(self.module, datamodule=self.data, verbose=False)
+        except MisconfigurationException as error:
+            raise UserError(f"trainer: {one_line(error)}") from error
+        finally:
+            leave()
+
+    def _trainer(self, logger: Any, callbacks: list[pl.Callback]) -> pl.Trainer:
+        settings = {key: self.plain["trainer"][key] for key in _TRAINER_KEYS}
+        together: dict[str, Any] = {"devices": self.where.devices}
+        if self.where.world > 1:
+            together["strategy"] = DDPStrategy(
+                cluster_environment=environment(self.where),
+                find_unused_parameters=any(getattr(part, "skips_parameters", False) for part in self.model.modules()),
+                gradient_as_bucket_view=True,
+            )
+        try:
+            return pl.Trainer(
+                **settings,
+                **together,
+                default_root_dir=self.folder,
+                logger=logger or False,
+                callbacks=callbacks,
+                plugins=[AtomicCheckpointIO()],
+                num_sanity_val_steps=0,
+                log_every_n_steps=1,
+                enable_model_summary=False,
+                enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
+                use_distributed_sampler=False,  # the loaders know their share
+            )
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            raise UserError(f"trainer: {one_line(error)}") from error
+
+
+def prepared(
+    plain: Mapping[str, Any], start: Start | None = None, share: Share | None = None
+) -> tuple[Task, SequenceData]:
+    """Read and encode the data of a config.
+
+    Raises:
+        UserError: the data cannot be had.
+    """
+    task = build_task(plain["task"])
+    preprocessor = build_preprocessor(plain["preprocessing"]) if start is None else start.trained.preprocessor
+    by_heart = plain["trainer"]["overfit_batches"]
+    settings = {**plain["data"], "seed": plain["seed"], "by_heart": by_heart, "pipeline": plain["preprocessing"]}
+    settings |= {"fitted": start is not None, "share": share}
+    data = SequenceData(task, preprocessor, **settings)
+    try:
+        data.prepare()
+    except (ValueError, OSError) as error:
+        message = one_line(error)
+        if not message.startswith("task."):
+            message = f"task={plain['task']['name']}: {message}"
+        raise UserError(message) from error
+    return task, data
+
+
+def _threads(trainer: Mapping[str, Any], where: Place) -> int | None:
+    """Choose the CPU threads of a process: those of the config, else its part of the cores; ``None`` leaves all."""
+    threads: int | None = trainer["threads"]
+    if threads is not None or where.devices == 1:
+        return threads
+    if where.by_srun and (given := os.environ.get("SLURM_CPUS_PER_TASK")) is not None:
+        return int(given)
+    return max(1, torch.get_num_threads() // where.devices)
+
+
+def _callbacks(plain: Mapping[str, Any], task: Task) -> list[pl.Callback]:
+    monitor = f"valid/{task.monitor}"
+    callbacks: list[pl.Callback] = []
+    if (patience := plain["trainer"]["early_stopping"]) is not None:
+        callbacks.append(EarlyStopping(monitor, mode=task.mode, patience=patience))
+    if (averaging := plain["optimizer"].get("averaging")) is not None:
+        callbacks.append(NonMonotonicAveraging(monitor, task.mode, averaging))
+    for node in (plain.get("callbacks") or {}).values():
+        callbacks.append(build("callback", node))
+    return callbacks
+
+
+def _quieten() -> None:
+    """Keep Lightning's advertisements out of the way of what a user wants to read; warnings stay."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*")
+    warnings.filterwarnings("ignore", ".*`srun` command is available.*")
+    warnings.filterwarnings("ignore", ".*It is recommended to use `self.log.*sync_dist=True.*")  # they are of all ranks
