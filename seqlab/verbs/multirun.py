@@ -5,6 +5,7 @@ from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from rich.console import Console
 from rich.markup import escape
@@ -80,22 +81,32 @@ def clock(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+_LAUNCHERS = {
+    "joblib": ("_joblib", "JoblibLauncher", "joblib"),
+    "slurm": ("_submitit", "SlurmLauncher", "slurm"),
+    "submitit_local": ("_submitit", "LocalLauncher", "slurm"),
+}
+"""Module, class, and the extra of the distribution that brings what it needs."""
+
+
 def register_launcher(words: list[str]) -> None:
-    """Tell Hydra of the launchers that need submitit, where one is chosen.
+    """Tell Hydra of the launcher, where one is chosen that needs another package.
 
     Raises:
-        UserError: it is not installed.
+        UserError: that is not installed.
     """
     chosen = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("hydra/launcher=")]
-    if not chosen or chosen[-1] not in ("slurm", "submitit_local"):
+    if not chosen or chosen[-1] not in _LAUNCHERS:
         return
+    module, name, extra = _LAUNCHERS[chosen[-1]]
     try:
-        found = import_module("hydra_plugins.seqlab_launchers._submitit")
+        found = import_module(f"hydra_plugins.seqlab_launchers.{module}")
     except ModuleNotFoundError as error:
         missing = f"{error.name} is not installed"
-        raise UserError(f'hydra/launcher={chosen[-1]}: {missing}; `pip install "seqlab[slurm]"`') from error
-    for launcher in (found.SlurmLauncher, found.LocalLauncher):
-        Plugins.instance().register(launcher)
+        raise UserError(f'hydra/launcher={chosen[-1]}: {missing}; `pip install "seqlab[{extra}]"`') from error
+    Plugins.instance().register(getattr(found, name))
+    stored = ConfigStore.instance().repo["hydra"]["launcher"]
+    stored.pop(f"{chosen[-1]}.yaml", None)  # the other package's config; seqlab's has the same name
 
 
 def finish(folder: Path) -> int:
