@@ -8,6 +8,7 @@ VERBS = {
     "predict": "predict with a trained model: predict RUN_DIR TEXT... (or --input FILE)",
     "evaluate": "score a trained model on new data: evaluate RUN_DIR --data FILE",
     "data": "see what will be trained on: data task=NAME [key=value ...]",
+    "fetch": "fill the caches, for runs without a network: fetch task=NAME [key=value ...]",
     "generate": "let a language model write: generate RUN_DIR --prompt TEXT",
     "status": "what became of each run of a sweep: status SWEEP_DIR",
     "resume": "do the runs of a sweep that are not done: resume SWEEP_DIR",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from seqlab.contracts import UserError
-from seqlab.sweeps import slurm
+from seqlab.sweeps import gpus, slurm
 from seqlab.training import runfolder
 from seqlab.training.runfolder import is_owned
 
@@ -152,6 +152,7 @@ def page(folder: Path, words: Sequence[str]) -> Iterator[dict[str, Any]]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "job": job_id(),
+        "gpus": os.environ.get(gpus.VARIABLE),
         "began": began,
     }
     runfolder.write_json(folder / RUN, record)

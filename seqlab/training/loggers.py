@@ -1,14 +1,19 @@
 """Where curves go: CSV, TensorBoard, Weights & Biases."""
 
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 from seqlab.contracts import UserError
+from seqlab.training.curves import CurvesLogger
+from seqlab.training.runfolder import write_text
 
+WANDB_ID = "wandb.id"
 _NAMES = ("csv", "none", "tensorboard", "wandb")
 
 
@@ -22,7 +27,7 @@ def make_logger(config: Mapping[str, Any], folder: Path) -> Logger | None:
     if name == "none":
         return None
     if name == "csv":
-        return CSVLogger(folder, name="curves", flush_logs_every_n_steps=1000)
+        return CurvesLogger(folder)
     if name == "tensorboard":
         try:
             return TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False)
@@ -37,7 +42,10 @@ def _wandb(config: Mapping[str, Any], folder: Path) -> Logger:
     offline = config["offline"]
     if offline is None:
         offline = os.environ.get("WANDB_MODE") == "offline" or not _logged_in()
+    first = getattr(rank_zero_only, "rank", 0) == 0  # the only process that tells of the run
     return WandbLogger(
+        id=run_id(folder) if first else None,
+        resume="allow",
         name=folder.name,
         save_dir=folder,
         project=config["project"],
@@ -46,6 +54,14 @@ def _wandb(config: Mapping[str, Any], folder: Path) -> Logger:
         tags=list(config["tags"]),
         offline=offline,
     )
+
+
+def run_id(folder: Path) -> str:
+    """Give a run's id at Weights & Biases, kept in its folder: a run that goes on is the same one there."""
+    path = folder / WANDB_ID
+    if not path.exists() or not path.read_text("utf-8").strip():
+        write_text(path, uuid.uuid4().hex[:12] + "\n")
+    return path.read_text("utf-8").strip()
 
 
 def _logged_in() -> bool:

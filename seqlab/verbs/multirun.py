@@ -1,16 +1,19 @@
 """What surrounds the runs of a sweep: its folder and plan before the first, the ledger after the last."""
 
 import sys
+import time
 from collections import Counter
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from rich.console import Console
 from rich.markup import escape
 
 from seqlab.errors import UserError
-from seqlab.sweeps.ledger import STATES, SWEEP, Entry, read
+from seqlab.sweeps.ledger import STATES, SWEEP, Entry, entry_of, read
 from seqlab.sweeps.start import folder_of, plan, set_aside
 from seqlab.training.results import Result
 from seqlab.training.runfolder import relative
@@ -58,18 +61,55 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
 
 
+@dataclass
+class _Known:
+    """How far a sweep was when its ledger was last read, and the runs that this process has done since."""
+
+    total: int
+    done: int
+    failed: int
+    seconds: float
+    read_at: float
+    cost: float
+
+    def is_old(self) -> bool:
+        """Whether reading it again is worth its time: a twentieth of this process's, at most."""
+        return time.monotonic() - self.read_at > max(2.0, 20 * self.cost)
+
+    def count(self, entry: Entry) -> None:
+        """Add a run."""
+        self.done += entry.state == "done"
+        self.failed += entry.state == "failed"
+        self.seconds += (entry.seconds or 0) if entry.state == "done" else 0
+
+
+_KNOWN: dict[Path, _Known] = {}
+
+
+def _so_far(run: Path) -> _Known:
+    known = _KNOWN.get(run.parent)
+    if known is None or known.is_old():
+        began = time.monotonic()
+        entries = read(run.parent) if (run.parent / SWEEP).exists() else []
+        now = time.monotonic()
+        known = _KNOWN[run.parent] = _Known(len(entries), 0, 0, 0.0, now, now - began)
+        for entry in entries:
+            known.count(entry)
+    else:
+        known.count(entry_of(run))
+    return known
+
+
 def progress(run: Path, result: Result | None) -> str:
     """Say how one run of a sweep ended, and how far the whole is, in a line."""
-    entries = read(run.parent) if (run.parent / SWEEP).exists() else []
-    done = [entry for entry in entries if entry.state == "done"]
-    failed = sum(entry.state == "failed" for entry in entries)
+    known = _so_far(run)
     what = "failed" if result is None else f"{result.monitor} {result.metrics[result.monitor]:.4f}"
-    line = f"{len(done) + failed} of {len(entries)}  {run.name}  {what}"
-    if failed:
-        line += f"; {failed} failed"
-    left = len(entries) - len(done) - failed
-    if done and left:
-        line += f"; about {clock(left * sum(entry.seconds or 0 for entry in done) / len(done))} of work left"
+    line = f"{known.done + known.failed} of {known.total}  {run.name}  {what}"
+    if known.failed:
+        line += f"; {known.failed} failed"
+    left = known.total - known.done - known.failed
+    if known.done and left:
+        line += f"; about {clock(left * known.seconds / known.done)} of work left"
     return line
 
 
@@ -80,22 +120,32 @@ def clock(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+_LAUNCHERS = {
+    "joblib": ("_joblib", "JoblibLauncher", "joblib"),
+    "slurm": ("_submitit", "SlurmLauncher", "slurm"),
+    "submitit_local": ("_submitit", "LocalLauncher", "slurm"),
+}
+"""Module, class, and the extra of the distribution that brings what it needs."""
+
+
 def register_launcher(words: list[str]) -> None:
-    """Tell Hydra of the launchers that need submitit, where one is chosen.
+    """Tell Hydra of the launcher, where one is chosen that needs another package.
 
     Raises:
-        UserError: it is not installed.
+        UserError: that is not installed.
     """
     chosen = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("hydra/launcher=")]
-    if not chosen or chosen[-1] not in ("slurm", "submitit_local"):
+    if not chosen or chosen[-1] not in _LAUNCHERS:
         return
+    module, name, extra = _LAUNCHERS[chosen[-1]]
     try:
-        found = import_module("hydra_plugins.seqlab_launchers._submitit")
+        found = import_module(f"hydra_plugins.seqlab_launchers.{module}")
     except ModuleNotFoundError as error:
         missing = f"{error.name} is not installed"
-        raise UserError(f'hydra/launcher={chosen[-1]}: {missing}; `pip install "seqlab[slurm]"`') from error
-    for launcher in (found.SlurmLauncher, found.LocalLauncher):
-        Plugins.instance().register(launcher)
+        raise UserError(f'hydra/launcher={chosen[-1]}: {missing}; `pip install "seqlab[{extra}]"`') from error
+    Plugins.instance().register(getattr(found, name))
+    stored = ConfigStore.instance().repo["hydra"]["launcher"]
+    stored.pop(f"{chosen[-1]}.yaml", None)  # the other package's config; seqlab's has the same name
 
 
 def finish(folder: Path) -> int:

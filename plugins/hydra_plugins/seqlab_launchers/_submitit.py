@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
-from hydra.core.utils import JobReturn, JobStatus
-from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
-from omegaconf import OmegaConf
+from hydra.core.utils import JobReturn
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher  # type: ignore[import-untyped]
 
-from seqlab.discovery.hydra_source import register as register_plugins
+from hydra_plugins.seqlab_launchers._job import Job, folder_of, told
 from seqlab.sweeps import slurm
-from seqlab.sweeps.ledger import Entry, entry_of, write_queued
+from seqlab.sweeps.gpus import visible_gpus
+from seqlab.sweeps.ledger import entry_of, write_queued
 from seqlab.sweeps.selection import is_meant
-from seqlab.sweeps.start import register as register_names
 
 log = logging.getLogger("seqlab")
 
@@ -30,28 +29,24 @@ _GRACE = 60.0
 Run = tuple[int, Sequence[str], Path]
 
 
-class _LedgerLauncher(BaseSubmititLauncher):
-    def __call__(self, *arguments: Any, **named: Any) -> JobReturn:
-        """Do a run, in the job's process."""
-        register_plugins()
-        register_names()
-        return super().__call__(*arguments, **named)
+class _LedgerLauncher(BaseSubmititLauncher):  # type: ignore[misc]  # untyped, as Hydra has it
+    task_function: Any
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submit what is left to do, and wait until the ledger says what became of it."""
-        runs = [(initial_job_idx + n, words, self._folder(words)) for n, words in enumerate(job_overrides)]
-        waiting = slurm.active()
+        assert self.task_function is not None
+        self.task_function = Job(self.task_function, self._gpus())
+        folders = [folder_of(self.hydra_context, self.config, words) for words in job_overrides]
+        runs = [
+            (initial_job_idx + n, words, folder)
+            for n, (words, folder) in enumerate(zip(job_overrides, folders, strict=True))
+        ]
+        waiting = self._waiting()
         adopted = {folder: job for _, _, folder in runs if (job := entry_of(folder).job) in waiting}
         left = [run for run in runs if run[2] not in adopted and self._is_left(run[2])]
         log.info("%d runs: %d to submit, %d in the queue already", len(runs), len(left), len(adopted))
         self._do(left, adopted)
-        return [_told(words, entry_of(folder)) for _, words, folder in runs]
-
-    def _folder(self, words: Sequence[str]) -> Path:
-        assert self.hydra_context is not None
-        assert self.config is not None
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
-        return Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir
+        return [told(words, entry_of(folder)) for _, words, folder in runs]
 
     @staticmethod
     def _is_left(folder: Path) -> bool:
@@ -77,6 +72,12 @@ class _LedgerLauncher(BaseSubmititLauncher):
         number, words, _ = run
         return list(words), "hydra.sweep.dir", number, f"job_{number}", Singleton.get_state()
 
+    def _waiting(self) -> set[str]:
+        return set()
+
+    def _gpus(self) -> list[str]:
+        return []  # the scheduler's business
+
     @abstractmethod
     def _do(self, left: Sequence[Run], adopted: dict[Path, str]) -> None: ...
 
@@ -84,6 +85,9 @@ class _LedgerLauncher(BaseSubmititLauncher):
 @final
 class SlurmLauncher(_LedgerLauncher):
     """An array job on SLURM."""
+
+    def _waiting(self) -> set[str]:
+        return slurm.active()
 
     def _do(self, left: Sequence[Run], adopted: dict[Path, str]) -> None:
         watched = dict(adopted)
@@ -111,17 +115,14 @@ class SlurmLauncher(_LedgerLauncher):
 class LocalLauncher(_LedgerLauncher):
     """Processes on this machine, some at a time; a new one for each run, so that none can take others with it."""
 
+    def _gpus(self) -> list[str]:
+        return visible_gpus()
+
     def _do(self, left: Sequence[Run], adopted: dict[Path, str]) -> None:
         executor = self._executor("local")
-        queue, running = list(left), []
+        queue, running = list(left), list[Any]()
         while queue or running:
             running = [job for job in running if not job.done()]
             while queue and len(running) < self.params.get("parallel", 1):
                 running.append(executor.submit(self, *self._arguments(queue.pop(0))))
             time.sleep(0.2)
-
-
-def _told(words: Sequence[str], entry: Entry) -> JobReturn:
-    """Say to a sweeper what became of a run: its objective, or NaN."""
-    objective = float("nan") if entry.objective is None else entry.objective
-    return JobReturn(overrides=list(words), cfg=OmegaConf.create(), status=JobStatus.COMPLETED, _return_value=objective)

@@ -167,7 +167,7 @@ def test_debug_configs_run(names_folder, tmp_path, debug):
 @pytest.mark.parametrize("logger", ["csv", "tensorboard"])
 def test_loggers_write_curves(names_folder, tmp_path, logger):
     seqlab.run(configured(names_folder, f"logger={logger}"), tmp_path / "run")
-    pattern = {"csv": "curves/version_0/metrics.csv", "tensorboard": "tensorboard/version_0/events.*"}[logger]
+    pattern = {"csv": "curves/metrics.csv", "tensorboard": "tensorboard/version_0/events.*"}[logger]
     files = list((tmp_path / "run").glob(pattern))
     assert files
     if logger == "csv":

@@ -1,0 +1,100 @@
+"""A run of a sweep in a process of its own: what the process must know first, and what a signal does to it."""
+
+import math
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, final
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+
+from seqlab.discovery.hydra_source import register as register_plugins
+from seqlab.sweeps.gpus import use_gpus
+from seqlab.sweeps.ledger import Entry
+from seqlab.sweeps.start import register as register_names
+from seqlab.training.interrupt import SIGNALS
+
+
+@final
+class Job:
+    """A sweep's task function for another process, which learns of resolvers and plugins when it unpickles it.
+
+    Args:
+        function: does a run.
+        gpus: of the machine, of which the process takes one.
+        many: whether the process does many runs. A signal then ends the run at hand and no other is begun.
+    """
+
+    def __init__(self, function: Callable[[DictConfig], Any], gpus: Sequence[str], many: bool = False) -> None:
+        self.function, self.gpus, self.many = function, gpus, many
+
+    def __reduce__(self) -> Any:
+        return _arrive, (self.function, self.gpus, self.many)
+
+    def __call__(self, config: DictConfig) -> Any:
+        """Do a run."""
+        use_gpus(self.gpus, config.trainer.devices)
+        return _STOP.guard(self.function, config) if self.many else self.function(config)
+
+
+def _arrive(function: Callable[[DictConfig], Any], gpus: Sequence[str], many: bool) -> Job:
+    register_plugins()
+    register_names()
+    if many:
+        _STOP.listen()
+    return Job(function, gpus, many)
+
+
+@final
+class _Stop:
+    """Whether this process was told to stop, and whether a run is at hand that must hear of it."""
+
+    def __init__(self) -> None:
+        self.asked = self.busy = self.listens = False
+
+    def listen(self) -> None:
+        """Take the signals, of which Ctrl-C comes by the parent only: the process leaves its group."""
+        if not self.listens:
+            os.setpgid(0, 0)
+            for number in SIGNALS:
+                signal.signal(number, self._take)
+            self.listens = True
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        if self.busy:  # and training, which stops more gently, has not begun
+            raise KeyboardInterrupt
+
+    def guard(self, function: Callable[[DictConfig], Any], config: DictConfig) -> Any:
+        """Do a run unless told to stop; its page says what became of it."""
+        if self.asked:
+            return math.nan
+        self.busy = True
+        try:
+            return function(config)
+        except (KeyboardInterrupt, SystemExit):
+            self.asked = True
+            return math.nan
+        finally:
+            self.busy = False
+
+
+_STOP = _Stop()
+
+
+def folder_of(context: HydraContext | None, config: DictConfig | None, words: Sequence[str]) -> Path:
+    """Say where a run's files go."""
+    assert context is not None
+    assert config is not None
+    composed = context.config_loader.load_sweep_config(config, list(words))
+    return Path(composed.hydra.sweep.dir) / str(composed.hydra.sweep.subdir)
+
+
+def told(words: Sequence[str], entry: Entry) -> JobReturn:
+    """Say to a sweeper what became of a run: its objective, or NaN."""
+    objective = float("nan") if entry.objective is None else entry.objective
+    return JobReturn(overrides=list(words), cfg=OmegaConf.create(), status=JobStatus.COMPLETED, _return_value=objective)

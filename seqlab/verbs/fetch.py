@@ -1,0 +1,85 @@
+"""``fetch task=...``: fill the caches where there is a network, for runs where there is none."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seqlab.verbs.multirun import FLAGS
+
+
+def main(arguments: list[str]) -> int:
+    """Do what runs of the same words do before they train: download, fit and encode."""
+    parser = argparse.ArgumentParser(
+        prog="seqlab fetch",
+        description="Fill the caches for runs or a sweep of the same words, such as: "
+        "seqlab fetch task=lm task.source=ptb preprocessing=words,characters. On a cluster, type it on a node that "
+        "has a network; runs on the others then need none, if SEQLAB_CACHE names a folder that they share.",
+    )
+    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", help="as for training; commas make several")
+    parser.add_argument(*FLAGS, action="store_true", help="taken and ignored, so that a sweep's words fit as they are")
+    asked = parser.parse_args(arguments)
+    for plain in wanted(asked.words):
+        _fill(plain)
+    say(contents())
+    return 0
+
+
+def wanted(words: Sequence[str]) -> list[dict[str, Any]]:
+    """Compose the configs that words ask for, one for each that reads data of its own.
+
+    Raises:
+        UserError, hydra.errors.HydraException: a config cannot be composed.
+    """
+    from seqlab.sweeps.start import expand
+    from seqlab.training.compose import compose
+    from seqlab.training.run import plain_config
+
+    kept = [word for word in words if not word.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    found: dict[str, dict[str, Any]] = {}
+    for each in expand(kept):
+        plain = plain_config(compose(each))
+        what = [plain["task"], plain["preprocessing"], plain.get("init_from")]
+        found.setdefault(json.dumps(what, sort_keys=True, default=str), plain)
+    return list(found.values())
+
+
+def _fill(plain: dict[str, Any]) -> None:
+    from seqlab.training.data import describe
+    from seqlab.training.finetune import begin
+    from seqlab.training.run import prepared
+
+    _, data = prepared(plain, begin(plain, Path(), None))
+    chosen = plain["preprocessing"]
+    print(f"task={plain['task']['name']}" + (f" preprocessing={chosen['name']}" if chosen else ""))
+    for line in describe(data.statistics):
+        print(f"  {line}")
+
+
+def contents() -> dict[str, tuple[int, int]]:
+    """Count what the cache holds: files and bytes of each of its folders; locks do not count."""
+    from seqlab.cache import cache_folder
+
+    found: dict[str, tuple[int, int]] = {}
+    for path in sorted(cache_folder().rglob("*")):
+        if path.is_file() and path.suffix != ".lock":
+            folder = str(path.parent.relative_to(cache_folder()))
+            files, size = found.get(folder, (0, 0))
+            found[folder] = files + 1, size + path.stat().st_size
+    return found
+
+
+def say(found: dict[str, tuple[int, int]]) -> None:
+    """Print what the cache holds, and where it is."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from seqlab.cache import cache_folder
+
+    console = Console(highlight=False)
+    for folder, (files, size) in found.items():
+        console.print(f"{files:6,} files {size / 1e6:10,.1f} MB  {escape(folder)}", soft_wrap=True)
+    if not found:
+        console.print("nothing: these data are bundled, or small enough to be read anew by each run")
+    console.print(f"cache folder  {escape(str(cache_folder()))}  (SEQLAB_CACHE names another)", soft_wrap=True)
