@@ -48,7 +48,7 @@ def wanted(words: Sequence[str]) -> list[dict[str, Any]]:
 def _fill(plain: dict[str, Any]) -> None:
     from seqlab.training.data import describe
     from seqlab.training.finetune import begin
-    from seqlab.training.run import prepared
+    from seqlab.training.work import prepared
 
     _, data = prepared(plain, begin(plain, Path(), None))
     chosen = plain["preprocessing"]

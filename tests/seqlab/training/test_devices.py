@@ -131,7 +131,7 @@ def configured(names_folder, tmp_path, monkeypatch):
 
 def curve(folder):
     """Read the loss and the metrics of each epoch."""
-    (path,) = folder.glob("curves/*/metrics.csv")
+    path = folder / "curves" / "metrics.csv"
     names, *rows = [line.split(",") for line in path.read_text().splitlines()]
     return [
         {name: float(value) for name, value in zip(names, row, strict=True) if value and name != "step"} for row in rows
