@@ -1,0 +1,18 @@
+"""Checks that every task must pass."""
+
+from seqlab.testing.tasks.answers import AnswerChecks
+from seqlab.testing.tasks.data import DataChecks
+from seqlab.testing.tasks.loss import LossChecks
+from seqlab.testing.tasks.metrics import MetricChecks
+
+
+class TaskSuite(AnswerChecks, MetricChecks, LossChecks, DataChecks):
+    """Checks of a task; a subclass names it.
+
+    The checks run from the last base to the first.
+
+    Attributes:
+        task: its type, or a factory that takes its options.
+        options: what the constructor is to be given, such as ``{"data_dir": ...}``.
+        preprocessor: makes what encodes the texts; else the task's default is looked up.
+    """
