@@ -33,7 +33,7 @@ def _say_ready() -> None:
 
 
 def _end_with_rank_0() -> None:
-    sys.stdin.read()  # until rank 0's end of the pipe is closed, however it ended
+    os.read(sys.stdin.fileno(), 1)  # until rank 0's end is closed; sys.stdin would be locked, and no worker could fork
     os._exit(1)
 
 

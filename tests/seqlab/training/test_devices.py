@@ -201,7 +201,7 @@ def until(happens, seconds=60):
 def test_all_stop_after_the_same_step_and_go_on_bit_for_bit(configured, names_folder, tmp_path, signalled):
     """With dropout, of which each process draws its own."""
     words = [*SMALL["lm"], *TWO, f"task.data={tmp_path / 'text.txt'}", "model.dropout=0.3", "model.depth=2"]
-    words += ["trainer.checkpoint_minutes=0", "trainer.max_epochs=8", "trainer.early_stopping=null"]
+    words += ["data.workers=1", "trainer.checkpoint_minutes=0", "trainer.max_epochs=8", "trainer.early_stopping=null"]
     out = subprocess.run(command(*words, f"hydra.run.dir={tmp_path / 'whole'}"), capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     cut = tmp_path / "cut"
