@@ -111,8 +111,9 @@ def show(result: Result, console: Console) -> None:
     console.print(table)
     cost = result.cost
     best = f"{cost['epochs']} epochs, the best was {record['best']['epoch'] + 1}" if cost["epochs"] else "not trained"
+    devices = f" on {cost['devices']} devices" if cost["devices"] > 1 else ""
     console.print(
-        f"{cost['parameters']:,} parameters; {best}; "
+        f"{cost['parameters']:,} parameters{devices}; {best}; "
         f"{cost['training_seconds']:.1f} s of training, {cost['wall_seconds']:.1f} s in all; "
         f"{cost['examples_per_second']:,.0f} examples/s, {cost['tokens_per_second']:,.0f} steps/s",
         highlight=False,
