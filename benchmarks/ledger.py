@@ -7,7 +7,6 @@ One run is trained for real; its files are then written into so many folders, ea
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -84,7 +83,9 @@ def main() -> None:
         run = real_run(work)
         files = [path for path in run.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files)
-        print(f"a real run: {len(files)} files, {size:,} bytes; results.json {os.path.getsize(run / 'results.json'):,}")
+        print(
+            f"a real run: {len(files)} files, {size:,} bytes; results.json {(run / runfolder.RESULTS).stat().st_size:,}"
+        )
         began = time.perf_counter()
         (work / "sweep").mkdir()
         synthetic(work / "sweep", run, asked.runs)

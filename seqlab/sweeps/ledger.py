@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
-from seqlab.contracts import UserError
+from seqlab.errors import UserError
 from seqlab.sweeps import gpus, slurm
 from seqlab.training import runfolder
 from seqlab.training.runfolder import is_owned

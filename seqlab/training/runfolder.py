@@ -6,15 +6,15 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import TYPE_CHECKING, Any, BinaryIO, final
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, contiguous_format
 
-from seqlab.contracts import UserError
 from seqlab.discovery.registry import one_line
+from seqlab.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor  # which takes seconds to import, and most readers of run folders want no tensors
 
 FORMAT = 1
 """Version of the run folder; a reader refuses a newer one."""
@@ -159,18 +159,24 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+def write_weights(path: Path, weights: Mapping[str, "Tensor"]) -> None:
     """Write tensors as safetensors, atomically; what two names share, such as tied weights, is written for each."""
+    from safetensors.torch import save
+    from torch import contiguous_format
+
     data = save({name: value.detach().cpu().clone(memory_format=contiguous_format) for name, value in weights.items()})
     write_atomically(path, lambda file: _write(file, data))
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, "Tensor"]:
     """Read a run's tensors.
 
     Raises:
         UserError: the file is missing or damaged.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     if not path.is_file():
         raise UserError(f"{path.parent} is no finished run: it has no {path.name}")
     try:
