@@ -52,6 +52,10 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
         print(f"the earlier sweep is now {relative(aside)}", file=sys.stderr)
     register_launcher(words)
     plan(folder, words)
+    if not any(word.lstrip("+").startswith(("hydra/sweeper=", "hydra.sweeper.")) for word in words):
+        found = import_module("hydra_plugins.seqlab_launchers._sweeper").PlannedSweeper
+        Plugins.instance().register(found)
+        words = [*words, f"hydra.sweeper._target_={found.__module__}.{found.__qualname__}"]
     quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')  # a comma would make a sweep of it
     return [*flags, *words, f'hydra.sweep.dir="{quoted}"'], folder
 
