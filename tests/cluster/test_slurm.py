@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
@@ -17,6 +18,7 @@ SMALL = ("cell.hidden_size=16", "logger=none", "trainer.progress=false", "traine
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=20")
 
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "plugins" / "examples" / "seqlab-mgu"
 _STARTED = []
 
 
@@ -30,10 +32,11 @@ def _nothing_is_left_behind():
     _STARTED.clear()
 
 
-def seqlab(folder, cluster, *words, wait=True):
+def seqlab(folder, cluster, *words, wait=True, **more):
     command = [sys.executable, "-m", "seqlab", *words]
+    environment = {**cluster.environment, **more}
     process = subprocess.Popen(
-        command, cwd=folder, env=cluster.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     if not wait:
         _STARTED.append(process)
@@ -147,3 +150,16 @@ def test_queued_jobs_outlive_the_submitter_and_resume_adopts_them(cluster, tmp_p
     assert "0 to submit" in out
     assert states(tmp_path, cluster) == {"done": 6}
     assert len(list((sweep_of(tmp_path) / ".submitit").iterdir())) == before
+
+
+def test_a_third_partys_cell_sweeps_beside_a_built_in_one(cluster, tmp_path):
+    """From a distribution of its own, which the jobs find as the submitter does."""
+    site = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(site)]
+    subprocess.run([*pip, "--disable-pip-version-check", str(EXAMPLE)], check=True)
+    words = ["-m", *SMALL, *SLURM, "cell=mgu,gru", "trainer.max_epochs=1"]
+    code, out = seqlab(tmp_path, cluster, *words, PYTHONPATH=str(site))
+    assert code == 0, out
+    assert "2 runs: 2 done" in out
+    card = next(sweep_of(tmp_path).glob("recurrent_mgu_*/model.json")).read_text()
+    assert "seqlab-mgu" in card
