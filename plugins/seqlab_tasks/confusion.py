@@ -124,7 +124,7 @@ def save(figure: Any, path: Path) -> None:
 
     whole = io.BytesIO()
     figure.set_dpi(150)
-    FigureCanvasAgg(figure).print_png(whole)
+    FigureCanvasAgg(figure).print_png(whole)  # type: ignore[no-untyped-call]
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(whole.getvalue())
     part.replace(path)
