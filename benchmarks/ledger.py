@@ -83,7 +83,9 @@ def main() -> None:
         run = real_run(work)
         files = [path for path in run.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files)
-        print(f"a real run: {len(files)} files, {size:,} bytes; results.json {(run / 'results.json').stat().st_size:,}")
+        print(
+            f"a real run: {len(files)} files, {size:,} bytes; results.json {(run / runfolder.RESULTS).stat().st_size:,}"
+        )
         began = time.perf_counter()
         (work / "sweep").mkdir()
         synthetic(work / "sweep", run, asked.runs)

@@ -39,9 +39,9 @@ _HOMES = {
     "Recurrent": "seqlab.recurrence",
     "cache_folder": "seqlab.cache",
     "compose": "seqlab.training.compose",
-    "load": "seqlab.training",
-    "run": "seqlab.training",
-    "Result": "seqlab.training",
+    "load": "seqlab.training.trained",
+    "run": "seqlab.training.run",
+    "Result": "seqlab.training.results",
 }  # fmt: skip
 
 __all__ = [

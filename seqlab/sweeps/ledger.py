@@ -5,6 +5,7 @@ the folder, and ``sweep.json`` lists the runs that were asked for.
 """
 
 import json
+import logging
 import os
 import socket
 import time
@@ -14,10 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
-from seqlab.contracts import UserError
+from seqlab.errors import UserError
 from seqlab.sweeps import gpus, slurm
 from seqlab.training import runfolder
 from seqlab.training.runfolder import is_owned
+
+log = logging.getLogger("seqlab")
 
 SWEEP = "sweep.json"
 RUN = "run.json"
@@ -163,7 +166,10 @@ def page(folder: Path, words: Sequence[str]) -> Iterator[dict[str, Any]]:
         if record["state"] == "running":
             record["state"] = "stopped"
         record["seconds"] = time.time() - began
-        runfolder.write_json(folder / RUN, record)
+        try:
+            runfolder.write_json(folder / RUN, record)
+        except UserError as error:  # its state then reads as stopped, so that it can go on
+            log.error("%s", error)
 
 
 def job_id() -> str | None:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from seqlab.discovery.hydra_source import run_label
 from seqlab.sweeps.key import run_key, sweep_key
 from seqlab.sweeps.ledger import SWEEP, write_plan
-from seqlab.training.compose import compose
+from seqlab.training.compose import compose_all
 
 _SWEEPS = Path("runs") / "sweeps"
 
@@ -54,8 +54,9 @@ def plan(folder: Path, words: Sequence[str]) -> None:
     """
     runs: dict[str, list[str]] = {}
     if not any(word.lstrip("+").startswith("hydra/sweeper=") for word in words):
-        for each in expand(words):
-            runs.setdefault(run_name(compose(each)), each)
+        expanded = expand(words)
+        for each, config in zip(expanded, compose_all(expanded), strict=True):
+            runs.setdefault(run_name(config), each)
     write_plan(folder, words, runs)
 
 

@@ -1,7 +1,4 @@
-"""Training, written once: one module, one data module, the run folder, ``run``."""
+"""Training, written once: one module, one data module, the run folder, ``run``.
 
-from seqlab.training.results import Result
-from seqlab.training.run import run
-from seqlab.training.trained import Trained, load
-
-__all__ = ["Result", "Trained", "load", "run"]
+Nothing is imported here: what only reads run folders need not wait for torch.
+"""

@@ -10,7 +10,7 @@ from typing import Any, final
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from seqlab.training.runfolder import write_text
+from seqlab.training.runfolder import write_text, writing
 
 
 @final
@@ -56,7 +56,7 @@ class CurvesLogger(Logger):
             self._begun = True
             self._go_on(row["step"])
         if set(row) <= set(self._columns):
-            with self.path.open("a", encoding="utf-8", newline="") as file:
+            with writing(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
                 file.write(_csv([row], self._columns, header=False))
         else:
             self._rewrite([*read_curves(self.path), row])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, final
@@ -86,10 +87,17 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Name the commit of the working folder, and whether files differ from it; ``None`` outside a repository."""
+    """Name the commit of the working folder, and whether files differ from it; ``None`` outside a repository.
 
+    Asked once by a process, whose code does not change either.
+    """
+    return _git_state(Path.cwd())
+
+
+@cache
+def _git_state(folder: Path) -> dict[str, Any] | None:
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
         return done.stdout.strip()
 
     try:

@@ -1,20 +1,22 @@
 """The run folder's format: names of its files, atomic writing, careful reading."""
 
+import errno
+import io
 import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import TYPE_CHECKING, Any, BinaryIO, final
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, contiguous_format
 
-from seqlab.contracts import UserError
 from seqlab.discovery.registry import one_line
+from seqlab.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor  # which takes seconds to import, and most readers of run folders want no tensors
 
 FORMAT = 1
 """Version of the run folder; a reader refuses a newer one."""
@@ -83,20 +85,71 @@ def is_owned(folder: Path) -> bool:
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file so that a crash leaves either the old one or the new one, whole and on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write a file so that a crash leaves either the old one or the new one, whole and on the disk.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written; the old file is as it was.
+    """
+    with writing(path) as faults:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with _Noting(descriptor, faults) as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o666 & ~_umask())
+            Path(temporary).replace(path)
+            sync_folder(path.parent)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[list[OSError]]:
+    """Turn what the system says against writing a file into one line with its name and the way out.
+
+    Gives a list for the system's errors that a writer hides behind one of its own, as torch does.
+
+    Raises:
+        UserError: the system said something.
+    """
+    faults: list[OSError] = []
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-        sync_folder(path.parent)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield faults
+    except Exception as error:
+        fault = faults[0] if faults else error
+        if not isinstance(fault, OSError):
+            raise
+        raise UserError(f"{relative(path)} cannot be written: {fault.strerror}; {way_out(fault)}") from error
+
+
+def way_out(fault: OSError) -> str:
+    """Say what helps when a file cannot be written."""
+    if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room there, and go on with the verb resume, or a single run with ckpt_path=last"
+    return "make the folder writable, or choose another (hydra.run.dir; of a sweep hydra.sweep.dir)"
+
+
+@final
+class _Noting(io.FileIO):
+    """A file that remembers why it could not be written."""
+
+    def __init__(self, descriptor: int, faults: list[OSError]) -> None:
+        super().__init__(descriptor, "wb")
+        self._faults = faults
+
+    def write(self, data: Any) -> int:
+        """Write all of it: a full disk takes a part and says nothing."""
+        view, written = memoryview(data).cast("B"), 0
+        try:
+            while written < len(view):
+                written += super().write(view[written:]) or 0
+        except OSError as error:
+            self._faults.append(error)
+            raise
+        return written
 
 
 def _umask() -> int:
@@ -159,18 +212,24 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+def write_weights(path: Path, weights: Mapping[str, "Tensor"]) -> None:
     """Write tensors as safetensors, atomically; what two names share, such as tied weights, is written for each."""
+    from safetensors.torch import save
+    from torch import contiguous_format
+
     data = save({name: value.detach().cpu().clone(memory_format=contiguous_format) for name, value in weights.items()})
     write_atomically(path, lambda file: _write(file, data))
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, "Tensor"]:
     """Read a run's tensors.
 
     Raises:
         UserError: the file is missing or damaged.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     if not path.is_file():
         raise UserError(f"{path.parent} is no finished run: it has no {path.name}")
     try:

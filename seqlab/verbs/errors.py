@@ -1,7 +1,9 @@
 """Errors as a user sees them: one line that names the thing, the place and the way out."""
 
 import difflib
+import errno
 import itertools
+import logging
 import os
 import sys
 import traceback
@@ -12,6 +14,9 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
+from seqlab.training.runfolder import way_out
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def reported(action: Callable[[], int | None]) -> int:
@@ -19,6 +24,7 @@ def reported(action: Callable[[], int | None]) -> int:
 
     ``HYDRA_FULL_ERROR=1`` shows the traceback as well.
     """
+    logging.raiseExceptions = False  # a disk that is too full for the log is too full for the run, which says so
     try:
         return action() or 0
     except KeyboardInterrupt:
@@ -51,7 +57,8 @@ def explain(error: BaseException) -> str:
     if isinstance(cause, HydraException):
         return _hydra(cause)
     if isinstance(cause, OSError):
-        return f"{cause.filename}: {cause.strerror}" if cause.filename else one_line(cause)
+        told = f"{cause.filename}: {cause.strerror}" if cause.filename else one_line(cause)
+        return f"{told}; {way_out(cause)}" if cause.errno in _UNWRITABLE else told
     return f"{type(cause).__name__}: {one_line(cause)}"
 
 

@@ -33,13 +33,13 @@ def wanted(words: Sequence[str]) -> list[dict[str, Any]]:
         UserError, hydra.errors.HydraException: a config cannot be composed.
     """
     from seqlab.sweeps.start import expand
-    from seqlab.training.compose import compose
+    from seqlab.training.compose import compose_all
     from seqlab.training.run import plain_config
 
     kept = [word for word in words if not word.lstrip("+~").startswith(("hydra.", "hydra/"))]
     found: dict[str, dict[str, Any]] = {}
-    for each in expand(kept):
-        plain = plain_config(compose(each))
+    for config in compose_all(expand(kept)):
+        plain = plain_config(config)
         what = [plain["task"], plain["preprocessing"], plain.get("init_from")]
         found.setdefault(json.dumps(what, sort_keys=True, default=str), plain)
     return list(found.values())

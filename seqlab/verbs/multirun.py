@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -10,13 +9,13 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from rich.console import Console
-from rich.markup import escape
 
 from seqlab.errors import UserError
-from seqlab.sweeps.ledger import STATES, SWEEP, Entry, entry_of, read
+from seqlab.sweeps.ledger import SWEEP, Entry, entry_of, read
 from seqlab.sweeps.start import folder_of, plan, set_aside
 from seqlab.training.results import Result
 from seqlab.training.runfolder import relative
+from seqlab.verbs.status import show_faults, summary
 
 FLAGS = ("-m", "--multirun")
 _LOOKS = ("--cfg", "-c", "--info", "-i", "--resolve", "--package", "-p", "--hydra-help", "--version")
@@ -53,6 +52,10 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
         print(f"the earlier sweep is now {relative(aside)}", file=sys.stderr)
     register_launcher(words)
     plan(folder, words)
+    if not any(word.lstrip("+").startswith(("hydra/sweeper=", "hydra.sweeper.")) for word in words):
+        found = import_module("hydra_plugins.seqlab_launchers._sweeper").PlannedSweeper
+        Plugins.instance().register(found)
+        words = [*words, f"hydra.sweeper._target_={found.__module__}.{found.__qualname__}"]
     quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')  # a comma would make a sweep of it
     return [*flags, *words, f'hydra.sweep.dir="{quoted}"'], folder
 
@@ -159,17 +162,3 @@ def finish(folder: Path) -> int:
         again = f"python -m seqlab resume {relative(folder)}"
         console.print(f"{len(left)} of {len(entries)} runs are not done; to go on: {again}", soft_wrap=True)
     return 1 if left else 0
-
-
-def summary(entries: list[Entry]) -> str:
-    """Count the runs by state."""
-    counts = Counter(entry.state for entry in entries)
-    return f"{len(entries):,} runs: " + ", ".join(f"{counts[state]:,} {state}" for state in STATES if counts[state])
-
-
-def show_faults(entries: list[Entry], console: Console) -> None:
-    """Print the runs that failed or stopped, and why, a line each."""
-    for entry in entries:
-        if entry.state in ("failed", "stopped"):
-            line = f"{entry.state:8} {entry.name}: {entry.cause or 'by a signal'}"
-            console.print(escape(line), soft_wrap=True)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,8 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from seqlab.sweeps.ledger import Entry, read
-from seqlab.verbs.multirun import show_faults, summary
+from seqlab.sweeps.ledger import STATES, Entry, read
 
 
 def main(arguments: list[str]) -> int:
@@ -57,3 +57,17 @@ def _table(entries: list[Entry]) -> Table:
             escape(entry.cause or ""),
         )
     return table
+
+
+def summary(entries: list[Entry]) -> str:
+    """Count the runs by state."""
+    counts = Counter(entry.state for entry in entries)
+    return f"{len(entries):,} runs: " + ", ".join(f"{counts[state]:,} {state}" for state in STATES if counts[state])
+
+
+def show_faults(entries: list[Entry], console: Console) -> None:
+    """Print the runs that failed or stopped, and why, a line each."""
+    for entry in entries:
+        if entry.state in ("failed", "stopped"):
+            line = f"{entry.state:8} {entry.name}: {entry.cause or 'by a signal'}"
+            console.print(escape(line), soft_wrap=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
@@ -17,6 +18,7 @@ SMALL = ("cell.hidden_size=16", "logger=none", "trainer.progress=false", "traine
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=20")
 
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "plugins" / "examples" / "seqlab-mgu"
 _STARTED = []
 
 
@@ -30,10 +32,11 @@ def _nothing_is_left_behind():
     _STARTED.clear()
 
 
-def seqlab(folder, cluster, *words, wait=True):
+def seqlab(folder, cluster, *words, wait=True, **more):
     command = [sys.executable, "-m", "seqlab", *words]
+    environment = {**cluster.environment, **more}
     process = subprocess.Popen(
-        command, cwd=folder, env=cluster.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     if not wait:
         _STARTED.append(process)
@@ -157,23 +160,15 @@ def test_two_processes_of_a_job_train_as_one(cluster, tmp_path, started_by):
     """Whether SLURM starts one task for each, or one that starts the other."""
     words = ["-m", *SMALL, "trainer.max_epochs=2", "seed=0,1"]
     two = ["hydra.launcher.tasks_per_node=2"] if started_by == "srun" else ["hydra.launcher.cpus_per_task=2"]
-    code, out = seqlab(tmp_path, cluster, *words, *SLURM, *two, "trainer=ddp_cpu", *SMALL)
+    code, out = seqlab(tmp_path, cluster, *words, *SLURM, *two, "trainer=ddp_cpu")
     assert code == 0, out
     there = {
         json.loads(path.read_text())["config"]["seed"]: path for path in tmp_path.glob("runs/sweeps/*/*/results.json")
     }
     assert sorted(there) == [0, 1]
     for seed, path in there.items():
-        code, out = seqlab(
-            tmp_path,
-            cluster,
-            *words[1:-1],
-            f"seed={seed}",
-            f"hydra.run.dir=alone_{seed}",
-            "trainer=cpu",
-            *SMALL,
-            "trainer.max_epochs=2",
-        )
+        alone = [*words[1:-1], f"seed={seed}", f"hydra.run.dir=alone_{seed}", "trainer=cpu"]
+        code, out = seqlab(tmp_path, cluster, *alone)
         assert code == 0, out
         results = [json.loads(each.read_text()) for each in (path, tmp_path / f"alone_{seed}" / "results.json")]
         assert [result["cost"]["devices"] for result in results] == [2, 1]
@@ -181,3 +176,16 @@ def test_two_processes_of_a_job_train_as_one(cluster, tmp_path, started_by):
         for name, value in results[1]["metrics"]["test"].items():
             assert results[0]["metrics"]["test"][name] == pytest.approx(value, rel=1e-5)
         assert not list(path.parent.glob("error*"))
+
+
+def test_a_third_partys_cell_sweeps_beside_a_built_in_one(cluster, tmp_path):
+    """From a distribution of its own, which the jobs find as the submitter does."""
+    site = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(site)]
+    subprocess.run([*pip, "--disable-pip-version-check", str(EXAMPLE)], check=True)
+    words = ["-m", *SMALL, *SLURM, "cell=mgu,gru", "trainer.max_epochs=1"]
+    code, out = seqlab(tmp_path, cluster, *words, PYTHONPATH=str(site))
+    assert code == 0, out
+    assert "2 runs: 2 done" in out
+    card = next(sweep_of(tmp_path).glob("recurrent_mgu_*/model.json")).read_text()
+    assert "seqlab-mgu" in card

@@ -1,5 +1,6 @@
 """A run of a sweep in a process of its own: what the process must know first, and what a signal does to it."""
 
+import logging
 import math
 import os
 import signal
@@ -44,6 +45,7 @@ class Job:
 def _arrive(function: Callable[[DictConfig], Any], gpus: Sequence[str], many: bool) -> Job:
     register_plugins()
     register_names()
+    logging.raiseExceptions = False  # as on the command line
     if many:
         _STOP.listen()
     return Job(function, gpus, many)

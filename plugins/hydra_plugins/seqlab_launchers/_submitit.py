@@ -57,7 +57,8 @@ class _LedgerLauncher(BaseSubmititLauncher):  # type: ignore[misc]  # untyped, a
 
         settings = {key: value for key, value in self.params.items() if value is not None}
         folder = settings.pop("submitit_folder")
-        settings.pop("parallel", None)
+        for own in ("parallel", "array_size"):
+            settings.pop(own, None)
         executor = submitit.AutoExecutor(cluster=cluster, folder=folder)
         common = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name"}
         common |= {"stderr_to_stdout"}
@@ -90,24 +91,31 @@ class SlurmLauncher(_LedgerLauncher):
         return slurm.active()
 
     def _do(self, left: Sequence[Run], adopted: dict[Path, str]) -> None:
-        watched = dict(adopted)
-        if left:
-            jobs = self._executor("slurm").map_array(self, *zip(*map(self._arguments, left), strict=True))
-            for (_, words, folder), job in zip(left, jobs, strict=True):
-                watched[folder] = job.job_id
-                write_queued(folder, words, job.job_id)
+        size, watched = self.params["array_size"], dict(adopted)
+        for begin in range(0, len(left), size):
+            watched |= self._submit(left[begin : begin + size])
+            self._wait(watched)
+        self._wait(watched)
+
+    def _submit(self, runs: Sequence[Run]) -> dict[Path, str]:
+        jobs = self._executor("slurm").map_array(self, *zip(*map(self._arguments, runs), strict=True))
+        for (_, words, folder), job in zip(runs, jobs, strict=True):
+            write_queued(folder, words, job.job_id)
+        return {folder: job.job_id for (_, _, folder), job in zip(runs, jobs, strict=True)}
+
+    def _wait(self, watched: dict[Path, str]) -> None:
+        """Wait for jobs; the page of a run is read once its job has left the queue, not before."""
         gone: dict[Path, float] = {}
         while watched:
-            time.sleep(_POLL)
+            time.sleep(min(30.0, max(_POLL, len(watched) / 100)))
             waiting = slurm.active()
             for folder, job in list(watched.items()):
-                entry = entry_of(folder)
-                if entry.state in ("done", "failed") and job not in waiting:
-                    del watched[folder]
-                elif job in waiting:
+                if job in waiting:
                     gone.pop(folder, None)
+                elif (state := entry_of(folder).state) in ("done", "failed"):
+                    del watched[folder]
                 elif time.monotonic() - gone.setdefault(folder, time.monotonic()) > _GRACE:
-                    log.warning("%s: job %s is gone, and its page says %s", folder.name, job, entry.state)
+                    log.warning("%s: job %s is gone, and its page says %s", folder.name, job, state)
                     del watched[folder]
 
 

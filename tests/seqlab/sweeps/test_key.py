@@ -6,6 +6,7 @@ import seqlab
 from seqlab.sweeps import key
 from seqlab.sweeps.key import run_key, sweep_key
 from seqlab.sweeps.start import expand, run_name
+from seqlab.training.compose import compose_all
 
 BASE = run_key(seqlab.compose([]))
 
@@ -49,3 +50,16 @@ def test_a_sweep_is_multiplied_out():
     names = {run_name(seqlab.compose(run)) for run in runs}
     assert len(names) == 6
     assert {name.split("_")[1] for name in names} == {"rnn", "gru"}
+
+
+def test_configs_that_are_composed_together_are_those_composed_one_by_one():
+    """Choices, values, keys that are added, deleted and forced, with and without a package."""
+    runs = [
+        ["cell=gru", "seed=1", "model.depth=2"],
+        ["cell=gru", "seed=2", "model.depth=3"],
+        ["seed=1", "task=lm", "optimizer=sgd", "optimizer.lr=3", "preprocessing=words"],
+        ["experiment=names_best", "cell.hidden_size=7", "+extra.key=1"],
+        ["experiment=names_best", "cell.hidden_size=8", "~trainer.early_stopping"],
+        ["logger=none", "++trainer.max_epochs=2", "hydra.job.name=x", "freeze=[encoder]", "init_from='a b'"],
+    ]
+    assert list(compose_all(runs)) == [seqlab.compose(each) for each in runs]
