@@ -19,11 +19,14 @@ _KINDS = ("cell", "model", "task", "preprocessing", "kernel")
 def plain(config: Mapping[Any, Any] | DictConfig) -> dict[str, Any]:
     """Give the part of a composed config that decides what a run computes, as plain values."""
     if isinstance(config, DictConfig):
-        wanted = [str(key) for key in config if key not in _NOT_THE_RUN]
-        config = OmegaConf.to_container(OmegaConf.masked_copy(config, wanted), resolve=True, enum_to_str=True)  # type: ignore[assignment]  # a dict gives a dict
+        config = {key: _plain(config[key]) for key in config if key not in _NOT_THE_RUN}
     kept = {str(key): value for key, value in config.items() if key not in _NOT_THE_RUN}
     kept["trainer"] = {key: value for key, value in kept["trainer"].items() if key not in _NOT_THE_TRAINER}
     return kept
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True, enum_to_str=True) if OmegaConf.is_config(value) else value
 
 
 def run_key(config: Mapping[Any, Any] | DictConfig) -> str:

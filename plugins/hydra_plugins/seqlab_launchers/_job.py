@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seqlab.discovery.hydra_source import register as register_plugins
 from seqlab.sweeps.gpus import use_gpus
-from seqlab.sweeps.ledger import Entry
+from seqlab.sweeps.ledger import Entry, read_plan
 from seqlab.sweeps.start import register as register_names
 from seqlab.training.interrupt import SIGNALS
 
@@ -88,12 +88,19 @@ class _Stop:
 _STOP = _Stop()
 
 
-def folder_of(context: HydraContext | None, config: DictConfig | None, words: Sequence[str]) -> Path:
-    """Say where a run's files go."""
+def folders_of(context: HydraContext | None, config: DictConfig | None, runs: Sequence[Sequence[str]]) -> list[Path]:
+    """Say where the files of runs go, by the sweep's plan; what is not in it is composed, which takes longer."""
     assert context is not None
     assert config is not None
-    composed = context.config_loader.load_sweep_config(config, list(words))
-    return Path(composed.hydra.sweep.dir) / str(composed.hydra.sweep.subdir)
+    sweep, names = Path(config.hydra.sweep.dir), dict[tuple[str, ...], str]()
+    if OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"] == "${run_name:}":  # type: ignore[index, call-overload]
+        for run in read_plan(sweep)["runs"]:
+            names[tuple(word for word in run["words"] if not word.lstrip("+~").startswith("hydra"))] = run["name"]
+    return [sweep / (names.get(tuple(words)) or _subdir(context, config, words)) for words in runs]
+
+
+def _subdir(context: HydraContext, config: DictConfig, words: Sequence[str]) -> str:
+    return str(context.config_loader.load_sweep_config(config, list(words)).hydra.sweep.subdir)
 
 
 def told(words: Sequence[str], entry: Entry) -> JobReturn:

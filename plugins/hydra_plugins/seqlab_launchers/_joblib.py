@@ -15,7 +15,7 @@ from hydra_plugins.hydra_joblib_launcher import joblib_launcher  # type: ignore[
 from joblib.externals.loky import reusable_executor  # type: ignore[import-untyped]
 from joblib.externals.loky.process_executor import TerminatedWorkerError  # type: ignore[import-untyped]
 
-from hydra_plugins.seqlab_launchers._job import Job, folder_of, told
+from hydra_plugins.seqlab_launchers._job import Job, folders_of, told
 from seqlab.sweeps.gpus import visible_gpus
 from seqlab.sweeps.ledger import State, entry_of
 from seqlab.training.interrupt import SIGNALS
@@ -40,7 +40,7 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):  # type: ignore[misc]  # u
             try:
                 done: Sequence[JobReturn] = super().launch(job_overrides, initial_job_idx)
             except TerminatedWorkerError:
-                folders = [folder_of(self.hydra_context, self.config, words) for words in job_overrides]
+                folders = folders_of(self.hydra_context, self.config, job_overrides)
                 self._again(job_overrides, folders, initial_job_idx, asked)
             else:
                 return done

@@ -14,7 +14,7 @@ from typing import Any, final
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher  # type: ignore[import-untyped]
 
-from hydra_plugins.seqlab_launchers._job import Job, folder_of, told
+from hydra_plugins.seqlab_launchers._job import Job, folders_of, told
 from seqlab.sweeps import slurm
 from seqlab.sweeps.gpus import visible_gpus
 from seqlab.sweeps.ledger import entry_of, write_queued
@@ -36,7 +36,7 @@ class _LedgerLauncher(BaseSubmititLauncher):  # type: ignore[misc]  # untyped, a
         """Submit what is left to do, and wait until the ledger says what became of it."""
         assert self.task_function is not None
         self.task_function = Job(self.task_function, self._gpus())
-        folders = [folder_of(self.hydra_context, self.config, words) for words in job_overrides]
+        folders = folders_of(self.hydra_context, self.config, job_overrides)
         runs = [
             (initial_job_idx + n, words, folder)
             for n, (words, folder) in enumerate(zip(job_overrides, folders, strict=True))
