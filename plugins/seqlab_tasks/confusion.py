@@ -123,8 +123,8 @@ def save(figure: Any, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     whole = io.BytesIO()
-    figure.set_dpi(150)
-    FigureCanvasAgg(figure).print_png(whole)  # type: ignore[no-untyped-call]
+    figure.set_dpi(120)
+    FigureCanvasAgg(figure).print_png(whole, pil_kwargs={"compress_level": 2})  # type: ignore[no-untyped-call]
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(whole.getvalue())
     part.replace(path)

@@ -116,6 +116,7 @@ def one_of_many(config: DictConfig) -> float:
 def _one_of_many(config: DictConfig, folder: Path) -> float:
     from hydra.core.hydra_config import HydraConfig
 
+    from seqlab.errors import UserError
     from seqlab.sweeps import slurm
     from seqlab.sweeps.ledger import entry_of, job_id, page, write_queued
     from seqlab.sweeps.selection import is_meant
@@ -142,6 +143,9 @@ def _one_of_many(config: DictConfig, folder: Path) -> float:
                     record.update(state="done", objective=result.metrics[result.monitor])
     except OwnedError:
         log.info("%s is being done by another process", folder.name)
+        return math.nan
+    except UserError as error:  # the folder cannot be made or its page not written: the runs after it may fare better
+        print(error, file=sys.stderr)
         return math.nan
     except SystemExit as stop:
         if stop.code == TRY_AGAIN and (job := job_id()) is not None:
