@@ -16,10 +16,10 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from seqlab.contracts import UserError
 from seqlab.discovery.registry import one_line
-from seqlab.training.devices import Agreement, gathered
 from seqlab.training.interrupt import StoppedError, StopRequest
 from seqlab.training.module import SequenceModule
 from seqlab.training.runfolder import BEST, MODEL, RESUME, relative, sync_folder, write_atomically, write_weights
+from seqlab.training.talk import Agreement, gathered
 
 _SAVE = 1
 """What a process asks for when it is time to save; the number of a signal, always greater, asks for an end."""

@@ -12,8 +12,8 @@ from torchmetrics import MetricCollection
 
 from seqlab.contracts import Batch, Model, Task, UserError
 from seqlab.recurrence import detach, leaves, refill
-from seqlab.training.devices import gathered, summed
 from seqlab.training.optimise import EpochDecay, make_optimizer, schedule
+from seqlab.training.talk import gathered, summed
 
 _SET_IN_EVERY_STEP = frozenset({"_batches", "_current_fx_name", "_leaves", "_loss_sum", "_state", "examples", "steps"})
 """Lightning writes the first of them 50 times a step, which cost 3 % of one by ``nn.Module``'s way."""

@@ -23,12 +23,13 @@ from seqlab.training.averaging import NonMonotonicAveraging
 from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint
 from seqlab.training.cost import Cost
 from seqlab.training.data import SequenceData
-from seqlab.training.devices import OwnDraws, Place, environment, leave
+from seqlab.training.devices import OwnDraws, Place, environment
 from seqlab.training.finetune import Start, begin, hand_over
 from seqlab.training.interrupt import StopRequest
 from seqlab.training.loader import Share
 from seqlab.training.module import SequenceModule
 from seqlab.training.progress import progress_callbacks
+from seqlab.training.talk import leave
 
 _TRAINER_KEYS = (
     "max_epochs", "max_steps", "accelerator", "num_nodes", "precision", "gradient_clip_val", "limit_train_batches",

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 import seqlab
 from seqlab import Ragged, UserError
 from seqlab.training import runfolder
-from seqlab.training.devices import Agreement, Place, gathered, place
+from seqlab.training.devices import Place, place
 from seqlab.training.loader import BucketLoader, Share
 from seqlab.training.streams import StreamLoader, WindowLoader
+from seqlab.training.talk import Agreement, gathered
 
 CPU = {"devices": 1, "num_nodes": 1, "accelerator": "cpu"}
 FAST = ["cell.hidden_size=12", "logger=csv", "trainer.progress=false", "trainer.threads=1", "trainer.max_epochs=3"]
