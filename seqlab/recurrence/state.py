@@ -57,11 +57,11 @@ def select(state: State, rows: Int[Tensor, " chosen"]) -> State:
 
 def merge(alive: Bool[Tensor, " batch"], new: State, old: State) -> State:
     """Take the new state in rows that are alive, and keep the old one in those that are not."""
+    return rebuild(new, [_where(alive, n, o) for n, o in zip(new, old, strict=True)])
 
-    def choose(n: Tensor, o: Tensor) -> Tensor:
-        return torch.where(alive.view(-1, *(1,) * (n.dim() - 1)), n, o)
 
-    return rebuild(new, [choose(n, o) for n, o in zip(new, old, strict=True)])
+def _where(alive: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(alive.view(-1, *(1,) * (new.dim() - 1)), new, old)
 
 
 def keep_dtypes(new: Any, old: State) -> Any:
