@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from seqlab.contracts import Model, Task, UserError
 from seqlab.discovery.config import build
+from seqlab.discovery.pinned import unpinned
 from seqlab.discovery.registry import one_line
 from seqlab.training import runfolder
 from seqlab.training.assemble import build_model, build_preprocessor, build_task
@@ -114,7 +115,7 @@ def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """
     plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True) if isinstance(config, DictConfig) else config
     assert isinstance(plain, dict)
-    plain = {str(key): value for key, value in plain.items()}
+    plain = unpinned({str(key): value for key, value in plain.items()})
     trainer = plain["trainer"]
     if trainer["devices"] not in (1, "1", "auto"):
         raise UserError(f"trainer.devices is {trainer['devices']}; this version trains on one device")
