@@ -61,9 +61,9 @@ def main(arguments: list[str]) -> int:
                 found = _measured(cell, shape, asked)
             rows += list(_rows(cell, shape, found))
             entries += _entry(cell, shape, found)
+            if asked.csv:  # again after each case, so that what is interrupted leaves something
+                _write_csv(asked.csv, rows)
     _show(rows, console, asked)
-    if asked.csv:
-        _write_csv(asked.csv, rows)
     if asked.plot:
         _plot(asked.plot, rows)
     if asked.tune:
