@@ -2,10 +2,10 @@
 // forward and backward.
 //
 // How it is laid out
-//   The rows of the batch are dealt to threads once; no thread waits for another before the end. A thread walks its rows
-//   in chunks of some steps. What a chunk needs fits the thread's cache, and is used up there: the projection of the
-//   inputs, the steps, the gradient of the inputs, and the chunk's share of the weights' gradients. Only the outputs and
-//   what backward asks for ("kept") reach memory.
+//   The rows of the batch are dealt to threads once; no thread waits for another before the end. A thread walks its
+//   rows in chunks of some steps. What a chunk needs fits the thread's cache, and is used up there: the projection of
+//   the inputs, the steps, the gradient of the inputs, and the chunk's share of the weights' gradients. Only the
+//   outputs and what backward asks for ("kept") reach memory.
 //   Every product is of rows given by pointer with a packed panel of weights, in tiles that stay in registers. Steps of
 //   rows, all rows of a chunk, and rows of unequal length (sorted, so that those alive come first) are the same to it.
 //   A cell is its Tail: what happens to a tile of gates between two products. Nothing else knows which cell it is.
@@ -128,7 +128,8 @@ INLINE vec tanh(vec x) {
   const vec rest = reduced_expm1(clamped(size + size, 20), power);
   const vec far = real(1) - real(2) / (rest * power + (power + real(1)));
   const vec turned = reinterpret_cast<vec>(reinterpret_cast<ivec>(far) | (reinterpret_cast<ivec>(x) & sign));
-  constexpr real terms[] = {-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1};
+  constexpr real terms[] = {-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1,
+                            -3.33332819422e-1};
   const vec z = x * x;
   vec sum = all(terms[0]);
   UNROLL for (int i = 1; i < 5; ++i) sum = sum * z + terms[i];
@@ -240,8 +241,8 @@ INLINE void in_tiles(int64_t n, Body body) {
 // Rows of a tile of so many columns. More than eight gain little, and each number of rows is code of its own.
 constexpr int tile_rows(int columns) { return std::min(8, ACCUMULATORS / columns); }
 
-// sum[i] += a[i] W: rows by pointer, a panel of COLS vectors [depth][COLS]. Sums start at zero; what else is to be added
-// comes after them, for many small numbers added to a large one lose their digits.
+// sum[i] += a[i] W: rows by pointer, a panel of COLS vectors [depth][COLS]. Sums start at zero; what else is to be
+// added comes after them, for many small numbers added to a large one lose their digits.
 template <int ROWS, int COLS>
 INLINE void multiply(const real* const* a, const real* panel, int64_t depth, vec (&sum)[ROWS][COLS]) {
   const real* row[ROWS];
@@ -268,7 +269,7 @@ INLINE void multiply(const real* const* a, const real* panel, int64_t depth, vec
 }
 
 // to += A^T B over `depth` rows, summed apart from what stands there: A [depth][lead], B in packed panels.
-constexpr int SLAB = ACCUMULATORS == 24 && VL >= 8 ? 8 : 4, SLAB_COLS = 3;
+constexpr int SLAB = ACCUMULATORS == 24 && VL >= 8 ? 8 : std::min(VL, 4), SLAB_COLS = 3;  // SLAB divides VL
 
 INLINE void add_transposed(const real* a, int64_t lead, int64_t rows, const real* b, int64_t depth, int64_t vectors,
                            real* to) {
@@ -324,7 +325,7 @@ struct Problem {
   real* y;                    // [time, batch, directions * hidden]
   real* h_end;                // [directions, batch, hidden]
   real* c_end;
-  real* kept;                 // see `kept_size`; null where no gradient is wanted
+  real* kept;                 // [directions, time, batch, record]; null where no gradient is wanted
   char* workspace;            // see `workspace_size`
   const real* dy;             // as y; this and the next two may be null
   const real* dh_end;
@@ -563,7 +564,8 @@ struct Layer {
           const int64_t unit = (panel * Tail::units + u) * VL;
           vec* a = &sum[i][u * G];
           UNROLL for (int g = 0; g < G; ++g)
-            a[g] += load(g == Tail::apart ? bias_apart[d] + (panel * COLS + u * G + g) * VL : x + i * ldx + (u * G + g) * VL);
+            a[g] += g == Tail::apart ? load(bias_apart[d] + (panel * COLS + u * G + g) * VL)
+                                     : load(x + i * ldx + (u * G + g) * VL);
           const vec apart = Tail::apart < 0 ? vec{} : load(x + i * ldx + (u * G + std::max(0, Tail::apart)) * VL);
           if (unit < H) finish(step, first + i, unit, a, apart);
         }
@@ -910,12 +912,6 @@ struct Layer {
 }  // namespace
 
 extern "C" {
-
-// Numbers that `kept` must hold.
-int64_t kept_size(const Problem* p) {
-  const Layer<TAIL> layer(*p);
-  return p->directions * p->time * p->batch * layer.record;
-}
 
 // Bytes of workspace; `p->workspace` is not looked at.
 int64_t forward_workspace(const Problem* p) { return Layer<TAIL>(*p).forward(nullptr); }

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -287,16 +288,22 @@ def test_without_a_compiler(name: str, save: Any, no_compiler: None, caplog: pyt
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="AVX2 is of x86")
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="these are kinds of x86")
+@pytest.mark.parametrize(("march", "width"), [("x86-64-v3", 32), ("x86-64", 16)])
 @every_cell
-def test_built_for_avx2(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The build for CPUs without AVX-512, asked for by flag."""
-    monkeypatch.setenv("SEQLAB_MARCH", "x86-64-v3")
+def test_built_for_another_cpu(name: str, march: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build for AVX2, asked for by flag, and one with vectors as narrow as NEON's."""
+    monkeypatch.setenv("SEQLAB_MARCH", march)
     library.cache_clear()
     try:
-        assert library({"rnn": "RnnTanh", "lstm": "Lstm", "gru": "Gru"}[name], torch.float32).vector_bytes() == 32
-        outcomes = run_suite(type("Suite", (KernelSuite,), {"kernel": staticmethod(KERNELS[name])}))
+        assert library({"rnn": "RnnTanh", "lstm": "Lstm", "gru": "Gru"}[name], torch.float32).vector_bytes() == width
+        outcomes = list(run_suite(type("Suite", (KernelSuite,), {"kernel": staticmethod(KERNELS[name])})))
         assert [(one.check, one.detail) for one in outcomes if one.result == "failed"] == []
+        for tail in TAILS:
+            if tail.lower().startswith(name):
+                given = draw(tail, 23, 5, 3, 7, directions=2)
+                for a, b in zip(everything(tail, given), everything(tail, given, save="recompute"), strict=True):
+                    assert_close(a, b, rtol=1e-10, atol=1e-12)
     finally:
         library.cache_clear()
 
