@@ -13,6 +13,7 @@ VERBS = {
     "status": "what became of each run of a sweep: status SWEEP_DIR",
     "resume": "do the runs of a sweep that are not done: resume SWEEP_DIR",
     "check": "prove that a plugin is right: check cell=NAME (or task=, preprocessing=, kernel=CELL.KERNEL)",
+    "bench": "measure the kernels of cells: bench [--cells ...] [--shapes BxTxIxH,...] [--tune]",
     "new": "begin a plugin of your own: new cell NAME (or task, preprocessing)",
     "plugins": "list what is plugged in: cells, models, tasks, preprocessing, kernels",
 }

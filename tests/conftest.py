@@ -5,11 +5,16 @@ from jaxtyping import install_import_hook
 # Before anything imports them. JAXTYPING_DISABLE=1 leaves the checks out: torch.compile cannot see through them.
 install_import_hook(["seqlab.contracts", "seqlab.recurrence", "seqlab_cells"], "beartype.beartype")
 
+import os  # noqa: E402
+
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 settings.register_profile("seqlab", deadline=None, max_examples=25, print_blob=True)
 settings.load_profile("seqlab")
+
+# Which kernel kernel=auto takes must not depend on what other tests have compiled.
+os.environ.setdefault("SEQLAB_COMPILE", "never")
 
 # Tensors here are tiny: a second thread only waits, and under xdist the workers fight (14 s for 83 s).
 torch.set_num_threads(1)

@@ -37,10 +37,10 @@ class Vendor(Kernel):
             return "the input is not a dense tensor"
         if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             return "under autocast on the CPU torch's routines fail, or lower the state's precision"
-        if _under_vmap():
+        if under_vmap():
             return "torch's routines have no batching rule for vmap"
         for cell in cells:
-            if (fault := modified(cell)) or (fault := _unfit(weights(cell), x)):
+            if (fault := modified(cell)) or (fault := unfit(weights(cell), x)):
                 return fault
         return None
 
@@ -109,7 +109,8 @@ def large(like: Tensor) -> float:
     return float(torch.finfo(dtype).max ** 0.5)
 
 
-def _unfit(parameters: list[Tensor], x: Tensor) -> str | None:
+def unfit(parameters: list[Tensor], x: Tensor) -> str | None:
+    """Say why these parameters cannot be run over this input; ``None`` where they can."""
     for parameter in parameters:
         if parameter.layout != torch.strided:
             return f"a parameter is {parameter.layout}, not dense"
@@ -122,6 +123,7 @@ def _unfit(parameters: list[Tensor], x: Tensor) -> str | None:
     return None
 
 
-def _under_vmap() -> bool:
+def under_vmap() -> bool:
+    """Whether torch.func.vmap is at work."""
     levels = torch._C._functorch.get_interpreter_stack() or ()
     return any(level.key() == torch._C._functorch.TransformType.Vmap for level in levels)

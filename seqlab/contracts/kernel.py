@@ -57,3 +57,22 @@ class Kernel(ABC):
     ) -> Shaped[Tensor, "time batch output"]:
         """Run one layer where nobody asks for the final state; what :meth:`scan` gives, unless that can be saved."""
         return self.scan(cells, x, states, lengths)[0]
+
+    def speed(
+        self, cells: Sequence[Cell], x: Shaped[Tensor, "time batch input"], lengths: Int[Tensor, " batch"] | None
+    ) -> float:
+        """Estimate how many times as fast as torch's own routine a training step is: what ``kernel=auto`` goes by.
+
+        Only for input that is not refused, and where nothing was measured on the machine at hand. 1 unless overridden.
+        """
+        return 1.0
+
+    def postpones(
+        self, cells: Sequence[Cell], x: Shaped[Tensor, "time batch input"], lengths: Int[Tensor, " batch"] | None
+    ) -> str | None:
+        """Say why it is too early for ``kernel=auto`` to take it, or ``None`` where it is not, as mostly.
+
+        A kernel that must be compiled first may wait until there is enough work to win that time back. It is asked each
+        time that it would be taken, and may count.
+        """
+        return None

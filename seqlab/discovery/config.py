@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, final, get_args, get_origin, get_type_hi
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from seqlab.discovery.pinned import is_pinned, parts
 from seqlab.discovery.registry import find, one_line, plugins
 from seqlab.errors import UserError
 
@@ -135,6 +136,8 @@ def node_type(kind: str, name: str) -> type:
 
 def targets(kind: str, name: str) -> list[type]:
     """Import what a choice stands for: one class, or every kernel of that name."""
+    if kind == "cell" and is_pinned(name):
+        name, _ = parts(name)
     if kind != "kernel":
         return [plugin_class(kind, name)]
     if name in BUILT_IN_KERNELS:
@@ -191,6 +194,8 @@ def _fault(kind: str, target: type) -> str | None:
 
 def choices(kind: str) -> list[str]:
     """List what may stand after ``kind=``; nothing is imported."""
+    if kind == "cell":
+        return sorted([*plugins("cell"), *plugins("pinned")])
     if kind != "kernel":
         return list(plugins(kind))
     return [*BUILT_IN_KERNELS, *sorted({entry.partition(".")[2] for entry in plugins("kernel")})]

@@ -19,7 +19,7 @@ def kernels_for(cell: type[Cell]) -> tuple[Kernel, ...]:
 @cache
 def kernel_types(cell: type[Cell]) -> dict[str, type[Kernel]]:
     """Find the kernel classes for exactly this type of cell, by name."""
-    names = {name for name, plugin in plugins("cell").items() if _is(plugin.target, cell)}
+    names = cell_names(cell)
     found: dict[str, type[Kernel]] = {}
     for entry, plugin in plugins("kernel").items():
         owner, _, name = entry.partition(".")
@@ -32,6 +32,11 @@ def kernel_types(cell: type[Cell]) -> dict[str, type[Kernel]]:
         if kernel.cell is cell:
             found[name] = kernel
     return found
+
+
+def cell_names(cell: type[Cell]) -> set[str]:
+    """Find the names under which a type of cell is registered."""
+    return {name for name, plugin in plugins("cell").items() if _is(plugin.target, cell)}
 
 
 def _is(target: str, cell: type[Cell]) -> bool:

@@ -10,12 +10,13 @@ from typing import Any, final
 
 from seqlab.errors import UserError
 
-KINDS = ("cell", "model", "task", "preprocessing", "kernel", "step", "callback")
-"""What can be plugged in; each is the name of a config key."""
+KINDS = ("cell", "model", "task", "preprocessing", "kernel", "pinned", "step", "callback")
+"""What can be plugged in; a ``pinned`` is a choice of ``cell=`` that names a kernel as well."""
 
 GROUPS = {
     "cell": "seqlab.cells",
     "kernel": "seqlab.kernels",
+    "pinned": "seqlab.pinned_cells",
     "model": "seqlab.models",
     "task": "seqlab.tasks",
     "preprocessing": "seqlab.preprocessing",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Cell, Kernel, State
+from seqlab.recurrence import tuning
 from seqlab.recurrence.compiled import Compiled
 from seqlab.recurrence.ragged import reverse_within
 from seqlab.recurrence.scan import scan
@@ -53,7 +54,7 @@ def choose(
 
     Args:
         requested: ``auto``, ``loop``, ``compiled`` (or the loop), the name of a registered kernel, or a kernel.
-        kernels: the kernels registered for this type of cell, the best first.
+        kernels: the kernels registered for this type of cell.
         cells: the layer's cells.
         x: its input ``[time, batch, input]``.
         lengths: valid steps of each row, or ``None``.
@@ -73,12 +74,30 @@ def choose(
     kernels = list(kernels)
     if requested != "auto":
         return _named(requested, kernels, name, cells, x, lengths)
-    refusals: list[str] = []
+    return _fastest(kernels, name, cells, x, lengths)
+
+
+def _fastest(kernels: Sequence[Kernel], name: str, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> Choice:
+    """Take the fastest of those that do not refuse: by what was measured here, or else by what each expects."""
+    against: list[str] = []
+    able: list[Kernel] = []
     for kernel in kernels:
-        if not (refusal := kernel.refuses(cells, x, lengths)):
-            return Choice(kernel, "; ".join([f"the first registered kernel that can scan {name}", *refusals]))
-        refusals.append(f"{kernel.name} refuses: {refusal}")
-    return Choice(Loop(), "; ".join(refusals) or f"no kernel is registered for {name}")
+        if refusal := kernel.refuses(cells, x, lengths):
+            against.append(f"{kernel.name} refuses: {refusal}")
+        else:
+            able.append(kernel)
+    measured = tuning.speeds(name, cells[0].hidden_size, x, lengths) if len(able) > 1 else {}
+    known = all(kernel.name in measured for kernel in able)
+    speeds = {kernel: measured[kernel.name] if known else kernel.speed(cells, x, lengths) for kernel in able}
+    for kernel in sorted(able, key=lambda kernel: -speeds[kernel]):
+        if waits := kernel.postpones(cells, x, lengths):
+            against.append(f"{kernel.name} waits: {waits}")
+            continue
+        why = f"the first registered kernel that can scan {name}"
+        if len(able) > 1:
+            why = "the fastest in the table of `bench --tune`" if known else "the fastest, as far as is known"
+        return Choice(kernel, "; ".join([why, *against]))
+    return Choice(Loop(), "; ".join(against) or f"no kernel is registered for {name}")
 
 
 def _named(

@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from seqlab.contracts import Model, UserError
+from seqlab.discovery.pinned import unpinned
 from seqlab.training import runfolder
 from seqlab.training.checkpoint import checkpoint_path
 from seqlab.training.data import SPLITS, describe
@@ -77,7 +78,7 @@ def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """
     plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True) if isinstance(config, DictConfig) else config
     assert isinstance(plain, dict)
-    plain = {str(key): value for key, value in plain.items()}
+    plain = unpinned({str(key): value for key, value in plain.items()})
     trainer = plain["trainer"]
     if trainer["devices"] != "auto" and (not isinstance(trainer["devices"], int) or trainer["devices"] < 1):
         raise UserError(f"trainer.devices is {trainer['devices']}; it must be auto or a number of devices, at least 1")

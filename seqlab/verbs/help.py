@@ -19,7 +19,8 @@ def overview(verbs: Mapping[str, str]) -> None:
         console.print(f"[bold]{verb.capitalize():<8}[/bold] {escape(meaning)}")
     console.print("\n[bold]What can be chosen[/bold] (and the distribution that brings it)")
     for kind in ("cell", "model", "task", "preprocessing", "step", "callback"):
-        _choices(console, kind, {name: plugin.distribution for name, plugin in plugins(kind).items()})
+        found = {**plugins(kind), **(plugins("pinned") if kind == "cell" else {})}
+        _choices(console, kind, {name: plugin.distribution for name, plugin in sorted(found.items())})
     kernels = dict.fromkeys(("auto", "loop", "compiled"), "seqlab")
     kernels |= {entry.partition(".")[2]: plugin.distribution for entry, plugin in plugins("kernel").items()}
     _choices(console, "kernel", kernels)

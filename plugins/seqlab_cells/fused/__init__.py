@@ -1,0 +1,1 @@
+"""The fused kernels: what the RNN, the LSTM and the GRU share."""

@@ -1,0 +1,133 @@
+"""What the fused kernels share: one scan of a whole layer in one call."""
+
+import logging
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from seqlab import Cell, Kernel, State
+from seqlab_cells.fused.build import SECONDS, compiled_before
+from seqlab_cells.fused.checkpoint import in_segments
+from seqlab_cells.fused.library import TAILS
+from seqlab_cells.fused.ops import fused_scan, why_eager
+from seqlab_cells.linear import modified, weights
+from seqlab_cells.vendor import under_vmap, unfit
+
+log = logging.getLogger("seqlab")
+
+STEP_SECONDS, FLOPS = 2e-5, 1e11
+"""What torch's routines take, roughly: so long for a step of any size, and so many operations a second."""
+_told: set[tuple[str, torch.dtype]] = set()
+_saved: dict[tuple[str, torch.dtype], float] = {}
+"""Seconds that the fused kernel would have saved this process so far."""
+
+
+class Fused(Kernel):
+    r"""Scans a layer in one call, each thread its own rows, all work on a chunk of steps while it is in the cache.
+
+    In C++, compiled on first use; where that cannot be, in torch. No step of padding is computed. Its derivative reads
+
+    .. math::
+        \frac{\partial L}{\partial W} = \sum_{chunks} \sum_{t \in chunk} δ_t x_t^\top
+
+    with :math:`δ_t` the gradient of the gates, a chunk's sum being made apart from the total, so that long sequences
+    lose no digits. The gates are kept for it, or built again from the states before each step, which are all known by
+    then (as in Appleyard, Kociský & Blunsom 2016, arXiv 1604.01946, one product serves many steps).
+
+    Args:
+        save: what is kept for the gradient: ``gates``, the fastest; ``recompute``, which keeps the states alone and
+            builds the gates again; ``checkpoint``, which keeps every so-many-th state and runs the steps between again.
+        every: steps from one kept state to the next with ``save=checkpoint``; 0 takes the root of all steps.
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    name = "fused"
+
+    def __init__(self, save: Literal["gates", "recompute", "checkpoint"] = "gates", every: int = 0) -> None:
+        if save not in ("gates", "recompute", "checkpoint"):
+            raise ValueError(f"save is {save!r}; it must be gates, recompute or checkpoint")
+        if every < 0:
+            raise ValueError(f"every is {every}; it must be 0 (the root of all steps) or a number of steps")
+        self.save, self.every = save, every
+
+    @abstractmethod
+    def tail(self, cell: Cell) -> str:
+        """Name the cell among :data:`.library.TAILS`."""
+
+    def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
+        """Refuse what is not on the CPU in float32 or float64, and a cell that is more than its weights."""
+        if x.layout != torch.strided or x.is_nested:
+            return "the input is not a dense tensor"
+        if x.device.type != "cpu":
+            return f"the input is on {x.device}; the fused kernel is for the CPU"
+        if forward_ad._current_level >= 0:
+            return "it has no forward-mode derivative"
+        if under_vmap():
+            return "it has no batching rule for vmap"
+        for cell in cells:
+            if (fault := modified(cell)) or (fault := unfit(weights(cell), x)):
+                return fault
+            if (dtype := weights(cell)[0].dtype) not in (torch.float32, torch.float64):
+                return f"the parameters are {dtype}; it computes in float32 and float64"
+        return None
+
+    def speed(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> float:
+        """Expect what was measured on CPUs with AVX2 (docs/performance.md), rounded down."""
+        time, batch, _ = x.shape
+        tail, hidden = TAILS[self.tail(cells[0])], cells[0].hidden_size
+        if compiled_before(tail.name, weights(cells[0])[0].dtype) is None:  # in torch
+            full = 0.7 if tail.leaves == 2 else 1.1
+        elif tail.leaves == 2:
+            full = 0.9 if batch < 2 * torch.get_num_threads() or hidden >= 256 else 1.2
+        else:
+            full = 0.9 if batch == 1 and hidden >= 192 else 2.0
+        return full if lengths is None else full * time * batch / max(1, int(lengths.sum()))
+
+    def postpones(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
+        """Wait with compiling until what it would have saved so far is as long as that takes."""
+        if os.environ.get("SEQLAB_COMPILE") == "never":
+            return "it must be compiled, and SEQLAB_COMPILE=never"
+        parameters = weights(cells[0])
+        key = self.tail(cells[0]), parameters[0].dtype
+        if compiled_before(*key) is not False:
+            return None
+        passes = 3 if torch.is_grad_enabled() else 1
+        work = 2 * x.shape[0] * x.shape[1] * (parameters[0].numel() + parameters[1].numel())
+        seconds = len(cells) * passes * (x.shape[0] * STEP_SECONDS + work / FLOPS)
+        _saved[key] = _saved.get(key, 0.0) + seconds * (1 - 1 / max(1.0, self.speed(cells, x, lengths)))
+        if _saved[key] >= SECONDS:
+            return None
+        return "it is not compiled, and this may be too little work to win that time back"
+
+    def scan(
+        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
+    ) -> tuple[Tensor, list[State]]:
+        """Scan the first cell forward and the second, if there is one, backward within each row's length."""
+        parameters = [weight for cell in cells for weight in weights(cell)]
+        dtype = parameters[0].dtype
+        x = x.to(dtype)  # under autocast they may differ; it is computed in the parameters' precision
+        leaves = [leaf.to(dtype) for state in states for leaf in state]
+        tail = self.tail(cells[0])
+        _tell(tail, dtype)
+        wanted = torch.is_grad_enabled() and any(each.requires_grad for each in (x, *leaves, *parameters))
+        if self.save == "checkpoint" and wanted:
+            return in_segments(x, lengths, leaves, parameters, TAILS[tail], self.every)
+        y, h, c, _ = fused_scan(x, lengths, leaves, parameters, tail, self.save if wanted else "none")
+        ends = (h, c) if TAILS[tail].leaves == 2 else (h,)
+        return y, [tuple(leaf[d] for leaf in ends) for d in range(len(cells))]
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no type for it
+def _tell(tail: str, dtype: torch.dtype) -> bool:
+    """Compile if that is still to be done, and say so once if it cannot be."""
+    if (tail, dtype) not in _told and (reason := why_eager(tail, dtype)):
+        log.warning("the fused kernel of %s runs in torch, more slowly than in C++: %s", tail, reason)
+    _told.add((tail, dtype))
+    return True

@@ -1,0 +1,180 @@
+"""The fused scan as an operator of torch: an implementation for each device, shapes for the compiler, a derivative."""
+
+# ruff: noqa: ARG001  # what implements an operator takes all its arguments
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqlab_cells.fused import eager, library
+from seqlab_cells.fused.build import NoCompilerError
+from seqlab_cells.fused.build import library as compiled
+from seqlab_cells.fused.library import TAILS
+
+_OPS: Any = torch.library.Library("seqlab_cells", "DEF")  # type: ignore[no-untyped-call]
+_OPS.define(
+    "fused_scan(Tensor x, Tensor? lengths, Tensor[] states, Tensor[] weights, str tail, str save)"
+    " -> (Tensor, Tensor, Tensor, Tensor)"
+)
+_OPS.define(
+    "fused_scan_backward(Tensor? dy, Tensor? dh, Tensor? dc, Tensor x, Tensor? lengths, Tensor[] states,"
+    " Tensor[] weights, Tensor y, Tensor kept, str tail, str save, bool of_x, bool of_weights)"
+    " -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def fused_scan(
+    x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: Sequence[Tensor], tail: str, save: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Scan one layer.
+
+    Args:
+        x: ``[time, batch, input]``.
+        lengths: valid steps of each row.
+        states: of each direction the parts of its initial state, ``[batch, hidden]`` each.
+        weights: of each direction ``W_ih, W_hh, b_ih, b_hh``, as torch lays them out.
+        tail: a name in :data:`.library.TAILS`.
+        save: what is kept for the derivative: ``none``, ``gates``, or ``recompute``, which keeps c alone.
+
+    Returns:
+        The outputs, the final h and c ``[directions, batch, hidden]`` (c is empty where the cell has none), and what is
+        kept, of which the shape alone is promised.
+    """
+    result: tuple[Tensor, Tensor, Tensor, Tensor]
+    result = torch.ops.seqlab_cells.fused_scan(x, lengths, states, weights, tail, save)
+    return result
+
+
+def why_eager(tail: str, dtype: torch.dtype) -> str | None:
+    """Say why the scan is not in C++ on a CPU; ``None`` where it is. Compiles on the first call."""
+    try:
+        compiled(tail, dtype)
+    except NoCompilerError as error:
+        return str(error)
+    return None
+
+
+def _forward_cpu(
+    x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: Sequence[Tensor], tail: str, save: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    way: Any = eager if why_eager(tail, x.dtype) else library
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = way.forward(x, lengths, states, weights, TAILS[tail], save)
+    return result
+
+
+def _backward_cpu(
+    dy: Tensor | None,
+    dh: Tensor | None,
+    dc: Tensor | None,
+    x: Tensor,
+    lengths: Tensor | None,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    y: Tensor,
+    kept: Tensor,
+    tail: str,
+    save: str,
+    of_x: bool,
+    of_weights: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    way: Any = eager if why_eager(tail, x.dtype) else library
+    wanted = (of_x, of_weights)
+    result: tuple[Tensor, Tensor, Tensor, Tensor]
+    result = way.backward((dy, dh, dc), x, lengths, states, weights, y, kept, TAILS[tail], save, wanted)
+    return result
+
+
+def _forward_shapes(
+    x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: Sequence[Tensor], tail: str, save: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    (time, batch, _), hidden, directions = x.shape, weights[1].shape[1], len(weights) // 4
+    made = TAILS[tail]
+    return (
+        x.new_empty(time, batch, directions * hidden),
+        x.new_empty(directions, batch, hidden),
+        x.new_empty(directions if made.leaves == 2 else 0, batch, hidden),
+        x.new_empty(directions * time * batch * made.record(hidden, save)),
+    )
+
+
+def _backward_shapes(
+    dy: Tensor | None,
+    dh: Tensor | None,
+    dc: Tensor | None,
+    x: Tensor,
+    lengths: Tensor | None,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    y: Tensor,
+    kept: Tensor,
+    tail: str,
+    save: str,
+    of_x: bool,
+    of_weights: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    (_, batch, size), hidden, directions = x.shape, weights[1].shape[1], len(weights) // 4
+    made = TAILS[tail]
+    return (
+        x.new_empty(x.shape if of_x else (0,)),
+        x.new_empty(directions, batch, hidden),
+        x.new_empty(directions if made.leaves == 2 else 0, batch, hidden),
+        x.new_empty((directions, made.gates * hidden * (size + hidden + 2)) if of_weights else (0,)),
+    )
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, lengths, states, weights, ctx.tail, ctx.save = inputs
+    y, _, _, kept = output
+    ctx.counts = len(states), len(weights)
+    ctx.save_for_backward(x, lengths, y, kept, *states, *weights)
+    ctx.set_materialize_grads(False)
+
+
+def _derivative(ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
+    x, lengths, y, kept, *rest = ctx.saved_tensors
+    states, weights = rest[: ctx.counts[0]], rest[ctx.counts[0] :]
+    of_x, _, of_states, of_weights, *_ = ctx.needs_input_grad
+    of_states, of_weights = _flags(of_states, states), _flags(of_weights, weights)
+    dx, dh0, dc0, dw = torch.ops.seqlab_cells.fused_scan_backward(
+        dy, dh, dc, x, lengths, states, weights, y, kept, ctx.tail, ctx.save, of_x, any(of_weights)
+    )
+    made = TAILS[ctx.tail]
+    leaves = [leaf[d] for d in range(len(weights) // 4) for leaf in (dh0, dc0)[: made.leaves]]
+    parts: list[Tensor | None] = [None] * len(weights)
+    if any(of_weights):
+        sizes = [weight.numel() for weight in weights[:4]]
+        flat = [part for each in dw.unbind() for part in each.split(sizes)]
+        parts = [part.view(weight.shape) for part, weight in zip(flat, weights, strict=True)]
+    return (
+        dx if of_x else None,
+        None,
+        [leaf if wanted else None for leaf, wanted in zip(leaves, of_states, strict=True)],
+        [part if wanted else None for part, wanted in zip(parts, of_weights, strict=True)],
+        None,
+        None,
+    )
+
+
+def _flags(wanted: Any, tensors: Sequence[Tensor]) -> list[bool]:
+    """Read which tensors of a list want a gradient, however this version of torch tells it."""
+    return list(wanted) if isinstance(wanted, list | tuple) else [bool(wanted)] * len(tensors)
+
+
+def _keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    pass
+
+
+def _no_second_derivative(ctx: Any, *_: Any) -> None:
+    raise RuntimeError("kernel=fused has no second derivative; take kernel=loop for it")
+
+
+_OPS.impl("fused_scan", _forward_cpu, "CPU")
+_OPS.impl("fused_scan_backward", _backward_cpu, "CPU")
+torch.library.register_fake("seqlab_cells::fused_scan", _forward_shapes, lib=_OPS)
+torch.library.register_fake("seqlab_cells::fused_scan_backward", _backward_shapes, lib=_OPS)
+torch.library.register_autograd("seqlab_cells::fused_scan", _derivative, setup_context=_setup, lib=_OPS)
+torch.library.register_autograd(
+    "seqlab_cells::fused_scan_backward", _no_second_derivative, setup_context=_keep_nothing, lib=_OPS
+)

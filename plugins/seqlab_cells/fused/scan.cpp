@@ -1,0 +1,925 @@
+// One layer of a recurrent network over a whole batch of sequences: an RNN, an LSTM or a GRU, one or two directions,
+// forward and backward.
+//
+// How it is laid out
+//   The rows of the batch are dealt to threads once; no thread waits for another before the end. A thread walks its
+//   rows in chunks of some steps. What a chunk needs fits the thread's cache, and is used up there: the projection of
+//   the inputs, the steps, the gradient of the inputs, and the chunk's share of the weights' gradients. Only the
+//   outputs and what backward asks for ("kept") reach memory.
+//   Every product is of rows given by pointer with a packed panel of weights, in tiles that stay in registers. Steps of
+//   rows, all rows of a chunk, and rows of unequal length (sorted, so that those alive come first) are the same to it.
+//   A cell is its Tail: what happens to a tile of gates between two products. Nothing else knows which cell it is.
+//
+// It is compiled on the machine where it runs, for one type of number (REAL) and one cell (TAIL), without any header
+// of torch, by which it takes a few seconds. Vectors are those of GCC and Clang, as wide as the target's registers.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <numeric>
+#include <type_traits>
+#include <vector>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+#ifndef REAL
+#define REAL float
+#endif
+#ifndef TAIL
+#define TAIL Gru
+#endif
+
+#define INLINE inline __attribute__((always_inline))
+#define INLINED __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace {
+
+using std::int64_t;
+using real = REAL;
+using bits = std::conditional_t<sizeof(real) == 4, std::int32_t, std::int64_t>;
+
+// ------------------------------------------------------------------------------------------------------- vectors
+
+#if defined(__AVX512F__)
+constexpr int BYTES = 64, ACCUMULATORS = 24;
+#elif defined(__AVX__)
+constexpr int BYTES = 32, ACCUMULATORS = 12;
+#elif defined(__aarch64__)
+constexpr int BYTES = 16, ACCUMULATORS = 24;
+#else
+constexpr int BYTES = 16, ACCUMULATORS = 12;
+#endif
+
+constexpr int VL = BYTES / sizeof(real);  // numbers in a vector
+typedef real vec __attribute__((vector_size(BYTES)));
+typedef bits ivec __attribute__((vector_size(BYTES)));
+typedef real loose __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));  // anywhere in memory
+
+INLINE vec load(const real* from) { return *reinterpret_cast<const loose*>(from); }
+INLINE void store(real* to, vec value) { *reinterpret_cast<loose*>(to) = value; }
+INLINE vec all(real value) { return value - vec{}; }  // not a sum: that would turn -0 into 0, and be one
+
+// The first `n` numbers, which may be more than a vector holds; zeros behind them.
+INLINE vec load(const real* from, int64_t n) {
+  if (n >= VL) return load(from);
+  real some[VL] = {};
+  for (int64_t i = 0; i < n; ++i) some[i] = from[i];
+  return load(some);
+}
+
+INLINE void store(real* to, vec value, int64_t n) {
+  if (n >= VL) return store(to, value);
+  real some[VL];
+  store(some, value);
+  for (int64_t i = 0; i < n; ++i) to[i] = some[i];
+}
+
+constexpr int64_t rounded(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+// e^y - 1 = 2^n (e^r - 1) + (2^n - 1) with y = n ln 2 + r, |r| <= ln 2 / 2: gives e^r - 1 and 2^n. The polynomial is
+// that of Cephes' expf, and Taylor's in double precision. A NaN stays one; |y| must be small enough for 2^n.
+INLINE vec reduced_expm1(vec y, vec& power) {
+  constexpr bool wide = sizeof(real) == 8;
+  constexpr real magic = wide ? real(6755399441055744.0) : real(12582912.0);  // 1.5 * 2^mantissa: rounds what is added
+  constexpr real high = wide ? real(6.93145751953125e-1) : real(0.693359375);
+  constexpr real low = wide ? real(1.42860682030941723212e-6) : real(-2.12194440e-4);
+  const vec shifted = y * real(1.44269504088896340736) + magic;
+  const vec n = shifted - magic;
+  power = reinterpret_cast<vec>((reinterpret_cast<ivec>(shifted) + (wide ? 1023 : 127)) << (wide ? 52 : 23));
+  const vec r = (y - n * high) - n * low;
+  constexpr real narrow_terms[] = {1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3,
+                                   4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1};
+  constexpr real wide_terms[] = {1. / 6227020800, 1. / 479001600, 1. / 39916800, 1. / 3628800, 1. / 362880, 1. / 40320,
+                                 1. / 5040,       1. / 720,       1. / 120,      1. / 24,      1. / 6,      1. / 2};
+  constexpr int terms = wide ? 12 : 6;
+  const real* term = wide ? wide_terms : narrow_terms;
+  vec sum = all(term[0]);
+  UNROLL for (int i = 1; i < terms; ++i) sum = sum * r + term[i];
+  return r * r * sum + r;
+}
+
+INLINE vec clamped(vec x, real bound) {
+  x = x > bound ? all(bound) : x;  // in this order a NaN passes
+  return x < -bound ? all(-bound) : x;
+}
+
+INLINE vec sigmoid(vec x) {
+  vec power;
+  const vec rest = reduced_expm1(clamped(-x, sizeof(real) == 8 ? 708 : 87), power);
+  return real(1) / ((rest + real(1)) * power + real(1));
+}
+
+// Near zero an odd polynomial (Cephes' tanhf), which rounds once at the end; elsewhere 1 - 2 / (e^2|x| + 1).
+INLINE vec tanh(vec x) {
+  vec power;
+  if constexpr (sizeof(real) == 8) {
+    const vec rest = reduced_expm1(clamped(x + x, 40), power);
+    const vec expm1 = rest * power + (power - real(1));
+    return expm1 / (expm1 + real(2));
+  }
+  const ivec sign = reinterpret_cast<ivec>(all(real(-0.0)));
+  const vec size = reinterpret_cast<vec>(reinterpret_cast<ivec>(x) & ~sign);
+  const vec rest = reduced_expm1(clamped(size + size, 20), power);
+  const vec far = real(1) - real(2) / (rest * power + (power + real(1)));
+  const vec turned = reinterpret_cast<vec>(reinterpret_cast<ivec>(far) | (reinterpret_cast<ivec>(x) & sign));
+  constexpr real terms[] = {-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1,
+                            -3.33332819422e-1};
+  const vec z = x * x;
+  vec sum = all(terms[0]);
+  UNROLL for (int i = 1; i < 5; ++i) sum = sum * z + terms[i];
+  return z < real(0.390625) ? x * z * sum + x : turned;
+}
+
+// ---------------------------------------------------------------------------------------------------------- cells
+//
+// gates      products with the input, and as many with the state
+// units      vectors of units that a panel of forward weights covers, so that a tile has enough columns
+// apart      the gate whose two products are not simply added, or -1
+// kept       vectors that backward wants of each vector of units
+// planes     gates of the backward pass; those from 0 meet W_hh, those from `input_plane` meet W_ih
+// has_c      whether there is a second half of the state; its gradient is then what is carried between steps
+// forward    a: the summed products, x_apart: the input's product of the gate `apart`; gives h'
+// backward   d: the gradient of h'; `carry` goes from step to step: the gradient of c, or else what is to be added to
+//            the next d
+
+struct Gru {
+  static constexpr int gates = 3, units = 1, apart = 2, kept = 4, planes = 4, input_plane = 1;
+  static constexpr bool has_c = false, adds_carry = true;
+  static constexpr int gate_of_plane[] = {2, 0, 1};  // of W_hh; the reset gate scales the gradient of the third gate
+
+  static INLINE vec forward(const vec* a, vec x_apart, vec h, vec&, vec* keep) {
+    const vec reset = sigmoid(a[0]), update = sigmoid(a[1]), candidate = tanh(x_apart + reset * a[2]);
+    keep[0] = reset, keep[1] = update, keep[2] = candidate, keep[3] = a[2];
+    return candidate + update * (h - candidate);
+  }
+
+  static INLINE void backward(vec d, const vec* kept, vec h_before, vec, vec, vec& carry, vec* plane) {
+    const vec reset = kept[0], update = kept[1], candidate = kept[2];
+    const vec into_candidate = d * (real(1) - update);
+    plane[3] = into_candidate * (real(1) - candidate * candidate);
+    plane[2] = into_candidate * update * (h_before - candidate);
+    plane[0] = plane[3] * reset;
+    plane[1] = plane[0] * kept[3] * (real(1) - reset);
+    carry = d * update;
+  }
+};
+
+struct Lstm {
+  static constexpr int gates = 4, units = 1, apart = -1, kept = 5, planes = 4, input_plane = 0;
+  static constexpr bool has_c = true, adds_carry = false;
+  static constexpr int gate_of_plane[] = {0, 1, 2, 3};
+
+  static INLINE vec forward(const vec* a, vec, vec, vec& c, vec* keep) {
+    const vec in = sigmoid(a[0]), forget = sigmoid(a[1]), candidate = tanh(a[2]), out = sigmoid(a[3]);
+    c = forget * c + in * candidate;
+    keep[0] = in, keep[1] = forget, keep[2] = candidate, keep[3] = out, keep[4] = c;
+    return out * tanh(c);
+  }
+
+  static INLINE void backward(vec d, const vec* kept, vec, vec c_before, vec, vec& carry, vec* plane) {
+    const vec in = kept[0], forget = kept[1], candidate = kept[2], out = kept[3], squashed = tanh(kept[4]);
+    const vec into_c = d * out * (real(1) - squashed * squashed) + carry;
+    plane[0] = into_c * in * candidate * (real(1) - in);
+    plane[1] = into_c * forget * c_before * (real(1) - forget);
+    plane[2] = into_c * in * (real(1) - candidate * candidate);
+    plane[3] = d * out * squashed * (real(1) - out);
+    carry = into_c * forget;
+  }
+};
+
+template <bool relu>
+struct Elman {
+  static constexpr int gates = 1, units = 2, apart = -1, kept = 0, planes = 1, input_plane = 0;
+  static constexpr bool has_c = false, adds_carry = false;
+  static constexpr int gate_of_plane[] = {0};
+
+  static INLINE vec forward(const vec* a, vec, vec, vec&, vec*) {
+    if constexpr (relu) return a[0] < real(0) ? vec{} : a[0];
+    return tanh(a[0]);
+  }
+
+  static INLINE void backward(vec d, const vec*, vec, vec, vec h, vec&, vec* plane) {
+    if constexpr (relu)
+      plane[0] = h > real(0) ? d : vec{};
+    else
+      plane[0] = d * (real(1) - h * h);
+  }
+};
+
+using RnnTanh = Elman<false>;
+using RnnRelu = Elman<true>;
+
+// ------------------------------------------------------------------------------------------------------- products
+
+// Call `body(first, size)` on tiles of at most MAX of `n` things, as even as can be; `size` is known to the compiler.
+template <int MAX, class Body>
+INLINE void sized(int64_t n, Body body) {
+  if constexpr (MAX == 1)
+    body(std::integral_constant<int, 1>());
+  else if (n == MAX)
+    body(std::integral_constant<int, MAX>());
+  else
+    sized<MAX - 1>(n, body);
+}
+
+template <int MAX, class Body>
+INLINE void in_tiles(int64_t n, Body body) {
+  int64_t first = 0;
+  for (int64_t left = (n + MAX - 1) / MAX; left; --left) {
+    const int64_t size = (n - first + left - 1) / left;
+    sized<MAX>(size, [&](auto fixed) INLINED { body(first, fixed); });
+    first += size;
+  }
+}
+
+// Rows of a tile of so many columns. More than eight gain little, and each number of rows is code of its own.
+constexpr int tile_rows(int columns) { return std::min(8, ACCUMULATORS / columns); }
+
+// sum[i] += a[i] W: rows by pointer, a panel of COLS vectors [depth][COLS]. Sums start at zero; what else is to be
+// added comes after them, for many small numbers added to a large one lose their digits.
+template <int ROWS, int COLS>
+INLINE void multiply(const real* const* a, const real* panel, int64_t depth, vec (&sum)[ROWS][COLS]) {
+  const real* row[ROWS];
+  UNROLL for (int i = 0; i < ROWS; ++i) row[i] = a[i];
+  // What is fewer stays in registers, the other one comes from memory one at a time.
+  if constexpr (ROWS < COLS) {
+#pragma GCC unroll 1
+    for (int64_t k = 0; k < depth; ++k, panel += COLS * VL) {
+      vec x[ROWS];
+      UNROLL for (int i = 0; i < ROWS; ++i) x[i] = all(row[i][k]);
+      UNROLL for (int v = 0; v < COLS; ++v) {
+        const vec w = load(panel + v * VL);
+        UNROLL for (int i = 0; i < ROWS; ++i) sum[i][v] += x[i] * w;
+      }
+    }
+  } else {
+#pragma GCC unroll 4
+    for (int64_t k = 0; k < depth; ++k, panel += COLS * VL) {
+      vec w[COLS];
+      UNROLL for (int v = 0; v < COLS; ++v) w[v] = load(panel + v * VL);
+      UNROLL for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < COLS; ++v) sum[i][v] += row[i][k] * w[v];
+    }
+  }
+}
+
+// to += A^T B over `depth` rows, summed apart from what stands there: A [depth][lead], B in packed panels.
+constexpr int SLAB = ACCUMULATORS == 24 && VL >= 8 ? 8 : std::min(VL, 4), SLAB_COLS = 3;  // SLAB divides VL
+
+INLINE void add_transposed(const real* a, int64_t lead, int64_t rows, const real* b, int64_t depth, int64_t vectors,
+                           real* to) {
+  in_tiles<SLAB_COLS>(vectors, [&](int64_t first, auto cols) INLINED {
+    constexpr int COLS = decltype(cols)::value;
+    const real* panel = b + first * VL * depth;
+    for (int64_t m = 0; m < rows; m += SLAB) {
+      vec sum[SLAB][COLS] = {};
+      const real *left = a + m, *right = panel;
+#pragma GCC unroll 4
+      for (int64_t k = 0; k < depth; ++k, left += lead, right += COLS * VL) {
+        vec w[COLS];
+        UNROLL for (int v = 0; v < COLS; ++v) w[v] = load(right + v * VL);
+        UNROLL for (int i = 0; i < SLAB; ++i) UNROLL for (int v = 0; v < COLS; ++v) sum[i][v] += left[i] * w[v];
+      }
+      real* out = to + (m * vectors + first) * VL;
+      UNROLL for (int i = 0; i < SLAB; ++i) UNROLL for (int v = 0; v < COLS; ++v) {
+        real* at = out + (i * vectors + v) * VL;
+        store(at, load(at) + sum[i][v]);
+      }
+    }
+  });
+}
+
+// Rows of `width` numbers -> the panels that `add_transposed` reads.
+inline void pack_rows(const real* const* rows, int64_t depth, int64_t width, int64_t vectors, real* to) {
+  in_tiles<SLAB_COLS>(vectors, [&](int64_t first, auto cols) INLINED {
+    constexpr int COLS = decltype(cols)::value;
+    real* panel = to + first * VL * depth;
+    for (int64_t k = 0; k < depth; ++k)
+      for (int v = 0; v < COLS; ++v)
+        store(panel + (k * COLS + v) * VL, load(rows[k] + (first + v) * VL, width - (first + v) * VL));
+  });
+}
+
+// -------------------------------------------------------------------------------------------------------- problem
+
+}  // namespace
+
+// What Python fills in (`library.py` mirrors it). Sizes are in numbers; all is contiguous unless a stride is given.
+struct Problem {
+  int64_t time, batch, input, hidden, directions, threads;
+  int64_t rebuild;            // keep only c, and compute the gates again in backward
+  int64_t x_time, x_batch;    // strides of x
+  const real* x;              // [time, batch, input]
+  const int64_t* lengths;     // [batch], or null
+  const real* h0[2];          // [batch, hidden]; by direction
+  const real* c0[2];
+  const real* w_ih[2];        // [gates * hidden, input]
+  const real* w_hh[2];        // [gates * hidden, hidden]
+  const real* b_ih[2];
+  const real* b_hh[2];
+  real* y;                    // [time, batch, directions * hidden]
+  real* h_end;                // [directions, batch, hidden]
+  real* c_end;
+  real* kept;                 // [directions, time, batch, record]; null where no gradient is wanted
+  char* workspace;            // see `workspace_size`
+  const real* dy;             // as y; this and the next two may be null
+  const real* dh_end;
+  const real* dc_end;
+  real* dx;                   // [directions, time, batch, input], to be summed; null where it is not wanted
+  real* dh0;                  // [directions, batch, hidden]
+  real* dc0;
+  real* dw;                   // [directions, W_ih + W_hh + b_ih + b_hh]; null where it is not wanted
+};
+
+namespace {
+
+// Parts of one piece of memory, each at the start of a cache line.
+struct Arena {
+  char* begin;
+  int64_t used = 0;
+
+  template <class T>
+  T* take(int64_t n) {
+    T* part = begin ? reinterpret_cast<T*>(begin + used) : nullptr;
+    used += rounded(n * sizeof(T), 64) + 64;  // and one apart, so that rows of two parts do not share a cache set
+    return part;
+  }
+};
+
+// Numbers too small to be normal are slow, and vanished gradients are full of them: they count as zero here.
+class FlushDenormals {
+#if defined(__SSE__)
+  unsigned before = _mm_getcsr();
+
+ public:
+  FlushDenormals() { _mm_setcsr(before | 0x8040); }
+  ~FlushDenormals() { _mm_setcsr(before); }
+#elif defined(__aarch64__)
+  std::uint64_t before;
+
+ public:
+  FlushDenormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(before));
+    asm volatile("msr fpcr, %0" : : "r"(before | (1ull << 24)));
+  }
+  ~FlushDenormals() { asm volatile("msr fpcr, %0" : : "r"(before)); }
+#else
+ public:
+  FlushDenormals() {}
+#endif
+};
+
+// The rows that one thread walks in one direction, the longest first.
+struct Share {
+  int direction;
+  std::vector<int64_t> rows;    // batch indices
+  std::vector<int64_t> length;  // of each
+  std::vector<int64_t> alive;   // rows that are alive at each step, and 0 behind the last
+  int64_t steps() const { return static_cast<int64_t>(alive.size()) - 1; }
+};
+
+// The steps [begin, end) of a share, and where each step's rows stand among the chunk's.
+struct Chunk {
+  int64_t begin, end;
+  std::vector<int64_t> offset;
+  int64_t rows() const { return offset.back(); }
+};
+
+std::vector<Share> shares(const Problem& p) {
+  const int64_t groups = std::min(p.batch, p.threads % p.directions ? p.threads : p.threads / p.directions);
+  std::vector<int64_t> order(p.batch), load(groups, 0);
+  std::iota(order.begin(), order.end(), 0);
+  const auto length = [&](int64_t row) { return p.lengths ? p.lengths[row] : p.time; };
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return length(a) > length(b); });
+  std::vector<Share> result;
+  for (int64_t group = 0; group < groups; ++group) result.push_back({0, {}, {}, {}});
+  for (int64_t i = 0; i < p.batch; ++i) {
+    // Equal rows stay in blocks; unequal ones go, the longest first, to who has least to do.
+    const int64_t group = p.lengths ? std::min_element(load.begin(), load.end()) - load.begin() : i * groups / p.batch;
+    result[group].rows.push_back(order[i]);
+    result[group].length.push_back(length(order[i]));
+    load[group] += length(order[i]) + 1;
+  }
+  for (Share& share : result) {
+    int64_t alive = share.rows.size();
+    for (int64_t s = 0; alive; ++s) {
+      while (alive && share.length[alive - 1] <= s) --alive;
+      share.alive.push_back(alive);
+    }
+  }
+  for (int64_t group = 0; p.directions == 2 && group < groups; ++group) {
+    result.push_back(result[group]);
+    result.back().direction = 1;
+  }
+  return result;
+}
+
+std::vector<Chunk> chunks(const Share& share, int64_t target) {
+  std::vector<Chunk> result;
+  for (int64_t s = 0; s < share.steps();) {
+    Chunk chunk{s, s, {0}};
+    do {
+      chunk.offset.push_back(chunk.rows() + share.alive[chunk.end++]);
+    } while (chunk.end < share.steps() && chunk.rows() + share.alive[chunk.end] <= target);
+    s = chunk.end;
+    result.push_back(std::move(chunk));
+  }
+  return result;
+}
+
+template <class Body>
+void in_parallel(int64_t n, int64_t threads, Body body) {
+#pragma omp parallel for schedule(static, 1) num_threads(static_cast<int>(std::max<int64_t>(1, std::min(n, threads))))
+  for (int64_t i = 0; i < n; ++i) {
+    FlushDenormals flush;
+    body(i);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------- layer
+
+template <class Tail>
+struct Layer {
+  static constexpr int G = Tail::gates, COLS = G * Tail::units, TILE = tile_rows(COLS);
+  static constexpr int KEPT = Tail::kept, PLANES = Tail::planes;
+
+  const Problem& p;
+  const int64_t T = p.time, B = p.batch, I = p.input, H = p.hidden, D = p.directions;
+  const int64_t Hv = rounded(H, VL);                // units in whole vectors
+  const int64_t Hp = rounded(H, VL * Tail::units);  // and in whole panels
+  const int64_t panels = Hp / (VL * Tail::units), ldx = G * Hp, ldg = PLANES * Hv + 16;
+  const int64_t record = p.rebuild ? (Tail::has_c ? Hv : 0) : KEPT * Hv;  // kept numbers of a row's step
+  std::vector<Share> share = shares(p);
+  int64_t most_rows = 0;
+  real *forward_hh[2], *forward_ih[2], *bias[2], *bias_apart[2], *backward_hh[2], *backward_ih[2];
+
+  explicit Layer(const Problem& problem) : p(problem) {
+    for (const Share& s : share) most_rows = std::max<int64_t>(most_rows, s.rows.size());
+  }
+
+  int64_t time_of(const Share& s, int64_t m, int64_t step) const {
+    return s.direction ? s.length[m] - 1 - step : step;
+  }
+  real* y_of(const Share& s, int64_t m, int64_t step) const {
+    return p.y + ((time_of(s, m, step) * B + s.rows[m]) * D + s.direction) * H;
+  }
+  const real* h_before(const Share& s, int64_t m, int64_t step) const {
+    return step ? y_of(s, m, step - 1) : p.h0[s.direction] + s.rows[m] * H;
+  }
+  const real* x_of(const Share& s, int64_t m, int64_t step) const {
+    return p.x + time_of(s, m, step) * p.x_time + s.rows[m] * p.x_batch;
+  }
+  real* kept_of(const Share& s, int64_t m, int64_t step) const {
+    return p.kept + ((s.direction * T + step) * B + s.rows[m]) * record;
+  }
+
+  // Weights [gates * H, depth] -> panels [depth][COLS], one unit or gate a vector.
+  void pack_forward(const real* w, int64_t depth, int64_t panel, real* to) const {
+    to += panel * depth * COLS * VL;
+    for (int v = 0; v < COLS; ++v)
+      for (int lane = 0; lane < VL; ++lane) {
+        const int64_t unit = (panel * Tail::units + v / G) * VL + lane;
+        const real* from = w + ((v % G) * H + unit) * depth;
+        real* at = to + v * VL + lane;
+        for (int64_t k = 0; k < depth; ++k) at[k * COLS * VL] = unit < H ? from[k] : 0;
+      }
+  }
+
+  // Weights [gates * H, width] -> panels [planes * Hv][NB] for products from the right.
+  template <int NB>
+  void pack_backward(const real* w, int64_t width, bool hidden, int64_t panel, real* to) const {
+    to += panel * G * Hv * NB * VL;
+    for (int plane = 0; plane < G; ++plane) {
+      const int gate = hidden ? Tail::gate_of_plane[plane] : plane;
+      for (int64_t j = 0; j < Hv; ++j, to += NB * VL)
+        for (int v = 0; v < NB; ++v) {
+          const int64_t column = (panel * NB + v) * VL;
+          const bool inside = j < H && column < width;
+          store(to + v * VL, inside ? load(w + (gate * H + j) * width + column, width - column) : vec{});
+        }
+    }
+  }
+
+  void pack_for_forward(Arena& arena) {
+    for (int d = 0; d < D; ++d) {
+      forward_hh[d] = arena.take<real>(panels * H * COLS * VL);
+      forward_ih[d] = arena.take<real>(panels * I * COLS * VL);
+      bias[d] = arena.take<real>(ldx);
+      bias_apart[d] = arena.take<real>(ldx);
+    }
+    if (!arena.begin) return;
+    in_parallel(D * panels, p.threads, [&](int64_t i) {
+      const int64_t d = i / panels, panel = i % panels;
+      pack_forward(p.w_hh[d], H, panel, forward_hh[d]);
+      pack_forward(p.w_ih[d], I, panel, forward_ih[d]);
+      for (int v = 0; v < COLS; ++v)
+        for (int lane = 0; lane < VL; ++lane) {
+          const int64_t unit = (panel * Tail::units + v / G) * VL + lane, at = (panel * COLS + v) * VL + lane;
+          const int64_t from = (v % G) * H + unit;
+          const bool apart = v % G == Tail::apart;
+          bias[d][at] = unit < H ? p.b_ih[d][from] + (apart ? 0 : p.b_hh[d][from]) : 0;
+          bias_apart[d][at] = unit < H && apart ? p.b_hh[d][from] : 0;
+        }
+    });
+  }
+
+  // to[r] = W_ih x[r] + b
+  void project(int d, const real* const* x, int64_t rows, real* to) const {
+    for (int64_t panel = 0; panel < panels; ++panel)
+      in_tiles<TILE>(rows, [&](int64_t first, auto size) INLINED {
+        constexpr int ROWS = decltype(size)::value;
+        vec sum[ROWS][COLS] = {};
+        multiply(x + first, forward_ih[d] + panel * I * COLS * VL, I, sum);
+        for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < COLS; ++v) {
+          const int64_t at = (panel * COLS + v) * VL;
+          store(to + (first + i) * ldx + at, sum[i][v] + load(bias[d] + at));
+        }
+      });
+  }
+
+  // The steps of `rows` rows, each from its own state before. Where backward builds the gates again, no output is
+  // written, and c comes from `c` and goes nowhere.
+  struct Step {
+    const real* projected;       // [rows][ldx]
+    const real* const* h;        // states before
+    real* const* y;              // outputs, or null
+    real* const* c;              // [Hv] each, in place unless y is null
+    real* const* kept;           // records of KEPT vectors, or null
+    real* const* kept_c;         // c alone, or null
+  };
+
+  void advance(int d, const Step& step, int64_t rows) const {
+    for (int64_t panel = 0; panel < panels; ++panel)
+      in_tiles<TILE>(rows, [&](int64_t first, auto size) INLINED {
+        constexpr int ROWS = decltype(size)::value;
+        vec sum[ROWS][COLS] = {};
+        multiply(step.h + first, forward_hh[d] + panel * H * COLS * VL, H, sum);
+        const real* x = step.projected + first * ldx + panel * COLS * VL;
+        for (int i = 0; i < ROWS; ++i) UNROLL for (int u = 0; u < Tail::units; ++u) {
+          const int64_t unit = (panel * Tail::units + u) * VL;
+          vec* a = &sum[i][u * G];
+          UNROLL for (int g = 0; g < G; ++g)
+            a[g] += g == Tail::apart ? load(bias_apart[d] + (panel * COLS + u * G + g) * VL)
+                                     : load(x + i * ldx + (u * G + g) * VL);
+          const vec apart = Tail::apart < 0 ? vec{} : load(x + i * ldx + (u * G + std::max(0, Tail::apart)) * VL);
+          if (unit < H) finish(step, first + i, unit, a, apart);
+        }
+      });
+  }
+
+  INLINE void finish(const Step& step, int64_t r, int64_t unit, const vec* sum, vec apart) const {
+    vec keep[KEPT + 1], c{};
+    if constexpr (Tail::has_c) c = load(step.c[r] + unit);
+    const vec h = Tail::forward(sum, apart, load(step.h[r] + unit, H - unit), c, keep);
+    if (step.kept) UNROLL for (int k = 0; k < KEPT; ++k) store(step.kept[r] + unit * KEPT + k * VL, keep[k]);
+    if (!step.y) return;
+    store(step.y[r] + unit, h, H - unit);
+    if constexpr (Tail::has_c) {
+      store(step.c[r] + unit, c);
+      if (step.kept_c) store(step.kept_c[r] + unit, c);
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------------ forward
+
+  int64_t forward_target() const { return std::max<int64_t>(128, most_rows); }
+
+  struct ForwardSpace {
+    real *projected, *c;
+    const real **x, **h;
+    real **y, **c_row, **kept;
+  };
+
+  ForwardSpace forward_space(Arena& arena) const {
+    const int64_t rows = forward_target();
+    ForwardSpace s;
+    s.projected = arena.take<real>(rows * ldx);
+    s.c = arena.take<real>(Tail::has_c ? most_rows * Hv : 0);
+    s.x = arena.take<const real*>(rows);
+    s.h = arena.take<const real*>(rows);
+    s.y = arena.take<real*>(rows);
+    s.c_row = arena.take<real*>(rows);
+    s.kept = arena.take<real*>(rows);
+    return s;
+  }
+
+  int64_t forward(char* workspace) {
+    Arena arena{workspace};
+    pack_for_forward(arena);
+    std::vector<ForwardSpace> space;
+    for (size_t i = 0; i < share.size(); ++i) space.push_back(forward_space(arena));
+    if (workspace) in_parallel(share.size(), p.threads, [&](int64_t i) { forward_share(share[i], space[i]); });
+    return arena.used;
+  }
+
+  void forward_share(const Share& s, const ForwardSpace& space) const {
+    const int64_t M = s.rows.size();
+    for (int64_t m = 0; Tail::has_c && m < M; ++m)
+      for (int64_t j = 0; j < Hv; j += VL)
+        store(space.c + m * Hv + j, load(p.c0[s.direction] + s.rows[m] * H + j, H - j));
+    for (int64_t m = 0; m < M; ++m) space.c_row[m] = space.c + m * Hv;
+    for (const Chunk& chunk : chunks(s, forward_target())) {
+      for (int64_t step = chunk.begin; step < chunk.end; ++step)
+        for (int64_t m = 0; m < s.alive[step]; ++m) space.x[chunk.offset[step - chunk.begin] + m] = x_of(s, m, step);
+      project(s.direction, space.x, chunk.rows(), space.projected);
+      for (int64_t step = chunk.begin; step < chunk.end; ++step) forward_step(s, chunk, step, space);
+    }
+    for (int64_t m = 0; m < M; ++m) forward_end(s, m, space.c + m * Hv);
+  }
+
+  void forward_step(const Share& s, const Chunk& chunk, int64_t step, const ForwardSpace& space) const {
+    const int64_t rows = s.alive[step];
+    for (int64_t m = 0; m < rows; ++m) {
+      space.h[m] = h_before(s, m, step);
+      space.y[m] = y_of(s, m, step);
+      space.kept[m] = p.kept && record ? kept_of(s, m, step) : nullptr;
+    }
+    const bool keeps = p.kept && record;
+    real* const* kept = space.kept;
+    advance(s.direction,
+            {space.projected + chunk.offset[step - chunk.begin] * ldx, space.h, space.y, space.c_row,
+             keeps && !p.rebuild ? kept : nullptr, keeps && p.rebuild ? kept : nullptr},
+            rows);
+  }
+
+  // The state after a row's last step, and zeros on its padding.
+  void forward_end(const Share& s, int64_t m, const real* c) const {
+    const int64_t length = s.length[m], row = s.direction * B + s.rows[m];
+    std::memcpy(p.h_end + row * H, h_before(s, m, length), H * sizeof(real));
+    if (Tail::has_c) std::memcpy(p.c_end + row * H, c, H * sizeof(real));
+    for (int64_t t = length; t < T; ++t)
+      std::memset(p.y + ((t * B + s.rows[m]) * D + s.direction) * H, 0, H * sizeof(real));
+  }
+
+  // ----------------------------------------------------------------------------------------------------- backward
+
+  int64_t backward_target() const { return std::max<int64_t>(H >= 256 ? 512 : 128, most_rows); }
+  // Few rows want wide tiles, to have enough sums under way; many want narrow ones, which read the weights less often.
+  bool wide() const { return most_rows <= ACCUMULATORS / 4; }
+  int64_t input_vectors() const { return (I + VL - 1) / VL; }
+
+  struct BackwardSpace {
+    real *gates, *carry, *packed, *sums, *projected, *kept, *c0;
+    const real **x, **h, **y, **next;
+    real **kept_row, **c_row, **dx;
+  };
+
+  int64_t sums_size() const { return G * Hv * (rounded(I, VL) + Hv) + PLANES * Hv; }
+
+  BackwardSpace backward_space(Arena& arena) const {
+    const int64_t rows = backward_target();
+    BackwardSpace s;
+    s.gates = arena.take<real>((rows + most_rows) * ldg);
+    s.carry = arena.take<real>(most_rows * Hv);
+    s.packed = arena.take<real>(rows * std::max(rounded(I, VL), Hv));
+    s.sums = arena.take<real>(sums_size());
+    s.projected = arena.take<real>(p.rebuild && KEPT ? rows * ldx : 0);
+    s.kept = arena.take<real>(p.rebuild && KEPT ? rows * KEPT * Hv : 0);
+    s.c0 = arena.take<real>(Tail::has_c ? most_rows * Hv : 0);
+    s.x = arena.take<const real*>(rows);
+    s.h = arena.take<const real*>(rows);
+    s.y = arena.take<const real*>(rows);
+    s.next = arena.take<const real*>(most_rows);
+    s.kept_row = arena.take<real*>(rows);
+    s.c_row = arena.take<real*>(rows);
+    s.dx = arena.take<real*>(rows);
+    return s;
+  }
+
+  int64_t backward(char* workspace) {
+    Arena arena{workspace};
+    if (p.rebuild && KEPT) pack_for_forward(arena);
+    pack_for_backward(arena);
+    std::vector<BackwardSpace> space;
+    for (size_t i = 0; i < share.size(); ++i) space.push_back(backward_space(arena));
+    if (!workspace) return arena.used;
+    in_parallel(share.size(), p.threads, [&](int64_t i) {
+      if (wide())
+        backward_share<4>(share[i], space[i]);
+      else
+        backward_share<2>(share[i], space[i]);
+    });
+    in_parallel(p.dw ? D * G * H : 0, p.threads, [&](int64_t i) { reduce(i / (G * H), i % (G * H), space); });
+    return arena.used;
+  }
+
+  void pack_for_backward(Arena& arena) {
+    const int NB = wide() ? 4 : 2, NX = input_vectors() == 1 ? 1 : 2;
+    const int64_t over_h = rounded(H, NB * VL) / (NB * VL), over_x = rounded(I, NX * VL) / (NX * VL);
+    for (int d = 0; d < D; ++d) {
+      backward_hh[d] = arena.take<real>(over_h * NB * VL * G * Hv);
+      backward_ih[d] = arena.take<real>(over_x * NX * VL * G * Hv);
+    }
+    if (!arena.begin) return;
+    in_parallel(D * over_h, p.threads, [&](int64_t i) {
+      const int64_t d = i / over_h, panel = i % over_h;
+      wide() ? pack_backward<4>(p.w_hh[d], H, true, panel, backward_hh[d])
+             : pack_backward<2>(p.w_hh[d], H, true, panel, backward_hh[d]);
+    });
+    in_parallel(p.dx ? D * over_x : 0, p.threads, [&](int64_t i) {
+      const int64_t d = i / over_x, panel = i % over_x;
+      NX == 1 ? pack_backward<1>(p.w_ih[d], I, false, panel, backward_ih[d])
+              : pack_backward<2>(p.w_ih[d], I, false, panel, backward_ih[d]);
+    });
+  }
+
+  template <int NB>
+  void backward_share(const Share& s, const BackwardSpace& space) const {
+    const int64_t M = s.rows.size();
+    std::fill(space.sums, space.sums + sums_size(), real(0));
+    for (int64_t m = 0; m < M; ++m)
+      for (int64_t j = 0; j < Hv; j += VL) {
+        const int64_t at = (s.direction * B + s.rows[m]) * H + j;
+        store(space.carry + m * Hv + j, Tail::has_c && p.dc_end ? load(p.dc_end + at, H - j) : vec{});
+        if (Tail::has_c) store(space.c0 + m * Hv + j, load(p.c0[s.direction] + s.rows[m] * H + j, H - j));
+      }
+    const std::vector<Chunk> all_chunks = chunks(s, backward_target());
+    for (size_t i = all_chunks.size(); i-- > 0;) backward_chunk<NB>(s, all_chunks[i], space);
+    // The step before the first one is the initial state.
+    backward_step<NB>(s, nullptr, -1, space);
+    for (int64_t m = 0; p.dx && m < M; ++m)
+      for (int64_t t = s.length[m]; t < T; ++t)
+        std::memset(p.dx + ((s.direction * T + t) * B + s.rows[m]) * I, 0, I * sizeof(real));
+  }
+
+  template <int NB>
+  void backward_chunk(const Share& s, const Chunk& chunk, const BackwardSpace& space) const {
+    const int64_t rows = chunk.rows();
+    // The gates of the step behind this chunk, which was the first of the chunk before, go behind it.
+    const int64_t behind = s.alive[chunk.end];
+    if (behind) std::memmove(space.gates + rows * ldg, space.gates, behind * ldg * sizeof(real));
+    for (int64_t step = chunk.begin; step < chunk.end; ++step)
+      for (int64_t m = 0; m < s.alive[step]; ++m) point(s, m, step, chunk.offset[step - chunk.begin] + m, space);
+    if (p.rebuild && KEPT) {
+      project(s.direction, space.x, rows, space.projected);
+      advance(s.direction, {space.projected, space.h, nullptr, space.c_row, space.kept_row, nullptr}, rows);
+    }
+    for (int64_t step = chunk.end; step-- > chunk.begin;) backward_step<NB>(s, &chunk, step, space);
+    if (p.dw) weight_sums(space, rows);
+    if (p.dx && input_vectors() == 1) input_gradient<1>(s.direction, space, rows);
+    if (p.dx && input_vectors() > 1) input_gradient<2>(s.direction, space, rows);
+  }
+
+  // Where row `r` of a chunk, step `step` of row `m`, finds what it needs.
+  INLINE void point(const Share& s, int64_t m, int64_t step, int64_t r, const BackwardSpace& space) const {
+    space.x[r] = x_of(s, m, step);
+    space.h[r] = h_before(s, m, step);
+    space.y[r] = y_of(s, m, step);
+    if (p.dx) space.dx[r] = p.dx + ((s.direction * T + time_of(s, m, step)) * B + s.rows[m]) * I;
+    if constexpr (KEPT > 0) space.kept_row[r] = p.rebuild ? space.kept + r * KEPT * Hv : kept_of(s, m, step);
+    if constexpr (Tail::has_c)  // in whole records c is the last vector of five, in those of c alone the only one
+      space.c_row[r] = step ? kept_of(s, m, step - 1) : space.c0 + m * Hv;
+  }
+
+  INLINE vec c_before(const BackwardSpace& space, int64_t r, int64_t step, int64_t unit) const {
+    if constexpr (!Tail::has_c) return vec{};
+    if (p.rebuild || step == 0) return load(space.c_row[r] + unit);
+    return load(space.c_row[r] + unit * KEPT + (KEPT - 1) * VL);
+  }
+
+  // One step: the gradient of each row's h', from the gates of the step behind it, and of the gates. With step -1, of
+  // the initial state.
+  template <int NB>
+  void backward_step(const Share& s, const Chunk* chunk, int64_t step, const BackwardSpace& space) const {
+    constexpr int TILE_ROWS = tile_rows(NB);
+    const bool start = step < 0;
+    const int64_t here = start ? 0 : chunk->offset[step - chunk->begin];
+    const int64_t there = start ? 0 : chunk->offset[step - chunk->begin + 1];
+    const int64_t alive = start ? s.rows.size() : s.alive[step], going_on = s.steps() ? s.alive[step + 1] : 0;
+    for (int64_t m = 0; m < going_on; ++m) space.next[m] = space.gates + (there + m) * ldg;
+    for (int64_t panel = 0; panel * NB * VL < H; ++panel) {
+      const real* w = backward_hh[s.direction] + panel * G * Hv * NB * VL;
+      // Those that go on, then those whose last step this is.
+      for (const bool last : {false, true}) {
+        const int64_t from = last ? going_on : 0, count = last ? alive - going_on : going_on;
+        in_tiles<TILE_ROWS>(count, [&](int64_t first, auto size) INLINED {
+          constexpr int ROWS = decltype(size)::value;
+          vec sum[ROWS][NB] = {};
+          if (!last) multiply(space.next + first, w, G * Hv, sum);
+          for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < NB; ++v) {
+            const int64_t unit = (panel * NB + v) * VL, m = from + first + i;
+            if (unit >= H) continue;
+            const vec d = sum[i][v] + arriving(s, m, step, unit, last, space);
+            leave(s, m, step, here + m, unit, d, space);
+          }
+        });
+      }
+    }
+  }
+
+  // The gradient of h' that does not come through the gates of the next step.
+  INLINE vec arriving(const Share& s, int64_t m, int64_t step, int64_t unit, bool last,
+                      const BackwardSpace& space) const {
+    vec d{};
+    if (step >= 0 && p.dy) d = load(p.dy + (y_of(s, m, step) - p.y) + unit, H - unit);
+    if (last && p.dh_end) d += load(p.dh_end + (s.direction * B + s.rows[m]) * H + unit, H - unit);
+    if constexpr (Tail::adds_carry) d += load(space.carry + m * Hv + unit);
+    return d;
+  }
+
+  INLINE void leave(const Share& s, int64_t m, int64_t step, int64_t r, int64_t unit, vec d,
+                    const BackwardSpace& space) const {
+    real* carried = space.carry + m * Hv + unit;
+    if (step < 0) {
+      const int64_t at = (s.direction * B + s.rows[m]) * H + unit;
+      store(p.dh0 + at, d, H - unit);
+      if (Tail::has_c) store(p.dc0 + at, load(carried), H - unit);
+    } else {
+      vec kept[KEPT + 1], plane[PLANES], carry = load(carried);
+      UNROLL for (int k = 0; k < KEPT; ++k) kept[k] = load(space.kept_row[r] + unit * KEPT + k * VL);
+      Tail::backward(d, kept, load(space.h[r] + unit, H - unit), c_before(space, r, step, unit),
+                     load(space.y[r] + unit, H - unit), carry, plane);
+      UNROLL for (int k = 0; k < PLANES; ++k) store(space.gates + r * ldg + k * Hv + unit, plane[k]);
+      if (Tail::adds_carry || Tail::has_c) store(carried, carry);
+      prefetch(r, step, unit, space);
+    }
+  }
+
+  // Time runs downwards here, which the hardware does not foresee.
+  INLINE void prefetch(int64_t r, int64_t step, int64_t unit, const BackwardSpace& space) const {
+    constexpr int64_t AHEAD = 2;
+    if (step < AHEAD + 1) return;
+    const int64_t stride = B * D * H;
+    if (p.dy) __builtin_prefetch(p.dy + (space.y[r] - p.y) - AHEAD * stride + unit, 0, 2);
+    __builtin_prefetch(space.h[r] - AHEAD * stride + unit, 0, 2);
+    if (KEPT && !p.rebuild) UNROLL for (int k = 0; k < KEPT; ++k)
+      __builtin_prefetch(space.kept_row[r] - AHEAD * B * record + unit * KEPT + k * VL, 0, 2);
+  }
+
+  void weight_sums(const BackwardSpace& space, int64_t rows) const {
+    const int64_t nx = input_vectors(), nh = Hv / VL;
+    real *w_ih = space.sums, *w_hh = w_ih + G * Hv * nx * VL, *b = w_hh + G * Hv * Hv;
+    pack_rows(space.x, rows, I, nx, space.packed);
+    add_transposed(space.gates + Tail::input_plane * Hv, ldg, G * Hv, space.packed, rows, nx, w_ih);
+    pack_rows(space.h, rows, H, nh, space.packed);
+    add_transposed(space.gates, ldg, G * Hv, space.packed, rows, nh, w_hh);
+    in_tiles<4>(PLANES * nh, [&](int64_t first, auto size) INLINED {
+      constexpr int N = decltype(size)::value, FEW = 16;
+      vec sum[N] = {};
+      for (int64_t block = 0; block < rows; block += FEW) {
+        vec part[N] = {};
+        for (int64_t r = block; r < std::min(rows, block + FEW); ++r) UNROLL for (int v = 0; v < N; ++v)
+          part[v] += load(space.gates + r * ldg + (first + v) * VL);
+        UNROLL for (int v = 0; v < N; ++v) sum[v] += part[v];
+      }
+      UNROLL for (int v = 0; v < N; ++v) store(b + (first + v) * VL, load(b + (first + v) * VL) + sum[v]);
+    });
+  }
+
+  template <int NX>
+  void input_gradient(int d, const BackwardSpace& space, int64_t rows) const {
+    const real** gates = space.x;  // the inputs are done with
+    for (int64_t r = 0; r < rows; ++r) gates[r] = space.gates + r * ldg + Tail::input_plane * Hv;
+    for (int64_t panel = 0; panel * NX * VL < I; ++panel)
+      in_tiles<tile_rows(NX)>(rows, [&](int64_t first, auto size) INLINED {
+        constexpr int ROWS = decltype(size)::value;
+        vec sum[ROWS][NX] = {};
+        multiply(gates + first, backward_ih[d] + panel * G * Hv * NX * VL, G * Hv, sum);
+        for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < NX; ++v) {
+          const int64_t column = (panel * NX + v) * VL;
+          if (column < I) store(space.dx[first + i] + column, sum[i][v], I - column);
+        }
+      });
+  }
+
+  // One row of the weights' gradients: the sum of what the shares of a direction found, in their order.
+  void reduce(int64_t d, int64_t row, const std::vector<BackwardSpace>& space) const {
+    const int64_t gate = row / H, unit = row % H, Iv = rounded(I, VL);
+    int64_t plane = 0;
+    while (Tail::gate_of_plane[plane] != gate) ++plane;
+    real* w_ih = p.dw + d * G * H * (I + H + 2) + row * I;
+    real* w_hh = p.dw + d * G * H * (I + H + 2) + G * H * I + row * H;
+    real* b = p.dw + d * G * H * (I + H + 2) + G * H * (I + H) + row;
+    std::fill(w_ih, w_ih + I, real(0));
+    std::fill(w_hh, w_hh + H, real(0));
+    b[0] = b[G * H] = 0;
+    for (size_t i = 0; i < share.size(); ++i) {
+      if (share[i].direction != d) continue;
+      const real *of_x = space[i].sums, *of_h = of_x + G * Hv * Iv, *of_b = of_h + G * Hv * Hv;
+      for (int64_t k = 0; k < I; ++k) w_ih[k] += of_x[(gate * Hv + unit) * Iv + k];
+      for (int64_t k = 0; k < H; ++k) w_hh[k] += of_h[(plane * Hv + unit) * Hv + k];
+      b[0] += of_b[(Tail::input_plane + gate) * Hv + unit];
+      b[G * H] += of_b[plane * Hv + unit];
+    }
+  }
+};
+
+}  // namespace
+
+extern "C" {
+
+// Bytes of workspace; `p->workspace` is not looked at.
+int64_t forward_workspace(const Problem* p) { return Layer<TAIL>(*p).forward(nullptr); }
+int64_t backward_workspace(const Problem* p) { return Layer<TAIL>(*p).backward(nullptr); }
+
+void forward(const Problem* p) { Layer<TAIL>(*p).forward(p->workspace); }
+void backward(const Problem* p) { Layer<TAIL>(*p).backward(p->workspace); }
+
+// What the file was compiled for.
+int vector_bytes() { return BYTES; }
+}

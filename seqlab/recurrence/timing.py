@@ -1,0 +1,162 @@
+"""How long the paths through one layer take, run in turns so that a noisy machine treats all alike."""
+
+import statistics
+import time as clock
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from seqlab.contracts import Cell, Kernel
+
+
+class Shape(NamedTuple):
+    """One layer's sizes, written ``batch x time x input x hidden``, with ``r`` behind it for ragged rows."""
+
+    batch: int
+    time: int
+    input: int
+    hidden: int
+    ragged: bool = False
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self[:4])) + ("r" if self.ragged else "")
+
+
+def read_shape(text: str) -> Shape:
+    """Read a shape such as ``16x1000x64x128`` or ``32x512x128x128r``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    sizes = text.removesuffix("r").split("x")
+    if len(sizes) != 4 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
+        raise ValueError(f"{text} is no shape; one is batch x time x input x hidden, such as 16x1000x64x128")
+    batch, time, size, hidden = map(int, sizes)
+    return Shape(batch, time, size, hidden, text.endswith("r"))
+
+
+@final
+class Times(NamedTuple):
+    """What one path took, in seconds.
+
+    Attributes:
+        train: each training step: forward, and the gradients of inputs and parameters.
+        forward: each forward pass without gradients.
+        first: the first training step, compiling included.
+        kept: bytes that the forward pass keeps for the backward pass, its outputs included.
+    """
+
+    train: list[float]
+    forward: list[float]
+    first: float
+    kept: int
+
+    @property
+    def median(self) -> float:
+        """Of the training step."""
+        return statistics.median(self.train)
+
+
+Way = Callable[[Tensor], Tensor]
+"""From the inputs ``[time, batch, input]`` to the outputs."""
+
+
+def ways(
+    cell: Callable[..., Cell], shape: Shape, kernels: Mapping[str, Kernel], lengths: Tensor | None
+) -> dict[str, tuple[Way, list[nn.Parameter]]]:
+    """Make the paths through one layer: each kernel, and torch's module of the cell's name if there is one.
+
+    torch's module stands for itself twice where rows are ragged: over all padding, and packed.
+    """
+    torch.manual_seed(0)
+    made = cell(shape.input, hidden_size=shape.hidden)
+    found: dict[str, tuple[Way, list[nn.Parameter]]] = {}
+    theirs: Any = getattr(nn, type(made).__name__, None)
+    if isinstance(theirs, type) and issubclass(theirs, nn.RNNBase):
+        make: Any = theirs
+        module = make(shape.input, shape.hidden)
+        name = f"torch.nn.{theirs.__name__}"
+        found[name] = (lambda x: module(x)[0]), list(module.parameters())
+        if lengths is not None:
+            found[f"{name}, packed"] = (lambda x: _packed(module, x, lengths)), list(module.parameters())
+    for name, kernel in kernels.items():
+
+        def run(x: Tensor, kernel: Kernel = kernel) -> Tensor:
+            return kernel.outputs([made], x, [made.initial_state(x[0])], lengths)
+
+        found[name] = run, list(made.parameters())
+    return found
+
+
+def _packed(module: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
+    packed, _ = module(pack_padded_sequence(x, lengths, enforce_sorted=False))
+    padded: Tensor = pad_packed_sequence(packed, total_length=len(x))[0]
+    return padded
+
+
+def draw_lengths(shape: Shape) -> Tensor | None:
+    """Draw lengths evenly from 1 to the time, one row filling it; ``None`` where rows are not ragged."""
+    if not shape.ragged:
+        return None
+    lengths = torch.randint(1, shape.time + 1, (shape.batch,), generator=torch.Generator().manual_seed(1))
+    lengths[0] = shape.time
+    return lengths
+
+
+def measure(paths: Mapping[str, tuple[Way, Sequence[nn.Parameter]]], shape: Shape, runs: int) -> dict[str, Times]:
+    """Run all paths in turns, so many times."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(shape.time, shape.batch, shape.input, generator=generator).requires_grad_()
+    weight = torch.randn(shape.time, shape.batch, shape.hidden, generator=generator)
+    found: dict[str, Times] = {}
+    for name, (way, parameters) in paths.items():
+        kept = _Kept()
+        with kept.counting():
+            y = way(x)
+        kept.add(y)
+        del y
+        found[name] = Times([], [], _train(way, parameters, x, weight), kept.bytes)
+    for _ in range(runs):
+        for name, (way, parameters) in paths.items():
+            found[name].train.append(_train(way, parameters, x, weight))
+        for name, (way, _) in paths.items():
+            found[name].forward.append(_forward(way, x))
+    return found
+
+
+def _train(way: Way, parameters: Sequence[nn.Parameter], x: Tensor, weight: Tensor) -> float:
+    for leaf in (x, *parameters):
+        leaf.grad = None
+    started = clock.perf_counter()
+    way(x).backward(weight)  # type: ignore[no-untyped-call]
+    return clock.perf_counter() - started
+
+
+def _forward(way: Way, x: Tensor) -> float:
+    with torch.no_grad():
+        started = clock.perf_counter()
+        way(x)
+        return clock.perf_counter() - started
+
+
+class _Kept:
+    """Counts the memory behind the tensors that autograd keeps, each piece once; parameters are not counted."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, int] = {}
+
+    @property
+    def bytes(self) -> int:
+        return sum(self._pieces.values())
+
+    def add(self, tensor: Tensor) -> Tensor:
+        if not tensor.is_leaf or not tensor.requires_grad:
+            storage = tensor.untyped_storage()
+            self._pieces[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def counting(self) -> Any:
+        return torch.autograd.graph.saved_tensors_hooks(self.add, lambda tensor: tensor)

@@ -1,0 +1,30 @@
+"""Run by test_scan.py: each cell's fused scan in one compiled graph, forward and backward."""
+
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from seqlab import Cell
+from seqlab_cells.fused.kernel import Fused
+from seqlab_cells.gru import GRU
+from seqlab_cells.gru.fused import GRUFused
+from seqlab_cells.lstm import LSTM
+from seqlab_cells.lstm.fused import LSTMFused
+from seqlab_cells.rnn import RNN
+from seqlab_cells.rnn.fused import RNNFused
+
+
+def compare(cell: Cell, kernel: Fused) -> None:
+    x = torch.randn(5, 2, 3)
+
+    def run(x: Tensor) -> Tensor:
+        y, _ = kernel.scan([cell], x, [cell.initial_state(x[0])], None)
+        return (y * y).sum()
+
+    expected = torch.autograd.grad(run(x), list(cell.parameters()))
+    actual = torch.autograd.grad(torch.compile(run, fullgraph=True)(x), list(cell.parameters()))
+    assert_close(actual, expected)
+
+
+for cell, kernel in ((RNN, RNNFused), (LSTM, LSTMFused), (GRU, GRUFused)):
+    compare(cell(3, hidden_size=4), kernel())

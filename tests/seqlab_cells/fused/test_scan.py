@@ -1,0 +1,324 @@
+"""The fused scan against torch.nn, the loop, and itself."""
+
+import copy
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.testing import assert_close
+
+from seqlab import Cell, Recurrent
+from seqlab.recurrence import Loop
+from seqlab.testing import KernelSuite, run_suite
+from seqlab.testing.compare import check_once
+from seqlab_cells.fused.build import _known, library
+from seqlab_cells.fused.kernel import Fused, _told
+from seqlab_cells.fused.library import TAILS
+from seqlab_cells.fused.ops import fused_scan
+from seqlab_cells.gru import GRU
+from seqlab_cells.gru.fused import GRUFused
+from seqlab_cells.lstm import LSTM
+from seqlab_cells.lstm.fused import LSTMFused
+from seqlab_cells.rnn import RNN
+from seqlab_cells.rnn.fused import RNNFused
+
+KERNELS: dict[str, type[Fused]] = {"rnn": RNNFused, "lstm": LSTMFused, "gru": GRUFused}
+CELLS: dict[str, type[Cell]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+TORCH = {"RnnTanh": nn.RNN, "Lstm": nn.LSTM, "Gru": nn.GRU}
+every_cell = pytest.mark.parametrize("name", list(KERNELS))
+every_tail = pytest.mark.parametrize("tail", list(TAILS))
+
+
+def draw(tail: str, time: int, batch: int, size: int, hidden: int, directions: int = 1) -> dict[str, Any]:
+    """Inputs, states and weights of one layer, in float64."""
+    torch.manual_seed(1)
+    make = TAILS[tail]
+    shapes = [
+        (make.gates * hidden, size),
+        (make.gates * hidden, hidden),
+        (make.gates * hidden,),
+        (make.gates * hidden,),
+    ]
+    bound = hidden**-0.5
+    return {
+        "x": torch.randn(time, batch, size, dtype=torch.float64),
+        "states": [0.5 * torch.randn(batch, hidden, dtype=torch.float64) for _ in range(directions * make.leaves)],
+        "weights": [bound * torch.randn(s, dtype=torch.float64) for _ in range(directions) for s in shapes],
+    }
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def everything(tail: str, given: dict[str, Any], lengths: Tensor | None = None, save: str = "gates") -> list[Tensor]:
+    """Outputs, final states and all gradients."""
+    made = {
+        name: [leaf.clone().requires_grad_() for leaf in value] if isinstance(value, list) else value.clone()
+        for name, value in given.items()
+    }
+    made["x"].requires_grad_()
+    y, h, c, _ = fused_scan(made["x"], lengths, made["states"], made["weights"], tail, save)
+    found = [y, h, c] if TAILS[tail].leaves == 2 else [y, h]
+    total = sum((part * torch.linspace(-1, 1, part.numel(), dtype=part.dtype).view_as(part)).sum() for part in found)
+    assert isinstance(total, Tensor)
+    sources = [made["x"], *made["states"], *made["weights"]]
+    return [part.detach() for part in found] + list(torch.autograd.grad(total, sources))
+
+
+@every_tail
+@pytest.mark.parametrize(("hidden", "lengths"), [(3, None), (9, [4, 0, 2])])
+def test_gradcheck(tail: str, hidden: int, lengths: list[int] | None) -> None:
+    """Finite differences through the operator agree with its derivative, both directions, in float64."""
+    given = draw(tail, 4, 3, 2, hidden, directions=2)
+    if tail == "RnnRelu":  # away from the kink, where no derivative exists
+        given["weights"] = [weight + 0.3 * (weight.dim() == 1) for weight in given["weights"]]
+    valid = None if lengths is None else torch.tensor(lengths)
+    count = len(given["states"])
+    sources = [given["x"], *given["states"], *given["weights"]]
+
+    def run(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        y, h, c, _ = fused_scan(x, valid, rest[:count], rest[count:], tail, "gates")
+        return (y, h, c) if TAILS[tail].leaves == 2 else (y, h)
+
+    assert torch.autograd.gradcheck(run, [each.requires_grad_() for each in sources], fast_mode=True)
+
+
+@pytest.mark.parametrize("tail", list(TORCH))
+@pytest.mark.parametrize("shape", [(300, 4, 16, 64), (50, 5, 7, 33)])
+def test_float32_loses_no_more_than_torch(tail: str, shape: tuple[int, int, int, int]) -> None:
+    """The error of outputs and every gradient against float64 is at most twice that of torch.nn in float32."""
+    time, batch, size, hidden = shape
+    torch.manual_seed(0)
+    truth = TORCH[tail](size, hidden).double()
+    x = torch.randn(time, batch, size, dtype=torch.float64)
+    states = [torch.randn(1, batch, hidden, dtype=torch.float64) for _ in range(TAILS[tail].leaves)]
+
+    def torchs(dtype: torch.dtype) -> list[Tensor]:
+        module = copy.deepcopy(truth).to(dtype)
+        inputs = x.to(dtype).requires_grad_()
+        start = [leaf.to(dtype).requires_grad_() for leaf in states]
+        y, _ = module(inputs, tuple(start) if len(start) == 2 else start[0])
+        return [y, *torch.autograd.grad(weighted(y), [inputs, *start, *module.parameters()])]
+
+    def weighted(y: Tensor) -> Tensor:
+        return (y * torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view_as(y).to(y.dtype)).sum()
+
+    inputs = x.float().requires_grad_()
+    start = [leaf[0].float().requires_grad_() for leaf in states]
+    weights = [parameter.detach().float().requires_grad_() for parameter in truth.parameters()]
+    y, *_ = fused_scan(inputs, None, start, weights, tail, "gates")
+    ours = [y, *torch.autograd.grad(weighted(y), [inputs, *start, *weights])]
+    expected, theirs = torchs(torch.float64), torchs(torch.float32)
+    for index, (a, b, c) in enumerate(zip(ours, theirs, expected, strict=True)):
+        scale = c.abs().max()
+        error, allowed = ((each.double() - c.view_as(each)).abs().max() / scale for each in (a, b))
+        assert error <= 2 * allowed + 1e-7, f"{index}: {error:.1e}, torch {allowed:.1e}"
+
+
+@every_cell
+@pytest.mark.parametrize("save", ["gates", "recompute", "checkpoint"])
+@given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=7), directions=st.integers(1, 2))
+def test_any_lengths(name: str, save: Any, lengths: list[int], directions: int) -> None:
+    """Whatever the lengths: the loop's outputs, states and gradients, with NaN in the padding."""
+    torch.manual_seed(len(lengths))
+    cells = [CELLS[name](3, hidden_size=5).double() for _ in range(directions)]
+    x = torch.randn(9, len(lengths), 3, dtype=torch.float64)
+    check_once(KERNELS[name](save=save), cells, x, torch.tensor(lengths), f"{name}, {save}, {lengths}")
+
+
+@every_tail
+@pytest.mark.parametrize("size", [(1, 1, 1, 1), (40, 1, 3, 7), (3, 17, 20, 40), (130, 9, 16, 32)])
+def test_saving_less_changes_nothing(tail: str, size: tuple[int, int, int, int]) -> None:
+    """What is built again in backward is what was there."""
+    given = draw(tail, *size, directions=2)
+    for actual, expected in zip(everything(tail, given, save="recompute"), everything(tail, given), strict=True):
+        assert_close(actual, expected, rtol=1e-10, atol=1e-12)
+
+
+@every_tail
+def test_threads(tail: str) -> None:
+    """At one number of threads every bit is the same each time; at another the digits that matter are."""
+    given = draw(tail, 60, 7, 5, 24, directions=2)
+    lengths = torch.tensor([60, 3, 44, 0, 17, 60, 31])
+    found = []
+    for n in (1, 2, 3, 4):
+        with threads(n):
+            first, second = everything(tail, given, lengths), everything(tail, given, lengths)
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+        found.append(first)
+    for other in found[1:]:
+        for actual, expected in zip(other, found[0], strict=True):
+            assert_close(actual, expected, rtol=1e-10, atol=1e-12)
+
+
+@every_tail
+def test_only_what_is_asked_for(tail: str) -> None:
+    """A gradient of the inputs alone, of the weights alone, or through the final state alone, is the same one."""
+    given = draw(tail, 12, 3, 4, 6)
+    x, states, weights = given["x"].requires_grad_(), given["states"], given["weights"]
+    alone = fused_scan(x, None, states, weights, tail, "gates")[1].sum()
+    (of_x,) = torch.autograd.grad(alone, [x])
+    weights = [weight.requires_grad_() for weight in weights]
+    both = torch.autograd.grad(fused_scan(x, None, states, weights, tail, "gates")[1].sum(), [x, *weights])
+    assert_close(of_x, both[0])
+    of_weights = torch.autograd.grad(fused_scan(x.detach(), None, states, weights, tail, "gates")[1].sum(), weights)
+    assert_close(of_weights, both[1:])
+
+
+@every_tail
+def test_opcheck(tail: str) -> None:
+    """Schema, shapes, derivative and compilation of the operator agree with one another."""
+    given = draw(tail, 5, 3, 4, 6, directions=2)
+    tensors = [given["x"], *given["states"], *given["weights"]]
+    for tensor in tensors:
+        tensor.requires_grad_()
+    arguments = (given["x"], torch.tensor([5, 2, 0]), given["states"], given["weights"], tail, "gates")
+    # What is kept is for backward alone: which of its numbers mean something is nobody else's business.
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(torch.ops.seqlab_cells.fused_scan.default, arguments, test_utils=checks)
+
+
+@every_cell
+def test_second_derivative(name: str) -> None:
+    """There is none, and it says so."""
+    cell, x = CELLS[name](3, hidden_size=4), torch.randn(5, 2, 3, requires_grad=True)
+    y, _ = KERNELS[name]().scan([cell], x, [cell.initial_state(x[0])], None)
+    (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="kernel=fused has no second derivative; take kernel=loop"):
+        torch.autograd.grad(first.sum(), x)
+
+
+@every_cell
+def test_autocast(name: str) -> None:
+    """Under autocast it computes in the parameters' precision, whatever comes in."""
+    cell, x = CELLS[name](3, hidden_size=4), torch.randn(5, 2, 3)
+    state = cell.initial_state(x[0])
+    expected, _ = Loop().scan([cell], x.bfloat16().float(), [state], None)
+    with torch.autocast("cpu"):
+        y, _ = KERNELS[name]().scan([cell], x.bfloat16(), [state], None)
+    assert y.dtype == torch.float32
+    assert_close(y, expected)
+
+
+@every_cell
+def test_wrapped_cells_keep_it(name: str) -> None:
+    """Dropped weights and locked dropout are no reason to leave the fused path."""
+    torch.manual_seed(0)
+    recurrent = Recurrent(CELLS[name], 3, hidden_size=4, depth=2, kernel="fused", weight_drop=0.3, locked_dropout=0.2)
+    y, _ = recurrent(torch.randn(6, 2, 3))
+    y.sum().backward()
+    assert recurrent.choice is not None
+    assert recurrent.choice.kernel.name == "fused"
+
+
+@every_cell
+def test_long_padded_input_is_the_packed_one(name: str) -> None:
+    """Ragged rows in both directions: torch.nn on packed input, from the same parameters."""
+    torch.manual_seed(0)
+    tail = {"rnn": "RnnTanh", "lstm": "Lstm", "gru": "Gru"}[name]
+    module = TORCH[tail](6, 20, bidirectional=True)
+    lengths = torch.tensor([90, 1, 37, 64, 90])
+    x = torch.randn(90, 5, 6)
+    packed, _ = module(pack_padded_sequence(x, lengths, enforce_sorted=False))
+    expected, _ = pad_packed_sequence(packed, total_length=90)
+    leaves = TAILS[tail].leaves
+    y, *_ = fused_scan(x, lengths, [torch.zeros(5, 20)] * 2 * leaves, list(module.parameters()), tail, "none")
+    assert_close(y, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@every_tail
+def test_twenty_thousand_steps(tail: str) -> None:
+    """Long sequences keep their digits: float32 against float64."""
+    given = draw(tail, 20_000, 2, 3, 8)
+    narrow = {
+        name: [v.float() for v in value] if isinstance(value, list) else value.float() for name, value in given.items()
+    }
+    for actual, expected in zip(everything(tail, narrow), everything(tail, given), strict=True):
+        scale = expected.abs().max().clamp(min=1e-30)
+        assert (actual - expected).abs().max() <= 2e-4 * scale
+
+
+@pytest.mark.slow
+def test_compiled_in_one_graph() -> None:
+    """torch.compile takes it whole; in a process without shape checks, which the compiler cannot see through."""
+    program = Path(__file__).with_name("compiled_program.py")
+    environment = {**os.environ, "JAXTYPING_DISABLE": "1"}
+    command = [sys.executable, "-W", "ignore", str(program)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=270)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    for memory in (library.cache_clear, _told.clear, _known.clear):
+        memory()
+    yield
+    for memory in (library.cache_clear, _told.clear, _known.clear):
+        memory()
+
+
+@every_cell
+@pytest.mark.parametrize("save", ["gates", "recompute"])
+def test_without_a_compiler(name: str, save: Any, no_compiler: None, caplog: pytest.LogCaptureFixture) -> None:
+    """The scan in torch is held to the same, and it is said why it runs."""
+    kernel = type("Eager", (KERNELS[name],), {"__init__": lambda self: KERNELS[name].__init__(self, save=save)})
+    outcomes = list(run_suite(type("Suite", (KernelSuite,), {"kernel": staticmethod(kernel)})))
+    assert [(one.check, one.detail) for one in outcomes if one.result == "failed"] == []
+    assert "CXX=no-such-compiler is no program here" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="these are kinds of x86")
+@pytest.mark.parametrize(("march", "width"), [("x86-64-v3", 32), ("x86-64", 16)])
+@every_cell
+def test_built_for_another_cpu(name: str, march: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build for AVX2, asked for by flag, and one with vectors as narrow as NEON's."""
+    monkeypatch.setenv("SEQLAB_MARCH", march)
+    library.cache_clear()
+    try:
+        assert library({"rnn": "RnnTanh", "lstm": "Lstm", "gru": "Gru"}[name], torch.float32).vector_bytes() == width
+        outcomes = list(run_suite(type("Suite", (KernelSuite,), {"kernel": staticmethod(KERNELS[name])})))
+        assert [(one.check, one.detail) for one in outcomes if one.result == "failed"] == []
+        for tail in TAILS:
+            if tail.lower().startswith(name):
+                given = draw(tail, 23, 5, 3, 7, directions=2)
+                for a, b in zip(everything(tail, given), everything(tail, given, save="recompute"), strict=True):
+                    assert_close(a, b, rtol=1e-10, atol=1e-12)
+    finally:
+        library.cache_clear()
+
+
+def test_options() -> None:
+    """What cannot be is said in one line."""
+    with pytest.raises(ValueError, match="every is -1"):
+        GRUFused(every=-1)
+
+
+def test_refusals() -> None:
+    """Half precision and a GPU are for others."""
+    cell, x = GRU(3, hidden_size=4), torch.zeros(2, 1, 3)
+    assert "float32 and float64" in (GRUFused().refuses([cell.half()], x.half(), None) or "")
+    assert (
+        GRUFused().refuses([cell.float()], x.to("meta"), None)
+        == "the input is on meta; the fused kernel is for the CPU"
+    )
