@@ -83,11 +83,11 @@ class Fused(Kernel):
         time, batch, _ = x.shape
         tail, hidden = TAILS[self.tail(cells[0])], cells[0].hidden_size
         if compiled_before(tail.name, weights(cells[0])[0].dtype) is None:  # in torch
-            full = 0.7 if tail.leaves == 2 else 1.1
-        elif tail.leaves == 2:
-            full = 0.9 if batch < 2 * torch.get_num_threads() or hidden >= 256 else 1.2
+            return 0.4 if tail.leaves == 2 else 1.0 if lengths is None else 0.8
+        if tail.leaves == 2:
+            full = 0.8 if batch < 2 * torch.get_num_threads() or hidden >= 256 else 1.1
         else:
-            full = 0.9 if batch == 1 and hidden >= 192 else 2.0
+            full = 0.9 if batch == 1 and hidden >= 192 else 1.2
         return full if lengths is None else full * time * batch / max(1, int(lengths.sum()))
 
     def postpones(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
