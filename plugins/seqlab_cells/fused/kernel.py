@@ -98,6 +98,8 @@ class Fused(Kernel):
         key = self.tail(cells[0]), parameters[0].dtype
         if compiled_before(*key) is not False:
             return None
+        if torch.compiler.is_compiling():  # which counts nothing
+            return "it is not compiled"
         passes = 3 if torch.is_grad_enabled() else 1
         work = 2 * x.shape[0] * x.shape[1] * (parameters[0].numel() + parameters[1].numel())
         seconds = len(cells) * passes * (x.shape[0] * STEP_SECONDS + work / FLOPS)
