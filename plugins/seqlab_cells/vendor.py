@@ -124,6 +124,8 @@ def unfit(parameters: list[Tensor], x: Tensor) -> str | None:
 
 
 def under_vmap() -> bool:
-    """Whether torch.func.vmap is at work."""
+    """Whether torch.func.vmap is at work; a graph that is being compiled has none."""
+    if torch.compiler.is_compiling():
+        return False
     levels = torch._C._functorch.get_interpreter_stack() or ()
     return any(level.key() == torch._C._functorch.TransformType.Vmap for level in levels)

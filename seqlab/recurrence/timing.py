@@ -2,7 +2,7 @@
 
 import statistics
 import time as clock
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, final
 
 import torch
@@ -113,7 +113,7 @@ def measure(paths: Mapping[str, tuple[Way, Sequence[nn.Parameter]]], shape: Shap
     weight = torch.randn(shape.time, shape.batch, shape.hidden, generator=generator)
     found: dict[str, Times] = {}
     for name, (way, parameters) in paths.items():
-        kept = _Kept()
+        kept = _Kept([x, *parameters])
         with kept.counting():
             y = way(x)
         kept.add(y)
@@ -143,9 +143,10 @@ def _forward(way: Way, x: Tensor) -> float:
 
 
 class _Kept:
-    """Counts the memory behind the tensors that autograd keeps, each piece once; parameters are not counted."""
+    """Counts the memory behind the tensors that autograd keeps, each piece once, but what was there before."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: Iterable[Tensor]) -> None:
+        self._given = {tensor.untyped_storage().data_ptr() for tensor in given}
         self._pieces: dict[int, int] = {}
 
     @property
@@ -153,8 +154,8 @@ class _Kept:
         return sum(self._pieces.values())
 
     def add(self, tensor: Tensor) -> Tensor:
-        if not tensor.is_leaf or not tensor.requires_grad:
-            storage = tensor.untyped_storage()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._given:
             self._pieces[storage.data_ptr()] = storage.nbytes()
         return tensor
 

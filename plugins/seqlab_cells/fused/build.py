@@ -73,6 +73,7 @@ def library(tail: str, dtype: torch.dtype) -> ctypes.CDLL:
 _known: dict[tuple[str, torch.dtype], bool | None] = {}
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no type for it
 def compiled_before(tail: str, dtype: torch.dtype) -> bool | None:
     """Whether loading the library takes no time; ``None`` if it cannot be had. Compiles nothing.
 

@@ -83,11 +83,11 @@ class Fused(Kernel):
         time, batch, _ = x.shape
         tail, hidden = TAILS[self.tail(cells[0])], cells[0].hidden_size
         if compiled_before(tail.name, weights(cells[0])[0].dtype) is None:  # in torch
-            full = 0.7 if tail.leaves == 2 else 1.1
-        elif tail.leaves == 2:
-            full = 0.9 if batch < 2 * torch.get_num_threads() or hidden >= 256 else 1.2
+            return 0.4 if tail.leaves == 2 else 1.0 if lengths is None else 0.8
+        if tail.leaves == 2:
+            full = 0.8 if batch < 2 * torch.get_num_threads() or hidden >= 256 else 1.1
         else:
-            full = 0.9 if batch == 1 and hidden >= 192 else 2.0
+            full = 0.9 if batch == 1 and hidden >= 192 else 1.2
         return full if lengths is None else full * time * batch / max(1, int(lengths.sum()))
 
     def postpones(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
@@ -98,6 +98,8 @@ class Fused(Kernel):
         key = self.tail(cells[0]), parameters[0].dtype
         if compiled_before(*key) is not False:
             return None
+        if torch.compiler.is_compiling():  # which counts nothing
+            return "it is not compiled"
         passes = 3 if torch.is_grad_enabled() else 1
         work = 2 * x.shape[0] * x.shape[1] * (parameters[0].numel() + parameters[1].numel())
         seconds = len(cells) * passes * (x.shape[0] * STEP_SECONDS + work / FLOPS)

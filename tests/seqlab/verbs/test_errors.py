@@ -25,7 +25,7 @@ def check(finished, *fragments):
     [
         (["cell=lstmm"], ["cell=lstmm: there is no such cell; there are", "lstm"]),
         (["task=nmes"], ["task=nmes: there is no such task; there are", "names"]),
-        (["kernel=warp"], ["kernel=warp: there is no such kernel; there are auto, compiled, loop, parallel, vendor"]),
+        (["kernel=warp"], ["kernel=warp: there is no such kernel; there are auto, compiled, fused, loop, parallel"]),
         (["experiment=nope"], ["experiment=nope", "names_best"]),
         (["cell.hiden_size=3"], ["cell.hiden_size: there is no such key; did you mean cell.hidden_size?"]),
         (["hiden=3"], ["hiden: there is no such key"]),

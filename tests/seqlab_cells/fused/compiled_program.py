@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from seqlab import Cell
+from seqlab import Cell, Recurrent
 from seqlab_cells.fused.kernel import Fused
 from seqlab_cells.gru import GRU
 from seqlab_cells.gru.fused import GRUFused
@@ -14,17 +14,18 @@ from seqlab_cells.rnn import RNN
 from seqlab_cells.rnn.fused import RNNFused
 
 
-def compare(cell: Cell, kernel: Fused) -> None:
-    x = torch.randn(5, 2, 3)
+def compare(cell: type[Cell], kernel: Fused) -> None:
+    torch.manual_seed(0)
+    network, x = Recurrent(cell, 3, hidden_size=4, bidirectional=True, kernel=kernel), torch.randn(5, 2, 3)
 
     def run(x: Tensor) -> Tensor:
-        y, _ = kernel.scan([cell], x, [cell.initial_state(x[0])], None)
-        return (y * y).sum()
+        y, state = network(x)
+        return (y * y).sum() + sum(leaf.sum() for leaf in state)
 
-    expected = torch.autograd.grad(run(x), list(cell.parameters()))
-    actual = torch.autograd.grad(torch.compile(run, fullgraph=True)(x), list(cell.parameters()))
+    expected = torch.autograd.grad(run(x), list(network.parameters()))
+    actual = torch.autograd.grad(torch.compile(run, fullgraph=True)(x), list(network.parameters()))
     assert_close(actual, expected)
 
 
 for cell, kernel in ((RNN, RNNFused), (LSTM, LSTMFused), (GRU, GRUFused)):
-    compare(cell(3, hidden_size=4), kernel())
+    compare(cell, kernel())
