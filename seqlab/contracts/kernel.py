@@ -68,11 +68,21 @@ class Kernel(ABC):
         return 1.0
 
     def postpones(
-        self, cells: Sequence[Cell], x: Shaped[Tensor, "time batch input"], lengths: Int[Tensor, " batch"] | None
+        self,
+        cells: Sequence[Cell],
+        x: Shaped[Tensor, "time batch input"],
+        lengths: Int[Tensor, " batch"] | None,
+        calls: int | None,
     ) -> str | None:
-        """Say why it is too early for ``kernel=auto`` to take it, or ``None`` where it is not, as mostly.
+        """Say why ``kernel=auto`` should not take it in this run, or ``None`` where it may, as mostly.
 
-        A kernel that must be compiled first may wait until there is enough work to win that time back. It is asked each
-        time that it would be taken, and may count.
+        A kernel that must be compiled first may leave runs alone that are too short to win that time back. It is asked
+        once in a run.
+
+        Args:
+            cells: of the first call.
+            x: its input ``[time, batch, input]``.
+            lengths: valid steps of each row, or ``None``.
+            calls: how many such calls the run will make; ``None`` where that is not known.
         """
         return None

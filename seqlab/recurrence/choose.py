@@ -10,6 +10,7 @@ from seqlab.contracts import Cell, Kernel, State
 from seqlab.recurrence import tuning
 from seqlab.recurrence.compiled import Compiled
 from seqlab.recurrence.ragged import reverse_within
+from seqlab.recurrence.readiness import readiness
 from seqlab.recurrence.scan import scan
 
 
@@ -90,7 +91,7 @@ def _fastest(kernels: Sequence[Kernel], name: str, cells: Sequence[Cell], x: Ten
     known = all(kernel.name in measured for kernel in able)
     speeds = {kernel: measured[kernel.name] if known else kernel.speed(cells, x, lengths) for kernel in able}
     for kernel in sorted(able, key=lambda kernel: -speeds[kernel]):
-        if waits := kernel.postpones(cells, x, lengths):
+        if waits := readiness.waits(kernel, cells, x, lengths):
             against.append(f"{kernel.name} waits: {waits}")
             continue
         why = f"the first registered kernel that can scan {name}"

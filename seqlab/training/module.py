@@ -12,6 +12,7 @@ from torchmetrics import MetricCollection
 
 from seqlab.contracts import Batch, Model, Task, UserError
 from seqlab.recurrence import detach, leaves, refill
+from seqlab.recurrence.readiness import readiness
 from seqlab.training.optimise import EpochDecay, make_optimizer, schedule
 from seqlab.training.talk import gathered, summed
 
@@ -178,7 +179,9 @@ class SequenceModule(pl.LightningModule):
     def configure_optimizers(self) -> Optimizer:
         """Make the optimiser; its learning rate is set here at each step, as Lightning's schedulers cost 5 % of one."""
         optimizer = make_optimizer(self.optimizer_config, self.model.parameters())
-        self._schedule = schedule(self.optimizer_config, self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        readiness.calls = int(min(steps * self.trainer.accumulate_grad_batches, 10**9))
+        self._schedule = schedule(self.optimizer_config, steps)
         self._rates = [group["lr"] for group in optimizer.param_groups]
         return optimizer
 
@@ -205,6 +208,7 @@ class SequenceModule(pl.LightningModule):
             "steps": self.steps,
         }
         checkpoint["processes"] = gathered(own)
+        checkpoint["kernels_wait"] = dict(readiness.said)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it back.
@@ -214,6 +218,7 @@ class SequenceModule(pl.LightningModule):
                 cannot be shared out among them.
         """
         self._decay.load_state_dict(checkpoint["decay"])
+        readiness.begin(checkpoint["kernels_wait"])
         self._loader_state = checkpoint["loader"]
         saved, world = checkpoint["processes"], self.trainer.world_size
         if len(saved) == world:

@@ -17,6 +17,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from seqlab.contracts import Task, UserError
 from seqlab.discovery.config import build
 from seqlab.discovery.registry import one_line
+from seqlab.recurrence.readiness import readiness
 from seqlab.training import runfolder
 from seqlab.training.assemble import build_model, build_preprocessor, build_task
 from seqlab.training.averaging import NonMonotonicAveraging
@@ -59,6 +60,7 @@ class Work:
 
     def __init__(self, plain: dict[str, Any], folder: Path, resume_from: Path | None, where: Place) -> None:
         _quieten()
+        readiness.begin()
         if (threads := _threads(plain["trainer"], where)) is not None:
             torch.set_num_threads(threads)
         pl.seed_everything(plain["seed"], verbose=False)

@@ -23,8 +23,6 @@ log = logging.getLogger("seqlab")
 STEP_SECONDS, FLOPS = 2e-5, 1e11
 """What torch's routines take, roughly: so long for a step of any size, and so many operations a second."""
 _told: set[tuple[str, torch.dtype]] = set()
-_saved: dict[tuple[str, torch.dtype], float] = {}
-"""Seconds that the fused kernel would have saved this process so far."""
 
 
 class Fused(Kernel):
@@ -90,23 +88,19 @@ class Fused(Kernel):
             full = 0.9 if batch == 1 and hidden >= 192 else 1.2
         return full if lengths is None else full * time * batch / max(1, int(lengths.sum()))
 
-    def postpones(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
-        """Wait with compiling until what it would have saved so far is as long as that takes."""
+    def postpones(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None, calls: int | None) -> str | None:
+        """Leave a run alone that would save less time than compiling takes, unless it is compiled already."""
         if os.environ.get("SEQLAB_COMPILE") == "never":
             return "it must be compiled, and SEQLAB_COMPILE=never"
         parameters = weights(cells[0])
-        key = self.tail(cells[0]), parameters[0].dtype
-        if compiled_before(*key) is not False:
+        if compiled_before(self.tail(cells[0]), parameters[0].dtype) is not False:
             return None
-        if torch.compiler.is_compiling():  # which counts nothing
-            return "it is not compiled"
-        passes = 3 if torch.is_grad_enabled() else 1
         work = 2 * x.shape[0] * x.shape[1] * (parameters[0].numel() + parameters[1].numel())
-        seconds = len(cells) * passes * (x.shape[0] * STEP_SECONDS + work / FLOPS)
-        _saved[key] = _saved.get(key, 0.0) + seconds * (1 - 1 / max(1.0, self.speed(cells, x, lengths)))
-        if _saved[key] >= SECONDS:
+        seconds = 3 * len(cells) * (x.shape[0] * STEP_SECONDS + work / FLOPS)  # forward, and twice as much backward
+        saved = (calls or 0) * seconds * (1 - 1 / max(1.0, self.speed(cells, x, lengths)))
+        if saved >= SECONDS:
             return None
-        return "it is not compiled, and this may be too little work to win that time back"
+        return "it is not compiled, and this may be too little work to win that time back (kernel=fused compiles it)"
 
     def scan(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None

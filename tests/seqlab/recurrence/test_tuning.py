@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seqlab import Cell, Kernel, State
 from seqlab.recurrence import Loop, choose, scan, tuning
+from seqlab.recurrence.readiness import readiness
 from seqlab.recurrence.tuning import Entry, speeds, write
 
 CPU = torch.device("cpu")
@@ -41,7 +42,7 @@ def kernel(called: str, fast: float, late: str | None = None) -> Kernel:
         def speed(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> float:
             return fast
 
-        def postpones(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
+        def postpones(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None, calls: int | None) -> str | None:
             return late
 
     return Made()
@@ -51,6 +52,7 @@ def kernel(called: str, fast: float, late: str | None = None) -> Kernel:
 def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
     tuning._read.cache_clear()
+    readiness.begin()
 
 
 def taken(*kernels: Kernel, batch: int = 2, time: int = 10) -> tuple[str, str]:
@@ -68,6 +70,19 @@ def test_one_that_waits_lets_the_next_go_first() -> None:
     assert name == "slow"
     assert "quick waits: not compiled" in reason
     assert taken(kernel("quick", 2.0, late="not compiled")) == (Loop.name, "quick waits: not compiled")
+
+
+def test_it_is_asked_once_in_a_run() -> None:
+    """What is ready in the middle of a run, or while it was stopped, changes nothing in it."""
+    both = kernel("slow", 1.0), kernel("quick", 2.0, late="not compiled")
+    assert taken(*both)[0] == "slow"
+    said = dict(readiness.said)
+    both = kernel("slow", 1.0), kernel("quick", 2.0)
+    assert taken(*both)[0] == "slow"
+    readiness.begin()
+    assert taken(*both)[0] == "quick"
+    readiness.begin(said)
+    assert taken(*both)[0] == "slow"
 
 
 def test_what_was_measured_counts_more() -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from seqlab import Recurrent
-from seqlab_cells.fused import build, kernel
+from seqlab.recurrence.readiness import readiness
+from seqlab_cells.fused import build
 from seqlab_cells.gru import GRU
 from seqlab_cells.gru.fused import GRUFused
 from seqlab_cells.lstm import LSTM
@@ -18,23 +19,19 @@ from seqlab_cells.lstm.fused import LSTMFused
 def nothing_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
     monkeypatch.delenv("SEQLAB_COMPILE")
-    for memory in (build._known, kernel._saved):
-        memory.clear()
+    build._known.clear()
+    readiness.begin()
     yield
-    for memory in (build._known, kernel._saved):
-        memory.clear()
+    build._known.clear()
+    readiness.begin()
 
 
-def test_it_waits_for_work(nothing_compiled: None) -> None:
-    """It counts what it would have saved, and is ready once that is as long as compiling takes."""
+def test_a_run_must_be_worth_compiling(nothing_compiled: None) -> None:
+    """It would save some milliseconds a call: a thousand calls are worth it, ten are not, and some are not known."""
     cells, x = [GRU(64, hidden_size=128)], torch.zeros(1000, 16, 64)
-    fused = GRUFused()
-    calls = 0
-    while fused.postpones(cells, x, None):
-        calls += 1
-    assert 10 < calls < 1000
-    assert fused.postpones([GRU(3, hidden_size=4)], x, None) is None, "it is for one cell and dtype, whatever the size"
-    assert "too little work" in (LSTMFused().postpones([LSTM(3, hidden_size=4)], x[:2], None) or "")
+    assert GRUFused().postpones(cells, x, None, 10_000) is None
+    for calls in (10, None):
+        assert "too little work" in (GRUFused().postpones(cells, x, None, calls) or "")
 
 
 def test_a_short_run_compiles_nothing(nothing_compiled: None, tmp_path: Path) -> None:
@@ -48,12 +45,14 @@ def test_a_short_run_compiles_nothing(nothing_compiled: None, tmp_path: Path) ->
 
 def test_never(nothing_compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQLAB_COMPILE", "never")
-    assert "SEQLAB_COMPILE=never" in (GRUFused().postpones([GRU(3, hidden_size=4)], torch.zeros(1, 1, 3), None) or "")
+    assert "SEQLAB_COMPILE=never" in (
+        GRUFused().postpones([GRU(3, hidden_size=4)], torch.zeros(1, 1, 3), None, 9) or ""
+    )
 
 
 def test_without_a_compiler_it_waits_for_nothing(nothing_compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing to wait for, and it knows that it is slower then."""
     monkeypatch.setenv("CXX", "no-such-compiler")
     gru, lstm, x = GRU(3, hidden_size=4), LSTM(3, hidden_size=4), torch.zeros(9, 8, 3)
-    assert GRUFused().postpones([gru], x, None) is None
+    assert GRUFused().postpones([gru], x, None, None) is None
     assert LSTMFused().speed([lstm], x, None) < 1 <= GRUFused().speed([gru], x, None)
