@@ -22,6 +22,8 @@ from seqlab.training.loader import BucketLoader, Share
 from seqlab.training.streams import StreamLoader, WindowLoader
 from seqlab.training.talk import Agreement, gathered
 
+from .numbered import Numbers
+
 CPU = {"devices": 1, "num_nodes": 1, "accelerator": "cpu"}
 FAST = ["cell.hidden_size=12", "logger=csv", "trainer.progress=false", "trainer.threads=1", "trainer.max_epochs=3"]
 SMALL = {
@@ -29,19 +31,6 @@ SMALL = {
     "lm": [*FAST, "task=lm", "task.sequence_length=10", "data.batch_size=5"],
 }
 TWO = ["trainer=ddp_cpu", *[word for word in FAST if word.startswith("trainer.")]]
-
-
-class Numbers:
-    """Stands for a file of the tokens 2, 3, 4, ...: what a batch holds says where it comes from."""
-
-    def __init__(self, count):
-        self.ids = torch.arange(2, count + 2).numpy()
-
-    def __len__(self):
-        return len(self.ids)
-
-    def read(self, start, count):
-        return self.ids[start : start + count]
 
 
 def targets_of(loader):
@@ -122,12 +111,8 @@ def test_where_a_process_stands(monkeypatch):
 
 
 @pytest.fixture
-def configured(names_folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
-    text = tmp_path / "text.txt"
-    text.write_text("one two three four five six seven\nseven six five four three two one\n" * 80, "utf-8")
-    data = {"names": f"task.data_dir={names_folder}", "lm": f"task.data={text}"}
-    return lambda task, *overrides: seqlab.compose([*SMALL[task], data[task], *overrides])
+def configured(small_data):
+    return lambda task, *overrides: seqlab.compose([*SMALL[task], small_data[task], *overrides])
 
 
 def curve(folder):

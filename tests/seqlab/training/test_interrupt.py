@@ -22,12 +22,8 @@ SMALL = {
 
 
 @pytest.fixture
-def configured(names_folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
-    text = tmp_path / "text.txt"
-    text.write_text("one two three four five six seven\nseven six five four three two one\n" * 80, "utf-8")
-    data = {"names": f"task.data_dir={names_folder}", "lm": f"task.data={text}"}
-    return lambda task, *overrides: seqlab.compose([*SMALL[task], data[task], *overrides])
+def configured(small_data):
+    return lambda task, *overrides: seqlab.compose([*SMALL[task], small_data[task], *overrides])
 
 
 def stopped_at(epoch, batch, number, monkeypatch, run):
