@@ -2,10 +2,11 @@
 
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -214,3 +215,85 @@ class BucketLoader(BatchLoader):
         if not self.by_steps or not weight:
             return weight
         return float(lengths[self.share.of(item)].sum() * self.share.world / lengths[item].sum())
+
+
+@final
+class FreshLoader(BatchLoader):
+    """Training batches that are drawn when they are cut, each by a seed of its own.
+
+    A batch depends on seed, epoch and its place in the epoch alone: an epoch can be left and begun again anywhere, and
+    every process draws the same whole batch, of which it keeps its share.
+
+    Args:
+        draw: makes so many examples from a seed.
+        examples: of an epoch.
+        batch_size: examples a batch; the last one of an epoch may be smaller.
+        seed: of all batches.
+        by_heart: if not 0, every epoch is the first so many batches of the first epoch.
+        workers: processes that draw batches ahead.
+        share: which part of each batch to keep.
+        by_steps: whether a share is weighed by its time steps instead of its rows.
+
+    Raises:
+        ValueError: a size is not positive.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[int, int], tuple[Ragged, Tensor]],
+        *,
+        examples: int,
+        batch_size: int,
+        seed: int = 0,
+        by_heart: int = 0,
+        workers: int = 0,
+        share: Share | None = None,
+        by_steps: bool = False,
+    ) -> None:
+        super().__init__(workers, share)
+        for name, value in (("examples", examples), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        self.draw, self.examples, self.batch_size, self.seed = draw, examples, batch_size, seed
+        self.by_heart, self.by_steps, self.epoch = by_heart, by_steps, 0
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        batches = -(-self.examples // self.batch_size)
+        return min(self.by_heart, batches) if self.by_heart else batches
+
+    @property
+    def sampler(self) -> "FreshLoader":
+        """Lightning tells the epoch to a loader's sampler."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the examples of this epoch."""
+        self.epoch = 0 if self.by_heart else epoch
+
+    def plan(self) -> list[tuple[int, int]]:
+        """Give each batch its number of rows and its seed."""
+        sizes = [min(self.batch_size, self.examples - index * self.batch_size) for index in range(len(self))]
+        return [(size, _mixed(self.seed, self.epoch, index)) for index, size in enumerate(sizes)]
+
+    def cut(self, item: tuple[int, int]) -> Batch:
+        """Draw a batch, and keep this process' rows."""
+        size, seed = item
+        inputs, targets = self.draw(size, seed)
+        rows = self.share.of(torch.arange(size))
+        values, lengths = inputs.padded(rows)
+        return Batch(values, lengths, targets[rows])
+
+    def weigh(self, item: tuple[int, int]) -> float:
+        """Compare the rows, or their steps, with those of the batch; the steps are known once it is drawn again."""
+        size, seed = item
+        weight = self.share.weight(size)
+        if not self.by_steps or not weight:
+            return weight
+        lengths = self.draw(size, seed)[0].lengths
+        return float(lengths[self.share.of(torch.arange(size))].sum() * self.share.world / lengths.sum())
+
+
+def _mixed(*numbers: int) -> int:
+    """Make one seed of several numbers, so that no two of them can stand in for each other."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0])
