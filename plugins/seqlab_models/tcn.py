@@ -113,8 +113,9 @@ class Block(nn.Module):
 
 
 def _convolution(size: int, kernel_size: int, dilation: int) -> nn.Module:
-    """Make a convolution with weight normalisation, its weights drawn as in the authors' code."""
-    made = nn.Conv1d(size, size, kernel_size, dilation=dilation)
-    nn.init.normal_(made.weight, 0.0, 0.01)
-    normed: nn.Module = weight_norm(made)
+    """Make a convolution with weight normalisation, which begins with the weights of ``nn.Conv1d``.
+
+    Weights from N(0, 0.01²) left three blocks at chance on ``task=first`` at 20 steps, where these solve it in 200.
+    """
+    normed: nn.Module = weight_norm(nn.Conv1d(size, size, kernel_size, dilation=dilation))
     return normed

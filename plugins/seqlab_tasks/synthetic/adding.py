@@ -9,14 +9,14 @@ from torchmetrics import MetricCollection
 
 from seqlab import Batch, InputSpec
 from seqlab_tasks.synthetic.errors import MeanSquaredError, WithinTolerance
-from seqlab_tasks.synthetic.generated import Bounds, Generated, integers
+from seqlab_tasks.synthetic.generated import Bounds, Determined, integers
 
 TOLERANCE = 0.08
 """The error that Hochreiter & Schmidhuber 1997 let pass: 0.04, of targets that have half the size of these."""
 
 
 @final
-class Adding(Generated):
+class Adding(Determined):
     r"""Add up the two numbers of a sequence that are marked (Hochreiter & Schmidhuber 1997, experiment 4).
 
     .. math::

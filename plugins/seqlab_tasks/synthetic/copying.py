@@ -10,7 +10,7 @@ from torchmetrics import MetricCollection
 
 from seqlab import Batch, InputSpec
 from seqlab_tasks.synthetic.errors import AccuracyOfRecalled, CrossEntropyOfSteps
-from seqlab_tasks.synthetic.generated import Bounds, Generated, another, at_least, integers
+from seqlab_tasks.synthetic.generated import Bounds, Determined, another, at_least, integers
 from seqlab_tasks.synthetic.labelled import SOLVED, letters
 
 _SURE = 30.0
@@ -18,7 +18,7 @@ _SURE = 30.0
 
 
 @final
-class Copying(Generated):
+class Copying(Determined):
     r"""Write down again what was read before a long blank (Arjovsky, Shah & Bengio 2016, section 4.1).
 
     .. math::

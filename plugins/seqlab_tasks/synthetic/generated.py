@@ -84,26 +84,17 @@ class Generated(Task, ABC):
     # What a task says of itself -----------------------------------------------------------------------------------
 
     @abstractmethod
-    def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
-        """Draw sequences: token ids ``[count, steps]``, or features ``[count, steps, features]``.
+    def made(self, count: int, length: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Draw sequences with their targets.
 
         Args:
             count: how many.
             length: the distance.
             generator: the only source of randomness.
+
+        Returns:
+            Token ids ``[count, steps]`` or features ``[count, steps, features]``, and targets.
         """
-
-    @abstractmethod
-    def answer(self, inputs: Tensor) -> Tensor:
-        """Compute the targets of such sequences; the first axis is the sequence."""
-
-    @abstractmethod
-    def necessary(self, inputs: Tensor) -> Bool[Tensor, "count steps"]:
-        """Say on which positions of each sequence its targets depend: the others could be anything."""
-
-    @abstractmethod
-    def changed(self, inputs: Tensor, where: Bool[Tensor, "count steps"], generator: Generator) -> Tensor:
-        """Give the sequences another value at each of these positions; what marks a place stays as it is."""
 
     @property
     @abstractmethod
@@ -130,9 +121,9 @@ class Generated(Task, ABC):
 
     def _make(self, count: int, length: int, *seeds: int) -> Examples:
         mixed = int(np.random.SeedSequence(seeds).generate_state(1, np.uint32)[0])
-        inputs = self.sequences(count, length, Generator().manual_seed(mixed))
+        inputs, targets = self.made(count, length, Generator().manual_seed(mixed))
         steps = torch.full((count,), inputs.shape[1])
-        return Examples(Ragged(inputs.flatten(0, 1), steps), self.answer(inputs))
+        return Examples(Ragged(inputs.flatten(0, 1), steps), targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Say whether the monitored metric reaches ``bounds.solved``."""
@@ -156,6 +147,37 @@ class Generated(Task, ABC):
         """
         if state:
             raise ValueError(f"a generated task has no state, and here is one with {', '.join(map(str, state))}")
+
+
+class Determined(Generated, ABC):
+    """Sequences whose targets are a function of them, of few positions or of all."""
+
+    def made(self, count: int, length: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Draw sequences and compute their targets."""
+        inputs = self.sequences(count, length, generator)
+        return inputs, self.answer(inputs)
+
+    @abstractmethod
+    def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
+        """Draw sequences: token ids ``[count, steps]``, or features ``[count, steps, features]``.
+
+        Args:
+            count: how many.
+            length: the distance.
+            generator: the only source of randomness.
+        """
+
+    @abstractmethod
+    def answer(self, inputs: Tensor) -> Tensor:
+        """Compute the targets of such sequences; the first axis is the sequence."""
+
+    @abstractmethod
+    def necessary(self, inputs: Tensor) -> Bool[Tensor, "count steps"]:
+        """Say on which positions of each sequence its targets depend: the others could be anything."""
+
+    @abstractmethod
+    def changed(self, inputs: Tensor, where: Bool[Tensor, "count steps"], generator: Generator) -> Tensor:
+        """Give the sequences another value at each of these positions; what marks a place stays as it is."""
 
 
 def at_least(name: str, value: int, least: int) -> None:

@@ -11,13 +11,13 @@ from torchmetrics import MetricCollection
 from seqlab import Batch, InputSpec
 from seqlab_tasks.classification import likeliest
 from seqlab_tasks.metrics import Accuracy, CrossEntropy
-from seqlab_tasks.synthetic.generated import Bounds, Generated
+from seqlab_tasks.synthetic.generated import Bounds, Determined
 
 SOLVED = 0.99
 """Accuracy from which on such a task is solved: 20 errors in 2,000."""
 
 
-class Labelled(Generated, ABC):
+class Labelled(Determined, ABC):
     r"""One of :math:`k` labels, all as frequent, for each sequence of tokens; by cross-entropy.
 
     Whoever ignores the sequence is right once in :math:`k` times; whoever remembers what is necessary, always.
