@@ -27,12 +27,11 @@ class Steps(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch time size"]:
         """Encode; the padding is zero, whatever stands in it."""
-        dead = padding(batch)
-        if dead is None:
-            return self.encode(batch.inputs)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
-        x = batch.inputs
-        x = self.encode(x.masked_fill(dead if x.dim() == 2 else dead.unsqueeze(2), 0))
-        return x.masked_fill(dead.unsqueeze(2), 0)
+        dead, steps = padding(batch), batch.inputs
+        if dead is not None:
+            steps = steps.masked_fill(dead if steps.dim() == 2 else dead.unsqueeze(2), 0)
+        x: Tensor = self.encode(steps)
+        return x if dead is None else x.masked_fill(dead.unsqueeze(2), 0)
 
 
 def padding(batch: Batch) -> Bool[Tensor, "batch time"] | None:

@@ -71,7 +71,7 @@ class TCN(Model):
     @property
     def receptive_field(self) -> int:
         """Steps on which an output depends, its own included."""
-        return 1 + 2 * (self.kernel_size - 1) * (2**self.depth - 1)
+        return 1 + 2 * (self.kernel_size - 1) * ((1 << self.depth) - 1)
 
     def forward(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
         """Compute the outputs.
