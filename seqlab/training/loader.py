@@ -217,9 +217,13 @@ class BucketLoader(BatchLoader):
         return float(lengths[self.share.of(item)].sum() * self.share.world / lengths[item].sum())
 
 
+_DRAWN_AT_ONCE = 1024
+"""Examples that are drawn together, at least: of a few the operators' own cost is most of the time."""
+
+
 @final
 class FreshLoader(BatchLoader):
-    """Training batches that are drawn when they are cut, each by a seed of its own.
+    """Training batches that are drawn as training goes on, some together, each time by another seed.
 
     A batch depends on seed, epoch and its place in the epoch alone: an epoch can be left and begun again anywhere, and
     every process draws the same whole batch, of which it keeps its share.
@@ -256,6 +260,8 @@ class FreshLoader(BatchLoader):
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         self.draw, self.examples, self.batch_size, self.seed = draw, examples, batch_size, seed
         self.by_heart, self.by_steps, self.epoch = by_heart, by_steps, 0
+        self._together = max(1, _DRAWN_AT_ONCE // batch_size)
+        self._block: tuple[tuple[int, int], Ragged, Tensor] | None = None
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -271,27 +277,35 @@ class FreshLoader(BatchLoader):
         """Choose the examples of this epoch."""
         self.epoch = 0 if self.by_heart else epoch
 
-    def plan(self) -> list[tuple[int, int]]:
-        """Give each batch its number of rows and its seed."""
-        sizes = [min(self.batch_size, self.examples - index * self.batch_size) for index in range(len(self))]
-        return [(size, _mixed(self.seed, self.epoch, index)) for index, size in enumerate(sizes)]
+    def plan(self) -> range:
+        """Number the batches."""
+        return range(len(self))
 
-    def cut(self, item: tuple[int, int]) -> Batch:
+    def cut(self, item: int) -> Batch:
         """Draw a batch, and keep this process' rows."""
-        size, seed = item
-        inputs, targets = self.draw(size, seed)
-        rows = self.share.of(torch.arange(size))
-        values, lengths = inputs.padded(rows)
-        return Batch(values, lengths, targets[rows])
+        inputs, targets, rows = self._drawn(item)
+        own = self.share.of(rows)
+        values, lengths = inputs.padded(own)
+        return Batch(values, lengths, targets[own])
 
-    def weigh(self, item: tuple[int, int]) -> float:
-        """Compare the rows, or their steps, with those of the batch; the steps are known once it is drawn again."""
-        size, seed = item
-        weight = self.share.weight(size)
+    def weigh(self, item: int) -> float:
+        """Compare the rows, or their steps, with those of the batch."""
+        inputs, _, rows = self._drawn(item)
+        weight, lengths = self.share.weight(len(rows)), inputs.lengths
         if not self.by_steps or not weight:
             return weight
-        lengths = self.draw(size, seed)[0].lengths
-        return float(lengths[self.share.of(torch.arange(size))].sum() * self.share.world / lengths.sum())
+        return float(lengths[self.share.of(rows)].sum() * self.share.world / lengths[rows].sum())
+
+    def _drawn(self, item: int) -> tuple[Ragged, Tensor, Tensor]:
+        """Draw the batches that are drawn together with this one, unless they are; say which rows are its own."""
+        number, place = divmod(item, self._together)
+        if self._block is None or self._block[0] != (self.epoch, number):
+            size = self._together * self.batch_size
+            count = min(size, self.examples - number * size)
+            self._block = (self.epoch, number), *self.draw(count, _mixed(self.seed, self.epoch, number))
+        _, inputs, targets = self._block
+        begin = place * self.batch_size
+        return inputs, targets, torch.arange(begin, min(begin + self.batch_size, len(inputs)))
 
 
 def _mixed(*numbers: int) -> int:

@@ -48,7 +48,9 @@ def same(one, other):
     return torch.equal(one.inputs, other.inputs)
 
 
-@given(examples=st.integers(1, 60), batch_size=st.integers(1, 16), begin=st.integers(0, 3), epoch=st.integers(0, 3))
+@given(
+    examples=st.integers(1, 2500), batch_size=st.integers(200, 700), begin=st.integers(0, 3), epoch=st.integers(0, 3)
+)
 def test_a_batch_depends_on_seed_epoch_and_place_alone(examples, batch_size, begin, epoch):
     def loader(seed=5):
         return FreshLoader(draw, examples=examples, batch_size=batch_size, seed=seed)
@@ -64,7 +66,7 @@ def test_a_batch_depends_on_seed_epoch_and_place_alone(examples, batch_size, beg
     assert len(found) == 1 or not same(found[0], found[1])
 
 
-@given(examples=st.integers(1, 40), batch_size=st.integers(1, 16), world=st.integers(1, 5), by_steps=st.booleans())
+@given(examples=st.integers(1, 1500), batch_size=st.integers(200, 700), world=st.integers(1, 5), by_steps=st.booleans())
 def test_the_shares_of_a_batch_are_the_batch(examples, batch_size, world, by_steps):
     settings = {"examples": examples, "batch_size": batch_size, "by_steps": by_steps}
     whole = batches(FreshLoader(draw, **settings))
