@@ -50,6 +50,10 @@ class Task(ABC):
     """What ``task.sequence_length`` sets."""
 
     sequence_length: int | None
+    fresh: bool = False
+    """Whether :meth:`draw` makes the batches of training anew, in place of the training split's examples."""
+    inputs: InputSpec | None = None
+    """What an input step is, of a task of tensors that knows it; ``None`` reads it off the training split."""
 
     @property
     @abstractmethod
@@ -65,12 +69,23 @@ class Task(ABC):
     def splits(self) -> Mapping[str, Examples] | Mapping[str, Corpus]:
         """Read or generate the data: ``train``, ``valid`` and ``test``.
 
+        Further splits of examples are scored after training, like the test split, each by itself.
+
         A task that carries state may give running text: each batch then continues the one before it, the targets are
         the next tokens, and 0 where there is none.
 
         Raises:
             ValueError, OSError: the data cannot be had; the message says what to do.
         """
+
+    def draw(self, count: int, seed: int) -> Examples:
+        """Draw new training examples, for a task that is ``fresh``; an epoch has as many as the training split.
+
+        Args:
+            count: how many.
+            seed: the only source of randomness: the same one draws the same examples, on every process.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is fresh, but draws nothing")
 
     def observe(self, inputs: InputSpec, counts: Tensor) -> None:  # noqa: B027  # most tasks need nothing of it
         """Take note of the encoded training split of running text.

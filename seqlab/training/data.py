@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seqlab.cache import kept_arrays, kept_json
 from seqlab.contracts import Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
-from seqlab.training.loader import BucketLoader, Share
+from seqlab.training.loader import BucketLoader, FreshLoader, Share
 from seqlab.training.streams import StreamLoader, WindowLoader
 from seqlab.training.tokens import Tokens, begin_id, encode, fit
 
@@ -138,7 +138,7 @@ class SequenceData(pl.LightningDataModule):
             encoded = self._encoded(_texts(examples))
             unknown = (encoded.values == self.preprocessor.unknown_id).float().mean().item() if len(encoded) else 0.0
         lengths = encoded.lengths
-        limit = self.task.sequence_length if self.task.sequence_length_means == "maximum" else None
+        limit = self._limit
         truncated = 0.0 if limit is None else (lengths > limit).float().mean().item()
         if limit is not None and truncated:
             encoded = truncate(encoded, limit)
@@ -146,6 +146,19 @@ class SequenceData(pl.LightningDataModule):
         if unknown is not None:
             self.statistics[split]["share_unknown"] = unknown
         return encoded
+
+    @property
+    def _limit(self) -> int | None:
+        return self.task.sequence_length if self.task.sequence_length_means == "maximum" else None
+
+    def _draw(self, count: int, seed: int) -> tuple[Ragged, Tensor]:
+        """Draw new training examples and encode them."""
+        examples = self.task.draw(count, seed)
+        inputs = examples.inputs
+        if not isinstance(inputs, Ragged):
+            assert self.preprocessor is not None
+            inputs = self.preprocessor.encode(list(inputs))
+        return inputs if self._limit is None else truncate(inputs, self._limit), examples.targets
 
     def _prepare_text(self, splits: Mapping[str, Corpus]) -> None:
         """Encode running text into the cache."""
@@ -174,6 +187,8 @@ class SequenceData(pl.LightningDataModule):
     @property
     def inputs(self) -> InputSpec:
         """What a model reads at each step."""
+        if self.preprocessor is None and self.task.inputs is not None:
+            return self.task.inputs
         return input_spec(self.preprocessor, None if self.tokens else self.encoded["train"][0])
 
     def training_inputs(self) -> Ragged:
@@ -183,12 +198,19 @@ class SequenceData(pl.LightningDataModule):
         values = self.tokens["train"].all()
         return Ragged(values, torch.tensor([len(values)]))
 
-    def loader(self, split: str) -> BucketLoader | StreamLoader:
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Name the splits beyond train, valid and test."""
+        return tuple(name for name in self.encoded if name not in SPLITS)
+
+    def loader(self, split: str) -> BucketLoader | FreshLoader | StreamLoader:
         """Make the loader of a split."""
         if self.tokens:
             return self._stream(split)
         inputs, targets = self.encoded[split]
         training = split == "train"
+        if training and self.task.fresh:
+            return self._fresh(len(targets))
         return BucketLoader(
             inputs,
             targets,
@@ -199,6 +221,18 @@ class SequenceData(pl.LightningDataModule):
             weights=self._weights() if training else None,
             by_heart=self.by_heart if training else 0,
             workers=self.workers if training else 0,
+            share=self.share,
+            by_steps=self.task.per_step,
+        )
+
+    def _fresh(self, examples: int) -> FreshLoader:
+        return FreshLoader(
+            self._draw,
+            examples=examples,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            by_heart=self.by_heart,
+            workers=self.workers,
             share=self.share,
             by_steps=self.task.per_step,
         )
@@ -220,19 +254,22 @@ class SequenceData(pl.LightningDataModule):
             share=self.share,
         )
 
-    def train_dataloader(self) -> BucketLoader | StreamLoader:
+    def train_dataloader(self) -> BucketLoader | FreshLoader | StreamLoader:
         """Make the loader of the training split."""
         return self.loader("train")
 
-    def val_dataloader(self) -> BucketLoader | StreamLoader:
+    def val_dataloader(self) -> BucketLoader | FreshLoader | StreamLoader:
         """Make the loader of the validation split."""
         return self.loader("train" if self.by_heart else "valid")
 
-    def test_dataloader(self) -> BucketLoader | StreamLoader | list[StreamLoader | WindowLoader]:
-        """Make the loader of the test split; for running text a second one, whose windows are read by themselves."""
+    def test_dataloader(self) -> Any:
+        """Make the loader of the test split, and where there are further ones a list with theirs behind it.
+
+        For running text there is a second one, whose windows are read by themselves.
+        """
         loader = self.loader("test")
-        if isinstance(loader, BucketLoader):
-            return loader
+        if not self.tokens:
+            return [loader, *map(self.loader, self.further)] if self.further else loader
         window = self.task.sequence_length or 1
         return [loader, WindowLoader(self.tokens["test"], self.begin, window=window, share=self.share)]
 

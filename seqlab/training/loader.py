@@ -2,10 +2,11 @@
 
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -214,3 +215,99 @@ class BucketLoader(BatchLoader):
         if not self.by_steps or not weight:
             return weight
         return float(lengths[self.share.of(item)].sum() * self.share.world / lengths[item].sum())
+
+
+_DRAWN_AT_ONCE = 1024
+"""Examples that are drawn together, at least: of a few the operators' own cost is most of the time."""
+
+
+@final
+class FreshLoader(BatchLoader):
+    """Training batches that are drawn as training goes on, some together, each time by another seed.
+
+    A batch depends on seed, epoch and its place in the epoch alone: an epoch can be left and begun again anywhere, and
+    every process draws the same whole batch, of which it keeps its share.
+
+    Args:
+        draw: makes so many examples from a seed.
+        examples: of an epoch.
+        batch_size: examples a batch; the last one of an epoch may be smaller.
+        seed: of all batches.
+        by_heart: if not 0, every epoch is the first so many batches of the first epoch.
+        workers: processes that draw batches ahead.
+        share: which part of each batch to keep.
+        by_steps: whether a share is weighed by its time steps instead of its rows.
+
+    Raises:
+        ValueError: a size is not positive.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[int, int], tuple[Ragged, Tensor]],
+        *,
+        examples: int,
+        batch_size: int,
+        seed: int = 0,
+        by_heart: int = 0,
+        workers: int = 0,
+        share: Share | None = None,
+        by_steps: bool = False,
+    ) -> None:
+        super().__init__(workers, share)
+        for name, value in (("examples", examples), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        self.draw, self.examples, self.batch_size, self.seed = draw, examples, batch_size, seed
+        self.by_heart, self.by_steps, self.epoch = by_heart, by_steps, 0
+        self._together = max(1, _DRAWN_AT_ONCE // batch_size)
+        self._block: tuple[tuple[int, int], Ragged, Tensor] | None = None
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        batches = -(-self.examples // self.batch_size)
+        return min(self.by_heart, batches) if self.by_heart else batches
+
+    @property
+    def sampler(self) -> "FreshLoader":
+        """Lightning tells the epoch to a loader's sampler."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the examples of this epoch."""
+        self.epoch = 0 if self.by_heart else epoch
+
+    def plan(self) -> range:
+        """Number the batches."""
+        return range(len(self))
+
+    def cut(self, item: int) -> Batch:
+        """Draw a batch, and keep this process' rows."""
+        inputs, targets, rows = self._drawn(item)
+        own = self.share.of(rows)
+        values, lengths = inputs.padded(own)
+        return Batch(values, lengths, targets[own])
+
+    def weigh(self, item: int) -> float:
+        """Compare the rows, or their steps, with those of the batch."""
+        inputs, _, rows = self._drawn(item)
+        weight, lengths = self.share.weight(len(rows)), inputs.lengths
+        if not self.by_steps or not weight:
+            return weight
+        return float(lengths[self.share.of(rows)].sum() * self.share.world / lengths[rows].sum())
+
+    def _drawn(self, item: int) -> tuple[Ragged, Tensor, Tensor]:
+        """Draw the batches that are drawn together with this one, unless they are; say which rows are its own."""
+        number, place = divmod(item, self._together)
+        if self._block is None or self._block[0] != (self.epoch, number):
+            size = self._together * self.batch_size
+            count = min(size, self.examples - number * size)
+            self._block = (self.epoch, number), *self.draw(count, _mixed(self.seed, self.epoch, number))
+        _, inputs, targets = self._block
+        begin = place * self.batch_size
+        return inputs, targets, torch.arange(begin, min(begin + self.batch_size, len(inputs)))
+
+
+def _mixed(*numbers: int) -> int:
+    """Make one seed of several numbers, so that no two of them can stand in for each other."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0])

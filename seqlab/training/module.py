@@ -1,12 +1,12 @@
 """The one LightningModule: any model on any task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
@@ -28,6 +28,7 @@ class SequenceModule(pl.LightningModule):
     :attr:`baseline`, the same metrics for the predictor that ignores its input.
 
     Attributes:
+        further: metrics of the splits beyond these, and of the predictor that ignores its input, by the split's name.
         examples, steps: examples and time steps trained on so far, padding not counted.
 
     Args:
@@ -35,6 +36,7 @@ class SequenceModule(pl.LightningModule):
         task: loss and metrics.
         optimizer: the config of the optimiser and its schedule.
         statistics: what is known of each split.
+        further: names of the splits that are scored after the test split, in the order of their loaders.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class SequenceModule(pl.LightningModule):
         task: Task,
         optimizer: Mapping[str, Any],
         statistics: Mapping[str, Mapping[str, Any]] | None = None,
+        further: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.model, self.task, self.optimizer_config = model, task, dict(optimizer)
@@ -50,6 +53,9 @@ class SequenceModule(pl.LightningModule):
         self.test_metrics = task.metrics()
         self.blind_metrics = task.metrics()
         self.detail_metrics: MetricCollection | None = task.details()
+        self._further = tuple(further)
+        self._further_metrics = nn.ModuleList(task.metrics() for _ in (*further, *further))  # the latter half is blind
+        self.further: dict[str, tuple[dict[str, float], dict[str, float]]] = {}
         self.test_results: dict[str, float] = {}
         self.baseline: dict[str, float] = {}
         self.details: dict[str, Tensor] = {}
@@ -146,32 +152,43 @@ class SequenceModule(pl.LightningModule):
     def test_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Count a batch, for the model and for the predictor that ignores the input.
 
-        A second loader's batches are read each by itself, and count for the details alone.
+        Of running text a second loader's batches are read each by itself, and count for the details alone. Those of
+        other loaders are of further splits.
         """
         loaders: Any = self.trainer.test_dataloaders
-        counts = bool((loaders[dataloader_idx] if self._reads_apart else loaders).weight)
+        counts = bool((loaders[dataloader_idx] if isinstance(loaders, list) else loaders).weight)
         if dataloader_idx:
             self._state = None
         outputs = self._outputs(batch)
         if not counts:
             return
-        if dataloader_idx:
+        if dataloader_idx and not self._further:
             assert self.detail_metrics is not None
             self.detail_metrics.update(outputs, batch.targets)
             return
-        self.test_metrics.update(outputs, batch.targets)
-        self.blind_metrics.update(self.task.blind_outputs(batch), batch.targets)
-        if self.detail_metrics is not None and not self._reads_apart:
+        scored, blind = self._scored(dataloader_idx)
+        scored.update(outputs, batch.targets)
+        blind.update(self.task.blind_outputs(batch), batch.targets)
+        if self.detail_metrics is not None and not dataloader_idx and not self._reads_apart:
             self.detail_metrics.update(outputs, batch.targets)
+
+    def _scored(self, loader: int) -> tuple[Any, Any]:
+        """Give the metrics of a test loader: of the model, and of the predictor that ignores its input."""
+        if not loader:
+            return self.test_metrics, self.blind_metrics
+        return self._further_metrics[loader - 1], self._further_metrics[loader - 1 + len(self._further)]
 
     @property
     def _reads_apart(self) -> bool:
-        return isinstance(self.trainer.test_dataloaders, list)
+        return isinstance(self.trainer.test_dataloaders, list) and not self._further
 
     def on_test_epoch_end(self) -> None:
         """Keep the metrics."""
         self.test_results = self._computed(self.test_metrics, "test")
         self.baseline = self._computed(self.blind_metrics, "test")
+        for place, name in enumerate(self._further, start=1):
+            scored, blind = self._scored(place)
+            self.further[name] = self._computed(scored, name), self._computed(blind, name)
         if self.detail_metrics is not None:
             self.details = dict(self.detail_metrics.compute())
         self.log_dict({f"test/{name}": value for name, value in self.test_results.items()})

@@ -66,6 +66,28 @@ def judge(task: Task, metrics: Mapping[str, float], chance: Mapping[str, float],
     return "learning" if gain > margin else "at chance"
 
 
+def further_tests(
+    scores: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]], statistics: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Make a table of the splits that were scored beside the test split, a row each; no table where there are none.
+
+    Args:
+        scores: metrics of the model, and of the predictor that ignores its input, by the split's name.
+        statistics: what is known of each split.
+    """
+    rows = [
+        {
+            "split": name,
+            "examples": statistics[name]["examples"],
+            "longest": statistics[name]["length"]["longest"],
+            **metrics,
+            **{f"chance_{metric}": value for metric, value in chance.items()},
+        }
+        for name, (metrics, chance) in scores.items()
+    ]
+    return {"further_tests": rows} if rows else {}
+
+
 def peak_memory() -> dict[str, int]:
     """Measure the largest memory so far, in bytes: of the process, and of the GPU where there is one."""
     unit = 1 if sys.platform == "darwin" else 1024
@@ -117,6 +139,9 @@ def show(result: Result, console: Console) -> None:
         marked = f"[bold]{name}[/bold]" if name == result.monitor else name
         table.add_row(marked, f"{value:.4f}", f"{result.chance[name]:.4f}")
     console.print(table)
+    for row in record["tables"].get("further_tests", []):
+        values = ", ".join(f"{name} {row[name]:.4f} ({row[f'chance_{name}']:.4f})" for name in result.metrics)
+        console.print(f"{row['split']}: {values}", highlight=False)
     cost = result.cost
     best = f"{cost['epochs']} epochs, the best was {record['best']['epoch'] + 1}" if cost["epochs"] else "not trained"
     devices = f" on {cost['devices']} devices" if cost["devices"] > 1 else ""

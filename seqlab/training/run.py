@@ -19,7 +19,7 @@ from seqlab.training.data import SPLITS, describe
 from seqlab.training.devices import place
 from seqlab.training.loggers import close, make_logger
 from seqlab.training.ranks import Followers
-from seqlab.training.results import SCHEMA, Result, git_state, judge, peak_memory, versions
+from seqlab.training.results import SCHEMA, Result, further_tests, git_state, judge, peak_memory, versions
 from seqlab.training.trained import write_card, write_preprocessor
 from seqlab.training.work import Work
 
@@ -145,7 +145,7 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "data": {split: data.statistics[split] for split in SPLITS},
         "example": data.example_texts,
         "generates": task.carries_state and task.per_step,
-        "tables": report.tables,
+        "tables": {**report.tables, **further_tests(module.further, data.statistics)},
         "figures": report.figures,
         "notes": [*([] if model.uses_cell else [no_cell]), *report.notes],
         "init_from": work.origin,

@@ -73,7 +73,7 @@ class Work:
         self.model.prepare(self.data.training_inputs)
         self._preparing = time.perf_counter() - preparing
         self.origin = hand_over(self.start, self.model, self.task, plain)
-        self.module = SequenceModule(self.model, self.task, plain["optimizer"], self.data.statistics)
+        self.module = SequenceModule(self.model, self.task, plain["optimizer"], self.data.statistics, self.data.further)
         self.stop, self.cost = StopRequest(), Cost()
         minutes = plain["trainer"]["checkpoint_minutes"]
         self.checkpoints = RunCheckpoint(folder, f"valid/{self.task.monitor}", self.task.mode, self.stop, minutes)

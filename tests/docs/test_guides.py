@@ -2,16 +2,21 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from seqlab.discovery import find, plugins
+
 GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guide"
 FIRST_CELL = (GUIDES / "your_first_cell.md").read_text("utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", FIRST_CELL, re.DOTALL)
 SHELL = [line for block in re.findall(r"```sh\n(.*?)```", FIRST_CELL, re.DOTALL) for line in block.splitlines()]
+DISTANCES = (GUIDES / "distances.md").read_text("utf-8")
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", DISTANCES, re.DOTALL) for line in block.splitlines()]
 QUICK = "trainer.max_epochs=1 trainer.limit_train_batches=2 trainer.progress=false logger=none"
 
 
@@ -52,3 +57,20 @@ def test_the_first_cell_becomes_a_plugin(tmp_path):
         assert not trains or told in done.stdout
         if " new " in line:
             (tmp_path / "seqlab-slow-fast" / "seqlab_slow_fast" / "__init__.py").write_text(PYTHON[0], "utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_distances_are_trained_on_as_typed(command, tmp_path):
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "seqlab"]
+    typed = [sys.executable, *words[1:], *QUICK.split()]
+    done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert "run folder" in done.stdout
+
+
+def test_the_table_of_distances_names_every_generated_task():
+    """And no other: the tasks whose sequence_length is a distance."""
+    distances = {name for name in plugins("task") if find("task", name).load().sequence_length_means == "distance"}
+    assert set(re.findall(r"^\| `(\w+)` \| [a-z]+ ", DISTANCES, re.MULTILINE)) == distances

@@ -75,6 +75,20 @@ def test_padding_cannot_be_seen(lengths, context):
         torch.testing.assert_close(after[row], alone[0, length:], rtol=0, atol=1e-12)
 
 
+@given(lengths=st.lists(st.integers(0, 6), min_size=1, max_size=4), context=st.integers(1, 4))
+def test_one_output_a_sequence_is_that_of_its_last_step(lengths, context):
+    each, one = window(context=context), window(context=context)
+    one.per_step = False
+    inputs = ids(len(lengths), 6)
+    steps, (kept,) = each(batch(inputs, lengths))
+    outputs, (state,) = one(batch(inputs, lengths))
+    assert outputs.shape == (len(lengths), OUTPUTS)
+    assert torch.equal(state, kept)
+    for row, length in enumerate(lengths):
+        if length:
+            torch.testing.assert_close(outputs[row], steps[row, length - 1], rtol=0, atol=1e-12)
+
+
 def test_no_gradient_reaches_the_padding():
     model = window()
     model(batch(ids(2, 5), [5, 2]))[0].sum().backward()
@@ -117,7 +131,6 @@ def test_state_that_nobody_looks_at():
         ({"embedding_size": 0}, "embedding_size is 0; it must be at least 1"),
         ({"hidden_size": -1}, "hidden_size is -1; it must be at least 1"),
         ({"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and less than 1"),
-        ({"per_step": False}, "a window model sees the last tokens of each time step"),
         ({"inputs": InputSpec("features", 3)}, "a window model embeds tokens"),
     ],
 )

@@ -97,6 +97,29 @@ class DataChecks(TaskMaking):
                 fault = difference(splits[name], first[name])
                 demand(not fault, f"{name}, {what}: {fault}")
 
+    def test_draws_are_seeded(self) -> None:
+        """Fresh examples depend on their seed alone, and are inputs and targets like those of training."""
+        ready = self.ready()
+        task, train = ready.task, ready.splits["train"]
+        if not task.fresh:
+            raise SkipTest("it is not fresh")
+        with random_numbers(1):
+            one, other = task.draw(24, 1), task.draw(24, 2)
+        with random_numbers(2):
+            again = self.make().draw(24, 1)
+        demand(len(one) == 24, f"24 examples are to be drawn, and {len(one)} are")
+        fault = difference(again, one)
+        demand(not fault, f"24 examples drawn again by the same seed: {fault}")
+        demand(difference(other, one), "another seed draws the same examples")
+        held_out = {key for name in ("valid", "test") for key in row_keys(ready.splits[name].inputs)}
+        both = sum(key in held_out for key in row_keys(one.inputs))
+        demand(not both, f"{both} of 24 drawn inputs are in valid or test")
+        demand(one.targets.dtype == train.targets.dtype, f"drawn targets are {one.targets.dtype}")
+        if not task.per_step:
+            check_targets("drawn", one.targets, task)
+        if isinstance(one.inputs, Ragged) and isinstance(train.inputs, Ragged):
+            check_tensors("drawn", one.inputs, train.inputs)
+
     def test_split_seed_deals_anew(self) -> None:
         """Another ``split_seed`` gives other splits, and the same one the same."""
         if not has_option(self.make(), "split_seed"):

@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from seqlab import Batch, Examples, Ragged, Report, Task
 
-from .good_tasks import CrossEntropy, Mean, NextToken, Parity, RunningSum, TwoClasses, steps_of
+from .good_tasks import CrossEntropy, FreshSum, Mean, NextToken, Parity, RunningSum, TwoClasses, steps_of
 
 # The constructor and its options ------------------------------------------------------------------------------------
 
@@ -90,6 +90,31 @@ class IgnoresSplitSeed(TwoClasses):
     def splits(self) -> Mapping[str, Examples]:
         self.split_seed = 0
         return super().splits()
+
+
+class DrawsByTheGlobalSeed(FreshSum):
+    def draw(self, count: int, seed: int) -> Examples:
+        return self._made(count, torch.Generator().manual_seed(int(torch.randint(10**6, ()))))
+
+
+class DrawsTheSameForEverySeed(FreshSum):
+    def draw(self, count: int, seed: int) -> Examples:
+        return super().draw(count, 0)
+
+
+class DrawsWhatItTests(FreshSum):
+    def draw(self, count: int, seed: int) -> Examples:
+        test = self.splits()["test"]
+        assert isinstance(test.inputs, Ragged)
+        steps = int(test.inputs.lengths[seed : seed + count].sum())
+        begin = int(test.inputs.starts[seed])
+        inputs = Ragged(test.inputs.values[begin : begin + steps], test.inputs.lengths[seed : seed + count])
+        return Examples(inputs, test.targets[seed : seed + count])
+
+
+class DrawsTooFew(FreshSum):
+    def draw(self, count: int, seed: int) -> Examples:
+        return super().draw(count - 1, seed)
 
 
 class GivesBytes(TwoClasses):
@@ -524,6 +549,10 @@ CAUGHT: list[tuple[type[Task], str]] = [
     (SplitsByTheGlobalSeed, "splits_are_the_same_again"),
     (SplitsOnFromWhereItWas, "splits_are_the_same_again"),
     (IgnoresSplitSeed, "split_seed_deals_anew"),
+    (DrawsByTheGlobalSeed, "draws_are_seeded"),
+    (DrawsTheSameForEverySeed, "draws_are_seeded"),
+    (DrawsWhatItTests, "draws_are_seeded"),
+    (DrawsTooFew, "draws_are_seeded"),
     (GivesBytes, "inputs_are_right"),
     (TokensFromZero, "inputs_are_right"),
     (TestsOnNewTokens, "inputs_are_right"),

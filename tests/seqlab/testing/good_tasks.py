@@ -176,15 +176,17 @@ class RunningSum(Task):
     def splits(self) -> Mapping[str, Examples]:
         made = {}
         for seed, (name, rows) in enumerate(zip(SPLITS, (120, 30, 30), strict=True)):
-            generator = torch.Generator().manual_seed(seed)
-            lengths = torch.randint(self.sequence_length, 2 * self.sequence_length + 1, (rows,), generator=generator)
-            parts = [torch.rand(length, 2, generator=generator) for length in lengths.tolist()]
-            targets = torch.full((rows, int(lengths.max()), 1), torch.nan)
-            for row, part in enumerate(parts):
-                targets[row, : len(part)] = part.sum(1, keepdim=True).cumsum(0)
-            made[name] = Examples(Ragged.of(parts), targets)
+            made[name] = self._made(rows, torch.Generator().manual_seed(seed))
         self.mean = float(made["train"].targets.nanmean())
         return made
+
+    def _made(self, rows: int, generator: torch.Generator) -> Examples:
+        lengths = torch.randint(self.sequence_length, 2 * self.sequence_length + 1, (rows,), generator=generator)
+        parts = [torch.rand(length, 2, generator=generator) for length in lengths.tolist()]
+        targets = torch.full((rows, int(lengths.max()), 1), torch.nan)
+        for row, part in enumerate(parts):
+            targets[row, : len(part)] = part.sum(1, keepdim=True).cumsum(0)
+        return Examples(Ragged.of(parts), targets)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         steps = steps_of(batch)  # taken out before the difference: zero times NaN would be the gradient of padding
@@ -209,6 +211,15 @@ class RunningSum(Task):
         if set(state) != {"mean"} or not isinstance(state["mean"], float):
             raise ValueError(f"the state must be a mean and nothing else, not {state}")
         self.mean = state["mean"]
+
+
+class FreshSum(RunningSum):
+    """The same, drawn anew for every batch."""
+
+    fresh = True
+
+    def draw(self, count: int, seed: int) -> Examples:
+        return self._made(count, torch.Generator().manual_seed(1000 + seed))
 
 
 class CrossEntropy(Mean):

@@ -9,7 +9,7 @@ from seqlab_tasks.names import Names
 
 from .broken_tasks import CAUGHT, NamesAStrangePreprocessing
 from .good_preprocessors import Bytes
-from .good_tasks import NextToken, Parity, RunningSum, TwoClasses, Yes
+from .good_tasks import FreshSum, NextToken, Parity, RunningSum, TwoClasses, Yes
 
 
 class TestNames(TaskSuite):
@@ -27,6 +27,10 @@ class TestOneOutput(TaskSuite):
 
 class TestRunningSum(TaskSuite):
     task = RunningSum
+
+
+class TestFreshSum(TaskSuite):
+    task = FreshSum
 
 
 class TestNextToken(TaskSuite):

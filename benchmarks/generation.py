@@ -1,0 +1,65 @@
+"""What drawing a batch costs beside training on it: ``python benchmarks/generation.py``.
+
+Of each generated task: the mean time in which a batch of 64 is drawn (many are drawn together, so that most are there
+already), the median one of a training step of a GRU on it, on one thread, and the share of the first in their sum.
+"""
+
+import argparse
+import time
+from statistics import median
+
+import torch
+
+from seqlab.training.assemble import build_model, build_task
+from seqlab.training.data import SequenceData
+
+TASKS = ("first", "adding", "copying", "temporal_order", "parity", "recall", "dyck")
+
+
+def compared(task_name: str, length: int, hidden_size: int, rounds: int) -> tuple[float, float]:
+    """Give the seconds of drawing a batch and of a training step."""
+    task = build_task({"name": task_name, "sequence_length": length, "examples": 64 * rounds, "held_out": 1})
+    data = SequenceData(task, None, batch_size=64)
+    data.prepare()
+    nodes = {
+        "model": {"name": "recurrent"},
+        "cell": {"name": "gru", "hidden_size": hidden_size},
+        "kernel": {"name": "auto"},
+    }
+    model = build_model(nodes, task, data.inputs)
+    optimizer = torch.optim.AdamW(model.parameters())
+    drawing, training = 0.0, []
+    batches = iter(data.train_dataloader())
+    for _ in range(rounds):
+        start = time.perf_counter()
+        batch = next(batches)
+        middle = time.perf_counter()
+        loss = task.loss(model(batch)[0], batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        drawing += middle - start
+        training.append(time.perf_counter() - middle)
+    return drawing / rounds, median(training)
+
+
+def main() -> None:
+    """Print a row for each task and distance."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[20, 200])
+    parser.add_argument("--hidden-size", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=32)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"GRU of {asked.hidden_size}, batches of 64, 1 thread, {asked.rounds} rounds; milliseconds")
+    for name in TASKS:
+        for length in asked.lengths:
+            drawing, training = compared(name, length, asked.hidden_size, asked.rounds)
+            share = drawing / (drawing + training)
+            print(
+                f"{name:16} T={length:<5} drawing {1e3 * drawing:7.2f}  step {1e3 * training:8.2f}  share {share:.1%}"
+            )
+
+
+if __name__ == "__main__":
+    main()
