@@ -16,7 +16,7 @@ class AttentionModel(Model):
     r"""A transformer in which each step attends to itself and those before it (Vaswani et al. 2017).
 
     With layer normalisation before each part (Xiong et al. 2020, "On layer normalization in the transformer
-    architecture", section 3.2),
+    architecture"),
 
     .. math::
         x_t = \mathrm{encode}(u_t) + p_t, \quad

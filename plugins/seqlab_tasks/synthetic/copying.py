@@ -19,7 +19,7 @@ _SURE = 30.0
 
 @final
 class Copying(Determined):
-    r"""Write down again what was read before a long blank (Arjovsky, Shah & Bengio 2016, section 4.1).
+    r"""Write down again what was read before a long blank (Arjovsky, Shah & Bengio 2016, arXiv 1511.06464).
 
     .. math::
         \text{input: } s_1 … s_n \; \_^{T-1} \; : \; \_^n, \quad
