@@ -23,8 +23,8 @@ class Adding(Determined):
         x_t = (v_t, m_t), \quad v_t \sim \mathrm{Uniform}[0, 1), \quad y = \sum_t m_t v_t, \quad \sum_t m_t = 2
 
     in the form of later work (Arjovsky, Shah & Bengio 2016, arXiv 1511.06464): the sum is the target as it is, and
-    ``T`` the exact length. The mean, 1, is the best guess of whoever ignores the sequence; its squared error is the variance
-    of the sum of two uniform numbers, :math:`2/12 = 1/6`.
+    ``T`` the exact length. The mean, 1, is the best guess of whoever ignores the sequence; its squared error is the
+    variance of the sum of two uniform numbers, :math:`2/12 = 1/6`.
 
     Args:
         sequence_length: steps :math:`T`; at least 2.
