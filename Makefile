@@ -25,13 +25,13 @@ run: $(VENV)/run.stamp ## set up, then train an LSTM on the bundled names
 	$(BIN)/python -m seqlab cell=lstm task=names
 
 test: $(VENV)/dev.stamp ## set up, then run the tests (but the slow ones)
-	$(BIN)/python -m pytest -n auto -m 'not slow and not cluster'
+	$(BIN)/python -m pytest -n auto -m 'not slow and not cluster and not long'
 
 test-slow: $(VENV)/dev.stamp ## the slow tests: the compiler, distributions of others installed by pip
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto -m 'slow and not long'
 
 test-cluster: $(VENV)/dev.stamp ## sweeps on a real SLURM on loopback, which root on Debian installs; else they are skipped
-	$(BIN)/python -m pytest -m cluster tests/cluster
+	$(BIN)/python -m pytest -m 'cluster and not long' tests/cluster
 
 check: $(VENV)/dev.stamp ## lint, format, types, arrows between packages
 	$(BIN)/ruff check .
@@ -46,6 +46,7 @@ bench: $(VENV)/dev.stamp ## training throughput against a hand-written loop; wan
 	$(BIN)/python benchmarks/training_throughput.py
 
 verify-long: $(VENV)/dev.stamp ## the claims that take too long for every commit
+	$(BIN)/python -m pytest -m long
 	SEQLAB_KILLS=50 $(BIN)/python -m pytest tests/seqlab/sweeps/test_crashes.py
 	$(BIN)/python benchmarks/names_table.py
 

@@ -84,7 +84,7 @@ def test_a_sweep_completes(cluster, tmp_path):
     assert len(list((sweep_of(tmp_path) / ".submitit").iterdir())) == submitted
 
 
-@pytest.mark.parametrize(("task", "tasks"), [("names", 1), ("lm", 1), ("lm", 2)])
+@pytest.mark.parametrize(("task", "tasks"), [("names", 1), pytest.param("lm", 1, marks=pytest.mark.long), ("lm", 2)])
 def test_a_job_that_is_told_to_stop_comes_back_and_ends_bit_for_bit(cluster, tmp_path, task, tasks):
     """With carried state, two workers that cut batches, gradients of four batches to a step, and two processes."""
     text = tmp_path / "text.txt"

@@ -124,26 +124,28 @@ def curve(folder):
     ]
 
 
+WEIGHTED = ["task.balance=weights", "data.batch_size=32", "trainer.accumulate_grad_batches=2", "model.depth=2"]
+CLUSTERS = [
+    "task.adaptive=[4,9]",
+    "cell.hidden_size=32",
+    "optimizer=nt_asgd",
+    "optimizer.averaging=1",
+    "optimizer.lr=0.5",
+]
+THREE = ["data.eval_batch_size=3", "trainer.devices=3"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "options"),
     [
         ("names", []),
-        ("names", ["task.balance=weights", "data.batch_size=32", "trainer.accumulate_grad_batches=2", "model.depth=2"]),
         ("lm", []),
-        (
-            "lm",
-            [
-                "task.adaptive=[4,9]",
-                "cell.hidden_size=32",
-                "optimizer=nt_asgd",
-                "optimizer.averaging=1",
-                "optimizer.lr=0.5",
-            ],
-        ),
-        ("lm", ["data.eval_batch_size=3", "trainer.devices=3"]),
-        ("names", ["model=bow", "trainer.devices=3"]),
-        ("lm", ["model=ngram"]),
+        pytest.param("names", WEIGHTED, marks=pytest.mark.long),
+        ("lm", CLUSTERS),
+        pytest.param("lm", THREE, marks=pytest.mark.long),
+        pytest.param("names", ["model=bow", "trainer.devices=3"], marks=pytest.mark.long),
+        pytest.param("lm", ["model=ngram"], marks=pytest.mark.long),
     ],
 )
 def test_two_processes_train_as_one(configured, tmp_path, task, options):
@@ -183,7 +185,7 @@ def until(happens, seconds=60):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signalled", ["all", "rank 1"])
+@pytest.mark.parametrize("signalled", [pytest.param("all", marks=pytest.mark.long), "rank 1"])
 def test_all_stop_after_the_same_step_and_go_on_bit_for_bit(configured, names_folder, tmp_path, signalled):
     """With dropout, of which each process draws its own."""
     words = [*SMALL["lm"], *TWO, f"task.data={tmp_path / 'text.txt'}", "model.dropout=0.3", "model.depth=2"]
@@ -227,6 +229,7 @@ def test_a_process_that_dies_ends_the_run_and_says_why(configured, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_others_end_with_rank_0(configured, tmp_path):
     words = [*SMALL["lm"], *TWO, f"task.data={tmp_path / 'text.txt'}", "trainer.max_epochs=500"]
     words += ["trainer.early_stopping=null", f"hydra.run.dir={tmp_path / 'run'}", "trainer.checkpoint_minutes=0"]
@@ -257,7 +260,7 @@ def test_other_processes_go_on_where_an_epoch_ended_but_not_within_a_carried_one
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
+@pytest.mark.parametrize("launcher", [pytest.param("basic", marks=pytest.mark.long), "submitit_local"])
 def test_a_sweep_of_runs_on_two_devices(configured, names_folder, tmp_path, monkeypatch, launcher):
     """Each run has one folder, whoever starts it, and one process does not start the sweep anew."""
     monkeypatch.chdir(tmp_path)

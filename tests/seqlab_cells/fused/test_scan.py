@@ -290,7 +290,7 @@ def test_without_a_compiler(name: str, save: Any, no_compiler: None, caplog: pyt
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="these are kinds of x86")
 @pytest.mark.parametrize(("march", "width"), [("x86-64-v3", 32), ("x86-64", 16)])
-@every_cell
+@pytest.mark.parametrize("name", ["gru", *(pytest.param(name, marks=pytest.mark.long) for name in ("lstm", "rnn"))])
 def test_built_for_another_cpu(name: str, march: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The build for AVX2, asked for by flag, and one with vectors as narrow as NEON's."""
     monkeypatch.setenv("SEQLAB_MARCH", march)
