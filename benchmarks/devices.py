@@ -31,7 +31,9 @@ def main() -> None:
     common = ["logger=none", "trainer.progress=false", "trainer.threads=1", "trainer.max_epochs=1", *asked.overrides]
     is_text = "task=lm" in asked.overrides
     common += ["trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
-    common += ["trainer.limit_train_batches=100"] if is_text else ["trainer.max_epochs=5"]
+    common += (
+        ["trainer.limit_train_batches=100"] if is_text else ["trainer.max_epochs=40", "trainer.early_stopping=null"]
+    )
     unit = "tokens" if is_text else "examples"
     two, one = (partial(rate, [f"trainer={trainer}", *common], unit) for trainer in ("ddp_cpu", "cpu"))
     compare({"two": two, "one": one}, asked.rounds, unit)
