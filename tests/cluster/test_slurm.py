@@ -155,6 +155,7 @@ def test_queued_jobs_outlive_the_submitter_and_resume_adopts_them(cluster, tmp_p
     assert len(list((sweep_of(tmp_path) / ".submitit").iterdir())) == before
 
 
+@pytest.mark.long
 def test_two_processes_of_a_job_train_as_one(cluster, tmp_path):
     """SLURM starts both, which find each other in one run folder."""
     words = [*SMALL, "trainer.max_epochs=2", "seed=0"]

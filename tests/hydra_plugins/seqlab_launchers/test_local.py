@@ -75,6 +75,7 @@ def test_a_process_that_dies_ends_no_sweep(tmp_path):
     assert "4 runs: 4 done" in out
 
 
+@pytest.mark.long
 def test_a_signal_to_the_sweep_saves_the_runs_at_hand_and_begins_no_other(tmp_path):
     words = ["-m", *QUICK, *JOBLIB, "trainer.max_epochs=40", "trainer.early_stopping=null", "seed=range(6)"]
     process = start(tmp_path, *words)

@@ -140,7 +140,7 @@ THREE = ["data.eval_batch_size=3", "trainer.devices=3"]
     ("task", "options"),
     [
         ("names", []),
-        ("lm", []),
+        pytest.param("lm", [], marks=pytest.mark.long),
         pytest.param("names", WEIGHTED, marks=pytest.mark.long),
         ("lm", CLUSTERS),
         pytest.param("lm", THREE, marks=pytest.mark.long),
