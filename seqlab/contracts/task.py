@@ -84,8 +84,11 @@ class Task(ABC):
         Args:
             count: how many.
             seed: the only source of randomness: the same one draws the same examples, on every process.
+
+        Raises:
+            TypeError: the task is ``fresh`` without having this method.
         """
-        raise NotImplementedError(f"{type(self).__name__} is fresh, but draws nothing")
+        raise TypeError(f"{type(self).__name__} is fresh, but draws nothing: it has no method draw")
 
     def observe(self, inputs: InputSpec, counts: Tensor) -> None:  # noqa: B027  # most tasks need nothing of it
         """Take note of the encoded training split of running text.

@@ -124,8 +124,73 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
+class ExampleLoader(BatchLoader):
+    """Padded batches of examples, in an order or of a choice that is another one in each epoch.
+
+    Args:
+        examples: of an epoch.
+        batch_size: examples a batch; the last one of an epoch may be smaller.
+        seed: of all epochs.
+        by_heart: if not 0, every epoch is the first so many batches of the first epoch.
+        workers: processes that cut batches ahead.
+        share: which part of each batch to cut.
+        by_steps: whether a share is weighed by its time steps instead of its rows.
+
+    Raises:
+        ValueError: there are fewer workers than none.
+    """
+
+    def __init__(
+        self,
+        examples: int,
+        *,
+        batch_size: int,
+        seed: int,
+        by_heart: int,
+        workers: int,
+        share: Share | None,
+        by_steps: bool,
+    ) -> None:
+        super().__init__(workers, share)
+        self.examples, self.batch_size, self.seed = examples, batch_size, seed
+        self.by_heart, self.by_steps, self.epoch = by_heart, by_steps, 0
+
+    @abstractmethod
+    def rows(self, item: Any) -> tuple[Ragged, Tensor, Tensor]:
+        """Find a batch: inputs and targets, and which of them are its rows."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch: the same in every epoch."""
+        batches = -(-self.examples // self.batch_size)
+        return min(self.by_heart, batches) if self.by_heart else batches
+
+    @property
+    def sampler(self) -> "ExampleLoader":
+        """Lightning tells the epoch to a loader's sampler."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order, or the examples, of this epoch."""
+        self.epoch = 0 if self.by_heart else epoch
+
+    def cut(self, item: Any) -> Batch:
+        """Pad this process' rows of a batch."""
+        inputs, targets, rows = self.rows(item)
+        own = self.share.of(rows)
+        values, lengths = inputs.padded(own)
+        return Batch(values, lengths, targets[own])
+
+    def weigh(self, item: Any) -> float:
+        """Compare the rows, or their steps, with those of the batch."""
+        inputs, _, rows = self.rows(item)
+        weight, lengths = self.share.weight(len(rows)), inputs.lengths
+        if not self.by_steps or not weight:
+            return weight
+        return float(lengths[self.share.of(rows)].sum() * self.share.world / lengths[rows].sum())
+
+
 @final
-class BucketLoader(BatchLoader):
+class BucketLoader(ExampleLoader):
     """Padded batches of a split; a training loader shuffles anew in each epoch.
 
     Examples are shuffled, sorted by length within groups of ``bucket`` batches, cut into batches, and the batches
@@ -163,28 +228,13 @@ class BucketLoader(BatchLoader):
         share: Share | None = None,
         by_steps: bool = False,
     ) -> None:
-        super().__init__(workers, share)
         for name, value in (("batch_size", batch_size), ("bucket", bucket)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
-        self.by_steps = by_steps
+        settings = {"batch_size": batch_size, "seed": seed, "by_heart": by_heart, "workers": workers}
+        super().__init__(len(inputs), **settings, share=share, by_steps=by_steps)
         self.inputs, self.targets, self.weights = inputs, targets, weights
-        self.batch_size, self.shuffle, self.seed, self.bucket = batch_size, shuffle, seed, bucket
-        self.by_heart, self.epoch = by_heart, 0
-
-    def __len__(self) -> int:
-        """Batches in an epoch: the same in every epoch."""
-        batches = -(-len(self.inputs) // self.batch_size)
-        return min(self.by_heart, batches) if self.by_heart else batches
-
-    @property
-    def sampler(self) -> "BucketLoader":
-        """Lightning tells the epoch to a loader's sampler."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of this epoch."""
-        self.epoch = 0 if self.by_heart else epoch
+        self.shuffle, self.bucket = shuffle, bucket
 
     def plan(self) -> list[Tensor]:
         """Decide which rows make which batch in this epoch."""
@@ -203,18 +253,9 @@ class BucketLoader(BatchLoader):
         shuffled = torch.randperm(len(batches), generator=generator).tolist()
         return [batches[index] for index in shuffled[: len(self)]]
 
-    def cut(self, item: Tensor) -> Batch:
-        """Pad the rows of a batch."""
-        rows = self.share.of(item)
-        inputs, lengths = self.inputs.padded(rows)
-        return Batch(inputs, lengths, self.targets[rows])
-
-    def weigh(self, item: Tensor) -> float:
-        """Compare the rows, or their steps, with those of the batch."""
-        weight, lengths = self.share.weight(len(item)), self.inputs.lengths
-        if not self.by_steps or not weight:
-            return weight
-        return float(lengths[self.share.of(item)].sum() * self.share.world / lengths[item].sum())
+    def rows(self, item: Tensor) -> tuple[Ragged, Tensor, Tensor]:
+        """Give the split, of which a batch is some rows."""
+        return self.inputs, self.targets, item
 
 
 _DRAWN_AT_ONCE = 1024
@@ -222,7 +263,7 @@ _DRAWN_AT_ONCE = 1024
 
 
 @final
-class FreshLoader(BatchLoader):
+class FreshLoader(ExampleLoader):
     """Training batches that are drawn as training goes on, some together, each time by another seed.
 
     A batch depends on seed, epoch and its place in the epoch alone: an epoch can be left and begun again anywhere, and
@@ -254,49 +295,20 @@ class FreshLoader(BatchLoader):
         share: Share | None = None,
         by_steps: bool = False,
     ) -> None:
-        super().__init__(workers, share)
         for name, value in (("examples", examples), ("batch_size", batch_size)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
-        self.draw, self.examples, self.batch_size, self.seed = draw, examples, batch_size, seed
-        self.by_heart, self.by_steps, self.epoch = by_heart, by_steps, 0
+        settings = {"batch_size": batch_size, "seed": seed, "by_heart": by_heart, "workers": workers}
+        super().__init__(examples, **settings, share=share, by_steps=by_steps)
+        self.draw = draw
         self._together = max(1, _DRAWN_AT_ONCE // batch_size)
         self._block: tuple[tuple[int, int], Ragged, Tensor] | None = None
-
-    def __len__(self) -> int:
-        """Batches in an epoch."""
-        batches = -(-self.examples // self.batch_size)
-        return min(self.by_heart, batches) if self.by_heart else batches
-
-    @property
-    def sampler(self) -> "FreshLoader":
-        """Lightning tells the epoch to a loader's sampler."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the examples of this epoch."""
-        self.epoch = 0 if self.by_heart else epoch
 
     def plan(self) -> range:
         """Number the batches."""
         return range(len(self))
 
-    def cut(self, item: int) -> Batch:
-        """Draw a batch, and keep this process' rows."""
-        inputs, targets, rows = self._drawn(item)
-        own = self.share.of(rows)
-        values, lengths = inputs.padded(own)
-        return Batch(values, lengths, targets[own])
-
-    def weigh(self, item: int) -> float:
-        """Compare the rows, or their steps, with those of the batch."""
-        inputs, _, rows = self._drawn(item)
-        weight, lengths = self.share.weight(len(rows)), inputs.lengths
-        if not self.by_steps or not weight:
-            return weight
-        return float(lengths[self.share.of(rows)].sum() * self.share.world / lengths[rows].sum())
-
-    def _drawn(self, item: int) -> tuple[Ragged, Tensor, Tensor]:
+    def rows(self, item: int) -> tuple[Ragged, Tensor, Tensor]:
         """Draw the batches that are drawn together with this one, unless they are; say which rows are its own."""
         number, place = divmod(item, self._together)
         if self._block is None or self._block[0] != (self.epoch, number):

@@ -139,7 +139,7 @@ def test_texts_that_are_drawn_are_encoded_and_cut():
 
 
 def test_a_task_that_draws_nothing_says_so():
-    with pytest.raises(NotImplementedError, match="Letters is fresh, but draws nothing"):
+    with pytest.raises(TypeError, match="Letters is fresh, but draws nothing: it has no method draw"):
         Letters().draw(3, 0)
 
 
