@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.profiler import ProfilerActivity, profile
 
 from seqlab import Batch, InputSpec
 from seqlab.testing import TaskSuite
@@ -15,6 +17,7 @@ from seqlab_tasks.lm.adaptive import AdaptiveHead
 from seqlab_tasks.lm.curve import position_table
 from seqlab_tasks.lm.metrics import LossByPosition, language_metrics
 from seqlab_tasks.lm.reading import divided, pieces, whole
+from seqlab_tasks.lm.task import LARGE
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -154,6 +157,40 @@ def test_the_adaptive_softmax_agrees_with_itself(size):
     assert torch.allclose(training, task.loss(logs, batch), atol=1e-5)
     with pytest.raises(ValueError, match="must ascend"):
         AdaptiveHead(4, 23, [5, 5])
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
+def test_a_large_vocabulary_is_scored_in_pieces(dtype, close, monkeypatch):
+    """The loss and every gradient are those of the whole in float64; in evaluation there are the scores."""
+    monkeypatch.setattr("seqlab_tasks.lm.large.SCORES", 32 * LARGE)  # three pieces
+    task = LanguageModelling()
+    task.observe(InputSpec("tokens", LARGE), torch.ones(LARGE))
+    torch.manual_seed(0)
+    head = task.head(6).to(dtype)
+    features, targets = torch.randn(4, 20, 6, dtype=dtype), torch.randint(0, LARGE, (4, 20))
+    targets[1, 3:] = 0
+    found = [features.clone().requires_grad_(), *head.parameters()]
+    loss = task.loss(head(found[0]), Batch(targets, None, targets))
+    wanted = [tensor.detach().double().requires_grad_() for tensor in found]
+    whole = F.cross_entropy(F.linear(*wanted).flatten(0, 1), targets.flatten(), ignore_index=0)
+    assert math.isclose(loss.item(), whole.item(), rel_tol=close)
+    for ours, theirs in zip(torch.autograd.grad(3 * loss, found), torch.autograd.grad(3 * whole, wanted), strict=True):
+        assert torch.allclose(ours.double(), theirs, rtol=10 * close, atol=close * float(theirs.abs().max()))
+    scores = head.eval()(features)
+    assert scores.shape == (4, 20, LARGE)
+    assert math.isclose(task.loss(scores, Batch(targets, None, targets)).item(), whole.item(), rel_tol=10 * close)
+
+
+def test_a_large_vocabulary_takes_little_memory():
+    """The peak of a step is far below the scores of all tokens, which would be 256 MB here."""
+    task = LanguageModelling()
+    task.observe(InputSpec("tokens", 20_000), torch.ones(20_000))
+    head = task.head(16)
+    features, targets = torch.randn(1, 3200, 16, requires_grad=True), torch.randint(1, 20_000, (1, 3200))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        task.loss(head(features), Batch(targets, None, targets)).backward()
+    peak = max(event.self_cpu_memory_usage for event in profiled.events())
+    assert peak < 20e6, f"{peak / 1e6:.0f} MB in one piece"
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,15 @@ from seqlab import Batch, Corpus, InputSpec, Report, Task
 from seqlab_tasks.classification import likeliest
 from seqlab_tasks.lm.adaptive import AdaptiveHead
 from seqlab_tasks.lm.curve import draw_loss_by_position, position_table
+from seqlab_tasks.lm.large import LargeHead
 from seqlab_tasks.lm.metrics import PADDING, LossByPosition, language_metrics
 from seqlab_tasks.lm.reading import Errors, Part, corpus, divided, whole
 from seqlab_tasks.lm.sources import SPLITS, given, own, standard_library
 
 Source = Literal["stdlib", "ptb", "wikitext-2", "tinyshakespeare"]
 SOURCES = ("stdlib", "ptb", "wikitext-2", "tinyshakespeare")
+LARGE = 1024
+"""Token ids from which on the loss is computed some rows at a time."""
 
 
 @final
@@ -91,7 +94,7 @@ class LanguageModelling(Task):
         self.encoding_errors, self.adaptive = encoding_errors, list(adaptive)
         self._symbols: list[str] | None = None
         self._counts = torch.zeros(0, dtype=torch.int64)
-        self._head: AdaptiveHead | None = None
+        self._head: AdaptiveHead | LargeHead | None = None
 
     @property
     def monitor(self) -> str:
@@ -142,9 +145,12 @@ class LanguageModelling(Task):
 
     def head(self, features: int) -> nn.Module:
         """Make the layer from features to token ids: linear, or an adaptive softmax."""
-        if not self.adaptive:
+        if self.adaptive:
+            self._head = AdaptiveHead(features, self.outputs, self.adaptive)
+        elif self.outputs >= LARGE:
+            self._head = LargeHead(features, self.outputs)
+        else:
             return nn.Linear(features, self.outputs)
-        self._head = AdaptiveHead(features, self.outputs, self.adaptive)
         return self._head
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
