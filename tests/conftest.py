@@ -1,7 +1,10 @@
 """Shapes are checked while tests run, not while people do."""
 
+import gc
+
 from jaxtyping import install_import_hook
 
+gc.set_threshold(10_000, 50, 50)  # as the command line does
 # Before anything imports them. JAXTYPING_DISABLE=1 leaves the checks out: torch.compile cannot see through them.
 install_import_hook(["seqlab.contracts", "seqlab.recurrence", "seqlab_cells"], "beartype.beartype")
 

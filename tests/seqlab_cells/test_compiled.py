@@ -12,9 +12,15 @@ from .test_every_cell import CELLS
 PROGRAM = Path(__file__).with_name("compiled_program.py")
 
 
+LONG = ("coupled_lstm", "peephole_lstm", "mingru")
+"""Cells of which another one here has the same kind of step."""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(cell, marks=pytest.mark.long) if cell in LONG else cell for cell in CELLS]
+)
 def test_compiled_equals_the_loop(name: str) -> None:
     """In a process of its own, without shape checks: the compiler cannot see through them."""
     done = subprocess.run(

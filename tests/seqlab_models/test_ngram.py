@@ -334,7 +334,7 @@ def bits(train, test, size, before=None, symbols=None, **options):
 
 @pytest.mark.data
 @pytest.mark.slow
-@pytest.mark.parametrize(("reset", "known"), [("", 141.2), ("<eos>", 141.2)])
+@pytest.mark.parametrize(("reset", "known"), [("", 141.2), pytest.param("<eos>", 141.2, marks=pytest.mark.long)])
 def test_penn_treebank(data, reset, known):
     """Mikolov's 141.2 (SRILM, 5-gram, modified Kneser-Ney), counting included, within a minute."""
     words = {}

@@ -19,7 +19,14 @@ PROGRAM = Path(__file__).with_name("compiled_program.py")
 @pytest.mark.slow
 @pytest.mark.timeout(280)
 @pytest.mark.parametrize(
-    "case", ["gru", "lstm", "bidirectional", "projected", "delayed", "matrix", "counting", "refused"]
+    "case",
+    [
+        "bidirectional",
+        "matrix",
+        "counting",
+        "refused",
+        *(pytest.param(case, marks=pytest.mark.long) for case in ("gru", "lstm", "projected", "delayed")),
+    ],
 )
 def test_compiled_equals_the_loop(case):
     """In a process of its own, without shape checks: the compiler cannot see through them."""
