@@ -23,7 +23,9 @@ _WORTH_KEEPING = 10**6
 _SHOWN = 60
 """Characters of a text in the command that a run ends with."""
 _EVALUATION_WINDOW = 500
-"""Time steps of a batch of running text in evaluation, at least: no figure depends on it."""
+"""Time steps of a batch of running text in evaluation, where the scores below allow it: no figure depends on it."""
+_EVALUATION_SCORES = 4_000_000
+"""Scores of tokens that a batch of running text makes in evaluation, unless a single window makes more."""
 
 
 @final
@@ -243,11 +245,14 @@ class SequenceData(pl.LightningDataModule):
 
     def _stream(self, split: str) -> StreamLoader:
         training, window = split == "train", self.task.sequence_length or 1
+        streams = self.batch_size if training else self.eval_batch_size
+        if not training:
+            window = max(window, min(_EVALUATION_WINDOW, _EVALUATION_SCORES // (streams * self.task.outputs)))
         return StreamLoader(
             self.tokens[split],
             self.begin,
-            streams=self.batch_size if training else self.eval_batch_size,
-            window=window if training else max(window, _EVALUATION_WINDOW),
+            streams=streams,
+            window=window,
             even=training,
             limit=self.by_heart if training else 0,
             workers=self.workers if training else 0,
@@ -271,7 +276,8 @@ class SequenceData(pl.LightningDataModule):
         if not self.tokens:
             return [loader, *map(self.loader, self.further)] if self.further else loader
         window = self.task.sequence_length or 1
-        return [loader, WindowLoader(self.tokens["test"], self.begin, window=window, share=self.share)]
+        rows = max(1, min(32, _EVALUATION_SCORES // (window * self.task.outputs)))
+        return [loader, WindowLoader(self.tokens["test"], self.begin, window=window, rows=rows, share=self.share)]
 
 
 def input_spec(preprocessor: Preprocessor | None, inputs: Ragged | None = None) -> InputSpec:

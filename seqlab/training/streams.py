@@ -135,7 +135,7 @@ class WindowLoader(BatchLoader):
         begin: int,
         *,
         window: int,
-        rows: int = 32,
+        rows: int,
         most: int = 50_000,
         share: Share | None = None,
     ) -> None:
