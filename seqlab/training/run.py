@@ -151,6 +151,7 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "init_from": work.origin,
         "freeze": list(plain.get("freeze") or []),
         "config": plain,
+        "files": runfolder.hashes(folder),
         "versions": versions(),
         "git": git_state(),
         "command": command or shlex.join(sys.argv),

@@ -1,6 +1,7 @@
 """The run folder's format: names of its files, atomic writing, careful reading."""
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -29,6 +30,9 @@ RESUME = "resume.ckpt"
 BEST = "best.ckpt"
 LOG = "seqlab.log"
 LOCK = ".lock"
+
+HASHED = (MODEL, MODEL_CARD, PREPROCESSOR)
+"""Files of which ``results.json`` keeps the SHA-256."""
 
 _LARGEST_JSON = 256 * 2**20
 
@@ -236,3 +240,19 @@ def read_weights(path: Path) -> dict[str, "Tensor"]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Compute the SHA-256 of a run's files.
+
+    Raises:
+        UserError: one is missing.
+    """
+    found = {}
+    for name in HASHED:
+        try:
+            with (folder / name).open("rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError as error:
+            raise UserError(f"{folder} is no finished run: it has no {name}") from error
+    return found

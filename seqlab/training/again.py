@@ -1,0 +1,158 @@
+"""A finished run once more: whether its folder is whole, and whether its numbers come out again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+import pytorch_lightning as pl
+import torch
+
+from seqlab.contracts import UserError
+from seqlab.discovery import find
+from seqlab.training import runfolder
+from seqlab.training.finetune import Start
+from seqlab.training.module import SequenceModule
+from seqlab.training.results import SCHEMA, versions
+from seqlab.training.trained import Trained, load
+from seqlab.training.work import prepared
+
+CLOSE = 1e-4
+"""Relative difference of a metric that another machine, or another number of threads, may make."""
+
+_KINDS = ("task", "preprocessing", "model", "cell")
+
+
+@final
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, and what was found.
+
+    Attributes:
+        what: such as ``shapes``.
+        state: ``ok``; ``differs``, which is worth knowing; ``wrong``, so that the run is not what it says.
+        said: in one line.
+    """
+
+    what: str
+    state: Literal["ok", "differs", "wrong"]
+    said: str
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """Read ``results.json``.
+
+    Raises:
+        UserError: the run has none, or one of another version.
+    """
+    record = runfolder.read_json(folder / runfolder.RESULTS)
+    if record.get("schema") != SCHEMA:
+        raise UserError(f"{folder / runfolder.RESULTS} has schema {record.get('schema')}; this version reads {SCHEMA}")
+    if not isinstance(record.get("config"), dict) or not isinstance(record.get("metrics"), dict):
+        raise UserError(f"{folder / runfolder.RESULTS} holds no config or no metrics")
+    return record
+
+
+def verified(folder: Path, *, scores: bool = True) -> list[Finding]:
+    """Hold a run folder against what it says of itself.
+
+    Args:
+        folder: of a finished run.
+        scores: whether to score the test split once more, which needs the data.
+
+    Raises:
+        UserError: it is no finished run, or it cannot be loaded.
+    """
+    record = results(folder)
+    findings = [_files(folder, record.get("files"))]
+    trained = load(folder)
+    count = sum(value.numel() for value in trained.model.state_dict().values())
+    findings.append(Finding("shapes", "ok", f"{count:,} numbers fit the model that {runfolder.MODEL_CARD} describes"))
+    findings.append(_versions(runfolder.read_json(folder / runfolder.MODEL_CARD), record))
+    if scores:
+        metrics, same_data = scored(trained, record["config"])
+        if not same_data:
+            findings.append(Finding("data", "differs", "labels or vocabulary are not those that it was trained on"))
+        findings.append(compared("test metrics", record["metrics"].get("test", {}), metrics))
+    return findings
+
+
+def _files(folder: Path, recorded: Mapping[str, str] | None) -> Finding:
+    if not isinstance(recorded, dict):
+        return Finding("hashes", "differs", f"{runfolder.RESULTS} has none to compare with")
+    found = runfolder.hashes(folder)
+    changed = [name for name in runfolder.HASHED if recorded.get(name) != found[name]]
+    if changed:
+        return Finding("hashes", "wrong", f"{', '.join(changed)}: not the file that the run wrote")
+    return Finding("hashes", "ok", f"{len(found)} files are those that the run wrote")
+
+
+def _versions(card: Mapping[str, Any], record: Mapping[str, Any]) -> Finding:
+    others = []
+    for kind in _KINDS:
+        if (entry := card.get(kind)) is None:
+            continue
+        plugin = find(kind, entry["name"])
+        then, now = (entry.get("distribution"), entry.get("version")), (plugin.distribution, plugin.version)
+        if then != now:
+            others.append(f"{kind} {entry['name']} was of {then[0]} {then[1]}, and is of {now[0]} {now[1]}")
+    others += differing(record)
+    if others:
+        return Finding("versions", "differs", "; ".join(others))
+    return Finding("versions", "ok", "plugins and packages are those of the run")
+
+
+def differing(record: Mapping[str, Any]) -> list[str]:
+    """Name the packages that are others than those a run was trained with."""
+    now = versions()
+    then = record.get("versions") or {}
+    return [f"{name} was {then[name]}, and is {now[name]}" for name in now if name in then and then[name] != now[name]]
+
+
+def scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float], bool]:
+    """Score a trained model on its test split once more.
+
+    Returns:
+        The metrics, and whether the data have the labels and the vocabulary that the run has.
+
+    Raises:
+        UserError: the data cannot be had.
+    """
+    trained_state = trained.task.state_dict()
+    task, data = prepared({**plain, "data": {**plain["data"], "workers": 0}}, Start(str(trained.folder), trained))
+    module = SequenceModule(trained.model, task, plain["optimizer"], data.statistics, data.further)
+    trainer = pl.Trainer(
+        accelerator="auto" if torch.cuda.is_available() else "cpu",
+        devices=1,
+        precision=plain["trainer"]["precision"],
+        limit_test_batches=plain["trainer"]["limit_test_batches"],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        use_distributed_sampler=False,
+    )
+    trainer.test(module, datamodule=data, verbose=False)
+    return module.test_results, task.state_dict() == trained_state
+
+
+def compared(what: str, then: Mapping[str, Any], now: Mapping[str, float]) -> Finding:
+    """Say whether metrics came out again: to the last digit, nearly, or not."""
+    if not then or set(then) != set(now):
+        return Finding(what, "wrong", f"it had {', '.join(then) or 'none'}; now there are {', '.join(now)}")
+    gaps = {name: _gap(then[name], now[name]) for name in then}
+    worst = max(gaps, key=lambda name: gaps[name])
+    shown = f"{worst} was {then[worst]}, and is {now[worst]}"
+    if gaps[worst] == 0:
+        return Finding(what, "ok", f"all {len(then)} came out again, to the last digit")
+    if gaps[worst] <= CLOSE:
+        return Finding(what, "ok", f"all {len(then)} came out again, but for rounding: {shown}")
+    return Finding(what, "wrong", shown)
+
+
+def _gap(then: Any, now: float) -> float:
+    """Compute the relative difference; what JSON cannot hold is ``None`` there."""
+    finite = abs(now) < float("inf")
+    if then is None or not finite:
+        return 0.0 if then is None and not finite else float("inf")
+    return float(abs(then - now) / max(abs(then), abs(now), 1e-12))

@@ -1,0 +1,37 @@
+"""``rerun RUN_DIR``: train once more from a run's folder, and say whether the numbers come out again."""
+
+import argparse
+from pathlib import Path
+
+from seqlab.errors import UserError
+
+
+def main(arguments: list[str]) -> int:
+    """Train, and compare; the exit code is 1 if the test metrics are others."""
+    parser = argparse.ArgumentParser(
+        "seqlab rerun",
+        description="Train once more with the config that a run's folder holds, and compare: test metrics and weights.",
+    )
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder that a run wrote")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the new run's folder (RUN_DIR_again)")
+    asked = parser.parse_args(arguments)
+    from seqlab.training.again import Finding, compared, differing, results
+    from seqlab.training.run import run
+    from seqlab.training.runfolder import MODEL, hashes
+    from seqlab.verbs.verify import show
+
+    record = results(asked.run_dir)
+    folder = asked.out or asked.run_dir.with_name(f"{asked.run_dir.resolve().name}_again")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there already; choose another folder by --out")
+    others = differing(record)
+    config = {**record["config"], "ckpt_path": None}
+    result = run(config, folder, command=f"seqlab rerun {asked.run_dir}")
+    same = (record.get("files") or {}).get(MODEL) == hashes(folder)[MODEL]
+    findings = [
+        Finding("versions", "differs" if others else "ok", "; ".join(others) or "packages are those of the run"),
+        Finding("weights", "ok" if same else "differs", "the same bytes" if same else "not the same bytes"),
+        compared("test metrics", record["metrics"].get("test", {}), dict(result.metrics)),
+    ]
+    show(findings, f"{asked.run_dir} once more, in {folder}")
+    return int(any(finding.state == "wrong" for finding in findings))
