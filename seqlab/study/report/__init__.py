@@ -1,0 +1,1 @@
+"""Reports of finished runs: what lies in run folders, put into tables and figures."""
