@@ -1,0 +1,266 @@
+"""Figures of scores: against the distance, by setting, how far each gets, and as training goes on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from seqlab.study.report.points import Point
+from seqlab.study.report.reading import Run
+from seqlab.study.style import INK, WIDTH, distance_axis, dress, legend, new_figure, styles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_LINES = 12
+"""Labels in one figure; more cannot be told apart."""
+_MOST_PANELS = 6
+_LOG_FROM = 20
+"""Ratio of the largest value to the smallest from which an error's axis is logarithmic."""
+
+
+@final
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a report.
+
+    Attributes:
+        name: of its files.
+        caption: what is to be seen.
+        figure: matplotlib's.
+    """
+
+    name: str
+    caption: str
+    figure: "Figure"
+
+
+def by_label(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """Group points by label, in order."""
+    found: dict[str, list[Point]] = {}
+    for point in points:
+        found.setdefault(point.label, []).append(point)
+    return found
+
+
+def best_labels(points: Sequence[Point], most: int = MOST_LINES) -> list[str]:
+    """Choose the labels that a figure shows, in their order: all of them, or the best by their mean score."""
+    groups = by_label(points)
+    if len(groups) <= most:
+        return list(groups)
+    sign = 1 if points[0].runs[0].maximises else -1
+    ranked = sorted(groups, key=lambda label: -sign * float(np.mean([point.mean for point in groups[label]])))
+    return [label for label in groups if label in ranked[:most]]
+
+
+def left_out(points: Sequence[Point], most: int = MOST_LINES) -> str:
+    """Say how many labels a figure does not show."""
+    more = len(by_label(points)) - most
+    return f" The {most} best of {most + more} are drawn." if more > 0 else ""
+
+
+def against_distance(name: str, points: Sequence[Point], monitor: str) -> Picture:
+    """Draw the score against the distance: the mean over the seeds, and from the worst to the best seed as a band."""
+    figure = new_figure(WIDTH, 3.9)
+    axes = figure.add_subplot()
+    groups = by_label(points)
+    drawn = styles(best_labels(points))
+    for label, style in drawn.items():
+        where = [point.distance or 0 for point in groups[label]]
+        low, high = ([end(point.scores) for point in groups[label]] for end in (min, max))
+        axes.fill_between(where, low, high, color=style.colour, alpha=0.16, linewidth=0)
+        axes.plot(where, [point.mean for point in groups[label]], label=label, **style.line_options())
+    _bound_lines(axes, points)
+    distance_axis(axes, [point.distance or 0 for point in points])
+    _score_axis(axes, points)
+    dress(axes, "distance (steps)", f"test {monitor} ({_better(points)})")
+    legend(figure, axes)
+    seeds = sorted({len(point.scores) for point in points})
+    several = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0]} seed{'s' * (seeds[0] > 1)}"
+    caption = f"Test {monitor} against distance: mean of {several}, the band from the worst seed to the best."
+    return Picture(name, caption + left_out(points), figure)
+
+
+def _better(points: Sequence[Point]) -> str:
+    return "higher is better" if points[0].runs[0].maximises else "lower is better"
+
+
+def _bound_lines(axes: "Axes", points: Sequence[Point]) -> None:
+    """Draw what chance scores, the best there can be, and from where on the task counts as solved."""
+    kinds: tuple[tuple[str, Callable[[Run], float | None], Any], ...] = (
+        ("chance", lambda run: run.chance, (0, (5, 3))),
+        ("best possible", lambda run: _bound(run, "optimal"), (0, (1, 2))),
+        ("solved", lambda run: _bound(run, "solved"), (0, (10, 3))),
+    )
+    for what, value_of, line in kinds:
+        values: dict[int, float] = {}
+        for point in points:
+            for run in point.runs:
+                if (value := value_of(run)) is not None:
+                    values[point.distance or 0] = value
+        if not values or (axes.get_yscale() == "log" and min(values.values()) <= 0):
+            continue
+        if len(set(values.values())) == 1:
+            axes.axhline(next(iter(values.values())), color=INK, alpha=0.75, linewidth=1, linestyle=line, label=what)
+        else:
+            where = sorted(values)
+            axes.plot(where, [values[at] for at in where], color=INK, alpha=0.75, linewidth=1, linestyle=line, label=what)
+
+
+def _bound(run: Run, name: str) -> float | None:
+    value = run.bounds.get(name)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _score_axis(axes: "Axes", points: Sequence[Point]) -> None:
+    scores = [score for point in points for score in point.scores]
+    if points[0].runs[0].maximises and min(scores) >= 0 and max(scores) <= 1:
+        axes.set_ylim(-0.03, 1.05)
+    elif not points[0].runs[0].maximises and min(scores) > 0 and max(scores) / min(scores) >= _LOG_FROM:
+        axes.set_yscale("log")
+
+
+def by_setting(name: str, points: Sequence[Point], monitor: str) -> Picture:
+    """Draw the scores of a task without distances: a row for each setting, a mark for each seed, a bar at the mean."""
+    labels = best_labels(points, most=30)
+    rows = {point.label: point for point in points}
+    drawn = styles(labels)
+    figure = new_figure(WIDTH, 1.4 + 0.36 * len(labels))
+    axes = figure.add_subplot()
+    for row, label in enumerate(reversed(labels)):
+        style, point = drawn[label], rows[label]
+        axes.plot(point.scores, [row] * len(point.scores), **{**style.line_options(), "linestyle": "none", "alpha": 0.85})
+        axes.plot([point.mean] * 2, [row - 0.3, row + 0.3], color=style.colour, linewidth=2.4)
+    chances = {run.chance for point in points for run in point.runs if run.chance is not None}
+    scores = [score for point in points for score in point.scores]
+    if chances and (low := min(chances)) is not None:
+        axes.axvline(low, color=INK, alpha=0.75, linewidth=1, linestyle=(0, (5, 3)), label="chance")
+        legend(figure, axes)
+    if not points[0].runs[0].maximises and min(scores) > 0 and max([*scores, *chances]) / min(scores) >= _LOG_FROM:
+        axes.set_xscale("log")
+    dress(axes, f"test {monitor} ({_better(points)})", "")
+    axes.set_yticks(range(len(labels)), list(reversed(labels)), parse_math=False)
+    axes.set_ylim(-0.6, len(labels) - 0.4)
+    caption = f"Test {monitor}: a mark for each seed, a bar at their mean."
+    return Picture(name, caption + left_out(points, most=30), figure)
+
+
+def reaches(name: str, rows: Sequence[Mapping[str, Any]], title: str) -> Picture:
+    """Draw how far each gets: a mark at the horizon, a line from where all seeds solve to where none does.
+
+    Args:
+        name: of the files.
+        rows: ``label``, ``horizon``, ``lower``, ``upper`` and ``largest``, the largest distance tried.
+        title: what the caption begins with.
+    """
+    figure = new_figure(WIDTH, 1.5 + 0.4 * len(rows))
+    axes = figure.add_subplot()
+    drawn = styles([str(row["label"]) for row in rows])
+    shown = [value for row in rows for value in (row["horizon"], row["lower"], row["upper"], row["largest"]) if value]
+    start = max(1, min(shown, default=1)) / 1.5
+    for place, row in enumerate(reversed(rows)):
+        style = drawn[str(row["label"])]
+        low, high = row["lower"] or start, row["upper"] or row["largest"]
+        axes.plot([low, high], [place, place], color=style.colour, linewidth=3, alpha=0.45, solid_capstyle="butt")
+        if row["upper"] is None:
+            axes.plot([high], [place], marker=">", color=style.colour, markersize=8)
+        if row["horizon"]:
+            options = {**style.line_options(), "linestyle": "none", "markersize": 8}
+            axes.plot([row["horizon"]], [place], **options)
+    axes.set_xlim(left=start)
+    distance_axis(axes, [int(value) for value in shown] or [1])
+    dress(axes, "distance (steps)", "")
+    axes.set_yticks(range(len(rows)), [str(row["label"]) for row in reversed(rows)], parse_math=False)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    caption = (
+        f"{title}: the mark is the largest distance at which at least 2/3 of the seeds solve the task; the line goes from"
+        " the largest that all solve to the smallest that none solves. An arrow: the end was not reached."
+    )
+    return Picture(name, caption, figure)
+
+
+def learning(name: str, points: Sequence[Point], curves: Mapping[Run, Sequence[Mapping[str, float]]]) -> Picture | None:
+    """Draw the validation score as training goes on: a panel for each of up to six distances, a line for each run."""
+    with_curves = [point for point in points if any(curves.get(run) for run in point.runs)]
+    if not with_curves:
+        return None
+    every = sorted({point.distance or 0 for point in with_curves})
+    chosen = [every[round(at)] for at in np.linspace(0, len(every) - 1, min(len(every), _MOST_PANELS))]
+    columns = min(len(chosen), 2)
+    height = -(-len(chosen) // columns)
+    figure = new_figure(WIDTH, 0.9 + (3.4 if columns == 1 else 2.3) * height)
+    grid = figure.subplots(height, columns, squeeze=False, sharey=True)
+    drawn = styles(best_labels(with_curves))
+    monitor = with_curves[0].runs[0].monitor
+    for axes, distance in zip(grid.flat, chosen, strict=False):
+        here = [point for point in with_curves if (point.distance or 0) == distance and point.label in drawn]
+        for point in here:
+            _runs_lines(axes, point, curves, drawn[point.label], f"valid/{monitor}")
+        _score_axis(axes, with_curves)
+        dress(axes, "", "", f"{distance:,} steps" if with_curves[0].distance is not None else "")
+    for axes in list(grid.flat)[len(chosen) :]:
+        axes.set_visible(False)
+    figure.supxlabel("step of training (batches)", color=INK, fontsize=10)
+    figure.supylabel(f"validation {monitor}", color=INK, fontsize=10)
+    _legend_of(figure, grid.flat[0], drawn)
+    picked = f" {len(chosen)} of {len(every)} distances are shown." if len(chosen) < len(every) else ""
+    caption = f"Validation {monitor} during training, a line for each seed.{picked}{left_out(with_curves)}"
+    return Picture(name, caption, figure)
+
+
+def _runs_lines(axes: "Axes", point: Point, curves: Mapping[Run, Any], style: Any, column: str) -> None:
+    for run in point.runs:
+        rows = [row for row in curves.get(run, ()) if column in row]
+        if rows:
+            thin = {"linewidth": 1.2, "markersize": 3.5, "alpha": 0.9, "markevery": max(1, len(rows) // 8)}
+            steps, values = [row["step"] + 1 for row in rows], [row[column] for row in rows]
+            axes.plot(steps, values, **{**style.line_options(), **thin})
+
+
+def _legend_of(figure: "Figure", axes: "Axes", drawn: Mapping[str, Any]) -> None:
+    """Put every label into the legend, whichever panel it is in."""
+    for label, style in drawn.items():
+        axes.plot([], [], label=label, **style.line_options())
+    legend(figure, axes)
+
+
+def cost(name: str, points: Sequence[Point]) -> Picture | None:
+    """Draw the steps of a sequence that are trained on in a second, and the parameters that are trained."""
+    timed = [point for point in points if point.cost("tokens_per_second")]
+    if not timed:
+        return None
+    drawn = styles(best_labels(timed))
+    groups = by_label(timed)
+    figure = new_figure(WIDTH, 1.5 + 0.36 * len(drawn))
+    left, right = figure.subplots(1, 2, sharey=True)
+    for row, label in enumerate(reversed(drawn)):
+        mark = {**drawn[label].line_options(), "linestyle": "none"}
+        runs = [run for point in groups[label] for run in point.runs]
+        for axes, key, unit in ((left, "tokens_per_second", 1.0), (right, "parameters", 1.0)):
+            values = [value / unit for run in runs if (value := run.cost(key))]
+            axes.plot(values, [row] * len(values), **{**mark, "alpha": 0.7})
+    for axes, what in ((left, "steps of sequences trained on in a second"), (right, "parameters")):
+        _plain_log(axes)
+        dress(axes, what, "")
+    left.set_yticks(range(len(drawn)), list(reversed(drawn)), parse_math=False)
+    left.set_ylim(-0.6, len(drawn) - 0.4)
+    return Picture(name, "What training costs: a mark for each run." + left_out(timed), figure)
+
+
+def _plain_log(axes: "Axes") -> None:
+    """Make a logarithmic axis whose ticks are few and written with k and M."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    subs = (1.0, 2.0, 5.0) if high / low < 30 else (1.0,)
+    if high / low < 5:
+        middle = float(np.sqrt(low * high))
+        low, high = middle / 5**0.5, middle * 5**0.5
+        axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
