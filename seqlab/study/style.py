@@ -1,8 +1,8 @@
 """Colours, lines and axes of every figure of the study: the same for the same name, in every report.
 
 The colours are six of Okabe & Ito ("Color universal design", 2008), chosen to be told apart by the colour-blind; left
-out are the yellow, which is lost on white, and the black, which is lost in dark mode. Where six do not suffice, the kind
-of line changes, and each name has a marker, so that a print in grey can be read as well.
+out are the yellow, which is lost on white, and the black, which is lost in dark mode. Where six do not suffice, the
+kind of line changes, and each name has a marker, so that a print in grey can be read as well.
 
 A name's slot is its place among the installed cells: seqlab's own first, then those of other distributions by their
 name; within one distribution the shortest name first, then by alphabet. So another distribution moves none of seqlab's
@@ -100,8 +100,8 @@ def colour(label: str) -> str:
 def styles(labels: Sequence[str]) -> dict[str, Style]:
     """Give each of some labels a style, no two the same as far as there are enough.
 
-    The first label of a cell or model has that one's own; further ones of it (other sizes, say) keep the colour and take
-    other lines and markers. Where all are of one cell or model they take the colours in their order instead.
+    The first label of a cell or model has that one's own; further ones of it (other sizes, say) keep the colour and
+    take other lines and markers. Where all are of one cell or model they take the colours in their order instead.
     """
     labels = list(dict.fromkeys(labels))
     heads = [label.partition(" ")[0] for label in labels]

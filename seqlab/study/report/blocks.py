@@ -31,7 +31,7 @@ class Text:
 @final
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head; fields that begin with a digit are set to the right."""
+    """Rows under a head; fields that are figures are set to the right."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[Field, ...], ...]

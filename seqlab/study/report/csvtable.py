@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seqlab.study.report.reading import Fault, Run
+from seqlab.study.report.reading import Fault
+from seqlab.study.report.runs import Run
 from seqlab.study.report.settings import DISTANCE, RATE, REPLICATES, varying
 from seqlab.training.runfolder import relative
 

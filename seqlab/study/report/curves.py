@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.discovery.registry import one_line
-from seqlab.study.report.reading import Fault, Run
+from seqlab.study.report.reading import Fault
+from seqlab.study.report.runs import Run
 from seqlab.training.rows import read_curves
 from seqlab.training.runfolder import relative
 

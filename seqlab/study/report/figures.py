@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 
 from seqlab.study.report.points import Point
-from seqlab.study.report.reading import Run
-from seqlab.study.style import INK, WIDTH, distance_axis, dress, legend, new_figure, styles
+from seqlab.study.report.runs import Run
+from seqlab.study.style import INK, WIDTH, Style, distance_axis, dress, legend, new_figure, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +106,9 @@ def _bound_lines(axes: "Axes", points: Sequence[Point]) -> None:
             axes.axhline(next(iter(values.values())), color=INK, alpha=0.75, linewidth=1, linestyle=line, label=what)
         else:
             where = sorted(values)
-            axes.plot(where, [values[at] for at in where], color=INK, alpha=0.75, linewidth=1, linestyle=line, label=what)
+            axes.plot(
+                where, [values[at] for at in where], color=INK, alpha=0.75, linewidth=1, linestyle=line, label=what
+            )
 
 
 def _bound(run: Run, name: str) -> float | None:
@@ -131,7 +133,9 @@ def by_setting(name: str, points: Sequence[Point], monitor: str) -> Picture:
     axes = figure.add_subplot()
     for row, label in enumerate(reversed(labels)):
         style, point = drawn[label], rows[label]
-        axes.plot(point.scores, [row] * len(point.scores), **{**style.line_options(), "linestyle": "none", "alpha": 0.85})
+        axes.plot(
+            point.scores, [row] * len(point.scores), **{**style.line_options(), "linestyle": "none", "alpha": 0.85}
+        )
         axes.plot([point.mean] * 2, [row - 0.3, row + 0.3], color=style.colour, linewidth=2.4)
     chances = {run.chance for point in points for run in point.runs if run.chance is not None}
     scores = [score for point in points for score in point.scores]
@@ -175,8 +179,8 @@ def reaches(name: str, rows: Sequence[Mapping[str, Any]], title: str) -> Picture
     axes.set_yticks(range(len(rows)), [str(row["label"]) for row in reversed(rows)], parse_math=False)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     caption = (
-        f"{title}: the mark is the largest distance at which at least 2/3 of the seeds solve the task; the line goes from"
-        " the largest that all solve to the smallest that none solves. An arrow: the end was not reached."
+        f"{title}: the mark is the largest distance at which at least 2/3 of the seeds solve the task; the line goes"
+        " from the largest that all solve to the smallest that none solves. An arrow: the end was not reached."
     )
     return Picture(name, caption, figure)
 
@@ -227,40 +231,56 @@ def _legend_of(figure: "Figure", axes: "Axes", drawn: Mapping[str, Any]) -> None
 
 
 def cost(name: str, points: Sequence[Point]) -> Picture | None:
-    """Draw the steps of a sequence that are trained on in a second, and the parameters that are trained."""
-    timed = [point for point in points if point.cost("tokens_per_second")]
+    """Draw how fast training is and how long it takes: against the distance, or a row for each setting."""
+    timed = [point for point in points if point.cost("tokens_per_second") and point.cost("training_seconds")]
     if not timed:
         return None
     drawn = styles(best_labels(timed))
     groups = by_label(timed)
-    figure = new_figure(WIDTH, 1.5 + 0.36 * len(drawn))
-    left, right = figure.subplots(1, 2, sharey=True)
-    for row, label in enumerate(reversed(drawn)):
-        mark = {**drawn[label].line_options(), "linestyle": "none"}
-        runs = [run for point in groups[label] for run in point.runs]
-        for axes, key, unit in ((left, "tokens_per_second", 1.0), (right, "parameters", 1.0)):
-            values = [value / unit for run in runs if (value := run.cost(key))]
-            axes.plot(values, [row] * len(values), **{**mark, "alpha": 0.7})
-    for axes, what in ((left, "steps of sequences trained on in a second"), (right, "parameters")):
-        _plain_log(axes)
-        dress(axes, what, "")
-    left.set_yticks(range(len(drawn)), list(reversed(drawn)), parse_math=False)
-    left.set_ylim(-0.6, len(drawn) - 0.4)
+    has_distances = timed[0].distance is not None
+    figure = new_figure(WIDTH, 3.1 if has_distances else 1.5 + 0.36 * len(drawn))
+    panels = figure.subplots(1, 2, sharey=not has_distances)
+    kinds = (("tokens_per_second", "sequence steps per second"), ("training_seconds", "training (seconds)"))
+    for axes, (key, what) in zip(panels, kinds, strict=True):
+        if has_distances:
+            _cost_lines(axes, groups, drawn, key)
+            dress(axes, "distance (steps)", what)
+        else:
+            _cost_rows(axes, groups, drawn, key)
+            dress(axes, what, "")
+    if has_distances:
+        legend(figure, panels[0])
+        return Picture(name, "What training costs: the median over the seeds." + left_out(timed), figure)
+    panels[0].set_yticks(range(len(drawn)), list(reversed(drawn)), parse_math=False)
+    panels[0].set_ylim(-0.6, len(drawn) - 0.4)
     return Picture(name, "What training costs: a mark for each run." + left_out(timed), figure)
 
 
-def _plain_log(axes: "Axes") -> None:
-    """Make a logarithmic axis whose ticks are few and written with k and M."""
+def _cost_lines(axes: "Axes", groups: Mapping[str, list[Point]], drawn: Mapping[str, Style], key: str) -> None:
+    for label, style in drawn.items():
+        where = [point.distance or 0 for point in groups[label]]
+        axes.plot(where, [point.cost(key) or 0.0 for point in groups[label]], label=label, **style.line_options())
+    distance_axis(axes, [point.distance or 0 for label in drawn for point in groups[label]])
+    _plain_log(axes, "y")
+
+
+def _cost_rows(axes: "Axes", groups: Mapping[str, list[Point]], drawn: Mapping[str, Style], key: str) -> None:
+    for row, label in enumerate(reversed(drawn)):
+        values = [value for point in groups[label] for run in point.runs if (value := run.cost(key))]
+        axes.plot(values, [row] * len(values), **{**drawn[label].line_options(), "linestyle": "none", "alpha": 0.7})
+    _plain_log(axes, "x")
+
+
+def _plain_log(axes: "Axes", which: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, over a factor of five at least, with few ticks that are written with k and M."""
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-    axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    subs = (1.0, 2.0, 5.0) if high / low < 30 else (1.0,)
+    axis, of = (axes.xaxis, "x") if which == "x" else (axes.yaxis, "y")
+    axes.set(**{f"{of}scale": "log"})
+    low, high = axis.get_view_interval()
     if high / low < 5:
         middle = float(np.sqrt(low * high))
-        low, high = middle / 5**0.5, middle * 5**0.5
-        axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
+        axes.set(**{f"{of}lim": (middle / 5**0.5, middle * 5**0.5)})
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 30 else (1.0,), numticks=8))
+    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_minor_formatter(NullFormatter())

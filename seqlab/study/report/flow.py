@@ -8,7 +8,7 @@ import numpy as np
 
 from seqlab.study.report.figures import Picture
 from seqlab.study.report.points import Point
-from seqlab.study.report.reading import Run
+from seqlab.study.report.runs import Run
 from seqlab.study.style import INK, WIDTH, Style, dress, legend, new_figure, styles
 
 FLOW = "gradient_flow.csv"
@@ -101,7 +101,12 @@ def _early_and_late(name: str, flows: Sequence[Flow], state: str) -> Picture:
             steps = sorted({flow.steps()[end] for flow in there})
             at = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
             where_ = f", layer {place[0]}, {place[1]}" if len(places) > 1 else ""
-            dress(axes, "steps back", "" if column else f"|dL/d{state}_t| / |dL/d{state}_T|", f"{moment} (step {at}){where_}")
+            dress(
+                axes,
+                "steps back",
+                "" if column else f"|dL/d{state}_t| / |dL/d{state}_T|",
+                f"{moment} (step {at}){where_}",
+            )
     _both_ways(grid)
     legend(figure, max(grid.flat, key=lambda axes: len(axes.lines)))
     distances = sorted({flow.run.distance for flow in there if flow.run.distance is not None})
@@ -128,11 +133,9 @@ def _both_ways(grid: Any) -> None:
 
 
 def _formulas(name: str, flow: Flow) -> Picture | None:
-    """Draw the measured norm beside what the formulas say, late in training; the slack of the bound is in the caption."""
+    """Draw the measured norm beside what the formulas say, late in training; the caption has the bound's slack."""
     step = flow.steps()[-1]
-    places = [
-        place for place in flow.places() if any(flow.curve(step, place, column)[0] for column in _FORMULAS)
-    ][-1:]
+    places = [place for place in flow.places() if any(flow.curve(step, place, column)[0] for column in _FORMULAS)][-1:]
     if not places:
         return None
     (place,) = places

@@ -10,7 +10,8 @@ from seqlab.study.report.blocks import Document, Section, Shown
 from seqlab.study.report.csvtable import results_csv
 from seqlab.study.report.curves import read_all
 from seqlab.study.report.points import points
-from seqlab.study.report.reading import Found, Run, collect
+from seqlab.study.report.reading import Found, collect
+from seqlab.study.report.runs import Run
 from seqlab.study.report.sections import Part, header, task_sections
 from seqlab.study.report.settings import differences, labels, show
 from seqlab.training.runfolder import write_atomically, write_text
@@ -25,7 +26,7 @@ def write(
 
     Args:
         folders: of sweeps, of runs, or of some of them.
-        out: where ``report.html``, ``report.md``, ``results.csv`` and ``figures`` go; files of these names are replaced.
+        out: where ``report.html``, ``report.md``, ``results.csv`` and ``figures`` go; files there are replaced.
         apart: put runs that are not comparable into sections of their own.
         tell: is told now and then how far it is.
 
@@ -98,7 +99,9 @@ def _parts(found: Found, *, apart: bool) -> Iterator[Part]:
         groups = _alike(runs) if differing else {task: runs}
         for place, (title, group) in enumerate(groups.items(), start=1):
             named = labels(group)
-            rows = horizons.searched(task, [each for each in found.horizons if any(run.source == each[0] for run in group)])
+            rows = horizons.searched(
+                task, [each for each in found.horizons if any(run.source == each[0] for run in group)]
+            )
             name = task if len(groups) == 1 else f"{task}_{place}"
             yield Part(name, title, named, points(named), rows, curves)
 
@@ -112,5 +115,3 @@ def _alike(runs: Sequence[Run]) -> dict[str, list[Run]]:
         own += [f"monitor={run.monitor}"] if "the monitored metric" in keys else []
         groups.setdefault(" ".join([run.task, *own]), []).append(run)
     return groups
-
-

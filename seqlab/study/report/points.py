@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from seqlab.study.report.reading import Run
+from seqlab.study.report.runs import Run
 
 SHARE = 2 / 3
 """Of the seeds, at least this many must solve a distance for it to count as reached."""
@@ -76,8 +76,8 @@ class Reach:
 def points(labels: Mapping[Run, str]) -> list[Point]:
     """Group runs of one task by label and distance, at the best learning rate of each.
 
-    The best is the one with the best mean validation score, among those with the most seeds: a single lucky seed chooses
-    none. The test score has no say.
+    The best is the one with the best mean validation score, among those with the most seeds: a single lucky seed
+    chooses none. The test score has no say.
 
     Returns:
         By label in order of appearance, and by distance.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from seqlab.study.report.blocks import Block, Code, Commands, Document, Field, Shown, Table, Text
 
+_FIGURE = re.compile(r"[-−]?\d[\d,.e+-]*%?( (±|to) [-−]?\d[\d,.e+-]*)?")
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -27,7 +28,7 @@ def html(document: Document, figures: Mapping[str, str]) -> str:
 
 
 def _is_numeric(field: Field) -> bool:
-    return isinstance(field, str) and bool(re.match(r"[-−]?\d", field))
+    return isinstance(field, str) and bool(_FIGURE.fullmatch(field))
 
 
 def markdown(document: Document) -> str:
@@ -59,7 +60,11 @@ def _table_lines(table: Table) -> list[str]:
     lines.append("|" + "|".join("---:" if is_right else "---" for is_right in right) + "|")
     lines += ["| " + " | ".join(plain(str(row[at])) for at in shown) + " |" for row in table.rows]
     commands = [line for row in table.rows for at in held if isinstance(got := row[at], Commands) for line in got.lines]
-    return [*lines, "", "<details><summary>commands</summary>", "", *_fenced(commands), "", "</details>"] if commands else lines
+    return (
+        [*lines, "", "<details><summary>commands</summary>", "", *_fenced(commands), "", "</details>"]
+        if commands
+        else lines
+    )
 
 
 def _fenced(lines: Sequence[str]) -> list[str]:

@@ -21,7 +21,8 @@ from seqlab.study.report.blocks import (
 )
 from seqlab.study.report.figures import against_distance, by_label, by_setting, cost, learning
 from seqlab.study.report.points import Point
-from seqlab.study.report.reading import Fault, Found, Run, versions
+from seqlab.study.report.reading import Fault, Found
+from seqlab.study.report.runs import Run, versions
 from seqlab.training.runfolder import relative
 
 Rows = Sequence[Mapping[str, Any]]
@@ -71,7 +72,9 @@ def header(found: Found, folders: Sequence[Path]) -> list[Section]:
         made.append(Section("What is not in it", 2, [Text(f"{counted}."), _fault_table(ordered)]))
     facts: list[tuple[Field, ...]] = [("folders", ", ".join(relative(folder) for folder in folders))]
     facts.append(("runs", f"{len(found.runs):,} of {found.asked:,} are in this report"))
-    facts += [(name, "; ".join(values)) for name, values in versions(found.runs).items()]
+    known = versions(found.runs)
+    facts += [(name, "; ".join(known.pop(name, ["not recorded"]))) for name in ("commit", "hardware", "platform")]
+    facts.append(("versions", ", ".join(f"{name} {' and '.join(values)}" for name, values in known.items())))
     section = Section("What it was made of", 2, [Table(("", ""), tuple(facts))])
     if found.commands:
         section.blocks.append(Code("Sweeps, as typed", tuple(found.commands)))
@@ -133,7 +136,8 @@ def _best_of(part: Part) -> str:
     ranked = sorted(part.points, key=lambda point: -sign * point.mean)
     best = ranked[0]
     seeds = f"{len(best.scores)} seed{'s' if len(best.scores) > 1 else ''}"
-    text = f"On {part.title}, {best.label} has the best test {part.monitor}, {with_spread(best.mean, best.spread)} ({seeds})"
+    score = f"{with_spread(best.mean, best.spread)} ({seeds})"
+    text = f"On {part.title}, {best.label} has the best test {part.monitor}, {score}"
     if len(ranked) > 1:
         second = ranked[1]
         text += f"; next is {second.label} with {with_spread(second.mean, second.spread)}"
@@ -153,9 +157,7 @@ def _score_table(part: Part) -> Table:
     rows: list[tuple[Field, ...]] = []
     for point in part.points:
         row: list[Field] = [point.label, *([figure_text(point.distance)] if part.has_distances else [])]
-        inside = student(point.scores)
-        ends = "" if inside.low is None else f"{figure_text(inside.low, 3)} to {figure_text(inside.high, 3)}"
-        row += [with_spread(point.mean, point.spread), ends, str(len(point.runs))]
+        row += [with_spread(point.mean, point.spread), _interval(point), str(len(point.runs))]
         row += [str(point.solved)] if judged else []
         run = point.runs[0]
         row += [figure_text(run.rate)] if part.has_distances else []
@@ -166,13 +168,24 @@ def _score_table(part: Part) -> Table:
     return Table(head, tuple(rows))
 
 
+def _interval(point: Point) -> str:
+    """Write Student's interval for the mean, cut at the best score there can be."""
+    inside = student(point.scores)
+    if inside.low is None or inside.high is None:
+        return ""
+    low, high, optimal = inside.low, inside.high, point.runs[0].bounds.get("optimal")
+    if isinstance(optimal, int | float):
+        low, high = (low, min(high, optimal)) if point.runs[0].maximises else (max(low, optimal), high)
+    return f"{figure_text(low, 3)} to {figure_text(high, 3)}"
+
+
 def _explain(part: Part) -> str:
     rates = sorted({rate for point in part.points for rate in point.rates})
-    text = "Mean ± standard deviation over the seeds; the interval is Student's, for the mean."
+    text = "Mean ± standard deviation over the seeds; Student's interval for the mean, cut at the best possible score."
     if len(rates) > 1:
         text += (
-            f" Of the learning rates {', '.join(figure_text(rate) for rate in rates)} each row has the one with the best"
-            " mean validation score among those with the most seeds; the test score chose none."
+            f" Of the learning rates {', '.join(figure_text(rate) for rate in rates)} each row has the one with"
+            " the best mean validation score among those with the most seeds; the test score chose none."
         )
     unknown = {
         str(run.bounds.get("reason")) for point in part.points for run in point.runs
@@ -187,7 +200,9 @@ def _flow_section(part: Part) -> Section | None:
         return None
     section = Section("Gradient flow", 3, [Shown(picture) for picture in flow.pictures(part.name, flows)])
     if rows := flow.saturation_rows(flows, part.curves[flow.SATURATION]):
-        section.blocks.append(Text("Share of gate activations in the lowest and the highest tenth of their range, late:"))
+        section.blocks.append(
+            Text("Gate activations in the lowest and the highest tenth of their range, late in training:")
+        )
         head = ("", "layer", "direction", "gate", "low", "high")
         section.blocks.append(Table(head, tuple(tuple(str(value) for value in row) for row in rows)))
     return section
@@ -230,8 +245,8 @@ def _cost_section(part: Part) -> Section:
     keep = [at for at in range(len(head)) if any(row[at] for row in rows)]
     table = Table(tuple(head[at] for at in keep), tuple(tuple(row[at] for at in keep) for row in rows))
     text = (
-        "Medians over the runs of a row. Memory is the process's largest so far: where one process does several runs one"
-        " after another, a later one shows at least what an earlier one took."
+        "Medians over the runs of a row. Memory is the process's largest so far: where one process does several runs"
+        " one after another, a later one shows at least what an earlier one took."
     )
     section = Section("Cost", 3, [table, Text(text)])
     if (picture := cost(f"{part.name}_cost", part.points)) is not None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seqlab.study.report.reading import Run
+    from seqlab.study.report.runs import Run
 
 DISTANCE = "task.sequence_length"
 RATE = "optimizer.lr"
@@ -117,8 +117,8 @@ def _natural(text: str) -> tuple[float, str]:
 def varying(runs: Sequence["Run"]) -> list[str]:
     """List the settings that were varied, in the order of the config, but those that the head and the axes show.
 
-    An option of a plugin varies if it differs among runs of that plugin: that an LSTM has 16 units and the RNN beside it
-    32 is no variation of either.
+    An option of a plugin varies if it differs among runs of that plugin: that an LSTM has 16 units and the RNN beside
+    it 32 is no variation of either.
     """
     seen: dict[str, dict[Any, set[str]]] = defaultdict(lambda: defaultdict(set))
     for run in runs:

@@ -29,7 +29,7 @@ def standalone(picture: Picture) -> str:
 
 
 def inline(picture: Picture, standing: str) -> str:
-    """Turn an SVG file into a piece of a page: no prolog, no namespaces, no white, ids of its own, ink as the page's."""
+    """Turn an SVG file into a piece of a page: no prolog, no namespace, no white, ids of its own, the page's ink."""
     text = standing[standing.index("<svg") :].replace('<rect width="100%" height="100%" fill="#ffffff"/>', "", 1)
     head, _, body = text.partition(">")
     box = re.search(r'viewBox="([^"]*)"', head)
