@@ -1,8 +1,8 @@
 r"""Two sets of runs, paired: which is better, by how much, and how sure that is.
 
 Runs are paired where all settings are equal but those in which the two sets differ as a whole: the cell, say. The unit
-is the seed (with ``task.split_seed``): differences at several distances of one seed are averaged first, since they share
-its luck. Student's interval is that of :math:`\bar d ± t_{n-1} s_d / \sqrt n` over these.
+is the seed (with ``task.split_seed``): differences at several distances of one seed are averaged first, since they
+share its luck. Student's interval is that of :math:`\bar d ± t_{n-1} s_d / \sqrt n` over these.
 """
 
 import statistics
@@ -69,7 +69,7 @@ class Comparison:
     Attributes:
         sides: A and B.
         metric: of the test split.
-        maximises: whether it is better when larger.
+        maximises: whether it is better when larger; ``None`` where that is not known.
         differ: the settings in which A and B differ as a whole: ``{"cell.name": ("lstm", "gru")}``.
         pairs: by their settings.
         unpaired: runs without a partner, and why, a line each.
@@ -78,7 +78,7 @@ class Comparison:
 
     sides: tuple[Side, Side]
     metric: str
-    maximises: bool
+    maximises: bool | None
     differ: Mapping[str, tuple[str, str]]
     pairs: Sequence[Pair]
     unpaired: Sequence[str]
@@ -89,21 +89,26 @@ class Comparison:
         a, b = (side.name for side in self.sides)
         found = self.interval
         seeds = f"{found.count} seed{'s' if found.count > 1 else ''}"
-        gain = found.mean if self.maximises else -found.mean
+        gain = -found.mean if self.maximises is False else found.mean
         better, worse = (b, a) if gain > 0 else (a, b)
+        what = "higher" if self.maximises is None else "better"
         size = f"{abs(found.mean):.4g}"
         if found.low is None or found.high is None:
-            return (
-                f"{self.metric}: {better} is better by {size} with the one seed there is; without a second one nothing"
-                " is known of chance."
-            )
+            said = f"{better} is {what} by {size}" if found.mean else f"{a} and {b} score the same"
+            return f"{self.metric}: {said} with the one seed there is; how much of it is luck takes more seeds to tell."
+        if len(self.pairs) > found.count:
+            seeds += f" of {len(self.pairs)} pairs"
         ends = f"B - A is {found.mean:+.4g}, 95 % interval {found.low:+.4g} to {found.high:+.4g}, {seeds}"
-        few = f"; {seeds} are few: the interval assumes differences that are normal" if found.count < FEW else ""
+        few = (
+            f"; {found.count} seeds are few: the interval assumes differences that are normal"
+            if found.count < FEW
+            else ""
+        )
         if found.low == found.high == 0:
             return f"{self.metric}: {a} and {b} score the same in every pair ({seeds})."
         if found.low <= 0 <= found.high:
             return f"{self.metric}: {a} and {b} cannot be told apart ({ends}){few}."
-        return f"{self.metric}: {better} is better than {worse} by {size} ({ends}){few}."
+        return f"{self.metric}: {better} is {what} than {worse} by {size} ({ends}){few}."
 
 
 def sides_of(first: str, second: str, within: Path | None) -> tuple[Side, Side]:
@@ -163,13 +168,12 @@ def compare(first: Side, second: Side, metric: str | None = None, *, within_one:
         key = tuple(show(pair.first.settings.get(name)) for name in REPLICATES)
         by_seed.setdefault(key, []).append(pair.difference)
     interval = student([statistics.fmean(differences) for differences in by_seed.values()])
-    maximises = pairs[0].first.maximises if chosen == first.runs[0].monitor else not _is_error(chosen)
+    maximises = pairs[0].first.maximises if chosen == first.runs[0].monitor else _KNOWN.get(chosen)
     return Comparison((first, second), chosen, maximises, differ, pairs, unpaired, interval)
 
 
-def _is_error(metric: str) -> bool:
-    """Whether a metric that is not monitored is better when smaller, by its name."""
-    return any(part in metric.lower() for part in ("loss", "error", "perplexity", "bits", "nll", "mse", "calibration"))
+_KNOWN = {"loss": False}
+"""Of a metric that is not the monitored one only this is known."""
 
 
 def _differ(first: Side, second: Side, *, guard: bool) -> dict[str, tuple[str, str]]:
@@ -185,7 +189,7 @@ def _differ(first: Side, second: Side, *, guard: bool) -> dict[str, tuple[str, s
     monitors = {run.monitor for side in (first, second) for run in side.runs}
     if len(monitors) > 1:
         raise UserError(
-            f"{first.name} and {second.name} monitor {' and '.join(sorted(monitors))}; they are incomparable"
+            f"{first.name} and {second.name} are not comparable: they monitor {' and '.join(sorted(monitors))}"
         )
     found: dict[str, tuple[str, str]] = {}
     for key in dict.fromkeys(key for side in (first, second) for run in side.runs for key in run.settings):
@@ -214,7 +218,7 @@ def _pair(
     for found, run in tables[0].items():
         other = tables[1].get(found)
         if other is None:
-            unpaired.append(_alone(first, run, varied, second))
+            unpaired.append(_alone(run, varied, second))
             continue
         values = run.score(metric), other.score(metric)
         if values[0] is None or values[1] is None:
@@ -223,7 +227,7 @@ def _pair(
             continue
         shared = {key: found[common.index(key)] for key in varied}
         pairs.append(Pair(run, other, shared, (values[0], values[1])))
-    unpaired += [_alone(second, run, varied, first) for found, run in tables[1].items() if found not in tables[0]]
+    unpaired += [_alone(run, varied, first) for found, run in tables[1].items() if found not in tables[0]]
     return pairs, unpaired
 
 
@@ -246,7 +250,7 @@ def _by_settings(side: Side, keys: Sequence[str]) -> dict[tuple[str, ...], Run]:
     return table
 
 
-def _alone(side: Side, run: Run, varied: Sequence[str], other: Side) -> str:
+def _alone(run: Run, varied: Sequence[str], other: Side) -> str:
     settings = " ".join(f"{key}={show(run.settings.get(key))}" for key in varied)
     return f"{relative(run.folder)} ({settings}): {other.name} has no run of these settings"
 

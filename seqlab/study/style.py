@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from seqlab.discovery.registry import plugins
 
@@ -60,7 +60,7 @@ class Style:
     marker: str
     filled: bool = True
 
-    def line_options(self) -> dict[str, object]:
+    def line_options(self) -> dict[str, Any]:
         """Give the keywords of ``Axes.plot``."""
         face = self.colour if self.filled else "none"
         return {

@@ -1,5 +1,6 @@
 """What a report is made of, before it becomes HTML or Markdown."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import final
@@ -16,6 +17,13 @@ class Commands:
 
 
 Field = str | Commands
+
+_FIGURE = re.compile(r"[-−]?\d[\d,.e+-]*%?( (±|to) [-−]?\d[\d,.e+-]*)?")
+
+
+def is_figure(field: Field) -> bool:
+    """Whether a field is a number, or two with what stands between them."""
+    return isinstance(field, str) and bool(_FIGURE.fullmatch(field))
 
 
 @final
@@ -36,6 +44,10 @@ class Table:
     head: tuple[str, ...]
     rows: tuple[tuple[Field, ...], ...]
     kind: str = "table"
+
+    def right(self, column: int) -> bool:
+        """Whether a column holds figures, so that its head belongs to the right as well."""
+        return any(is_figure(row[column]) for row in self.rows)
 
 
 @final

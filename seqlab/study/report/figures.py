@@ -202,7 +202,8 @@ def learning(name: str, points: Sequence[Point], curves: Mapping[Run, Sequence[M
         here = [point for point in with_curves if (point.distance or 0) == distance and point.label in drawn]
         for point in here:
             _runs_lines(axes, point, curves, drawn[point.label], f"valid/{monitor}")
-        _score_axis(axes, with_curves)
+        if with_curves[0].distance is not None:
+            _score_axis(axes, with_curves)
         dress(axes, "", "", f"{distance:,} steps" if with_curves[0].distance is not None else "")
     for axes in list(grid.flat)[len(chosen) :]:
         axes.set_visible(False)
@@ -256,7 +257,7 @@ def cost(name: str, points: Sequence[Point]) -> Picture | None:
     return Picture(name, "What training costs: a mark for each run." + left_out(timed), figure)
 
 
-def _cost_lines(axes: "Axes", groups: Mapping[str, list[Point]], drawn: Mapping[str, Style], key: str) -> None:
+def _cost_lines(axes: "Axes", groups: Mapping[str, list[Point]], drawn: dict[str, Style], key: str) -> None:
     for label, style in drawn.items():
         where = [point.distance or 0 for point in groups[label]]
         axes.plot(where, [point.cost(key) or 0.0 for point in groups[label]], label=label, **style.line_options())
@@ -264,7 +265,7 @@ def _cost_lines(axes: "Axes", groups: Mapping[str, list[Point]], drawn: Mapping[
     _plain_log(axes, "y")
 
 
-def _cost_rows(axes: "Axes", groups: Mapping[str, list[Point]], drawn: Mapping[str, Style], key: str) -> None:
+def _cost_rows(axes: "Axes", groups: Mapping[str, list[Point]], drawn: dict[str, Style], key: str) -> None:
     for row, label in enumerate(reversed(drawn)):
         values = [value for point in groups[label] for run in point.runs if (value := run.cost(key))]
         axes.plot(values, [row] * len(values), **{**drawn[label].line_options(), "linestyle": "none", "alpha": 0.7})
@@ -273,7 +274,7 @@ def _cost_rows(axes: "Axes", groups: Mapping[str, list[Point]], drawn: Mapping[s
 
 def _plain_log(axes: "Axes", which: Literal["x", "y"]) -> None:
     """Make an axis logarithmic, over a factor of five at least, with few ticks that are written with k and M."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis, of = (axes.xaxis, "x") if which == "x" else (axes.yaxis, "y")
     axes.set(**{f"{of}scale": "log"})
@@ -282,5 +283,12 @@ def _plain_log(axes: "Axes", which: Literal["x", "y"]) -> None:
         middle = float(np.sqrt(low * high))
         axes.set(**{f"{of}lim": (middle / 5**0.5, middle * 5**0.5)})
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 30 else (1.0,), numticks=8))
-    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _short(value: float) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"

@@ -81,7 +81,8 @@ def pictures(name: str, flows: Sequence[Flow]) -> list[Picture]:
     """Draw one figure for each kind of state, early and late in training, and one with the formulas of each label."""
     states = list(dict.fromkeys(state for flow in flows for _, _, state in flow.places()))
     made = [_early_and_late(f"{name}_flow_{state}", flows, state) for state in states]
-    return made + [picture for flow in flows if (picture := _formulas(name, flow)) is not None]
+    formulas = (_formulas(f"{name}_formulas_{place}", flow) for place, flow in enumerate(flows, start=1))
+    return made + [picture for picture in formulas if picture is not None]
 
 
 def _early_and_late(name: str, flows: Sequence[Flow], state: str) -> Picture:
@@ -157,7 +158,7 @@ def _formulas(name: str, flow: Flow) -> Picture | None:
     legend(figure, axes, columns=2)
     layer = f"layer {place[0]}, {place[1]}, step {step:,} of training"
     caption = f"{flow.label}: the gradient beside the formulas, {layer}. {' '.join(note for note in notes if note)}"
-    return Picture(f"{name}_formulas_{_slug(flow.label)}", caption.strip(), figure)
+    return Picture(name, caption.strip(), figure)
 
 
 def _slack(meaning: str, norms: Mapping[int, float], at: Sequence[int], values: Sequence[float]) -> str:
@@ -171,10 +172,6 @@ def _slack(meaning: str, norms: Mapping[int, float], at: Sequence[int], values: 
 
 def _factor(power: float) -> str:
     return f"{10**power:.3g} times" if abs(power) < 4 else f"10^{power:.0f} times"
-
-
-def _slug(label: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in label)[:60]
 
 
 def saturation_rows(flows: Sequence[Flow], tables: Mapping[Run, Sequence[Mapping[str, Any]]]) -> list[list[Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from seqlab.errors import UserError
 from seqlab.study.report import horizons
-from seqlab.study.report.blocks import Document, Section, Shown
+from seqlab.study.report.blocks import Document, Shown
 from seqlab.study.report.csvtable import results_csv
 from seqlab.study.report.curves import read_all
 from seqlab.study.report.points import points
@@ -39,9 +39,10 @@ def write(
     found = collect(folders, tell)
     parts = list(_parts(found, apart=apart))
     sections = [section for part in parts for section in task_sections(part)]
-    title = "How far back: " + ", ".join(dict.fromkeys(part.title for part in parts)) if parts else "No run is done"
-    document = Document(title, _in_order(header(found, folders), sections))
-    pictures = _unique([block.picture for each in sections for block in each.blocks if isinstance(block, Shown)])
+    question = "How far back" if any(part.has_distances for part in parts) else "What was found"
+    title = f"{question}: {', '.join(part.title for part in parts)}" if parts else "No run is done"
+    document = Document(title, [*header(found, folders), *sections])
+    pictures = [block.picture for each in sections for block in each.blocks if isinstance(block, Shown)]
     inlined = {}
     for count, picture in enumerate(pictures, start=1):
         tell(f"figure {count} of {len(pictures)}")
@@ -53,19 +54,6 @@ def write(
     write_text(out / "report.md", markdown(document))
     write_text(out / PAGE, html(document, inlined))
     return out / PAGE
-
-
-def _in_order(head: list[Section], body: list[Section]) -> list[Section]:
-    """Put what is missing first, then the answers, and what it was made of last but for that."""
-    return [*head, *body]
-
-
-def _unique(pictures: list[Any]) -> list[Any]:
-    seen: dict[str, None] = {}
-    for picture in pictures:
-        assert picture.name not in seen, picture.name
-        seen[picture.name] = None
-    return pictures
 
 
 def _save(picture: Any, folder: Path) -> str:

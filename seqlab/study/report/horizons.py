@@ -7,6 +7,7 @@ from typing import Any
 from seqlab.study.report.blocks import Code, Field, Section, Shown, Table, Text, figure_text
 from seqlab.study.report.figures import by_label, reaches
 from seqlab.study.report.points import Point, reach
+from seqlab.study.report.settings import show
 from seqlab.training.runfolder import relative
 
 
@@ -82,9 +83,10 @@ def _searched_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     head = ("", "horizon", "interval", "learning rate", "parameters", "hidden size", "state size", "limit")
     fields: list[tuple[Field, ...]] = []
     for row in rows:
-        limited = {True: "budget-limited", False: "not the budget"}.get(row.get("budget_limited"), "budget not checked")
+        limited = {"true": "budget-limited", "false": "not the budget"}
+        limit = limited.get(show(row.get("budget_limited")), "budget not checked")
         sizes = (figure_text(row.get(key)) for key in ("learning_rate", "parameters", "hidden_size", "state_size"))
-        cells = (str(row["label"]), figure_text(row.get("horizon")) or "none", interval(row), *sizes, limited)
+        cells = (str(row["label"]), figure_text(row.get("horizon")) or "none", interval(row), *sizes, limit)
         fields.append(cells)
     return Table(head, tuple(fields))
 

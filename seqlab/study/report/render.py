@@ -4,9 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from seqlab.study.report.blocks import Block, Code, Commands, Document, Field, Shown, Table, Text
+from seqlab.study.report.blocks import Block, Code, Commands, Document, Shown, Table, Text, is_figure
 
-_FIGURE = re.compile(r"[-−]?\d[\d,.e+-]*%?( (±|to) [-−]?\d[\d,.e+-]*)?")
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -23,12 +22,8 @@ def html(document: Document, figures: Mapping[str, str]) -> str:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.lstrip_blocks = True
     environment.tests["commands"] = lambda field: isinstance(field, Commands)
-    environment.tests["numeric"] = _is_numeric
+    environment.tests["numeric"] = is_figure
     return environment.get_template("report.html.jinja").render(document=document, figures=figures)
-
-
-def _is_numeric(field: Field) -> bool:
-    return isinstance(field, str) and bool(_FIGURE.fullmatch(field))
 
 
 def markdown(document: Document) -> str:
@@ -55,9 +50,8 @@ def _lines(block: Block) -> list[str]:
 def _table_lines(table: Table) -> list[str]:
     held = [at for at in range(len(table.head)) if any(isinstance(row[at], Commands) for row in table.rows)]
     shown = [at for at in range(len(table.head)) if at not in held]
-    right = [any(_is_numeric(row[at]) for row in table.rows) for at in shown]
     lines = ["| " + " | ".join(plain(table.head[at]) for at in shown) + " |"]
-    lines.append("|" + "|".join("---:" if is_right else "---" for is_right in right) + "|")
+    lines.append("|" + "|".join("---:" if table.right(at) else "---" for at in shown) + "|")
     lines += ["| " + " | ".join(plain(str(row[at])) for at in shown) + " |" for row in table.rows]
     commands = [line for row in table.rows for at in held if isinstance(got := row[at], Commands) for line in got.lines]
     return (

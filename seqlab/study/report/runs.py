@@ -55,7 +55,7 @@ class Run:
     @property
     def maximises(self) -> bool:
         """Whether the monitored metric is better when larger."""
-        return self.record["best"].get("mode", "max") == "max"
+        return bool(self.record["best"].get("mode", "max") == "max")
 
     @property
     def seed(self) -> int:

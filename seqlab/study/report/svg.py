@@ -3,6 +3,7 @@
 import io
 import re
 from html import escape
+from typing import Any
 
 from seqlab.study.report.figures import Picture
 from seqlab.study.style import INK
@@ -19,7 +20,7 @@ def standalone(picture: Picture) -> str:
     import matplotlib
 
     stream = io.StringIO()
-    options = {"svg.fonttype": "none", "svg.hashsalt": picture.name, "font.sans-serif": _FONTS}
+    options: Any = {"svg.fonttype": "none", "svg.hashsalt": picture.name, "font.sans-serif": _FONTS}
     with matplotlib.rc_context(options):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         picture.figure.savefig(stream, format="svg", metadata=nothing)
