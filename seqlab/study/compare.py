@@ -99,11 +99,7 @@ class Comparison:
         if len(self.pairs) > found.count:
             seeds += f" of {len(self.pairs)} pairs"
         ends = f"B - A is {found.mean:+.4g}, 95 % interval {found.low:+.4g} to {found.high:+.4g}, {seeds}"
-        few = (
-            f"; {found.count} seeds are few: the interval assumes differences that are normal"
-            if found.count < FEW
-            else ""
-        )
+        few = "; so few seeds lean on differences that are normal" if found.count < FEW else ""
         if found.low == found.high == 0:
             return f"{self.metric}: {a} and {b} score the same in every pair ({seeds})."
         if found.low <= 0 <= found.high:
@@ -195,7 +191,7 @@ def _differ(first: Side, second: Side, *, guard: bool) -> dict[str, tuple[str, s
     for key in dict.fromkeys(key for side in (first, second) for run in side.runs for key in run.settings):
         a, b = ({show(run.settings[key]) for run in side.runs if key in run.settings} for side in (first, second))
         if len(a) == len(b) == 1 and a != b and key not in REPLICATES:
-            found[key] = (*a, *b)
+            found[key] = (a.pop(), b.pop())
     distance = first.runs[0].distance is not None
     wrong = [key for key in found if key == "task.sequence_length" or (guard and is_guarded(key, distance=distance))]
     if wrong:

@@ -38,8 +38,8 @@ def _show(found: Comparison, console: Console) -> None:
     for name in ("A", "B", "B - A"):
         table.add_column(name, justify="right")
     for pair in found.pairs[:_MOST]:
-        values = (f"{pair.values[0]:.4f}", f"{pair.values[1]:.4f}", f"{pair.difference:+.4f}")
-        table.add_row(*(escape(pair.shared.get(key, "")) for key in keys), *values)
+        figures = (f"{pair.values[0]:.4f}", f"{pair.values[1]:.4f}", f"{pair.difference:+.4f}")
+        table.add_row(*(escape(pair.shared.get(key, "")) for key in keys), *figures)
     console.print(table)
     if len(found.pairs) > _MOST:
         console.print(f"and {len(found.pairs) - _MOST:,} pairs more")

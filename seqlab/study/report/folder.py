@@ -36,24 +36,40 @@ def write(
     Raises:
         UserError: a folder holds no runs; runs of one task are not comparable; ``out`` cannot be written.
     """
-    found = collect(folders, tell)
-    parts = list(_parts(found, apart=apart))
-    sections = [section for part in parts for section in task_sections(part)]
-    question = "How far back" if any(part.has_distances for part in parts) else "What was found"
-    title = f"{question}: {', '.join(part.title for part in parts)}" if parts else "No run is done"
-    document = Document(title, [*header(found, folders), *sections])
-    pictures = [block.picture for each in sections for block in each.blocks if isinstance(block, Shown)]
+    document, table = compose(folders, apart=apart, tell=tell)
+    pictures = [block.picture for each in document.sections for block in each.blocks if isinstance(block, Shown)]
     inlined = {}
     for count, picture in enumerate(pictures, start=1):
         tell(f"figure {count} of {len(pictures)}")
         inlined[picture.name] = _save(picture, out / "figures")
     from seqlab.study.report.render import html, markdown
 
-    named = {run: label for part in parts for run, label in part.labels.items()}
-    write_text(out / "results.csv", results_csv(named, found.faults))
+    write_text(out / "results.csv", table)
     write_text(out / "report.md", markdown(document))
     write_text(out / PAGE, html(document, inlined))
     return out / PAGE
+
+
+def compose(
+    folders: Sequence[Path], *, apart: bool = False, tell: Callable[[str], None] = lambda _: None
+) -> tuple[Document, str]:
+    """Make a report before anything of it is drawn or written: the document, and the table of all runs as CSV.
+
+    Args:
+        folders: as of :func:`write`.
+        apart: the same.
+        tell: the same.
+
+    Raises:
+        UserError: as :func:`write`, but for writing.
+    """
+    found = collect(folders, tell)
+    parts = list(_parts(found, apart=apart))
+    sections = [section for part in parts for section in task_sections(part)]
+    question = "How far back" if any(part.has_distances for part in parts) else "What was found"
+    title = f"{question}: {', '.join(part.title for part in parts)}" if parts else "No run is done"
+    named = {run: label for part in parts for run, label in part.labels.items()}
+    return Document(title, [*header(found, folders), *sections]), results_csv(named, found.faults)
 
 
 def _save(picture: Any, folder: Path) -> str:
