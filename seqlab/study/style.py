@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from math import log2
 from typing import TYPE_CHECKING, Any, final
 
 from seqlab.discovery.registry import plugins
@@ -158,23 +159,26 @@ def distance_axis(axes: "Axes", distances: Sequence[int]) -> None:
     from matplotlib.ticker import FixedLocator, NullLocator
 
     there = sorted(set(distances))
-    if there[0] > 0 and there[-1] >= 4 * there[0]:
+    is_log = there[0] > 0 and there[-1] >= 4 * there[0]
+    if is_log:
         axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(_spread(there, most=10)))
+    axes.xaxis.set_major_locator(FixedLocator(_apart(there, logarithmic=is_log)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:,.0f}")
 
 
-def _spread(values: Sequence[int], most: int) -> list[int]:
-    """Take some of many values, the first and the last among them, evenly by their logarithm or so."""
-    if len(values) <= most:
-        return list(values)
-    kept = [values[0]]
-    ratio = (values[-1] / max(values[0], 1)) ** (1 / most)
-    for value in values[1:-1]:
-        if value >= kept[-1] * ratio and value * ratio**0.7 <= values[-1]:
-            kept.append(value)
-    return [*kept, values[-1]]
+def _apart(values: Sequence[int], *, logarithmic: bool, most: int = 12) -> list[int]:
+    """Take those of some rising values whose labels do not touch: the first, the last, and what is far enough from both.
+
+    Far enough is a share of the axis, 1 in ``most``.
+    """
+    where = [log2(value) if logarithmic else float(value) for value in values]
+    gap = (where[-1] - where[0]) / most
+    kept = [0]
+    for place in range(1, len(values) - 1):
+        if where[place] - where[kept[-1]] >= gap <= where[-1] - where[place]:
+            kept.append(place)
+    return [values[place] for place in dict.fromkeys([*kept, len(values) - 1])]
 
 
 def legend(figure: "Figure", axes: "Axes", columns: int = 3) -> None:

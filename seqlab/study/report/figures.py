@@ -204,11 +204,11 @@ def learning(name: str, points: Sequence[Point], curves: Mapping[Run, Sequence[M
             _runs_lines(axes, point, curves, drawn[point.label], f"valid/{monitor}")
         if with_curves[0].distance is not None:
             _score_axis(axes, with_curves)
-        dress(axes, "", "", f"{distance:,} steps" if with_curves[0].distance is not None else "")
+        title = f"{distance:,} steps" if with_curves[0].distance is not None else ""
+        dress(axes, "training (batches)", f"validation {monitor}", title)
+        axes.label_outer()
     for axes in list(grid.flat)[len(chosen) :]:
         axes.set_visible(False)
-    figure.supxlabel("step of training (batches)", color=INK, fontsize=10)
-    figure.supylabel(f"validation {monitor}", color=INK, fontsize=10)
     _legend_of(figure, grid.flat[0], drawn)
     picked = f" {len(chosen)} of {len(every)} distances are shown." if len(chosen) < len(every) else ""
     caption = f"Validation {monitor} during training, a line for each seed.{picked}{left_out(with_curves)}"

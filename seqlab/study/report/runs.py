@@ -144,7 +144,9 @@ def versions(runs: Iterable[Run]) -> dict[str, list[str]]:
         git, hardware = run.record.get("git") or {}, run.record.get("hardware") or {}
         facts = {**run.record.get("versions", {})}
         if isinstance(git, Mapping) and git.get("commit"):
-            facts["commit"] = str(git["commit"])[:12] + (" and changes that are in no commit" if git["dirty"] else "")
+            facts["commit"] = str(git["commit"])[:12] + (
+                " and changes that are in no commit" if git.get("dirty") else ""
+            )
         if isinstance(hardware, Mapping) and hardware.get("cpu"):
             gpus = "".join(f"; {name}" for name in hardware.get("gpus") or ())
             facts["hardware"] = f"{hardware['cpu']}, {hardware.get('cpu_threads')} threads{gpus}"
