@@ -14,6 +14,8 @@ VERBS = {
     "rerun": "train once more from a run's folder: rerun RUN_DIR",
     "generate": "let a language model write: generate RUN_DIR --prompt TEXT",
     "status": "what became of each run of a sweep: status SWEEP_DIR",
+    "report": "one page on what runs found: report DIR... (of sweeps, of runs, or of some of them)",
+    "compare": "differences between two, paired by seed: compare A B (folders, or with --in SWEEP_DIR labels)",
     "resume": "do the runs of a sweep that are not done: resume SWEEP_DIR",
     "check": "prove that a plugin is right: check cell=NAME (or task=, preprocessing=, kernel=CELL.KERNEL)",
     "bench": "measure the kernels of cells: bench [--cells ...] [--shapes BxTxIxH,...] [--tune]",

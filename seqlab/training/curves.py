@@ -10,7 +10,10 @@ from typing import Any, final
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from seqlab.training.rows import read_curves
 from seqlab.training.runfolder import write_text, writing
+
+__all__ = ["CurvesLogger", "read_curves"]
 
 
 @final
@@ -72,15 +75,6 @@ class CurvesLogger(Logger):
         """Write all rows, whole or not at all: a column is new, or rows are taken out."""
         self._columns = list(dict.fromkeys([*self._columns, *(name for row in rows for name in row)]))
         write_text(self.path, _csv(rows, self._columns, header=True))
-
-
-def read_curves(path: Path) -> list[dict[str, Any]]:
-    """Read the rows that are whole; the last one may have been cut by a crash."""
-    if not path.exists():
-        return []
-    text = path.read_text("utf-8")
-    rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
-    return [row for row in rows if None not in row and None not in row.values()]
 
 
 def _csv(rows: list[dict[str, Any]], columns: list[str], *, header: bool) -> str:

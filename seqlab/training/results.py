@@ -1,6 +1,7 @@
 """What a run found: ``results.json`` and the table that ends a run."""
 
 import math
+import os
 import platform
 import resource
 import subprocess
@@ -18,9 +19,9 @@ from rich.table import Table
 
 from seqlab._version import __version__
 from seqlab.contracts import Task
+from seqlab.training.runfolder import RESULTS_SCHEMA
 
-SCHEMA = 1
-"""Version of ``results.json``."""
+SCHEMA = RESULTS_SCHEMA
 
 Verdict = Literal["solved", "learning", "at chance"]
 
@@ -106,6 +107,24 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+@cache
+def hardware() -> dict[str, Any]:
+    """Name what a cost was measured on: the processor, its threads, and the GPUs where there are any."""
+    found: dict[str, Any] = {"cpu": _processor(), "cpu_threads": os.cpu_count()}
+    if torch.cuda.is_available():
+        found["gpus"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def git_state() -> dict[str, Any] | None:

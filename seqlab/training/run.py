@@ -19,7 +19,7 @@ from seqlab.training.data import SPLITS, describe
 from seqlab.training.devices import place
 from seqlab.training.loggers import close, make_logger
 from seqlab.training.ranks import Followers
-from seqlab.training.results import SCHEMA, Result, further_tests, git_state, judge, peak_memory, versions
+from seqlab.training.results import SCHEMA, Result, further_tests, git_state, hardware, judge, peak_memory, versions
 from seqlab.training.trained import write_card, write_preprocessor
 from seqlab.training.work import Work
 
@@ -144,6 +144,7 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "kernel": model.kernel_report(),
         "data": {split: data.statistics[split] for split in SPLITS},
         "example": data.example_texts,
+        "sequence_length_means": task.sequence_length_means,
         "generates": task.carries_state and task.per_step,
         "tables": {**report.tables, **further_tests(module.further, data.statistics)},
         "figures": report.figures,
@@ -153,6 +154,7 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "config": plain,
         "files": runfolder.hashes(folder),
         "versions": versions(),
+        "hardware": hardware(),
         "git": git_state(),
         "command": command or shlex.join(sys.argv),
     }

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Version of the run folder; a reader refuses a newer one."""
+RESULTS_SCHEMA = 1
+"""Version of ``results.json``."""
 
 MODEL = "model.safetensors"
 MODEL_CARD = "model.json"

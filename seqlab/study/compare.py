@@ -1,0 +1,258 @@
+r"""Two sets of runs, paired: which is better, by how much, and how sure that is.
+
+Runs are paired where all settings are equal but those in which the two sets differ as a whole: the cell, say. The unit
+is the seed (with ``task.split_seed``): differences at several distances of one seed are averaged first, since they
+share its luck. Student's interval is that of :math:`\bar d ± t_{n-1} s_d / \sqrt n` over these.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from seqlab.errors import UserError
+from seqlab.study.intervals import Interval, student
+from seqlab.study.report.reading import Fault, collect
+from seqlab.study.report.runs import Run
+from seqlab.study.report.settings import REPLICATES, is_guarded, labels, show
+from seqlab.training.runfolder import relative
+
+FEW = 5
+"""Seeds below which the interval leans on differences that are normal."""
+
+
+@final
+@dataclass(frozen=True)
+class Side:
+    """One of the two that are compared.
+
+    Attributes:
+        name: as it was asked for.
+        runs: its finished runs.
+        faults: what could not be read.
+    """
+
+    name: str
+    runs: Sequence[Run]
+    faults: Sequence[Fault] = ()
+
+
+@final
+@dataclass(frozen=True)
+class Pair:
+    """Two runs that differ in what is compared alone.
+
+    Attributes:
+        first: of A.
+        second: of B.
+        shared: the settings that tell this pair from the others.
+        values: the metric of each.
+    """
+
+    first: Run
+    second: Run
+    shared: Mapping[str, str]
+    values: tuple[float, float]
+
+    @property
+    def difference(self) -> float:
+        """B less A."""
+        return self.values[1] - self.values[0]
+
+
+@final
+@dataclass(frozen=True)
+class Comparison:
+    """What came of it.
+
+    Attributes:
+        sides: A and B.
+        metric: of the test split.
+        maximises: whether it is better when larger; ``None`` where that is not known.
+        differ: the settings in which A and B differ as a whole: ``{"cell.name": ("lstm", "gru")}``.
+        pairs: by their settings.
+        unpaired: runs without a partner, and why, a line each.
+        interval: of the mean difference, B less A, over seeds.
+    """
+
+    sides: tuple[Side, Side]
+    metric: str
+    maximises: bool | None
+    differ: Mapping[str, tuple[str, str]]
+    pairs: Sequence[Pair]
+    unpaired: Sequence[str]
+    interval: Interval
+
+    def verdict(self) -> str:
+        """Say in a sentence which is better, or that this cannot be told."""
+        a, b = (side.name for side in self.sides)
+        found = self.interval
+        seeds = f"{found.count} seed{'s' if found.count > 1 else ''}"
+        gain = -found.mean if self.maximises is False else found.mean
+        better, worse = (b, a) if gain > 0 else (a, b)
+        what = "higher" if self.maximises is None else "better"
+        size = f"{abs(found.mean):.4g}"
+        if found.low is None or found.high is None:
+            said = f"{better} is {what} by {size}" if found.mean else f"{a} and {b} score the same"
+            return f"{self.metric}: {said} with the one seed there is; how much of it is luck takes more seeds to tell."
+        if len(self.pairs) > found.count:
+            seeds += f" of {len(self.pairs)} pairs"
+        ends = f"B - A is {found.mean:+.4g}, 95 % interval {found.low:+.4g} to {found.high:+.4g}, {seeds}"
+        few = "; so few seeds lean on differences that are normal" if found.count < FEW else ""
+        if found.low == found.high == 0:
+            return f"{self.metric}: {a} and {b} score the same in every pair ({seeds})."
+        if found.low <= 0 <= found.high:
+            return f"{self.metric}: {a} and {b} cannot be told apart ({ends}){few}."
+        return f"{self.metric}: {better} is {what} than {worse} by {size} ({ends}){few}."
+
+
+def sides_of(first: str, second: str, within: Path | None) -> tuple[Side, Side]:
+    """Read the two that are compared.
+
+    Args:
+        first: a folder, or a label of ``within``.
+        second: the same.
+        within: a sweep's folder, of which the two are labels.
+
+    Raises:
+        UserError: a folder holds no run that is done, or there is no such label.
+    """
+    if within is None:
+        a, b = (_side(name, Path(name)) for name in (first, second))
+        return a, b
+    found = collect([within])
+    named = {task: labels([run for run in found.runs if run.task == task]) for task in {run.task for run in found.runs}}
+    by_label: dict[str, list[Run]] = {}
+    for each in named.values():
+        for run, label in each.items():
+            by_label.setdefault(label, []).append(run)
+    for name in (first, second):
+        if name not in by_label:
+            there = ", ".join(repr(label) for label in by_label) or "none"
+            raise UserError(f"{relative(within)} has no label {name!r}; there are {there}")
+    return Side(first, by_label[first], found.faults), Side(second, by_label[second])
+
+
+def _side(name: str, folder: Path) -> Side:
+    found = collect([folder])
+    if not found.runs:
+        cause = "; ".join(f"{fault.kind}: {fault.what}" for fault in found.faults[:1])
+        raise UserError(f"{name} has no run that is done ({cause}); there is nothing to compare")
+    return Side(name, found.runs, found.faults)
+
+
+def compare(first: Side, second: Side, metric: str | None = None, *, within_one: bool = False) -> Comparison:
+    """Pair the runs of two sides and compare them.
+
+    Args:
+        first: A.
+        second: B.
+        metric: of the test split; the monitored one if none is named.
+        within_one: whether both come from one sweep, which then may vary the task's options and the budget on purpose.
+
+    Raises:
+        UserError: they are not comparable, no two runs can be paired, or the metric is unknown.
+    """
+    differ = _differ(first, second, guard=not within_one)
+    chosen = metric or first.runs[0].monitor
+    pairs, unpaired = _pair(first, second, differ, chosen)
+    if not pairs:
+        raise UserError(_no_pair(first, second, chosen, unpaired))
+    by_seed: dict[tuple[str, ...], list[float]] = {}
+    for pair in pairs:
+        key = tuple(show(pair.first.settings.get(name)) for name in REPLICATES)
+        by_seed.setdefault(key, []).append(pair.difference)
+    interval = student([statistics.fmean(differences) for differences in by_seed.values()])
+    maximises = pairs[0].first.maximises if chosen == first.runs[0].monitor else _KNOWN.get(chosen)
+    return Comparison((first, second), chosen, maximises, differ, pairs, unpaired, interval)
+
+
+_KNOWN = {"loss": False}
+"""Of a metric that is not the monitored one only this is known."""
+
+
+def _differ(first: Side, second: Side, *, guard: bool) -> dict[str, tuple[str, str]]:
+    """Find the settings in which the two differ as a whole: one value on each side, and not the same.
+
+    Raises:
+        UserError: one of them makes the two incomparable.
+    """
+    tasks = [sorted({run.task for run in side.runs}) for side in (first, second)]
+    if tasks[0] != tasks[1] or len(tasks[0]) > 1:
+        both = " and ".join(", ".join(names) for names in tasks)
+        raise UserError(f"{first.name} and {second.name} are of the tasks {both}; compare runs of one task")
+    monitors = {run.monitor for side in (first, second) for run in side.runs}
+    if len(monitors) > 1:
+        raise UserError(
+            f"{first.name} and {second.name} are not comparable: they monitor {' and '.join(sorted(monitors))}"
+        )
+    found: dict[str, tuple[str, str]] = {}
+    for key in dict.fromkeys(key for side in (first, second) for run in side.runs for key in run.settings):
+        a, b = ({show(run.settings[key]) for run in side.runs if key in run.settings} for side in (first, second))
+        if len(a) == len(b) == 1 and a != b and key not in REPLICATES:
+            found[key] = (a.pop(), b.pop())
+    distance = first.runs[0].distance is not None
+    wrong = [key for key in found if key == "task.sequence_length" or (guard and is_guarded(key, distance=distance))]
+    if wrong:
+        values = "; ".join(f"{key} is {found[key][0]} and {found[key][1]}" for key in wrong)
+        raise UserError(f"{first.name} and {second.name} are not comparable: {values}")
+    return found
+
+
+def _pair(
+    first: Side, second: Side, differ: Mapping[str, tuple[str, str]], metric: str
+) -> tuple[list[Pair], list[str]]:
+    keys = {key for side in (first, second) for run in side.runs for key in run.settings} - set(differ)
+    common = sorted(
+        key for key in keys if all(any(key in run.settings for run in side.runs) for side in (first, second))
+    )
+    tables = [_by_settings(side, common) for side in (first, second)]
+    varied = [key for at, key in enumerate(common) if len({found[at] for table in tables for found in table}) > 1]
+    pairs: list[Pair] = []
+    unpaired: list[str] = []
+    for found, run in tables[0].items():
+        other = tables[1].get(found)
+        if other is None:
+            unpaired.append(_alone(run, varied, second))
+            continue
+        values = run.score(metric), other.score(metric)
+        if values[0] is None or values[1] is None:
+            who = run if values[0] is None else other
+            unpaired.append(f"{relative(who.folder)}: its test {metric} is absent or no number")
+            continue
+        shared = {key: found[common.index(key)] for key in varied}
+        pairs.append(Pair(run, other, shared, (values[0], values[1])))
+    unpaired += [_alone(run, varied, first) for found, run in tables[1].items() if found not in tables[0]]
+    return pairs, unpaired
+
+
+def _by_settings(side: Side, keys: Sequence[str]) -> dict[tuple[str, ...], Run]:
+    """Index runs by the settings that both sides have.
+
+    Raises:
+        UserError: two runs of a side cannot be told apart by them.
+    """
+    table: dict[tuple[str, ...], Run] = {}
+    for run in side.runs:
+        found = tuple(show(run.settings.get(key)) for key in keys)
+        if found in table:
+            own = [key for key in run.settings if run.settings[key] != table[found].settings.get(key)]
+            raise UserError(
+                f"{side.name} has several runs for one of the other side, that differ in {', '.join(own)};"
+                f" compare two labels of the sweep, with --in {side.name}"
+            )
+        table[found] = run
+    return table
+
+
+def _alone(run: Run, varied: Sequence[str], other: Side) -> str:
+    settings = " ".join(f"{key}={show(run.settings.get(key))}" for key in varied)
+    return f"{relative(run.folder)} ({settings}): {other.name} has no run of these settings"
+
+
+def _no_pair(first: Side, second: Side, metric: str, unpaired: Sequence[str]) -> str:
+    there = sorted({name for run in first.runs for name in run.record["metrics"]["test"]})
+    if metric not in there:
+        return f"--metric {metric}: there is no such test metric; there are {', '.join(there)}"
+    return f"no run of {first.name} has a partner in {second.name}: {unpaired[0]}"

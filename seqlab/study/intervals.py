@@ -1,0 +1,81 @@
+"""Intervals for the mean of few values."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+LEVEL = 0.95
+
+
+@final
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its interval.
+
+    Attributes:
+        mean: of the values.
+        low: end of the interval; ``None`` of a single value.
+        high: the other end.
+        count: values.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    count: int
+
+
+def student(values: Sequence[float], level: float = LEVEL) -> Interval:
+    r"""Give Student's interval for the mean of independent values that are about normal.
+
+    .. math:: \bar d ± t_{n-1} \, s / \sqrt n
+
+    The bootstrap is no remedy for few values: of three seeds its percentile interval covers about 75 % instead of 95 %.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return Interval(mean, None, None, len(values))
+    half = t_quantile((1 + level) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    return Interval(mean, mean - half, mean + half, len(values))
+
+
+def t_quantile(probability: float, freedom: int) -> float:
+    """Give the quantile of Student's distribution, by bisection, to about 12 digits.
+
+    Args:
+        probability: from 1/2 to below 1.
+        freedom: degrees of freedom; at least 1.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    if not 0.5 <= probability < 1 or freedom < 1:
+        raise ValueError(f"probability is {probability} and freedom {freedom}; they must be in [0.5, 1) and at least 1")
+    low, high = 0.0, 1.0
+    while t_cdf(high, freedom) < probability:
+        high *= 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_cdf(middle, freedom) < probability else (low, middle)
+    return high
+
+
+def t_cdf(t: float, freedom: int) -> float:
+    """Give Student's distribution function at ``t >= 0``: Abramowitz & Stegun 1964, 26.7.3 and 26.7.4."""
+    angle = math.atan2(t, math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    term, total = 1.0, 0.0
+    first = freedom % 2  # the series of odd degrees begins with cos, that of even ones with 1
+    if freedom > 1:
+        term = cosine if first else 1.0
+        total = term
+        for k in range(first + 2, freedom - 1, 2):
+            term *= cosine**2 * (k - 1) / k
+            total += term
+    within = 2 / math.pi * (angle + sine * total) if first else sine * total
+    return (1 + within) / 2

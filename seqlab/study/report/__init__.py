@@ -1,0 +1,5 @@
+"""Reports of finished runs: what lies in run folders, put into tables and figures."""
+
+from seqlab.study.report.folder import write
+
+__all__ = ["write"]

@@ -1,0 +1,55 @@
+"""The CSV files of a run folder as numbers."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seqlab.discovery.registry import one_line
+from seqlab.study.report.reading import Fault
+from seqlab.study.report.runs import Run
+from seqlab.training.rows import read_curves
+from seqlab.training.runfolder import relative
+
+NEEDED = {
+    "metrics.csv": (("step",), ()),
+    "gradient_flow.csv": (("step", "layer", "distance"), ("direction", "state", "norm")),
+    "saturation.csv": (("step", "layer"), ("direction", "gate", "low", "high")),
+}
+"""Of each file the columns that must hold numbers in every row, and those that must be there."""
+
+
+def read_all(runs: Sequence[Run], faults: list[Fault]) -> dict[str, dict[Run, Sequence[Mapping[str, Any]]]]:
+    """Read each of the files of each run; a damaged one is added to the faults and read as absent."""
+    found: dict[str, dict[Run, Sequence[Mapping[str, Any]]]] = {name: {} for name in NEEDED}
+    for run in runs:
+        for name, (numbers, columns) in NEEDED.items():
+            path = run.folder / "curves" / name
+            try:
+                found[name][run] = _read(path, numbers, columns)
+            except (ValueError, OSError, csv.Error) as error:
+                faults.append(Fault("damaged", relative(path), f"it is left out: {one_line(error)}"))
+    return found
+
+
+def _read(path: Path, numbers: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+    rows = read_curves(path)
+    if path.exists() and not rows and path.stat().st_size:
+        raise ValueError("it has no whole row")
+    if rows and (lacking := [name for name in (*numbers, *columns) if name not in rows[0]]):
+        raise ValueError(f"it has no column {lacking[0]}")
+    made = []
+    for place, row in enumerate(rows, start=2):
+        made.append({key: _value(text) for key, text in row.items() if text != ""})
+        if wrong := next((name for name in numbers if not isinstance(made[-1].get(name), float)), None):
+            raise ValueError(f"line {place:,}: {wrong} is {row[wrong]!r}, where a number must be")
+    return made
+
+
+def _value(text: str) -> float | str:
+    """Give a field as a number where it is a finite one, and as text where it is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return value if value == value and abs(value) != float("inf") else text

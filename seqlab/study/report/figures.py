@@ -1,0 +1,294 @@
+"""Figures of scores: against the distance, by setting, how far each gets, and as training goes on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, final
+
+import numpy as np
+
+from seqlab.study.report.points import Point
+from seqlab.study.report.runs import Run
+from seqlab.study.style import INK, WIDTH, Style, distance_axis, dress, legend, new_figure, styles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_LINES = 12
+"""Labels in one figure; more cannot be told apart."""
+_MOST_PANELS = 6
+_LOG_FROM = 20
+"""Ratio of the largest value to the smallest from which an error's axis is logarithmic."""
+
+
+@final
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a report.
+
+    Attributes:
+        name: of its files.
+        caption: what is to be seen.
+        figure: matplotlib's.
+    """
+
+    name: str
+    caption: str
+    figure: "Figure"
+
+
+def by_label(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """Group points by label, in order."""
+    found: dict[str, list[Point]] = {}
+    for point in points:
+        found.setdefault(point.label, []).append(point)
+    return found
+
+
+def best_labels(points: Sequence[Point], most: int = MOST_LINES) -> list[str]:
+    """Choose the labels that a figure shows, in their order: all of them, or the best by their mean score."""
+    groups = by_label(points)
+    if len(groups) <= most:
+        return list(groups)
+    sign = 1 if points[0].runs[0].maximises else -1
+    ranked = sorted(groups, key=lambda label: -sign * float(np.mean([point.mean for point in groups[label]])))
+    return [label for label in groups if label in ranked[:most]]
+
+
+def left_out(points: Sequence[Point], most: int = MOST_LINES) -> str:
+    """Say how many labels a figure does not show."""
+    more = len(by_label(points)) - most
+    return f" The {most} best of {most + more} are drawn." if more > 0 else ""
+
+
+def against_distance(name: str, points: Sequence[Point], monitor: str) -> Picture:
+    """Draw the score against the distance: the mean over the seeds, and from the worst to the best seed as a band."""
+    figure = new_figure(WIDTH, 3.9)
+    axes = figure.add_subplot()
+    groups = by_label(points)
+    drawn = styles(best_labels(points))
+    for label, style in drawn.items():
+        where = [point.distance or 0 for point in groups[label]]
+        low, high = ([end(point.scores) for point in groups[label]] for end in (min, max))
+        axes.fill_between(where, low, high, color=style.colour, alpha=0.16, linewidth=0)
+        axes.plot(where, [point.mean for point in groups[label]], label=label, **style.line_options())
+    _bound_lines(axes, points)
+    distance_axis(axes, [point.distance or 0 for point in points])
+    _score_axis(axes, points)
+    dress(axes, "distance (steps)", f"test {monitor} ({_better(points)})")
+    legend(figure, axes)
+    seeds = sorted({len(point.scores) for point in points})
+    several = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0]} seed{'s' * (seeds[0] > 1)}"
+    caption = f"Test {monitor} against distance: mean of {several}, the band from the worst seed to the best."
+    return Picture(name, caption + left_out(points), figure)
+
+
+def _better(points: Sequence[Point]) -> str:
+    return "higher is better" if points[0].runs[0].maximises else "lower is better"
+
+
+def _bound_lines(axes: "Axes", points: Sequence[Point]) -> None:
+    """Draw what chance scores, the best there can be, and from where on the task counts as solved."""
+    kinds: tuple[tuple[str, Callable[[Run], float | None], Any], ...] = (
+        ("chance", lambda run: run.chance, (0, (5, 3))),
+        ("best possible", lambda run: _bound(run, "optimal"), (0, (1, 2))),
+        ("solved", lambda run: _bound(run, "solved"), (0, (10, 3))),
+    )
+    for what, value_of, line in kinds:
+        values: dict[int, float] = {}
+        for point in points:
+            for run in point.runs:
+                if (value := value_of(run)) is not None:
+                    values[point.distance or 0] = value
+        if not values or (axes.get_yscale() == "log" and min(values.values()) <= 0):
+            continue
+        if len(set(values.values())) == 1:
+            axes.axhline(next(iter(values.values())), color=INK, alpha=0.75, linewidth=1, linestyle=line, label=what)
+        else:
+            where = sorted(values)
+            axes.plot(
+                where, [values[at] for at in where], color=INK, alpha=0.75, linewidth=1, linestyle=line, label=what
+            )
+
+
+def _bound(run: Run, name: str) -> float | None:
+    value = run.bounds.get(name)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _score_axis(axes: "Axes", points: Sequence[Point]) -> None:
+    scores = [score for point in points for score in point.scores]
+    if points[0].runs[0].maximises and min(scores) >= 0 and max(scores) <= 1:
+        axes.set_ylim(-0.03, 1.05)
+    elif not points[0].runs[0].maximises and min(scores) > 0 and max(scores) / min(scores) >= _LOG_FROM:
+        axes.set_yscale("log")
+
+
+def by_setting(name: str, points: Sequence[Point], monitor: str) -> Picture:
+    """Draw the scores of a task without distances: a row for each setting, a mark for each seed, a bar at the mean."""
+    labels = best_labels(points, most=30)
+    rows = {point.label: point for point in points}
+    drawn = styles(labels)
+    figure = new_figure(WIDTH, 1.4 + 0.36 * len(labels))
+    axes = figure.add_subplot()
+    for row, label in enumerate(reversed(labels)):
+        style, point = drawn[label], rows[label]
+        axes.plot(
+            point.scores, [row] * len(point.scores), **{**style.line_options(), "linestyle": "none", "alpha": 0.85}
+        )
+        axes.plot([point.mean] * 2, [row - 0.3, row + 0.3], color=style.colour, linewidth=2.4)
+    chances = {run.chance for point in points for run in point.runs if run.chance is not None}
+    scores = [score for point in points for score in point.scores]
+    if chances and (low := min(chances)) is not None:
+        axes.axvline(low, color=INK, alpha=0.75, linewidth=1, linestyle=(0, (5, 3)), label="chance")
+        legend(figure, axes)
+    if not points[0].runs[0].maximises and min(scores) > 0 and max([*scores, *chances]) / min(scores) >= _LOG_FROM:
+        axes.set_xscale("log")
+    dress(axes, f"test {monitor} ({_better(points)})", "")
+    axes.set_yticks(range(len(labels)), list(reversed(labels)), parse_math=False)
+    axes.set_ylim(-0.6, len(labels) - 0.4)
+    caption = f"Test {monitor}: a mark for each seed, a bar at their mean."
+    return Picture(name, caption + left_out(points, most=30), figure)
+
+
+def reaches(name: str, rows: Sequence[Mapping[str, Any]], title: str) -> Picture:
+    """Draw how far each gets: a mark at the horizon, a line from where all seeds solve to where none does.
+
+    Args:
+        name: of the files.
+        rows: ``label``, ``horizon``, ``lower``, ``upper`` and ``largest``, the largest distance tried.
+        title: what the caption begins with.
+    """
+    figure = new_figure(WIDTH, 1.5 + 0.4 * len(rows))
+    axes = figure.add_subplot()
+    drawn = styles([str(row["label"]) for row in rows])
+    shown = [value for row in rows for value in (row["horizon"], row["lower"], row["upper"], row["largest"]) if value]
+    start = max(1, min(shown, default=1)) / 1.5
+    for place, row in enumerate(reversed(rows)):
+        style = drawn[str(row["label"])]
+        low, high = row["lower"] or start, row["upper"] or row["largest"]
+        axes.plot([low, high], [place, place], color=style.colour, linewidth=3, alpha=0.45, solid_capstyle="butt")
+        if row["upper"] is None:
+            axes.plot([high], [place], marker=">", color=style.colour, markersize=8)
+        if row["horizon"]:
+            options = {**style.line_options(), "linestyle": "none", "markersize": 8}
+            axes.plot([row["horizon"]], [place], **options)
+    axes.set_xlim(left=start)
+    distance_axis(axes, [int(value) for value in shown] or [1])
+    dress(axes, "distance (steps)", "")
+    axes.set_yticks(range(len(rows)), [str(row["label"]) for row in reversed(rows)], parse_math=False)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    caption = (
+        f"{title}: the mark is the largest distance at which at least 2/3 of the seeds solve the task; the line goes"
+        " from the largest that all solve to the smallest that none solves. An arrow: the end was not reached."
+    )
+    return Picture(name, caption, figure)
+
+
+def learning(name: str, points: Sequence[Point], curves: Mapping[Run, Sequence[Mapping[str, float]]]) -> Picture | None:
+    """Draw the validation score as training goes on: a panel for each of up to six distances, a line for each run."""
+    with_curves = [point for point in points if any(curves.get(run) for run in point.runs)]
+    if not with_curves:
+        return None
+    every = sorted({point.distance or 0 for point in with_curves})
+    chosen = [every[round(at)] for at in np.linspace(0, len(every) - 1, min(len(every), _MOST_PANELS))]
+    columns = min(len(chosen), 2)
+    height = -(-len(chosen) // columns)
+    figure = new_figure(WIDTH, 0.9 + (3.4 if columns == 1 else 2.3) * height)
+    grid = figure.subplots(height, columns, squeeze=False, sharey=True)
+    drawn = styles(best_labels(with_curves))
+    monitor = with_curves[0].runs[0].monitor
+    for axes, distance in zip(grid.flat, chosen, strict=False):
+        here = [point for point in with_curves if (point.distance or 0) == distance and point.label in drawn]
+        for point in here:
+            _runs_lines(axes, point, curves, drawn[point.label], f"valid/{monitor}")
+        if with_curves[0].distance is not None:
+            _score_axis(axes, with_curves)
+        title = f"{distance:,} steps" if with_curves[0].distance is not None else ""
+        dress(axes, "training (batches)", f"validation {monitor}", title)
+        axes.label_outer()
+    for axes in list(grid.flat)[len(chosen) :]:
+        axes.set_visible(False)
+    _legend_of(figure, grid.flat[0], drawn)
+    picked = f" {len(chosen)} of {len(every)} distances are shown." if len(chosen) < len(every) else ""
+    caption = f"Validation {monitor} during training, a line for each seed.{picked}{left_out(with_curves)}"
+    return Picture(name, caption, figure)
+
+
+def _runs_lines(axes: "Axes", point: Point, curves: Mapping[Run, Any], style: Any, column: str) -> None:
+    for run in point.runs:
+        rows = [row for row in curves.get(run, ()) if column in row]
+        if rows:
+            thin = {"linewidth": 1.2, "markersize": 3.5, "alpha": 0.9, "markevery": max(1, len(rows) // 8)}
+            steps, values = [row["step"] + 1 for row in rows], [row[column] for row in rows]
+            axes.plot(steps, values, **{**style.line_options(), **thin})
+
+
+def _legend_of(figure: "Figure", axes: "Axes", drawn: Mapping[str, Any]) -> None:
+    """Put every label into the legend, whichever panel it is in."""
+    for label, style in drawn.items():
+        axes.plot([], [], label=label, **style.line_options())
+    legend(figure, axes)
+
+
+def cost(name: str, points: Sequence[Point]) -> Picture | None:
+    """Draw how fast training is and how long it takes: against the distance, or a row for each setting."""
+    timed = [point for point in points if point.cost("tokens_per_second") and point.cost("training_seconds")]
+    if not timed:
+        return None
+    drawn = styles(best_labels(timed))
+    groups = by_label(timed)
+    has_distances = timed[0].distance is not None
+    figure = new_figure(WIDTH, 3.1 if has_distances else 1.5 + 0.36 * len(drawn))
+    panels = figure.subplots(1, 2, sharey=not has_distances)
+    kinds = (("tokens_per_second", "sequence steps per second"), ("training_seconds", "training (seconds)"))
+    for axes, (key, what) in zip(panels, kinds, strict=True):
+        if has_distances:
+            _cost_lines(axes, groups, drawn, key)
+            dress(axes, "distance (steps)", what)
+        else:
+            _cost_rows(axes, groups, drawn, key)
+            dress(axes, what, "")
+    if has_distances:
+        legend(figure, panels[0])
+        return Picture(name, "What training costs: the median over the seeds." + left_out(timed), figure)
+    panels[0].set_yticks(range(len(drawn)), list(reversed(drawn)), parse_math=False)
+    panels[0].set_ylim(-0.6, len(drawn) - 0.4)
+    return Picture(name, "What training costs: a mark for each run." + left_out(timed), figure)
+
+
+def _cost_lines(axes: "Axes", groups: Mapping[str, list[Point]], drawn: dict[str, Style], key: str) -> None:
+    for label, style in drawn.items():
+        where = [point.distance or 0 for point in groups[label]]
+        axes.plot(where, [point.cost(key) or 0.0 for point in groups[label]], label=label, **style.line_options())
+    distance_axis(axes, [point.distance or 0 for label in drawn for point in groups[label]])
+    _plain_log(axes, "y")
+
+
+def _cost_rows(axes: "Axes", groups: Mapping[str, list[Point]], drawn: dict[str, Style], key: str) -> None:
+    for row, label in enumerate(reversed(drawn)):
+        values = [value for point in groups[label] for run in point.runs if (value := run.cost(key))]
+        axes.plot(values, [row] * len(values), **{**drawn[label].line_options(), "linestyle": "none", "alpha": 0.7})
+    _plain_log(axes, "x")
+
+
+def _plain_log(axes: "Axes", which: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, over a factor of five at least, with few ticks that are written with k and M."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis, of = (axes.xaxis, "x") if which == "x" else (axes.yaxis, "y")
+    axes.set(**{f"{of}scale": "log"})
+    low, high = axis.get_view_interval()
+    if high / low < 5:
+        middle = float(np.sqrt(low * high))
+        axes.set(**{f"{of}lim": (middle / 5**0.5, middle * 5**0.5)})
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 30 else (1.0,), numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _short(value: float) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"

@@ -1,0 +1,182 @@
+"""Runs, wherever they lie: of sweeps, of folders of runs, single ones; what is damaged is named, and the rest read."""
+
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from seqlab.discovery.registry import one_line
+from seqlab.errors import UserError
+from seqlab.study.report.runs import Run, check
+from seqlab.sweeps import ledger
+from seqlab.training import runfolder
+from seqlab.training.runfolder import relative
+
+HORIZON = "horizon.json"
+_HORIZON_SCHEMA = 1
+_MARKS = (runfolder.RESULTS, ledger.RUN, ledger.QUEUED, runfolder.MODEL_CARD, runfolder.RESUME)
+"""Files of which a run folder has at least one."""
+_DEEPEST = 4
+"""How far below a given folder is searched: ``runs`` holds ``sweeps/<key>/<run>``."""
+
+
+@final
+@dataclass(frozen=True)
+class Fault:
+    """What is missing from a report, and why.
+
+    Attributes:
+        kind: ``failed``, ``stopped``, ``missing``, ``running``, ``queued``, ``damaged`` or ``counted once``.
+        place: the folder or file.
+        what: the cause, in a line.
+        command: that does it again; empty where there is none.
+    """
+
+    kind: str
+    place: str
+    what: str
+    command: str = ""
+
+
+@final
+@dataclass
+class Found:
+    """What lies in some folders."""
+
+    runs: list[Run] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    horizons: list[tuple[Path, Mapping[str, Any]]] = field(default_factory=list)
+    asked: int = 0
+    commands: list[str] = field(default_factory=list)
+
+
+def collect(folders: Sequence[Path], tell: Callable[[str], None] = lambda _: None) -> Found:
+    """Read every run in some folders: sweeps, run folders, and whatever holds some of them.
+
+    Args:
+        folders: where to look; what lies in two of them is read once.
+        tell: is told now and then how far the reading is.
+
+    Raises:
+        UserError: a folder does not exist, or no run was ever begun or planned in any of them.
+    """
+    found, seen = Found(), set[Path]()
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder; give a run's, a sweep's, or one that holds some of them")
+        before = found.asked
+        for place in _places(folder, _DEEPEST):
+            if place.resolve() not in seen:
+                seen.add(place.resolve())
+                _read_place(place, found, tell)
+        if found.asked == before and not any(place.resolve() in seen for place in _places(folder, _DEEPEST)):
+            raise UserError(f"{folder} holds no runs: neither {ledger.SWEEP} nor {runfolder.RESULTS} is in it or below")
+    _take_out_repeats(found)
+    return found
+
+
+def _places(folder: Path, deeper: int) -> Iterator[Path]:
+    if (folder / ledger.SWEEP).exists() or _is_run(folder):
+        yield folder
+    elif deeper:
+        for name in _subfolders(folder):
+            yield from _places(folder / name, deeper - 1)
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in _MARKS)
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _read_place(place: Path, found: Found, tell: Callable[[str], None]) -> None:
+    if not (place / ledger.SWEEP).exists():
+        found.asked += 1
+        _read_run(place, place, _single(place), {}, found)
+        return
+    labels = _read_horizon(place, found)
+    for count, entry in enumerate(_entries(place, found), start=1):
+        found.asked += 1
+        _read_run(place / entry.name, place, entry, labels, found)
+        tell(f"{relative(place)}: {count:,} runs read")
+
+
+def _entries(place: Path, found: Found) -> list[ledger.Entry]:
+    """List a sweep's runs; of one whose plan is damaged those that left a folder."""
+    try:
+        entries = ledger.read(place)
+        found.commands.append("python -m seqlab -m " + shlex.join(ledger.read_plan(place)["words"]))
+        return entries
+    except (UserError, KeyError, TypeError, AttributeError) as error:
+        what = one_line(error) if isinstance(error, UserError) else f"{ledger.SWEEP} lacks {one_line(error)}"
+        found.faults.append(Fault("damaged", relative(place / ledger.SWEEP), f"{what}; the runs that began are read"))
+        return [_single(place / name) for name in _subfolders(place) if _is_run(place / name)]
+
+
+def _single(place: Path) -> ledger.Entry:
+    entry = ledger.entry_of(place)
+    if entry.state == "missing" and (place / runfolder.RESULTS).exists():
+        return ledger.Entry(place.name, entry.words, "done")
+    if entry.state == "missing":
+        return ledger.Entry(place.name, entry.words, "stopped", f"it has no {runfolder.RESULTS}")
+    return entry
+
+
+def _read_run(folder: Path, source: Path, entry: ledger.Entry, labels: Mapping[str, str], found: Found) -> None:
+    command = "python -m seqlab " + shlex.join(entry.words) if entry.words else ""
+    if entry.state != "done":
+        cause = entry.cause or {"missing": "not begun", "stopped": "stopped by a signal"}.get(entry.state, entry.state)
+        found.faults.append(Fault(entry.state, relative(folder), cause, command))
+        return
+    try:
+        record = runfolder.read_json(folder / runfolder.RESULTS)
+        check(record)
+    except (UserError, ValueError, OSError) as error:
+        what = one_line(error).replace(f"{folder / runfolder.RESULTS} ", "")
+        found.faults.append(Fault("damaged", relative(folder / runfolder.RESULTS), what, command))
+        return
+    run = Run(folder, source, record, labels.get(entry.name))
+    if run.score() is None:
+        cause = f"its test {run.monitor} is no number, so that it is in no figure"
+        found.faults.append(Fault("damaged", relative(folder), cause, run.command))
+    found.runs.append(run)
+
+
+def _read_horizon(place: Path, found: Found) -> dict[str, str]:
+    """Read a sweep's horizons, and give the label of each of their runs."""
+    path = place / HORIZON
+    if not path.exists():
+        return {}
+    try:
+        horizon = runfolder.read_json(path)
+        if horizon.get("schema") != _HORIZON_SCHEMA:
+            raise ValueError(f"has schema {horizon.get('schema')}; this version reads {_HORIZON_SCHEMA}")
+        rows = horizon["rows"]
+        labels = {str(trial["run"]): str(row["label"]) for row in rows for trial in row["trials"] if trial.get("run")}
+        if any(not isinstance(row["task"], str) for row in rows):
+            raise ValueError("has a row whose task is no text")
+    except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"has no {error}" if isinstance(error, KeyError) else one_line(error).replace(f"{path} ", "")
+        found.faults.append(Fault("damaged", relative(path), what))
+        return {}
+    found.horizons.append((place, horizon))
+    return labels
+
+
+def _take_out_repeats(found: Found) -> None:
+    """Keep one of several runs that computed the same: a second one is no further seed."""
+    first: dict[str, Run] = {}
+    kept = []
+    for run in found.runs:
+        same = json.dumps([sorted(run.settings.items()), run.task], default=str)
+        if (earlier := first.setdefault(same, run)) is run:
+            kept.append(run)
+        else:
+            what = f"the same settings as {relative(earlier.folder)}, seed included"
+            found.faults.append(Fault("counted once", relative(run.folder), what))
+    found.runs = kept

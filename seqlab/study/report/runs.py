@@ -1,0 +1,155 @@
+"""A finished run: what its record says, and what a report asks of it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+from seqlab.study.report.settings import flat
+from seqlab.training import runfolder
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run whose record could be read.
+
+    Attributes:
+        folder: the run's.
+        source: the sweep's folder, or the run's own: within one source a setting that differs was varied on purpose.
+        record: ``results.json``.
+        horizon_label: what the horizon search calls it, if one made it.
+    """
+
+    folder: Path
+    source: Path
+    record: Mapping[str, Any] = field(repr=False)
+    horizon_label: str | None = None
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """Its config, flat: ``{"cell.hidden_size": 32, ...}``."""
+        return flat(self.record["config"], uses_cell=self.uses_cell)
+
+    @property
+    def uses_cell(self) -> bool:
+        """Whether its model has a cell: only then a kernel is reported."""
+        return bool(self.record.get("kernel"))
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return str(self.record["config"]["task"]["name"])
+
+    @property
+    def head(self) -> str:
+        """What was compared: the cell's name, or the model's where it has no cell."""
+        return str(self.record["config"]["cell" if self.uses_cell else "model"]["name"])
+
+    @property
+    def monitor(self) -> str:
+        """The metric that chose the checkpoint."""
+        return str(self.record["best"]["monitor"])
+
+    @property
+    def maximises(self) -> bool:
+        """Whether the monitored metric is better when larger."""
+        return bool(self.record["best"].get("mode", "max") == "max")
+
+    @property
+    def seed(self) -> int:
+        """Of weights, order and dropout."""
+        return int(self.record["config"].get("seed", 0))
+
+    @property
+    def rate(self) -> float | None:
+        """The learning rate, where the optimiser has one."""
+        return number(self.settings.get("optimizer.lr"))
+
+    @property
+    def distance(self) -> int | None:
+        """The distance, of a task whose difficulty is one."""
+        means = self.record.get("sequence_length_means", "distance" if self.bounds else None)
+        length = self.settings.get("task.sequence_length")
+        return int(length) if means == "distance" and isinstance(length, int) else None
+
+    @cached_property
+    def bounds(self) -> Mapping[str, Any]:
+        """What the monitored metric is worth: ``chance``, ``optimal``, ``solved``; empty where it is unsaid."""
+        rows = (self.record.get("tables") or {}).get("bounds") or []
+        return rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], Mapping) else {}
+
+    def score(self, metric: str | None = None) -> float | None:
+        """Give a test metric, the monitored one if none is named; ``None`` if it is absent or no number."""
+        return number(self.record["metrics"]["test"].get(metric or self.monitor))
+
+    @property
+    def valid(self) -> float | None:
+        """The monitored metric on the validation split, by which a learning rate is chosen."""
+        return number(self.record["best"].get("valid"))
+
+    @property
+    def chance(self) -> float | None:
+        """The monitored metric of the best predictor that ignores its input: expected where known, else measured."""
+        measured = (self.record.get("chance") or {}).get("test") or {}
+        expected = number(self.bounds.get("chance"))
+        return number(measured.get(self.monitor)) if expected is None else expected
+
+    @property
+    def solved(self) -> bool:
+        """Whether the task counts as solved."""
+        return self.record.get("verdict") == "solved"
+
+    def cost(self, name: str) -> float | None:
+        """Give a figure of its cost."""
+        return number((self.record.get("cost") or {}).get(name))
+
+    @property
+    def command(self) -> str:
+        """What was typed, or would do the same."""
+        return str(self.record.get("command") or "")
+
+
+def number(value: Any) -> float | None:
+    """Give a finite number, or ``None``."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if value == value and abs(value) != float("inf") else None
+
+
+def check(record: Mapping[str, Any]) -> None:
+    """Check that a record has what a report reads.
+
+    Raises:
+        ValueError: it has not; the message names the key.
+    """
+    if record.get("schema") != runfolder.RESULTS_SCHEMA:
+        raise ValueError(f"has schema {record.get('schema')}; this version reads {runfolder.RESULTS_SCHEMA}")
+    for path in ("config.task.name", "config.model.name", "config.cell.name", "metrics.test", "best.monitor"):
+        value: Any = record
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is None or (path == "metrics.test" and not isinstance(value, Mapping)):
+            raise ValueError(f"has no {path}")
+    for key in ("cost", "chance", "tables", "versions"):
+        if not isinstance(record.get(key, {}), Mapping):
+            raise ValueError(f"has {key} that is no object")
+
+
+def versions(runs: Iterable[Run]) -> dict[str, list[str]]:
+    """Name what the runs were made with: each version, commit and processor that occurs."""
+    seen: dict[str, dict[str, None]] = {}
+    for run in runs:
+        git, hardware = run.record.get("git") or {}, run.record.get("hardware") or {}
+        facts = {**run.record.get("versions", {})}
+        if isinstance(git, Mapping) and git.get("commit"):
+            facts["commit"] = str(git["commit"])[:12] + (
+                " and changes that are in no commit" if git.get("dirty") else ""
+            )
+        if isinstance(hardware, Mapping) and hardware.get("cpu"):
+            gpus = "".join(f"; {name}" for name in hardware.get("gpus") or ())
+            facts["hardware"] = f"{hardware['cpu']}, {hardware.get('cpu_threads')} threads{gpus}"
+        for name, value in facts.items():
+            seen.setdefault(name, {})[str(value)] = None
+    return {name: list(values) for name, values in seen.items()}

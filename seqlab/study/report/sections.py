@@ -1,0 +1,267 @@
+"""The sections of a report, from what was read to tables, figures and sentences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from seqlab.study.intervals import student
+from seqlab.study.report import flow, horizons
+from seqlab.study.report.blocks import (
+    Code,
+    Commands,
+    Field,
+    Section,
+    Shown,
+    Table,
+    Text,
+    bytes_text,
+    figure_text,
+    with_spread,
+)
+from seqlab.study.report.figures import against_distance, by_label, by_setting, cost, learning
+from seqlab.study.report.points import Point
+from seqlab.study.report.reading import Fault, Found
+from seqlab.study.report.runs import Run, versions
+from seqlab.training.runfolder import relative
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@final
+@dataclass(frozen=True)
+class Part:
+    """Runs that may stand in one table: of one task, with the same guarded settings.
+
+    Attributes:
+        name: of its files.
+        title: its heading.
+        labels: each run's.
+        points: the runs put together.
+        horizons: rows of the searches that belong here.
+        curves: of each run, by the name of the file.
+    """
+
+    name: str
+    title: str
+    labels: Mapping[Run, str]
+    points: Sequence[Point]
+    horizons: Sequence[Mapping[str, Any]]
+    curves: Mapping[str, Mapping[Run, Rows]]
+
+    @property
+    def has_distances(self) -> bool:
+        """Whether its task's difficulty is a distance."""
+        return bool(self.points) and self.points[0].distance is not None
+
+    @property
+    def monitor(self) -> str:
+        """The metric that its runs were chosen by."""
+        return self.points[0].runs[0].monitor
+
+
+def header(found: Found, folders: Sequence[Path]) -> list[Section]:
+    """Say first what is missing, then what the report was made of."""
+    made = []
+    ordered = sorted(found.faults, key=lambda fault: _ORDER.index(fault.kind) if fault.kind in _ORDER else len(_ORDER))
+    if ordered:
+        counts: dict[str, int] = {}
+        for fault in ordered:
+            counts[fault.kind] = counts.get(fault.kind, 0) + 1
+        counted = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+        made.append(Section("What is not in it", 2, [Text(f"{counted}."), _fault_table(ordered)]))
+    facts: list[tuple[Field, ...]] = [("folders", ", ".join(relative(folder) for folder in folders))]
+    facts.append(("runs", f"{len(found.runs):,} of {found.asked:,} are in this report"))
+    known = versions(found.runs)
+    facts += [(name, "; ".join(known.pop(name, ["not recorded"]))) for name in ("commit", "hardware", "platform")]
+    facts.append(("versions", ", ".join(f"{name} {' and '.join(values)}" for name, values in known.items())))
+    section = Section("What it was made of", 2, [Table(("", ""), tuple(facts))])
+    if found.commands:
+        section.blocks.append(Code("Sweeps, as typed", tuple(found.commands)))
+    return [*made, section]
+
+
+_ORDER = ("failed", "damaged", "missing", "stopped", "running", "queued", "counted once")
+
+
+def _fault_table(faults: Sequence[Fault]) -> Table:
+    rows = tuple(
+        (fault.kind, fault.place, fault.what, Commands((fault.command,)) if fault.command else "") for fault in faults
+    )
+    return Table(("", "where", "cause", "to do it again"), rows)
+
+
+def task_sections(part: Part) -> list[Section]:
+    """Make the sections of one task: the answer, scores, horizons, gradients, cost, learning curves."""
+    top = Section(part.title)
+    if not part.points:
+        top.blocks.append(Text("No run of it has a score."))
+        return [top]
+    top.blocks.append(Text(answer(part), is_answer=True))
+    draw = against_distance if part.has_distances else by_setting
+    top.blocks += [Shown(draw(f"{part.name}_scores", part.points, part.monitor)), _score_table(part)]
+    if part.has_distances:
+        top.blocks.append(Text(_explain(part)))
+    made = [top]
+    if part.horizons:
+        made.append(horizons.horizon_section(part.name, part.horizons, is_search=True))
+    elif part.has_distances:
+        made.append(horizons.horizon_section(part.name, horizons.measured(part.points), is_search=False))
+    makers = (_flow_section, _further_section, _cost_section, _learning_section)
+    return made + [section for make in makers if (section := make(part)) is not None]
+
+
+def answer(part: Part) -> str:
+    """Answer the question in a sentence: how far each gets, or what scores best."""
+    if not part.has_distances:
+        return _best_of(part)
+    rows = part.horizons or horizons.measured(part.points)
+    ranked = sorted(rows, key=lambda row: (-(row["horizon"] or 0), -(row["upper"] or row["largest"] + 1)))
+    said = [f"{row['label']} reaches {_far(row)}" for row in ranked]
+    seeds = {len(point.runs) for point in part.points}
+    few = " One seed each: nothing is said of how luck moves it." if seeds == {1} else ""
+    return f"On {part.title}, {'; '.join(said)}.{few}"
+
+
+def _far(row: Mapping[str, Any]) -> str:
+    if not row["horizon"]:
+        return f"no distance that was tried (interval {horizons.interval(row)})"
+    steps = f"{row['horizon']:,} step{'s' if row['horizon'] > 1 else ''}"
+    limited = ", budget-limited" if row.get("budget_limited") else ""
+    return f"{steps} (interval {horizons.interval(row)}{limited})"
+
+
+def _best_of(part: Part) -> str:
+    sign = 1 if part.points[0].runs[0].maximises else -1
+    ranked = sorted(part.points, key=lambda point: -sign * point.mean)
+    best = ranked[0]
+    seeds = f"{len(best.scores)} seed{'s' if len(best.scores) > 1 else ''}"
+    score = f"{with_spread(best.mean, best.spread)} ({seeds})"
+    text = f"On {part.title}, {best.label} has the best test {part.monitor}, {score}"
+    if len(ranked) > 1:
+        second = ranked[1]
+        text += f"; next is {second.label} with {with_spread(second.mean, second.spread)}"
+        reach = max(best.spread or 0.0, second.spread or 0.0)
+        if abs(best.mean - second.mean) <= reach:
+            text += ", closer than one standard deviation over the seeds"
+    chance = best.runs[0].chance
+    return text + ("." if chance is None else f"; ignoring the input scores {figure_text(chance)}.")
+
+
+def _score_table(part: Part) -> Table:
+    distances = ("distance",) if part.has_distances else ()
+    rates = ("learning rate",) if part.has_distances else ()
+    judged = any(run.bounds.get("solved") is not None for point in part.points for run in point.runs)
+    head = ("", *distances, f"test {part.monitor}", "95 % interval", "seeds", *(("solved",) if judged else ()), *rates)
+    head = (*head, "chance", "best possible", "commands") if part.has_distances else (*head, "chance", "commands")
+    rows: list[tuple[Field, ...]] = []
+    for point in part.points:
+        row: list[Field] = [point.label, *([figure_text(point.distance)] if part.has_distances else [])]
+        row += [with_spread(point.mean, point.spread), _interval(point), str(len(point.runs))]
+        row += [str(point.solved)] if judged else []
+        run = point.runs[0]
+        row += [figure_text(run.rate)] if part.has_distances else []
+        row.append(figure_text(run.chance))
+        row += [figure_text(run.bounds.get("optimal")) or "not known"] if part.has_distances else []
+        row.append(Commands(tuple(each.command for each in point.runs)))
+        rows.append(tuple(row))
+    return Table(head, tuple(rows))
+
+
+def _interval(point: Point) -> str:
+    """Write Student's interval for the mean, cut at the best score there can be."""
+    inside = student(point.scores)
+    if inside.low is None or inside.high is None:
+        return ""
+    low, high, optimal = inside.low, inside.high, point.runs[0].bounds.get("optimal")
+    if isinstance(optimal, int | float):
+        low, high = (low, min(high, optimal)) if point.runs[0].maximises else (max(low, optimal), high)
+    return f"{figure_text(low, 3)} to {figure_text(high, 3)}"
+
+
+def _explain(part: Part) -> str:
+    rates = sorted({rate for point in part.points for rate in point.rates})
+    text = "Mean ± standard deviation over the seeds; Student's interval for the mean, cut at the best possible score."
+    if len(rates) > 1:
+        text += (
+            f" Of the learning rates {', '.join(figure_text(rate) for rate in rates)} each row has the one with"
+            " the best mean validation score among those with the most seeds; the test score chose none."
+        )
+    unknown = {
+        str(run.bounds.get("reason")) for point in part.points for run in point.runs
+        if run.bounds and run.bounds.get("optimal") is None and run.bounds.get("reason")
+    }  # fmt: skip
+    return text + "".join(f" The best possible score is not known: {reason}." for reason in sorted(unknown))
+
+
+def _flow_section(part: Part) -> Section | None:
+    flows = flow.choose(part.points, part.curves[flow.FLOW])
+    if not flows:
+        return None
+    section = Section("Gradient flow", 3, [Shown(picture) for picture in flow.pictures(part.name, flows)])
+    if rows := flow.saturation_rows(flows, part.curves[flow.SATURATION]):
+        section.blocks.append(
+            Text("Gate activations in the lowest and the highest tenth of their range, late in training:")
+        )
+        head = ("", "layer", "direction", "gate", "low", "high")
+        section.blocks.append(Table(head, tuple(tuple(str(value) for value in row) for row in rows)))
+    return section
+
+
+def _further_section(part: Part) -> Section | None:
+    rows: list[tuple[Field, ...]] = []
+    for point in part.points:
+        tests: dict[str, list[float]] = {}
+        for run in point.runs:
+            for row in (run.record.get("tables") or {}).get("further_tests") or ():
+                if isinstance(row, Mapping) and isinstance(value := row.get(part.monitor), float):
+                    tests.setdefault(str(row.get("split")), []).append(value)
+        trained = [figure_text(point.distance)] if part.has_distances else []
+        for split, values in tests.items():
+            mean = with_spread(sum(values) / len(values), _deviation(values))
+            rows.append((point.label, *trained, split, mean, str(len(values))))
+    if not rows:
+        return None
+    head = ("", *(["trained at"] if part.has_distances else []), "tested on", f"test {part.monitor}", "seeds")
+    return Section("Tested further", 3, [Table(tuple(head), tuple(rows))])
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    from statistics import stdev
+
+    return stdev(values) if len(values) > 1 else None
+
+
+def _cost_section(part: Part) -> Section:
+    head = ("", "parameters", "state size", "steps/s", "training (s)", "memory (MB)", "GPU memory (MB)", "runs")
+    rows: list[tuple[Field, ...]] = []
+    for label, points in by_label(part.points).items():
+        runs = [run for point in points for run in point.runs]
+        together = Point(label, None, tuple(runs))
+        counts = [_range(runs, name) for name in ("parameters", "state_size")]
+        figures = [figure_text(together.cost(name), 3) for name in ("tokens_per_second", "training_seconds")]
+        memory = [bytes_text(together.cost(name)) for name in ("peak_memory_bytes", "peak_gpu_memory_bytes")]
+        rows.append((label, *counts, *figures, *memory, str(len(runs))))
+    keep = [at for at in range(len(head)) if any(row[at] for row in rows)]
+    table = Table(tuple(head[at] for at in keep), tuple(tuple(row[at] for at in keep) for row in rows))
+    text = (
+        "Medians over the runs of a row. Memory is the process's largest so far: where one process does several runs"
+        " one after another, a later one shows at least what an earlier one took."
+    )
+    section = Section("Cost", 3, [table, Text(text)])
+    if (picture := cost(f"{part.name}_cost", part.points)) is not None:
+        section.blocks.insert(0, Shown(picture))
+    return section
+
+
+def _range(runs: Sequence[Run], name: str) -> str:
+    values = sorted({value for run in runs if (value := run.cost(name)) is not None})
+    if not values:
+        return ""
+    low, high = figure_text(values[0]), figure_text(values[-1])
+    return low if low == high else f"{low} to {high}"
+
+
+def _learning_section(part: Part) -> Section | None:
+    picture = learning(f"{part.name}_learning", part.points, part.curves["metrics.csv"])
+    return None if picture is None else Section("Learning curves", 3, [Shown(picture)])

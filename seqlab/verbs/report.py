@@ -1,0 +1,40 @@
+"""``report DIR...``: what a sweep, several, or any runs found, as one page with its figures."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from seqlab.errors import UserError
+from seqlab.training.runfolder import relative
+
+_SILENT = 2.0
+"""Seconds after which a line says how far it is."""
+
+
+def main(arguments: list[str]) -> int:
+    """Write the report and print where it is."""
+    parser = argparse.ArgumentParser("seqlab report", description="Write one page on the runs in some folders.")
+    parser.add_argument("folders", metavar="DIR", nargs="+", type=Path, help="of a sweep, of a run, or of some of them")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help="where it goes (of one DIR: DIR/report)")
+    parser.add_argument("--apart", action="store_true", help="put what is not comparable into sections of its own")
+    asked = parser.parse_args(arguments)
+    if asked.out is None and len(asked.folders) > 1:
+        raise UserError("of several folders, say with --out where the report goes, such as --out runs/report")
+    from seqlab.study.report import write
+
+    page = write(asked.folders, asked.out or asked.folders[0] / "report", apart=asked.apart, tell=_teller())
+    print(relative(page.resolve()))
+    return 0
+
+
+def _teller() -> Callable[[str], None]:
+    """Tell how far it is, on one line of the terminal, once it takes its time."""
+    began = time.monotonic()
+
+    def tell(line: str) -> None:
+        if time.monotonic() - began > _SILENT and sys.stderr.isatty():
+            print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
+
+    return tell

@@ -1,0 +1,306 @@
+"""Whole reports: what a page holds, what it never asks for, and what becomes of damage."""
+
+import csv
+import io
+import json
+import re
+import time
+from html.parser import HTMLParser
+
+import pytest
+
+from seqlab import UserError
+from seqlab.study.report import write
+from seqlab.study.report.blocks import Shown
+from seqlab.study.report.folder import compose
+from seqlab.study.report.reading import collect
+from seqlab.study.report.render import html
+from seqlab.sweeps import ledger
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.words = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def grid(record, cells=("rnn", "gru"), distances=(4, 8, 16), seeds=(0, 1), **settings):
+    """Solved up to a distance that is the cell's."""
+    far = {"rnn": 4, "gru": 8, "lstm": 16}
+    return [
+        record(cell, at, seed, 1.0 if at <= far[cell] else 0.1 + seed / 50, **settings)
+        for cell in cells
+        for at in distances
+        for seed in seeds
+    ]
+
+
+def horizon_of(folder, label="gru", budget_limited=True):
+    """What the search leaves, for the runs of that folder that are of one cell."""
+    entries = ledger.read(folder)
+    trials = [
+        {"distance": record["config"]["task"]["sequence_length"], "run": entry.name, "seed": record["config"]["seed"]}
+        for entry in entries
+        if entry.state == "done"
+        and (record := json.loads((folder / entry.name / "results.json").read_text()))["config"]["cell"]["name"]
+        == label
+    ]
+    row = {
+        "label": label,
+        "words": [f"cell={label}"],
+        "task": "first",
+        "task_words": ["task=first"],
+        "horizon": 12,
+        "lower": 10,
+        "upper": 14,
+        "budget_limited": budget_limited,
+        "learning_rate": 0.003,
+        "parameters": 1234,
+        "hidden_size": 8,
+        "state_size": 8,
+        "cause": "gradient",
+        "because": "of the gradient 1e-9 is left at 14 steps back.",
+        "intervention": {"text": "a larger forget bias", "command": "python -m seqlab cell.forget_bias=5"},
+        "trials": trials,
+    }
+    (folder / "horizon.json").write_text(
+        json.dumps({"schema": 1, "rows": [row], "runs": 6, "grid_runs": 24, "finished": True, "settings": {}})
+    )
+
+
+def flow_of(folder, decay=0.5, steps=(1, 50), product=True):
+    """A gradient that falls by a factor a step, beside formulas that say the same and ten times as much."""
+    lines = ["step,layer,direction,state,distance,norm,product,bound,forget,terms"]
+    for step in steps:
+        for back in range(8):
+            norm = 3 * decay**back
+            formulas = f"{norm},{10 * norm}" if product else ","
+            lines.append(f"{step},0,forward,h,{back},{norm},{formulas},,")
+    (folder / "curves").mkdir(exist_ok=True)
+    (folder / "curves" / "gradient_flow.csv").write_text("\n".join(lines) + "\n")
+    (folder / "curves" / "saturation.csv").write_text("step,layer,direction,gate,low,high\n50,0,forward,z,0.25,0.5\n")
+
+
+def curve_of(folder, values=(0.1, 0.4, 0.9)):
+    lines = ["step,valid/accuracy", *(f"{10 * at},{value}" for at, value in enumerate(values))]
+    (folder / "curves").mkdir(exist_ok=True)
+    (folder / "curves" / "metrics.csv").write_text("\n".join(lines) + "\n")
+
+
+def page_of(*folders, **options):
+    """Give the text of a page whose figures are not drawn, which takes the longest."""
+    document, _ = compose(folders, **options)
+    names = [block.picture.name for each in document.sections for block in each.blocks if isinstance(block, Shown)]
+    return Page(html(document, dict.fromkeys(names, ""))).text
+
+
+def complete(lay, record):
+    """A sweep with everything a report can show."""
+    folder = lay("full", grid(record), ["never"])
+    for entry in ledger.read(folder):
+        if entry.state == "done":
+            curve_of(folder / entry.name)
+            flow_of(folder / entry.name)
+    with ledger.page(folder / "bad", ["cell=<b>", "seed=9"]) as page:
+        page.update(state="failed", cause="out of <script>memory</script>")
+    return folder
+
+
+@pytest.fixture
+def full(sweep, record):
+    return complete(sweep, record)
+
+
+@pytest.fixture(scope="module")
+def out(sweeps, record):
+    """The report of it."""
+    folder = complete(sweeps, record)
+    return write([folder], folder.parent / "out").parent
+
+
+def test_a_page_asks_for_nothing_and_runs_nothing(out):
+    text = (out / "report.html").read_text("utf-8")
+    page = Page(text)
+    assert not {"script", "link", "iframe", "img", "object", "embed", "base", "form"} & set(page.tags)
+    for tag, name, value in page.attributes:
+        assert not name.startswith("on")
+        assert name not in ("src", "srcset", "action", "data", "poster")
+        assert name not in ("href", "xlink:href") or value.startswith("#"), (tag, value)
+        assert "url(" not in value.replace("url(#", ""), (tag, value)
+    styles = " ".join(re.findall(r"<style.*?</style>", text, re.DOTALL))
+    assert "@import" not in styles
+    assert "url(" not in styles
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_what_a_page_refers_to_is_in_it_once(out):
+    text = (out / "report.html").read_text("utf-8")
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert ids
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="#|url\(#)([\w-]+)', text)) <= set(ids)
+    assert "#1b1f24" not in text.partition("</style>")[2]  # the ink of figures is the page's
+
+
+def test_faults_come_first_and_with_their_cause(out):
+    page = Page((out / "report.html").read_text("utf-8")).text
+    assert page.index("1 failed, 1 missing") < page.index("What it was made of") < page.index("On first,")
+    assert "out of <script>memory</script>" in page  # as text
+    assert "python -m seqlab 'cell=<b>' seed=9" in page
+    assert "12 of 14 are in this report" in page
+    assert "out of \\<script\\>memory" in (out / "report.md").read_text("utf-8")
+
+
+def test_the_answer_and_every_command(out, record):
+    page = Page((out / "report.html").read_text("utf-8")).text
+    assert "On first, gru reaches 8 steps (interval 8 to 16); rnn reaches 4 steps (interval 4 to 8)." in page
+    markdown = (out / "report.md").read_text("utf-8")
+    for made in grid(record):
+        assert made["command"] in page
+        assert made["command"] in markdown
+    figures = re.findall(r"\(figures/(\S+)\)", markdown)
+    assert len(figures) >= 6
+    for name in figures:
+        assert (out / "figures" / name).read_text("utf-8").startswith("<?xml")
+        assert (out / "figures" / name).with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert "The bound by the largest singular value is 10 times the measured norm at 7 steps back." in page
+    assert "25.0%" in page
+
+
+def test_the_table_of_runs_has_a_row_for_each(out):
+    rows = list(csv.DictReader(io.StringIO((out / "results.csv").read_text("utf-8"))))
+    assert [row["state"] for row in rows] == ["done"] * 12 + ["missing", "failed"]
+    first = rows[0]
+    assert (first["label"], first["distance"], first["seed"], first["test/accuracy"]) == ("rnn", "4", "0", "1.0")
+    assert float(first["parameters"]) > 0
+    assert first["bounds/chance"] == "0.125"
+
+
+def test_horizons_of_a_search(full):
+    horizon_of(full)
+    page = page_of(full)
+    assert "gru reaches 12 steps (interval 10 to 14, budget-limited)" in page
+    assert "6 runs, where the full grid at the same resolution has 24 (25%)" in page
+    assert "gru: the likely cause of the limit is gradient; of the gradient 1e-9 is left at 14 steps back." in page
+    assert "python -m seqlab cell.forget_bias=5" in page
+
+
+DAMAGE = {
+    "results.json": ('{"schema": 1, "metr', "cannot be read"),
+    "curves/metrics.csv": ("step,valid/accuracy\nmany,0.5\n", "line 2: step is 'many'"),
+    "curves/gradient_flow.csv": ("step,layer\n1,0\n", "it has no column distance"),
+    "curves/saturation.csv": ("\x00\x01", "it has no whole row"),
+    "run.json": ('{"state"', "run.json cannot be read"),
+}
+
+
+def test_what_is_damaged_is_named_and_the_rest_is_there(full):
+    for place, (name, (content, _)) in enumerate(DAMAGE.items()):
+        (full / f"run_{place}" / name).write_text(content)
+    page = page_of(full)
+    for place, (name, (_, cause)) in enumerate(DAMAGE.items()):
+        assert cause in page
+        assert f"run_{place}" + (f"/{name}" if name != "run.json" else "") in page
+    assert "gru reaches 8 steps" in page
+
+
+def test_no_record_breaks_a_report(sweep, record):
+    """Whatever stands in a record's places: the other run is reported."""
+    keys = ["schema", "config", "metrics", "best", "cost", "tables", "chance", "versions", "git", "hardware", "kernel"]
+    places = [(key, value) for key in keys for value in (None, "text", [], 7)]
+    odd = [{**record(seed=7 + place), key: value} for place, (key, value) in enumerate(places)]
+    assert "lstm reaches 4 steps" in page_of(sweep("odd", [*odd, record("lstm", score=1.0)]))
+
+
+@pytest.mark.parametrize("content", ['{"schema": 1}', '{"runs"', '{"schema": 1, "rows": [{"label": 3}]}', "[]"])
+def test_damaged_plans_and_horizons(full, content):
+    (full / "horizon.json").write_text(content)
+    (full / "sweep.json").write_text(content)
+    found = collect([full])
+    assert {fault.place.rpartition("/")[2] for fault in found.faults if fault.kind == "damaged"} == {
+        "horizon.json",
+        "sweep.json",
+    }
+    assert len(found.runs) == 12
+
+
+def test_a_score_that_is_no_number_is_named(sweep, record):
+    page = page_of(sweep("nan", [record(score=None), record(seed=1, score=1.0)]))
+    assert "its test accuracy is no number" in page
+
+
+def test_folders_are_found_and_read_once(sweep, record, tmp_path, real):
+    a = sweep("sweeps/a", grid(record, ["rnn"]))
+    sweep("sweeps/b", grid(record, ["gru"]))
+    assert len(collect([tmp_path / "sweeps", a]).runs) == collect([tmp_path / "sweeps", a]).asked == 12
+    again = sweep("sweeps/c", grid(record, ["gru"])[:1])
+    found = collect([tmp_path / "sweeps"])
+    assert len(found.runs) == 12
+    (fault,) = found.faults
+    assert fault.kind == "counted once"
+    assert again.name in fault.place
+    assert "the same settings as" in fault.what
+    assert "On first" in page_of(real)  # a single run
+
+
+def test_settings_that_are_not_comparable(sweep, record, tmp_path):
+    a = sweep("a", grid(record, ["rnn"], task__choices=4))
+    b = sweep("b", grid(record, ["gru"], task__choices=8))
+    with pytest.raises(UserError, match=r"task=first: these folders are not comparable: task.choices \(4 and 8\)") as e:
+        write([a, b], tmp_path / "out")
+    assert "\n" not in str(e.value)
+    assert not (tmp_path / "out").exists()
+    page = page_of(a, b, apart=True)
+    assert "On first task.choices=4, rnn reaches 4 steps" in page
+    assert "On first task.choices=8, gru reaches 8 steps" in page
+
+
+def test_a_mix_of_tasks_and_an_ordinary_sweep(sweep, record):
+    other = grid(record, ["rnn", "gru"], [4])
+    for made in other:
+        made["config"]["task"] = {"name": "names", "split_seed": 0}
+        made["sequence_length_means"] = "maximum"
+        made["tables"], made["metrics"]["test"]["accuracy"] = {}, 0.6 + 0.1 * made["config"]["seed"]
+    page = page_of(sweep("mixed", [*grid(record), *other]))
+    assert "On first, gru reaches" in page
+    assert "On names, rnn has the best test accuracy, 0.650 ± 0.071 (2 seeds)" in page
+
+
+def test_folders_without_runs(tmp_path):
+    with pytest.raises(UserError, match="is no folder"):
+        write([tmp_path / "nowhere"], tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no runs"):
+        write([tmp_path / "empty"], tmp_path / "out")
+
+
+def test_a_sweep_of_which_nothing_is_done(sweep):
+    page = page_of(sweep("a", [], missing=["x", "y"]))
+    assert "No run is done" in page
+    assert "2 missing" in page
+
+
+@pytest.mark.slow
+def test_two_hundred_runs_take_seconds(sweep, record, tmp_path):
+    """At most 30 s, of which a test measures the processor's alone."""
+    folder = sweep("large", grid(record, ["rnn", "gru", "lstm"], [2**n for n in range(2, 10)], range(9)))
+    for entry in ledger.read(folder):
+        curve_of(folder / entry.name, [0.5] * 100)
+    began = time.process_time()
+    text = write([folder], tmp_path / "out").read_text("utf-8")
+    assert time.process_time() - began < 30
+    assert len(text) < 3e6
