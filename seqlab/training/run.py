@@ -146,7 +146,7 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "example": data.example_texts,
         "generates": task.carries_state and task.per_step,
         "tables": {**report.tables, **further_tests(module.further, data.statistics)},
-        "figures": report.figures,
+        "figures": [*report.figures, *work.figures],
         "notes": [*([] if model.uses_cell else [no_cell]), *report.notes],
         "init_from": work.origin,
         "freeze": list(plain.get("freeze") or []),
