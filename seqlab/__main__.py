@@ -10,6 +10,8 @@ VERBS = {
     "data": "see what will be trained on: data task=NAME [key=value ...]",
     "fetch": "fill the caches, for runs without a network: fetch task=NAME [key=value ...]",
     "generate": "let a language model write: generate RUN_DIR --prompt TEXT",
+    "inspect": "see gates, state and predictions along a text: inspect RUN_DIR TEXT",
+    "context": "how much of what it read a language model uses: context RUN_DIR",
     "status": "what became of each run of a sweep: status SWEEP_DIR",
     "resume": "do the runs of a sweep that are not done: resume SWEEP_DIR",
     "check": "prove that a plugin is right: check cell=NAME (or task=, preprocessing=, kernel=CELL.KERNEL)",

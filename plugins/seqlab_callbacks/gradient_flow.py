@@ -10,8 +10,9 @@ import pytorch_lightning as pl
 from seqlab import Batch, UserError
 from seqlab.recurrence.record import is_recurrent
 from seqlab.study.gradient_flow import FlowWriter, read
-from seqlab.study.gradient_flow_figure import draw, save
+from seqlab.study.gradient_flow_figure import draw
 from seqlab.study.gradient_flow_measure import measure
+from seqlab.study.pictures import save
 
 log = logging.getLogger("seqlab")
 
@@ -62,7 +63,8 @@ class GradientFlow(pl.Callback):
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # a trainer with a data module has it
         batch = data.probe(self.rows)
-        self._batch = Batch(*(None if part is None else part.to(pl_module.device) for part in batch))
+        lengths = None if batch.lengths is None else batch.lengths.to(pl_module.device)
+        self._batch = Batch(batch.inputs.to(pl_module.device), lengths, batch.targets.to(pl_module.device))
         self.read = len(batch.inputs)
         self._folder, self._last = Path(trainer.default_root_dir), trainer.global_step
         self._writer = FlowWriter(self._folder, done=trainer.global_step)

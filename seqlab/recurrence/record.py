@@ -106,9 +106,7 @@ class _Recorder(Kernel):
         if len(cells) == 1:
             self._layers += 1
             return forward, [final_state]
-        backward, final_backward = self._one(
-            cells[1], "backward", x, reverse_within(x, lengths), states[1], lengths
-        )
+        backward, final_backward = self._one(cells[1], "backward", x, reverse_within(x, lengths), states[1], lengths)
         self._layers += 1
         return torch.cat([forward, reverse_within(backward, lengths)], dim=-1), [final_state, final_backward]
 

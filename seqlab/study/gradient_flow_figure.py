@@ -1,13 +1,10 @@
 """Gradient flow as a picture: how fast it fades with distance, early and late in training."""
 
-import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab.study.gradient_flow import FlowRow, GradientFlow, SaturationRow, slack
-from seqlab.training.runfolder import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,19 +132,8 @@ def _legend(figure: "Figure", flow: GradientFlow) -> None:
     for name in there:
         what, colour = COLUMNS[name]
         look = {"marker": ".", "linestyle": ""} if name == "product" else {"linewidth": 2.6 if name == "norm" else 1.4}
-        handles.append(Line2D([], [], color=colour, label=what, **look))  # type: ignore[arg-type]  # of the line's style
+        handles.append(Line2D([], [], color=colour, label=what, **look))
     if len(flow.steps) > 1:
         handles.append(Line2D([], [], color="0.4", linestyle="--", label=f"early: step {flow.steps[0]:,}"))
     handles.append(Line2D([], [], color="0.4", label=f"late: step {flow.steps[-1]:,}"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-
-
-def save(figure: "Figure", path: Path) -> None:
-    """Write a picture, whole or not at all; the name's ending says of which kind."""
-    whole = io.BytesIO()
-    figure.savefig(whole, format=path.suffix[1:], dpi=120)
-    write_atomically(path, lambda file: _put(file, whole.getvalue()))
-
-
-def _put(file: Any, data: bytes) -> None:
-    file.write(data)

@@ -11,7 +11,7 @@ from seqlab.recurrence.record import Recording, Track
 from seqlab.study.gradient_flow import FlowRow, SaturationRow
 
 _EACH = 256
-"""Distances of which each has a row; beyond them they grow by a 32nd, so that long sequences do not make large files."""
+"""Distances of which each has a row; beyond them they grow by a 32nd, which keeps the files of long sequences small."""
 
 
 def measure(model: Model, task: Task, batch: Batch, step: int = 0) -> tuple[list[FlowRow], list[SaturationRow]]:
@@ -52,7 +52,7 @@ def _loss(recording: Recording, task: Task, batch: Batch) -> Tensor:
     outputs = recording.network(Batch(inputs, batch.lengths, batch.targets))[0]
     rows, time = inputs.shape[:2]
     lengths = torch.full((rows,), time, device=inputs.device) if batch.lengths is None else batch.lengths
-    total = outputs.new_zeros(())
+    total: Tensor = outputs.new_zeros(())
     for row in range(rows):
         part = slice(row, row + 1)
         output, length = outputs[part], int(lengths[row])
@@ -198,7 +198,8 @@ def distances(longest: int) -> list[int]:
 
 def _norms(values: Tensor, axes: int) -> Tensor:
     """Take the Euclidean norm over all but the first axes."""
-    return values.flatten(axes).norm(dim=-1)
+    found: Tensor = torch.linalg.vector_norm(values.flatten(axes), dim=-1)
+    return found
 
 
 def _share(chosen: Tensor, valid: Tensor) -> float:

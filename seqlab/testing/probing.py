@@ -52,7 +52,7 @@ def _check_product(probe: Probe, after: list[State]) -> None:
     wanted = [state for states in after[1:] for state in states]
     found = iter(torch.autograd.grad(scalar, wanted, allow_unused=True))
     expected = [tuple(next(found) for _ in states) for states in after[1:]]
-    pulled: State = expected[-1]  # type: ignore[assignment]  # the last state is all used
+    pulled: State = expected[-1]
     with torch.no_grad():
         for t in range(len(after) - 2, 0, -1):
             length = [leaf.flatten(1).norm(dim=1) for leaf in pulled]

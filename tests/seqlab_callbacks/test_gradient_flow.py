@@ -22,7 +22,12 @@ def run(folder, *words):
 
 def test_the_weights_are_the_same_bit_by_bit(tmp_path):
     plain = run(tmp_path / "plain")
-    watched = run(tmp_path / "watched", "callbacks=gradient_flow", "callbacks.gradient_flow.every=5", "callbacks.gradient_flow.rows=3")
+    watched = run(
+        tmp_path / "watched",
+        "callbacks=gradient_flow",
+        "callbacks.gradient_flow.every=5",
+        "callbacks.gradient_flow.rows=3",
+    )
     before, after = (read_weights(result.folder / "model.safetensors") for result in (plain, watched))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from seqlab.study.gradient_flow import FLOW, SATURATION, FlowRow, FlowWriter, SaturationRow, read, slack
-from seqlab.study.gradient_flow_figure import draw, save
+from seqlab.study.gradient_flow_figure import draw
+from seqlab.study.pictures import save
 
 
 def rows(step, far=4):
