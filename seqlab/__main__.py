@@ -13,6 +13,8 @@ VERBS = {
     "verify": "is a run folder whole, and does its test metric come out again: verify RUN_DIR",
     "rerun": "train once more from a run's folder: rerun RUN_DIR",
     "generate": "let a language model write: generate RUN_DIR --prompt TEXT",
+    "inspect": "see gates, state and predictions along a text: inspect RUN_DIR TEXT",
+    "context": "how much of what it read a language model uses: context RUN_DIR",
     "status": "what became of each run of a sweep: status SWEEP_DIR",
     "report": "one page on what runs found: report DIR... (of sweeps, of runs, or of some of them)",
     "compare": "differences between two, paired by seed: compare A B (folders, or with --in SWEEP_DIR labels)",

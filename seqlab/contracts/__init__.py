@@ -5,6 +5,7 @@ from seqlab.contracts.cell import Cell, State
 from seqlab.contracts.kernel import Kernel
 from seqlab.contracts.model import CellFactory, HeadFactory, InputSpec, Model
 from seqlab.contracts.preprocessor import Preprocessor
+from seqlab.contracts.probe import Gate, Probe
 from seqlab.contracts.task import Report, Task
 from seqlab.errors import UserError
 
@@ -14,11 +15,13 @@ __all__ = [
     "CellFactory",
     "Corpus",
     "Examples",
+    "Gate",
     "HeadFactory",
     "InputSpec",
     "Kernel",
     "Model",
     "Preprocessor",
+    "Probe",
     "Ragged",
     "Report",
     "State",

@@ -6,6 +6,8 @@ from typing import ClassVar, TypeAlias
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from seqlab.contracts.probe import Probe
+
 State: TypeAlias = tuple[Tensor, ...]
 """A cell's state: a tuple (or NamedTuple) of tensors, each with a leading batch axis."""
 
@@ -60,3 +62,15 @@ class Cell(nn.Module, ABC):
         Returns:
             The output and the state after the step, of the same structure, shapes and dtypes as before it.
         """
+
+    def probe(self, x: Shaped[Tensor, "time batch *projected"], states: State) -> Probe:
+        r"""Say what the steps of a sequence did, in closed form; optional, nothing unless overridden.
+
+        It is what `callbacks=gradient_flow` and the verb `inspect` show of a cell beyond what autograd tells them; the
+        conformance kit holds it against autograd. It computes with the weights at hand, and changes nothing.
+
+        Args:
+            x: what :meth:`project` returned, for all steps.
+            states: each leaf of the state before the first step and after every step, ``[time + 1, batch, ...]``.
+        """
+        return Probe()

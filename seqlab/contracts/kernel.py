@@ -20,7 +20,7 @@ class Kernel(ABC):
     name: ClassVar[str]
     """What ``kernel=`` calls it; kernels of several cells may share a name."""
     cell: ClassVar[type[Cell]]
-    """The type of cell that it scans: exactly this one, no subclass (whose step may differ)."""
+    """The type of cell that it scans: exactly this one, no subclass (whose step may differ); ``Cell`` is any."""
 
     @abstractmethod
     def refuses(

@@ -272,7 +272,8 @@ def explained(kind: str, name: str, error: Exception) -> str:
     message = one_line(error)
     first = message.partition(" ")[0].rstrip(":")
     known = {option.name for target in targets(kind, name) for option in options(target)}
-    return f"{kind}.{message}" if first in known else f"{kind}={name}: {message}"
+    key, group = (f"callbacks.{name}", "callbacks") if kind == "callback" else (kind, kind)
+    return f"{key}.{message}" if first in known else f"{group}={name}: {message}"
 
 
 def checked(kind: str, chosen: Mapping[str, Any]) -> dict[str, Any]:

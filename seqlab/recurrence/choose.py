@@ -71,7 +71,8 @@ def choose(
     name = type(cells[0]).__name__
     if isinstance(requested, Kernel):
         # A kernel of another cell may share the name: the options were meant for this cell's own.
-        return _named(requested.name, [requested] if type(cells[0]) is requested.cell else [], name, cells, x, lengths)
+        fits = requested.cell in (Cell, type(cells[0]))  # one of `Cell` itself scans any, as the loop does
+        return _named(requested.name, [requested] if fits else [], name, cells, x, lengths)
     kernels = list(kernels)
     if requested != "auto":
         return _named(requested, kernels, name, cells, x, lengths)

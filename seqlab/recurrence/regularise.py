@@ -9,7 +9,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from seqlab.contracts import Cell, State
+from seqlab.contracts import Cell, Probe, State
 from seqlab.recurrence.state import rebuild
 
 
@@ -76,6 +76,10 @@ class Zoneout(Wrapper):
         output = next((m for m, n in zip(mixed, new, strict=True) if n is y), y)
         return output, rebuild(new, mixed)
 
+    def probe(self, x: Shaped[Tensor, "time batch *projected"], states: State) -> Probe:
+        """Give the wrapped cell's gates; its Jacobians are not those of the mixture."""
+        return Probe(gates=self.inner.probe(x, states).gates)
+
     def _mix(self, new: Tensor, old: Tensor) -> Tensor:
         if not self.training:
             return new + self.rate * (old - new)
@@ -115,6 +119,12 @@ class StateDropout(Wrapper):
         like = self.inner.initial_state(leaves[0])
         y, new = self.inner.step(x, rebuild(like, [leaves[0] * mask, *leaves[1:]]))
         return y, (*new, mask.clone())
+
+    def probe(self, x: Shaped[Tensor, "time batch *projected"], states: State) -> Probe:
+        """Give the wrapped cell's gates from the masked states."""
+        *leaves, mask = states
+        like = self.inner.initial_state(leaves[0][0])
+        return Probe(gates=self.inner.probe(x, rebuild(like, [leaves[0] * mask, *leaves[1:]])).gates)
 
 
 class DropConnect(nn.Module):

@@ -21,6 +21,7 @@ from seqlab.testing.compare import check_kernel, refusal_everywhere
 from seqlab.testing.gradients import check_gradients
 from seqlab.testing.making import make_cell
 from seqlab.testing.pickling import pickled
+from seqlab.testing.probing import check_probe
 from seqlab.testing.suite import Suite, agree, demand
 
 
@@ -215,6 +216,10 @@ class CellSuite(Suite):
         """Gradients of inputs, parameters and initial state are those of finite differences in float64."""
         cell, x = self.make(), self.inputs(4, 2)
         check_gradients(cell, x, self.reached(cell, 2, 2))
+
+    def test_probe_agrees_with_autograd(self) -> None:
+        """What a cell says of its steps in closed form, if anything, is what autograd finds."""
+        check_probe(self.make(), self.inputs(5, 2))
 
     def test_no_parameter_is_unused(self) -> None:
         """Every parameter takes part."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqlab.cache import kept_arrays, kept_json
-from seqlab.contracts import Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
+from seqlab.contracts import Batch, Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
 from seqlab.training.loader import BucketLoader, FreshLoader, Share
 from seqlab.training.streams import StreamLoader, WindowLoader
 from seqlab.training.tokens import Tokens, begin_id, encode, fit
@@ -258,6 +258,19 @@ class SequenceData(pl.LightningDataModule):
             workers=self.workers if training else 0,
             share=self.share,
         )
+
+    def probe(self, rows: int) -> Batch:
+        """Give a few sequences of the validation split, spread evenly over it: the same ones every time.
+
+        Of running text they are windows of ``task.sequence_length``, read each by itself.
+        """
+        if self.tokens:
+            window = self.task.sequence_length or 1
+            loader = WindowLoader(self.tokens["valid"], self.begin, window=window, rows=rows, most=rows * window)
+            return loader.cut(loader.starts)
+        inputs, targets = self.encoded["valid"]
+        chosen = torch.linspace(0, len(targets) - 1, min(rows, len(targets))).long()
+        return Batch(*inputs.padded(chosen), targets[chosen])
 
     def train_dataloader(self) -> BucketLoader | FreshLoader | StreamLoader:
         """Make the loader of the training split."""

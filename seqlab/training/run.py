@@ -147,7 +147,7 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "sequence_length_means": task.sequence_length_means,
         "generates": task.carries_state and task.per_step,
         "tables": {**report.tables, **further_tests(module.further, data.statistics)},
-        "figures": report.figures,
+        "figures": [*report.figures, *work.figures],
         "notes": [*([] if model.uses_cell else [no_cell]), *report.notes],
         "init_from": work.origin,
         "freeze": list(plain.get("freeze") or []),

@@ -45,6 +45,7 @@ class Work:
     Attributes:
         task, data, model, module: as the config has them; the data is encoded, the model has its first weights.
         origin: what the run began with, if it began with another one's weights.
+        figures: names of the pictures that callbacks drew into the run folder: those in their ``figures``.
         checkpoints: which writes, if this is rank 0.
         cost: of training.
 
@@ -74,7 +75,7 @@ class Work:
         self._preparing = time.perf_counter() - preparing
         self.origin = hand_over(self.start, self.model, self.task, plain)
         self.module = SequenceModule(self.model, self.task, plain["optimizer"], self.data.statistics, self.data.further)
-        self.stop, self.cost = StopRequest(), Cost()
+        self.stop, self.cost, self.figures = StopRequest(), Cost(), list[str]()
         minutes = plain["trainer"]["checkpoint_minutes"]
         self.checkpoints = RunCheckpoint(folder, f"valid/{self.task.monitor}", self.task.mode, self.stop, minutes)
 
@@ -104,6 +105,7 @@ class Work:
                 self.cost.seconds += self._preparing
             self.model.load_state_dict(runfolder.read_weights(self.folder / runfolder.MODEL))
             trainer.test(self.module, datamodule=self.data, verbose=False)
+            self.figures = [name for callback in callbacks for name in getattr(callback, "figures", ())]
         except MisconfigurationException as error:
             raise UserError(f"trainer: {one_line(error)}") from error
         finally:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, State
+from seqlab import Cell, Gate, Probe, State
 from seqlab_cells.linear import initialise
 
 
@@ -53,3 +53,14 @@ class CoupledLSTM(Cell):
         c = forget * c + (1 - forget) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
         return h, (h, c)
+
+    def probe(self, x: Float[Tensor, "time batch gates"], states: State) -> Probe:
+        """Give the gates, and what the forget gate keeps."""
+        f, g, o = (x + self.from_state(states[0][:-1])).chunk(3, dim=-1)
+        forget = torch.sigmoid(f)
+        gates = {
+            "forget": Gate(forget),
+            "candidate": Gate(torch.tanh(g), -1.0, 1.0),
+            "output": Gate(torch.sigmoid(o)),
+        }
+        return Probe(gates, forget={"c": forget})

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, State
+from seqlab import Cell, Gate, Probe, State
 from seqlab_cells.linear import initialise
 
 
@@ -47,3 +47,26 @@ class GRU(Cell):
         candidate = torch.tanh(n_x + reset * n_h)
         h = (1 - update) * candidate + update * h
         return h, (h,)
+
+    def probe(self, x: Float[Tensor, "time batch gates"], states: State) -> Probe:
+        r"""Give the gates, what the update gate keeps, and the Jacobian of each step.
+
+        .. math::
+            \frac{∂h'}{∂h} = \mathrm{diag}(z) + \mathrm{diag}((h - n) z (1 - z)) U_z
+            + \mathrm{diag}((1 - z)(1 - n^2)) (\mathrm{diag}(r) U_n + \mathrm{diag}((U_n h + c_n) r (1 - r)) U_r)
+        """
+        h = states[0][:-1]
+        r_x, z_x, n_x = x.chunk(3, dim=-1)
+        r_h, z_h, n_h = self.from_state(h).chunk(3, dim=-1)
+        r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+        n = torch.tanh(n_x + r * n_h)
+        to_n, to_z, to_r = (1 - z) * (1 - n**2), (h - n) * z * (1 - z), n_h * r * (1 - r)
+        U = self.from_state.weight
+
+        def product(t: int, gradients: State) -> State:
+            (g,) = gradients
+            inner = g * to_n[t]
+            return (g * z[t] + torch.cat([inner * to_r[t], g * to_z[t], inner * r[t]], dim=-1) @ U,)
+
+        gates = {"reset": Gate(r), "update": Gate(z), "candidate": Gate(n, -1.0, 1.0)}
+        return Probe(gates, product, forget={"h": z})

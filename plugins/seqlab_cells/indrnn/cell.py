@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, State
+from seqlab import Cell, Gate, Probe, State
 from seqlab_cells.linear import initialise
 
 
@@ -50,6 +50,18 @@ class IndRNN(Cell):
         total = x + self.from_itself * h
         h = torch.relu(total) if self.nonlinearity == "relu" else torch.tanh(total)
         return h, (h,)
+
+    def probe(self, x: Float[Tensor, "time batch hidden"], states: State) -> Probe:
+        r"""Give the activations, and the Jacobian :math:`\mathrm{diag}(φ'_t ⊙ u)` of each step with its norm."""
+        h = states[0][1:]
+        slope = (h > 0).to(h.dtype) if self.nonlinearity == "relu" else 1 - h**2
+        factor = slope * self.from_itself
+
+        def product(t: int, gradients: State) -> State:
+            return (gradients[0] * factor[t],)
+
+        gate = Gate(h, -1.0, 1.0) if self.nonlinearity == "tanh" else Gate(h, 0.0, float("inf"))
+        return Probe({self.nonlinearity: gate}, product, factor.abs().amax(-1))
 
     def extra_repr(self) -> str:
         """Show the nonlinearity."""

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, State
+from seqlab import Cell, Gate, Probe, State
 from seqlab_cells.linear import initialise
 
 
@@ -60,3 +60,15 @@ class LayerNormLSTM(Cell):
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(self.norm_cell(c))
         return h, (h, c)
+
+    def probe(self, x: Float[Tensor, "time batch gates"], states: State) -> Probe:
+        """Give the gates, and what the forget gate keeps."""
+        i, f, g, o = (x + self.norm_state(self.from_state(states[0][:-1]))).chunk(4, dim=-1)
+        forget = torch.sigmoid(f)
+        gates = {
+            "input": Gate(torch.sigmoid(i)),
+            "forget": Gate(forget),
+            "candidate": Gate(torch.tanh(g), -1.0, 1.0),
+            "output": Gate(torch.sigmoid(o)),
+        }
+        return Probe(gates, forget={"c": forget})

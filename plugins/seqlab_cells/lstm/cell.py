@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, State
+from seqlab import Cell, Gate, Probe, State
 from seqlab_cells.linear import initialise
 
 
@@ -52,3 +52,36 @@ class LSTM(Cell):
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
         return h, (h, c)
+
+    def probe(self, x: Float[Tensor, "time batch gates"], states: State) -> Probe:
+        r"""Give the gates, what the forget gate keeps, and the Jacobians of each step.
+
+        Those of the cell state alone have four terms, where :math:`h_{t-1} = o_{t-1} ⊙ \tanh c_{t-1}` feeds the gates:
+
+        .. math::
+            \frac{∂c_t}{∂c_{t-1}} = \mathrm{diag}(f) + (\mathrm{diag}(c_{t-1} f (1 - f)) U_f
+            + \mathrm{diag}(g i (1 - i)) U_i + \mathrm{diag}(i (1 - g^2)) U_g)\,
+            \mathrm{diag}(o_{t-1} (1 - \tanh^2 c_{t-1}))
+
+        The whole one has the way through the output gate, :math:`c_{t-1} → h_{t-1} → o_t → h_t`, besides.
+        """
+        h, c = states
+        raw = x + self.from_state(h[:-1])
+        i, f, g, o = raw.chunk(4, dim=-1)
+        i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+        to_gates = torch.cat([g * i * (1 - i), c[:-1] * f * (1 - f), i * (1 - g**2)], dim=-1)
+        squashed = torch.tanh(c[1:])
+        to_o, to_h = squashed * o * (1 - o), o * (1 - squashed**2)
+        U, size = self.from_state.weight, self.hidden_size
+
+        def terms(t: int, to_c: Tensor) -> Tensor:
+            through = (to_c.repeat(1, 3) * to_gates[t]) @ U[: 3 * size]
+            return to_c * f[t] + through * to_h[t - 1]
+
+        def product(t: int, gradients: State) -> State:
+            for_h, for_c = gradients
+            to_h_before = torch.cat([for_c.repeat(1, 3) * to_gates[t], for_h * to_o[t]], dim=-1) @ U
+            return to_h_before, for_c * f[t] + to_h_before * to_h[t - 1]
+
+        gates = {"input": Gate(i), "forget": Gate(f), "candidate": Gate(g, -1.0, 1.0), "output": Gate(o)}
+        return Probe(gates, product, forget={"c": f}, terms={"c": terms})

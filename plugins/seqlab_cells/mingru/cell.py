@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, State
+from seqlab import Cell, Gate, Probe, State
 from seqlab_cells.linear import initialise
 from seqlab_cells.parallel import positive
 
@@ -52,3 +52,12 @@ class MinGRU(Cell):
         a, b = x.chunk(2, dim=-1)
         h = a * h + b
         return h, (h,)
+
+    def probe(self, x: Float[Tensor, "time batch both"], states: State) -> Probe:
+        """Give the share of the state that is kept, which is all of the Jacobian."""
+        keep = x.chunk(2, dim=-1)[0]
+
+        def product(t: int, gradients: State) -> State:
+            return (gradients[0] * keep[t],)
+
+        return Probe({"keep": Gate(keep)}, product, keep.amax(-1), {"h": keep})

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, State
+from seqlab import Cell, Gate, Probe, State
 from seqlab_cells.linear import initialise
 
 
@@ -55,3 +55,17 @@ class PeepholeLSTM(Cell):
         c = torch.sigmoid(f + p_f * c) * c + torch.sigmoid(i + p_i * c) * torch.tanh(g)
         h = torch.sigmoid(o + p_o * c) * torch.tanh(c)
         return h, (h, c)
+
+    def probe(self, x: Float[Tensor, "time batch gates"], states: State) -> Probe:
+        """Give the gates, and what the forget gate keeps."""
+        h, c = states
+        i, f, g, o = (x + self.from_state(h[:-1])).chunk(4, dim=-1)
+        p_i, p_f, p_o = self.peepholes.chunk(3)
+        forget = torch.sigmoid(f + p_f * c[:-1])
+        gates = {
+            "input": Gate(torch.sigmoid(i + p_i * c[:-1])),
+            "forget": Gate(forget),
+            "candidate": Gate(torch.tanh(g), -1.0, 1.0),
+            "output": Gate(torch.sigmoid(o + p_o * c[1:])),
+        }
+        return Probe(gates, forget={"c": forget})

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, State
+from seqlab import Cell, Gate, Probe, State
 from seqlab_cells.linear import initialise
 
 
@@ -63,6 +63,21 @@ class RNN(Cell):
         total = x + self.from_state(h)
         h = torch.tanh(total) if self.nonlinearity == "tanh" else torch.relu(total)
         return h, (h,)
+
+    def probe(self, x: Float[Tensor, "time batch hidden"], states: State) -> Probe:
+        r"""Give the activations, the Jacobian :math:`\mathrm{diag}(φ') U` of each step, and the bound on its norm.
+
+        .. math:: \|\mathrm{diag}(φ'_t) U\| ≤ \max φ'_t \; σ_{\max}(U)
+        """
+        h, U = states[0][1:], self.from_state.weight
+        slope = 1 - h**2 if self.nonlinearity == "tanh" else (h > 0).to(h.dtype)
+
+        def product(t: int, gradients: State) -> State:
+            return ((gradients[0] * slope[t]) @ U,)
+
+        gate = Gate(h, -1.0, 1.0) if self.nonlinearity == "tanh" else Gate(h, 0.0, float("inf"))
+        gain = slope.amax(-1) * torch.linalg.matrix_norm(U, 2)
+        return Probe({self.nonlinearity: gate}, product, gain)
 
     def extra_repr(self) -> str:
         """Show the nonlinearity."""

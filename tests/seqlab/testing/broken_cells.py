@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqlab import Cell, State
+from seqlab import Cell, Probe, State
 
 
 class Right(Cell):
@@ -304,7 +304,14 @@ class NoCell(nn.Module):
         super().__init__()
 
 
+class TransposedProbe(Right):
+    def probe(self, x: Tensor, states: State) -> Probe:
+        slope = 1 - states[0][1:] ** 2
+        return Probe(product=lambda t, gradients: ((gradients[0] * slope[t]) @ self.from_state.weight.t(),))
+
+
 CAUGHT_BY: dict[type, str] = {
+    TransposedProbe: "probe_agrees_with_autograd",
     HardCodedDtype: "shapes_and_dtypes",
     WrongOutputSize: "shapes_and_dtypes",
     UnnamedLeaf: "shapes_and_dtypes",

@@ -1,0 +1,90 @@
+"""A run with ``callbacks=gradient_flow`` is the run without it, and says more."""
+
+import pytest
+import torch
+
+import seqlab
+from seqlab import UserError
+from seqlab.study.gradient_flow import FLOW, read
+from seqlab.training.runfolder import read_weights
+from seqlab_callbacks.gradient_flow import GradientFlow, is_moment
+
+SMALL = [
+    "cell=lstm", "cell.hidden_size=6", "task=first", "task.sequence_length=6", "task.examples=96", "task.held_out=20",
+    "data.batch_size=8", "model.dropout=0.2", "model.depth=2", "trainer.max_epochs=2", "trainer.progress=false",
+    "logger=none", "trainer.threads=1",
+]  # fmt: skip
+
+
+def run(folder, *words):
+    return seqlab.run(seqlab.compose([*SMALL, *words]), folder)
+
+
+def test_the_weights_are_the_same_bit_by_bit(tmp_path):
+    plain = run(tmp_path / "plain")
+    watched = run(
+        tmp_path / "watched",
+        "callbacks=gradient_flow",
+        "callbacks.gradient_flow.every=5",
+        "callbacks.gradient_flow.rows=3",
+    )
+    before, after = (read_weights(result.folder / "model.safetensors") for result in (plain, watched))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert watched.metrics == plain.metrics
+    assert watched.record["kernel"] == plain.record["kernel"]
+    assert read(watched.folder).steps == [0, 5, 10, 15, 20, 24]
+    assert len({row.distance for row in read(watched.folder).rows}) == 6
+    for name in ("gradient_flow.png", "gradient_flow.svg"):
+        assert (watched.folder / name).is_file()
+        assert name in watched.record["figures"]
+    assert not (plain.folder / FLOW).exists()
+    assert not (plain.folder / "gradient_flow.png").exists()
+
+
+def test_a_run_that_was_stopped_goes_on_with_its_rows(tmp_path):
+    words = ["callbacks=gradient_flow", "callbacks.gradient_flow.every=8"]
+    run(tmp_path, *words, "trainer.max_epochs=1")
+    (tmp_path / "results.json").unlink()
+    before = read(tmp_path)
+    assert before.steps == [0, 8, 12]
+    run(tmp_path, *words, "ckpt_path=last")
+    after = read(tmp_path)
+    assert after.steps == [0, 8, 12, 16, 24]
+    assert after.rows[: len(before.rows)] == before.rows
+    assert len(set(map(str, after.rows))) == len(after.rows) == 5 * len(before.rows) / 3
+
+
+def test_it_is_chosen_alone_or_in_a_list():
+    chosen = [seqlab.compose([f"callbacks={word}"]).callbacks for word in ("gradient_flow", "[gradient_flow]")]
+    assert chosen == 2 * [{"gradient_flow": {"name": "gradient_flow", "every": 0, "rows": 8}}]
+
+
+def test_moments_by_default():
+    assert [step for step in range(1, 4_000) if is_moment(step)] == [10, 32, 100, 316, 1000, 3162]
+
+
+def test_a_model_that_is_not_recurrent_is_left_alone(tmp_path, caplog):
+    result = run(tmp_path / "run", "model=window", "callbacks=gradient_flow", "~model.depth", "~model.dropout")
+    assert not (result.folder / FLOW).exists()
+    assert "nothing is measured" in caplog.text
+
+
+def test_bad_options_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="rows is 0; it must be at least 1"):
+        GradientFlow(rows=0)
+    with pytest.raises(UserError, match=r"callbacks\.gradient_flow\.every is -1; it must be at least 0"):
+        run(tmp_path / "run", "callbacks=gradient_flow", "callbacks.gradient_flow.every=-1")
+
+
+def test_running_text_is_read_in_windows(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
+    text = tmp_path / "text.txt"
+    text.write_text("one two three four five six seven\nseven six five four three two one\n" * 60, "utf-8")
+    words = ["task=lm", f"task.data={text}", "cell=gru", "cell.hidden_size=6", "task.sequence_length=12"]
+    quick = ["trainer.max_epochs=1", "trainer.limit_train_batches=3", "trainer.progress=false", "logger=none"]
+    result = seqlab.run(seqlab.compose([*words, *quick, "callbacks=gradient_flow"]), tmp_path / "run")
+    flow = read(result.folder)
+    assert {row.distance for row in flow.rows} == set(range(12))
+    for row in flow.rows:
+        assert row.product == pytest.approx(row.norm, rel=1e-8)
