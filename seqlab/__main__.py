@@ -12,6 +12,7 @@ VERBS = {
     "generate": "let a language model write: generate RUN_DIR --prompt TEXT",
     "status": "what became of each run of a sweep: status SWEEP_DIR",
     "resume": "do the runs of a sweep that are not done: resume SWEEP_DIR",
+    "reproduce": "run a paper's settings and compare the figures: reproduce [RECIPE]",
     "check": "prove that a plugin is right: check cell=NAME (or task=, preprocessing=, kernel=CELL.KERNEL)",
     "bench": "measure the kernels of cells: bench [--cells ...] [--shapes BxTxIxH,...] [--tune]",
     "new": "begin a plugin of your own: new cell NAME (or task, preprocessing)",
