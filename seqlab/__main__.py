@@ -19,6 +19,7 @@ VERBS = {
     "report": "one page on what runs found: report DIR... (of sweeps, of runs, or of some of them)",
     "compare": "differences between two, paired by seed: compare A B (folders, or with --in SWEEP_DIR labels)",
     "resume": "do the runs of a sweep that are not done: resume SWEEP_DIR",
+    "reproduce": "run a paper's settings and compare the figures: reproduce [RECIPE]",
     "check": "prove that a plugin is right: check cell=NAME (or task=, preprocessing=, kernel=CELL.KERNEL)",
     "bench": "measure the kernels of cells: bench [--cells ...] [--shapes BxTxIxH,...] [--tune]",
     "new": "begin a plugin of your own: new cell NAME (or task, preprocessing)",

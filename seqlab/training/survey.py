@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from seqlab.contracts import Corpus, Examples, Preprocessor, Ragged, Task
 from seqlab.training.data import SPLITS, SequenceData
+from seqlab.training.symbols import spell, symbols_of
 
 _SHOWN = 200
 """Characters of a text that are shown."""
@@ -38,6 +39,10 @@ def survey(data: SequenceData, examples: int = 3) -> dict[str, Any]:
         return record
     inputs = train.inputs
     if isinstance(inputs, Ragged) or data.preprocessor is None:
+        if isinstance(inputs, Ragged) and (symbols := symbols_of(data.task.inputs)) is not None:
+            record["vocabulary"] = {"size": len(symbols), "first": list(symbols[:24])}
+            record["examples"] = _spelled(inputs, symbols, examples)
+        record["classes"] = _classes(data.task, cast(Mapping[str, Examples], splits))
         return record
     step = max(1, len(inputs) // max(1, examples))
     chosen = list(inputs)[::step][:examples]
@@ -59,6 +64,16 @@ def _vocabulary(preprocessor: Preprocessor) -> dict[str, Any]:
 def _read(text: str, preprocessor: Preprocessor) -> dict[str, Any]:
     ids = preprocessor.encode([text]).values.tolist()
     return {"text": text[:_SHOWN], "ids": ids[:24], "read_as": preprocessor.decode(ids)[:_SHOWN], "tokens": len(ids)}
+
+
+def _spelled(inputs: Ragged, symbols: Sequence[str], examples: int) -> list[dict[str, Any]]:
+    """Show token ids as their symbols; what is read is what is written."""
+    step = max(1, len(inputs) // max(1, examples))
+    rows = [inputs.values[inputs.starts[row] :][: inputs.lengths[row]].tolist() for row in range(0, len(inputs), step)]
+    return [
+        {"text": (text := spell(ids, symbols)[:_SHOWN]), "ids": ids[:24], "read_as": text, "tokens": len(ids)}
+        for ids in rows[:examples]
+    ]
 
 
 def _pieces(corpus: Corpus, preprocessor: Preprocessor | None, examples: int) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from seqlab.discovery.registry import one_line
 from seqlab.training import runfolder
 from seqlab.training.assemble import build_model, build_preprocessor, build_task
 from seqlab.training.data import truncate
+from seqlab.training.symbols import read, symbols_of
 
 _MOST_STEPS = 2**19
 """Steps in a batch, padding included: one long text must not make a batch of many as long."""
@@ -48,16 +49,18 @@ class Trained:
         return self.task.sequence_length if self.task.sequence_length_means == "maximum" else None
 
     def encode(self, texts: Sequence[str]) -> Ragged:
-        """Encode texts; nothing is cut off yet.
+        """Encode texts, or symbols with blanks between them for a task of tensors that names them; nothing is cut yet.
 
         Raises:
-            UserError: the task's inputs are no texts.
+            UserError: the task's inputs are neither, or a text has in it what is no symbol.
         """
-        if self.preprocessor is None:
-            raise UserError(f"{self.folder}: this task's inputs are no texts, so there is nothing to predict from")
         if isinstance(texts, str):
             raise UserError("predict takes a list of texts; put the one text into a list")
-        return self.preprocessor.encode(texts)
+        if self.preprocessor is not None:
+            return self.preprocessor.encode(texts)
+        if (symbols := symbols_of(self.task.inputs)) is None:
+            raise UserError(f"{self.folder}: this task's inputs are no texts, so there is nothing to predict from")
+        return read(texts, symbols)
 
     @torch.inference_mode()
     def outputs(self, encoded: Ragged, batch_size: int = 256) -> Iterator[tuple[Tensor, Batch, Tensor]]:

@@ -23,17 +23,21 @@ class Documents:
         labels: of each text.
         splits: of each text, one of :data:`SPLITS`; ``None`` where the source has none. ``valid`` may be missing.
         notes: what happened on the way here, for a reader.
+        noun: what they are called in what a reader sees; a picture goes by a text that stands for it.
     """
 
     texts: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     splits: list[str] | None = None
     notes: list[str] = field(default_factory=list)
+    noun: str = "texts"
 
     def take(self, rows: Sequence[int]) -> "Documents":
         """Take some rows, in the given order."""
         splits = None if self.splits is None else [self.splits[row] for row in rows]
-        return Documents([self.texts[row] for row in rows], [self.labels[row] for row in rows], splits, self.notes)
+        return Documents(
+            [self.texts[row] for row in rows], [self.labels[row] for row in rows], splits, self.notes, self.noun
+        )
 
 
 @final
@@ -74,16 +78,16 @@ def arrange(found: Documents, where: str, seed: int) -> Arranged:
         notes.append(f"texts of blanks alone, left out: {blank:,}")
         found = found.take(full)
     if not found.texts:
-        raise ValueError(f"{where} holds no texts")
+        raise ValueError(f"{where} holds no {found.noun}")
     classes = _classes(found, where)
     number = {label: index for index, label in enumerate(classes)}
     keys = [key(text) for text in found.texts]
     labels = [number[label] for label in found.labels]
-    notes += _copies(keys, labels)
+    notes += _copies(keys, labels, found.noun)
     if found.splits is None:
-        homes: Sequence[str | None] = _dealt(keys, labels, classes, where, seed)
+        homes: Sequence[str | None] = _dealt(keys, labels, classes, where, seed, found.noun)
     else:
-        homes = _given(keys, labels, found.splits, classes, where, seed, notes)
+        homes = _given(keys, labels, found.splits, classes, where, seed, notes, found.noun)
     rows = {split: [row for row, home in enumerate(homes) if home == split] for split in SPLITS}
     return Arranged(
         classes,
@@ -109,34 +113,37 @@ def _classes(found: Documents, where: str) -> list[str]:
         classes = sorted(by_split["train"])
         for split in SPLITS[1:]:
             for label in sorted(by_split[split].keys() - by_split["train"].keys()):
+                count = f"{by_split[split][label]:,} {found.noun}"
                 raise ValueError(
-                    f"{where}: the label {label!r} is in {split} ({by_split[split][label]:,} texts), but not in train,"
-                    f" so that nothing can learn it; add such texts to train, or take them out of {split}"
+                    f"{where}: the label {label!r} is in {split} ({count}), but not in train,"
+                    f" so that nothing can learn it; add such {found.noun} to train, or take them out of {split}"
                 )
     if len(classes) < 2:
         only = f"of one class, {classes[0]!r}" if classes else "in other splits than train"
-        raise ValueError(f"{where}: all texts are {only}; there must be at least 2 classes to tell apart")
+        raise ValueError(f"{where}: all {found.noun} are {only}; there must be at least 2 classes to tell apart")
     return classes
 
 
-def _copies(keys: Sequence[str], labels: Sequence[int]) -> list[str]:
+def _copies(keys: Sequence[str], labels: Sequence[int], noun: str) -> list[str]:
     """Tell of copies that do not matter for the splits."""
     said: defaultdict[str, set[int]] = defaultdict(set)
     for text, label in zip(keys, labels, strict=True):
         said[text].add(label)
     notes = []
     if copies := len(keys) - len(said):
-        notes.append(f"texts that are copies of others: {copies:,}")
+        notes.append(f"{noun} that are copies of others: {copies:,}")
     if several := sum(len(found) > 1 for found in said.values()):
-        notes.append(f"texts with several labels: {several:,}")
+        notes.append(f"{noun} with several labels: {several:,}")
     return notes
 
 
-def _dealt(keys: Sequence[str], labels: Sequence[int], classes: Sequence[str], where: str, seed: int) -> list[str]:
+def _dealt(
+    keys: Sequence[str], labels: Sequence[int], classes: Sequence[str], where: str, seed: int, noun: str
+) -> list[str]:
     try:
         return [SPLITS[split] for split in grouped_split(keys, labels, seed=seed)]
     except SplitError as error:
-        raise ValueError(_too_few(error, classes, where, len(SPLITS), "train, valid and test")) from error
+        raise ValueError(_too_few(error, classes, where, len(SPLITS), "train, valid and test", noun)) from error
 
 
 def _given(
@@ -147,6 +154,7 @@ def _given(
     where: str,
     seed: int,
     notes: list[str],
+    noun: str,
 ) -> list[str | None]:
     """Keep the given splits; a text that a later split has as well is taken out of the earlier ones."""
     homes: list[str | None] = list(splits)
@@ -158,16 +166,16 @@ def _given(
             homes[row] = None
         if doubles:
             others = " or ".join(SPLITS[SPLITS.index(split) + 1 :])
-            notes.append(f"taken out of {split}, as {others} has them too: {len(doubles):,} texts")
+            notes.append(f"taken out of {split}, as {others} has them too: {len(doubles):,} {noun}")
         taken.update(keys[row] for row in own)
     if "test" not in splits:
-        raise ValueError(f"{where}: there are texts for {', '.join(sorted(set(splits)))}, but none for test")
+        raise ValueError(f"{where}: there are {noun} for {', '.join(sorted(set(splits)))}, but none for test")
     if "valid" not in splits:
-        _deal_valid(homes, keys, labels, classes, where, seed)
+        _deal_valid(homes, keys, labels, classes, where, seed, noun)
         notes.append("there is no valid: a tenth of train was dealt out for it")
     for index, label in enumerate(classes):
         if not any(home == "train" and labels[row] == index for row, home in enumerate(homes)):
-            raise ValueError(f"{where}: all texts of train with the label {label!r} are in valid or test as well")
+            raise ValueError(f"{where}: all {noun} of train with the label {label!r} are in valid or test as well")
     return homes
 
 
@@ -178,18 +186,21 @@ def _deal_valid(
     classes: Sequence[str],
     where: str,
     seed: int,
+    noun: str,
 ) -> None:
     rows = [row for row, home in enumerate(homes) if home == "train"]
     try:
         parts = grouped_split([keys[row] for row in rows], [labels[row] for row in rows], (0.9, 0.1), seed)
     except SplitError as error:
-        raise ValueError(_too_few(error, classes, where, 2, "train and the valid that is taken from it")) from error
+        raise ValueError(
+            _too_few(error, classes, where, 2, "train and the valid that is taken from it", noun)
+        ) from error
     for row in np.asarray(rows)[parts == 1].tolist():
         homes[row] = "valid"
 
 
-def _too_few(error: SplitError, classes: Sequence[str], where: str, splits: int, names: str) -> str:
-    message = f"{where}: the label {classes[error.label]!r} has {error.groups} different texts"
+def _too_few(error: SplitError, classes: Sequence[str], where: str, splits: int, names: str, noun: str) -> str:
+    message = f"{where}: the label {classes[error.label]!r} has {error.groups} different {noun}"
     if error.groups < splits:
-        return f"{message}; at least {splits} are needed, one each for {names}. Add texts, or take the label out"
+        return f"{message}; at least {splits} are needed, one each for {names}. Add {noun}, or take the label out"
     return f"{message}, which it shares with other labels, so that they cannot be in each of {names}"

@@ -30,6 +30,21 @@ def test_classes_and_duplicates_are_counted(cli, names_folder):
     assert "duplicates test in train: 0" in shown.out
 
 
+def test_generated_symbols_are_written_out(cli):
+    words = ["task.examples=50", "task.held_out=20", "task.sequence_length=6"]
+    done = cli("data", "task=first", *words, "--examples", "2", "--json")
+    assert done.code == 0, done.err
+    record = json.loads(done.out)
+    assert record["vocabulary"]["first"] == ["", *"abcdefgh"]
+    assert len(record["examples"]) == 2
+    for example in record["examples"]:
+        letters = example["text"].split()
+        assert [" abcdefgh".index(letter) for letter in letters] == example["ids"]
+        assert len(letters) == example["tokens"] == 6
+    assert abs(sum(shares["test"] for shares in record["classes"].values()) - 1) < 1e-9
+    assert cli("data", "task=adding", *words).code == 0  # numbers, which have no names
+
+
 def test_mistakes_are_one_line(cli, tmp_path):
     for words, message in (
         (["task=names", "task.data_dir=nowhere"], "no such folder"),
