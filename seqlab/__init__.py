@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Model,
         Preprocessor,
         Ragged,
+        Remedy,
         Report,
         State,
         Task,
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(
         [
-            "Batch", "Cell", "Corpus", "Examples", "InputSpec", "Kernel", "Model", "Preprocessor", "Ragged", "Report",
-            "State", "Task", "UserError",
+            "Batch", "Cell", "Corpus", "Examples", "InputSpec", "Kernel", "Model", "Preprocessor", "Ragged", "Remedy",
+            "Report", "State", "Task", "UserError",
         ],
         "seqlab.contracts",
     ),
@@ -55,6 +56,7 @@ __all__ = [
     "Preprocessor",
     "Ragged",
     "Recurrent",
+    "Remedy",
     "Report",
     "Result",
     "State",
