@@ -21,4 +21,6 @@ def longer_memory(distance: int, options: Mapping[str, Any]) -> Remedy | None:
     bias = round(math.log(max(2, distance)), 1)
     if options.get("forget_bias", 0.0) >= bias:
         return None
-    return Remedy("a forget bias of ln T, a memory of T steps to begin with (Tallec & Ollivier 2018)", {"forget_bias": bias})
+    return Remedy(
+        "a forget bias of ln T, a memory of T steps to begin with (Tallec & Ollivier 2018)", {"forget_bias": bias}
+    )

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from seqlab.discovery.hydra_source import register as register_plugins
 from seqlab.discovery.hydra_source import run_label
 from seqlab.sweeps.key import run_key, sweep_key
 from seqlab.sweeps.ledger import SWEEP, read_plan, write_plan
-from seqlab.training.compose import compose_all
+from seqlab.training.compose import compose_all, configs
 
 _SWEEPS = Path("runs") / "sweeps"
 
@@ -56,12 +55,10 @@ def sweeper_of(words: Sequence[str]) -> str:
     keys = [word.lstrip("+").partition("=")[0] for word in words]
     if "hydra/sweeper" not in keys and "experiment" not in keys:
         return "basic"
-    from hydra import initialize_config_module
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
-    register_plugins()
-    with initialize_config_module("seqlab_conf", version_base="1.3"):
+    with configs():
         loader = GlobalHydra.instance().config_loader()
         composed = loader.load_configuration("config", list(words), RunMode.MULTIRUN)
     return str(composed.hydra.runtime.choices["hydra/sweeper"])
