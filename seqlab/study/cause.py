@@ -79,7 +79,7 @@ def _ratio(folder: Path) -> float | None:
             norms.setdefault((int(step), path), {})[int(distance)] = norm
     ratios: dict[int, list[float]] = {}
     for (step, _), by_distance in norms.items():
-        last = max((by_distance[distance] for distance in sorted(by_distance)[:1]), default=0.0)
+        last = by_distance[min(by_distance)]
         if len(by_distance) > 1 and last > 0:
             ratios.setdefault(step, []).append(by_distance[max(by_distance)] / last)
     best = [max(found) for found in ratios.values()]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
+from seqlab.study.cause import Cause
 from seqlab.study.horizon.record import write
 from seqlab.study.horizon.rows import Row, rows_of
 from seqlab.study.horizon.runs import Trial, looked_up, named
@@ -33,6 +34,7 @@ class Line:
         asking: what the search asks for.
         pending: the batch that it waits for; ``None`` once there is nothing left to ask.
         trials: done so far.
+        explained: the likely cause of its limit, once the search has ended.
     """
 
     row: Row
@@ -40,6 +42,7 @@ class Line:
     asking: Asking
     pending: Batch | None = None
     trials: list[Trial] = field(default_factory=list)
+    explained: tuple[Cause, str] | None = None
 
     @property
     def finding(self) -> Finding:

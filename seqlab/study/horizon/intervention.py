@@ -29,7 +29,7 @@ def intervention(row: "Row", cause: "Cause", found: Finding, conductor: "Conduct
     elif cause in ("gradient", "saturation") and (remedy := _own(row, cause, found)) is not None:
         text, words = remedy.text, [f"cell.{option}={value}" for option, value in remedy.options.items()]
     else:
-        text, words = "four times the training", [f"trainer.max_epochs={4 * row.config.trainer.max_epochs}"]
+        text, words = "four times the training", row.longer(4)
     return {"text": text, "command": _command(row, words, conductor)}
 
 

@@ -46,14 +46,7 @@ def _row(line: "Line", conductor: "Conductor") -> dict[str, Any]:
     usual = [trial for trial in line.trials if trial.batch.budget == 1]
     done = [trial for trial in line.trials if trial.results]
     cost = done[0].results["cost"] if done else {}
-    cause: Cause = "unknown"
-    because = "the search goes on"
-    if line.pending is None:
-        cause, because = explain(
-            _signs(line, conductor.folder),
-            reached_the_end=found.horizon == conductor.settings.rules.ladder.rungs[-1],
-            budget_limited=found.budget_limited,
-        )
+    cause, because = _explained(line, conductor)
     proposed = intervention(row, cause, found, conductor)
     return {
         "label": row.label,
@@ -75,6 +68,18 @@ def _row(line: "Line", conductor: "Conductor") -> dict[str, Any]:
         "trials": [trial.record() for trial in usual],
         "longer": [{"budget": trial.batch.budget, **trial.record()} for trial in line.trials if trial not in usual],
     }
+
+
+def _explained(line: "Line", conductor: "Conductor") -> tuple[Cause, str]:
+    if line.pending is not None:
+        return "unknown", "the search goes on"
+    if line.explained is None:
+        line.explained = explain(
+            _signs(line, conductor.folder),
+            reached_the_end=line.finding.horizon == conductor.settings.rules.ladder.rungs[-1],
+            budget_limited=line.finding.budget_limited,
+        )
+    return line.explained
 
 
 def _signs(line: "Line", folder: Path) -> list[Signs]:

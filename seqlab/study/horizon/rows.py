@@ -76,15 +76,20 @@ class Row:
         """The words that were asked for; behind others of the same key, those of the command line win."""
         return (*self.task_words, *self.words, *self.sized, *self.common)
 
+    def longer(self, times: int) -> list[str]:
+        """Give the words that train it longer."""
+        trainer, words = self.config.trainer, list[str]()
+        for key in ("max_epochs", "max_steps"):
+            if trainer[key] is not None and trainer[key] > 0:
+                words.append(f"trainer.{key}={times * trainer[key]}")
+        return words
+
     def run(self, batch: Batch, seed: int) -> list[str]:
         """Give the words of one run."""
         words = [*self.asked, *self.added]
         words += [f"task.sequence_length={batch.distance}", f"optimizer.lr={batch.rate}", f"seed={seed}"]
-        trainer = self.config.trainer
-        if batch.budget > 1 and trainer.max_epochs is not None and trainer.max_epochs > 0:
-            words.append(f"trainer.max_epochs={batch.budget * trainer.max_epochs}")
-        if batch.budget > 1 and trainer.max_steps > 0:
-            words.append(f"trainer.max_steps={batch.budget * trainer.max_steps}")
+        if batch.budget > 1:
+            words += self.longer(batch.budget)
         return words
 
 
