@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Preprocessor,
         Probe,
         Ragged,
+        Remedy,
         Report,
         State,
         Task,
@@ -34,7 +35,7 @@ _HOMES = {
     **dict.fromkeys(
         [
             "Batch", "Cell", "Corpus", "Examples", "Gate", "InputSpec", "Kernel", "Model", "Preprocessor", "Probe",
-            "Ragged", "Report", "State", "Task", "UserError",
+            "Ragged", "Remedy", "Report", "State", "Task", "UserError",
         ],
         "seqlab.contracts",
     ),
@@ -59,6 +60,7 @@ __all__ = [
     "Probe",
     "Ragged",
     "Recurrent",
+    "Remedy",
     "Report",
     "Result",
     "State",

@@ -1,7 +1,7 @@
 """What a plugin promises. Needs torch and torchmetrics, nothing else of seqlab."""
 
 from seqlab.contracts.batch import Batch, Corpus, Examples, Ragged
-from seqlab.contracts.cell import Cell, State
+from seqlab.contracts.cell import Cell, Remedy, State
 from seqlab.contracts.kernel import Kernel
 from seqlab.contracts.model import CellFactory, HeadFactory, InputSpec, Model
 from seqlab.contracts.preprocessor import Preprocessor
@@ -23,6 +23,7 @@ __all__ = [
     "Preprocessor",
     "Probe",
     "Ragged",
+    "Remedy",
     "Report",
     "State",
     "Task",

@@ -1,7 +1,9 @@
 """A cell is one time step."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias, final
 
 from jaxtyping import Shaped
 from torch import Tensor, nn
@@ -10,6 +12,20 @@ from seqlab.contracts.probe import Probe
 
 State: TypeAlias = tuple[Tensor, ...]
 """A cell's state: a tuple (or NamedTuple) of tensors, each with a leading batch axis."""
+
+
+@final
+@dataclass(frozen=True)
+class Remedy:
+    """What should let a cell remember longer.
+
+    Attributes:
+        text: what it is, and its source.
+        options: of the cell's constructor, with the values to try.
+    """
+
+    text: str
+    options: Mapping[str, bool | int | float | str]
 
 
 class Cell(nn.Module, ABC):
@@ -33,6 +49,19 @@ class Cell(nn.Module, ABC):
                 raise ValueError(f"{name} is {size}; it must be at least 1")
         self.input_size = input_size
         self.hidden_size = hidden_size
+
+    @classmethod
+    def remedy(
+        cls, cause: Literal["gradient", "saturation"], distance: int, options: Mapping[str, Any]
+    ) -> Remedy | None:
+        """Propose what should move this cell's horizon; nothing unless overridden.
+
+        Args:
+            cause: what limits it: the gradient vanishes or explodes on its way back, with saturated gates or without.
+            distance: steps that it cannot be trained to bridge.
+            options: of the constructor, as they are now.
+        """
+        return None
 
     @property
     def output_size(self) -> int:

@@ -13,6 +13,8 @@ from seqlab.discovery import find
 _NOT_THE_RUN = ("hydra", "logger", "ckpt_path")
 _NOT_THE_TRAINER = ("progress", "profiler", "checkpoint_minutes")
 _NOT_THE_SWEEP = ("hydra.", "hydra/", "logger", "trainer.progress", "trainer.profiler", "trainer.checkpoint_minutes")
+_SWEEPER = ("hydra.sweeper.", "hydra/sweeper")
+"""Hydra's words that say what is asked for, of a sweeper that decides as it goes."""
 _KINDS = ("cell", "model", "task", "preprocessing", "kernel")
 
 
@@ -50,7 +52,8 @@ def _version(kind: str, node: Any) -> str | None:
 
 def sweep_key(words: Iterable[str]) -> str:
     """Name a sweep by its words, in any order, but those that say where and how it runs."""
-    return _digest(sorted(word for word in words if not word.lstrip("+~").startswith(_NOT_THE_SWEEP)))
+    bare = ((word, word.lstrip("+~")) for word in words)
+    return _digest(sorted(word for word, key in bare if key.startswith(_SWEEPER) or not key.startswith(_NOT_THE_SWEEP)))
 
 
 def _digest(value: Any) -> str:

@@ -56,16 +56,17 @@ class Entry:
     job: str | None = None
 
 
-def write_plan(folder: Path, words: Sequence[str], runs: Mapping[str, Sequence[str]]) -> None:
+def write_plan(folder: Path, words: Sequence[str], runs: Mapping[str, Sequence[str]], *, open: bool = False) -> None:
     """Write down what a sweep asks for.
 
     Args:
         folder: the sweep's.
         words: what was typed behind ``-m``.
-        runs: the words of each run, by its folder's name; empty where a sweeper decides as it goes.
+        runs: the words of each run, by its folder's name; where a sweeper decides as it goes, those decided so far.
+        open: whether a sweeper may yet ask for more.
     """
     planned = [{"name": name, "words": list(each)} for name, each in runs.items()]
-    record = {"schema": SCHEMA, "words": list(words), "working_folder": str(Path.cwd()), "runs": planned}
+    record = {"schema": SCHEMA, "words": list(words), "working_folder": str(Path.cwd()), "runs": planned, "open": open}
     runfolder.write_json(folder / SWEEP, record)
 
 

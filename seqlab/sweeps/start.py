@@ -7,8 +7,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from seqlab.discovery.hydra_source import run_label
 from seqlab.sweeps.key import run_key, sweep_key
-from seqlab.sweeps.ledger import SWEEP, write_plan
-from seqlab.training.compose import compose_all
+from seqlab.sweeps.ledger import SWEEP, read_plan, write_plan
+from seqlab.training.compose import compose_all, configs
 
 _SWEEPS = Path("runs") / "sweeps"
 
@@ -46,18 +46,38 @@ def folder_of(words: Sequence[str]) -> Path:
     return _SWEEPS / sweep_key(words)
 
 
-def plan(folder: Path, words: Sequence[str]) -> None:
-    """Write down the runs that a sweep asks for; where a sweeper decides as it goes, none is known yet.
+def sweeper_of(words: Sequence[str]) -> str:
+    """Name the sweeper that words choose, by themselves or by an experiment: ``basic`` unless they do.
+
+    Raises:
+        hydra.errors.HydraException: the words cannot be composed.
+    """
+    keys = [word.lstrip("+").partition("=")[0] for word in words]
+    if "hydra/sweeper" not in keys and "experiment" not in keys:
+        return "basic"
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    with configs():
+        loader = GlobalHydra.instance().config_loader()
+        composed = loader.load_configuration("config", list(words), RunMode.MULTIRUN)
+    return str(composed.hydra.runtime.choices["hydra/sweeper"])
+
+
+def plan(folder: Path, words: Sequence[str], sweeper: str = "basic") -> None:
+    """Write down the runs that a sweep asks for; where a sweeper decides as it goes, those decided before are kept.
 
     Raises:
         hydra.errors.HydraException, UserError: a run cannot be composed.
     """
     runs: dict[str, list[str]] = {}
-    if not any(word.lstrip("+").startswith("hydra/sweeper=") for word in words):
+    if sweeper == "basic":
         expanded = expand(words)
         for each, config in zip(expanded, compose_all(expanded), strict=True):
             runs.setdefault(run_name(config), each)
-    write_plan(folder, words, runs)
+    elif (folder / SWEEP).is_file():
+        runs = {run["name"]: run["words"] for run in read_plan(folder)["runs"]}
+    write_plan(folder, words, runs, open=sweeper != "basic")
 
 
 def set_aside(folder: Path) -> Path | None:

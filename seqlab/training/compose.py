@@ -1,6 +1,7 @@
 """The composed config, as the command line has it."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 
 from hydra import compose as hydra_compose
@@ -14,6 +15,19 @@ from omegaconf import DictConfig
 from seqlab.discovery.hydra_source import register
 
 
+@contextmanager
+def configs() -> Iterator[None]:
+    """Make Hydra ready to compose; where it is at work already, in a sweep, that is put back afterwards."""
+    register()
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module("seqlab_conf", version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
 def compose(overrides: Iterable[str] = ()) -> DictConfig:
     """Compose the config as ``python -m seqlab <overrides>`` would.
 
@@ -23,8 +37,7 @@ def compose(overrides: Iterable[str] = ()) -> DictConfig:
     Raises:
         hydra.errors.HydraException: an override names nothing that exists, or has a value of the wrong type.
     """
-    register()
-    with initialize_config_module("seqlab_conf", version_base="1.3"):
+    with configs():
         return hydra_compose("config", overrides=list(overrides))
 
 
@@ -37,10 +50,9 @@ def compose_all(runs: Iterable[Sequence[str]]) -> Iterator[DictConfig]:
     Raises:
         hydra.errors.HydraException: as :func:`compose`.
     """
-    register()
     parser = OverridesParser.create()
     bases: dict[tuple[str, ...], DictConfig] = {}
-    with initialize_config_module("seqlab_conf", version_base="1.3"):
+    with configs():
         groups = set(GlobalHydra.instance().config_loader().list_groups(""))
         for words in runs:
             parsed = parser.parse_overrides(list(words))

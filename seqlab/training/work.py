@@ -30,6 +30,7 @@ from seqlab.training.interrupt import StopRequest
 from seqlab.training.loader import Share
 from seqlab.training.module import SequenceModule
 from seqlab.training.progress import progress_callbacks
+from seqlab.training.solved import StopWhenSolved
 from seqlab.training.talk import leave
 
 _TRAINER_KEYS = (
@@ -177,6 +178,8 @@ def _callbacks(plain: Mapping[str, Any], task: Task) -> list[pl.Callback]:
     callbacks: list[pl.Callback] = []
     if (patience := plain["trainer"]["early_stopping"]) is not None:
         callbacks.append(EarlyStopping(monitor, mode=task.mode, patience=patience))
+    if epochs := plain["trainer"].get("stop_when_solved", 0):
+        callbacks.append(StopWhenSolved(task, epochs))
     if (averaging := plain["optimizer"].get("averaging")) is not None:
         callbacks.append(NonMonotonicAveraging(monitor, task.mode, averaging))
     for node in (plain.get("callbacks") or {}).values():

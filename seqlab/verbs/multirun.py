@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from seqlab.errors import UserError
 from seqlab.sweeps.ledger import SWEEP, Entry, entry_of, read
-from seqlab.sweeps.start import folder_of, plan, set_aside
+from seqlab.sweeps.start import folder_of, plan, set_aside, sweeper_of
 from seqlab.training.results import Result
 from seqlab.training.runfolder import relative
 from seqlab.verbs.status import show_faults, summary
@@ -51,13 +52,37 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
     if fresh and (aside := set_aside(folder)) is not None:
         print(f"the earlier sweep is now {relative(aside)}", file=sys.stderr)
     register_launcher(words)
-    plan(folder, words)
-    if not any(word.lstrip("+").startswith(("hydra/sweeper=", "hydra.sweeper.")) for word in words):
-        found = import_module("hydra_plugins.seqlab_launchers._sweeper").PlannedSweeper
+    sweeper = sweeper_of(words)
+    plan(folder, words, sweeper)
+    if sweeper in _SWEEPERS:
+        Plugins.instance().register(_loaded(*_SWEEPERS[sweeper]))
+    elif sweeper == "basic" and not any(word.startswith("hydra.sweeper.") for word in words):
+        found = _loaded("seqlab_launchers._sweeper", "PlannedSweeper")
         Plugins.instance().register(found)
         words = [*words, f"hydra.sweeper._target_={found.__module__}.{found.__qualname__}"]
     quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')  # a comma would make a sweep of it
     return [*flags, *words, f'hydra.sweep.dir="{quoted}"'], folder
+
+
+_SWEEPERS = {"horizon": ("seqlab_horizon._sweeper", "HorizonSweeper")}
+"""Module and class of the sweepers that are imported when they are chosen."""
+
+
+def _loaded(module: str, name: str) -> Any:
+    return getattr(import_module(f"hydra_plugins.{module}"), name)
+
+
+def refuse_search(arguments: list[str]) -> None:
+    """Refuse to do a single run by words whose experiment is a search, unless they say at which distance.
+
+    Raises:
+        UserError: there is no ``-m``.
+    """
+    keys = [word.partition("=")[0] for word in arguments]
+    if "task.sequence_length" not in keys and (sweeper := sweeper_of(arguments)) in _SWEEPERS:
+        raise UserError(
+            f"hydra/sweeper={sweeper} searches, which takes many runs: add -m, or set task.sequence_length for one"
+        )
 
 
 def _unquoted(value: str) -> str:
@@ -107,11 +132,11 @@ def progress(run: Path, result: Result | None) -> str:
     """Say how one run of a sweep ended, and how far the whole is, in a line."""
     known = _so_far(run)
     what = "failed" if result is None else f"{result.monitor} {result.metrics[result.monitor]:.4f}"
-    line = f"{known.done + known.failed} of {known.total}  {run.name}  {what}"
+    line = f"{known.done + known.failed} of {max(known.total, known.done + known.failed)}  {run.name}  {what}"
     if known.failed:
         line += f"; {known.failed} failed"
     left = known.total - known.done - known.failed
-    if known.done and left:
+    if known.done and left > 0:
         line += f"; about {clock(left * known.seconds / known.done)} of work left"
     return line
 

@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     folder = asked.folder.resolve()
     plan, entries = read_plan(folder), read(folder)
     left = [entry for entry in entries if entry.state == "failed" or (entry.state != "done" and not asked.failed)]
-    if not left and plan["runs"]:
+    if not left and plan["runs"] and not plan.get("open"):
         print(f"nothing is left to do: {len(entries):,} runs, {sum(e.state == 'done' for e in entries):,} of them done")
         return 0
     if (where := Path(plan["working_folder"])).is_dir():

@@ -49,6 +49,9 @@ def _train(arguments: list[str]) -> int:
         return _help([argument for argument in arguments if argument not in ("--help", "-h")])
     if any(flag in arguments for flag in ("-m", "--multirun")):
         return _sweep(arguments)
+    from seqlab.verbs.multirun import refuse_search
+
+    refuse_search(arguments)
     failures: list[str] = []
 
     def job(config: DictConfig) -> None:

@@ -1,13 +1,15 @@
 """Long short-term memory with layer normalisation."""
 
-from typing import final
+from collections.abc import Mapping
+from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, Gate, Probe, State
+from seqlab import Cell, Gate, Probe, Remedy, State
 from seqlab_cells.linear import initialise
+from seqlab_cells.memory import longer_memory
 
 
 @final
@@ -47,6 +49,13 @@ class LayerNormLSTM(Cell):
         self.norm_cell = nn.LayerNorm(hidden_size)
         with torch.no_grad():
             self.norm_input.bias[hidden_size : 2 * hidden_size] += forget_bias
+
+    @classmethod
+    def remedy(
+        cls, cause: Literal["gradient", "saturation"], distance: int, options: Mapping[str, Any]
+    ) -> Remedy | None:
+        """Propose a forget bias that suits the distance."""
+        return longer_memory(distance, options)
 
     def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch gates"]:
         """Map the inputs of all steps to the gates, in the order i, f, g, o: :math:`LN(W x) + b`."""

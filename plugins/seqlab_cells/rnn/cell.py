@@ -1,12 +1,13 @@
 """Elman's recurrent network."""
 
-from typing import Literal, final
+from collections.abc import Mapping
+from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, Gate, Probe, State
+from seqlab import Cell, Gate, Probe, Remedy, State
 from seqlab_cells.linear import initialise
 
 
@@ -51,6 +52,16 @@ class RNN(Cell):
             nn.init.eye_(self.from_state.weight)
             for linear in (self.from_input, self.from_state):
                 nn.init.zeros_(linear.bias)
+
+    @classmethod
+    def remedy(
+        cls, cause: Literal["gradient", "saturation"], distance: int, options: Mapping[str, Any]
+    ) -> Remedy | None:
+        """Propose an IRNN, through whose identity matrix the gradient of relu units passes unchanged at first."""
+        irnn = {"nonlinearity": "relu", "initialisation": "identity"}
+        if all(options.get(key) == value for key, value in irnn.items()):
+            return None
+        return Remedy("an IRNN: relu around an identity matrix (Le, Jaitly & Hinton 2015)", irnn)
 
     def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch hidden"]:
         """Map the inputs of all steps: :math:`W x + b`."""

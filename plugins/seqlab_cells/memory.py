@@ -1,0 +1,26 @@
+"""What lets a cell with a forget gate remember longer from the start."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from seqlab import Remedy
+
+
+def longer_memory(distance: int, options: Mapping[str, Any]) -> Remedy | None:
+    r"""Propose the forget bias at which a cell begins with a memory of about ``distance`` steps.
+
+    A gate :math:`f = σ(b)` keeps a share :math:`f^T` over :math:`T` steps; with :math:`b = \ln T` that is about
+    :math:`(1 - 1/T)^T ≈ 1/e` (Tallec & Ollivier 2018, arXiv 1804.11188, section 2, from which the bias is taken as
+    one number for all units).
+
+    Args:
+        distance: the steps :math:`T`.
+        options: of the cell as it is; nothing is proposed where its ``forget_bias`` is no smaller.
+    """
+    bias = round(math.log(max(2, distance)), 1)
+    if options.get("forget_bias", 0.0) >= bias:
+        return None
+    return Remedy(
+        "a forget bias of ln T, a memory of T steps to begin with (Tallec & Ollivier 2018)", {"forget_bias": bias}
+    )

@@ -1,0 +1,91 @@
+"""The runs of a search: their names, what the ledger says of them, what they found."""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+from seqlab.errors import UserError
+from seqlab.study.horizon.rows import Row
+from seqlab.study.horizon.search import Batch
+from seqlab.sweeps.ledger import Entry, entry_of
+from seqlab.sweeps.start import run_name
+from seqlab.training.compose import compose_all
+from seqlab.training.runfolder import RESULTS, read_json
+
+
+@final
+@dataclass(frozen=True)
+class Trial:
+    """One run of a search and what became of it.
+
+    Attributes:
+        row: whose it is.
+        batch: with which it was asked for.
+        seed: of it.
+        name: of its folder.
+        state: ``done``, ``failed``, or ``missing`` for anything else.
+        solved: whether its test split is solved; ``None`` unless it is done.
+        results: of ``results.json``: ``metrics`` of the test split, ``cost`` and ``verdict``.
+        words: with which it was composed.
+    """
+
+    row: Row
+    batch: Batch
+    seed: int
+    name: str
+    state: Literal["done", "failed", "missing"]
+    solved: bool | None
+    results: Mapping[str, Any]
+    words: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """What does the same in a run by itself."""
+        return shlex.join(["python", "-m", "seqlab", *self.words])
+
+    def record(self) -> dict[str, Any]:
+        """Give it as ``horizon.json`` has it."""
+        return {
+            "distance": self.batch.distance,
+            "learning_rate": self.batch.rate,
+            "seed": self.seed,
+            "run": self.name,
+            "state": self.state,
+            "solved": self.solved,
+            "metrics": self.results.get("metrics", {}),
+            "command": self.command,
+        }
+
+
+def named(runs: Iterable[Sequence[str]]) -> list[str]:
+    """Name the folders of runs by their words.
+
+    Raises:
+        hydra.errors.HydraException: a run cannot be composed.
+    """
+    return [run_name(config) for config in compose_all(runs)]
+
+
+def looked_up(row: Row, batch: Batch, seed: int, name: str, folder: Path) -> Trial:
+    """Read what became of a run.
+
+    Args:
+        row: whose it is.
+        batch: with which it was asked for.
+        seed: of it.
+        name: of its folder.
+        folder: of the sweep.
+    """
+    entry: Entry = entry_of(folder / name)
+    words = tuple(row.run(batch, seed))
+    if entry.state != "done":
+        return Trial(row, batch, seed, name, "failed" if entry.state == "failed" else "missing", None, {}, words)
+    try:
+        record = read_json(folder / name / RESULTS)
+        verdict, results = record["verdict"], {"metrics": record["metrics"]["test"], "cost": record["cost"]}
+        results |= {"verdict": verdict, "monitor": record["best"]["monitor"]}
+    except (UserError, KeyError, TypeError):  # damaged, as if it were gone
+        return Trial(row, batch, seed, name, "missing", None, {}, words)
+    return Trial(row, batch, seed, name, "done", verdict == "solved", results, words)

@@ -1,0 +1,117 @@
+"""Searches that run: a model that sees k steps is reported at k; what was stopped goes on to the same end."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from seqlab.training.module import SequenceModule
+
+# A model that sees exactly the last `context` steps, on a task of which the first step is all that matters.
+WINDOW = (
+    "model=window",
+    "model.embedding_size=4",
+    "model.hidden_size=16",
+    "task=first",
+    "task.choices=3",
+    "task.examples=512",
+    "task.held_out=100",
+    "trainer.max_epochs=8",
+    "trainer.threads=1",
+    "optimizer.schedule=constant",
+    "logger=none",
+    "hydra/sweeper=horizon",
+    "hydra.sweeper.learning_rates=[0.02]",
+)
+LEAN = ("hydra.sweeper.seeds=1", "hydra.sweeper.confirm_seeds=0", "hydra.sweeper.check_budget=false")
+
+
+def only_sweep():
+    (folder,) = Path("runs/sweeps").iterdir()
+    return folder
+
+
+def horizon(folder):
+    return json.loads((folder / "horizon.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "context", [8, pytest.param(20, marks=pytest.mark.slow), pytest.param(50, marks=pytest.mark.slow)]
+)
+def test_a_window_is_reported_at_its_width(cli, context):
+    found = cli("-m", *WINDOW, *LEAN, f"model.context={context}")
+    assert found.code == 0, found.err
+    record = horizon(only_sweep())
+    (row,) = record["rows"]
+    assert (row["horizon"], row["lower"], row["upper"]) == (context, context, context + 1)
+    assert record["finished"]
+    assert row["learning_rate"] == 0.02
+    assert record["runs"] == len(row["trials"]) == len({trial["run"] for trial in row["trials"]})
+    for trial in row["trials"]:
+        assert trial["solved"] is (trial["distance"] <= context)
+        assert (only_sweep() / trial["run"] / "results.json").is_file()
+        assert f"task.sequence_length={trial['distance']} " in trial["command"]
+    assert f"{record['runs']} runs: {record['runs']} done" in found.out
+
+
+def test_a_search_that_was_stopped_ends_where_it_would_have_ended(cli, monkeypatch):
+    words = (
+        "-m",
+        *WINDOW,
+        "model.context=3",
+        "hydra.sweeper.start=2",
+        "hydra.sweeper.seeds=2",
+        "hydra.sweeper.confirm_seeds=1",
+    )
+    whole = cli(*words)
+    assert whole.code == 0, whole.err
+    folder = only_sweep()
+    expected = horizon(folder)
+    assert {trial["distance"] for trial in expected["rows"][0]["trials"]} == {2, 3, 4}
+    assert expected["rows"][0]["budget_limited"] is False
+    assert [trial["budget"] for trial in expected["rows"][0]["longer"]] == [2, 2]
+    assert "nothing is left to do" in cli("resume", str(folder)).out
+    step, steps = SequenceModule.training_step, []
+
+    def signalled(self, data, index):
+        steps.append(index)
+        if len(steps) == 60:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, data, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SequenceModule, "training_step", signalled)
+        assert cli(*words, "fresh=true").code == 75
+    assert not horizon(folder)["finished"]
+    assert cli("resume", str(folder)).code == 0
+    assert horizon(folder)["rows"] == expected["rows"] or _differ(horizon(folder)["rows"], expected["rows"])
+    again = cli(*words)
+    assert "was done before" not in again.out  # nothing was launched
+    assert horizon(folder)["runs"] == expected["runs"]
+
+
+def _differ(found, expected):
+    raise AssertionError(
+        [(key, found[0][key], expected[0][key]) for key in found[0] if found[0][key] != expected[0][key]]
+    )
+
+
+def test_a_single_run_of_a_search_says_what_is_missing(cli):
+    found = cli("hydra/sweeper=horizon", "task=first")
+    assert found.code == 1
+    assert (
+        found.err.strip()
+        == "hydra/sweeper=horizon searches, which takes many runs: add -m, or set task.sequence_length for one"
+    )
+    assert not Path("runs").exists()
+
+
+def test_a_mistake_leaves_no_run_behind(cli):
+    found = cli("-m", *WINDOW, "hydra.sweeper.resolution=2")
+    assert found.code == 1
+    assert found.err.strip() == "hydra.sweeper.resolution is 2; it must be above 0 and at most 1"
+    unknown = cli("-m", *WINDOW, "hydra.sweeper.resolutoin=0.1")
+    assert unknown.code == 1
+    assert "resolutoin" in unknown.err
