@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from seqlab._version import __version__
 from seqlab.discovery.registry import plugins
@@ -13,17 +15,26 @@ def overview(verbs: Mapping[str, str]) -> None:
     """Print verbs, plugins and the keys that matter most."""
     console = Console(highlight=False)
     console.print(f"[bold]seqlab {__version__}[/bold]: how far back can a cell remember, and why no further?\n")
-    console.print("[bold]Train[/bold]    python -m seqlab cell=lstm task=names \\[key=value ...]")
-    console.print("[bold]Sweep[/bold]    python -m seqlab -m cell=rnn,lstm,gru model.depth=1,2")
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column()
+    grid.add_row("Train", Text("python -m seqlab cell=lstm task=names [key=value ...]"))
+    grid.add_row("Sweep", Text("python -m seqlab -m cell=rnn,lstm,gru model.depth=1,2"))
     for verb, meaning in verbs.items():
-        console.print(f"[bold]{verb.capitalize():<8}[/bold] {escape(meaning)}")
+        what, _, typed = meaning.rpartition(": ")
+        grid.add_row(verb.capitalize(), Text.assemble(f"{what or typed}: " if what else "", (typed, "cyan")))
+    console.print(grid)
     console.print("\n[bold]What can be chosen[/bold] (and the distribution that brings it)")
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
     for kind in ("cell", "model", "task", "preprocessing", "step", "callback"):
         found = {**plugins(kind), **(plugins("pinned") if kind == "cell" else {})}
-        _choices(console, kind, {name: plugin.distribution for name, plugin in sorted(found.items())})
+        _choices(grid, kind, {name: plugin.distribution for name, plugin in sorted(found.items())})
     kernels = dict.fromkeys(("auto", "loop", "compiled"), "seqlab")
     kernels |= {entry.partition(".")[2]: plugin.distribution for entry, plugin in plugins("kernel").items()}
-    _choices(console, "kernel", kernels)
+    _choices(grid, "kernel", kernels)
+    console.print(grid)
     console.print(
         "\n[bold]Keys[/bold]    seed, cell.hidden_size, model.depth, model.bidirectional, model.dropout, model.input,\n"
         "        task.sequence_length, task.data_dir, task.source, task.split_seed, trainer.max_epochs,\n"
@@ -36,13 +47,13 @@ def overview(verbs: Mapping[str, str]) -> None:
     )
 
 
-def _choices(console: Console, kind: str, choices: Mapping[str, str]) -> None:
+def _choices(grid: Table, kind: str, choices: Mapping[str, str]) -> None:
     if not choices:
         return
     own = "seqlab"
     shown = [name if owner == own else f"{name} ({owner})" for name, owner in choices.items()]
-    key = {"step": "preprocessing.steps=[...]", "callback": "callbacks=[...]"}.get(kind, f"{kind}=")
-    console.print(f"  {key:<15} {escape(', '.join(shown))}")
+    key = {"step": "preprocessing.steps", "callback": "callbacks"}.get(kind, kind)
+    grid.add_row(f"  {key}=", Text(", ".join(shown)))
 
 
 def choice_help(kinds: Mapping[str, str]) -> None:
