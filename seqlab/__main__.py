@@ -19,6 +19,7 @@ VERBS = {
     "generate": "let a language model write: generate RUN_DIR --prompt TEXT",
     "verify": "is a run folder whole, and does its test metric come out again: verify RUN_DIR",
     "rerun": "train once more from a run's folder: rerun RUN_DIR",
+    "replay": "see where a loss that is no number begins: replay RUN_DIR/nonfinite",
     "reproduce": "run a paper's settings and compare the figures: reproduce [RECIPE]",
     "check": "prove that a plugin is right: check cell=NAME (or task=, preprocessing=, kernel=CELL.KERNEL)",
     "bench": "measure the kernels of cells: bench [--cells ...] [--shapes BxTxIxH,...] [--tune]",

@@ -13,6 +13,7 @@ from torchmetrics import MetricCollection
 from seqlab.contracts import Batch, Model, Task, UserError
 from seqlab.recurrence import detach, leaves, refill
 from seqlab.recurrence.readiness import readiness
+from seqlab.training.nonfinite import Guard
 from seqlab.training.optimise import EpochDecay, make_optimizer, schedule
 from seqlab.training.talk import gathered, summed
 
@@ -37,6 +38,7 @@ class SequenceModule(pl.LightningModule):
         optimizer: the config of the optimiser and its schedule.
         statistics: what is known of each split.
         further: names of the splits that are scored after the test split, in the order of their loaders.
+        guard: looks for losses and gradients that are no finite numbers.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class SequenceModule(pl.LightningModule):
         optimizer: Mapping[str, Any],
         statistics: Mapping[str, Mapping[str, Any]] | None = None,
         further: Sequence[str] = (),
+        guard: Guard | None = None,
     ) -> None:
         super().__init__()
+        self._guard = guard
         self.model, self.task, self.optimizer_config = model, task, dict(optimizer)
         self.valid_metrics = task.metrics()
         self.test_metrics = task.metrics()
@@ -78,9 +82,14 @@ class SequenceModule(pl.LightningModule):
         else:
             super().__setattr__(name, value)
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Give the loss of a batch."""
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
+        """Give the loss of a batch; none where the step is left out."""
+        if self._guard is not None:
+            self._guard.begin(batch, self._state)
         loss = self.task.loss(self._outputs(batch), batch)
+        if self._looks_at(loss) and not self._guard_takes(loss):
+            self._state = None
+            return None
         weight = self._loader().weight
         if weight != 1:  # so that the mean over all processes is the loss of the whole batch
             loss = loss * weight
@@ -90,6 +99,17 @@ class SequenceModule(pl.LightningModule):
             self.examples += rows
             self.steps += rows * time if batch.lengths is None else int(batch.lengths.sum())
         return loss
+
+    def _looks_at(self, loss: Tensor) -> bool:
+        """Whether the loss tells more than the gradient's norm would, and without waiting for a GPU.
+
+        Of several processes all have to take a step or none, and they share the gradient alone.
+        """
+        return not (self.trainer.gradient_clip_val and (loss.is_cuda or self.trainer.world_size > 1))
+
+    def _guard_takes(self, loss: Tensor) -> bool:
+        guard = self._guard
+        return guard is None or guard.takes(loss, self.model, self.trainer.global_step, self.current_epoch)
 
     def _add(self, loss: Tensor) -> None:
         """Add up in place: a tensor kept from each step pins the heap, 16 MB a step with 10,000 outputs."""
@@ -201,6 +221,21 @@ class SequenceModule(pl.LightningModule):
         self._schedule = schedule(self.optimizer_config, steps)
         self._rates = [group["lr"] for group in optimizer.param_groups]
         return optimizer
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip by norm, which is looked at; what is not finite is not stepped along."""
+        if not gradient_clip_val:
+            return
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+        scales = self.trainer.precision == "16-mixed"  # too large a scale is lowered by whoever set it
+        if self._guard is None or scales:
+            return
+        if not self._guard.takes_gradient(float(norm), self.model, self.trainer.global_step, self.current_epoch):
+            self._state = None
+            optimizer.zero_grad(set_to_none=True)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Set the learning rate of this step."""

@@ -94,9 +94,11 @@ def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     for key, bound in least.items():
         if not isinstance(plain["data"][key], int) or plain["data"][key] < bound:
             raise UserError(f"data.{key} is {plain['data'][key]}; it must be at least {bound}")
-    for key, bound in {"accumulate_grad_batches": 1, "checkpoint_minutes": 0, "num_nodes": 1}.items():
-        if not isinstance(trainer[key], int | float) or trainer[key] < bound:
-            raise UserError(f"trainer.{key} is {trainer[key]}; it must be at least {bound}")
+    bounds = {"accumulate_grad_batches": 1, "checkpoint_minutes": 0, "num_nodes": 1, "skip_nonfinite": 0}
+    for key, bound in bounds.items():
+        value = trainer.get(key, bound)  # the config of an older run may lack it
+        if not isinstance(value, int | float) or value < bound:
+            raise UserError(f"trainer.{key} is {value}; it must be at least {bound}")
     in_a_row = trainer.get("stop_when_solved", 0)
     if not isinstance(in_a_row, int) or isinstance(in_a_row, bool) or in_a_row < 0:
         raise UserError(f"trainer.stop_when_solved is {in_a_row}; it must be a number of epochs, or 0")

@@ -170,11 +170,12 @@ def write_preprocessor(folder: Path, preprocessor: Preprocessor | None) -> None:
     runfolder.write_json(folder / runfolder.PREPROCESSOR, {"format": runfolder.FORMAT, "state": state})
 
 
-def load(run_dir: str | Path) -> Trained:
+def load(run_dir: str | Path, weights: Mapping[str, Tensor] | None = None) -> Trained:
     """Load a trained model; nothing but its run folder and the plugins it names is needed.
 
     Args:
         run_dir: the folder that a run wrote.
+        weights: others than those that validation chose.
 
     Raises:
         UserError: it is no run folder, a file of it is damaged or newer than this seqlab, or a plugin is missing.
@@ -188,7 +189,8 @@ def load(run_dir: str | Path) -> Trained:
             f"{folder} has format {card.get('format')}, written by seqlab {card.get('seqlab')};"
             f" this is seqlab {__version__}, which reads format {runfolder.FORMAT}"
         )
-    weights = runfolder.read_weights(folder / runfolder.MODEL)
+    if weights is None:
+        weights = runfolder.read_weights(folder / runfolder.MODEL)
     state = runfolder.read_json(folder / runfolder.PREPROCESSOR).get("state") or {}
     try:
         nodes = {kind: _node(card[kind]) for kind in ("task", "preprocessing", "model", "cell", "kernel")}

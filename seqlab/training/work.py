@@ -29,6 +29,7 @@ from seqlab.training.finetune import Start, begin, hand_over
 from seqlab.training.interrupt import StopRequest
 from seqlab.training.loader import Share
 from seqlab.training.module import SequenceModule
+from seqlab.training.nonfinite import Guard
 from seqlab.training.progress import progress_callbacks
 from seqlab.training.solved import StopWhenSolved
 from seqlab.training.talk import leave
@@ -75,7 +76,10 @@ class Work:
         self.model.prepare(self.data.training_inputs)
         self._preparing = time.perf_counter() - preparing
         self.origin = hand_over(self.start, self.model, self.task, plain)
-        self.module = SequenceModule(self.model, self.task, plain["optimizer"], self.data.statistics, self.data.further)
+        guard = Guard(folder, plain["trainer"].get("skip_nonfinite", 0), keeps=where.rank == 0)
+        self.module = SequenceModule(
+            self.model, self.task, plain["optimizer"], self.data.statistics, self.data.further, guard
+        )
         self.stop, self.cost, self.figures = StopRequest(), Cost(), list[str]()
         minutes = plain["trainer"]["checkpoint_minutes"]
         self.checkpoints = RunCheckpoint(folder, f"valid/{self.task.monitor}", self.task.mode, self.stop, minutes)
@@ -192,6 +196,7 @@ def _quieten() -> None:
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*`training_step` returned `None`.*")  # the step is left out, which was told
     warnings.filterwarnings("ignore", r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*")
     warnings.filterwarnings("ignore", ".*`srun` command is available.*")
     warnings.filterwarnings("ignore", ".*It is recommended to use `self.log.*sync_dist=True.*")  # they are of all ranks

@@ -1,0 +1,67 @@
+"""Losses and gradients that are no finite numbers."""
+
+import json
+import logging
+
+import pytest
+import torch
+
+import seqlab
+from seqlab import UserError
+from seqlab.training.nonfinite import Guard, Kept
+
+FAST = ["trainer.max_epochs=2", "cell.hidden_size=8", "data.batch_size=16", "logger=none", "trainer.progress=false"]
+
+
+def explosive(names_folder, *more):
+    """The first steps are fine; then the weights are too large for float32."""
+    options = ["cell=rnn", "cell.nonlinearity=relu", "optimizer=sgd", "optimizer.lr=1e18", "optimizer.warmup=0"]
+    return seqlab.compose([*FAST, *options, f"task.data_dir={names_folder}", *more])
+
+
+@pytest.mark.parametrize("clip", ["null", "1e12"])
+def test_a_run_ends_there_and_keeps_the_step(names_folder, tmp_path, clip):
+    with pytest.raises(UserError, match=r"is (nan|inf) at step .* of epoch .*; `seqlab replay "):
+        seqlab.run(explosive(names_folder, f"trainer.gradient_clip_val={clip}"), tmp_path / "run")
+    kept = Kept(tmp_path / "run" / "nonfinite")
+    assert kept.page["what"] in ("loss", "gradient")
+    assert len(kept.batch.inputs) == 16
+    assert not (tmp_path / "run" / "results.json").exists()
+    before = [value.clone() for value in kept.weights.values()]
+    assert all(bool(value.isfinite().all()) for value in before), "the weights are those before the step"
+
+
+def test_steps_can_be_left_out(names_folder, tmp_path, caplog, monkeypatch):
+    """A run in which one loss is NaN goes on, as if that step had not been; with none to leave out it ends."""
+    from seqlab_tasks.names import Names
+
+    loss, calls = Names.loss, []
+
+    def sometimes(self, outputs, batch):
+        calls.append(1)
+        found = loss(self, outputs, batch)
+        return found * float("nan") if len(calls) == 3 else found
+
+    monkeypatch.setattr(Names, "loss", sometimes)
+    options = [*FAST, f"task.data_dir={names_folder}"]
+    with caplog.at_level(logging.WARNING, "seqlab"):
+        result = seqlab.run(seqlab.compose([*options, "trainer.skip_nonfinite=1"]), tmp_path / "skips")
+    assert result.metrics["loss"] < float("inf")
+    assert "step 2 is left out: its loss is nan (1 of trainer.skip_nonfinite=1)" in caplog.text
+    calls.clear()
+    with pytest.raises(UserError, match="the loss is nan at step 2 of epoch 1"):
+        seqlab.run(seqlab.compose(options), tmp_path / "ends")
+    assert json.loads((tmp_path / "ends" / "nonfinite" / "step.json").read_text("utf-8"))["step"] == 2
+
+
+def test_a_gradient_that_explodes_is_told_once(tmp_path, caplog):
+    guard = Guard(tmp_path)
+    with caplog.at_level(logging.WARNING, "seqlab"):
+        assert all(guard.takes_gradient(norm, torch.nn.Linear(1, 1), step, 0) for step, norm in enumerate([2.0] * 20))
+        assert not caplog.records
+        assert guard.takes_gradient(500.0, torch.nn.Linear(1, 1), 20, 0)
+        assert guard.takes_gradient(900.0, torch.nn.Linear(1, 1), 21, 0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the gradient explodes: its norm is 500 at step 20, where it was 2 before; "
+        "trainer.gradient_clip_val cuts it off"
+    ]
