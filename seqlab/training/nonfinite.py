@@ -89,8 +89,8 @@ class Guard:
         if self.keeps:
             self._keep(folder, {"what": what, "value": str(value), "step": step, "epoch": epoch}, module)
         raise UserError(
-            f"the {what} is {value} at step {step:,} of epoch {epoch + 1}; `seqlab replay {runfolder.relative(folder)}` "
-            "shows where it begins; a lower optimizer.lr, or trainer.skip_nonfinite=<steps to leave out>, goes on"
+            f"the {what} is {value} at step {step:,} of epoch {epoch + 1}; "
+            f"`seqlab replay {runfolder.relative(folder)}` shows where it begins; a lower optimizer.lr, or trainer.skip_nonfinite=<steps to leave out>, goes on"
         )
 
     def _keep(self, folder: Path, page: Mapping[str, Any], module: nn.Module) -> None:
@@ -147,7 +147,7 @@ def outputs_of(model: nn.Module) -> Iterator[dict[str, list[float]]]:
     found: dict[str, list[float]] = {}
 
     def note(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, outputs: Any) -> None:
+        def hook(_module: nn.Module, _inputs: Any, outputs: Any) -> None:
             values = [leaf.detach() for leaf in _tensors(outputs) if leaf.is_floating_point() and leaf.numel()]
             if values:
                 finite = [value[value.isfinite()].abs() for value in values]

@@ -53,7 +53,7 @@ def _computed(folder: Path) -> dict[str, Any]:
     torch.set_rng_state(kept.rng)
     with outputs_of(model) as outputs:
         loss = task.loss(model(kept.batch, state)[0], kept.batch)
-    loss.backward()
+    torch.autograd.backward(loss)
     gradients = {
         name: float(parameter.grad.norm()) for name, parameter in model.named_parameters() if parameter.grad is not None
     }
