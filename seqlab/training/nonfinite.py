@@ -90,7 +90,8 @@ class Guard:
             self._keep(folder, {"what": what, "value": str(value), "step": step, "epoch": epoch}, module)
         raise UserError(
             f"the {what} is {value} at step {step:,} of epoch {epoch + 1}; "
-            f"`seqlab replay {runfolder.relative(folder)}` shows where it begins; a lower optimizer.lr, or trainer.skip_nonfinite=<steps to leave out>, goes on"
+            f"`seqlab replay {runfolder.relative(folder)}` shows where it begins; "
+            "a lower optimizer.lr, or trainer.skip_nonfinite=<steps to leave out>, goes on"
         )
 
     def _keep(self, folder: Path, page: Mapping[str, Any], module: nn.Module) -> None:
