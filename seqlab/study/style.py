@@ -168,7 +168,7 @@ def distance_axis(axes: "Axes", distances: Sequence[int]) -> None:
 
 
 def _apart(values: Sequence[int], *, logarithmic: bool, most: int = 12) -> list[int]:
-    """Take those of some rising values whose labels do not touch: the first, the last, and what is far from both.
+    """Take those of some rising values whose labels do not touch: the first, the last, and what is far enough.
 
     Far enough is a share of the axis, 1 in ``most``.
     """

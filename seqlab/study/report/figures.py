@@ -198,15 +198,15 @@ def learning(name: str, points: Sequence[Point], curves: Mapping[Run, Sequence[M
     grid = figure.subplots(height, columns, squeeze=False, sharey=True)
     drawn = styles(best_labels(with_curves))
     monitor = with_curves[0].runs[0].monitor
-    for axes, distance in zip(grid.flat, chosen, strict=False):
+    for place, (axes, distance) in enumerate(zip(grid.flat, chosen, strict=False)):
         here = [point for point in with_curves if (point.distance or 0) == distance and point.label in drawn]
         for point in here:
             _runs_lines(axes, point, curves, drawn[point.label], f"valid/{monitor}")
         if with_curves[0].distance is not None:
             _score_axis(axes, with_curves)
         title = f"{distance:,} steps" if with_curves[0].distance is not None else ""
-        dress(axes, "training (batches)", f"validation {monitor}", title)
-        axes.label_outer()
+        below, left = place + columns >= len(chosen), place % columns == 0
+        dress(axes, "training (batches)" if below else "", f"validation {monitor}" if left else "", title)
     for axes in list(grid.flat)[len(chosen) :]:
         axes.set_visible(False)
     _legend_of(figure, grid.flat[0], drawn)

@@ -95,9 +95,9 @@ def _causes(rows: Sequence[Mapping[str, Any]]) -> list[Text | Code]:
     blocks: list[Text | Code] = []
     for row in rows:
         because = row.get("because") or "no reason is given"
-        blocks.append(
-            Text(f"{row['label']}: the likely cause of the limit is {row.get('cause') or 'unknown'}; {because}")
-        )
+        cause = row.get("cause") or "unknown"
+        said = "no limit was found" if cause == "none" else f"the likely cause of the limit is {cause}"
+        blocks.append(Text(f"{row['label']}: {said}; {because}"))
         intervention = row.get("intervention")
         if isinstance(intervention, Mapping) and intervention.get("command"):
             blocks.append(Code(f"To try: {intervention.get('text')}", (str(intervention["command"]),)))

@@ -1,0 +1,36 @@
+"""``report`` and ``compare``, on a sweep that is run for them."""
+
+import pytest
+
+WORDS = ["task=first", "cell.hidden_size=4", "task.sequence_length=3", "task.examples=64", "task.held_out=16"]
+QUICK = ["trainer.max_epochs=1", "trainer.progress=false", "trainer.threads=1"]
+
+
+def test_a_sweep_is_reported_and_its_cells_compared(cli, tmp_path):
+    swept = cli("-m", *WORDS, *QUICK, "cell=rnn,gru", "seed=0,1", "hydra.sweep.dir=swept")
+    assert "4 runs: 4 done" in swept.out
+    found = cli("report", "swept")
+    assert (found.code, found.out) == (0, "swept/report/report.html\n")
+    assert "4 of 4 are in this report" in (tmp_path / "swept/report/report.html").read_text("utf-8")
+    assert "4 of 4" in (tmp_path / "swept/report/report.md").read_text("utf-8")
+    assert cli("report", "swept").code == 0  # again, over the first, whose folder is no run
+    pair = cli("compare", "rnn", "gru", "--in", "swept")
+    assert pair.code == 0
+    assert "cell.name: A rnn, B gru" in pair.out
+    assert "95 % interval" in pair.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["report", "nowhere"], "nowhere is no folder"),
+        (["report", ".", "."], "--out"),
+        (["compare", "a", "b"], "a is no folder"),
+        (["compare", "a", "b", "--in", "c"], "c is no folder"),
+    ],
+)
+def test_mistakes_are_one_line(cli, arguments, said):
+    found = cli(*arguments)
+    assert found.code == 1
+    assert said in found.err
+    assert found.err.count("\n") == 1
