@@ -14,7 +14,7 @@ COLUMNS = {
     "norm": ("gradient, by autograd", "#0072B2"),
     "product": ("product of the steps' Jacobians", "#000000"),
     "bound": ("bound by the largest singular value", "#D55E00"),
-    "forget": ("forget gates alone", "#009E73"),
+    "forget": ("what the forget (GRU: update) gate keeps", "#009E73"),
     "terms": ("this leaf's Jacobian alone (LSTM: four terms)", "#CC79A7"),
 }
 """What a curve is, and its colour (Okabe & Ito)."""
@@ -86,7 +86,7 @@ def _line(axes: "Axes", rows: Sequence[FlowRow], column: str, colour: str, style
 def _slack(rows: Sequence[FlowRow], when: str) -> list[str]:
     """Say how many times the gradient the bound is, or what the forget gates alone would leave."""
     lines = []
-    for column, what in (("bound", "slack of the bound"), ("forget", "forget gates alone"), ("terms", "leaf alone")):
+    for column, what in (("bound", "slack of the bound"), ("forget", "gates alone"), ("terms", "leaf alone")):
         found = slack(rows, column)
         if found is not None and found[0]:
             distance, power = found

@@ -14,6 +14,7 @@ from seqlab.training.trained import Trained
 
 MOST_STEPS = 500
 """Steps of a text that a picture can show."""
+_NEXT = 5
 
 
 @final
@@ -43,7 +44,8 @@ class Inspection:
         symbols: what was read at each step.
         cut: steps of the text that were not read (``task.sequence_length``).
         layers: all of them.
-        answers: what the model would answer after each step, the likeliest first: ``label`` and ``probability``.
+        answers: what the model would answer after each step, the likeliest first: ``label`` and ``probability``. Of
+            labels all, of next symbols a few.
         is_next: whether an answer is the next symbol, not a label of the text.
         answer: the last answer.
         probability: of it.
@@ -63,13 +65,12 @@ class Inspection:
     chances: list[float]
 
 
-def inspect(trained: Trained, text: str, top: int = 5) -> Inspection:
+def inspect(trained: Trained, text: str) -> Inspection:
     """Read a text with a trained model, by the loop and in double precision, and keep all that happened.
 
     Args:
         trained: its task reads texts and labels them, or predicts what comes next.
         text: to be read.
-        top: how many answers to keep after each step.
 
     Raises:
         UserError: the model is not recurrent, its task has no answers to show, or the text is empty or too long.
@@ -77,7 +78,8 @@ def inspect(trained: Trained, text: str, top: int = 5) -> Inspection:
     ids, cut = _ids(trained, text)
     task = trained.task
     is_next = task.carries_state and task.per_step
-    if not is_next and (task.per_step or task.label_names() is None):
+    labels = task.label_names()
+    if not is_next and (task.per_step or labels is None):
         raise UserError(f"{trained.folder}: its task neither labels a text nor predicts what comes next")
     recording = Recording(trained.model)
     if not recording.is_recurrent:
@@ -91,7 +93,7 @@ def inspect(trained: Trained, text: str, top: int = 5) -> Inspection:
         best = int(logs.argmax())
         (gradient,) = torch.autograd.grad(logs[best], recording.tracks[0].inputs)
     found = outputs.detach().float()
-    answers = task.decode(found, top) if is_next else trained.answers(_prefixes(ids), top)
+    answers = task.decode(found, _NEXT) if is_next else trained.answers(_prefixes(ids), len(labels or ()))
     symbols = _symbols(trained, ids)
     return Inspection(
         symbols=symbols,
@@ -100,7 +102,7 @@ def inspect(trained: Trained, text: str, top: int = 5) -> Inspection:
         answers=answers,
         is_next=is_next,
         answer=str(answers[-1][0]["label"]),
-        probability=float(logs[best].exp()),
+        probability=float(logs[best].detach().exp()),
         gradients=gradient[:, 0].flatten(1).norm(dim=1).tolist(),
         chances=_chances(found, ids) if is_next else [],
     )

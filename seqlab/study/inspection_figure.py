@@ -64,10 +64,11 @@ def _answers(axes: "Axes", seen: Inspection) -> None:
             series = [_probability(answer, label) for answer in seen.answers]
             axes.plot(steps, series, color=colour, marker=".", linewidth=1.6, label=drawable(label).replace("␣", " "))
         axes.set_title("answer, if the text ended here", fontsize=9, loc="left")
-    axes.set_ylim(0, 1.12)
+    axes.set_ylim(0, 1.3)
+    axes.set_yticks([0, 0.5, 1])
     axes.set_ylabel("probability")
     axes.grid(visible=True, alpha=0.2)
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(frameon=False, fontsize=7.5, loc="upper left", ncols=6)
     axes.spines[["top", "right"]].set_visible(False)
 
 

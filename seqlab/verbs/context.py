@@ -96,7 +96,7 @@ def _show(found: "Context", console: Console) -> None:
         f"the whole context is {found.whole}; shuffled rows are compared with {found.shuffled_to:,} tokens in order",
         f"effective context: {_said(found.effective, longest)} (the least within 1 % of the whole)",
         f"reach: {_said(found.reach, longest)} (beyond it no prediction changes)",
-        f"order matters within: {_said(found.ordered, longest)} (shuffled beyond, the loss is within 1 %)",
+        f"order matters within at most: {_said(found.ordered, longest)} (shuffled beyond, the loss is within 1 %)",
     ):
         console.print(line, markup=False)
 

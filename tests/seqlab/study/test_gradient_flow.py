@@ -75,7 +75,7 @@ def test_the_figure_states_the_slack(tmp_path):
     figure = draw(read(tmp_path), "a test")
     said = "\n".join(text.get_text() for axes in figure.axes for text in axes.texts)
     assert "late: slack of the bound 64x the gradient at 3 steps (4x a step)" in said
-    assert "early: forget gates alone 0.9x the gradient at 3 steps" in said
+    assert "early: gates alone 0.9x the gradient at 3 steps" in said
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
     assert [text.get_text() for text in figure.legends[0].get_texts()][-2:] == ["early: step 0", "late: step 10"]
     for name in ("flow.png", "flow.svg"):

@@ -60,6 +60,7 @@ def test_the_gradient_is_that_of_the_answer(tongues):
     vectors = model.encoder(ids).detach()
     label = int(model(Batch(ids, None, torch.empty(0)))[0].argmax())
 
+    @torch.no_grad()
     def value(vectors):
         model.encoder = torch.nn.Identity()
         return model(Batch(vectors, None, torch.empty(0)))[0].log_softmax(-1)[0, label]
