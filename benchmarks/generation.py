@@ -13,7 +13,7 @@ import torch
 from seqlab.training.assemble import build_model, build_task
 from seqlab.training.data import SequenceData
 
-TASKS = ("first", "adding", "copying", "temporal_order", "parity", "recall", "dyck")
+TASKS = ("first", "adding", "copying", "temporal_order", "parity", "recall", "dyck", "agreement", "fluent")
 
 
 def compared(task_name: str, length: int, hidden_size: int, rounds: int) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from seqlab.cache import kept_arrays, kept_json
 from seqlab.contracts import Batch, Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
 from seqlab.training.loader import BucketLoader, FreshLoader, Share
 from seqlab.training.streams import StreamLoader, WindowLoader
-from seqlab.training.symbols import spell, symbols_of
+from seqlab.training.symbols import examples_of, symbols_of
 from seqlab.training.tokens import Tokens, begin_id, encode, fit
 
 SPLITS = ("train", "valid", "test")
@@ -23,8 +23,6 @@ _WORTH_KEEPING = 10**6
 """Characters from which on encoded texts are kept in the cache."""
 _SHOWN = 60
 """Characters of a text in the command that a run ends with."""
-_SPELLED = 200
-"""The same for symbols, of which none can be left out: a longer sequence is not shown."""
 _EVALUATION_WINDOW = 500
 """Time steps of a batch of running text in evaluation, where the scores below allow it: no figure depends on it."""
 _EVALUATION_SCORES = 4_000_000
@@ -103,17 +101,9 @@ class SequenceData(pl.LightningDataModule):
         for name, examples in splits.items():
             self.encoded[name] = self._encode(name, examples), examples.targets
         if self.preprocessor is None:
-            self.example_texts = self._spelled()
+            self.example_texts = examples_of(self.encoded["test"][0], symbols_of(self.task.inputs))
         if self.dropped:
             self.statistics["train"]["dropped"] = dict(Counter(self.dropped.values()).most_common())
-
-    def _spelled(self) -> list[str]:
-        """Write two short sequences of the test split as their symbols, for a task of tensors that names them."""
-        symbols, (inputs, _) = symbols_of(self.task.inputs), self.encoded["test"]
-        if symbols is None:
-            return []
-        texts = (spell(row.tolist(), symbols) for row in torch.split(inputs.values, inputs.lengths.tolist())[:2])
-        return [text for text in texts if len(text) <= _SPELLED]
 
     def _kept(self, train: Examples) -> Examples:
         """Leave out the training texts that the preprocessing drops.

@@ -8,6 +8,9 @@ import torch
 
 from seqlab.contracts import InputSpec, Ragged, UserError
 
+_SHORT = 200
+"""Characters of a sequence that is shown as an example."""
+
 
 def symbols_of(inputs: InputSpec | None) -> tuple[str, ...] | None:
     """Give the symbols of a task's token ids, the padding's (nothing) first; ``None`` where none are known."""
@@ -17,6 +20,15 @@ def symbols_of(inputs: InputSpec | None) -> tuple[str, ...] | None:
 def spell(ids: Sequence[int], symbols: Sequence[str]) -> str:
     """Write token ids as symbols with blanks between them; padding is left out."""
     return " ".join(symbols[index] for index in ids if index)
+
+
+def examples_of(inputs: Ragged, symbols: Sequence[str] | None) -> list[str]:
+    """Write the first two sequences, but for those that are long: none of a sequence's symbols can be left out."""
+    if symbols is None:
+        return []
+    rows = (inputs.values[inputs.starts[row] :][: inputs.lengths[row]] for row in range(min(2, len(inputs))))
+    texts = (spell(row.tolist(), symbols) for row in rows)
+    return [text for text in texts if len(text) <= _SHORT]
 
 
 def read(texts: Sequence[str], symbols: Sequence[str]) -> Ragged:
