@@ -62,7 +62,7 @@ def test_a_search_that_was_stopped_ends_where_it_would_have_ended(cli, monkeypat
         *WINDOW,
         "model.context=3",
         "hydra.sweeper.start=2",
-        "hydra.sweeper.seeds=2",
+        "hydra.sweeper.seeds=1",
         "hydra.sweeper.confirm_seeds=1",
     )
     whole = cli(*words)
@@ -71,13 +71,13 @@ def test_a_search_that_was_stopped_ends_where_it_would_have_ended(cli, monkeypat
     expected = horizon(folder)
     assert {trial["distance"] for trial in expected["rows"][0]["trials"]} == {2, 3, 4}
     assert expected["rows"][0]["budget_limited"] is False
-    assert [trial["budget"] for trial in expected["rows"][0]["longer"]] == [2, 2]
+    assert [trial["budget"] for trial in expected["rows"][0]["longer"]] == [2]
     assert "nothing is left to do" in cli("resume", str(folder)).out
     step, steps = SequenceModule.training_step, []
 
     def signalled(self, data, index):
         steps.append(index)
-        if len(steps) == 60:
+        if len(steps) == 20:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, data, index)
 
@@ -86,16 +86,10 @@ def test_a_search_that_was_stopped_ends_where_it_would_have_ended(cli, monkeypat
         assert cli(*words, "fresh=true").code == 75
     assert not horizon(folder)["finished"]
     assert cli("resume", str(folder)).code == 0
-    assert horizon(folder)["rows"] == expected["rows"] or _differ(horizon(folder)["rows"], expected["rows"])
+    assert horizon(folder)["rows"] == expected["rows"]
     again = cli(*words)
     assert "was done before" not in again.out  # nothing was launched
     assert horizon(folder)["runs"] == expected["runs"]
-
-
-def _differ(found, expected):
-    raise AssertionError(
-        [(key, found[0][key], expected[0][key]) for key in found[0] if found[0][key] != expected[0][key]]
-    )
 
 
 def test_a_single_run_of_a_search_says_what_is_missing(cli):
