@@ -154,7 +154,7 @@ def _formulas(name: str, flow: Flow) -> Picture | None:
                 notes.append(_slack(meaning, dict(zip(where, norms, strict=True)), at, values))
     axes.set_yscale("log")
     _both_ways([[axes]])
-    dress(axes, "steps back", f"|dL/d{place[2]}_t| (mean over the probe's rows)")
+    dress(axes, "steps back", f"|dL/d{place[2]}_t|, mean of the rows")
     legend(figure, axes, columns=1)
     layer = f"layer {place[0]}, {place[1]}, step {step:,} of training"
     caption = f"{flow.label}: the gradient beside the formulas, {layer}. {' '.join(note for note in notes if note)}"

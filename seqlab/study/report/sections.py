@@ -69,7 +69,8 @@ def header(found: Found, folders: Sequence[Path]) -> list[Section]:
         for fault in ordered:
             counts[fault.kind] = counts.get(fault.kind, 0) + 1
         counted = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-        made.append(Section("What is not in it", 2, [Text(f"{counted}."), _fault_table(ordered)]))
+        more = f" The first {_MOST_FAULTS} are listed; all are in results.csv." if len(ordered) > _MOST_FAULTS else ""
+        made.append(Section("What is not in it", 2, [Text(f"{counted}.{more}"), _fault_table(ordered[:_MOST_FAULTS])]))
     facts: list[tuple[Field, ...]] = [("folders", ", ".join(relative(folder) for folder in folders))]
     facts.append(("runs", f"{len(found.runs):,} of {found.asked:,} are in this report"))
     known = versions(found.runs)
@@ -81,6 +82,7 @@ def header(found: Found, folders: Sequence[Path]) -> list[Section]:
     return [*made, section]
 
 
+_MOST_FAULTS = 40
 _ORDER = ("failed", "damaged", "missing", "stopped", "running", "queued", "counted once")
 
 

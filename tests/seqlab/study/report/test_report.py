@@ -292,6 +292,8 @@ def test_a_sweep_of_which_nothing_is_done(sweep):
     page = page_of(sweep("a", [], missing=["x", "y"]))
     assert "No run is done" in page
     assert "2 missing" in page
+    page = page_of(sweep("b", [], missing=[f"m{place}" for place in range(50)]))
+    assert "50 missing. The first 40 are listed; all are in results.csv." in page
 
 
 @pytest.mark.slow
