@@ -127,8 +127,9 @@ class Search:
     At each distance the learning rates are tried one after another, the one that went farthest first, until one is
     solved by 2/3 of the seeds: a distance counts as unsolved only when every rate failed. The search doubles the
     distance until no seed solves it, and bisects three times on the same ladder: for the largest distance that is
-    solved, for the largest up to which all seeds solve it, and for the smallest from which on none does. Both ends of
-    that interval are tried with fresh seeds, and give way to the next distance tried, outwards, if those disagree.
+    solved, for the largest up to which all seeds solve it (where they do not, the other rates are tried as well), and
+    for the smallest from which on none does. Both ends of that interval are tried with fresh seeds, and give way to the
+    next distance tried, outwards, if those disagree.
 
     Attributes:
         levels: what was found, by place on the ladder.
@@ -148,7 +149,7 @@ class Search:
         try:
             yield from self._double(0)
             yield from self._bisect(self._solved, from_above=True)
-            yield from self._bisect(lambda level: level.all_solve, from_above=False)
+            yield from self._bisect(lambda level: level.all_solve, from_above=False, every_rate=True)
             yield from self._bisect(lambda level: not level.none_solves, from_above=True)
             yield from self._confirm_lower()
             yield from self._confirm_upper()
@@ -228,10 +229,19 @@ class Search:
                 return
             place = self.rules.ladder.doubled(place)
 
-    def _bisect(self, holds: Callable[[Level], bool], *, from_above: bool) -> Asking:
+    def _try_other_rates(self, place: int) -> Asking:
+        """Try what was left out once one rate had solved it: another may have all seeds solve it."""
+        level = self.levels[place]
+        for rate in self._ranked():
+            if rate not in level.answers and not level.all_solve:
+                answers = yield Batch(self.rules.ladder.rungs[place], rate, self.rules.seeds)
+                level.answers[rate] = dict(answers)
+
+    def _bisect(self, holds: Callable[[Level], bool], *, from_above: bool, every_rate: bool = False) -> Asking:
         """Narrow the boundary below which something holds to two neighbours on the ladder.
 
-        Outcomes are noisy, so that there may be several boundaries: the uppermost or the lowest one is meant.
+        Outcomes are noisy, so that there may be several boundaries: the uppermost or the lowest one is meant. With
+        ``every_rate``, no distance on the far side of it has a learning rate left that was not tried.
         """
         while True:
             tried = sorted(self.levels)
@@ -243,6 +253,10 @@ class Search:
             else:
                 high = min(false, default=None)
                 low = max((place for place in true if high is not None and place < high), default=None)
+            if every_rate and high is not None and len(self.levels[high].answers) < len(self.rules.rates):
+                yield from self._try_other_rates(high)
+                if holds(self.levels[high]):
+                    continue
             if low is None or high is None or high - low < 2:
                 return
             yield from self._try((low + high) // 2)
