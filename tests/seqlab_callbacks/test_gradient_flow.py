@@ -66,7 +66,8 @@ def test_moments_by_default():
 
 def test_a_model_that_is_not_recurrent_is_left_alone(tmp_path, caplog):
     words = [word for word in SMALL if not word.startswith(("model.", "cell"))]
-    result = seqlab.run(seqlab.compose([*words, "model=window", "callbacks=gradient_flow"]), tmp_path / "run")
+    with caplog.at_level("INFO", "seqlab"):
+        result = seqlab.run(seqlab.compose([*words, "model=window", "callbacks=gradient_flow"]), tmp_path / "run")
     assert not (result.folder / FLOW).exists()
     assert "nothing is measured" in caplog.text
 
