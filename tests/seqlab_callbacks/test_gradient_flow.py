@@ -1,5 +1,7 @@
 """A run with ``callbacks=gradient_flow`` is the run without it, and says more."""
 
+import logging
+
 import pytest
 import torch
 
@@ -65,6 +67,7 @@ def test_moments_by_default():
 
 
 def test_a_model_that_is_not_recurrent_is_left_alone(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "seqlab")
     words = [word for word in SMALL if not word.startswith(("model.", "cell"))]
     with caplog.at_level("INFO", "seqlab"):
         result = seqlab.run(seqlab.compose([*words, "model=window", "callbacks=gradient_flow"]), tmp_path / "run")
