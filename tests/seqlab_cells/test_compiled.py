@@ -12,7 +12,7 @@ from .test_every_cell import CELLS
 PROGRAM = Path(__file__).with_name("compiled_program.py")
 
 
-LONG = ("coupled_lstm", "peephole_lstm", "mingru")
+LONG = ("coupled_lstm", "peephole_lstm", "mingru", "minlstm")
 """Cells of which another one here has the same kind of step."""
 
 

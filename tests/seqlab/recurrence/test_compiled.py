@@ -23,9 +23,8 @@ PROGRAM = Path(__file__).with_name("compiled_program.py")
     [
         "bidirectional",
         "matrix",
-        "counting",
         "refused",
-        *(pytest.param(case, marks=pytest.mark.long) for case in ("gru", "lstm", "projected", "delayed")),
+        *(pytest.param(case, marks=pytest.mark.long) for case in ("gru", "lstm", "projected", "delayed", "counting")),
     ],
 )
 def test_compiled_equals_the_loop(case):

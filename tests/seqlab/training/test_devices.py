@@ -185,7 +185,8 @@ def until(happens, seconds=60):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signalled", [pytest.param("all", marks=pytest.mark.long), "rank 1"])
+@pytest.mark.long  # tests/cluster stops two processes of a job by a signal, too
+@pytest.mark.parametrize("signalled", ["all", "rank 1"])
 def test_all_stop_after_the_same_step_and_go_on_bit_for_bit(configured, names_folder, tmp_path, signalled):
     """With dropout, of which each process draws its own."""
     words = [*SMALL["lm"], *TWO, f"task.data={tmp_path / 'text.txt'}", "model.dropout=0.3", "model.depth=2"]

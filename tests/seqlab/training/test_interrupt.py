@@ -52,14 +52,21 @@ def same(one, other):
     return all(torch.equal(value, other["state_dict"][name]) for name, value in one["state_dict"].items())
 
 
-@pytest.mark.parametrize("task", ["names", "lm"])
+ACCUMULATED = ["trainer.accumulate_grad_batches=4", "data.workers=2"]
+AVERAGED = ["optimizer=nt_asgd", "optimizer.averaging=1", "optimizer.lr=0.5"]
+
+
 @pytest.mark.parametrize(
-    ("number", "at", "options"),
+    ("task", "number", "at", "options"),
     [
-        (signal.SIGTERM, (0, 0), []),
-        (signal.SIGUSR1, (1, 5), []),
-        (signal.SIGUSR2, (1, 5), ["trainer.accumulate_grad_batches=4", "data.workers=2"]),
-        (signal.SIGINT, (0, 9), ["optimizer=nt_asgd", "optimizer.averaging=1", "optimizer.lr=0.5"]),
+        ("names", signal.SIGTERM, (0, 0), []),
+        ("names", signal.SIGUSR1, (1, 5), []),
+        ("names", signal.SIGUSR2, (1, 5), ACCUMULATED),
+        ("names", signal.SIGINT, (0, 9), AVERAGED),
+        pytest.param("lm", signal.SIGTERM, (0, 0), [], marks=pytest.mark.long),
+        pytest.param("lm", signal.SIGUSR1, (1, 5), [], marks=pytest.mark.long),
+        ("lm", signal.SIGUSR2, (1, 5), ACCUMULATED),
+        pytest.param("lm", signal.SIGINT, (0, 9), AVERAGED, marks=pytest.mark.long),
     ],
 )
 def test_a_stopped_run_goes_on_bit_for_bit(configured, tmp_path, monkeypatch, task, number, at, options):

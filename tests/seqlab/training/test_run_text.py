@@ -82,7 +82,7 @@ def test_the_state_is_carried_from_batch_to_batch_and_begins_anew(text, tmp_path
         assert not any(fresh[1:])
 
 
-@pytest.mark.parametrize("at", [(1, 0), (2, 7)])
+@pytest.mark.parametrize("at", [pytest.param((1, 0), marks=pytest.mark.long), (2, 7)])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(text, tmp_path, monkeypatch, at):
     overrides = ["model.dropout=0.3", "model.depth=2", "optimizer=sgd", "optimizer.schedule=plateau"]
     overrides += ["optimizer.lr=30.0"]  # too large: the rate falls at once
