@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Preprocessor,
         Ragged,
         Report,
+        Routine,
         State,
         Task,
         UserError,
@@ -32,7 +33,7 @@ _HOMES = {
     **dict.fromkeys(
         [
             "Batch", "Cell", "Corpus", "Examples", "InputSpec", "Kernel", "Model", "Preprocessor", "Ragged", "Report",
-            "State", "Task", "UserError",
+            "Routine", "State", "Task", "UserError",
         ],
         "seqlab.contracts",
     ),
@@ -57,6 +58,7 @@ __all__ = [
     "Recurrent",
     "Report",
     "Result",
+    "Routine",
     "State",
     "Task",
     "UserError",

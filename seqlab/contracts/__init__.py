@@ -5,6 +5,7 @@ from seqlab.contracts.cell import Cell, State
 from seqlab.contracts.kernel import Kernel
 from seqlab.contracts.model import CellFactory, HeadFactory, InputSpec, Model
 from seqlab.contracts.preprocessor import Preprocessor
+from seqlab.contracts.routine import Routine
 from seqlab.contracts.task import Report, Task
 from seqlab.errors import UserError
 
@@ -21,6 +22,7 @@ __all__ = [
     "Preprocessor",
     "Ragged",
     "Report",
+    "Routine",
     "State",
     "Task",
     "UserError",
