@@ -12,6 +12,7 @@ VERBS = {
     "fetch": "fill the caches, for runs without a network: fetch task=NAME [key=value ...]",
     "verify": "is a run folder whole, and does its test metric come out again: verify RUN_DIR",
     "rerun": "train once more from a run's folder: rerun RUN_DIR",
+    "export": "write a model for others to run: export RUN_DIR --format torch-export|onnx|safetensors|state-dict",
     "generate": "let a language model write: generate RUN_DIR --prompt TEXT",
     "status": "what became of each run of a sweep: status SWEEP_DIR",
     "resume": "do the runs of a sweep that are not done: resume SWEEP_DIR",

@@ -21,11 +21,13 @@ class Routine:
         onnx: an operator of ONNX with the inputs X, W, R, B, sequence_lens and initial_h: ``RNN``, ``GRU``, ``LSTM``.
         weights: :math:`W, U, b, c`, the gates in the order of torch's operator.
         gates: for each gate of ONNX's operator, which one of torch's it is; ``(0, 3, 1, 2)`` for an LSTM.
-        attributes: further attributes of the node, of one direction; those that are lists are joined for two.
+        attributes: further attributes of the node.
+        activations: its activations, of one direction; the operator's own if empty.
     """
 
     torch: Any
     onnx: str
     weights: Sequence[Tensor]
     gates: tuple[int, ...]
-    attributes: Mapping[str, int | list[str]] = field(default_factory=dict)
+    attributes: Mapping[str, int] = field(default_factory=dict)
+    activations: tuple[str, ...] = ()

@@ -124,7 +124,7 @@ def _all(x: Tensor, lengths: Tensor | None) -> Tensor:
     return torch.full((x.shape[1],), x.shape[0], device=x.device) if lengths is None else lengths
 
 
-def _routine(cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+def _routine(cell: Cell, x: Tensor, state: State, _: Tensor | None) -> tuple[Tensor, State]:
     """Run torch's routine forward; the state behind a row's end is of no meaning."""
     found = routine_of(cell)
     assert found is not None
@@ -149,7 +149,7 @@ def _stand_in(operator: Any) -> Any:
     _STAND_INS.define(f"{name}({arguments}")
 
     @torch.library.register_fake(f"seqlab_export::{name}", lib=_STAND_INS)
-    def shapes(x: Tensor, start: Any, weights: Any, *_: Any) -> tuple[Tensor, ...]:
+    def shapes(x: Tensor, start: Any, *_: Any) -> tuple[Tensor, ...]:
         leaves = [start] if isinstance(start, Tensor) else start
         return x.new_empty(*x.shape[:2], leaves[0].shape[-1]), *(torch.empty_like(leaf) for leaf in leaves)
 
@@ -195,9 +195,9 @@ class Node(nn.Module):
             "hidden_size": hidden_size,
             "direction": "forward" if len(routines) == 1 else "bidirectional",
         }
-        for name, value in routines[0].attributes.items():
-            joined = [each for found in routines for each in found.attributes[name]] if isinstance(value, list) else value  # type: ignore[union-attr]  # a list as well
-            self.attributes[name] = joined
+        self.attributes |= routines[0].attributes
+        if activations := [name for found in routines for name in found.activations]:
+            self.attributes["activations"] = activations
         ordered = [[_reordered(weight, found.gates) for weight in found.weights] for found in routines]
         self.register_buffer("W", torch.stack([weights[0] for weights in ordered]))
         self.register_buffer("R", torch.stack([weights[1] for weights in ordered]))

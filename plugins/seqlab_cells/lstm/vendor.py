@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from seqlab import Cell, Routine, State
-from seqlab_cells.lstm.cell import LSTM
 from seqlab_cells.linear import modified, weights
+from seqlab_cells.lstm.cell import LSTM
 from seqlab_cells.vendor import Vendor, large
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from seqlab import Cell, Routine, State
-from seqlab_cells.rnn.cell import RNN
 from seqlab_cells.linear import modified, weights
+from seqlab_cells.rnn.cell import RNN
 from seqlab_cells.vendor import Vendor, large
 
 
@@ -32,4 +32,4 @@ class RNNVendor(Vendor):
         if modified(cell):
             return None
         operator = torch.ops.aten.rnn_tanh.input if cell.nonlinearity == "tanh" else torch.ops.aten.rnn_relu.input
-        return Routine(operator, "RNN", weights(cell), (0,), {"activations": [str(cell.nonlinearity).capitalize()]})
+        return Routine(operator, "RNN", weights(cell), (0,), activations=(cell.nonlinearity.capitalize(),))
