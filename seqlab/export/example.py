@@ -6,21 +6,23 @@ export.json.
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
-from encode import encoder  # type: ignore[import-not-found]  # it is written with the export
+from encode import encoder
 
 HERE = Path(__file__).resolve().parent
 
 
-def read(name):  # type: ignore[no-untyped-def]  # a reader's first look should be at what it does
+def read(name: str) -> Any:
     """Read a JSON file beside this one."""
     return json.loads((HERE / name).read_text("utf-8"))
 
 
-def predict(texts):  # type: ignore[no-untyped-def]  # the same
+def predict(texts: Sequence[str]) -> list[tuple[str, float]]:
     """Give the likeliest label of each text and its probability."""
     labels, longest = read("labels.json"), read("export.json")["longest"]
     encode = encoder(read("preprocessor.json")["state"])

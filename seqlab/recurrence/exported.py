@@ -134,7 +134,7 @@ def _routine(cell: Cell, x: Tensor, state: State, _: Tensor | None) -> tuple[Ten
     return y, rebuild(state, [leaf[0] for leaf in end])
 
 
-_STAND_INS = torch.library.Library("seqlab_export", "DEF")
+_STAND_INS: Any = torch.library.Library("seqlab_export", "DEF")  # type: ignore[no-untyped-call]  # torch's own
 _MEANT: dict[Any, Any] = {}
 
 
@@ -148,11 +148,11 @@ def _stand_in(operator: Any) -> Any:
     name = f"{operator._schema.name.partition('::')[2]}_{operator._overloadname}"
     _STAND_INS.define(f"{name}({arguments}")
 
-    @torch.library.register_fake(f"seqlab_export::{name}", lib=_STAND_INS)
     def shapes(x: Tensor, start: Any, *_: Any) -> tuple[Tensor, ...]:
         leaves = [start] if isinstance(start, Tensor) else start
         return x.new_empty(*x.shape[:2], leaves[0].shape[-1]), *(torch.empty_like(leaf) for leaf in leaves)
 
+    torch.library.register_fake(f"seqlab_export::{name}", shapes, lib=_STAND_INS)
     made = getattr(torch.ops.seqlab_export, name).default
     _MEANT[made] = operator
     return made
@@ -186,6 +186,10 @@ class Node(nn.Module):
         hidden_size: of its cells.
         routines: those of its one or two cells.
     """
+
+    W: Tensor
+    R: Tensor
+    B: Tensor
 
     def __init__(self, hidden_size: int, routines: Sequence[Routine]) -> None:
         super().__init__()

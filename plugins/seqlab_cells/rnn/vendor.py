@@ -32,4 +32,4 @@ class RNNVendor(Vendor):
         if modified(cell):
             return None
         operator = torch.ops.aten.rnn_tanh.input if cell.nonlinearity == "tanh" else torch.ops.aten.rnn_relu.input
-        return Routine(operator, "RNN", weights(cell), (0,), activations=(cell.nonlinearity.capitalize(),))
+        return Routine(operator, "RNN", weights(cell), (0,), activations=(str(cell.nonlinearity).capitalize(),))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+import seqlab
 from seqlab import InputSpec, UserError
 from seqlab.export.compare import BATCHES, LENGTHS, compared
 from seqlab.export.formats import FORMATS
@@ -92,6 +93,7 @@ def test_weights_make_the_same_model(name, tmp_path):
     exported(model(NATIVE["lstm"][0]), name, tmp_path)
 
 
+ALWAYS = ("per step", "attention", "wrapped")
 OPTIONS = {
     "per step": {"per_step": True, "bidirectional": False},
     "mean": {"pooling": "mean", "layer_norm": True, "connection": "residual"},
@@ -104,7 +106,9 @@ OPTIONS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "torch-export"])
-@pytest.mark.parametrize("options", list(OPTIONS))
+@pytest.mark.parametrize(
+    "options", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.long) for name in OPTIONS]
+)
 def test_options_of_the_model(options, form, tmp_path):
     trained = model(lambda size: LSTM(size, 7), **OPTIONS[options])
     before = {name: value.clone() for name, value in trained.model.state_dict().items()}
@@ -195,4 +199,4 @@ def test_a_program_of_torch_needs_no_seqlab(mgu, tmp_path):
     with torch.no_grad():
         expected, _ = trained.model(batch)
     assert torch.allclose(torch.tensor(json.loads(done.stdout)), expected, atol=1e-5)
-    assert str(Path.cwd()).encode() not in (tmp_path / "model.pt2").read_bytes()
+    assert str(Path(seqlab.__file__).parent).encode() not in (tmp_path / "model.pt2").read_bytes()
