@@ -31,5 +31,6 @@ class RNNVendor(Vendor):
         """ONNX's ``RNN`` has torch's one gate."""
         if modified(cell):
             return None
-        operator = torch.ops.aten.rnn_tanh.input if cell.nonlinearity == "tanh" else torch.ops.aten.rnn_relu.input
-        return Routine(operator, "RNN", weights(cell), (0,), activations=(str(cell.nonlinearity).capitalize(),))
+        tanh = cell.nonlinearity == "tanh"
+        operator = torch.ops.aten.rnn_tanh.input if tanh else torch.ops.aten.rnn_relu.input
+        return Routine(operator, "RNN", weights(cell), (0,), activations=("Tanh" if tanh else "Relu",))
