@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Ragged,
         Remedy,
         Report,
+        Routine,
         State,
         Task,
         UserError,
@@ -35,7 +36,7 @@ _HOMES = {
     **dict.fromkeys(
         [
             "Batch", "Cell", "Corpus", "Examples", "Gate", "InputSpec", "Kernel", "Model", "Preprocessor", "Probe",
-            "Ragged", "Remedy", "Report", "State", "Task", "UserError",
+            "Ragged", "Remedy", "Report", "Routine", "State", "Task", "UserError",
         ],
         "seqlab.contracts",
     ),
@@ -63,6 +64,7 @@ __all__ = [
     "Remedy",
     "Report",
     "Result",
+    "Routine",
     "State",
     "Task",
     "UserError",

@@ -17,6 +17,7 @@ VERBS = {
     "predict": "predict with a trained model: predict RUN_DIR TEXT... (or --input FILE)",
     "evaluate": "score a trained model on new data: evaluate RUN_DIR --data FILE",
     "generate": "let a language model write: generate RUN_DIR --prompt TEXT",
+    "export": "write a model for others to run: export RUN_DIR --format torch-export|onnx|safetensors|state-dict",
     "verify": "is a run folder whole, and does its test metric come out again: verify RUN_DIR",
     "rerun": "train once more from a run's folder: rerun RUN_DIR",
     "replay": "see where a loss that is no number begins: replay RUN_DIR/nonfinite",

@@ -226,6 +226,14 @@ class RecurrentModel(Model):
         choice = self.recurrent.choice
         return {} if choice is None else {"kernel": choice.kernel.name, "reason": choice.reason}
 
+    def unexportable(self) -> str | None:
+        """Refuse what draws at random, and what pads to a length of its own."""
+        if self.random_start:
+            return "model.random_start=true draws a state for every batch, so that there is nothing to compare with"
+        if self.read_padding:
+            return f"model.read_padding={self.read_padding} makes the number of steps depend on the batch"
+        return None
+
     def state_size(self) -> int:
         """Count the numbers in the state of all layers and directions."""
         like = next(self.parameters()).new_zeros(1, 1)

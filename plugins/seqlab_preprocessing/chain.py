@@ -36,6 +36,11 @@ class Chain:
         """Whether there is any step that the user named."""
         return bool(self.names)
 
+    @property
+    def steps(self) -> list[Callable[[str], str]]:
+        """The steps that the user named."""
+        return [step for _, step in self._steps[-len(self.names) :]] if self.names else []
+
     def clean(self, texts: Sequence[str]) -> list[str]:
         """Do all steps to each text; filters change none."""
         return [self._cleaned(text) for text in texts]

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from seqlab import Ragged
+from seqlab_preprocessing import standalone
 from seqlab_preprocessing.chain import Chain
 from seqlab_preprocessing.pipeline import FIRST, UNKNOWN, UNKNOWN_SYMBOL, Pipeline, check_at_least
 
@@ -92,6 +93,11 @@ class Characters(Pipeline):
 
     def _count(self) -> int:
         return FIRST + len(self._symbols)
+
+    def standalone(self) -> dict[str, str] | None:
+        """Write Python files that encode as this does."""
+        table = 'ids = {symbol: index for index, symbol in enumerate(state["symbols"], start=FIRST)}'
+        return standalone.files(self.chain.steps, table=table, split="text")
 
     def state_dict(self) -> dict[str, Any]:
         """Give the vocabulary: ``{"symbols": [" ", "'", "A", ...]}``."""

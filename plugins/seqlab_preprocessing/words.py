@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from seqlab import Ragged
+from seqlab_preprocessing import standalone
 from seqlab_preprocessing.chain import Chain
 from seqlab_preprocessing.pipeline import UNKNOWN, UNKNOWN_SYMBOL, Pipeline, check_at_least
 from seqlab_preprocessing.steps.classes import JOINING
@@ -123,6 +124,18 @@ class Words(Pipeline):
 
     def _count(self) -> int:
         return len(self._vocabulary.symbols) if self._vocabulary.words else 0
+
+    def standalone(self) -> dict[str, str] | None:
+        """Write Python files that encode as this does."""
+        known = ", ".join(map(repr, self._reserved))
+        text = f'text.replace("\\n", " {END_OF_LINE} ")' if self.end_of_line else "text"
+        return standalone.files(
+            self.chain.steps,
+            table=f'ids = {{symbol: index for index, symbol in enumerate([{known}] + state["words"], start=FIRST)}}',
+            split=f"{text}.split()" if self._word is None else f"WORD.findall({text})",
+            constants=None if self._word is None else {"WORD": self._word.pattern},
+            by_line=self.end_of_line,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Give the vocabulary: ``{"words": ["the", ...]}``."""

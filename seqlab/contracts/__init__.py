@@ -6,6 +6,7 @@ from seqlab.contracts.kernel import Kernel
 from seqlab.contracts.model import CellFactory, HeadFactory, InputSpec, Model
 from seqlab.contracts.preprocessor import Preprocessor
 from seqlab.contracts.probe import Gate, Probe
+from seqlab.contracts.routine import Routine
 from seqlab.contracts.task import Report, Task
 from seqlab.errors import UserError
 
@@ -25,6 +26,7 @@ __all__ = [
     "Ragged",
     "Remedy",
     "Report",
+    "Routine",
     "State",
     "Task",
     "UserError",

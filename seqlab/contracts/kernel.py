@@ -8,6 +8,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from seqlab.contracts.cell import Cell, State
+from seqlab.contracts.routine import Routine
 
 
 class Kernel(ABC):
@@ -84,5 +85,12 @@ class Kernel(ABC):
             x: its input ``[time, batch, input]``.
             lengths: valid steps of each row, or ``None``.
             calls: how many such calls the run will make; ``None`` where that is not known.
+        """
+        return None
+
+    def routine(self, cell: Cell) -> Routine | None:
+        """Say what runs this cell without seqlab, for ``export``; ``None`` where nothing does, as mostly.
+
+        Without it a cell is exported as a loop over its step, which is right as well, and slower.
         """
         return None

@@ -75,3 +75,7 @@ class Model(nn.Module, ABC):
     def state_size(self) -> int:
         """Count the numbers that one sequence carries from a step to the next; 0 for a model without state."""
         return 0
+
+    def unexportable(self) -> str | None:
+        """Name the option, where one is set, that a file run without seqlab cannot have, and say why; else ``None``."""
+        return None

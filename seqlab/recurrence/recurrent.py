@@ -197,6 +197,8 @@ class Recurrent(nn.Module):
         time, batch = x.shape[:2]
         if lengths.shape != (batch,):
             raise ValueError(f"lengths is {tuple(lengths.shape)}; the batch has {batch} rows")
+        if torch.compiler.is_exporting():  # what is traced has no values to look at
+            return lengths
         if batch and (int(lengths.min()) < 0 or int(lengths.max()) > time):
             raise ValueError(
                 f"lengths run from {int(lengths.min())} to {int(lengths.max())}; the input has {time} steps"
@@ -205,7 +207,7 @@ class Recurrent(nn.Module):
 
     def _unstack(self, state: StackedState | None, x: Tensor) -> list[State]:
         cells = self.cells
-        like = x[0] if len(x) else x.new_zeros(x.shape[1:])
+        like = x[0] if x.shape[0] else x.new_zeros(x.shape[1:])
         starts = [cell.initial_state(like) for cell in cells]
         if self.starts:
             starts = [learned(start) for learned, start in zip(self.starts, starts, strict=True)]

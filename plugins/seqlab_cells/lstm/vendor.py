@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from seqlab import Cell, State
+from seqlab import Cell, Routine, State
+from seqlab_cells.linear import modified, weights
 from seqlab_cells.lstm.cell import LSTM
 from seqlab_cells.vendor import Vendor, large
 
@@ -39,3 +40,7 @@ class LSTMVendor(Vendor):
         column = like.new_zeros(4, cell.hidden_size)
         column[0], column[1] = -large(like), large(like)
         return column.flatten()
+
+    def routine(self, cell: Cell) -> Routine | None:
+        """ONNX's ``LSTM`` has its gates in the order i, o, f, g."""
+        return None if modified(cell) else Routine(torch.ops.aten.lstm.input, "LSTM", weights(cell), (0, 3, 1, 2))

@@ -5,7 +5,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from seqlab import Cell, State
+from seqlab import Cell, Routine, State
+from seqlab_cells.linear import modified, weights
 from seqlab_cells.rnn.cell import RNN
 from seqlab_cells.vendor import Vendor, large
 
@@ -25,3 +26,11 @@ class RNNVendor(Vendor):
     def padding(self, cell: Cell, like: Tensor) -> Tensor | None:
         """Hold relu at zero on padding: unbounded, it could overflow there, and 0 x inf is a NaN gradient."""
         return None if cell.nonlinearity == "tanh" else like.new_full((cell.hidden_size,), -large(like))
+
+    def routine(self, cell: Cell) -> Routine | None:
+        """ONNX's ``RNN`` has torch's one gate."""
+        if modified(cell):
+            return None
+        tanh = cell.nonlinearity == "tanh"
+        operator = torch.ops.aten.rnn_tanh.input if tanh else torch.ops.aten.rnn_relu.input
+        return Routine(operator, "RNN", weights(cell), (0,), activations=("Tanh" if tanh else "Relu",))

@@ -1,0 +1,139 @@
+"""The folder that an export leaves: written beside its place, compared with the run, and only then put there."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqlab._version import __version__
+from seqlab.contracts import InputSpec, UserError
+from seqlab.export.card import model_card
+from seqlab.export.compare import Compared, compared
+from seqlab.export.formats import FORMATS, Format
+from seqlab.export.program import INPUTS
+from seqlab.training import runfolder
+from seqlab.training.trained import Trained, load
+
+FORMAT = 1
+"""Version of ``export.json``."""
+DESCRIPTION, LABELS, CARD, EXAMPLE = "export.json", "labels.json", "README.md", "predict.py"
+
+
+def export(run_dir: Path, name: str, out: Path | None = None) -> tuple[Path, Compared]:
+    """Export a run's model, with what has to travel with it.
+
+    Args:
+        run_dir: the folder of a finished run.
+        name: one of :data:`.formats.FORMATS`.
+        out: the folder to make; ``export/<name>`` in the run's folder if not given.
+
+    Returns:
+        The folder, and what the comparison with the run gave.
+
+    Raises:
+        UserError: the run cannot be loaded or exported, the file differs from the run, or the folder is there; then
+            nothing is left.
+    """
+    kind = FORMATS[name]
+    kind.require()
+    out = run_dir / "export" / name if out is None else out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is there already; choose another --out, or remove it")
+    trained = load(run_dir)
+    results = runfolder.read_json(run_dir / runfolder.RESULTS)
+    inputs = _inputs(trained, runfolder.read_json(run_dir / runfolder.MODEL_CARD))
+    with runfolder.writing(out):
+        made = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        try:
+            found = _write(place, name, kind, trained, inputs, results)
+            _settle(place, out)
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            for folder in made:
+                folder.rmdir()
+            raise
+    return out, found
+
+
+def _inputs(trained: Trained, card: Mapping[str, Any]) -> InputSpec:
+    symbols = None if trained.preprocessor is None else trained.preprocessor.symbols
+    return InputSpec(card["inputs"]["kind"], card["inputs"]["size"], symbols)
+
+
+def _write(
+    place: Path, name: str, kind: Format, trained: Trained, inputs: InputSpec, results: Mapping[str, Any]
+) -> Compared:
+    kind.write(trained, inputs, place / kind.file)
+    found = compared(trained.model, inputs, kind.read(trained, place / kind.file))
+    labels = trained.task.label_names()
+    if labels is not None:
+        runfolder.write_json(place / LABELS, list(labels))
+    if trained.preprocessor is not None:
+        state = {"plugin": trained.nodes["preprocessing"], "state": trained.preprocessor.state_dict()}
+        runfolder.write_json(place / runfolder.PREPROCESSOR, state)
+        for file, source in (trained.preprocessor.standalone() or {}).items():
+            runfolder.write_text(place / file, source)
+    if (place / "encode.py").exists() and kind.file == "model.onnx" and labels is not None and _is_softmax(trained):
+        runfolder.write_text(place / EXAMPLE, Path(__file__).with_name("example.py").read_text("utf-8"))
+    description = _description(name, kind, trained, inputs, results, found)
+    runfolder.write_json(place / DESCRIPTION, description)
+    runfolder.write_text(place / CARD, model_card(description, results, kind, sorted(p.name for p in place.iterdir())))
+    return found
+
+
+def _is_softmax(trained: Trained) -> bool:
+    """Whether the task's probabilities are the softmax of its outputs, as :data:`EXAMPLE` has it."""
+    outputs = torch.linspace(-2, 3, trained.task.outputs).unsqueeze(0)
+    if trained.task.per_step or trained.task.label_names() is None:
+        return False
+    (answers,) = trained.task.decode(outputs, trained.task.outputs)
+    found = torch.tensor([float(answer["probability"]) for answer in answers])
+    expected = outputs[0].softmax(0).sort(descending=True).values
+    return found.shape == expected.shape and bool(torch.allclose(found, expected, atol=1e-6))
+
+
+def _description(
+    name: str, kind: Format, trained: Trained, inputs: InputSpec, results: Mapping[str, Any], found: Compared
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "exported_as": name,
+        "seqlab": __version__,
+        "torch": str(torch.__version__),
+        "file": kind.file,
+        "takes": dict(zip(INPUTS, _axes(inputs), strict=True)),
+        "gives": {"outputs": ["batch", *(["time"] if trained.task.per_step else []), trained.task.outputs]},
+        "input_size": inputs.size,
+        "longest": trained.longest,
+        "title": results.get("title"),
+        "plugins": trained.nodes,
+        "compared": {
+            "batches": found.batches,
+            "largest_difference": found.difference,
+            "largest_output": found.scale,
+        },
+    }
+
+
+def _axes(inputs: InputSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+    lengths = {"type": "int64", "axes": ["batch"]}
+    if inputs.kind == "tokens":
+        return {"type": "int64", "axes": ["batch", "time"]}, lengths
+    return {"type": "float32", "axes": ["batch", "time", inputs.size]}, lengths
+
+
+def _settle(place: Path, out: Path) -> None:
+    """Put the finished folder into its place, on the disk."""
+    for path in place.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    place.chmod(0o755)
+    runfolder.sync_folder(place)
+    place.rename(out)
+    runfolder.sync_folder(out.parent)

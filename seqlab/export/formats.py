@@ -1,0 +1,253 @@
+"""The formats: how each writes a model's file, and how it is run once it is written."""
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from seqlab.contracts import UserError
+from seqlab.export.program import INPUTS, Padded, program
+from seqlab.training import runfolder
+
+if TYPE_CHECKING:
+    from seqlab.contracts import InputSpec
+    from seqlab.training.trained import Trained
+
+Run = Callable[[Tensor, Tensor], Tensor]
+"""From padded inputs and lengths to outputs."""
+
+
+class Format(ABC):
+    """One way to write a model down."""
+
+    file: ClassVar[str]
+    """What the model's file is called."""
+    runs_alone: ClassVar[bool] = True
+    """Whether the file holds the computation, and not the weights alone."""
+    call: ClassVar[str]
+    """How to call it, in Python: what makes ``outputs`` of ``ids`` (rows of one padded batch) and ``lengths``."""
+
+    def require(self) -> None:  # noqa: B027  # most formats need nothing more
+        """Check that what it needs is installed.
+
+        Raises:
+            UserError: it is not.
+        """
+
+    @abstractmethod
+    def write(self, trained: "Trained", inputs: "InputSpec", path: Path) -> None:
+        """Write the file.
+
+        Raises:
+            UserError: this model cannot be written so.
+        """
+
+    @abstractmethod
+    def read(self, trained: "Trained", path: Path) -> Run:
+        """Make of the file what runs it."""
+
+
+@final
+class TorchExport(Format):
+    """A program of ``torch.export``, which PyTorch alone loads and runs."""
+
+    file = "model.pt2"
+    call = """\
+import torch
+
+model = torch.export.load("model.pt2").module()
+with torch.inference_mode():
+    outputs = model(torch.tensor({inputs}), torch.tensor({lengths}))
+"""
+
+    def write(self, trained: "Trained", inputs: "InputSpec", path: Path) -> None:
+        """Trace it with torch's own recurrent routines, or with ``scan`` where a cell has none."""
+        traced = program(trained.model, inputs, "torch", _name(trained))
+        _forget_sources(traced.graph_module)
+        torch.export.save(traced, path)
+
+    def read(self, trained: "Trained", path: Path) -> Run:
+        """Load it."""
+        module = torch.export.load(path).module()
+        return lambda inputs, lengths: module(inputs, lengths)
+
+
+@final
+class Onnx(Format):
+    """ONNX, which onnxruntime runs without torch."""
+
+    file = "model.onnx"
+    call = """\
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
+(outputs,) = session.run(None, {{"inputs": np.array({inputs}), "lengths": np.array({lengths})}})
+"""
+
+    def require(self) -> None:
+        """Check that onnx, onnxscript and onnxruntime are there."""
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            try:
+                __import__(package)
+            except ImportError as error:
+                raise UserError(
+                    f'--format onnx needs {package}, which is not installed: pip install "seqlab[export]"'
+                ) from error
+
+    def write(self, trained: "Trained", inputs: "InputSpec", path: Path) -> None:
+        """Trace it with ONNX's recurrent nodes, or with ``Scan`` where a cell has none."""
+        traced = program(trained.model, inputs, "onnx", _name(trained))
+        axes = {0: "batch", 1: "time"}
+        try:
+            with _quiet():
+                made = torch.onnx.export(
+                    traced,
+                    dynamo=True,
+                    external_data=False,
+                    input_names=list(INPUTS),
+                    output_names=["outputs"],
+                    dynamic_shapes=(axes, {0: "batch"}),
+                    verbose=False,
+                )
+        except Exception as error:  # the exporter raises errors of many types
+            raise UserError(
+                f"{_name(trained)} cannot be written as ONNX: {_first_line(error)};"
+                " --format torch-export, safetensors and state-dict may have it"
+            ) from error
+        assert made is not None
+        _forget_metadata(made.model)
+        made.save(path, external_data=False)
+
+    def read(self, trained: "Trained", path: Path) -> Run:
+        """Load it with onnxruntime, on the CPU."""
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+
+        def run(inputs: Tensor, lengths: Tensor) -> Tensor:
+            (outputs,) = session.run(None, dict(zip(INPUTS, (inputs.numpy(), lengths.numpy()), strict=True)))
+            return torch.from_numpy(outputs)
+
+        return run
+
+
+class Weights(Format, ABC):
+    """The model's parameters and buffers by name."""
+
+    runs_alone = False
+
+    def read(self, trained: "Trained", path: Path) -> Run:
+        """Load it into a copy of the model whose own values are gone."""
+        model = copy.deepcopy(trained.model)
+        with torch.no_grad():
+            for value in model.state_dict().values():
+                value.zero_()
+        model.load_state_dict(self.load(path))
+        return Padded(model.eval())
+
+    @abstractmethod
+    def load(self, path: Path) -> dict[str, Tensor]:
+        """Read the tensors."""
+
+
+@final
+class Safetensors(Weights):
+    """The weights as safetensors."""
+
+    file = "model.safetensors"
+    call = """\
+from safetensors.torch import load_file
+
+weights = load_file("model.safetensors")
+"""
+
+    def write(self, trained: "Trained", inputs: "InputSpec", path: Path) -> None:
+        """Write them."""
+        runfolder.write_weights(path, trained.model.state_dict())
+
+    def load(self, path: Path) -> dict[str, Tensor]:
+        """Read them."""
+        return runfolder.read_weights(path)
+
+
+@final
+class StateDict(Weights):
+    """The weights as ``torch.save`` writes them; they load with ``weights_only=True``."""
+
+    file = "model.pt"
+    call = """\
+import torch
+
+weights = torch.load("model.pt", weights_only=True)
+"""
+
+    def write(self, trained: "Trained", inputs: "InputSpec", path: Path) -> None:
+        """Write them."""
+        buffer = io.BytesIO()
+        torch.save({name: value.detach().cpu() for name, value in trained.model.state_dict().items()}, buffer)
+        path.write_bytes(buffer.getvalue())
+
+    def load(self, path: Path) -> dict[str, Tensor]:
+        """Read them."""
+        weights: dict[str, Tensor] = torch.load(path, weights_only=True)
+        return weights
+
+
+FORMATS: dict[str, Format] = {
+    "torch-export": TorchExport(),
+    "onnx": Onnx(),
+    "safetensors": Safetensors(),
+    "state-dict": StateDict(),
+}
+
+
+def _name(trained: "Trained") -> str:
+    """Name a model by its plugins, as the config does."""
+    kinds = ("model", "cell") if trained.model.uses_cell else ("model",)
+    return ", ".join(f"{kind}={trained.nodes[kind]['name']}" for kind in kinds if trained.nodes.get(kind))
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), 'no reason given')[:200]}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what the exporter says of itself."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def _forget_sources(module: nn.Module) -> None:
+    """Take the paths of source files out of a program and of all that it calls; they tell of the machine."""
+    for part in module.modules():
+        if isinstance(part, torch.fx.GraphModule):
+            for node in part.graph.nodes:
+                node.meta.pop("stack_trace", None)
+
+
+def _forget_metadata(model: Any) -> None:
+    """Do the same to an ONNX model."""
+    import onnx_ir
+
+    for node in onnx_ir.traversal.RecursiveGraphIterator(model.graph):
+        node.metadata_props.clear()
+    for function in model.functions.values():
+        for node in onnx_ir.traversal.RecursiveGraphIterator(function.graph):
+            node.metadata_props.clear()

@@ -1,0 +1,82 @@
+"""From a model to a program that torch.export and ONNX can write."""
+
+import warnings
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from seqlab.contracts import Batch, InputSpec, Model, UserError
+from seqlab.discovery.registry import one_line
+from seqlab.recurrence.exported import Form, put_routines_in, traceable
+
+INPUTS = ("inputs", "lengths")
+"""Names of what an exported program takes, in this order."""
+_EXAMPLE = (3, 11)  # rows and steps that are traced; neither is kept
+
+
+@final
+class Padded(nn.Module):
+    """A model as a function of padded inputs and lengths; every sequence begins anew.
+
+    Args:
+        model: in evaluation mode.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Compute the outputs."""
+        outputs, _ = self.model(Batch(inputs, lengths, torch.empty(0)))
+        return outputs  # type: ignore[no-any-return]  # modules return anything
+
+
+def draw(inputs: InputSpec, batch: int, time: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw padded inputs whose rows have 1 to ``time`` steps, the first one all; the padding holds values, too."""
+    source = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, time + 1, (batch,), generator=source)
+    lengths[0] = time
+    if inputs.kind == "tokens":
+        return torch.randint(min(1, inputs.size - 1), inputs.size, (batch, time), generator=source), lengths
+    return torch.randn(batch, time, inputs.size, generator=source), lengths
+
+
+def program(model: Model, inputs: InputSpec, form: Form, name: str) -> torch.export.ExportedProgram:
+    """Trace a model for any number of rows and steps.
+
+    Args:
+        model: in evaluation mode; it is as it was afterwards.
+        inputs: what an input step is.
+        form: what cells with a routine of their own become.
+        name: what an error calls the model.
+
+    Raises:
+        UserError: it cannot be traced, or an option of it is set that no exported file can have.
+    """
+    if fault := model.unexportable():
+        raise UserError(f"{name} cannot be exported to run without seqlab: {fault}")
+    batch, time = torch.export.Dim("batch", min=1), torch.export.Dim("time", min=1)
+    carries, model.carries_state = model.carries_state, False
+    try:
+        with traceable(model, form), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's of its own code
+            traced = torch.export.export(
+                Padded(model).eval(),
+                draw(inputs, *_EXAMPLE, seed=0),
+                dynamic_shapes=({0: batch, 1: time}, {0: batch}),
+                strict=False,
+            )
+    except UserError:
+        raise
+    except Exception as error:  # torch.export raises errors of many types
+        reason = f"{type(error).__name__}: {one_line(error)[:200]}"
+        raise UserError(
+            f"{name} cannot be traced for any number of rows and steps ({reason});"
+            " --format safetensors and state-dict can have it"
+        ) from error
+    finally:
+        model.carries_state = carries
+    put_routines_in(traced)
+    return traced
