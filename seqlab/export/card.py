@@ -90,6 +90,7 @@ def _how(description: Mapping[str, Any], kind: "Format", files: Sequence[str]) -
     ]
     if "time" in description["gives"]["outputs"]:
         lines.append("- outputs beyond a row's length mean nothing; every row begins anew, no state is carried")
+
     if description["longest"]:
         lines.append(f"- in training the steps beyond the first {description['longest']:,} of a sequence were not read")
     if tokens and "encode.py" not in files:

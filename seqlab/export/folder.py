@@ -75,7 +75,7 @@ def _write(
     if labels is not None:
         runfolder.write_json(place / LABELS, list(labels))
     if trained.preprocessor is not None:
-        state = {"plugin": trained.nodes["preprocessing"], "state": trained.preprocessor.state_dict()}
+        state = {"plugin": _without_folders(trained.nodes["preprocessing"]), "state": trained.preprocessor.state_dict()}
         runfolder.write_json(place / runfolder.PREPROCESSOR, state)
         for file, source in (trained.preprocessor.standalone() or {}).items():
             runfolder.write_text(place / file, source)
@@ -112,13 +112,22 @@ def _description(
         "input_size": inputs.size,
         "longest": trained.longest,
         "title": results.get("title"),
-        "plugins": trained.nodes,
+        "plugins": {role: _without_folders(node) for role, node in trained.nodes.items()},
         "compared": {
             "batches": found.batches,
             "largest_difference": found.difference,
             "largest_output": found.scale,
         },
     }
+
+
+def _without_folders(node: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Keep of an absolute path its last part: the rest tells of the machine."""
+
+    def shown(value: Any) -> Any:
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    return None if node is None else {key: shown(value) for key, value in node.items()}
 
 
 def _axes(inputs: InputSpec) -> tuple[dict[str, Any], dict[str, Any]]:

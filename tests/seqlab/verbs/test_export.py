@@ -84,6 +84,7 @@ def test_the_weights_come_with_a_card(cli, run):
     assert "load_file" in card
     told = json.loads((out / "export.json").read_text("utf-8"))
     assert told["takes"]["inputs"] == {"type": "int64", "axes": ["batch", "time"]}
+    assert told["plugins"]["task"]["data_dir"] == Path(record["config"]["task"]["data_dir"]).name
     assert told["gives"] == {"outputs": ["batch", 3]}
     assert told["compared"]["largest_difference"] <= 1e-5
     fails(cli("export", str(run), "--format", "safetensors"), "export/safetensors is there already", "--out")
