@@ -1,11 +1,14 @@
 """What is searched: rows out of words, their labels and the words of their runs; mistakes are one line."""
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 
 from seqlab import UserError
 from seqlab.study.horizon.rows import rows_of
 from seqlab.study.horizon.search import Batch
 from seqlab.study.horizon.settings import Settings, read_settings
+from seqlab.sweeps.start import configs, sweeper_of
 
 
 def names(words, **settings):
@@ -43,6 +46,18 @@ def test_what_the_command_line_sets_the_search_leaves_alone():
     assert not any(word.startswith("trainer.early_stopping") for word in row.added)
     (row,) = rows_of(["task=first"], Settings())
     assert "trainer.early_stopping=null" in row.added
+
+
+@pytest.mark.parametrize(("experiment", "rows"), [("horizon_quick", 8), ("horizon", 8)])
+def test_the_experiments_are_searches_by_one_grid_of_learning_rates(experiment, rows):
+    words = [f"experiment={experiment}"]
+    assert sweeper_of(words) == "horizon"
+    with configs():
+        composed = GlobalHydra.instance().config_loader().load_configuration("config", words, RunMode.MULTIRUN)
+    found = rows_of(words, read_settings(composed.hydra.sweeper))
+    assert len({row.name for row in found}) == rows
+    assert {row.label for row in found} == {"rnn", "IRNN", "lstm", "gru"}
+    assert all(row.config.trainer.max_epochs >= 10 for row in found)
 
 
 @pytest.mark.parametrize(
