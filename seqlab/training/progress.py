@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 
 from seqlab.contracts import UserError
+from seqlab.digits import written
 
 log = logging.getLogger("seqlab")
 
@@ -53,6 +54,6 @@ class EpochLines(pl.Callback):
         """Write the line."""
         metrics = trainer.callback_metrics
         parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
-        parts += [f"{name} {float(metrics[name]):.4f}" for name in ("train/loss", self.monitor) if name in metrics]
+        parts += [f"{name} {written(float(metrics[name]))}" for name in ("train/loss", self.monitor) if name in metrics]
         parts.append(f"{time.perf_counter() - self._since:.1f} s")
         log.log(self.level, "  ".join(parts))

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from seqlab._version import __version__
 from seqlab.contracts import Task
+from seqlab.digits import written
 from seqlab.training.runfolder import RESULTS_SCHEMA
 
 SCHEMA = RESULTS_SCHEMA
@@ -156,7 +157,7 @@ def show(result: Result, console: Console) -> None:
     table.add_column("ignoring the input", justify="right", style="dim")
     for name, value in result.metrics.items():
         marked = f"[bold]{name}[/bold]" if name == result.monitor else name
-        table.add_row(marked, f"{value:.4f}", f"{result.chance[name]:.4f}")
+        table.add_row(marked, written(value), written(result.chance[name]))
     console.print(table)
     for row in record["tables"].get("further_tests", []):
         values = ", ".join(f"{name} {row[name]:.4f} ({row[f'chance_{name}']:.4f})" for name in result.metrics)

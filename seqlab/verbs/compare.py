@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from seqlab.digits import written
 from seqlab.study.compare import Comparison, compare, sides_of
 from seqlab.training.runfolder import relative
 
@@ -38,7 +39,7 @@ def _show(found: Comparison, console: Console) -> None:
     for name in ("A", "B", "B - A"):
         table.add_column(name, justify="right")
     for pair in found.pairs[:_MOST]:
-        figures = (f"{pair.values[0]:.4f}", f"{pair.values[1]:.4f}", f"{pair.difference:+.4f}")
+        figures = (written(pair.values[0]), written(pair.values[1]), written(pair.difference, "+"))
         table.add_row(*(escape(pair.shared.get(key, "")) for key in keys), *figures)
     console.print(table)
     if len(found.pairs) > _MOST:

@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from rich.console import Console
 
+from seqlab.digits import written
 from seqlab.errors import UserError
 from seqlab.sweeps.ledger import SWEEP, Entry, entry_of, read
 from seqlab.sweeps.start import folder_of, plan, set_aside, sweeper_of
@@ -131,7 +132,7 @@ def _so_far(run: Path) -> _Known:
 def progress(run: Path, result: Result | None) -> str:
     """Say how one run of a sweep ended, and how far the whole is, in a line."""
     known = _so_far(run)
-    what = "failed" if result is None else f"{result.monitor} {result.metrics[result.monitor]:.4f}"
+    what = "failed" if result is None else f"{result.monitor} {written(result.metrics[result.monitor])}"
     line = f"{known.done + known.failed} of {max(known.total, known.done + known.failed)}  {run.name}  {what}"
     if known.failed:
         line += f"; {known.failed} failed"

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from seqlab.digits import written
 from seqlab.sweeps.ledger import STATES, Entry, read
 
 
@@ -52,7 +53,7 @@ def _table(entries: list[Entry]) -> Table:
             escape(entry.name),
             escape(" ".join(entry.words)),
             entry.state,
-            "" if entry.objective is None else f"{entry.objective:.4f}",
+            "" if entry.objective is None else written(entry.objective),
             "" if entry.seconds is None else f"{entry.seconds:.1f}",
             escape(entry.cause or ""),
         )
