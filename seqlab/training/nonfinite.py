@@ -23,6 +23,8 @@ PAGE = "step.json"
 SCHEMA = 1
 EXPLODES = 100
 """How many times its usual size a gradient's norm has to be to be told."""
+AFTER = 10
+"""Steps after which it is known what is usual."""
 _MEMORY = 0.98
 """Weight of what was before in the usual norm: that of about 50 steps."""
 
@@ -44,6 +46,7 @@ class Guard:
         self._state: list[Tensor] = []
         self._rng = torch.empty(0)
         self._usual: float | None = None
+        self._norms = 0
         self._told = False
 
     def begin(self, batch: Batch, state: Any) -> None:
@@ -66,13 +69,15 @@ class Guard:
         """
         if not math.isfinite(norm):
             return self._leave_out("gradient", norm, module, step, epoch)
-        if self._usual is not None and norm > EXPLODES * self._usual and not self._told:
+        known = self._usual is not None and self._norms >= AFTER and not self._told
+        if known and norm > EXPLODES * (self._usual or 0):
             log.warning(
                 "the gradient explodes: its norm is %.3g at step %s, where it was %.3g before; "
                 "trainer.gradient_clip_val cuts it off",
                 norm, f"{step:,}", self._usual,
             )  # fmt: skip
             self._told = True
+        self._norms += 1
         if norm > 0:
             self._usual = norm if self._usual is None else self._usual**_MEMORY * norm ** (1 - _MEMORY)
         return True
