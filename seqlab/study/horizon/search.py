@@ -128,8 +128,8 @@ class Search:
     solved by 2/3 of the seeds: a distance counts as unsolved only when every rate failed. The search doubles the
     distance until no seed solves it, and bisects three times on the same ladder: for the largest distance that is
     solved, for the largest up to which all seeds solve it (where they do not, the other rates are tried as well), and
-    for the smallest from which on none does. Both ends of that interval are tried with fresh seeds, and give way to the
-    next distance tried, outwards, if those disagree.
+    for the smallest from which on none does. Both ends of that interval are tried with fresh seeds, and where those
+    disagree, bisecting goes on further out.
 
     Attributes:
         levels: what was found, by place on the ladder.
@@ -149,10 +149,8 @@ class Search:
         try:
             yield from self._double(0)
             yield from self._bisect(self._solved, from_above=True)
-            yield from self._bisect(lambda level: level.all_solve, from_above=False, every_rate=True)
-            yield from self._bisect(lambda level: not level.none_solves, from_above=True)
-            yield from self._confirm_lower()
-            yield from self._confirm_upper()
+            yield from self._find_lower()
+            yield from self._find_upper()
             if self.rules.check_budget:
                 yield from self._check_budget()
         except UndecidedError:
@@ -261,29 +259,30 @@ class Search:
                 return
             yield from self._try((low + high) // 2)
 
-    def _confirm_lower(self) -> Asking:
-        while self.rules.confirming and (place := self._lower()) is not None:
-            level = self.levels[place]
-            if level.best in level.confirmed:
+    def _find_lower(self) -> Asking:
+        """Bisect for the lower end, and again wherever fresh seeds do not solve it."""
+        while True:
+            yield from self._bisect(lambda level: level.all_solve, from_above=False, every_rate=True)
+            place = self._lower()
+            if place is None or not self.rules.confirming or self.levels[place].best in self.levels[place].confirmed:
                 return
-            answers = yield Batch(self.rules.ladder.rungs[place], level.best, self.rules.confirming)
-            level.confirmed[level.best] = dict(answers)
+            yield from self._confirm(place, self.levels[place].best)
 
-    def _confirm_upper(self) -> Asking:
-        while self.rules.confirming and self.levels:
-            place = self._upper()
-            if place is None:
-                top = max(self.levels)
-                if top == self.rules.ladder.last:
-                    return
+    def _find_upper(self) -> Asking:
+        """Bisect for the upper end, and again wherever a fresh seed solves it."""
+        while True:
+            yield from self._bisect(lambda level: not level.none_solves, from_above=True)
+            place, top = self._upper(), max(self.levels)
+            if place is None and top < self.rules.ladder.last:
                 yield from self._double(self.rules.ladder.doubled(top))
-                continue
-            level = self.levels[place]
-            if level.confirmed:
+            elif place is None or not self.rules.confirming or self.levels[place].confirmed:
                 return
-            rate = self._ranked()[0]
-            answers = yield Batch(self.rules.ladder.rungs[place], rate, self.rules.confirming)
-            level.confirmed[rate] = dict(answers)
+            else:
+                yield from self._confirm(place, self._ranked()[0])
+
+    def _confirm(self, place: int, rate: float) -> Asking:
+        answers = yield Batch(self.rules.ladder.rungs[place], rate, self.rules.confirming)
+        self.levels[place].confirmed[rate] = dict(answers)
 
     def _check_budget(self) -> Asking:
         """Train twice as long where none solved it, at the learning rate that went farthest."""
