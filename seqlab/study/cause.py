@@ -145,7 +145,7 @@ def explain(found: Sequence[Signs], *, reached_the_end: bool, budget_limited: bo
     state = "the probe was off" if ratio is None else f"the first step's gradient is {ratio:.2g} of the last step's"
     if ratio is not None and 2 * learning > len(found):
         return "capacity", f"{state}, and {learning} of {len(found)} runs stopped improving between chance and solved"
-    return "unknown", f"{state}, and {len(found) - learning} of {len(found)} runs stayed at chance"
+    return "unknown", f"{state}; {len(found) - learning} of {len(found)} runs stayed at chance"
 
 
 def _of_gradient(found: Sequence[Signs], ratio: float) -> tuple[Cause, str]:

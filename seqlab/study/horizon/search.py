@@ -73,8 +73,12 @@ class Level:
 
     @property
     def best(self) -> float:
-        """The learning rate at which most seeds solved it; of equals the first that was tried."""
-        return max(self.answers, key=self.solved_at)
+        """The learning rate at which most seeds solved it; of equals one that no fresh seed speaks against."""
+
+        def rank(rate: float) -> tuple[int, bool]:
+            return self.solved_at(rate), all(answer is True for answer in self.confirmed.get(rate, {}).values())
+
+        return max(self.answers, key=rank)
 
     @property
     def all_solve(self) -> bool:
