@@ -90,7 +90,8 @@ import numpy as np
 import onnxruntime
 
 session = onnxruntime.InferenceSession("model.onnx")
-(outputs,) = session.run(None, {{"inputs": np.array({inputs}), "lengths": np.array({lengths})}})
+inputs, lengths = np.array({inputs}, np.{dtype}), np.array({lengths}, np.int64)
+(outputs,) = session.run(None, {{"inputs": inputs, "lengths": lengths}})
 """
 
     def require(self) -> None:
