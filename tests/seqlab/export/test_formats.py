@@ -58,7 +58,7 @@ NATIVE = {
 
 
 @pytest.mark.parametrize(
-    "cell", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("rnn", "relu", "lstm")), "gru"]
+    "cell", [*(pytest.param(name, marks=pytest.mark.long) for name in ("rnn", "relu", "lstm")), "gru"]
 )
 def test_a_cell_with_a_routine_is_one_node_of_onnx_a_layer(cell, tmp_path):
     made, operator = NATIVE[cell]
@@ -68,7 +68,7 @@ def test_a_cell_with_a_routine_is_one_node_of_onnx_a_layer(cell, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cell", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("rnn", "relu", "gru")), "lstm"]
+    "cell", [*(pytest.param(name, marks=pytest.mark.long) for name in ("rnn", "relu", "gru")), "lstm"]
 )
 def test_a_cell_with_a_routine_is_torchs_operator(cell, tmp_path):
     made, _ = NATIVE[cell]
@@ -94,7 +94,7 @@ def test_weights_make_the_same_model(name, tmp_path):
     exported(model(NATIVE["lstm"][0]), name, tmp_path)
 
 
-ALWAYS = ("per step", "attention", "wrapped")
+ALWAYS = ("per step", "attention")
 OPTIONS = {
     "per step": {"per_step": True, "bidirectional": False},
     "mean": {"pooling": "mean", "layer_norm": True, "connection": "residual"},
@@ -128,6 +128,7 @@ def test_features_and_a_cell_without_matrices(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["onnx", "torch-export"])
 def test_a_model_without_cells(form, tmp_path):
     made = AttentionModel(TOKENS, lambda features: nn.Linear(features, 4), False, hidden_size=8, heads=2, depth=1)
