@@ -90,7 +90,6 @@ def _how(description: Mapping[str, Any], kind: "Format", files: Sequence[str]) -
     ]
     if "time" in description["gives"]["outputs"]:
         lines.append("- outputs beyond a row's length mean nothing; every row begins anew, no state is carried")
-
     if description["longest"]:
         lines.append(f"- in training the steps beyond the first {description['longest']:,} of a sequence were not read")
     if tokens and "encode.py" not in files:
@@ -99,7 +98,7 @@ def _how(description: Mapping[str, Any], kind: "Format", files: Sequence[str]) -
     if not tokens:
         size = description["input_size"]
         example = {"inputs": str([[[0.0] * size] * 2]) if size <= 4 else f"[[[0.0] * {size}] * 2]", "lengths": "[2]"}
-    return "\n".join(lines) + f"\n\n```python\n{kind.call.format(**example)}```"
+    return "\n".join(lines) + f"\n\n```python\n{kind.call.format(**example, dtype=takes['type'])}```"
 
 
 def _compared(found: Mapping[str, Any]) -> str:

@@ -1,12 +1,9 @@
 """The formats: how each writes a model's file, and how it is run once it is written."""
 
-import contextlib
 import copy
 import io
-import logging
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
@@ -14,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.contracts import UserError
-from seqlab.export.program import INPUTS, Padded, program
+from seqlab.export.program import INPUTS, Padded, program, quiet
 from seqlab.training import runfolder
 
 if TYPE_CHECKING:
@@ -90,7 +87,8 @@ import numpy as np
 import onnxruntime
 
 session = onnxruntime.InferenceSession("model.onnx")
-(outputs,) = session.run(None, {{"inputs": np.array({inputs}), "lengths": np.array({lengths})}})
+inputs, lengths = np.array({inputs}, np.{dtype}), np.array({lengths}, np.int64)
+(outputs,) = session.run(None, {{"inputs": inputs, "lengths": lengths}})
 """
 
     def require(self) -> None:
@@ -108,7 +106,7 @@ session = onnxruntime.InferenceSession("model.onnx")
         traced = program(trained.model, inputs, "onnx", _name(trained))
         axes = {0: "batch", 1: "time"}
         try:
-            with _quiet():
+            with quiet():
                 made = torch.onnx.export(
                     traced,
                     dynamo=True,
@@ -218,20 +216,6 @@ def _name(trained: "Trained") -> str:
 
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), 'no reason given')[:200]}"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out what the exporter says of itself."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
 
 
 def _forget_sources(module: nn.Module) -> None:

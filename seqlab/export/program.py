@@ -1,6 +1,10 @@
 """From a model to a program that torch.export and ONNX can write."""
 
+import contextlib
+import io
+import logging
 import warnings
+from collections.abc import Iterator
 from typing import final
 
 import torch
@@ -60,8 +64,7 @@ def program(model: Model, inputs: InputSpec, form: Form, name: str) -> torch.exp
     batch, time = torch.export.Dim("batch", min=1), torch.export.Dim("time", min=1)
     carries, model.carries_state = model.carries_state, False
     try:
-        with traceable(model, form), torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's of its own code
+        with traceable(model, form), torch.no_grad(), quiet():
             traced = torch.export.export(
                 Padded(model).eval(),
                 draw(inputs, *_EXAMPLE, seed=0),
@@ -80,3 +83,16 @@ def program(model: Model, inputs: InputSpec, form: Form, name: str) -> torch.exp
         model.carries_state = carries
     put_routines_in(traced)
     return traced
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out what torch says while it traces: warnings of its own code, and graphs of what it could not trace."""
+    before, nowhere = logging.root.manager.disable, io.StringIO()
+    try:
+        logging.disable(logging.CRITICAL)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

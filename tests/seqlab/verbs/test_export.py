@@ -59,6 +59,11 @@ def test_onnx_goes_from_text_to_label_without_seqlab_and_torch(cli, run):
         "README.md", "encode.py", "export.json", "labels.json", "model.onnx", "predict.py", "preprocessor.json",
     }  # fmt: skip
     assert json.loads((out / "labels.json").read_text("utf-8")) == ["Aaish", "Eeish", "Ooish"]
+    card = (out / "README.md").read_text("utf-8")
+    exec(
+        card.partition("```python\n")[2].partition("```")[0].replace("model.onnx", str(out / "model.onnx")), shown := {}
+    )
+    assert shown["outputs"].shape == (2, 3)
     alone = subprocess.run(
         [sys.executable, "-I", "-c", ALONE, *NAMES], cwd=out, capture_output=True, text=True, timeout=250
     )
