@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from platformdirs import user_cache_dir
 
 log = logging.getLogger("seqlab")
 
@@ -24,7 +23,11 @@ _DAMAGED = (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.er
 
 def cache_folder() -> Path:
     """Say where: ``$SEQLAB_CACHE``, or else the user's cache folder."""
-    return Path(os.environ.get("SEQLAB_CACHE") or user_cache_dir("seqlab"))
+    if named := os.environ.get("SEQLAB_CACHE"):
+        return Path(named)
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("seqlab"))
 
 
 def place(folder: str, key: Any, suffix: str) -> Path:

@@ -1,7 +1,7 @@
 """Cells whose step is linear in the state: ``h' = a * h + b``, with ``a`` and ``b`` from the input alone."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seqlab import Cell, Kernel, State
 from seqlab.recurrence.ragged import alive
+from seqlab_cells.gpu import campaigns, limits, linear
 
 SHORT = 16
 """Steps that are walked one by one: folding them again would not pay."""
@@ -39,14 +40,31 @@ class Parallel(Kernel):
     no logarithm taken, so that gates of exactly 0 and 1 are as good as any.
 
     On padding :math:`a = 1` and :math:`b = 0`: the state stands still, and the backward cell can start there.
+
+    Args:
+        by: how it is scanned: ``torch``, ``triton`` (on a GPU), or ``auto``, which is ``torch`` but on GPUs for which a
+            campaign has recorded that Triton is faster.
+
+    Raises:
+        ValueError: an option is out of its range.
     """
 
     name = "parallel"
+
+    def __init__(self, by: Literal["auto", "torch", "triton"] = "auto") -> None:
+        if by not in ("auto", "torch", "triton"):
+            raise ValueError(f"by is {by!r}; it must be auto, torch or triton")
+        self.by = by
 
     def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
         """Refuse a cell that was given another step, and input that is not dense."""
         if x.layout != torch.strided or x.is_nested:
             return "the input is not a dense tensor"
+        if self.by == "triton":
+            if not limits.taken(x):
+                return f"by=triton is for a GPU, and the input is on {x.device}"
+            if fault := limits.missing():
+                return fault
         for cell in cells:
             for name in ("affine", "project", "step"):
                 if name in vars(cell):
@@ -63,20 +81,34 @@ class Parallel(Kernel):
         if lengths is not None and not bool((lengths == len(x)).all()):
             dead = ~alive(lengths, len(x)).unsqueeze(-1)
             x = x.masked_fill(dead, 0)
+        by_triton = self._by_triton(cells, x, lengths)
         outputs: list[Tensor] = []
         ends: list[State] = []
         for cell, (start,), backward in zip(cells, states, (False, True), strict=False):
             a, b = cast(Affine, cell).affine(x)
             if dead is not None:
                 a, b = a.masked_fill(dead, 1), b.masked_fill(dead, 0)
-            y = affine_scan(a, b, start, backward=backward)
+            y = affine_scan(a, b, start, backward=backward, by_triton=by_triton)
             ends.append(((y[0] if backward else y[-1]).to(start.dtype),))
             outputs.append(y if dead is None else y.masked_fill(dead, 0))
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)), ends
 
+    def _by_triton(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> bool:
+        if self.by != "auto" or not x.is_cuda or limits.missing():
+            return self.by == "triton"
+        layer = {"tail": "linear", "dtype": str(x.dtype).removeprefix("torch."), "directions": len(cells)}
+        layer |= {"ragged": lengths is not None, "batch": x.shape[1], "time": x.shape[0]}
+        layer["hidden"] = cells[0].output_size
+        return (campaigns.speed(campaigns.architecture(x.device), layer) or 0.0) > 1.0
+
 
 def affine_scan(
-    a: Float[Tensor, "time *rest"], b: Float[Tensor, "time *rest"], start: Float[Tensor, "*rest"], *, backward: bool
+    a: Float[Tensor, "time *rest"],
+    b: Float[Tensor, "time *rest"],
+    start: Float[Tensor, "*rest"],
+    *,
+    backward: bool,
+    by_triton: bool = False,
 ) -> Float[Tensor, "time *rest"]:
     r"""Make all :math:`h_t = a_t ⊙ h_{t-1} + b_t`.
 
@@ -87,9 +119,11 @@ def affine_scan(
         b: what each step adds.
         start: the state before the first step.
         backward: whether the last step in time is the first to be taken: :math:`h_t = a_t ⊙ h_{t+1} + b_t`.
+        by_triton: whether the first derivative and the states come from the kernels of :mod:`.gpu.linear`, where they
+            can; further derivatives come from torch all the same.
     """
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), start.dtype)  # under autocast they differ
-    h: Tensor = _Scan.apply(a.to(dtype), b.to(dtype), start.to(dtype), backward)  # type: ignore[no-untyped-call]
+    h: Tensor = _Scan.apply(a.to(dtype), b.to(dtype), start.to(dtype), backward, by_triton)  # type: ignore[no-untyped-call]
     return h
 
 
@@ -97,39 +131,49 @@ class _Scan(torch.autograd.Function):
     """The scan, whose gradient is a scan the other way."""
 
     @staticmethod
-    def forward(a: Tensor, b: Tensor, start: Tensor, backward: bool) -> Tensor:
+    def forward(a: Tensor, b: Tensor, start: Tensor, backward: bool, by_triton: bool) -> Tensor:
+        if by_triton and linear.able(b):
+            return linear.forward(a, b, start, backward)
         h = b.new_empty(b.shape)
         _solve(a, b, start, h, backward)
         return h
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: Tensor) -> None:
-        a, _, start, ctx.backward_in_time = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool, bool], output: Tensor) -> None:
+        a, _, start, ctx.backward_in_time, ctx.by_triton = inputs
         ctx.save_for_backward(a, start, output)
         ctx.save_for_forward(a, start, output)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         a, start, h = ctx.saved_tensors
+        if ctx.by_triton and linear.able(h) and not torch.is_grad_enabled():  # else it may be differentiated itself
+            return *linear.backward(a, start, h, gradient, ctx.backward_in_time), None, None
         to_h = _reach_back(a, gradient, ctx.backward_in_time)
         first = -1 if ctx.backward_in_time else 0
-        return to_h * _before(h, start, ctx.backward_in_time), to_h, a[first] * to_h[first], None
+        return to_h * _before(h, start, ctx.backward_in_time), to_h, a[first] * to_h[first], None, None
 
     @staticmethod
-    def jvp(ctx: Any, a_dot: Tensor, b_dot: Tensor, start_dot: Tensor, _: None) -> Tensor:
+    def jvp(ctx: Any, a_dot: Tensor, b_dot: Tensor, start_dot: Tensor, *_: None) -> Tensor:
         a, start, h = ctx.saved_tensors
         moved = a_dot * _before(h, start, ctx.backward_in_time) + b_dot
         return affine_scan(a, moved, start_dot, backward=ctx.backward_in_time)
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], a: Tensor, b: Tensor, start: Tensor, backward: bool
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        a: Tensor,
+        b: Tensor,
+        start: Tensor,
+        backward: bool,
+        by_triton: bool,
     ) -> tuple[Tensor, int]:
         def lead(x: Tensor, dim: int | None) -> Tensor:
             return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
 
         a, b, start = (lead(x, dim) for x, dim in zip((a, b, start), in_dims, strict=False))
-        return affine_scan(a.transpose(0, 1), b.transpose(0, 1), start, backward=backward), 1
+        return affine_scan(a.transpose(0, 1), b.transpose(0, 1), start, backward=backward, by_triton=by_triton), 1
 
 
 def _reach_back(a: Tensor, gradient: Tensor, backward: bool) -> Tensor:

@@ -212,6 +212,7 @@ def _walk_back(
     time, batch, hidden = before.shape
     into = torch.zeros_like(before) if dy is None else each.rows.enter(dy).contiguous()
     if ends[0] is not None:
+        into = into.clone()  # it may be the caller's own
         _add_at_end(into, ends[0], each.rows)
     dh = before.new_zeros(batch, hidden)
     if each.rows.lengths is not None and ends[0] is not None:

@@ -11,7 +11,8 @@ from torch import Tensor
 from seqlab_cells.fused import eager, library
 from seqlab_cells.fused.build import NoCompilerError
 from seqlab_cells.fused.build import library as compiled
-from seqlab_cells.fused.library import TAILS
+from seqlab_cells.fused.library import TAILS, Tail
+from seqlab_cells.gpu import launch, limits
 
 _OPS: Any = torch.library.Library("seqlab_cells", "DEF")  # type: ignore[no-untyped-call]
 _OPS.define(
@@ -39,8 +40,8 @@ def fused_scan(
         save: what is kept for the derivative: ``none``, ``gates``, or ``recompute``, which keeps c alone.
 
     Returns:
-        The outputs, the final h and c ``[directions, batch, hidden]`` (c is empty where the cell has none), and what is
-        kept, of which the shape alone is promised.
+        The outputs, the final h and c ``[directions, batch, hidden]`` (c is empty where the cell has none; on a GPU
+        both are float32), and what is kept, of which the shape alone is promised.
     """
     result: tuple[Tensor, Tensor, Tensor, Tensor]
     result = torch.ops.seqlab_cells.fused_scan(x, lengths, states, weights, tail, save)
@@ -56,15 +57,30 @@ def why_eager(tail: str, dtype: torch.dtype) -> str | None:
     return None
 
 
-def _forward_cpu(
+def _way(x: Tensor, tail: str) -> Any:
+    if limits.taken(x):
+        return launch
+    return eager if why_eager(tail, x.dtype) else library
+
+
+def _state_dtype(x: Tensor) -> torch.dtype:
+    return torch.float32 if limits.taken(x) else x.dtype
+
+
+def _record(x: Tensor, tail: Tail, hidden: int, save: str) -> int:
+    return launch.record(tail, hidden, save, x.dtype) if limits.taken(x) else tail.record(hidden, save)
+
+
+def _forward(
     x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: Sequence[Tensor], tail: str, save: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    way: Any = eager if why_eager(tail, x.dtype) else library
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = way.forward(x, lengths, states, weights, TAILS[tail], save)
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = _way(x, tail).forward(
+        x, lengths, states, weights, TAILS[tail], save
+    )
     return result
 
 
-def _backward_cpu(
+def _backward(
     dy: Tensor | None,
     dh: Tensor | None,
     dc: Tensor | None,
@@ -79,10 +95,9 @@ def _backward_cpu(
     of_x: bool,
     of_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    way: Any = eager if why_eager(tail, x.dtype) else library
     wanted = (of_x, of_weights)
     result: tuple[Tensor, Tensor, Tensor, Tensor]
-    result = way.backward((dy, dh, dc), x, lengths, states, weights, y, kept, TAILS[tail], save, wanted)
+    result = _way(x, tail).backward((dy, dh, dc), x, lengths, states, weights, y, kept, TAILS[tail], save, wanted)
     return result
 
 
@@ -93,9 +108,9 @@ def _forward_shapes(
     made = TAILS[tail]
     return (
         x.new_empty(time, batch, directions * hidden),
-        x.new_empty(directions, batch, hidden),
-        x.new_empty(directions if made.leaves == 2 else 0, batch, hidden),
-        x.new_empty(directions * time * batch * made.record(hidden, save)),
+        x.new_empty(directions, batch, hidden, dtype=_state_dtype(x)),
+        x.new_empty(directions if made.leaves == 2 else 0, batch, hidden, dtype=_state_dtype(x)),
+        x.new_empty(directions * time * batch * _record(x, made, hidden, save)),
     )
 
 
@@ -118,8 +133,8 @@ def _backward_shapes(
     made = TAILS[tail]
     return (
         x.new_empty(x.shape if of_x else (0,)),
-        x.new_empty(directions, batch, hidden),
-        x.new_empty(directions if made.leaves == 2 else 0, batch, hidden),
+        x.new_empty(directions, batch, hidden, dtype=_state_dtype(x)),
+        x.new_empty(directions if made.leaves == 2 else 0, batch, hidden, dtype=_state_dtype(x)),
         x.new_empty((directions, made.gates * hidden * (size + hidden + 2)) if of_weights else (0,)),
     )
 
@@ -150,7 +165,7 @@ def _derivative(ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | Non
     return (
         dx if of_x else None,
         None,
-        [leaf if wanted else None for leaf, wanted in zip(leaves, of_states, strict=True)],
+        [leaf.to(s.dtype) if wanted else None for leaf, s, wanted in zip(leaves, states, of_states, strict=True)],
         [part if wanted else None for part, wanted in zip(parts, of_weights, strict=True)],
         None,
         None,
@@ -170,8 +185,9 @@ def _no_second_derivative(ctx: Any, *_: Any) -> None:
     raise RuntimeError("kernel=fused has no second derivative; take kernel=loop for it")
 
 
-_OPS.impl("fused_scan", _forward_cpu, "CPU")
-_OPS.impl("fused_scan_backward", _backward_cpu, "CPU")
+for _device in ("CPU", "CUDA"):
+    _OPS.impl("fused_scan", _forward, _device)
+    _OPS.impl("fused_scan_backward", _backward, _device)
 torch.library.register_fake("seqlab_cells::fused_scan", _forward_shapes, lib=_OPS)
 torch.library.register_fake("seqlab_cells::fused_scan_backward", _backward_shapes, lib=_OPS)
 torch.library.register_autograd("seqlab_cells::fused_scan", _derivative, setup_context=_setup, lib=_OPS)

@@ -22,6 +22,7 @@ from seqlab import Cell, Recurrent
 from seqlab.recurrence import Loop
 from seqlab.testing import KernelSuite, run_suite
 from seqlab.testing.compare import check_once
+from seqlab_cells.fused import eager
 from seqlab_cells.fused.build import _known, library
 from seqlab_cells.fused.kernel import Fused, _told
 from seqlab_cells.fused.library import TAILS
@@ -308,6 +309,16 @@ def test_built_for_another_cpu(name: str, march: str, width: int, monkeypatch: p
         library.cache_clear()
 
 
+def test_the_gradient_that_arrives_is_left_as_it_is() -> None:
+    """Who hands a gradient in may use it again, or have given it to somebody else too."""
+    given = draw("Lstm", 3, 2, 2, 4)
+    y, h, c, kept = eager.forward(given["x"], None, given["states"], given["weights"], TAILS["Lstm"], "gates")
+    arriving = [torch.ones_like(each) for each in (y, h, c)]
+    rest = (given["x"], None, given["states"], given["weights"], y, kept, TAILS["Lstm"], "gates", (True, True))
+    eager.backward(arriving, *rest)
+    assert all(bool((each == 1).all()) for each in arriving)
+
+
 def test_options() -> None:
     """What cannot be is said in one line."""
     with pytest.raises(ValueError, match="every is -1"):
@@ -320,5 +331,5 @@ def test_refusals() -> None:
     assert "float32 and float64" in (GRUFused().refuses([cell.half()], x.half(), None) or "")
     assert (
         GRUFused().refuses([cell.float()], x.to("meta"), None)
-        == "the input is on meta; the fused kernel is for the CPU"
+        == "the input is on meta; the fused kernel is for the CPU and for CUDA"
     )

@@ -1,0 +1,1 @@
+"""The kernels for CUDA devices, in Triton. What imports Triton is imported on first use alone."""

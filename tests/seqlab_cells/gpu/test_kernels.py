@@ -1,0 +1,208 @@
+"""The kernels for GPUs against the loop in float64: on a GPU, or by Triton's interpreter (``test_interpreted.py``)."""
+
+import copy
+import os
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from seqlab import Cell, Recurrent
+from seqlab_cells.fused.kernel import Fused
+from seqlab_cells.gpu import limits
+from seqlab_cells.gru import GRU
+from seqlab_cells.gru.fused import GRUFused
+from seqlab_cells.lstm import LSTM
+from seqlab_cells.lstm.fused import LSTMFused
+from seqlab_cells.rnn import RNN
+from seqlab_cells.rnn.fused import RNNFused
+
+INTERPRETED = limits.INTERPRETED and os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cpu" if INTERPRETED else "cuda"
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not INTERPRETED and not torch.cuda.is_available(), reason="neither a GPU nor the interpreter"),
+    pytest.mark.filterwarnings(
+        "ignore:overflow encountered in exp:RuntimeWarning"
+    ),  # by the interpreter: exp(89) is inf
+]
+
+CELLS: dict[str, tuple[type[Cell], type[Fused], dict[str, Any]]] = {
+    "lstm": (LSTM, LSTMFused, {}),
+    "gru": (GRU, GRUFused, {}),
+    "rnn": (RNN, RNNFused, {}),
+    "rnn_relu": (RNN, RNNFused, {"nonlinearity": "relu"}),
+}
+every_cell = pytest.mark.parametrize("name", list(CELLS))
+BOUND = {torch.float32: 2e-5, torch.float16: 2e-2, torch.bfloat16: 8e-2}
+
+
+def results(network: Recurrent, x: Tensor, lengths: Tensor | None, start: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Outputs, states, and the gradients of a scalar that weighs each of them differently."""
+    x, start = x.clone().requires_grad_(), tuple(leaf.clone().requires_grad_() for leaf in start)
+    output, state = network(x, start, lengths)
+    assert state is not None
+    named = dict(network.named_parameters())
+    found = {"output": output, **{f"state {k}": leaf for k, leaf in enumerate(state)}}
+
+    def weighed(part: Tensor) -> Tensor:
+        weights = torch.arange(1.0, 1 + part.numel(), dtype=torch.float64).cos().to(part)
+        return (part * weights.view_as(part)).sum()
+
+    total = torch.stack([weighed(part.double()) for part in found.values()]).sum()
+    sources = {"x": x, **{f"start {k}": leaf for k, leaf in enumerate(start)}, **named}
+    gradients = torch.autograd.grad(total, list(sources.values()))
+    found |= {f"gradient of {key}": part for key, part in zip(sources, gradients, strict=True)}
+    return {key: part.detach().double().cpu() for key, part in found.items()}
+
+
+def against_the_loop(
+    name: str,
+    *,
+    time: int,
+    batch: int,
+    hidden: int,
+    lengths: list[int] | None = None,
+    bidirectional: bool = False,
+    dtype: torch.dtype = torch.float32,
+    save: Any = "gates",
+) -> None:
+    """Everything agrees within rounding, relative to the largest number of its kind."""
+    cell, kernel, options = CELLS[name]
+    torch.manual_seed(0)
+    network = Recurrent(cell, 3, bidirectional=bidirectional, hidden_size=hidden, kernel="loop", **options)
+    x = torch.randn(time, batch, 3)
+    start = tuple(0.5 * torch.randn(1 + bidirectional, batch, hidden) for _ in network.cells[0].state_names)
+    for parameter in network.parameters():  # the same numbers in both precisions
+        parameter.data = parameter.data.to(dtype).float()
+    x, start = x.to(dtype).float(), tuple(leaf.to(dtype).float() for leaf in start)
+    if lengths is not None:
+        for row, length in enumerate(lengths):
+            x[length:, row] = torch.nan
+    expected = results(
+        copy.deepcopy(network).double(),
+        x.double(),
+        None if lengths is None else torch.tensor(lengths),
+        tuple(leaf.double() for leaf in start),
+    )
+    network.kernel = kernel(save=save)
+    found = results(
+        network.to(DEVICE, dtype),
+        x.to(DEVICE, dtype),
+        None if lengths is None else torch.tensor(lengths, device=DEVICE),
+        tuple(leaf.to(DEVICE, dtype) for leaf in start),
+    )
+    assert network.choice is not None
+    assert network.choice.kernel.name == "fused"
+    for key, part in expected.items():
+        bound = BOUND[dtype] * max(1.0, float(part.abs().max()))
+        assert found[key].shape == part.shape
+        assert float((found[key] - part).abs().max()) <= bound, key
+
+
+@every_cell
+def test_ragged_in_both_directions(name: str) -> None:
+    """Two tiles of rows, one of them not full; a row without a step; a hidden size that is no power of two."""
+    lengths = [3, 1, 4, 0, 2, 4, 1, 3, 2, 1, 1, 4, 2, 3, 1, 2, 4]
+    against_the_loop(name, time=4, batch=17, hidden=5, lengths=lengths, bidirectional=True)
+
+
+@every_cell
+def test_full_rows_in_both_directions(name: str) -> None:
+    """The same without lengths, and more units than the smallest tile has."""
+    against_the_loop(name, time=3, batch=3, hidden=18, bidirectional=True)
+
+
+@every_cell
+@pytest.mark.parametrize("lengths", [None, [1, 0, 1]])
+def test_one_step(name: str, lengths: list[int] | None) -> None:
+    """The first step is the last one too."""
+    against_the_loop(name, time=1, batch=3, hidden=4, lengths=lengths)
+
+
+@pytest.mark.parametrize(
+    ("name", "save"), [("lstm", "recompute"), ("gru", "recompute"), ("rnn", "recompute"), ("lstm", "checkpoint")]
+)
+def test_less_is_kept(name: str, save: str) -> None:
+    """What is built again is what was there."""
+    against_the_loop(name, time=5, batch=3, hidden=4, lengths=[5, 2, 0], bidirectional=True, save=save)
+
+
+@pytest.mark.parametrize(
+    ("name", "save"), [("lstm", "gates"), ("gru", "recompute"), ("rnn", "gates"), ("lstm", "recompute")]
+)
+def test_float16(name: str, save: str) -> None:
+    """With states and sums in float32."""
+    against_the_loop(name, time=6, batch=2, hidden=4, lengths=[6, 3], dtype=torch.float16, save=save)
+
+
+@every_cell
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter multiplies bfloat16 by bit pattern (triton issue 11584)")
+def test_bfloat16(name: str) -> None:
+    """The same."""
+    against_the_loop(name, time=6, batch=2, hidden=4, lengths=[6, 3], bidirectional=True, dtype=torch.bfloat16)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter would take minutes, and adds no case of its own")
+@every_cell
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("hidden", [50, 64, 100, 128])
+def test_sizes_of_the_field(name: str, dtype: torch.dtype, hidden: int) -> None:
+    """As large as fits, over many steps and tiles."""
+    cell, kernel, options = CELLS[name]
+    probe = kernel().refuses(
+        [cell(3, hidden, **options).to(DEVICE, dtype)], torch.zeros(1, 1, 3, device=DEVICE, dtype=dtype), None
+    )
+    if probe:
+        pytest.skip(probe)
+    lengths = [(37 * row) % 71 for row in range(150)]
+    against_the_loop(name, time=70, batch=150, hidden=hidden, lengths=lengths, bidirectional=True, dtype=dtype)
+
+
+@every_cell
+def test_nothing_to_do(name: str) -> None:
+    """No row, no step, or none but rows of length 0: the state is the initial one, and its gradient comes through."""
+    against_the_loop(name, time=2, batch=2, hidden=4, lengths=[0, 0])
+    cell, kernel, options = CELLS[name]
+    network = Recurrent(cell, 3, hidden_size=4, kernel=kernel(), **options).to(DEVICE)
+    for shape in ((0, 2, 3), (2, 0, 3)):
+        output, state = network(torch.zeros(shape, device=DEVICE, requires_grad=True))
+        assert output.shape == (*shape[:2], 4)
+        assert state is not None
+        assert not state[0].any()
+        (output.sum() + state[0].sum()).backward()
+
+
+def test_twice_is_the_same_bit_by_bit() -> None:
+    """No sum's order is left to chance."""
+    torch.manual_seed(0)
+    network = Recurrent(LSTM, 3, bidirectional=True, hidden_size=4, kernel=LSTMFused()).to(DEVICE)
+    x, start = torch.randn(4, 5, 3, device=DEVICE), tuple(torch.randn(2, 5, 4, device=DEVICE) for _ in "hc")
+    lengths = torch.tensor([4, 1, 3, 0, 2], device=DEVICE)
+    first, second = (results(network, x, lengths, start) for _ in range(2))
+    for key, part in first.items():
+        assert torch.equal(part, second[key]), key
+
+
+def test_autocast() -> None:
+    """Autocast's type of number is computed in; parameters and states keep theirs."""
+    dtype = torch.float16 if INTERPRETED else torch.bfloat16
+    torch.manual_seed(0)
+    network = Recurrent(LSTM, 3, hidden_size=4, kernel=LSTMFused()).to(DEVICE)
+    x, start = torch.randn(3, 2, 3, device=DEVICE), tuple(torch.randn(1, 2, 4, device=DEVICE) for _ in "hc")
+    expected = results(_looped(network), x.double(), None, tuple(leaf.double() for leaf in start))
+    with torch.autocast(DEVICE, dtype):
+        output, state = network(x, start)
+        found = results(network, x, None, start)
+    assert output.dtype == dtype
+    assert state is not None
+    assert state[1].dtype == torch.float32
+    for key, part in expected.items():
+        assert float((found[key] - part).abs().max()) <= 5e-2 * max(1.0, float(part.abs().max())), key
+
+
+def _looped(network: Recurrent) -> Recurrent:
+    copied = copy.deepcopy(network).double()
+    copied.kernel = "loop"
+    return copied
