@@ -88,9 +88,7 @@ def _of_name(name: str) -> Style:
     if name in models and name not in cells:
         place = models[name]
         return Style(GREY, _GREY_LINES[place % len(_GREY_LINES)], _MARKERS[place % len(_MARKERS)], filled=False)
-    slot = cells[name] if name in cells else len(cells) + zlib.crc32(name.encode()) % len(COLOURS)
-    line = _LINES[slot // len(COLOURS) % len(_LINES)]
-    return Style(COLOURS[slot % len(COLOURS)], line, _MARKERS[slot % len(_MARKERS)])
+    return _slot(_slot_of(name))
 
 
 def colour(label: str) -> str:
@@ -109,8 +107,9 @@ def styles(labels: Sequence[str]) -> dict[str, Style]:
     if len(set(heads)) == 1 and len(labels) > 1:
         return {label: _slot(place) for place, label in enumerate(labels)}
     given: dict[str, Style] = {}
+    own = _told_apart(heads)
     for place, (label, head) in enumerate(zip(labels, heads, strict=True)):
-        style, nth = _of_name(head), heads[:place].count(head)
+        style, nth = own[head], heads[:place].count(head)
         lines = _GREY_LINES if style.colour == GREY else _LINES
         while nth and style in given.values():
             line = lines[(lines.index(style.line) + nth) % len(lines)]
@@ -121,6 +120,24 @@ def styles(labels: Sequence[str]) -> dict[str, Style]:
                 break
         given[label] = style
     return given
+
+
+def _told_apart(names: Sequence[str]) -> dict[str, Style]:
+    """Give each name its style; one that is not installed makes way for the colours of the others."""
+    installed = [name for name in names if name in _places("cell") or name in _places("model")]
+    found = {name: _of_name(name) for name in installed}
+    for name in names:
+        if name not in found:
+            taken = {style.colour for style in found.values()}
+            first = _slot_of(name)
+            slots = [first + further for further in range(len(COLOURS))]
+            found[name] = _slot(next((slot for slot in slots if COLOURS[slot % len(COLOURS)] not in taken), first))
+    return found
+
+
+def _slot_of(name: str) -> int:
+    cells = _places("cell")
+    return cells[name] if name in cells else len(cells) + zlib.crc32(name.encode()) % len(COLOURS)
 
 
 def _slot(place: int) -> Style:
@@ -182,20 +199,22 @@ def _apart(values: Sequence[int], *, logarithmic: bool, most: int = 12) -> list[
 
 
 def legend(figure: "Figure", axes: "Axes", columns: int = 3) -> None:
-    """Put one legend under all axes of a figure, without a box."""
+    """Put one legend under all axes of a figure, without a box, in as many columns as its width has room for."""
     handles, names = axes.get_legend_handles_labels()
-    if not handles:
-        return
-    shown = figure.legend(
-        handles,
-        names,
-        loc="outside lower left",
-        ncols=min(columns, len(names)),
-        frameon=False,
-        fontsize=9,
-        labelcolor=INK,
-        handlelength=3,
-        columnspacing=1.5,
-    )
-    for text in shown.get_texts():
-        text.set_parse_math(False)
+    for number in range(min(columns, len(names)), 0, -1):
+        shown = figure.legend(
+            handles,
+            names,
+            loc="outside lower left",
+            ncols=number,
+            frameon=False,
+            fontsize=9,
+            labelcolor=INK,
+            handlelength=3,
+            columnspacing=1.5,
+        )
+        for text in shown.get_texts():
+            text.set_parse_math(False)
+        if number == 1 or shown.get_window_extent().width <= figure.bbox.width:
+            return
+        shown.remove()

@@ -29,7 +29,8 @@ class Fault:
     """What is missing from a report, and why.
 
     Attributes:
-        kind: ``failed``, ``stopped``, ``missing``, ``running``, ``queued``, ``damaged`` or ``counted once``.
+        kind: ``failed``, ``stopped``, ``missing``, ``running``, ``queued``, ``damaged``, ``left out`` or
+            ``counted once``.
         place: the folder or file.
         what: the cause, in a line.
         command: that does it again; empty where there is none.
@@ -139,6 +140,10 @@ def _read_run(folder: Path, source: Path, entry: ledger.Entry, labels: Mapping[s
     except (UserError, ValueError, OSError) as error:
         what = one_line(error).replace(f"{folder / runfolder.RESULTS} ", "")
         found.faults.append(Fault("damaged", relative(folder / runfolder.RESULTS), what, command))
+        return
+    if labels and entry.name not in labels:
+        cause = "done, but not among the runs of the search's decisions: it checked the budget, or came in since"
+        found.faults.append(Fault("left out", relative(folder), cause, command))
         return
     run = Run(folder, source, record, labels.get(entry.name))
     if run.score() is None:

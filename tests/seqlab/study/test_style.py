@@ -62,3 +62,22 @@ def test_the_distances_that_were_run_are_the_ticks():
     assert axes.get_xscale() == "linear"
     assert style._apart([6, 7, 10, 11, 12, 20, 40], logarithmic=True) == [6, 10, 12, 20, 40]
     assert len(style._apart(list(range(1, 500)), logarithmic=False)) <= 13
+
+
+def test_a_label_that_is_no_cell_takes_a_colour_that_is_free():
+    for name in ("IRNN", "mine", "yours", "theirs"):
+        given = style.styles(["rnn", name, "lstm", "gru"])
+        assert len({each.colour for each in given.values()}) == 4
+        assert given["lstm"] == style.styles(["lstm"])["lstm"]
+
+
+def test_a_legend_is_never_wider_than_its_figure():
+    figure = style.new_figure(style.WIDTH, 3)
+    axes = figure.add_subplot()
+    for place in range(7):
+        axes.plot([0, 1], [0, place], label=f"lstm a long setting={place} more")
+    style.legend(figure, axes)
+    figure.draw_without_rendering()
+    shown = figure.legends[0]
+    assert shown.get_window_extent().width <= figure.bbox.width
+    assert 1 <= shown._ncols < 3

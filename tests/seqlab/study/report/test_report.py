@@ -6,6 +6,7 @@ import json
 import re
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -197,6 +198,16 @@ def test_horizons_of_a_search(full):
     assert "6 runs, where the full grid at the same resolution has 24 (25%)" in page
     assert "gru: the likely cause of the limit is gradient; of the gradient 1e-9 is left at 14 steps back." in page
     assert "python -m seqlab cell.forget_bias=5" in page
+
+
+def test_runs_that_a_search_has_not_taken_in_are_no_points(full):
+    horizon_of(full)
+    found = collect([full])
+    left_out = {Path(fault.place).name for fault in found.faults if fault.kind == "left out"}
+    done = {entry.name for entry in ledger.read(full) if entry.state == "done"}
+    assert left_out
+    assert left_out == done - {run.folder.name for run in found.runs}
+    assert {run.horizon_label for run in found.runs} == {"gru"}
 
 
 DAMAGE = {
