@@ -34,17 +34,18 @@ class GradientFlow(pl.Callback):
         every: steps of training between two moments. 0 takes the beginning, the steps 10, 32, 100, 316, ..., and the
             end; where that would take more than a tenth of the time of training, a moment between the two is left out.
         rows: validation sequences that are read.
+        picture: whether to draw; the figures are kept either way, and a report draws them.
 
     Raises:
         ValueError: a number is out of its range.
     """
 
-    def __init__(self, every: int = 0, rows: int = 8) -> None:
+    def __init__(self, every: int = 0, rows: int = 8, *, picture: bool = True) -> None:
         super().__init__()
         for name, value, least in (("every", every, 0), ("rows", rows, 1)):
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
-        self.every, self.rows, self.read = every, rows, 0
+        self.every, self.rows, self.picture, self.read = every, rows, picture, 0
         self._batch: Batch | None = None
         self._writer: FlowWriter | None = None
         self._folder = Path()
@@ -101,6 +102,10 @@ class GradientFlow(pl.Callback):
         if trainer.global_step != self._last:
             self._measure(trainer.global_step, pl_module)
         self._writer = None
+        if self.picture:
+            self._draw()
+
+    def _draw(self) -> None:
         flow = read(self._folder)
         if flow is None or not flow.rows:
             return

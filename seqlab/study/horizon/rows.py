@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from itertools import product
 from typing import Any, final
 
@@ -200,6 +201,13 @@ def _added(row: Row, settings: Settings) -> Iterator[str]:
     there = [name for name in settings.callbacks if name in plugins("callback")]
     if there and not row.config.get("callbacks") and "callbacks" not in typed:
         yield f"callbacks=[{','.join(there)}]"
+        # Nobody looks at a picture of each of hundreds of runs, which take longer to draw than to train.
+        yield from (f"callbacks.{name}.picture=false" for name in there if _draws(name))
+
+
+def _draws(callback: str) -> bool:
+    (target,) = targets("callback", callback)
+    return "picture" in signature(target).parameters
 
 
 def _check_task(row: Row) -> None:

@@ -1,7 +1,5 @@
 """How a search ends: its table, and the report."""
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,12 +8,11 @@ from rich.table import Table
 
 from seqlab.errors import UserError
 from seqlab.study.horizon.record import FILE, read
+from seqlab.study.report import write
 from seqlab.training.runfolder import relative
 
 if TYPE_CHECKING:
     from seqlab.study.horizon.conduct import Conductor
-
-_REPORT = "seqlab.study.report"
 
 
 def ended(conductor: "Conductor") -> None:
@@ -23,10 +20,8 @@ def ended(conductor: "Conductor") -> None:
     console = Console(highlight=False)
     show(read(conductor.folder), console)
     console.print(f"search        {relative(conductor.folder / FILE)}", soft_wrap=True)
-    if find_spec(_REPORT) is None:
-        return
     try:
-        import_module(_REPORT).write([conductor.folder], conductor.folder / "report")
+        write([conductor.folder], conductor.folder / "report")
     except UserError as error:  # the search stands, whatever becomes of its report
         console.print(f"no report: {error}", soft_wrap=True)
     else:
