@@ -12,8 +12,8 @@ from .test_every_cell import CELLS
 PROGRAM = Path(__file__).with_name("compiled_program.py")
 
 
-LONG = ("coupled_lstm", "peephole_lstm", "mingru", "minlstm")
-"""Cells of which another one here has the same kind of step."""
+LONG = ("coupled_lstm", "peephole_lstm", "mingru", "minlstm", "layer_norm_lstm")
+"""Cells of which another one here has the same kind of step, or whose command in the README compiles them."""
 
 
 @pytest.mark.slow

@@ -22,9 +22,11 @@ PROGRAM = Path(__file__).with_name("compiled_program.py")
     "case",
     [
         "bidirectional",
-        "matrix",
         "refused",
-        *(pytest.param(case, marks=pytest.mark.long) for case in ("gru", "lstm", "projected", "delayed", "counting")),
+        *(
+            pytest.param(case, marks=pytest.mark.long)
+            for case in ("gru", "lstm", "matrix", "projected", "delayed", "counting")
+        ),
     ],
 )
 def test_compiled_equals_the_loop(case):
