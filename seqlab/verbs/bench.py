@@ -11,13 +11,16 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from seqlab.contracts import Cell, Kernel, UserError
 from seqlab.discovery.config import plugin_class
 from seqlab.discovery.kernels import kernel_types
 from seqlab.discovery.registry import plugins
 from seqlab.recurrence import Loop, tuning
+from seqlab.recurrence.choose import choose
 from seqlab.recurrence.compiled import Compiled
+from seqlab.recurrence.readiness import readiness
 from seqlab.recurrence.timing import Shape, Times, draw_lengths, measure, read_shape, ways
 
 SHAPES = "8x1000x16x64,16x1000x64x128,32x128x128x128,256x20x64x128,64x256x512x512,32x512x128x128r"
@@ -75,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("seqlab bench", description="Measure the kernels of cells, run in turns.")
     parser.add_argument("--cells", default="", help="such as lstm,gru; all that have kernels unless given")
     parser.add_argument("--shapes", default="", help=f"batch x time x input x hidden, r for ragged; {SHAPES}")
-    parser.add_argument("--kernels", default="", help="such as vendor,fused:save=recompute; all unless given")
+    parser.add_argument("--kernels", default="", help="such as vendor,fused:save=recompute,auto; all unless given")
     parser.add_argument("--runs", type=int, default=9, help="timed runs of each (%(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch; what torch takes unless given")
     parser.add_argument("--tune", action="store_true", help="keep the table, so that kernel=auto goes by it")
@@ -96,7 +99,11 @@ def _measured(cell: str, shape: Shape, asked: argparse.Namespace) -> dict[str, T
     lengths = draw_lengths(shape)
     x = torch.empty(shape.time, shape.batch, shape.input)
     kernels = {}
-    for name, kernel in _kernels(target, cell, asked.kernels).items():
+    wanted = [text for text in asked.kernels.split(",") if text != "auto"] if asked.kernels else None
+    if asked.kernels and len(wanted or ()) < len(asked.kernels.split(",")):
+        chosen = _chosen(target, target(shape.input, hidden_size=shape.hidden), x, lengths)
+        kernels[f"auto: {chosen.name}"] = chosen
+    for name, kernel in _kernels(target, cell, wanted).items():
         if reason := kernel.refuses([target(shape.input, hidden_size=shape.hidden)], x, lengths):
             print(f"{cell} {shape}: {name} refuses: {reason}", file=sys.stderr)
         else:
@@ -104,11 +111,18 @@ def _measured(cell: str, shape: Shape, asked: argparse.Namespace) -> dict[str, T
     return measure(ways(target, shape, kernels, lengths), shape, max(1, asked.runs))
 
 
-def _kernels(cell: type[Cell], name: str, wanted: str) -> Mapping[str, Kernel]:
-    """Make the kernels that were asked for: ``name``, or ``name:option=value``."""
+def _chosen(target: type[Cell], cell: Cell, x: Tensor, lengths: Tensor | None) -> Kernel:
+    """Ask ``kernel=auto``, as in a run that is long enough to compile."""
+    readiness.begin()
+    readiness.calls = sys.maxsize
+    return choose("auto", [make() for make in kernel_types(target).values()], [cell], x, lengths).kernel
+
+
+def _kernels(cell: type[Cell], name: str, wanted: Sequence[str] | None) -> Mapping[str, Kernel]:
+    """Make the kernels that were asked for: ``name``, or ``name:option=value``; all of them for ``None``."""
     available: dict[str, Any] = {"loop": Loop, "compiled": Compiled, **kernel_types(cell)}
     found: dict[str, Kernel] = {}
-    for text in wanted.split(",") if wanted else kernel_types(cell):
+    for text in kernel_types(cell) if wanted is None else wanted:
         kernel, _, options = text.partition(":")
         if kernel not in available:
             raise UserError(f"--kernels: {name} has no kernel {kernel}; it has {', '.join(available)}")

@@ -55,6 +55,14 @@ def test_tune_writes_what_auto_reads(capsys: pytest.CaptureFixture[str]) -> None
     assert str(tuning.table_path(torch.device("cpu"))) in capsys.readouterr().out.replace("\n", "")
 
 
+def test_auto_is_one_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQLAB_COMPILE", "never")  # so that fused waits, whatever it promises
+    words = ["--cells", "gru", "--shapes", "3x4x2x5", "--runs", "1", "--kernels", "auto,loop"]
+    bench.main([*words, "--csv", str(tmp_path / "table.csv")])
+    with (tmp_path / "table.csv").open(encoding="utf-8") as file:
+        assert [row["path"] for row in csv.DictReader(file)] == ["torch.nn.GRU", "auto: vendor", "loop"]
+
+
 def test_what_there_is_not() -> None:
     with pytest.raises(UserError, match="--kernels: gru has no kernel fast; it has loop, compiled, fused, vendor"):
         bench.main(["--cells", "gru", "--kernels", "fast", "--shapes", "3x4x2x5"])
