@@ -53,8 +53,9 @@ def _run(config: DictConfig | Mapping[str, Any], folder: Path, command: str | No
     logger = None
     with Followers(folder, place(plain["trainer"])) as followers:
         work = Work(plain, folder, resume_from, followers.leader)
-        for line in describe(work.data.statistics):
-            log.info(line)
+        if plain["trainer"]["progress"] is not False:
+            for line in describe(work.data.statistics):
+                log.info(line)
         write_card(folder, plain, work.task, work.data.inputs, work.origin)
         write_preprocessor(folder, work.data.preprocessor)
         failed = True

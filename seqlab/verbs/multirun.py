@@ -13,7 +13,7 @@ from rich.console import Console
 
 from seqlab.digits import written
 from seqlab.errors import UserError
-from seqlab.sweeps.ledger import SWEEP, Entry, entry_of, read
+from seqlab.sweeps.ledger import SWEEP, Entry, entry_of, read, read_plan
 from seqlab.sweeps.start import folder_of, plan, set_aside, sweeper_of
 from seqlab.training.results import Result
 from seqlab.training.runfolder import relative
@@ -100,6 +100,8 @@ class _Known:
     seconds: float
     read_at: float
     cost: float
+    open: bool = False
+    """Whether a sweeper may yet ask for more runs, so that nobody knows how many there will be."""
 
     def is_old(self) -> bool:
         """Whether reading it again is worth its time: a twentieth of this process's, at most."""
@@ -119,9 +121,11 @@ def _so_far(run: Path) -> _Known:
     known = _KNOWN.get(run.parent)
     if known is None or known.is_old():
         began = time.monotonic()
-        entries = read(run.parent) if (run.parent / SWEEP).exists() else []
+        entries, more = [], False
+        if (run.parent / SWEEP).exists():
+            entries, more = read(run.parent), bool(read_plan(run.parent).get("open"))
         now = time.monotonic()
-        known = _KNOWN[run.parent] = _Known(len(entries), 0, 0, 0.0, now, now - began)
+        known = _KNOWN[run.parent] = _Known(len(entries), 0, 0, 0.0, now, now - began, more)
         for entry in entries:
             known.count(entry)
     else:
@@ -133,11 +137,13 @@ def progress(run: Path, result: Result | None) -> str:
     """Say how one run of a sweep ended, and how far the whole is, in a line."""
     known = _so_far(run)
     what = "failed" if result is None else f"{result.monitor} {written(result.metrics[result.monitor])}"
-    line = f"{known.done + known.failed} of {max(known.total, known.done + known.failed)}  {run.name}  {what}"
+    ended = known.done + known.failed
+    line = f"run {ended}" if known.open else f"{ended} of {max(known.total, ended)}"
+    line += f"  {run.name}  {what}"
     if known.failed:
         line += f"; {known.failed} failed"
-    left = known.total - known.done - known.failed
-    if known.done and left > 0:
+    left = known.total - ended
+    if known.done and left > 0 and not known.open:
         line += f"; about {clock(left * known.seconds / known.done)} of work left"
     return line
 

@@ -38,7 +38,8 @@ class HorizonSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
         # Two lines for each run, of which the search says more in one for each batch.
-        logging.getLogger("hydra._internal.core_plugins.basic_launcher").setLevel(logging.WARNING)
+        for name in ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins.hydra_joblib_launcher"):
+            logging.getLogger(name).setLevel(logging.WARNING)
 
     def sweep(self, arguments: list[str]) -> None:
         """Search.
