@@ -26,13 +26,16 @@ def rate(overrides: list[str], unit: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batches", type=int, default=400, help="of task=lm in a round (%(default)s)")
     parser.add_argument("overrides", nargs="*", help="config overrides, such as task=lm")
     asked = parser.parse_args()
     common = ["logger=none", "trainer.progress=false", "trainer.threads=1", "trainer.max_epochs=1", *asked.overrides]
     is_text = "task=lm" in asked.overrides
     common += ["trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
     common += (
-        ["trainer.limit_train_batches=100"] if is_text else ["trainer.max_epochs=40", "trainer.early_stopping=null"]
+        [f"trainer.limit_train_batches={asked.batches}"]
+        if is_text
+        else ["trainer.max_epochs=40", "trainer.early_stopping=null"]
     )
     unit = "tokens" if is_text else "examples"
     two, one = (partial(rate, [f"trainer={trainer}", *common], unit) for trainer in ("ddp_cpu", "cpu"))
