@@ -268,19 +268,18 @@ INLINE void multiply(const real* const* a, const real* panel, int64_t depth, vec
   }
 }
 
-// to += A^T B over `depth` rows, summed apart from what stands there: A [depth][lead], B in packed panels.
+// to += A^T B over `depth` rows, summed apart from what stands there: A as `pack_columns` leaves it, B in packed panels.
 constexpr int SLAB = ACCUMULATORS == 24 && VL >= 8 ? 8 : std::min(VL, 4), SLAB_COLS = 3;  // SLAB divides VL
 
-INLINE void add_transposed(const real* a, int64_t lead, int64_t rows, const real* b, int64_t depth, int64_t vectors,
-                           real* to) {
+INLINE void add_transposed(const real* a, int64_t columns, const real* b, int64_t depth, int64_t vectors, real* to) {
   in_tiles<SLAB_COLS>(vectors, [&](int64_t first, auto cols) INLINED {
     constexpr int COLS = decltype(cols)::value;
-    const real* panel = b + first * VL * depth;
-    for (int64_t m = 0; m < rows; m += SLAB) {
+    const real *panel = b + first * VL * depth, *left = a;
+    for (int64_t m = 0; m < columns; m += SLAB) {
       vec sum[SLAB][COLS] = {};
-      const real *left = a + m, *right = panel;
+      const real* right = panel;
 #pragma GCC unroll 4
-      for (int64_t k = 0; k < depth; ++k, left += lead, right += COLS * VL) {
+      for (int64_t k = 0; k < depth; ++k, left += SLAB, right += COLS * VL) {
         vec w[COLS];
         UNROLL for (int v = 0; v < COLS; ++v) w[v] = load(right + v * VL);
         UNROLL for (int i = 0; i < SLAB; ++i) UNROLL for (int v = 0; v < COLS; ++v) sum[i][v] += left[i] * w[v];
@@ -292,6 +291,14 @@ INLINE void add_transposed(const real* a, int64_t lead, int64_t rows, const real
       }
     }
   });
+}
+
+// A [depth][lead] -> [columns / SLAB][depth][SLAB]: read down its columns, each row would be on another page.
+inline void pack_columns(const real* from, int64_t lead, int64_t columns, int64_t depth, real* to) {
+  for (int64_t m = 0; m < columns; m += VL, to += depth * VL)
+    for (int64_t k = 0; k < depth; ++k)
+      for (int i = 0; i < VL; i += SLAB)
+        std::memcpy(to + i * depth + k * SLAB, from + k * lead + m + i, SLAB * sizeof(real));
 }
 
 // Rows of `width` numbers -> the panels that `add_transposed` reads.
@@ -445,7 +452,10 @@ void in_parallel(int64_t n, int64_t threads, Body body) {
 
 template <class Tail>
 struct Layer {
-  static constexpr int G = Tail::gates, COLS = G * Tail::units, TILE = tile_rows(COLS);
+  static constexpr int G = Tail::gates, COLS = G * Tail::units;
+  // Columns of a panel that are summed at once: half of them where registers for all would leave too few rows to a
+  // tile, and the panel be read too often.
+  static constexpr int PASS = tile_rows(COLS) < COLS ? COLS / 2 : COLS, TILE = tile_rows(PASS);
   static constexpr int KEPT = Tail::kept, PLANES = Tail::planes;
 
   const Problem& p;
@@ -478,15 +488,15 @@ struct Layer {
     return p.kept + ((s.direction * T + step) * B + s.rows[m]) * record;
   }
 
-  // Weights [gates * H, depth] -> panels [depth][COLS], one unit or gate a vector.
+  // Weights [gates * H, depth] -> panels [COLS / PASS][depth][PASS], one unit or gate a vector.
   void pack_forward(const real* w, int64_t depth, int64_t panel, real* to) const {
     to += panel * depth * COLS * VL;
     for (int v = 0; v < COLS; ++v)
       for (int lane = 0; lane < VL; ++lane) {
         const int64_t unit = (panel * Tail::units + v / G) * VL + lane;
         const real* from = w + ((v % G) * H + unit) * depth;
-        real* at = to + v * VL + lane;
-        for (int64_t k = 0; k < depth; ++k) at[k * COLS * VL] = unit < H ? from[k] : 0;
+        real* at = to + (v / PASS * depth * PASS + v % PASS) * VL + lane;
+        for (int64_t k = 0; k < depth; ++k) at[k * PASS * VL] = unit < H ? from[k] : 0;
       }
   }
 
@@ -528,13 +538,23 @@ struct Layer {
     });
   }
 
+  template <int ROWS>
+  static INLINE void multiply_panel(const real* const* a, const real* panel, int64_t depth, vec (&sum)[ROWS][COLS]) {
+    if constexpr (PASS == COLS) return multiply(a, panel, depth, sum);
+    for (int from = 0; from < COLS; from += PASS, panel += depth * PASS * VL) {
+      vec part[ROWS][PASS] = {};
+      multiply(a, panel, depth, part);
+      UNROLL for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < PASS; ++v) sum[i][from + v] = part[i][v];
+    }
+  }
+
   // to[r] = W_ih x[r] + b
   void project(int d, const real* const* x, int64_t rows, real* to) const {
     for (int64_t panel = 0; panel < panels; ++panel)
       in_tiles<TILE>(rows, [&](int64_t first, auto size) INLINED {
         constexpr int ROWS = decltype(size)::value;
         vec sum[ROWS][COLS] = {};
-        multiply(x + first, forward_ih[d] + panel * I * COLS * VL, I, sum);
+        multiply_panel(x + first, forward_ih[d] + panel * I * COLS * VL, I, sum);
         for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < COLS; ++v) {
           const int64_t at = (panel * COLS + v) * VL;
           store(to + (first + i) * ldx + at, sum[i][v] + load(bias[d] + at));
@@ -558,7 +578,7 @@ struct Layer {
       in_tiles<TILE>(rows, [&](int64_t first, auto size) INLINED {
         constexpr int ROWS = decltype(size)::value;
         vec sum[ROWS][COLS] = {};
-        multiply(step.h + first, forward_hh[d] + panel * H * COLS * VL, H, sum);
+        multiply_panel(step.h + first, forward_hh[d] + panel * H * COLS * VL, H, sum);
         const real* x = step.projected + first * ldx + panel * COLS * VL;
         for (int i = 0; i < ROWS; ++i) UNROLL for (int u = 0; u < Tail::units; ++u) {
           const int64_t unit = (panel * Tail::units + u) * VL;
@@ -664,7 +684,7 @@ struct Layer {
   int64_t input_vectors() const { return (I + VL - 1) / VL; }
 
   struct BackwardSpace {
-    real *gates, *carry, *packed, *sums, *projected, *kept, *c0;
+    real *gates, *carry, *packed, *columns, *sums, *projected, *kept, *c0;
     const real **x, **h, **y, **next;
     real **kept_row, **c_row, **dx;
   };
@@ -677,6 +697,7 @@ struct Layer {
     s.gates = arena.take<real>((rows + most_rows) * ldg);
     s.carry = arena.take<real>(most_rows * Hv);
     s.packed = arena.take<real>(rows * std::max(rounded(I, VL), Hv));
+    s.columns = arena.take<real>(p.dw ? rows * PLANES * Hv : 0);
     s.sums = arena.take<real>(sums_size());
     s.projected = arena.take<real>(p.rebuild && KEPT ? rows * ldx : 0);
     s.kept = arena.take<real>(p.rebuild && KEPT ? rows * KEPT * Hv : 0);
@@ -855,9 +876,10 @@ struct Layer {
     const int64_t nx = input_vectors(), nh = Hv / VL;
     real *w_ih = space.sums, *w_hh = w_ih + G * Hv * nx * VL, *b = w_hh + G * Hv * Hv;
     pack_rows(space.x, rows, I, nx, space.packed);
-    add_transposed(space.gates + Tail::input_plane * Hv, ldg, G * Hv, space.packed, rows, nx, w_ih);
+    pack_columns(space.gates, ldg, PLANES * Hv, rows, space.columns);
+    add_transposed(space.columns + Tail::input_plane * Hv * rows, G * Hv, space.packed, rows, nx, w_ih);
     pack_rows(space.h, rows, H, nh, space.packed);
-    add_transposed(space.gates, ldg, G * Hv, space.packed, rows, nh, w_hh);
+    add_transposed(space.columns, G * Hv, space.packed, rows, nh, w_hh);
     in_tiles<4>(PLANES * nh, [&](int64_t first, auto size) INLINED {
       constexpr int N = decltype(size)::value, FEW = 16;
       vec sum[N] = {};
