@@ -21,8 +21,8 @@ from seqlab_cells.vendor import under_vmap, unfit
 
 log = logging.getLogger("seqlab")
 
-STEP_SECONDS, FLOPS = 2e-5, 1e11
-"""What torch's routines take, roughly: so long for a step of any size, and so many operations a second."""
+STEP_SECONDS = {"Gru": 6e-5, "Lstm": 7e-6, "RnnTanh": 2.5e-5, "RnnRelu": 2.5e-5}
+"""What torch's routines take for a time step forward beyond this kernel (docs/performance.md), rounded down."""
 UNKNOWN = 2.0
 """Expected on a GPU without a campaign, so that ``auto`` asks :meth:`Fused.postpones`, which says why it must wait."""
 _told: set[tuple[str, torch.dtype]] = set()
@@ -111,13 +111,11 @@ class Fused(Kernel):
             )
         if os.environ.get("SEQLAB_COMPILE") == "never":
             return "it must be compiled, and SEQLAB_COMPILE=never"
-        parameters = weights(cells[0])
-        if compiled_before(self.tail(cells[0]), parameters[0].dtype) is not False:
+        tail = self.tail(cells[0])
+        if compiled_before(tail, weights(cells[0])[0].dtype) is not False:
             return None
-        work = 2 * x.shape[0] * x.shape[1] * (parameters[0].numel() + parameters[1].numel())
-        seconds = 3 * len(cells) * (x.shape[0] * STEP_SECONDS + work / FLOPS)  # forward, and twice as much backward
-        saved = (calls or 0) * seconds * (1 - 1 / max(1.0, self.speed(cells, x, lengths)))
-        if saved >= SECONDS:
+        saved = 3 * len(cells) * x.shape[0] * STEP_SECONDS[tail]  # forward, and twice as much backward
+        if self.speed(cells, x, lengths) > 1 and (calls or 0) * saved >= SECONDS:
             return None
         return "it is not compiled, and this may be too little work to win that time back (kernel=fused compiles it)"
 
