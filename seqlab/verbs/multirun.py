@@ -26,7 +26,11 @@ _FRESH = {"fresh=true": True, "fresh=false": False}
 
 def is_sweep(arguments: list[str]) -> bool:
     """Whether the arguments ask for a sweep that runs, and not for a look at a config."""
-    return any(flag in arguments for flag in FLAGS) and not any(word.split("=")[0] in _LOOKS for word in arguments)
+    return any(flag in arguments for flag in FLAGS) and not _is_look(arguments)
+
+
+def _is_look(arguments: list[str]) -> bool:
+    return any(word.split("=")[0] in _LOOKS for word in arguments)
 
 
 def prepare(arguments: list[str]) -> tuple[list[str], Path]:
@@ -80,7 +84,9 @@ def refuse_search(arguments: list[str]) -> None:
         UserError: there is no ``-m``.
     """
     keys = [word.partition("=")[0] for word in arguments]
-    if "task.sequence_length" not in keys and (sweeper := sweeper_of(arguments)) in _SWEEPERS:
+    if "task.sequence_length" in keys or _is_look(arguments):
+        return
+    if (sweeper := sweeper_of(arguments)) in _SWEEPERS:
         raise UserError(
             f"hydra/sweeper={sweeper} searches, which takes many runs: add -m, or set task.sequence_length for one"
         )

@@ -139,8 +139,9 @@ THREE = ["data.eval_batch_size=3", "trainer.devices=3"]
 @pytest.mark.parametrize(
     ("task", "options"),
     [
-        ("names", []),
-        pytest.param("lm", [], marks=pytest.mark.long),
+        ("names", ["kernel=fused"]),
+        pytest.param("names", [], marks=pytest.mark.long),
+        pytest.param("lm", ["kernel=fused"], marks=pytest.mark.long),
         pytest.param("names", WEIGHTED, marks=pytest.mark.long),
         ("lm", CLUSTERS),
         pytest.param("lm", THREE, marks=pytest.mark.long),

@@ -100,6 +100,8 @@ def test_a_single_run_of_a_search_says_what_is_missing(cli):
         == "hydra/sweeper=horizon searches, which takes many runs: add -m, or set task.sequence_length for one"
     )
     assert not Path("runs").exists()
+    looked = cli("hydra/sweeper=horizon", "task=first", "--cfg", "job")
+    assert looked.code == 0, looked.err
 
 
 def test_a_mistake_leaves_no_run_behind(cli):
