@@ -8,6 +8,7 @@ from typing import Any, Literal, final
 import pytorch_lightning as pl
 import torch
 
+from seqlab._version import __version__
 from seqlab.contracts import UserError
 from seqlab.discovery import find
 from seqlab.training import runfolder
@@ -46,11 +47,31 @@ def results(folder: Path) -> dict[str, Any]:
         UserError: the run has none, or one of another version.
     """
     record = runfolder.read_json(folder / runfolder.RESULTS)
+    where = folder / runfolder.RESULTS
     if record.get("schema") != SCHEMA:
-        raise UserError(f"{folder / runfolder.RESULTS} has schema {record.get('schema')}; this version reads {SCHEMA}")
+        raise UserError(_other_schema(where, record))
     if not isinstance(record.get("config"), dict) or not isinstance(record.get("metrics"), dict):
-        raise UserError(f"{folder / runfolder.RESULTS} holds no config or no metrics")
+        raise UserError(f"{where} holds no config or no metrics")
+    for kind in ("task", "model", "optimizer", "trainer", "data"):
+        if not isinstance(record["config"].get(kind), dict):
+            raise UserError(f"{where} has no config of {kind}")
+    if not all(_is_metric(value) for metrics in record["metrics"].values() for value in _values(metrics)):
+        raise UserError(f"{where} has metrics that are no numbers")
     return record
+
+
+def _other_schema(where: Path, record: Mapping[str, Any]) -> str:
+    then, newer = record.get("schema"), isinstance(record.get("schema"), int) and record["schema"] > SCHEMA
+    line = f"{where} has schema {str(then)[:40]}; this is seqlab {__version__}, which reads {SCHEMA}"
+    return f"{line}: pip install -U seqlab" if newer else line
+
+
+def _values(metrics: Any) -> list[Any]:
+    return list(metrics.values()) if isinstance(metrics, dict) else [metrics]
+
+
+def _is_metric(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def verified(folder: Path, *, scores: bool = True) -> list[Finding]:
@@ -118,6 +139,9 @@ def scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float]
     Raises:
         UserError: the data cannot be had.
     """
+    for kind in _KINDS:
+        if plain.get(kind) != trained.nodes[kind]:
+            raise UserError(f"{trained.folder}: {runfolder.RESULTS} and {runfolder.MODEL_CARD} differ in {kind}")
     trained_state = trained.task.state_dict()
     task, data = prepared({**plain, "data": {**plain["data"], "workers": 0}}, Start(str(trained.folder), trained))
     module = SequenceModule(trained.model, task, plain["optimizer"], data.statistics, data.further)

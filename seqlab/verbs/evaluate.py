@@ -136,7 +136,7 @@ def _tree(folder: Path) -> Pairs:
         for each in sorted(folder.iterdir())
         if each.is_dir() and not each.name.startswith(".")
         for file in sorted(each.iterdir())
-        if file.suffix.lower() == ".txt" and not file.name.startswith(".")
+        if file.suffix.lower() == ".txt" and not file.name.startswith(".") and file.is_file()
     ]
     if not files:
         raise UserError(f"{folder} holds no texts; there must be a folder for each label, with .txt files in it")

@@ -22,9 +22,11 @@ def main(arguments: list[str]) -> int:
     asked = parser.parse_args(arguments)
     if asked.out is None and len(asked.folders) > 1:
         raise UserError("of several folders, say with --out where the report goes, such as --out runs/report")
+    from seqlab.bounded import within
     from seqlab.study.report import write
 
-    page = write(asked.folders, asked.out or asked.folders[0] / "report", apart=asked.apart, tell=_teller())
+    out = asked.out or within(asked.folders[0], asked.folders[0] / "report")
+    page = write(asked.folders, out, apart=asked.apart, tell=_teller())
     print(relative(page.resolve()))
     return 0
 

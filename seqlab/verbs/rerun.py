@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already; choose another folder by --out")
     others = differing(record)
-    config = {**record["config"], "ckpt_path": None}
+    config = {**record["config"], "ckpt_path": None, "logger": {"name": "csv"}}  # nobody else is told
     result = run(config, folder, command=f"seqlab rerun {asked.run_dir}")
     same = (record.get("files") or {}).get(MODEL) == hashes(folder)[MODEL]
     findings = [

@@ -12,7 +12,7 @@ JUNK = frozenset({"to the first page"})
 """Rows that a web page's navigation left in the PyTorch tutorial's files."""
 
 _INVISIBLE = " \u200b\u2060\ufeff"  # of no width, so that str.split() leaves them
-_STRAY = re.compile(r"(?:[\s\d,:;]+|/\w)$")
+_STRAY = re.compile(r"(?:(?<![\s\d,:;])[\s\d,:;]++|/\w)$")
 
 
 @final

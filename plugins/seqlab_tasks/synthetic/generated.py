@@ -14,6 +14,8 @@ from torch import Generator, Tensor
 from seqlab import Examples, Ragged, Report, Task
 
 SPLITS = ("train", "valid", "test")
+MOST_STEPS = 2**27
+"""Of a split."""
 
 
 @final
@@ -73,6 +75,8 @@ class Generated(Task, ABC):
         at_least("examples", examples, 1)
         at_least("held_out", held_out, 1)
         at_least("split_seed", split_seed, 0)
+        check_steps("examples", examples, sequence_length)
+        check_steps("held_out", held_out, max([sequence_length, *eval_lengths]))
         for length in eval_lengths:
             if length < self.shortest:
                 raise ValueError(f"eval_lengths has {length}; each must be at least {self.shortest}")
@@ -188,6 +192,16 @@ def at_least(name: str, value: int, least: int) -> None:
     """
     if value < least:
         raise ValueError(f"{name} is {value}; it must be at least {least}")
+
+
+def check_steps(name: str, count: int, length: int) -> None:
+    """Check that what an option asks to draw fits into memory: a step takes 8 bytes or more.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if count * length > MOST_STEPS:
+        raise ValueError(f"{name} is {count:,}, of {length:,} steps each; in all there may be {MOST_STEPS:,}")
 
 
 def integers(low: int, high: int, shape: tuple[int, ...], generator: Generator) -> Tensor:
