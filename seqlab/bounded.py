@@ -143,6 +143,8 @@ def within(folder: Path, path: Path) -> Path:
     Raises:
         UserError: one does.
     """
+    if path.parent == folder and path.name != ".." and not path.is_symlink():
+        return path
     try:
         root, real = folder.resolve(), path.resolve()
     except (OSError, RuntimeError) as error:
@@ -159,8 +161,12 @@ def is_name(name: object) -> bool:
     )
 
 
-def no_way_out(folder: Path) -> None:
+def no_way_out(folder: Path, *, deep: bool = True) -> None:
     """Check a folder that is written into: no link in it, at any depth, leads out of it.
+
+    Args:
+        folder: which need not be there.
+        deep: whether the folders in it are looked into.
 
     Raises:
         UserError: one does.
@@ -170,6 +176,8 @@ def no_way_out(folder: Path) -> None:
             path = Path(where, name)
             if path.is_symlink():
                 within(folder, path)
+        if not deep:
+            return
 
 
 def printable(text: str) -> str:

@@ -18,7 +18,7 @@ from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 from seqlab.sweeps.words import check_words
 
-_LARGEST = 2**20
+_LARGEST, _DEEPEST = 2**18, 64
 Verdict = Literal["better", "reached", "not reached", "not run"]
 _NEEDED = {"title": str, "source": str, "metric": str, "mode": str, "words": list, "rows": list}
 _MORE = {
@@ -155,12 +155,22 @@ def _own(path: Path) -> str:
     """
     try:
         text = read_bytes(path, _LARGEST).decode("utf-8")
+        _check_depth(text)
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
                 raise ValueError("it has an alias (*name); write the value out")
     except (YAMLError, ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} is no YAML that is read here: {one_line(error)[:200]}") from error
     return text
+
+
+def _check_depth(text: str) -> None:
+    """Count brackets, before a parser does that takes the square of their depth."""
+    depth = 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested more than {_DEEPEST} deep")
 
 
 def _parse(name: str, where: str, text: str) -> Recipe:

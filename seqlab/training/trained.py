@@ -172,8 +172,9 @@ def load(run_dir: str | Path, weights: Mapping[str, Tensor] | None = None) -> Tr
             model = build_model(nodes, task, inputs)
         model.load_state_dict(weights)
     except UserError as error:
-        others = other_plugins(card)
-        raise (UserError(f"{error}; {others}") if others else error) from error
+        if not (others := other_plugins(card)):
+            raise
+        raise UserError(f"{error}; {others}") from error
     except Exception as error:  # what a constructor makes of a stranger's values is anything
         others = "".join(f"; {line}" for line in [other_plugins(card)] if line)
         said = f"{type(error).__name__}: {one_line(error)[:300]}"

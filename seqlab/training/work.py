@@ -14,6 +14,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.strategies import DDPStrategy
 
+from seqlab.bounded import check_names
 from seqlab.contracts import Task, UserError
 from seqlab.discovery.config import build
 from seqlab.discovery.registry import one_line
@@ -172,6 +173,7 @@ def prepared(
     data = SequenceData(task, preprocessor, **settings)
     try:
         data.prepare()
+        check_names(task.label_names() or (), "labels")
     except (ValueError, OSError) as error:
         message = one_line(error)
         if not message.startswith("task."):

@@ -9,8 +9,9 @@ from seqlab.errors import UserError
 _OWN = ("hydra.", "hydra_plugins.", "logging.", "colorlog.")
 _NAMES_CODE = ("_target_", "class", "()")
 """Keys by which Hydra, and Python's logging, name what they import."""
-_RUNS = (("launcher", "setup"), ("job", "env_set"))
-"""What a shell, or the loader of libraries, would obey."""
+_FIXED = ("job_logging", "hydra_logging", "callbacks", "run", "sweep", "output_subdir")
+_FIXED_OF = {"job": ("env_set", "env_copy", "chdir"), "launcher": ("setup", "srun_args", "additional_parameters")}
+"""What writes files, or what a shell and the loader of libraries obey."""
 
 
 def check_config(arguments: Sequence[str]) -> None:
@@ -34,9 +35,22 @@ def check_config(arguments: Sequence[str]) -> None:
     words = [word for word in asked.overrides if "=" in word or word.startswith("~")]
     if asked.config_dir is not None:
         words.append(f"hydra.searchpath=[{_quoted(asked.config_dir)}]")
-    for place, name in _named(_composed(asked.config_name or "config", words), "hydra"):
+    node = _composed(asked.config_name or "config", words)
+    own = _composed("config", [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))])
+    for key, value, usual in _fixed(node, own):
+        if value != usual:
+            raise UserError(f"hydra.{key} is {str(value)[:80]}: a config folder cannot set this; type it yourself")
+    for place, name in _named(node, "hydra"):
         if not name.startswith(_OWN):
             raise UserError(f"{place}={name}: a config folder cannot name what Hydra imports; type it yourself")
+
+
+def _fixed(node: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for key in _FIXED:
+        yield key, node.get(key), own.get(key)
+    for group, keys in _FIXED_OF.items():
+        for key in keys:
+            yield f"{group}.{key}", (node.get(group) or {}).get(key), (own.get(group) or {}).get(key)
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -62,10 +76,6 @@ def _composed(name: str, words: Sequence[str]) -> Mapping[str, Any]:
         composed = loader.load_configuration(name, list(words), RunMode.MULTIRUN)
     node = OmegaConf.to_container(composed.hydra, resolve=False)
     assert isinstance(node, dict)
-    for group, key in _RUNS:
-        value = (node.get(group) or {}).get(key)
-        if value and not any(word.startswith(f"hydra.{group}.{key}") for word in words):
-            raise UserError(f"hydra.{group}.{key}={value}: a config folder cannot set this; type it yourself")
     return {str(key): value for key, value in node.items()}
 
 

@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from seqlab.bounded import no_way_out
 from seqlab.sweeps.ledger import SWEEP, read, read_plan
 from seqlab.sweeps.selection import choosing
 from seqlab.sweeps.words import check_words
@@ -17,6 +18,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as hydra/launcher=joblib")
     asked = parser.parse_args(arguments)
     folder = asked.folder.resolve()
+    no_way_out(folder)
     plan, entries = read_plan(folder), read(folder)
     left = [entry for entry in entries if entry.state == "failed" or (entry.state != "done" and not asked.failed)]
     if not left and plan["runs"] and not plan.get("open"):

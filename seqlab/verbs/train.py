@@ -48,7 +48,7 @@ def _train(arguments: list[str]) -> int:
     for argument in arguments:  # Hydra opens the log before the run folder is looked at
         key, _, value = argument.partition("=")
         if key in ("hydra.run.dir", "hydra.sweep.dir"):
-            no_way_out(Path(value.strip("'\"")))
+            no_way_out(Path(value.strip("'\"")), deep=key == "hydra.run.dir")
     for argument in arguments:
         if argument.startswith("="):
             raise UserError(f"{argument}: there is no key before the equals sign; an option is key=value")

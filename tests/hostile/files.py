@@ -94,7 +94,8 @@ def sparse(folder: Path) -> None:
 
 HEADERS = [
     Attack("a header claims ten terabytes that are not there", tensors(
-           {"a": tensor([25 * 10**11], 0, 10**13)}, b"1234"), (PREDICT, VERIFY), "its tensors take 10,000,000,000,000 bytes"),
+           {"a": tensor([25 * 10**11], 0, 10**13)}, b"1234"), (PREDICT, VERIFY),
+           "its tensors take 10,000,000,000,000 bytes"),
     Attack("a file of ten terabytes is a hole", sparse, (PREDICT, EXPORT), "of which .* are on the disk"),
     Attack("a header is said to be longer than any file", tensors(b"{}", length=2**63), (PREDICT,),
            "its header claims"),

@@ -67,7 +67,7 @@ SIZES = [
     Attack("a thousand million layers", grown("model.parameters.depth", 10**9), (PREDICT,),
            "describes a model of more than"),
     Attack("sequences of a million million steps", task(sequence_length=10**12), (RERUN, PREDICT, VERIFY),
-           "in all there may be 134,217,728"),
+           "it may be 134217728 at most"),
     Attack("a thousand million processes", setting(RESULTS, "config.data.workers", 10**9), (RERUN,), "data.workers is"),
     Attack("a million devices", setting(RESULTS, "config.trainer.devices", 10**6), (RERUN,), "trainer.devices is"),
 ]  # fmt: skip

@@ -70,7 +70,7 @@ CONFIGS = [
            CHOSEN, "os.system: a config folder cannot name"),
     Attack("an experiment's log is a function to import", experiment(
            "hydra: {job_logging: {handlers: {x: {'()': os.system, command: touch ran}}}}\n"), CHOSEN,
-           "os.system: a config folder cannot name"),
+           "job_logging is .*a config folder cannot set"),
     Attack("an experiment sets the loader's environment", experiment(
            "hydra: {job: {env_set: {LD_PRELOAD: evil.so}}}\n"), CHOSEN, "env_set"),
 ]  # fmt: skip

@@ -8,7 +8,6 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
-from seqlab.bounded import check_names
 from seqlab.tables import JSON_LINES, SEPARATORS, json_lines, separated
 from seqlab_tasks.textclf.documents import SPLITS, Documents
 
@@ -126,7 +125,6 @@ def _label(value: Any, place: str, errors: Errors) -> str:
     if isinstance(value, bool | int | float):
         value = json.dumps(value)
     label = unicodedata.normalize("NFC", _text(value, place, errors)).strip()
-    check_names([label], place)
     if not label:
         raise ValueError(f"{place} is empty; each text needs a label")
     return label
