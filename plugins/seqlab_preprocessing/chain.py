@@ -9,6 +9,9 @@ from seqlab.discovery import find
 from seqlab.errors import UserError
 
 
+MOST_STEPS = 100
+
+
 @final
 class Chain:
     """Steps in their order, and which of them leave a text out of training.
@@ -26,6 +29,8 @@ class Chain:
     def __init__(self, names: Sequence[str] = (), *, nfc: bool = True, by_line: bool = False) -> None:
         if isinstance(names, str):
             raise ValueError(f"steps is {names!r}; it must be a list of names, such as [{names}]")
+        if len(names) > MOST_STEPS:
+            raise ValueError(f"steps has {len(names):,} names; there may be {MOST_STEPS} at most")
         self.names = tuple(names)
         self.by_line = by_line
         self._steps: list[tuple[str, Callable[[str], str]]] = [(name, _step(name)) for name in self.names]

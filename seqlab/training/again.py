@@ -11,6 +11,7 @@ import torch
 from seqlab._version import __version__
 from seqlab.contracts import UserError
 from seqlab.discovery import find
+from seqlab.discovery.registry import one_line
 from seqlab.training import runfolder
 from seqlab.training.finetune import Start
 from seqlab.training.module import SequenceModule
@@ -55,8 +56,11 @@ def results(folder: Path) -> dict[str, Any]:
     for kind in ("task", "model", "optimizer", "trainer", "data"):
         if not isinstance(record["config"].get(kind), dict):
             raise UserError(f"{where} has no config of {kind}")
-    if not all(_is_metric(value) for metrics in record["metrics"].values() for value in _values(metrics)):
+    metrics = record["metrics"].values()
+    if not all(isinstance(each, dict) and all(map(_is_metric, each.values())) for each in metrics):
         raise UserError(f"{where} has metrics that are no numbers")
+    if not isinstance(record.get("versions") or {}, dict):
+        raise UserError(f"{where} has versions that are no object")
     return record
 
 
@@ -64,10 +68,6 @@ def _other_schema(where: Path, record: Mapping[str, Any]) -> str:
     then, newer = record.get("schema"), isinstance(record.get("schema"), int) and record["schema"] > SCHEMA
     line = f"{where} has schema {str(then)[:40]}; this is seqlab {__version__}, which reads {SCHEMA}"
     return f"{line}: pip install -U seqlab" if newer else line
-
-
-def _values(metrics: Any) -> list[Any]:
-    return list(metrics.values()) if isinstance(metrics, dict) else [metrics]
 
 
 def _is_metric(value: Any) -> bool:
@@ -91,11 +91,22 @@ def verified(folder: Path, *, scores: bool = True) -> list[Finding]:
     findings.append(Finding("shapes", "ok", f"{count:,} numbers fit the model that {runfolder.MODEL_CARD} describes"))
     findings.append(_versions(runfolder.read_json(folder / runfolder.MODEL_CARD), record))
     if scores:
-        metrics, same_data = scored(trained, record["config"])
+        metrics, same_data = _scored(trained, record["config"])
         if not same_data:
             findings.append(Finding("data", "differs", "labels or vocabulary are not those that it was trained on"))
         findings.append(compared("test metrics", record["metrics"].get("test", {}), metrics))
     return findings
+
+
+def _scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float], bool]:
+    """Score, and tell in a line where the config is not one that can be used."""
+    try:
+        return scored(trained, plain)
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # what a trainer makes of a stranger's values is anything
+        said = f"{type(error).__name__}: {one_line(error)[:300]}"
+        raise UserError(f"{trained.folder}: its test split cannot be scored: {said}") from error
 
 
 def _files(folder: Path, recorded: Mapping[str, str] | None) -> Finding:
