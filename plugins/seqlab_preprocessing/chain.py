@@ -1,12 +1,12 @@
 """A chain of named steps."""
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from inspect import isclass
 from typing import final
 
 from seqlab.discovery import find
 from seqlab.errors import UserError
+from seqlab_preprocessing.steps.forms import normalised
 
 
 MOST_STEPS = 100
@@ -79,7 +79,7 @@ class Chain:
 
 
 def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
+    return normalised("NFC", text)
 
 
 def _step(full_name: str) -> Callable[[str], str]:

@@ -11,7 +11,6 @@ from typing import Any, Literal, final
 import yaml  # type: ignore[import-untyped]  # PyYAML, which OmegaConf brings, has no types
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from seqlab.bounded import read_bytes
 from seqlab.discovery.registry import one_line
@@ -159,7 +158,7 @@ def _own(path: Path) -> str:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
                 raise ValueError("it has an alias (*name); write the value out")
-    except (YAMLError, ValueError, OSError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} is no YAML that is read here: {one_line(error)[:200]}") from error
     return text
 
@@ -176,7 +175,7 @@ def _check_depth(text: str) -> None:
 def _parse(name: str, where: str, text: str) -> Recipe:
     try:
         plain = OmegaConf.to_container(OmegaConf.create(text))
-    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise UserError(f"{where} is no YAML: {one_line(error)[:200]}") from error
     fields = _checked(plain, _NEEDED, _MORE, where)
     if fields["mode"] not in ("min", "max"):

@@ -123,7 +123,7 @@ def entry_of(folder: Path, words: Sequence[str] | None = None) -> Entry:
     try:
         page = _page(folder)
     except (UserError, OSError) as error:
-        return Entry(folder.name, tuple(words or ()), "failed", f"{RUN} cannot be read: {one_line(error)[:200]}")
+        return Entry(folder.name, tuple(words or ()), "failed", one_line(error)[:300])
     state, cause = page.get("state", "missing"), page.get("cause")
     if state == "running" and not is_owned(folder):
         state, cause = "stopped", f"its process on {page.get('host')} is gone"
@@ -140,7 +140,7 @@ def _page(folder: Path) -> dict[str, Any]:
         found = runfolder.find_json(folder / name, plain=True)
         if found is None:
             continue
-        _check_page(found, name)
+        _check_page(found, folder / name)
         if name == QUEUED:
             page = {**found, "state": "queued"}
         elif not page or found["state"] in ("done", "running"):
@@ -148,20 +148,20 @@ def _page(folder: Path) -> dict[str, Any]:
     return page
 
 
-def _check_page(page: Mapping[str, Any], name: str) -> None:
+def _check_page(page: Mapping[str, Any], path: Path) -> None:
     """Check what a page says of a run.
 
     Raises:
         UserError: a value of it is not what it must be.
     """
     sound = {
-        "state": name == QUEUED or page.get("state") in STATES,
+        "state": path.name == QUEUED or page.get("state") in STATES,
         "words": page.get("words") is None or _are_words(page["words"]),
         **{key: page.get(key) is None or isinstance(page[key], str) for key in ("cause", "job")},
         **{key: page.get(key) is None or _is_number(page[key]) for key in ("objective", "seconds")},
     }
     if wrong := [key for key, is_sound in sound.items() if not is_sound]:
-        raise UserError(f"{wrong[0]} is {str(page.get(wrong[0]))[:40]!r}")
+        raise UserError(f"{path} cannot be read: its {wrong[0]} is {str(page.get(wrong[0]))[:40]!r}")
 
 
 def _is_number(value: Any) -> bool:

@@ -56,7 +56,7 @@ def _fixed(node: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[tuple[st
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     from hydra._internal.utils import get_args_parser
 
-    return get_args_parser().parse_args(list(arguments))  # type: ignore[no-any-return]  # Hydra's is untyped
+    return get_args_parser().parse_args(list(arguments))
 
 
 def _quoted(folder: str) -> str:

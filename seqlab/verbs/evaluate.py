@@ -4,7 +4,6 @@ import argparse
 import heapq
 import json
 import sys
-import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from seqlab.bounded import normalised
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 from seqlab.verbs.predict import progress
@@ -144,7 +144,7 @@ def _tree(folder: Path) -> Pairs:
 
 
 def _label(label: str) -> str:
-    return unicodedata.normalize("NFC", label).strip()
+    return normalised("NFC", label).strip()
 
 
 def _strange(data: Path, strange: Counter[str], known: Any) -> str:

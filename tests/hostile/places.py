@@ -21,7 +21,6 @@ from .attack import (
     VERIFY,
     Attack,
     linked,
-    setting,
     written,
 )
 from .files import packed
@@ -58,10 +57,7 @@ PATHS = [
 ]  # fmt: skip
 
 NAMED_PATHS = [
-    Attack("a task is called like a path, and pictures after it", setting(
-           "results.json", "config.task.name", "../../outside/evil"), (REPORT,),
-           "config.task.name that is no name"),
-    Attack("a sweep's run lies outside", climbing, (STATUS, ("resume", "sweep"), ("report", "sweep")),
+    Attack("a sweep's run lies outside", climbing, (STATUS, ("resume", "sweep")),
            "which is no name of a folder"),
     Attack("the lock is a link, and taking it empties the file", linked("run/.lock", "outside/precious"), (GO_ON,),
            "leads out of"),

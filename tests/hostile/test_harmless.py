@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from seqlab.bounded import printable
+from seqlab.bounded import normalised, printable
 from seqlab.verbs.terminal import Guarded
 from seqlab_preprocessing.reviews import Reviews
 from seqlab_preprocessing.steps import ascii, emoji, mojibake, plain, punctuation, urls
@@ -33,8 +33,8 @@ LONG = {
     "what looks like the wrong encoding": "\u00c3\u00b3" * MANY,
 }
 STEPS = {
-    "ascii": ascii.ascii_fold, "emoji": emoji.emoji, "mojibake": mojibake.mojibake, "nfkc": plain.nfkc,
-    "whitespace": plain.whitespace, "punctuation": punctuation.punctuation, "urls": urls.urls, "html": html,
+    "ascii": ascii.ascii_fold, "emoji": emoji.emoji, "mojibake": mojibake.mojibake, "nfkc": plain.nfkc, "nfc": plain.nfc,
+    "lines": lambda text: normalised("NFC", text), "whitespace": plain.whitespace, "punctuation": punctuation.punctuation, "urls": urls.urls, "html": html,
     "names": clean,
 }  # fmt: skip
 
@@ -90,3 +90,24 @@ def test_a_report_of_a_run_with_a_script_in_its_names_runs_none(target, call):
     assert "<img" not in page
     assert "onerror=" not in page.replace("onerror=alert(1)&gt;", "")
     assert sorted(each.name for each in target.iterdir()) == ["outside", "run", "texts.csv"]
+
+
+def test_pictures_are_not_called_by_what_a_record_says(target, call):
+    """A task that is called like a path is damaged, and the report stays in its folder."""
+    path = target / "run" / "results.json"
+    record = json.loads(path.read_text("utf-8"))
+    record["config"]["task"]["name"] = "../../outside/evil"
+    path.write_text(json.dumps(record), "utf-8")
+    code, _, err, _ = call("report", "run")
+    assert code == 0, err
+    assert "config.task.name that is no name" in (target / "run" / "report" / "report.md").read_text("utf-8")
+    assert [each.name for each in (target / "outside").iterdir()] == ["precious"]
+
+
+def test_a_plan_that_leads_out_of_its_sweep_is_a_fault_of_the_report(target, call):
+    plan = {"schema": 1, "words": [], "working_folder": "/", "runs": [{"name": "../run", "words": []}], "open": False}
+    (target / "sweep").mkdir()
+    (target / "sweep" / "sweep.json").write_text(json.dumps(plan), "utf-8")
+    code, _, err, _ = call("report", "sweep")
+    assert code == 0, err
+    assert "no name of a folder" in (target / "sweep" / "report" / "report.md").read_text("utf-8")

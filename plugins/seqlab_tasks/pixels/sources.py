@@ -116,14 +116,15 @@ def _files(path: Path) -> list[Path]:
 
 def _image(pillow: Any, file: Path, where: str) -> NDArray[np.uint8]:
     try:
-        with warnings.catch_warnings(), pillow.open(file) as image:
-            warnings.simplefilter("error", pillow.DecompressionBombWarning)
-            if image.mode not in _READABLE:
-                raise ValueError(f"{where} has pixels of mode {image.mode}; save it with 8 bits a channel")
-            if image.width * image.height > _MOST_PIXELS:
-                size = f"{image.width:,} x {image.height:,}"
-                raise ValueError(f"{where} has {size} pixels; a sequence may have {_MOST_PIXELS:,}")
-            return np.asarray(image.convert("L"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pillow.DecompressionBombWarning)  # the bound below is a smaller one
+            with pillow.open(file) as image:
+                if image.mode not in _READABLE:
+                    raise ValueError(f"{where} has pixels of mode {image.mode}; save it with 8 bits a channel")
+                if image.width * image.height > _MOST_PIXELS:
+                    size = f"{image.width:,} x {image.height:,}"
+                    raise ValueError(f"{where} has {size} pixels; a sequence may have {_MOST_PIXELS:,}")
+                return np.asarray(image.convert("L"))
     except (OSError, SyntaxError, EOFError, zlib.error, pillow.DecompressionBombError) as error:
         raise ValueError(f"{where} cannot be read as an image ({type(error).__name__}); take it away") from error
 

@@ -2,12 +2,12 @@
 
 import io
 import json
-import unicodedata
 from collections.abc import Iterator
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
+from seqlab.bounded import normalised
 from seqlab.tables import JSON_LINES, SEPARATORS, json_lines, separated
 from seqlab_tasks.textclf.documents import SPLITS, Documents
 
@@ -124,7 +124,7 @@ def _text(value: Any, place: str, errors: Errors) -> str:
 def _label(value: Any, place: str, errors: Errors) -> str:
     if isinstance(value, bool | int | float):
         value = json.dumps(value)
-    label = unicodedata.normalize("NFC", _text(value, place, errors)).strip()
+    label = normalised("NFC", _text(value, place, errors)).strip()
     if not label:
         raise ValueError(f"{place} is empty; each text needs a label")
     return label
@@ -169,7 +169,7 @@ def _read_classes(folder: Path, where: str, errors: Errors, found: Documents) ->
         )
         if not files:
             raise ValueError(f"{where}: the folder {each.name} holds no .txt file; add texts, or take it away")
-        label = unicodedata.normalize("NFC", each.name)
+        label = normalised("NFC", each.name)
         for file in files:
             name = f"{where}: {each.name}/{file.name}"
             found.texts.append(decode(_bytes(file, name), name, errors))
