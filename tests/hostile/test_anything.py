@@ -165,8 +165,7 @@ CARD = json.loads((RUN / "model.json").read_text("utf-8"))
 SIZES = st.sampled_from([-1, 0, 10**6, 10**12, 2**63, 1e300, "", "../..", "os:system", "\x1b[2J", [], {}, None, True])
 
 
-@IN_A_FOLDER
-@settings(max_examples=60)
+@settings(IN_A_FOLDER, max_examples=60)
 @given(st.sampled_from(list(places(CARD))), SIZES | JSON)
 def test_a_changed_card_gives_a_model_or_one_line(tmp_path, path, value):
     folder = tmp_path / "run"

@@ -32,11 +32,16 @@ CLASSES = {
 ALL = {attack.tries: attack for attacks in CLASSES.values() for attack in attacks}
 ALONE = [
     "an archive of torch with a payload in the place of resume.ckpt",
-    "a file of ten terabytes is a hole",
     "two million empty lists fill the memory",
-    "a hundred megabytes are packed into a small npz",
-    "a plan's launcher is a function to import",
-    "a label would set the terminal's title",
+    *(
+        pytest.param(tries, marks=pytest.mark.long)
+        for tries in (
+            "a file of ten terabytes is a hole",
+            "a hundred megabytes are packed into a small npz",
+            "a plan's launcher is a function to import",
+            "a label would set the terminal's title",
+        )
+    ),
 ]
 """Those that are tried by a process of its own as well."""
 

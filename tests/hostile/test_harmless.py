@@ -13,7 +13,7 @@ from seqlab_preprocessing.steps import ascii, emoji, mojibake, plain, punctuatio
 from seqlab_preprocessing.steps.html import html
 from seqlab_tasks.names.reading import clean
 
-MANY = 100_000
+MANY = 40_000
 LONG = {
     "digits before a letter": "1" * MANY + "a",
     "emoticons in layers": ":" * MANY + "\u2665" + "-D" * MANY,
@@ -41,11 +41,11 @@ STEPS = {
 
 @pytest.mark.parametrize("step", STEPS)
 def test_no_step_takes_long_over_a_text_that_was_made_for_it(step):
-    """A text of 200,000 characters takes less than a second or so, where the square of it would take hours."""
+    """What takes the square of 40,000 characters takes far longer."""
     for what, text in LONG.items():
         began = time.process_time()
         assert isinstance(STEPS[step](text), str)
-        assert time.process_time() - began < 10, what
+        assert time.process_time() - began < 5, what
 
 
 def test_no_text_breaks_a_pipeline():

@@ -64,7 +64,7 @@ def task(**changes: object):
 SIZES = [
     Attack("a million million units", grown("cell.parameters.hidden_size", 10**12),
            (PREDICT, VERIFY, EXPORT, BEGIN_WITH), "describes a model of more than|does not fit together"),
-    Attack("thirty thousand units, for which there might be memory", grown("cell.parameters.hidden_size", 30_000),
+    Attack("six thousand units, for which there is memory", grown("cell.parameters.hidden_size", 6_000),
            (PREDICT,), "describes a model of more than"),
     Attack("a thousand million layers", grown("model.parameters.depth", 10**9), (PREDICT,),
            "describes a model of more than"),

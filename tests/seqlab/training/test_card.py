@@ -13,7 +13,7 @@ from seqlab.discovery.config import plugin_class
 from seqlab.training.again import results, verified
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-RUNS = sorted(FIXTURES.glob("run_format_*"))
+RUNS = sorted(FIXTURES.glob("run_format_*[0-9]"))
 
 CELL = """
 from seqlab_cells.gru import GRU
