@@ -8,8 +8,9 @@ import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from seqlab.errors import UserError
 
@@ -30,7 +31,7 @@ _SHOWN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2
 """The same, and what turns the direction of what stands behind it."""
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading, if it is one: no pipe that never ends, no device, no folder.
 
     Raises:

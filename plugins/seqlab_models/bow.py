@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from seqlab import Batch, InputSpec, Model, Ragged
 from seqlab_models import ngrams
 
-
 LONGEST = 100
 
 

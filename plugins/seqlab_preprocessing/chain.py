@@ -8,7 +8,6 @@ from seqlab.discovery import find
 from seqlab.errors import UserError
 from seqlab_preprocessing.steps.forms import normalised
 
-
 MOST_STEPS = 100
 
 

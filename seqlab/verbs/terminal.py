@@ -47,7 +47,7 @@ class Guarded:
 def guarded() -> Iterator[None]:
     """Guard what this process prints, for a while."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (Guarded(stream) for stream in before)  # type: ignore[assignment]  # as streams are used
+    sys.stdout, sys.stderr = (Guarded(stream) for stream in before)
     try:
         yield
     finally:

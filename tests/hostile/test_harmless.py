@@ -33,9 +33,9 @@ LONG = {
     "what looks like the wrong encoding": "\u00c3\u00b3" * MANY,
 }
 STEPS = {
-    "ascii": ascii.ascii_fold, "emoji": emoji.emoji, "mojibake": mojibake.mojibake, "nfkc": plain.nfkc, "nfc": plain.nfc,
-    "lines": lambda text: normalised("NFC", text), "whitespace": plain.whitespace, "punctuation": punctuation.punctuation, "urls": urls.urls, "html": html,
-    "names": clean,
+    "ascii": ascii.ascii_fold, "emoji": emoji.emoji, "mojibake": mojibake.mojibake, "nfkc": plain.nfkc,
+    "nfc": plain.nfc, "lines": lambda text: normalised("NFC", text), "whitespace": plain.whitespace,
+    "punctuation": punctuation.punctuation, "urls": urls.urls, "html": html, "names": clean,
 }  # fmt: skip
 
 

@@ -147,6 +147,7 @@ def arrays(path: Path, where: str) -> Images:
                 raise ValueError(
                     f"{where} holds one array without a name; numpy.savez(FILE, images=..., labels=...) names"
                 )
+            assert file.zip is not None
             check_archive(file.zip)
             pairs = _pairs(set(file.files), where)
             found = {split: (file[images], file[labels]) for split, images, labels in pairs}
