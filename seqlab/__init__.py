@@ -7,6 +7,7 @@ from seqlab._version import __version__
 if TYPE_CHECKING:
     from seqlab.cache import cache_folder
     from seqlab.contracts import (
+        PLUGIN_API,
         Batch,
         Cell,
         Corpus,
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(
         [
-            "Batch", "Cell", "Corpus", "Examples", "Gate", "InputSpec", "Kernel", "Model", "Preprocessor", "Probe",
-            "Ragged", "Remedy", "Report", "Routine", "State", "Task", "UserError",
+            "PLUGIN_API", "Batch", "Cell", "Corpus", "Examples", "Gate", "InputSpec", "Kernel", "Model", "Preprocessor",
+            "Probe", "Ragged", "Remedy", "Report", "Routine", "State", "Task", "UserError",
         ],
         "seqlab.contracts",
     ),
@@ -49,6 +50,7 @@ _HOMES = {
 }  # fmt: skip
 
 __all__ = [
+    "PLUGIN_API",
     "Batch",
     "Cell",
     "Corpus",

@@ -39,11 +39,14 @@ def main() -> None:
 
         overview(VERBS)
         return
-    if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]):
-        sys.exit(_verb(arguments[0], arguments[1:]))
-    from seqlab.verbs.train import train
+    from seqlab.verbs.terminal import guarded
 
-    sys.exit(train(arguments))
+    with guarded():
+        if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]):
+            sys.exit(_verb(arguments[0], arguments[1:]))
+        from seqlab.verbs.train import train
+
+        sys.exit(train(arguments))
 
 
 def _verb(name: str, arguments: list[str]) -> int:

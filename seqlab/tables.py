@@ -5,9 +5,12 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from seqlab.bounded import check_depth
+
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 
+MOST_COLUMNS = 10_000
 _LONGEST_FIELD = 2**31 - 1
 
 
@@ -28,6 +31,8 @@ def separated(lines: Iterable[str], where: str, separator: str) -> Iterator[tupl
     before = csv.field_size_limit(_LONGEST_FIELD)
     try:
         header = [name.strip() for name in next(reader, [])]
+        if len(header) > MOST_COLUMNS:
+            raise ValueError(f"{where} has {len(header):,} columns; a table has {MOST_COLUMNS:,} at most")
         yield reader.line_num, header
         for row in reader:
             if not row:
@@ -61,6 +66,7 @@ def json_lines(lines: Iterable[str], where: str) -> Iterator[tuple[int, dict[str
             continue
         try:
             row = json.loads(line)
+            check_depth(row)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}, line {number:,} is no JSON: {error}") from error
         if not isinstance(row, dict):

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from seqlab import Batch, InputSpec, Model, Ragged
 from seqlab_models import ngrams
 
+LONGEST = 100
+
 
 @final
 class BagOfNgrams(Model):
@@ -59,6 +61,8 @@ class BagOfNgrams(Model):
         for name, value in (("max_order", max_order), ("min_count", min_count)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        if max_order > LONGEST:
+            raise ValueError(f"max_order is {max_order}; it may be {LONGEST} at most")
         if not 0 < scale < math.inf:
             raise ValueError(f"scale is {scale}; it must be greater than 0")
         if per_step:

@@ -12,6 +12,7 @@ from seqlab_models import kneser_ney
 from seqlab_models.history import extend
 from seqlab_models.ngram_counts import count
 
+LONGEST = 100
 SMOOTHING = ("kneser-ney", "none")
 TINY = torch.finfo(torch.float32).tiny
 """The probability 1.2e-38 that stands for zero, so that logarithms are finite."""
@@ -74,6 +75,8 @@ class NGram(Model):
         super().__init__()
         if order < 1:
             raise ValueError(f"order is {order}; it must be at least 1")
+        if order > LONGEST:
+            raise ValueError(f"order is {order}; it may be {LONGEST} at most")
         if smoothing not in SMOOTHING:
             raise ValueError(f"smoothing is {smoothing}; it must be one of {', '.join(SMOOTHING)}")
         if inputs.kind != "tokens":

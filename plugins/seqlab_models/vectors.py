@@ -10,6 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from seqlab import UserError
+from seqlab.bounded import open_regular
+
+_LONGEST_LINE = 2**20
 
 
 @final
@@ -61,8 +64,10 @@ def read_vectors(path: str, symbols: Sequence[str], size: int) -> Vectors:
 def _lines(path: str) -> Iterator[tuple[int, bytes]]:
     """Give the lines with words, and their numbers; a header is left out."""
     try:
-        with Path(path).expanduser().open("rb") as file:
-            for number, line in enumerate(file, start=1):
+        with open_regular(Path(path).expanduser()) as file:
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
+                if len(line) == _LONGEST_LINE:
+                    raise UserError(f"model.vectors={path}, line {number:,} has more than {_LONGEST_LINE:,} bytes")
                 stripped = (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).rstrip()
                 header = number == 1 and len(parts := stripped.split()) == 2 and all(part.isdigit() for part in parts)
                 if stripped and not header:

@@ -1,12 +1,14 @@
 """A chain of named steps."""
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from inspect import isclass
 from typing import final
 
 from seqlab.discovery import find
 from seqlab.errors import UserError
+from seqlab_preprocessing.steps.forms import normalised
+
+MOST_STEPS = 100
 
 
 @final
@@ -26,6 +28,8 @@ class Chain:
     def __init__(self, names: Sequence[str] = (), *, nfc: bool = True, by_line: bool = False) -> None:
         if isinstance(names, str):
             raise ValueError(f"steps is {names!r}; it must be a list of names, such as [{names}]")
+        if len(names) > MOST_STEPS:
+            raise ValueError(f"steps has {len(names):,} names; there may be {MOST_STEPS} at most")
         self.names = tuple(names)
         self.by_line = by_line
         self._steps: list[tuple[str, Callable[[str], str]]] = [(name, _step(name)) for name in self.names]
@@ -74,7 +78,7 @@ class Chain:
 
 
 def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
+    return normalised("NFC", text)
 
 
 def _step(full_name: str) -> Callable[[str], str]:

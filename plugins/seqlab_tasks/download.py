@@ -10,6 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from seqlab.bounded import member
+
 _PATIENCE = 600.0
 """Seconds to wait for another process that is fetching the same files."""
 
@@ -120,7 +122,7 @@ def _unpack(archive: Path, members: Mapping[str, str], folder: Path, address: st
     try:
         with zipfile.ZipFile(archive) as opened:
             for path, digest in members.items():
-                data = opened.read(path)
+                data = _member(opened, path, address)
                 if digest and _sha256(data) != digest:
                     raise ValueError(f"{path} in {address} is not the file that was wanted: its sha256 differs")
                 (folder / _base(path)).write_bytes(data)
@@ -128,6 +130,13 @@ def _unpack(archive: Path, members: Mapping[str, str], folder: Path, address: st
         raise ValueError(f"{address} does not hold {path}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ValueError(f"{address} is damaged, or no zip archive ({type(error).__name__})") from error
+
+
+def _member(archive: zipfile.ZipFile, path: str, address: str) -> bytes:
+    try:
+        return member(archive, path)
+    except ValueError as error:
+        raise ValueError(f"{path} in {address}: {error}") from error
 
 
 def _base(path: str) -> str:

@@ -1,5 +1,6 @@
 """What a plugin promises. Needs torch and torchmetrics, nothing else of seqlab."""
 
+from seqlab.contracts.api import PLUGIN_API
 from seqlab.contracts.batch import Batch, Corpus, Examples, Ragged
 from seqlab.contracts.cell import Cell, Remedy, State
 from seqlab.contracts.kernel import Kernel
@@ -11,6 +12,7 @@ from seqlab.contracts.task import Report, Task
 from seqlab.errors import UserError
 
 __all__ = [
+    "PLUGIN_API",
     "Batch",
     "Cell",
     "CellFactory",

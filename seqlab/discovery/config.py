@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, final, get_args, get_origin, get_type_hi
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from seqlab._version import __version__
 from seqlab.discovery.pinned import is_pinned, parts
 from seqlab.discovery.registry import find, one_line, plugins
 from seqlab.errors import UserError
@@ -179,6 +180,11 @@ def _fault(kind: str, target: type) -> str | None:
 
     if (base := CLASSES.get(kind)) and not issubclass(target, getattr(contracts, base)):
         return f"{target.__name__} is no seqlab.{base}"
+    if (written_for := getattr(target, "plugin_api", contracts.PLUGIN_API)) != contracts.PLUGIN_API:
+        return (
+            f"it is written for plugin API {written_for}, and this seqlab {__version__} has {contracts.PLUGIN_API}: "
+            "pip install -U seqlab and the plugin, so that the two agree"
+        )
     if inspect.isabstract(target):
         missing = ", ".join(sorted(getattr(target, "__abstractmethods__", ())))
         return f"{target.__name__} does not define {missing}"

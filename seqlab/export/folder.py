@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from seqlab._version import __version__
+from seqlab.bounded import within
 from seqlab.contracts import InputSpec, UserError
 from seqlab.export.card import model_card
 from seqlab.export.compare import Compared, compared
@@ -40,7 +41,7 @@ def export(run_dir: Path, name: str, out: Path | None = None) -> tuple[Path, Com
     """
     kind = FORMATS[name]
     kind.require()
-    out = run_dir / "export" / name if out is None else out
+    out = within(run_dir, run_dir / "export" / name) if out is None else out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already; choose another --out, or remove it")
     trained = load(run_dir)

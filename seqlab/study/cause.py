@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal, final
 
+from seqlab.bounded import read_bytes
+from seqlab.errors import UserError
 from seqlab.training.curves import read_curves
 from seqlab.training.runfolder import RESULTS, read_json
 
@@ -55,8 +57,8 @@ def signs(folder: Path) -> Signs:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        text = path.read_text("utf-8")
-    except OSError:
+        text = read_bytes(path).decode("utf-8")
+    except (OSError, UserError, ValueError):
         return []
     return [row for row in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])) if None not in row.values()]
 

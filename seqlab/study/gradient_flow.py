@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, final
 
+from seqlab.bounded import read_bytes
 from seqlab.training.runfolder import write_text, writing
 
 FLOW = Path("curves") / "gradient_flow.csv"
@@ -114,7 +115,7 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     """Read the whole and sound lines of a file; none of one that is not there."""
     if not path.is_file():
         return []
-    text = path.read_text("utf-8", errors="replace")
+    text = read_bytes(path).decode("utf-8", errors="replace")
     names = {field.name: field.type for field in fields(kind)}
     found: list[Row] = []
     for line in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")):

@@ -4,7 +4,6 @@ There is no common file that many processes write: a run folder has ``run.json``
 the folder, and ``sweep.json`` lists the runs that were asked for.
 """
 
-import json
 import logging
 import os
 import socket
@@ -15,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
+from seqlab.bounded import is_name
+from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 from seqlab.sweeps import gpus, slurm
 from seqlab.training import runfolder
@@ -78,10 +79,21 @@ def read_plan(folder: Path) -> dict[str, Any]:
     """
     if not (folder / SWEEP).is_file():
         raise UserError(f"{folder} is no sweep's folder: it has no {SWEEP}")
-    plan = runfolder.read_json(folder / SWEEP)
+    plan = runfolder.read_json(folder / SWEEP, plain=True)
     if plan.get("schema") != SCHEMA:
         raise UserError(f"{folder / SWEEP} has schema {plan.get('schema')}; this version reads {SCHEMA}")
+    runs = plan.get("runs")
+    if not isinstance(runs, list) or not all(isinstance(run, dict) and _are_words(run.get("words")) for run in runs):
+        raise UserError(f"{folder / SWEEP} has no list of runs with their words")
+    if wrong := [run.get("name") for run in runs if not is_name(run.get("name"))]:
+        raise UserError(f"{folder / SWEEP} names a run {str(wrong[0])[:80]!r}, which is no name of a folder")
+    if not _are_words(plan.get("words")) or not isinstance(plan.get("working_folder"), str):
+        raise UserError(f"{folder / SWEEP} has no words, or no working_folder")
     return plan
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
 
 
 def read(folder: Path) -> list[Entry]:
@@ -110,8 +122,8 @@ def entry_of(folder: Path, words: Sequence[str] | None = None) -> Entry:
     """Read what became of one run."""
     try:
         page = _page(folder)
-    except (ValueError, OSError) as error:
-        return Entry(folder.name, tuple(words or ()), "failed", f"{RUN} cannot be read: {type(error).__name__}")
+    except (UserError, OSError) as error:
+        return Entry(folder.name, tuple(words or ()), "failed", one_line(error)[:300])
     state, cause = page.get("state", "missing"), page.get("cause")
     if state == "running" and not is_owned(folder):
         state, cause = "stopped", f"its process on {page.get('host')} is gone"
@@ -125,15 +137,35 @@ def entry_of(folder: Path, words: Sequence[str] | None = None) -> Entry:
 def _page(folder: Path) -> dict[str, Any]:
     page: dict[str, Any] = {}
     for name in (QUEUED, RUN):
-        try:
-            found = json.loads((folder / name).read_text("utf-8"))
-        except FileNotFoundError:
+        found = runfolder.find_json(folder / name, plain=True)
+        if found is None:
             continue
+        _check_page(found, folder / name)
         if name == QUEUED:
             page = {**found, "state": "queued"}
         elif not page or found["state"] in ("done", "running"):
             page = found
     return page
+
+
+def _check_page(page: Mapping[str, Any], path: Path) -> None:
+    """Check what a page says of a run.
+
+    Raises:
+        UserError: a value of it is not what it must be.
+    """
+    sound = {
+        "state": path.name == QUEUED or page.get("state") in STATES,
+        "words": page.get("words") is None or _are_words(page["words"]),
+        **{key: page.get(key) is None or isinstance(page[key], str) for key in ("cause", "job")},
+        **{key: page.get(key) is None or _is_number(page[key]) for key in ("objective", "seconds")},
+    }
+    if wrong := [key for key, is_sound in sound.items() if not is_sound]:
+        raise UserError(f"{path} cannot be read: its {wrong[0]} is {str(page.get(wrong[0]))[:40]!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def write_queued(folder: Path, words: Sequence[str], job: str) -> None:

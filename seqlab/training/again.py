@@ -8,8 +8,10 @@ from typing import Any, Literal, final
 import pytorch_lightning as pl
 import torch
 
+from seqlab._version import __version__
 from seqlab.contracts import UserError
 from seqlab.discovery import find
+from seqlab.discovery.registry import one_line
 from seqlab.training import runfolder
 from seqlab.training.finetune import Start
 from seqlab.training.module import SequenceModule
@@ -46,11 +48,30 @@ def results(folder: Path) -> dict[str, Any]:
         UserError: the run has none, or one of another version.
     """
     record = runfolder.read_json(folder / runfolder.RESULTS)
+    where = folder / runfolder.RESULTS
     if record.get("schema") != SCHEMA:
-        raise UserError(f"{folder / runfolder.RESULTS} has schema {record.get('schema')}; this version reads {SCHEMA}")
+        raise UserError(_other_schema(where, record))
     if not isinstance(record.get("config"), dict) or not isinstance(record.get("metrics"), dict):
-        raise UserError(f"{folder / runfolder.RESULTS} holds no config or no metrics")
+        raise UserError(f"{where} holds no config or no metrics")
+    for kind in ("task", "model", "optimizer", "trainer", "data"):
+        if not isinstance(record["config"].get(kind), dict):
+            raise UserError(f"{where} has no config of {kind}")
+    metrics = record["metrics"].values()
+    if not all(isinstance(each, dict) and all(map(_is_metric, each.values())) for each in metrics):
+        raise UserError(f"{where} has metrics that are no numbers")
+    if not isinstance(record.get("versions") or {}, dict):
+        raise UserError(f"{where} has versions that are no object")
     return record
+
+
+def _other_schema(where: Path, record: Mapping[str, Any]) -> str:
+    then, newer = record.get("schema"), isinstance(record.get("schema"), int) and record["schema"] > SCHEMA
+    line = f"{where} has schema {str(then)[:40]}; this is seqlab {__version__}, which reads {SCHEMA}"
+    return f"{line}: pip install -U seqlab" if newer else line
+
+
+def _is_metric(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def verified(folder: Path, *, scores: bool = True) -> list[Finding]:
@@ -70,11 +91,22 @@ def verified(folder: Path, *, scores: bool = True) -> list[Finding]:
     findings.append(Finding("shapes", "ok", f"{count:,} numbers fit the model that {runfolder.MODEL_CARD} describes"))
     findings.append(_versions(runfolder.read_json(folder / runfolder.MODEL_CARD), record))
     if scores:
-        metrics, same_data = scored(trained, record["config"])
+        metrics, same_data = _scored(trained, record["config"])
         if not same_data:
             findings.append(Finding("data", "differs", "labels or vocabulary are not those that it was trained on"))
         findings.append(compared("test metrics", record["metrics"].get("test", {}), metrics))
     return findings
+
+
+def _scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float], bool]:
+    """Score, and tell in a line where the config is not one that can be used."""
+    try:
+        return scored(trained, plain)
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # what a trainer makes of a stranger's values is anything
+        said = f"{type(error).__name__}: {one_line(error)[:300]}"
+        raise UserError(f"{trained.folder}: its test split cannot be scored: {said}") from error
 
 
 def _files(folder: Path, recorded: Mapping[str, str] | None) -> Finding:
@@ -118,6 +150,9 @@ def scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float]
     Raises:
         UserError: the data cannot be had.
     """
+    for kind in _KINDS:
+        if plain.get(kind) != trained.nodes[kind]:
+            raise UserError(f"{trained.folder}: {runfolder.RESULTS} and {runfolder.MODEL_CARD} differ in {kind}")
     trained_state = trained.task.state_dict()
     task, data = prepared({**plain, "data": {**plain["data"], "workers": 0}}, Start(str(trained.folder), trained))
     module = SequenceModule(trained.model, task, plain["optimizer"], data.statistics, data.further)

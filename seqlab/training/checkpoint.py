@@ -6,14 +6,16 @@ import shutil
 import signal
 import time
 import warnings
+import zipfile
 from pathlib import Path
-from typing import Any, final
+from typing import Any, BinaryIO, final
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
+from seqlab.bounded import open_regular, within
 from seqlab.contracts import UserError
 from seqlab.discovery.registry import one_line
 from seqlab.training.interrupt import StoppedError, StopRequest
@@ -21,6 +23,9 @@ from seqlab.training.module import SequenceModule
 from seqlab.training.runfolder import BEST, MODEL, RESUME, relative, sync_folder, write_atomically, write_weights
 from seqlab.training.talk import Agreement, gathered
 
+_NEEDED = ("state_dict", "callbacks", "loops", "optimizer_states", "epoch", "global_step")
+"""What Lightning writes into every checkpoint."""
+_LARGEST_PAGE = 16 * 2**20
 _SAVE = 1
 """What a process asks for when it is time to save; the number of a signal, always greater, asks for an end."""
 
@@ -35,8 +40,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         """Read the file with ``weights_only=True``, whatever is asked for."""
-        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return loaded
+        return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete the file."""
@@ -72,6 +76,7 @@ class RunCheckpoint(Checkpoint):
         self.best: float | None = None
         self.best_epoch = -1
         self.best_metrics: dict[str, float] = {}
+        self.began = False
         self._rng: list[dict[str, Any]] = []
         self._saved, self._is_asked = time.monotonic(), False
         self._agreement = Agreement()
@@ -152,7 +157,7 @@ class RunCheckpoint(Checkpoint):
         self._saved = time.monotonic()
         if trainer.global_rank < len(self._rng):
             set_rng_state(self._rng[trainer.global_rank])
-        self._rng = []
+        self._rng, self.began = [], True
 
 
 def _stop_if(asked: int) -> None:
@@ -208,10 +213,49 @@ def checkpoint_path(asked: str | None, folder: Path) -> Path | None:
     if not path.is_file():
         hint = f"; hydra.run.dir=RUN_DIR says whose {asked} checkpoint is meant" if asked in named else ""
         raise UserError(f"ckpt_path={asked}: there is no {relative(path)}{hint}")
+    if asked in named:
+        within(folder, path)
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # torch warns of odd archives before it refuses them
-            torch.load(file, map_location="cpu", weights_only=True, mmap=False)
-    except Exception as error:
-        raise UserError(f"ckpt_path={asked}: {relative(path)} cannot be read: {one_line(error)[:200]}") from error
+        read_checkpoint(path)
+    except UserError as error:
+        raise UserError(f"ckpt_path={asked}: {error}") from error
     return path
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint: tensors and plain values, no code, and no more of them than the file has bytes.
+
+    Raises:
+        UserError: it is none, or it has something else in it.
+    """
+    try:
+        with warnings.catch_warnings(), open_regular(path) as file:
+            warnings.simplefilter("ignore")  # torch warns of odd archives before it refuses them
+            _check_archive(file)
+            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+    except Exception as error:
+        raise UserError(f"{relative(path)} cannot be read: {one_line(error)[:200]}") from error
+    if not isinstance(loaded, dict) or (lacking := [key for key in _NEEDED if key not in loaded]):
+        what = ", ".join(lacking) if isinstance(loaded, dict) else "keys"
+        raise UserError(f"{relative(path)} is no checkpoint of a run: it has no {what}")
+    return loaded
+
+
+def _check_archive(file: BinaryIO) -> None:
+    """Check that nothing in a checkpoint is packed, so that it cannot be larger than its file.
+
+    Raises:
+        ValueError: it is no archive as torch writes it.
+    """
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it is no archive as torch.save writes it; pickles are not read")
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        size = file.seek(0, os.SEEK_END)
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError("something in it is packed, which torch.save does not do")
+        if sum(entry.file_size for entry in entries) > size:
+            raise ValueError("it says that more is in it than it has bytes")
+        if sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl")) > _LARGEST_PAGE:
+            raise ValueError("the list of what is in it is too long")
+    file.seek(0)

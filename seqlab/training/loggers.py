@@ -9,6 +9,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from seqlab.bounded import read_bytes
 from seqlab.contracts import UserError
 from seqlab.training.curves import CurvesLogger
 from seqlab.training.runfolder import write_text
@@ -59,9 +60,9 @@ def _wandb(config: Mapping[str, Any], folder: Path) -> Logger:
 def run_id(folder: Path) -> str:
     """Give a run's id at Weights & Biases, kept in its folder: a run that goes on is the same one there."""
     path = folder / WANDB_ID
-    if not path.exists() or not path.read_text("utf-8").strip():
+    if not path.exists() or not read_bytes(path, 1_000).strip():
         write_text(path, uuid.uuid4().hex[:12] + "\n")
-    return path.read_text("utf-8").strip()
+    return read_bytes(path, 1_000).decode("utf-8").strip()
 
 
 def _logged_in() -> bool:

@@ -25,6 +25,7 @@ EXPLODES = 100
 """How many times its usual size a gradient's norm has to be to be told."""
 AFTER = 10
 """Steps after which it is known what is usual."""
+_MOST_STEPS = 2**24
 _MEMORY = 0.98
 """Weight of what was before in the usual norm: that of about 50 steps."""
 
@@ -129,13 +130,19 @@ class Kept:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.page = runfolder.read_json(folder / PAGE)
+        self.page = runfolder.read_json(folder / PAGE, plain=True)
         if self.page.get("schema") != SCHEMA:
             raise UserError(f"{folder / PAGE} has schema {self.page.get('schema')}; this version reads {SCHEMA}")
+        if not all(type(self.page.get(key)) is int for key in ("step", "epoch")):
+            raise UserError(f"{folder / PAGE} says of no step and epoch when it was")
         tensors = runfolder.read_weights(folder / TENSORS)
         try:
             self.batch = Batch(tensors["batch.inputs"], tensors.get("batch.lengths"), tensors["batch.targets"])
             self.rng = tensors["rng"]
+            if self.batch.inputs.numel() > _MOST_STEPS:
+                raise UserError(
+                    f"{folder / TENSORS} has a batch of {self.batch.inputs.numel():,} numbers; that is no step"
+                )
         except KeyError as error:
             raise UserError(f"{folder / TENSORS} has no tensor {error}") from error
         self.state = [tensors[name] for name in sorted(tensors, key=_number) if name.startswith("state.")]

@@ -14,13 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 from seqlab.contracts import Model, UserError
 from seqlab.discovery.pinned import unpinned
 from seqlab.training import runfolder
+from seqlab.training.card import write_card
 from seqlab.training.checkpoint import checkpoint_path
 from seqlab.training.data import SPLITS, describe
 from seqlab.training.devices import place
 from seqlab.training.loggers import close, make_logger
 from seqlab.training.ranks import Followers
 from seqlab.training.results import SCHEMA, Result, further_tests, git_state, hardware, judge, peak_memory, versions
-from seqlab.training.trained import write_card, write_preprocessor
+from seqlab.training.trained import write_preprocessor
 from seqlab.training.work import Work
 
 log = logging.getLogger("seqlab")
@@ -71,6 +72,10 @@ def _run(config: DictConfig | Mapping[str, Any], folder: Path, command: str | No
     return _record(work, started, command)
 
 
+_NODES = ("task", "model", "cell", "kernel", "optimizer", "trainer", "data", "logger")
+_MOST_PROCESSES = 1024
+
+
 def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """Resolve a config into plain values, and check what holds for every run.
 
@@ -80,6 +85,8 @@ def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True) if isinstance(config, DictConfig) else config
     assert isinstance(plain, dict)
     plain = unpinned({str(key): value for key, value in plain.items()})
+    if lacking := [key for key in _NODES if not isinstance(plain.get(key), Mapping)]:
+        raise UserError(f"the config has no {', '.join(lacking)}")
     trainer = plain["trainer"]
     if trainer["devices"] != "auto" and (not isinstance(trainer["devices"], int) or trainer["devices"] < 1):
         raise UserError(f"trainer.devices is {trainer['devices']}; it must be auto or a number of devices, at least 1")
@@ -100,6 +107,10 @@ def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         value = trainer.get(key, bound)  # the config of an older run may lack it
         if not isinstance(value, int | float) or value < bound:
             raise UserError(f"trainer.{key} is {value}; it must be at least {bound}")
+    processes = {"trainer.devices": trainer["devices"], "trainer.threads": trainer.get("threads")}
+    for key, value in {**processes, "data.workers": plain["data"]["workers"]}.items():
+        if isinstance(value, int) and value > _MOST_PROCESSES:
+            raise UserError(f"{key} is {value}; it may be {_MOST_PROCESSES} at most")
     in_a_row = trainer.get("stop_when_solved", 0)
     if not isinstance(in_a_row, int) or isinstance(in_a_row, bool) or in_a_row < 0:
         raise UserError(f"trainer.stop_when_solved is {in_a_row}; it must be a number of epochs, or 0")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, final
 
 from filelock import FileLock, Timeout
 
+from seqlab.bounded import LARGEST_TEXT, no_way_out, open_regular, parse_json, read_bytes, within
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 
@@ -36,8 +37,6 @@ LOCK = ".lock"
 HASHED = (MODEL, MODEL_CARD, PREPROCESSOR)
 """Files of which ``results.json`` keeps the SHA-256."""
 
-_LARGEST_JSON = 256 * 2**20
-
 
 def relative(path: Path) -> str:
     """Show a path as a person in the working folder would type it."""
@@ -55,6 +54,7 @@ def owned(folder: Path) -> Iterator[None]:
         OwnedError: another process owns it.
         UserError: it cannot be written.
     """
+    no_way_out(folder)
     lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)  # the process may own it already
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,8 +81,9 @@ class OwnedError(BlockingIOError):
 
 def is_owned(folder: Path) -> bool:
     """Whether some process owns a run folder."""
-    if not (folder / LOCK).exists():
+    if not (folder / LOCK).is_file():
         return False
+    within(folder, folder / LOCK)  # taking the lock empties the file
     try:
         with FileLock(folder / LOCK, timeout=0):
             return False
@@ -174,8 +175,16 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON: two spaces, text as it is, NaN as null."""
-    write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write JSON: two spaces, text as it is, NaN as null.
+
+    Raises:
+        UserError: the file cannot be written, or would be too large to be read again.
+    """
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if len(text) > LARGEST_TEXT // 4 and len(text.encode("utf-8")) > LARGEST_TEXT:
+        most = f"{LARGEST_TEXT:,} bytes at most, as that of a vocabulary of millions of words"
+        raise UserError(f"{relative(path)} would be larger than such a file may be ({most}); make it smaller")
+    write_text(path, text)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -197,21 +206,38 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, plain: bool = False) -> dict[str, Any]:
     """Read a JSON object of a run folder.
+
+    Args:
+        path: the file; no link may lead it out of its folder.
+        plain: whether its texts may have no control characters, since they are shown in a terminal.
 
     Raises:
         UserError: it is missing, too large, or no JSON object.
     """
     try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise UserError(f"{path} has {path.stat().st_size:,} bytes; no file of a run is that large")
-        value = json.loads(path.read_text("utf-8"))
+        return _read_json(path, plain=plain)
     except FileNotFoundError as error:
         raise UserError(f"{path.parent} is no run folder: it has no {path.name}") from error
     except NotADirectoryError as error:
         raise UserError(f"{path.parent} is no folder, so no run can be in it") from error
-    except (ValueError, RecursionError) as error:
+
+
+def find_json(path: Path, *, plain: bool = False) -> dict[str, Any] | None:
+    """Read a JSON object of a run folder as :func:`read_json` does; ``None`` where there is no such file."""
+    try:
+        return _read_json(path, plain=plain)
+    except FileNotFoundError:
+        return None
+
+
+def _read_json(path: Path, *, plain: bool) -> dict[str, Any]:
+    try:
+        value = parse_json(read_bytes(within(path.parent, path)), plain=plain)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (ValueError, OSError, MemoryError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} holds no JSON object")
@@ -228,20 +254,14 @@ def write_weights(path: Path, weights: Mapping[str, "Tensor"]) -> None:
 
 
 def read_weights(path: Path) -> dict[str, "Tensor"]:
-    """Read a run's tensors.
+    """Read a run's tensors, as :func:`seqlab.training.weights.read` does.
 
     Raises:
         UserError: the file is missing or damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from seqlab.training import weights
 
-    if not path.is_file():
-        raise UserError(f"{path.parent} is no finished run: it has no {path.name}")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {one_line(error)}") from error
+    return weights.read(path)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -253,7 +273,7 @@ def hashes(folder: Path) -> dict[str, str]:
     found = {}
     for name in HASHED:
         try:
-            with (folder / name).open("rb") as file:
+            with open_regular(within(folder, folder / name)) as file:
                 found[name] = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError as error:
             raise UserError(f"{folder} is no finished run: it has no {name}") from error

@@ -1,5 +1,6 @@
 """A trained model, taken from its run folder alone."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -7,14 +8,18 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from seqlab._version import __version__
+from seqlab.bounded import check_names
 from seqlab.contracts import Batch, InputSpec, Model, Preprocessor, Ragged, Task, UserError
-from seqlab.discovery import find
 from seqlab.discovery.registry import one_line
 from seqlab.training import runfolder
 from seqlab.training.assemble import build_model, build_preprocessor, build_task
+from seqlab.training.budget import budget
+from seqlab.training.card import other_plugins, read_card
 from seqlab.training.data import truncate
 from seqlab.training.symbols import read, symbols_of
+from seqlab.training.weights import numbers
+
+log = logging.getLogger("seqlab")
 
 _MOST_STEPS = 2**19
 """Steps in a batch, padding included: one long text must not make a batch of many as long."""
@@ -130,40 +135,6 @@ def _batches(lengths: Tensor, most: int) -> Iterator[Tensor]:
         start = end
 
 
-def write_card(
-    folder: Path,
-    config: Mapping[str, Any],
-    task: Task,
-    data_inputs: InputSpec,
-    init_from: Mapping[str, Any] | None = None,
-) -> None:
-    """Write ``model.json``: which plugins make the model, with which parameters, and what it began with."""
-    kinds = ("task", "preprocessing", "model", "cell", "kernel")
-    runfolder.write_json(
-        folder / runfolder.MODEL_CARD,
-        {
-            "format": runfolder.FORMAT,
-            "seqlab": __version__,
-            "inputs": {"kind": data_inputs.kind, "size": data_inputs.size},  # the preprocessor knows the symbols
-            "task_state": task.state_dict(),
-            "init_from": init_from,
-            "freeze": config.get("freeze", []),
-            **{kind: _entry(kind, config.get(kind)) for kind in kinds},
-        },
-    )
-
-
-def _entry(kind: str, node: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if node is None:
-        return None
-    parameters = {key: value for key, value in node.items() if key != "name"}
-    entry: dict[str, Any] = {"name": node["name"], "parameters": parameters}
-    if kind != "kernel":
-        plugin = find(kind, node["name"])
-        entry |= {"distribution": plugin.distribution, "version": plugin.version}
-    return entry
-
-
 def write_preprocessor(folder: Path, preprocessor: Preprocessor | None) -> None:
     """Write ``preprocessor.json``: what fitting learned."""
     state = None if preprocessor is None else preprocessor.state_dict()
@@ -183,12 +154,7 @@ def load(run_dir: str | Path, weights: Mapping[str, Tensor] | None = None) -> Tr
     folder = Path(run_dir)
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder, so no run can be in it")
-    card = runfolder.read_json(folder / runfolder.MODEL_CARD)
-    if card.get("format") != runfolder.FORMAT:
-        raise UserError(
-            f"{folder} has format {card.get('format')}, written by seqlab {card.get('seqlab')};"
-            f" this is seqlab {__version__}, which reads format {runfolder.FORMAT}"
-        )
+    card = read_card(folder)
     if weights is None:
         weights = runfolder.read_weights(folder / runfolder.MODEL)
     state = runfolder.read_json(folder / runfolder.PREPROCESSOR).get("state") or {}
@@ -196,14 +162,25 @@ def load(run_dir: str | Path, weights: Mapping[str, Tensor] | None = None) -> Tr
         nodes = {kind: _node(card[kind]) for kind in ("task", "preprocessing", "model", "cell", "kernel")}
         task = build_task(_present(nodes["task"]))
         task.load_state_dict(card["task_state"])
+        check_names(task.label_names() or (), "labels")
         preprocessor = build_preprocessor(nodes["preprocessing"])
         if preprocessor is not None:
             preprocessor.load_state_dict(dict(state))
         symbols = None if preprocessor is None else preprocessor.symbols
-        model = build_model(nodes, task, InputSpec(card["inputs"]["kind"], card["inputs"]["size"], symbols))
+        inputs = InputSpec(card["inputs"]["kind"], card["inputs"]["size"], symbols)
+        with budget(numbers(weights), f"{folder}: {runfolder.MODEL_CARD}"):
+            model = build_model(nodes, task, inputs)
         model.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise UserError(f"{folder} does not fit together: {type(error).__name__}: {one_line(error)[:300]}") from error
+    except UserError as error:
+        if not (others := other_plugins(card)):
+            raise
+        raise UserError(f"{error}; {others}") from error
+    except Exception as error:  # what a constructor makes of a stranger's values is anything
+        others = "".join(f"; {line}" for line in [other_plugins(card)] if line)
+        said = f"{type(error).__name__}: {one_line(error)[:300]}"
+        raise UserError(f"{folder} does not fit together: {said}{others}") from error
+    if others := other_plugins(card):
+        log.warning("%s: %s", folder, others)
     return Trained(folder, task, preprocessor, model, nodes)
 
 

@@ -14,6 +14,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.strategies import DDPStrategy
 
+from seqlab.bounded import check_names
 from seqlab.contracts import Task, UserError
 from seqlab.discovery.config import build
 from seqlab.discovery.registry import one_line
@@ -26,7 +27,7 @@ from seqlab.training.cost import Cost
 from seqlab.training.data import SequenceData
 from seqlab.training.devices import OwnDraws, Place, environment
 from seqlab.training.finetune import Start, begin, hand_over
-from seqlab.training.interrupt import StopRequest
+from seqlab.training.interrupt import StoppedError, StopRequest
 from seqlab.training.loader import Share
 from seqlab.training.module import SequenceModule
 from seqlab.training.nonfinite import Guard
@@ -101,8 +102,7 @@ class Work:
         try:
             trainer = self._trainer(logger, [*callbacks, *shown] if self.where.rank == 0 else callbacks)
             if self.is_trained:
-                with self.stop.listening():
-                    trainer.fit(self.module, datamodule=self.data, ckpt_path=self.resume_from, weights_only=True)
+                self._fit(trainer)
             else:  # counted, not trained
                 trainer.validate(self.module, datamodule=self.data, verbose=False)
                 self.checkpoints.keep(trainer, self.module)
@@ -115,6 +115,20 @@ class Work:
             raise UserError(f"trainer: {one_line(error)}") from error
         finally:
             leave()
+
+    def _fit(self, trainer: pl.Trainer) -> None:
+        """Train; what goes wrong before the first step of a run that goes on is the checkpoint's fault."""
+        try:
+            with self.stop.listening():
+                trainer.fit(self.module, datamodule=self.data, ckpt_path=self.resume_from, weights_only=True)
+        except (UserError, StoppedError):
+            raise
+        except Exception as error:
+            if self.resume_from is None or self.checkpoints.began:
+                raise
+            where = runfolder.relative(self.resume_from)
+            said = f"{type(error).__name__}: {one_line(error)[:200]}"
+            raise UserError(f"ckpt_path: {where} does not fit this run: {said}") from error
 
     def _trainer(self, logger: Any, callbacks: list[pl.Callback]) -> pl.Trainer:
         settings = {key: self.plain["trainer"][key] for key in _TRAINER_KEYS}
@@ -159,6 +173,7 @@ def prepared(
     data = SequenceData(task, preprocessor, **settings)
     try:
         data.prepare()
+        check_names(task.label_names() or (), "labels")
     except (ValueError, OSError) as error:
         message = one_line(error)
         if not message.startswith("task."):

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
+from seqlab.bounded import printable
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 from seqlab.training.runfolder import way_out
 
+_LONGEST = 2_000
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -46,7 +48,12 @@ def is_users(error: BaseException) -> bool:
 
 
 def explain(error: BaseException) -> str:
-    """Put an error into one line."""
+    """Put an error into one line, of what a terminal shows and nobody scrolls through."""
+    line = printable(_explained(error))
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+
+
+def _explained(error: BaseException) -> str:
     cause = _cause(error)
     if isinstance(cause, UserError):
         return one_line(cause)
@@ -59,6 +66,8 @@ def explain(error: BaseException) -> str:
     if isinstance(cause, OSError):
         told = f"{cause.filename}: {cause.strerror}" if cause.filename else one_line(cause)
         return f"{told}; {way_out(cause)}" if cause.errno in _UNWRITABLE else told
+    if isinstance(cause, MemoryError):
+        return f"this takes more memory than there is: {one_line(cause)}"
     return f"{type(cause).__name__}: {one_line(cause)}"
 
 

@@ -4,7 +4,6 @@ import argparse
 import heapq
 import json
 import sys
-import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from seqlab.bounded import normalised
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 from seqlab.verbs.predict import progress
@@ -136,7 +136,7 @@ def _tree(folder: Path) -> Pairs:
         for each in sorted(folder.iterdir())
         if each.is_dir() and not each.name.startswith(".")
         for file in sorted(each.iterdir())
-        if file.suffix.lower() == ".txt" and not file.name.startswith(".")
+        if file.suffix.lower() == ".txt" and not file.name.startswith(".") and file.is_file()
     ]
     if not files:
         raise UserError(f"{folder} holds no texts; there must be a folder for each label, with .txt files in it")
@@ -144,7 +144,7 @@ def _tree(folder: Path) -> Pairs:
 
 
 def _label(label: str) -> str:
-    return unicodedata.normalize("NFC", label).strip()
+    return normalised("NFC", label).strip()
 
 
 def _strange(data: Path, strange: Counter[str], known: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 
 
@@ -28,7 +29,12 @@ def main(arguments: list[str]) -> int:
         folder = folder / FOLDER
     if not (folder / PAGE).is_file():
         raise UserError(f"{asked.folder} keeps no step: it has no {PAGE}; a run writes one where its loss is no number")
-    found = _computed(folder)
+    try:
+        found = _computed(folder)
+    except UserError:
+        raise
+    except Exception as error:  # what a model makes of a stranger's tensors is anything
+        raise UserError(f"{folder} does not fit its run: {type(error).__name__}: {one_line(error)[:300]}") from error
     if asked.json:
         print(json.dumps({name: _plain(value) for name, value in found.items()}, indent=2))
     else:

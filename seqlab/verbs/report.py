@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 from seqlab.training.runfolder import relative
 
@@ -22,9 +23,17 @@ def main(arguments: list[str]) -> int:
     asked = parser.parse_args(arguments)
     if asked.out is None and len(asked.folders) > 1:
         raise UserError("of several folders, say with --out where the report goes, such as --out runs/report")
+    from seqlab.bounded import within
     from seqlab.study.report import write
 
-    page = write(asked.folders, asked.out or asked.folders[0] / "report", apart=asked.apart, tell=_teller())
+    out = asked.out or within(asked.folders[0], asked.folders[0] / "report")
+    try:
+        page = write(asked.folders, out, apart=asked.apart, tell=_teller())
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # what a figure makes of a stranger's numbers is anything
+        said = f"{type(error).__name__}: {one_line(error)[:300]}"
+        raise UserError(f"no report can be made of {', '.join(map(str, asked.folders))}: {said}") from error
     print(relative(page.resolve()))
     return 0
 

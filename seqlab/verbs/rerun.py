@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 
 
@@ -25,8 +26,12 @@ def main(arguments: list[str]) -> int:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already; choose another folder by --out")
     others = differing(record)
-    config = {**record["config"], "ckpt_path": None}
-    result = run(config, folder, command=f"seqlab rerun {asked.run_dir}")
+    config = {**record["config"], "ckpt_path": None, "logger": {"name": "csv"}}  # nobody else is told
+    try:
+        result = run(config, folder, command=f"seqlab rerun {asked.run_dir}")
+    except (KeyError, TypeError, AttributeError) as error:
+        said = f"{type(error).__name__}: {one_line(error)[:300]}"
+        raise UserError(f"{asked.run_dir}: its config is not one of this version: {said}") from error
     same = (record.get("files") or {}).get(MODEL) == hashes(folder)[MODEL]
     findings = [
         Finding("versions", "differs" if others else "ok", "; ".join(others) or "packages are those of the run"),

@@ -4,8 +4,10 @@ import argparse
 import os
 from pathlib import Path
 
-from seqlab.sweeps.ledger import read, read_plan
+from seqlab.bounded import no_way_out
+from seqlab.sweeps.ledger import SWEEP, read, read_plan
 from seqlab.sweeps.selection import choosing
+from seqlab.sweeps.words import check_words
 
 
 def main(arguments: list[str]) -> int:
@@ -16,16 +18,26 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as hydra/launcher=joblib")
     asked = parser.parse_args(arguments)
     folder = asked.folder.resolve()
+    no_way_out(folder)
     plan, entries = read_plan(folder), read(folder)
     left = [entry for entry in entries if entry.state == "failed" or (entry.state != "done" and not asked.failed)]
     if not left and plan["runs"] and not plan.get("open"):
         print(f"nothing is left to do: {len(entries):,} runs, {sum(e.state == 'done' for e in entries):,} of them done")
         return 0
-    if (where := Path(plan["working_folder"])).is_dir():
+    changed = {word.partition("=")[0] for word in asked.overrides}
+    words = [word for word in plan["words"] if word.partition("=")[0] not in changed]
+    check_words(words, str(folder / SWEEP), "if it is yours, say it again: resume SWEEP_DIR 'KEY=VALUE'")
+    if _is_own(where := Path(plan["working_folder"]), folder):
         os.chdir(where)  # relative paths among the words mean what they meant
     from seqlab.verbs.train import train
 
-    changed = {word.partition("=")[0] for word in asked.overrides}
-    words = [word for word in plan["words"] if word.partition("=")[0] not in changed]
     with choosing(folder, [entry.name for entry in left] if asked.failed else None):
         return train(["-m", *words, *asked.overrides, f"hydra.sweep.dir={folder}"])
+
+
+def _is_own(where: Path, folder: Path) -> bool:
+    """Whether a working folder is the user's, and came not with the sweep: Python imports what lies in one."""
+    if not where.is_absolute() or not where.is_dir():
+        return False
+    mine = not hasattr(os, "getuid") or where.stat().st_uid == os.getuid()
+    return mine and not where.resolve().is_relative_to(folder)

@@ -4,13 +4,14 @@ import codecs
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, final
 
 from seqlab.errors import UserError
-from seqlab.tables import JSON_LINES, SEPARATORS, json_lines, separated
+from seqlab.tables import JSON_LINES, MOST_COLUMNS, SEPARATORS, json_lines, separated
 
 _PIECE = 2**20
 
@@ -75,6 +76,8 @@ def open_table(path: Path) -> Table:
     for _, row in _rows(path):
         if count == 0 or row.keys() - columns.keys():
             columns |= dict.fromkeys(row)
+            if len(columns) > MOST_COLUMNS:
+                raise UserError(f"{path} has more than {MOST_COLUMNS:,} columns; a table has no more")
         count += 1
     if not count:
         raise UserError(f"{path} has no rows" if path.stat().st_size else f"{path} is empty")
@@ -180,7 +183,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _separated(file: Iterator[str], path: Path, separator: str) -> Iterator[tuple[int, dict[str, Any]]]:
     rows = separated(file, str(path), separator)
     _, header = next(rows)
-    if double := next((name for name in header if header.count(name) > 1), None):
+    if double := next((name for name, count in Counter(header).items() if count > 1), None):
         raise ValueError(f"{path} has several columns {double!r}; each must have a name of its own")
     for line, row in rows:
         yield line, dict(zip(header, row, strict=True))

@@ -38,10 +38,17 @@ def train(arguments: list[str]) -> int:
 def _train(arguments: list[str]) -> int:
     import hydra
 
+    from seqlab.bounded import no_way_out
     from seqlab.discovery.hydra_source import register
     from seqlab.errors import UserError
+    from seqlab.verbs.configdir import check_config
 
     register()
+    check_config(arguments)
+    for argument in arguments:  # Hydra opens the log before the run folder is looked at
+        key, _, value = argument.partition("=")
+        if key in ("hydra.run.dir", "hydra.sweep.dir"):
+            no_way_out(Path(value.strip("'\"")), deep=key == "hydra.run.dir")
     for argument in arguments:
         if argument.startswith("="):
             raise UserError(f"{argument}: there is no key before the equals sign; an option is key=value")

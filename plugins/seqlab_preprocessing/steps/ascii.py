@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+from seqlab_preprocessing.steps.forms import normalised
+
 _LETTERS = {
     "ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D",
     "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ł": "l", "Ł": "L", "ı": "i", "ħ": "h", "Ħ": "H", "ŧ": "t", "Ŧ": "T",
@@ -25,7 +27,7 @@ def ascii_fold(text: str) -> str:
     """
     if text.isascii():
         return text
-    return _MARKS_ON_ASCII.sub("", unicodedata.normalize("NFC", text).translate(_TABLE))
+    return _MARKS_ON_ASCII.sub("", normalised("NFC", text).translate(_TABLE))
 
 
 class _Table(dict[int, str]):

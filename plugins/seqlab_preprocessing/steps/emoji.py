@@ -29,11 +29,17 @@ _EMOJI = re.compile(
 )
 
 
+PASSES = 16
+"""How often a text is gone through: what was wrapped more often was wrapped to take time."""
+
+
 def emoji(text: str) -> str:
     """Put a space for emoji, flags, keycaps and emoticons such as ``:-)``, ``:v``, ``<3`` and ``T_T``.
 
     Word-segmented text has blanks in its emoticons; ``: )`` and ``: - D`` are known too.
     """
-    while (without := _EMOJI.sub(" ", text)) != text:  # what is left may make one: a heart within ":♥)"
+    for _ in range(PASSES):  # what is left may make one: a heart within ":♥)"
+        if (without := _EMOJI.sub(" ", text)) == text:
+            break
         text = without
     return text

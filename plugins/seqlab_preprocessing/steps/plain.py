@@ -1,6 +1,6 @@
 """Blanks, letter case and Unicode normalisation."""
 
-import unicodedata
+from seqlab_preprocessing.steps.forms import normalised
 
 
 def whitespace(text: str) -> str:
@@ -15,9 +15,9 @@ def lower(text: str) -> str:
 
 def nfc(text: str) -> str:
     """Compose letters and their marks (Unicode NFC), as ``characters`` and ``words`` do in any case."""
-    return unicodedata.normalize("NFC", text)
+    return normalised("NFC", text)
 
 
 def nfkc(text: str) -> str:
     """Compose, and fold compatibility forms (Unicode NFKC): ``ﬁ`` to ``fi``, ``Ａ`` to ``A``, ``²`` to ``2``."""
-    return unicodedata.normalize("NFKC", text)
+    return normalised("NFKC", text)

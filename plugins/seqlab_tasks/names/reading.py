@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from typing import Literal, final
 
+from seqlab.bounded import normalised
+
 JUNK = frozenset({"to the first page"})
 """Rows that a web page's navigation left in the PyTorch tutorial's files."""
 
 _INVISIBLE = " \u200b\u2060\ufeff"  # of no width, so that str.split() leaves them
-_STRAY = re.compile(r"(?:[\s\d,:;]+|/\w)$")
+_STRAY = re.compile(r"(?:(?<![\s\d,:;])[\s\d,:;]++|/\w)$")
 
 
 @final
@@ -54,7 +56,7 @@ def read_names(files: Sequence[Traversable], where: str, errors: Literal["strict
     mended: list[str] = []
     by_class: dict[str, set[str]] = {}
     for file in files:
-        label = unicodedata.normalize("NFC", file.name.rpartition(".")[0])
+        label = normalised("NFC", file.name.rpartition(".")[0])
         rows = [row for row in _decode(file, where, errors).split("\n") if row.strip()]
         names = [name for row in rows if (name := _counted(row, counts, mended))]
         if not names:
@@ -97,7 +99,7 @@ def clean(row: str) -> str:
 
 
 def _plain(row: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", row).split()).strip(_INVISIBLE)
+    return " ".join(normalised("NFC", row).split()).strip(_INVISIBLE)
 
 
 def _counted(row: str, counts: Counter[str], mended: list[str]) -> str:
@@ -112,7 +114,7 @@ def _counted(row: str, counts: Counter[str], mended: list[str]) -> str:
 
 def spelling(name: str) -> str:
     """Give what the spellings of one name share, however they treat capitals, accents, hyphens and apostrophes."""
-    letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
+    letters = normalised("NFKD", normalised("NFKD", name).casefold())
     return "".join(filter(_matters, letters)) or name
 
 

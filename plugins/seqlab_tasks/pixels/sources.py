@@ -1,5 +1,6 @@
 """Where images come from: scikit-learn's digits, a folder, or a file of arrays."""
 
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -11,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab import UserError
+from seqlab.bounded import check_archive
 from seqlab_tasks.pixels.images import Images
 from seqlab_tasks.textclf.documents import SPLITS
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 _READABLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 """Modes of Pillow with 8 bits a channel, which it turns into grey by the luma of ITU-R 601."""
+_MOST_PIXELS = 2**24
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -113,10 +116,15 @@ def _files(path: Path) -> list[Path]:
 
 def _image(pillow: Any, file: Path, where: str) -> NDArray[np.uint8]:
     try:
-        with pillow.open(file) as image:
-            if image.mode not in _READABLE:
-                raise ValueError(f"{where} has pixels of mode {image.mode}; save it with 8 bits a channel")
-            return np.asarray(image.convert("L"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pillow.DecompressionBombWarning)  # the bound below is a smaller one
+            with pillow.open(file) as image:
+                if image.mode not in _READABLE:
+                    raise ValueError(f"{where} has pixels of mode {image.mode}; save it with 8 bits a channel")
+                if image.width * image.height > _MOST_PIXELS:
+                    size = f"{image.width:,} x {image.height:,}"
+                    raise ValueError(f"{where} has {size} pixels; a sequence may have {_MOST_PIXELS:,}")
+                return np.asarray(image.convert("L"))
     except (OSError, SyntaxError, EOFError, zlib.error, pillow.DecompressionBombError) as error:
         raise ValueError(f"{where} cannot be read as an image ({type(error).__name__}); take it away") from error
 
@@ -139,13 +147,17 @@ def arrays(path: Path, where: str) -> Images:
                 raise ValueError(
                     f"{where} holds one array without a name; numpy.savez(FILE, images=..., labels=...) names"
                 )
+            assert file.zip is not None
+            check_archive(file.zip)
             pairs = _pairs(set(file.files), where)
             found = {split: (file[images], file[labels]) for split, images, labels in pairs}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError) as error:
+    except MemoryError as error:
+        raise ValueError(f"{where} holds an array that is too large for this machine") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, SyntaxError, TypeError, RuntimeError) as error:
         raise ValueError(f"{where} is damaged, or no file of numpy.savez ({type(error).__name__})") from error
     except ValueError as error:
         if "pickle" not in str(error):
-            raise
+            raise ValueError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
         raise ValueError(
             f"{where} holds Python objects, which are not read; save plain arrays of numbers or texts"
         ) from error

@@ -14,6 +14,8 @@ from torch import Generator, Tensor
 from seqlab import Examples, Ragged, Report, Task
 
 SPLITS = ("train", "valid", "test")
+MOST_STEPS = 2**27
+"""Of a split."""
 
 
 @final
@@ -69,10 +71,12 @@ class Generated(Task, ABC):
         fresh: bool = True,
         eval_lengths: Sequence[int] = (),
     ) -> None:
-        at_least("sequence_length", sequence_length, self.shortest)
-        at_least("examples", examples, 1)
-        at_least("held_out", held_out, 1)
-        at_least("split_seed", split_seed, 0)
+        at_least("sequence_length", sequence_length, self.shortest, MOST_STEPS)
+        at_least("examples", examples, 1, MOST_STEPS)
+        at_least("held_out", held_out, 1, MOST_STEPS)
+        at_least("split_seed", split_seed, 0, 2**63)
+        check_steps("examples", examples, sequence_length)
+        check_steps("held_out", held_out, max([sequence_length, *eval_lengths]))
         for length in eval_lengths:
             if length < self.shortest:
                 raise ValueError(f"eval_lengths has {length}; each must be at least {self.shortest}")
@@ -180,14 +184,26 @@ class Determined(Generated, ABC):
         """Give the sequences another value at each of these positions; what marks a place stays as it is."""
 
 
-def at_least(name: str, value: int, least: int) -> None:
+def at_least(name: str, value: int, least: int, most: int = 2**16) -> None:
     """Check an option.
 
     Raises:
-        ValueError: it is less.
+        ValueError: it is less, or more than any table of a task has rows.
     """
     if value < least:
         raise ValueError(f"{name} is {value}; it must be at least {least}")
+    if value > most:
+        raise ValueError(f"{name} is {value}; it may be {most} at most")
+
+
+def check_steps(name: str, count: int, length: int) -> None:
+    """Check that what an option asks to draw fits into memory: a step takes 8 bytes or more.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if count * length > MOST_STEPS:
+        raise ValueError(f"{name} is {count:,}, of {length:,} steps each; in all there may be {MOST_STEPS:,}")
 
 
 def integers(low: int, high: int, shape: tuple[int, ...], generator: Generator) -> Tensor:

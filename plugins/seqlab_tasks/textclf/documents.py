@@ -1,6 +1,5 @@
 """Texts with labels, and how they are dealt out to the splits."""
 
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from typing import final
 
 import numpy as np
 
+from seqlab.bounded import normalised
 from seqlab_tasks.splitting import SplitError, grouped_split
 
 SPLITS = ("train", "valid", "test")
@@ -99,7 +99,7 @@ def arrange(found: Documents, where: str, seed: int) -> Arranged:
 
 def key(text: str) -> str:
     """Give what the copies of one text share."""
-    return " ".join(unicodedata.normalize("NFC", text).split()).casefold()
+    return " ".join(normalised("NFC", text).split()).casefold()
 
 
 def _classes(found: Documents, where: str) -> list[str]:

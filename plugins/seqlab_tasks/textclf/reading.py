@@ -2,12 +2,12 @@
 
 import io
 import json
-import unicodedata
 from collections.abc import Iterator
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
+from seqlab.bounded import normalised
 from seqlab.tables import JSON_LINES, SEPARATORS, json_lines, separated
 from seqlab_tasks.textclf.documents import SPLITS, Documents
 
@@ -74,6 +74,8 @@ def read_table(
 
 
 def _bytes(file: Traversable, where: str) -> bytes:
+    if isinstance(file, Path) and file.exists() and not (file.is_file() or file.is_dir()):
+        raise ValueError(f"{where} is no regular file, so that it may have no end")
     try:
         return file.read_bytes()
     except OSError as error:
@@ -122,7 +124,7 @@ def _text(value: Any, place: str, errors: Errors) -> str:
 def _label(value: Any, place: str, errors: Errors) -> str:
     if isinstance(value, bool | int | float):
         value = json.dumps(value)
-    label = unicodedata.normalize("NFC", _text(value, place, errors)).strip()
+    label = normalised("NFC", _text(value, place, errors)).strip()
     if not label:
         raise ValueError(f"{place} is empty; each text needs a label")
     return label
@@ -162,10 +164,12 @@ def _read_classes(folder: Path, where: str, errors: Errors, found: Documents) ->
     if not classes:
         raise ValueError(f"{where} holds no folders; there must be one for each class, with .txt files in it")
     for each in classes:
-        files = sorted(file for file in each.iterdir() if file.suffix.lower() == ".txt" and file.name[0] != ".")
+        files = sorted(
+            file for file in each.iterdir() if file.suffix.lower() == ".txt" and file.name[0] != "." and file.is_file()
+        )
         if not files:
             raise ValueError(f"{where}: the folder {each.name} holds no .txt file; add texts, or take it away")
-        label = unicodedata.normalize("NFC", each.name)
+        label = normalised("NFC", each.name)
         for file in files:
             name = f"{where}: {each.name}/{file.name}"
             found.texts.append(decode(_bytes(file, name), name, errors))

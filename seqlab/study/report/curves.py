@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.discovery.registry import one_line
+from seqlab.errors import UserError
 from seqlab.study.report.reading import Fault
 from seqlab.study.report.runs import Run
 from seqlab.training.rows import read_curves
@@ -27,7 +28,7 @@ def read_all(runs: Sequence[Run], faults: list[Fault]) -> dict[str, dict[Run, Se
             path = run.folder / "curves" / name
             try:
                 found[name][run] = _read(path, numbers, columns)
-            except (ValueError, OSError, csv.Error) as error:
+            except (UserError, ValueError, OSError, csv.Error) as error:
                 faults.append(Fault("damaged", relative(path), f"it is left out: {one_line(error)}"))
     return found
 

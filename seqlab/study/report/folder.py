@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from seqlab.bounded import no_way_out
 from seqlab.errors import UserError
 from seqlab.study.report import horizons
 from seqlab.study.report.blocks import Document, Shown
@@ -36,6 +37,7 @@ def write(
     Raises:
         UserError: a folder holds no runs; runs of one task are not comparable; ``out`` cannot be written.
     """
+    no_way_out(out)
     document, table = compose(folders, apart=apart, tell=tell)
     pictures = [block.picture for each in document.sections for block in each.blocks if isinstance(block, Shown)]
     inlined = {}

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
+from seqlab.bounded import is_name
 from seqlab.study.report.settings import flat
 from seqlab.training import runfolder
 
@@ -130,6 +131,8 @@ def check(record: Mapping[str, Any]) -> None:
         value: Any = record
         for key in path.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
+        if path.endswith(".name") and value is not None and not is_name(value):  # pictures' files are called by it
+            raise ValueError(f"has a {path} that is no name")
         if value is None or (path == "metrics.test" and not isinstance(value, Mapping)):
             raise ValueError(f"has no {path}")
     for key in ("cost", "chance", "tables", "versions"):
