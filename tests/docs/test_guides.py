@@ -11,8 +11,8 @@ import pytest
 
 from seqlab.discovery import find, plugins
 
-GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guide"
-FIRST_CELL = (GUIDES / "your_first_cell.md").read_text("utf-8")
+GUIDES = Path(__file__).resolve().parents[2] / "docs" / "do"
+FIRST_CELL = (GUIDES / "cell.md").read_text("utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", FIRST_CELL, re.DOTALL)
 SHELL = [line for block in re.findall(r"```sh\n(.*?)```", FIRST_CELL, re.DOTALL) for line in block.splitlines()]
 DISTANCES = (GUIDES / "distances.md").read_text("utf-8")
