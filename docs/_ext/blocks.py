@@ -1,14 +1,16 @@
 """The Python of a page: run it from top to bottom, and hold what it prints against the page.
 
-``python docs/_ext/blocks.py docs/learn/*.md`` runs pages, writes what their blocks print into the fence below each, and
-leaves the pictures that they draw beside the page.
+``python docs/_ext/blocks.py docs/learn/*.md`` runs pages, each in an empty folder, writes what their blocks print into the
+fence below each, and puts the pictures that they draw beside the page.
 """
 
 import contextlib
 import io
 import os
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,4 +92,7 @@ def filled(page: str, printed: list[str]) -> str:
 if __name__ == "__main__":
     for path in map(Path, sys.argv[1:]):
         text = path.read_text("utf-8")
-        path.write_text(filled(text, outputs(text, path.resolve().parent, path.stem)), "utf-8")
+        with tempfile.TemporaryDirectory() as folder:
+            path.write_text(filled(text, outputs(text, Path(folder), path.stem)), "utf-8")
+            for picture in Path(folder).glob("*.svg"):
+                shutil.copy(picture, path.parent)
