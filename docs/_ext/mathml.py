@@ -1,14 +1,20 @@
 """Equations as MathML, made at build time by docutils: no script, no font, and nothing from another server."""
 
+from html import escape
 from typing import Any
 
 from docutils import nodes
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
+from sphinx.util import logging
+
+log = logging.getLogger(__name__)
 
 MACROS = {
     "σ": r"\sigma ", "φ": r"\varphi ", "∂": r"\partial ", "⊙": r"\odot ", "∏": r"\prod ", "≤": r"\le ", "→": r"\to ",
-    "‖": r"\| ", "·": r"\cdot ", "−": "-",
+    "‖": r"\| ", "·": r"\cdot ", "−": "-", "∼": r"\sim ", "±": r"\pm ", "≈": r"\approx ", "∈": r"\in ", "…": r"\ldots ",
+    "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "≥": r"\ge ",
 }  # fmt: skip
 """Characters that stand in our docstrings as they are, and what TeX calls them."""
 
@@ -26,23 +32,27 @@ def rows(tex: str) -> list[str]:
     return found
 
 
-def mathml(tex: str, *, block: bool) -> str:
-    """Write one equation as MathML."""
+def mathml(tex: str, node: nodes.Node, *, block: bool) -> str:
+    """Write one equation as MathML; what docutils cannot read is a warning, and so an error of `make docs`."""
     for character, macro in MACROS.items():
         tex = tex.replace(character, macro)
-    return str(tex2mathml(tex, as_block=block))
+    try:
+        return str(tex2mathml(tex, as_block=block))
+    except MathError as error:
+        log.warning("%s in %s", error, tex, location=node)
+        return f"<code>{escape(tex)}</code>"
 
 
 def inline(translator: Any, node: nodes.math) -> None:
     """Write an equation within a line."""
-    translator.body.append(mathml(node.astext(), block=False))
+    translator.body.append(mathml(node.astext(), node, block=False))
     raise nodes.SkipNode
 
 
 def display(translator: Any, node: nodes.math_block) -> None:
     """Write equations on lines of their own, which scroll where a screen is narrow."""
     for equation in rows(node.astext()):
-        translator.body.append(f'<div class="equation">{mathml(equation, block=True)}</div>\n')
+        translator.body.append(f'<div class="equation">{mathml(equation, node, block=True)}</div>\n')
     raise nodes.SkipNode
 
 
