@@ -10,7 +10,7 @@ from seqlab import __version__  # noqa: E402  # behind the path of the extension
 
 project = "seqlab"
 author = "the seqlab developers"
-copyright = "the seqlab developers, Apache-2.0"  # noqa: A001  # Sphinx's name for it
+copyright = "the seqlab developers, Apache-2.0"
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml", "pages"]

@@ -1,7 +1,7 @@
 """The Python of a page: run it from top to bottom, and hold what it prints against the page.
 
-``python docs/_ext/blocks.py docs/learn/*.md`` runs pages, each in an empty folder, writes what their blocks print into the
-fence below each, and puts the pictures that they draw beside the page.
+``python docs/_ext/blocks.py docs/learn/*.md`` runs pages, each in an empty folder, writes what their blocks print into
+the fence below each, and puts the pictures that they draw beside the page.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """The picture of the architecture, drawn from the imports: ``python docs/_ext/diagram.py`` writes it anew.
 
-An arrow goes from a package of the core to one that it imports; arrows that follow from others (A to C, where A to B and B
-to C) are left out. The families of plugins name what they import.
+An arrow goes from a package of the core to one that it imports; arrows that follow from others (A to C, where A to B
+and B to C) are left out. The families of plugins name what they import.
 """
 
 import tomllib

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from blocks import PICTURE, differs, expected, outputs
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
