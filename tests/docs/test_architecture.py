@@ -15,4 +15,5 @@ def test_arrows_that_follow_from_others_are_left_out():
 
 def test_an_import_that_is_not_there_changes_the_picture():
     edges = diagram.imports()
-    assert diagram.draw(edges) != diagram.draw({**edges, "seqlab.contracts": {"seqlab.study"}})
+    further = {**edges, "seqlab.export": {*edges["seqlab.export"], "seqlab.testing"}}
+    assert diagram.draw(edges) != diagram.draw(further)

@@ -16,8 +16,10 @@ KINDS = {
     "true or false": lambda value: isinstance(value, bool),
     "anything": lambda value: True,
 }
-ELSEWHERE = {"cost.peak_gpu_memory_bytes", "hardware.gpus[]", "data.*.dropped.*", "git.commit", "git.dirty", "freeze[]"}
-"""Fields that these runs may lack."""
+ELSEWHERE = {
+    "cost.peak_gpu_memory_bytes", "hardware.gpus[]", "data.*.dropped.*", "git", "git.commit", "git.dirty", "freeze[]",
+}  # fmt: skip
+"""Fields that these runs may lack: of GPUs, of texts or parts that are left out, of a repository or of none."""
 RUNS = {
     "names": ["task=names", "cell=gru", "cell.hidden_size=8"],
     "first": ["task=first", "task.sequence_length=5", "task.eval_lengths=[9]", "task.examples=64", "task.held_out=64"],
