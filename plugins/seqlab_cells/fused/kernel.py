@@ -86,7 +86,7 @@ class Fused(Kernel):
         return None
 
     def speed(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> float:
-        """Expect what was measured on CPUs with AVX2 (docs/results/kernels.md), rounded down; on a GPU, its campaign."""
+        """Expect what was measured on CPUs with AVX2 (docs/results/kernels.md), rounded down; on a GPU its campaign."""
         if x.is_cuda:
             found = self._campaign(cells, x, lengths)
             unknown = not campaigns.points(campaigns.architecture(x.device))
