@@ -111,7 +111,7 @@ def test_every_key_that_is_typed_in_a_page_exists():
     line = re.compile(r"^(?:    )?python -m seqlab ((?:\S+=\S* ?)+)(?:#.*)?$", re.MULTILINE)
     pages = [path for path in sorted(DOCS.glob("*/*.md")) if f"{path.parent.name}/{path.stem}" not in PAGES]
     found = {typed.strip() for path in pages for typed in line.findall(path.read_text("utf-8"))}
-    whole = {typed for typed in found if not re.search(r"[A-Z]{3}|\.\.\.|,|hydra", typed)}
+    whole = {typed for typed in found if not re.search(r"\.\.\.|,", typed)}
     assert len(whole) > 5
     for typed in sorted(whole):
-        compose(shlex.split(typed))
+        compose([word for word in shlex.split(typed) if not word.startswith("hydra.run.dir=")])
