@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: help run test test-slow test-cluster check docs bench verify-long clean
+.PHONY: help run test test-slow test-cluster check docs test-docs bench verify-long clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -18,7 +18,7 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
-	$(PIP) -e '.[dev]'
+	$(PIP) -e '.[dev,docs]'
 	@touch $@
 
 run: $(VENV)/run.stamp ## set up, then train an LSTM on the bundled names
@@ -39,7 +39,11 @@ check: $(VENV)/dev.stamp ## lint, format, types, arrows between packages
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(VENV)/dev.stamp ## run the code blocks and commands of the documentation
+docs: $(VENV)/dev.stamp ## the site, into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+test-docs: $(VENV)/dev.stamp ## run the code blocks and commands of the documentation
 	$(BIN)/python -m pytest -n auto tests/docs
 
 bench: $(VENV)/dev.stamp ## training throughput against a hand-written loop; wants a quiet machine

@@ -22,7 +22,7 @@ from seqlab_cells.vendor import under_vmap, unfit
 log = logging.getLogger("seqlab")
 
 STEP_SECONDS = {"Gru": 6e-5, "Lstm": 7e-6, "RnnTanh": 2.5e-5, "RnnRelu": 2.5e-5}
-"""What torch's routines take for a time step forward beyond this kernel (docs/performance.md), rounded down."""
+"""What torch's routines take for a time step forward beyond this kernel (docs/results/kernels.md), rounded down."""
 UNKNOWN = 2.0
 """Expected on a GPU without a campaign, so that ``auto`` asks :meth:`Fused.postpones`, which says why it must wait."""
 _told: set[tuple[str, torch.dtype]] = set()
@@ -86,7 +86,7 @@ class Fused(Kernel):
         return None
 
     def speed(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> float:
-        """Expect what was measured on CPUs with AVX2 (docs/performance.md), rounded down; on a GPU, in its campaign."""
+        """Expect what was measured on CPUs with AVX2 (docs/results/kernels.md), rounded down; on a GPU its campaign."""
         if x.is_cuda:
             found = self._campaign(cells, x, lengths)
             unknown = not campaigns.points(campaigns.architecture(x.device))

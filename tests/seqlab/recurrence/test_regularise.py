@@ -58,7 +58,7 @@ def test_each_is_random_in_training_and_off_in_evaluation(cell, name):
     ],
 )
 def test_which_keep_the_fast_path(cell, settings, kernel):
-    """The table of docs/guide/wrappers.md."""
+    """The table of docs/do/cell.md."""
     net = built(cell, **settings)
     net(inputs())
     assert net.choice.kernel.name == kernel

@@ -1,0 +1,33 @@
+"""The Python of a page runs from top to bottom, prints what the page says, and draws the pages' pictures."""
+
+from pathlib import Path
+
+import pytest
+
+from blocks import PICTURE, differs, expected, outputs
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = [
+    "learn/rnn.md", "learn/vanishing.md", "learn/lstm.md", "learn/names.md", "explain/loop.md", "explain/kernels.md",
+    "reference/results_json.md",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_blocks_of_a_page_print_what_it_says(name, tmp_path):
+    page = (DOCS / name).read_text("utf-8")
+    pairs = list(zip(expected(page), outputs(page, tmp_path), strict=True))
+    for number, ((said, about), printed) in enumerate(pairs, start=1):
+        if said or name.startswith("learn/"):
+            assert not differs(said, printed, about=about), f"block {number} of {name} printed\n{printed}"
+    for picture in PICTURE.findall(page):
+        assert (tmp_path / picture).stat().st_size > 1000
+        assert (DOCS / name).with_name(picture).is_file(), f"run docs/_ext/blocks.py docs/{name}"
+    assert {path.name for path in tmp_path.glob("*.svg")} == set(PICTURE.findall(page))
+
+
+def test_a_wrong_figure_would_be_seen():
+    assert differs("0.5\n", "0.6\n", about=False)
+    assert not differs("about 0.5\n", "about 0.55\n", about=True)
+    assert differs("about 0.5\n", "about 0.7\n", about=True)
+    assert differs("about 0.5\n", "near 0.5\n", about=True)

@@ -1,0 +1,78 @@
+"""The tables of results.json's page, against the files of real runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import seqlab
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "results_json.md").read_text("utf-8")
+ROWS = dict(re.findall(r"^\| `([^`]+)` \| ([a-z ]+?) \|", PAGE, re.MULTILINE))
+KINDS = {
+    "text": lambda value: isinstance(value, str),
+    "whole number": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: value is None or (isinstance(value, int | float) and not isinstance(value, bool)),
+    "true or false": lambda value: isinstance(value, bool),
+    "anything": lambda value: True,
+}
+ELSEWHERE = {
+    "cost.peak_gpu_memory_bytes", "hardware.gpus[]", "data.*.dropped.*", "git", "git.commit", "git.dirty", "freeze[]",
+}  # fmt: skip
+"""Fields that these runs may lack: of GPUs, of texts or parts that are left out, of a repository or of none."""
+RUNS = {
+    "names": ["task=names", "cell=gru", "cell.hidden_size=8"],
+    "first": ["task=first", "task.sequence_length=5", "task.eval_lengths=[9]", "task.examples=64", "task.held_out=64"],
+    "lm": ["task=lm", "task.data=text.txt", "task.sequence_length=10", "cell.hidden_size=8"],
+}
+
+
+def matches(pattern, path):
+    """Whether a field is one of a row's: ``*`` is any name, dots in it included at its end."""
+    parts = [re.escape(part).replace(r"\*", ".+") for part in pattern.split(".")]
+    return re.fullmatch(r"\.".join(parts), path) is not None
+
+
+def leaves(value, path=""):
+    """Give each field by its path; what is described as a whole is not taken apart."""
+    if path in ("config", "init_from") or any(matches(row, path) for row in ROWS if row.startswith("tables")):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from leaves(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from leaves(inner, f"{path}[]")
+    else:
+        yield path, value
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("records")
+    (folder / "text.txt").write_text("".join(f"line {n} of a text\n" for n in range(300)), "utf-8")
+    quick = ["debug=limit", "trainer.max_epochs=1", "trainer.progress=false", "logger=none"]
+    found = {}
+    for name, words in RUNS.items():
+        words = [word.replace("text.txt", str(folder / "text.txt")) for word in words]
+        found[name] = seqlab.run(seqlab.compose([*words, *quick]), folder / name).record
+    return found
+
+
+def test_every_field_of_a_run_is_described_and_of_the_kind_that_is_said(records):
+    for name, record in records.items():
+        for path, value in leaves(record):
+            rows = [row for row in ROWS if matches(row, path)]
+            assert rows, f"{path} of task={name} is not on the page"
+            assert any(KINDS[ROWS[row]](value) for row in rows), f"{path} is {value!r}, not {ROWS[rows[0]]}"
+
+
+def test_every_row_of_the_page_is_a_field_of_some_run(records):
+    there = {path for record in records.values() for path, _ in leaves(record)}
+    missing = {row for row in ROWS if not any(matches(row, path) for path in there)}
+    assert missing <= ELSEWHERE
+
+
+def test_a_field_that_is_not_described_would_be_seen():
+    assert not any(matches(row, "cost.guessed") for row in ROWS)
+    assert len(ROWS) > 40
