@@ -9,7 +9,7 @@ First the kernels are compiled, by several processes; then the device's ceilings
 large copy, read and written, and the products' rate in each type of number; then each kernel is held against the loop
 in float64, and then the points of ``gpu_points.py`` are measured, the most wanted first: training steps (forward, and
 the gradients of the input and of all parameters), medians of runs in turns. ``vendor`` is ``kernel=vendor``, which
-``auto`` would take else; ``padded`` and ``packed`` are torch's modules, which run cuDNN. The short table comes last.
+``auto`` would take else, float32 in TF32 as cuDNN has it unless told not to; ``padded`` and ``packed`` are torch's modules, which run cuDNN. The short table comes last.
 
 ``record.json`` is what ``kernel=auto`` goes by: laid into ``plugins/seqlab_cells/gpu/campaigns/`` under any name.
 
@@ -181,8 +181,10 @@ def _machine() -> dict[str, Any]:
         return {"architecture": "none", "device": "CPU (dry)", "versions": versions}
     from seqlab_cells.gpu.campaigns import architecture
 
-    versions += f", CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
     device = torch.device("cuda", torch.cuda.current_device())
+    takes = torch.cudnn_is_acceptable(torch.ones(1, dtype=torch.bfloat16, device=device))
+    versions += f", CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    versions += "" if takes else " (not for bfloat16: there torch's own steps are met)"
     return {"architecture": architecture(device), "device": torch.cuda.get_device_name(device), "versions": versions}
 
 

@@ -1,4 +1,4 @@
-"""The kernels for GPUs against the loop in float64: on a GPU, or by Triton's interpreter (``test_interpreted.py``)."""
+"""The kernels for GPUs against the loop in float64: on a GPU, or by Triton's interpreter (``test_without_a_gpu.py``)."""
 
 import copy
 import os
