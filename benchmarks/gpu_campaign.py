@@ -31,7 +31,7 @@ if "--dry" in sys.argv:  # Triton reads this when it is imported
 
 import torch
 from budget import Budget, table
-from gpu_measure import CELLS, ceilings, check, drawn, measure, ours, precision
+from gpu_measure import CELLS, ceilings, check, drawn, measure, ours, precision, tiles
 from gpu_points import DTYPES, Point, declared, tiny
 
 COLUMNS = {
@@ -40,6 +40,10 @@ COLUMNS = {
 }  # fmt: skip
 COMPILED = (Point("lstm", 512, 512, 128), Point("gru", 512, 512, 128), Point("gru", 512, 512, 128, ragged=True))
 """Points at which the compiled scan is measured too, last of all: compiling it takes long."""
+
+TILES = ((16, 4), (16, 8), (16, 16), (32, 8), (32, 16))
+"""Rows and warps that are tried at the points after those: each is compiled anew."""
+TILED = (Point("lstm", 512, 512, 128), Point("gru", 512, 512, 128), Point("lstm", 256, 256, 64))
 
 
 def main() -> int:
@@ -57,13 +61,13 @@ def main() -> int:
         return _compile(*map(int, asked.compile.split("/")))
     if not asked.dry:
         _warm_up(asked.workers, asked.minutes)
-    points, compiled = (tiny(), (tiny()[0],)) if asked.dry else (declared(), COMPILED)
+    points = tiny() if asked.dry else declared()
     checked = Budget(asked.to, "checks", 0.45 * asked.minutes)
     checked.each((f"check {point.key}", partial(check, point, device)) for point in checks(asked.dry))
     budget = Budget(asked.to, "points", asked.minutes)
     budget.each([("ceilings", partial(ceilings, device))], margin=5)
     ceiling = budget.found.get("ceilings", {})
-    finished = "copy" in ceiling and budget.each(_work(points, compiled, device, ceiling), margin=6)
+    finished = "copy" in ceiling and budget.each(_work(points, device, ceiling), margin=6)
     text = report(asked.to, points, budget, checked, finished)
     print(text)
     (asked.to / "table.txt").write_text(text + "\n", "utf-8")
@@ -71,12 +75,15 @@ def main() -> int:
 
 
 def _work(
-    points: list[Point], compiled: tuple[Point, ...], device: str, ceiling: dict[str, Any]
+    points: list[Point], device: str, ceiling: dict[str, Any]
 ) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     for point in points:
         yield point.key, partial(measure, point, device, ceiling)
-    for point in compiled:
+    dry = device == "cpu"
+    for point in points[:1] if dry else COMPILED:
         yield f"{point.key} compiled", partial(measure, point, device, ceiling, compiled=True)
+    for point in points[:1] if dry else TILED:
+        yield f"{point.key} tiles", partial(tiles, point, device, TILES[:1] if dry else TILES)
 
 
 def checks(dry: bool) -> list[Point]:
@@ -163,6 +170,8 @@ def report(folder: Path, points: list[Point], budget: Budget, checked: Budget, f
     for row in budget.found.values():
         if row["key"].endswith(" compiled") and "over_compiled" in row:
             lines.append(f"{row['key']}: {row['over_compiled']:.2f} x the time of ours")
+        for name, took in row.get("tiles", {}).items():
+            lines.append(f"{row['key']}: {name}: {json.dumps(took)} ms")
     right = sum(row.get("right") is True for row in checked.found.values())
     lines.append(f"checks: {right} right; wrong or failed: {', '.join(wrong) or 'none'}")
     lines.append(f"{len(rows)} of {len(points)} points" + ("" if finished else "; run the same command to go on"))

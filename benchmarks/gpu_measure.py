@@ -3,7 +3,7 @@
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqlab import Cell, Kernel, Recurrent
 from seqlab_cells.fused.library import TAILS as FUSED
-from seqlab_cells.gpu import launch
+from seqlab_cells.gpu import launch, limits
 from seqlab_cells.gru import GRU
 from seqlab_cells.gru.fused import GRUFused
 from seqlab_cells.gru.vendor import GRUVendor
@@ -223,6 +223,23 @@ def measure(point: Point, device: str, ceiling: Mapping[str, float], *, compiled
             result |= _scan_alone(point, device, ceiling["copy"])
     result["said"] = f"{result['ms']['ours']:.3g} ms, {result.get('over_vendor', 0):.2f} x vendor"
     return result
+
+
+def tiles(point: Point, device: str, shapes: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Measure our training step, and its walk forward alone, with other tiles than :func:`.limits.tile` chooses."""
+    result: dict[str, Any] = {}
+    with precision(point.dtype):
+        made, _ = ways(point, device, compiled=False)
+        mine = {name: made[name] for name in ("ours", "forward")}
+        try:
+            for shape in (None, *shapes):
+                limits.TILE = shape
+                found, faults = seconds(mine, device, 0.3)
+                name = "chosen" if shape is None else f"{shape[0]} rows, {shape[1]} warps"
+                result[name] = {way: 1e3 * each for way, each in found.items()} or faults
+        finally:
+            limits.TILE = None
+    return {"tiles": result}
 
 
 def cost(point: Point, steps: int) -> tuple[float, float]:
