@@ -21,7 +21,7 @@ class Budget:
 
     def __init__(self, folder: Path, name: str, minutes: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._path, self._end, self._longest = folder / f"{name}.jsonl", START + 60 * minutes, 0.0
+        self._path, self._end, self._took = folder / f"{name}.jsonl", START + 60 * minutes, list[float]()
         self.found: dict[str, dict[str, Any]] = {}
         if self._path.exists():
             # A line that an end cut short is made again.
@@ -44,7 +44,7 @@ class Budget:
 
         Args:
             work: a key and what makes its result.
-            margin: seconds that must be left to begin, if nothing took longer so far.
+            margin: seconds that must be left to begin; more where one of the last three took longer.
 
         Returns:
             Whether all of it is there.
@@ -52,7 +52,7 @@ class Budget:
         for key, make in work:
             if key in self.found:
                 continue
-            if self.left < max(margin, 1.2 * self._longest):
+            if self.left < max([margin, *self._took[-3:]]):
                 return False
             began = time.monotonic()
             try:
@@ -60,7 +60,7 @@ class Budget:
             except Exception as error:  # measured on another's machine, where time is short
                 result = {"error": f"{type(error).__name__}: {str(error).strip()[:300]}"}
             seconds = time.monotonic() - began
-            self._longest = max(self._longest, seconds)
+            self._took.append(seconds)
             self._keep({"key": key, **result, "took": round(seconds, 2)})
         return True
 
@@ -84,6 +84,4 @@ def table(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> str:
 
     body = [list(columns.values()), *([word(row.get(key)) for key in columns] for row in rows)]
     widths = [max(len(line[k]) for line in body) for k in range(len(columns))]
-    return "\n".join(
-        "  ".join(part.rjust(width) for part, width in zip(line, widths, strict=True)) for line in body
-    )
+    return "\n".join("  ".join(part.rjust(width) for part, width in zip(line, widths, strict=True)) for line in body)

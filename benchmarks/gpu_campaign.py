@@ -9,7 +9,8 @@ First the kernels are compiled, by several processes; then the device's ceilings
 large copy, read and written, and the products' rate in each type of number; then each kernel is held against the loop
 in float64, and then the points of ``gpu_points.py`` are measured, the most wanted first: training steps (forward, and
 the gradients of the input and of all parameters), medians of runs in turns. ``vendor`` is ``kernel=vendor``, which
-``auto`` would take else, float32 in TF32 as cuDNN has it unless told not to; ``padded`` and ``packed`` are torch's modules, which run cuDNN. The short table comes last.
+``auto`` would take else, float32 in TF32 as cuDNN has it unless told not to; ``padded`` and ``packed`` are torch's
+modules, which run cuDNN. The short table comes last.
 
 ``record.json`` is what ``kernel=auto`` goes by: laid into ``plugins/seqlab_cells/gpu/campaigns/`` under any name.
 
@@ -31,8 +32,11 @@ if "--dry" in sys.argv:  # Triton reads this when it is imported
 
 import torch
 from budget import Budget, table
-from gpu_measure import CELLS, ceilings, check, drawn, measure, ours, precision, tiles
+from gpu_check import check
+from gpu_measure import CELLS, ceilings, drawn, measure, ours, precision, tiles
 from gpu_points import DTYPES, Point, declared, tiny
+
+from seqlab_cells.gpu import linear
 
 COLUMNS = {
     "key": "point", "ms": "ms", "us_a_step": "us/step", "over_vendor": "vendor/", "over_padded": "padded/",
@@ -48,7 +52,9 @@ TILED = (Point("lstm", 512, 512, 128), Point("gru", 512, 512, 128), Point("lstm"
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--to", type=Path, default=Path("runs/gpu_campaign"), help="folder of the results (%(default)s)")
+    parser.add_argument(
+        "--to", type=Path, default=Path("runs/gpu_campaign"), help="folder of the results (%(default)s)"
+    )
     parser.add_argument("--minutes", type=float, default=9.0, help="nothing is begun after these (%(default)s)")
     parser.add_argument("--workers", type=int, default=min(14, os.cpu_count() or 1), help="processes that compile")
     parser.add_argument("--dry", action="store_true", help="tiny sizes on a CPU, by the interpreter")
@@ -59,7 +65,9 @@ def main() -> int:
         parser.error("no GPU is seen; --dry runs without one")
     if asked.compile:
         return _compile(*map(int, asked.compile.split("/")))
-    if not asked.dry:
+    if asked.dry:
+        linear.STEPS, linear.COLUMNS = 4, 16  # the interpreter folds number by number
+    else:
         _warm_up(asked.workers, asked.minutes)
     points = tiny() if asked.dry else declared()
     checked = Budget(asked.to, "checks", 0.45 * asked.minutes)

@@ -1,6 +1,6 @@
 """What the compiler makes of the kernels for GPUs: registers, spills, shared memory. Needs no GPU.
 
-    python benchmarks/gpu_resources.py --capability 90
+python benchmarks/gpu_resources.py --capability 90
 """
 
 import argparse
@@ -32,9 +32,7 @@ def main() -> None:
                 if limits.too_large(tail, hidden, dtype):
                     continue
                 for walk in ("forward", "backward"):
-                    found = ahead.resources(
-                        walk, tail, hidden, dtype, precision=precision, capability=asked.capability
-                    )
+                    found = ahead.resources(walk, tail, hidden, dtype, precision=precision, capability=asked.capability)
                     row = {"tail": tail.name, "hidden": hidden, "kind": kind, "walk": walk, **found._asdict()}
                     rows.append({**row, "shared": found.shared // 1024})
                     print(row, flush=True)

@@ -77,7 +77,10 @@ def studies(data: Path | None) -> list[Study]:
             "ptb_large", ["experiment=ptb_large", *ptb], tiny,
             theirs="78.4 (Zaremba et al. 2014); 78.93 (Bai et al. 2018, 3x700)",
         ),
-        Study("adding600", ["reproduce", "tcn/adding600", *recipe], ["--quick"], 5.0, "gru 5.3e-5, lstm 0.164, rnn 0.177"),
+        Study(
+            "adding600", ["reproduce", "tcn/adding600", *recipe], ["--quick"], 5.0,
+            "gru 5.3e-5, lstm 0.164, rnn 0.177",
+        ),
         Study(
             "copying1000", ["reproduce", "tcn/copying1000", *recipe], ["--quick"], 9.0,
             "lstm 0.0204, gru 0.0197, rnn 0.0202",
@@ -162,7 +165,9 @@ def _so_far(place: Path) -> dict[str, Any]:
         lines = [line for line in csv.DictReader(file) if any(key.startswith("valid/") and line[key] for key in line)]
     if not lines:
         return {"what": "no epoch yet"}
-    key = next((name for name in lines[-1] if name in ("valid/perplexity", "valid/mse", "valid/accuracy")), "valid/loss")
+    key = next(
+        (name for name in lines[-1] if name in ("valid/perplexity", "valid/mse", "valid/accuracy")), "valid/loss"
+    )
     return {"what": f"{key} so far", "value": float(lines[-1].get(key) or "nan"), "epochs": len(lines)}
 
 

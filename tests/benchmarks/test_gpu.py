@@ -75,12 +75,14 @@ def test_the_points_are_few_and_speak_for_all_forms():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_campaign_in_tiny_sizes(tmp_path):
     """By the interpreter: all points, all right, and a record that `auto` can read."""
     from gpu_points import tiny
+
     from seqlab_cells.gpu import campaigns
 
-    said = run("gpu_campaign.py", "--to", str(tmp_path), "--minutes", "4")
+    said = run("gpu_campaign.py", "--to", str(tmp_path), "--minutes", "60")
     assert f"{len(tiny())} of {len(tiny())} points" in said
     assert "wrong or failed: none" in said
     rows = [json.loads(line) for line in (tmp_path / "points.jsonl").read_text("utf-8").splitlines()]
@@ -97,6 +99,7 @@ def test_a_campaign_in_tiny_sizes(tmp_path):
 def test_every_study_composes(tmp_path):
     """The words exist, with those that make it tiny and without."""
     from gpu_studies import studies, words
+
     from seqlab.study.recipes import load
 
     data = tmp_path / "ptb"
@@ -117,7 +120,7 @@ def test_every_study_composes(tmp_path):
 @pytest.mark.slow
 def test_a_study_in_tiny_sizes(tmp_path):
     """Trained, told, and not run again."""
-    said = run("gpu_studies.py", "--to", str(tmp_path), "--only", "names", "--minutes", "5")
+    said = run("gpu_studies.py", "--to", str(tmp_path), "--only", "names", "--minutes", "60")
     assert "names: done" in said
     assert "accuracy" in said.splitlines()[-1]
     rows = json.loads((tmp_path / "studies.json").read_text("utf-8"))

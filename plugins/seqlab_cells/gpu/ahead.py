@@ -55,7 +55,7 @@ def resources(
     from seqlab_cells.gpu.forward import forward
 
     kernel: Any = {"forward": forward, "backward": backward}[walk]
-    rows, warps = tile(tail, hidden, dtype, back=walk == "backward")
+    rows, warps = tile(tail, hidden, dtype, precision, back=walk == "backward")
     constants = {
         "TAIL": tail.name, "GATES": tail.gates, "H": hidden, "BH": padded(hidden), "BM": rows, "RAGGED": ragged,
         "PRECISION": precision,
@@ -98,7 +98,9 @@ def scan_resources(name: str, dtype: torch.dtype, *, turned: bool = False, capab
     return compiled(kernel, {each: kind(each) for each in kernel.arg_names}, constants, 1, capability)
 
 
-def compiled(kernel: Any, signature: dict[str, str], constants: dict[str, Any], warps: int, capability: int) -> Resources:
+def compiled(
+    kernel: Any, signature: dict[str, str], constants: dict[str, Any], warps: int, capability: int
+) -> Resources:
     """Compile any kernel; pointers are taken to be aligned."""
     import triton  # type: ignore[import-untyped]  # it has no types
     from triton.backends.compiler import GPUTarget  # type: ignore[import-untyped]

@@ -31,16 +31,10 @@ def read_step(
     alive = real & now
     unit = tl.arange(0, BH)[None, :]
     here = (out + s * out_to_next) * H + unit
-    if HAS_DY:
-        d = tl.load(dy + here, mask=alive, other=0.0)
-    else:
-        d = tl.zeros(real.shape, gates.dtype.element_ty)
+    d = tl.load(dy + here, mask=alive, other=0.0) if HAS_DY else tl.zeros(real.shape, gates.dtype.element_ty)
     if TAIL == "Lstm" or TAIL == "Gru":
         g0, g1, g2, g3 = load_gates(gates, (at + s * to_next) * (4 * H), now, 4, H, BM, BH)
-        if TAIL == "Lstm":
-            before = (at + (s - 1) * to_next) * H + unit
-        else:
-            before = (out + (s - 1) * out_to_next) * H + unit
+        before = (at + (s - 1) * to_next) * H + unit if TAIL == "Lstm" else (out + (s - 1) * out_to_next) * H + unit
         e = tl.load(earlier + before, mask=real & ((s >= 1) & (s <= length))[:, None], other=0.0).to(tl.float32)
         e = tl.where(s == 0, tl.load(start + state_at, mask=real & (s == 0), other=0.0), e)
     else:

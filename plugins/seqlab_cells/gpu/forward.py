@@ -80,10 +80,14 @@ def forward(
         bias = tl.load(b_n + direction * H + unit, mask=unit < H, other=0.0)
     at, out, to_next, out_to_next = places(row, length, first, direction, batch, stride, directions)
     x0, x1, x2, x3 = load_gates(x, at * (GATES * H), (length > 0)[:, None], GATES, H, BM, BH)
-    # A step's products are made at the end of the step before it: the input's share is then read while that is under
-    # way; and W, which is met in two places, stays in registers, where the compiler would read it anew at each step.
-    p0, p1, p2, p3 = product(h, w0, w1, w2, w3, x0, x1, x2, x3, TAIL, PRECISION)
+    # A step's products are made at the end of the step before it: W, which is then met in two places, stays in
+    # registers, where the compiler would read it anew at each step. Where no tensor core multiplies there is no room.
+    HELD: tl.constexpr = (PRECISION != "ieee") or (w.dtype.element_ty != tl.float32)
+    if HELD:
+        p0, p1, p2, p3 = product(h, w0, w1, w2, w3, x0, x1, x2, x3, TAIL, PRECISION)
     for s in range(steps):
+        if not HELD:
+            p0, p1, p2, p3 = product(h, w0, w1, w2, w3, x0, x1, x2, x3, TAIL, PRECISION)
         alive = real & (s < length)[:, None]
         now, after = at + s * to_next, at + (s + 1) * to_next
         x0, x1, x2, x3 = load_gates(x, after * (GATES * H), (s + 1 < length)[:, None], GATES, H, BM, BH)
@@ -104,7 +108,8 @@ def forward(
         if KEEP_GATES:
             store_gates(kept_gates, now * (4 * H), (s < length)[:, None], g0, g1, g2, g3, H, BM, BH)
         h = tl.where(alive, new, h)
-        p0, p1, p2, p3 = product(h, w0, w1, w2, w3, x0, x1, x2, x3, TAIL, PRECISION)
+        if HELD:
+            p0, p1, p2, p3 = product(h, w0, w1, w2, w3, x0, x1, x2, x3, TAIL, PRECISION)
         tl.store(y + (out + s * out_to_next) * H + unit, h.to(y.dtype.element_ty), mask=alive)
     tl.store(h_end + state_at, h, mask=real)
     if TAIL == "Lstm":

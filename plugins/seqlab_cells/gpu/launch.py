@@ -10,7 +10,6 @@ from seqlab_cells.fused.library import Tail
 from seqlab_cells.gpu.limits import padded, precision, tile
 from seqlab_cells.gpu.plan import Plan, plan
 
-
 ALIGNED = 16
 """Numbers after which memory is aligned for wide reads: kernels are compiled anew for what is not."""
 
@@ -33,7 +32,8 @@ class _Layer(NamedTuple):
         """Run a kernel over all tiles of rows; it may be that there are none."""
         if not self.batch:
             return
-        rows, warps = tile(tail, self.hidden, self.x.dtype, back=back)
+        how = precision(self.x.dtype)
+        rows, warps = tile(tail, self.hidden, self.x.dtype, how, back=back)
         layout = self.plan
         ragged = layout.lengths is not None
         index = (layout.lengths, layout.order, layout.base) if ragged else (self.h0,) * 3
@@ -41,7 +41,7 @@ class _Layer(NamedTuple):
             *arguments, *index, self.batch, self.time, layout.stride, self.directions,
             TAIL=tail.name, GATES=tail.gates, H=self.hidden,
             BH=padded(self.hidden), BM=rows, RAGGED=ragged,
-            PRECISION=precision(self.x.dtype), num_warps=warps, **options,
+            PRECISION=how, num_warps=warps, **options,
         )  # fmt: skip
 
 

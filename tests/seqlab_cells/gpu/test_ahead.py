@@ -17,7 +17,7 @@ pytestmark = [
 DTYPES = {"bf16": (torch.bfloat16, "ieee"), "fp16": (torch.float16, "ieee"), "tf32": (torch.float32, "tf32"),
           "fp32": (torch.float32, "ieee")}  # fmt: skip
 SPILLED = 512
-"""Bytes a thread may write to memory in all, most of them before the loop; some forms of the walk forward need a few."""
+"""Bytes a thread may write to memory for want of registers, most of them before the loop."""
 
 
 def fits(walk: str, tail: str, hidden: int, kind: str, capability: int) -> None:
