@@ -1,6 +1,7 @@
 """How ``gpu_campaign.py`` holds the kernels against the loop in float64."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,8 +25,10 @@ def check(point: Point, device: str) -> dict[str, Any]:
             x = torch.where(torch.arange(len(x), device=device)[:, None, None] < lengths[:, None], x, torch.nan)
         if device == "cuda":  # what is not written must not be right by chance
             _poison()
-        found = _all(layer, x.detach(), lengths)
-        expected = _all(reference, x.detach().double(), lengths)
+        shape = (point.directions, point.batch, point.hidden)
+        start = [torch.randn(shape, device=device).to(x.dtype) for _ in layer.cells[0].state_names]
+        found = _all(layer, x.detach(), start, lengths)
+        expected = _all(reference, x.detach().double(), [leaf.double() for leaf in start], lengths)
     apart = {key: float((found[key].double() - each).norm() / each.norm()) for key, each in expected.items()}
     worst = max(apart, key=lambda key: apart[key] if apart[key] == apart[key] else float("inf"))
     fits = apart[worst] <= BOUNDS[point.dtype]
@@ -38,14 +41,8 @@ def _poison() -> None:
     torch.full((2**26,), torch.nan, device="cuda")
 
 
-def _all(layer: Recurrent, x: Tensor, lengths: Tensor | None) -> dict[str, Tensor]:
-    x = x.clone().requires_grad_()
-    generator = torch.Generator().manual_seed(1)
-    shape = (layer.directions, x.shape[1], layer.cells[0].hidden_size)
-    states = tuple(
-        torch.randn(shape, generator=generator).to(x.device, x.dtype).requires_grad_()
-        for _ in layer.cells[0].state_names
-    )
+def _all(layer: Recurrent, x: Tensor, start: Sequence[Tensor], lengths: Tensor | None) -> dict[str, Tensor]:
+    x, states = x.clone().requires_grad_(), tuple(leaf.clone().requires_grad_() for leaf in start)
     output, state = layer(x, states, lengths)
     assert state is not None
     parts = {"output": output, **{f"state {k}": leaf for k, leaf in enumerate(state)}}

@@ -93,7 +93,7 @@ def tile(tail: Tail, hidden: int, dtype: torch.dtype, how: str, *, back: bool) -
     16 rows are the least that tensor cores take, and the most programs for a batch. Forward W lies in registers: as
     many warps as have 96 of each thread for it. Back it lies in shared memory, from which every warp reads all gates'
     gradients too, so that few warps are better: 8 numbers of the state a thread. IEEE float32 is not for tensor cores,
-    W is in shared memory both ways, and 4 numbers a thread leave room for what is multiplied.
+    W is in shared memory both ways, and fewer numbers a thread leave room for what is multiplied.
     ``benchmarks/gpu_resources.py`` shows what the compiler makes of that.
 
     Args:
@@ -107,7 +107,7 @@ def tile(tail: Tail, hidden: int, dtype: torch.dtype, how: str, *, back: bool) -
         return TILE
     words = tail.gates * padded(hidden) ** 2 * dtype.itemsize // 4
     if dtype == torch.float32 and how == "ieee":
-        least = padded(hidden) // 8
+        least = min(8, padded(hidden) // 8)
     else:
         least = padded(hidden) // 16 if back else -(-words // (32 * 96))
     return 16, min(16, max(4, 1 << max(0, least - 1).bit_length()))
