@@ -87,11 +87,25 @@ class Vendor(Kernel):
     def _run(self, cell: Cell, x: Tensor, state: State, parameters: list[Tensor]) -> tuple[Tensor, State]:
         if not x.is_cuda:
             return self.run(cell, x, state, parameters)
+        kind = x.device.type
+        lowered = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        if lowered is not None and torch.cudnn_is_acceptable(x.new_empty(1, dtype=lowered)):
+            # Left to itself autocast has cuDNN compute in float16, whatever type of number was asked for.
+            with torch.autocast(kind, enabled=False):
+                lower = [each.to(lowered) for each in (x, *state, *parameters)]
+                leaves = len(state)
+                y, end = self._quietly(cell, lower[0], tuple(lower[1 : 1 + leaves]), lower[1 + leaves :])
+        else:
+            y, end = self._quietly(cell, x, state, parameters)
+        # Under autocast the state keeps its own type of number.
+        end = tuple(new.to(old.dtype) for new, old in zip(end, state, strict=True))
+        return y if lowered is None else y.to(lowered), end
+
+    def _quietly(self, cell: Cell, x: Tensor, state: State, parameters: list[Tensor]) -> tuple[Tensor, State]:
         with warnings.catch_warnings():
             # cuDNN copies weights that are not in one chunk, which is little work, and advises nn.RNN's remedy.
             warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
-            y, end = self.run(cell, x, state, parameters)
-        return y, tuple(new.to(old.dtype) for new, old in zip(end, state, strict=True))  # under autocast they differ
+            return self.run(cell, x, state, parameters)
 
 
 def blank_where(dead: Tensor, x: Tensor) -> Tensor:

@@ -67,8 +67,8 @@ def _state_dtype(x: Tensor) -> torch.dtype:
     return torch.float32 if limits.taken(x) else x.dtype
 
 
-def _record(x: Tensor, tail: Tail, hidden: int, save: str) -> int:
-    return launch.record(tail, hidden, save, x.dtype) if limits.taken(x) else tail.record(hidden, save)
+def _kept(x: Tensor, tail: Tail, hidden: int, save: str, steps: int) -> int:
+    return launch.room(tail, hidden, save, x.dtype, steps) if limits.taken(x) else steps * tail.record(hidden, save)
 
 
 def _forward(
@@ -110,7 +110,7 @@ def _forward_shapes(
         x.new_empty(time, batch, directions * hidden),
         x.new_empty(directions, batch, hidden, dtype=_state_dtype(x)),
         x.new_empty(directions if made.leaves == 2 else 0, batch, hidden, dtype=_state_dtype(x)),
-        x.new_empty(directions * time * batch * _record(x, made, hidden, save)),
+        x.new_empty(_kept(x, made, hidden, save, directions * time * batch)),
     )
 
 

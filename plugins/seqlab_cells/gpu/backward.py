@@ -13,54 +13,53 @@ from typing import no_type_check
 import triton  # type: ignore[import-untyped]  # it has no types
 import triton.language as tl  # type: ignore[import-untyped]  # it has no types
 
-from seqlab_cells.gpu.arithmetic import matrix, rows_of, tanh
-from seqlab_cells.gpu.forward import load_gates, store_gates
+from seqlab_cells.gpu.arithmetic import load_gates, matrices, places, rows_of, store_gates, tanh
 
 
 @no_type_check
 @triton.jit
 def read_step(
-    gates, earlier, start, dy, at, before, out, state_at, s, real, length, unit,
-    TAIL: tl.constexpr, H: tl.constexpr, HAS_DY: tl.constexpr,
+    gates, earlier, start, dy, at, out, to_next, out_to_next, state_at, s, real, length,
+    TAIL: tl.constexpr, H: tl.constexpr, BM: tl.constexpr, BH: tl.constexpr, HAS_DY: tl.constexpr,
 ):  # fmt: skip
-    """Read what step ``s`` needs: its gates, its output's gradient, and what stood before it.
+    """Read what step ``s`` needs, as it lies: its gates, its output's gradient, and what stood before it in float32.
 
     That is c of an LSTM and h of a GRU; of an RNN it is the step's own output. A step further than a row's last one is
     read too, for its "before" is that row's last c.
     """
-    alive = real & ((s >= 0) & (s < length))[:, None]
-    d = tl.load(dy + out, mask=alive, other=0.0).to(tl.float32) if HAS_DY else tl.zeros(real.shape, tl.float32)
+    now = ((s >= 0) & (s < length))[:, None]
+    alive = real & now
+    unit = tl.arange(0, BH)[None, :]
+    here = (out + s * out_to_next) * H + unit
+    d = tl.load(dy + here, mask=alive, other=0.0) if HAS_DY else tl.zeros(real.shape, gates.dtype.element_ty)
     if TAIL == "Lstm" or TAIL == "Gru":
-        g0, g1, g2, g3 = load_gates(gates, at * 4 + unit, alive, 4, H)
+        g0, g1, g2, g3 = load_gates(gates, (at + s * to_next) * (4 * H), now, 4, H, BM, BH)
+        before = (at + (s - 1) * to_next) * H + unit if TAIL == "Lstm" else (out + (s - 1) * out_to_next) * H + unit
         e = tl.load(earlier + before, mask=real & ((s >= 1) & (s <= length))[:, None], other=0.0).to(tl.float32)
         e = tl.where(s == 0, tl.load(start + state_at, mask=real & (s == 0), other=0.0), e)
     else:
-        e = tl.load(earlier + out, mask=alive, other=0.0).to(tl.float32)
-        g0, g1, g2, g3 = e, e, e, e
-    return g0.to(tl.float32), g1.to(tl.float32), g2.to(tl.float32), g3.to(tl.float32), d, e
+        e = tl.load(earlier + here, mask=alive, other=0.0).to(tl.float32)
+        g0, g1, g2, g3 = d, d, d, d
+    return g0, g1, g2, g3, d, e
 
 
 @no_type_check
 @triton.jit
-def places(
-    row, length, first, direction, unit, s, batch, stride,
-    directions: tl.constexpr, TAIL: tl.constexpr, H: tl.constexpr,
-):  # fmt: skip
-    """Say where a step's kept numbers, those before them and its output lie."""
-    turned = direction == 1
-    t = tl.where(turned, length - 1 - s, s)
-    t_before = tl.where(turned, t + 1, t - 1)
-    at = ((first + t * stride) * directions + direction)[:, None] * H
-    out = ((t * batch + row) * directions + direction)[:, None] * H + unit
+def product(q0, q1, q2, q3, w0, w1, w2, w3, TAIL: tl.constexpr, PRECISION: tl.constexpr):
+    """Take the gates' gradients back through W: products that do not wait for one another, then their sum."""
     if TAIL == "Lstm":
-        before = ((first + t_before * stride) * directions + direction)[:, None] * H + unit
+        new = tl.dot(q0, w0, input_precision=PRECISION) + tl.dot(q1, w1, input_precision=PRECISION)
+        new += tl.dot(q2, w2, input_precision=PRECISION) + tl.dot(q3, w3, input_precision=PRECISION)
+    elif TAIL == "Gru":  # the last plane is the input's alone
+        new = tl.dot(q0, w2, input_precision=PRECISION) + tl.dot(q1, w0, input_precision=PRECISION)
+        new += tl.dot(q2, w1, input_precision=PRECISION)
     else:
-        before = ((t_before * batch + row) * directions + direction)[:, None] * H + unit
-    return at, before, out
+        new = tl.dot(q0, w0, input_precision=PRECISION)
+    return new
 
 
 @no_type_check
-@triton.jit(do_not_specialize=["batch", "time", "stride"])
+@triton.jit(do_not_specialize=["batch", "time", "stride", "directions"])
 def backward(
     dy,  # [time, batch, directions * H]
     dh_end,  # [directions, batch, H], float32, as are the other states and their gradients
@@ -78,7 +77,7 @@ def backward(
     batch,
     time,
     stride,  # kept steps from one step of a row to its next
-    directions: tl.constexpr,
+    directions,
     TAIL: tl.constexpr,
     GATES: tl.constexpr,
     H: tl.constexpr,
@@ -86,8 +85,6 @@ def backward(
     BM: tl.constexpr,
     RAGGED: tl.constexpr,
     HAS_DY: tl.constexpr,
-    HAS_DH: tl.constexpr,
-    HAS_DC: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """Walk one tile of rows back in one direction."""
@@ -97,65 +94,60 @@ def backward(
     unit = tl.arange(0, BH)[None, :]
     real = there[:, None] & (unit < H)
     state_at = ((direction * batch).to(tl.int64) + row)[:, None] * H + unit
-    dh, dc = tl.zeros((BM, BH), tl.float32), tl.zeros((BM, BH), tl.float32)
-    if HAS_DH:
-        dh = tl.load(dh_end + state_at, mask=real, other=0.0)
-    if HAS_DC:
+    kind: tl.constexpr = w.dtype.element_ty
+    dh = tl.load(dh_end + state_at, mask=real, other=0.0)
+    dc = dh
+    if TAIL == "Lstm":
         dc = tl.load(dc_end + state_at, mask=real, other=0.0)
-    w0 = matrix(w, direction, 0, False, GATES, H, BH)
-    if GATES >= 3:
-        w1 = matrix(w, direction, 1, False, GATES, H, BH)
-        w2 = matrix(w, direction, 2, False, GATES, H, BH)
-    if GATES == 4:
-        w3 = matrix(w, direction, 3, False, GATES, H, BH)
-    at, before, out = places(row, length, first, direction, unit, steps, batch, stride, directions, TAIL, H)
-    c = read_step(gates, earlier, start, dy, at, before, out, state_at, steps, real, length, unit, TAIL, H, HAS_DY)[5]
-    at, before, out = places(row, length, first, direction, unit, steps - 1, batch, stride, directions, TAIL, H)
+    w0, w1, w2, w3 = matrices(w, direction, False, GATES, H, BH)
+    at, out, to_next, out_to_next = places(row, length, first, direction, batch, stride, directions)
+    c = read_step(
+        gates, earlier, start, dy, at, out, to_next, out_to_next, state_at, steps, real, length,
+        TAIL, H, BM, BH, HAS_DY,
+    )[5]  # fmt: skip
     n0, n1, n2, n3, nd, ne = read_step(
-        gates, earlier, start, dy, at, before, out, state_at, steps - 1, real, length, unit, TAIL, H, HAS_DY
-    )
+        gates, earlier, start, dy, at, out, to_next, out_to_next, state_at, steps - 1, real, length,
+        TAIL, H, BM, BH, HAS_DY,
+    )  # fmt: skip
     for back in range(steps):
         s = steps - 1 - back
-        g0, g1, g2, g3, arriving, e, now = n0, n1, n2, n3, nd, ne, at
-        at, before, out = places(row, length, first, direction, unit, s - 1, batch, stride, directions, TAIL, H)
+        g0, g1, g2, g3 = n0.to(tl.float32), n1.to(tl.float32), n2.to(tl.float32), n3.to(tl.float32)
+        arriving, e = nd.to(tl.float32), ne
         n0, n1, n2, n3, nd, ne = read_step(
-            gates, earlier, start, dy, at, before, out, state_at, s - 1, real, length, unit, TAIL, H, HAS_DY
-        )
+            gates, earlier, start, dy, at, out, to_next, out_to_next, state_at, s - 1, real, length,
+            TAIL, H, BM, BH, HAS_DY,
+        )  # fmt: skip
         alive = real & (s < length)[:, None]
         d = dh + arriving
+        through = tl.zeros((BM, BH), tl.float32)
         if TAIL == "Lstm":
             squashed = tanh(c)
             into_c = d * g3 * (1.0 - squashed * squashed) + dc
-            q0, q1 = into_c * g0 * g2 * (1.0 - g0), into_c * g1 * e * (1.0 - g1)
-            q2, q3 = into_c * g0 * (1.0 - g2 * g2), d * g3 * squashed * (1.0 - g3)
+            f0, f1 = into_c * g0 * g2 * (1.0 - g0), into_c * g1 * e * (1.0 - g1)
+            f2, f3 = into_c * g0 * (1.0 - g2 * g2), d * g3 * squashed * (1.0 - g3)
             dc = tl.where(alive, into_c * g1, dc)
             c = e
         elif TAIL == "Gru":
             into = d * (1.0 - g1)
-            q3 = into * (1.0 - g2 * g2)
-            q2 = into * g1 * (e - g2)
-            q0 = q3 * g0
-            q1 = q0 * g3 * (1.0 - g0)
+            f3 = into * (1.0 - g2 * g2)
+            f2 = into * g1 * (e - g2)
+            f0 = f3 * g0
+            f1 = f0 * g3 * (1.0 - g0)
+            through = d * g1
         elif TAIL == "RnnRelu":
-            q0 = tl.where(e > 0, d, 0.0)
+            f0 = tl.where(e > 0, d, 0.0)
         else:
-            q0 = d * (1.0 - e * e)
-        kind = w.dtype.element_ty
-        if TAIL == "Lstm":
-            store_gates(planes, now * 4 + unit, alive, q0, q1, q2, q3, H)
-            new = tl.dot(q0.to(kind), w0, input_precision=PRECISION)
-            new = tl.dot(q1.to(kind), w1, new, input_precision=PRECISION)
-            new = tl.dot(q2.to(kind), w2, new, input_precision=PRECISION)
-            new = tl.dot(q3.to(kind), w3, new, input_precision=PRECISION)
-        elif TAIL == "Gru":
-            store_gates(planes, now * 4 + unit, alive, q0, q1, q2, q3, H)
-            new = tl.dot(q0.to(kind), w2, input_precision=PRECISION)
-            new = tl.dot(q1.to(kind), w0, new, input_precision=PRECISION)
-            new = tl.dot(q2.to(kind), w1, new, input_precision=PRECISION) + d * g1
+            f0 = d * (1.0 - e * e)
+        now = (at + s * to_next) * H
+        q0 = tl.where(alive, f0, 0.0).to(kind)
+        q1, q2, q3 = q0, q0, q0
+        if GATES == 1:
+            tl.store(planes + now + unit, q0, mask=alive)
         else:
-            tl.store(planes + now + unit, q0.to(planes.dtype.element_ty), mask=alive)
-            new = tl.dot(q0.to(kind), w0, input_precision=PRECISION)
-        dh = tl.where(alive, new, dh)
+            q1, q2 = tl.where(alive, f1, 0.0).to(kind), tl.where(alive, f2, 0.0).to(kind)
+            q3 = tl.where(alive, f3, 0.0).to(kind)
+            store_gates(planes, now * 4, (s < length)[:, None], q0, q1, q2, q3, H, BM, BH)
+        dh = tl.where(alive, through, dh) + product(q0, q1, q2, q3, w0, w1, w2, w3, TAIL, PRECISION)
     tl.store(dh0 + state_at, dh, mask=real)
     if TAIL == "Lstm":
         tl.store(dc0 + state_at, dc, mask=real)

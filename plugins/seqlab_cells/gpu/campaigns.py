@@ -17,6 +17,8 @@ SAME = ("tail", "dtype", "directions", "ragged")
 """What a point must share with a layer to speak for it."""
 NEAR = ("batch", "time", "hidden")
 """What may differ, the less the better."""
+FAR = 8.0
+"""Doublings of these sizes, added up, beyond which a point says nothing."""
 
 
 def architecture(device: torch.device) -> str:
@@ -45,13 +47,12 @@ def speed(name: str, layer: dict[str, Any], folder: Path = FOLDER) -> float | No
         folder: where the records are.
 
     Returns:
-        The ratio, or ``None`` where no point is of this cell, type of number and form.
+        The ratio, or ``None`` where no point of this cell, type of number and form is near.
     """
     alike = [point for point in points(name, folder) if all(point[key] == layer[key] for key in SAME)]
-    if not alike:
-        return None
 
     def far(point: dict[str, Any]) -> float:
         return sum(abs(math.log2(max(1, point[key]) / max(1, layer[key]))) for key in NEAR)
 
-    return float(min(alike, key=far)["speed"])
+    near = [point for point in alike if far(point) <= FAR]
+    return float(min(near, key=far)["speed"]) if near else None

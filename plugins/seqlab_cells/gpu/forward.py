@@ -13,36 +13,29 @@ from typing import no_type_check
 import triton  # type: ignore[import-untyped]  # it has no types
 import triton.language as tl  # type: ignore[import-untyped]  # it has no types
 
-from seqlab_cells.gpu.arithmetic import matrix, rows_of, sigmoid, tanh
+from seqlab_cells.gpu.arithmetic import load_gates, matrices, places, rows_of, sigmoid, store_gates, tanh
 
 
 @no_type_check
 @triton.jit
-def load_gates(x, at, inside, GATES: tl.constexpr, H: tl.constexpr):
-    """Read what the input adds to each gate of a step; a cell of fewer gates gets the last one again."""
-    a0 = tl.load(x + at, mask=inside, other=0.0)
-    a1, a2, a3 = a0, a0, a0
-    if GATES >= 3:
-        a1 = tl.load(x + at + H, mask=inside, other=0.0)
-        a2 = tl.load(x + at + 2 * H, mask=inside, other=0.0)
-        a3 = a2
-    if GATES == 4:
-        a3 = tl.load(x + at + 3 * H, mask=inside, other=0.0)
-    return a0, a1, a2, a3
+def product(h, w0, w1, w2, w3, a0, a1, a2, a3, TAIL: tl.constexpr, PRECISION: tl.constexpr):
+    """Multiply the state with each gate's W, and add what the input says; of a GRU's candidate that stays apart."""
+    meets = h.to(w0.dtype)
+    p0 = tl.dot(meets, w0, a0.to(tl.float32), input_precision=PRECISION)
+    p1, p2, p3 = p0, p0, p0
+    if TAIL == "Gru":
+        p1 = tl.dot(meets, w1, a1.to(tl.float32), input_precision=PRECISION)
+        p2 = tl.dot(meets, w2, input_precision=PRECISION)
+        p3 = a2.to(tl.float32)
+    if TAIL == "Lstm":
+        p1 = tl.dot(meets, w1, a1.to(tl.float32), input_precision=PRECISION)
+        p2 = tl.dot(meets, w2, a2.to(tl.float32), input_precision=PRECISION)
+        p3 = tl.dot(meets, w3, a3.to(tl.float32), input_precision=PRECISION)
+    return p0, p1, p2, p3
 
 
 @no_type_check
-@triton.jit
-def store_gates(to, at, inside, g0, g1, g2, g3, H: tl.constexpr):
-    """Write four gates of a step side by side."""
-    tl.store(to + at, g0.to(to.dtype.element_ty), mask=inside)
-    tl.store(to + at + H, g1.to(to.dtype.element_ty), mask=inside)
-    tl.store(to + at + 2 * H, g2.to(to.dtype.element_ty), mask=inside)
-    tl.store(to + at + 3 * H, g3.to(to.dtype.element_ty), mask=inside)
-
-
-@no_type_check
-@triton.jit(do_not_specialize=["batch", "time", "stride"])
+@triton.jit(do_not_specialize=["batch", "time", "stride", "directions"])
 def forward(
     x,  # [kept steps, directions, gates, H]: the inputs' product, biases added
     w,  # [directions, gates * H, H]
@@ -60,7 +53,7 @@ def forward(
     batch,
     time,
     stride,  # kept steps from one step of a row to its next
-    directions: tl.constexpr,
+    directions,
     TAIL: tl.constexpr,
     GATES: tl.constexpr,
     H: tl.constexpr,
@@ -82,51 +75,42 @@ def forward(
     c = h
     if TAIL == "Lstm":
         c = tl.load(c0 + state_at, mask=real, other=0.0)
-    w0 = matrix(w, direction, 0, True, GATES, H, BH)
-    if GATES >= 3:
-        w1 = matrix(w, direction, 1, True, GATES, H, BH)
-        w2 = matrix(w, direction, 2, True, GATES, H, BH)
-    if GATES == 4:
-        w3 = matrix(w, direction, 3, True, GATES, H, BH)
+    w0, w1, w2, w3 = matrices(w, direction, True, GATES, H, BH)
     if TAIL == "Gru":
         bias = tl.load(b_n + direction * H + unit, mask=unit < H, other=0.0)
-    turned = direction == 1
-    t = tl.where(turned, length - 1, 0)
-    at = ((first + t * stride) * directions + direction)[:, None]
-    x0, x1, x2, x3 = load_gates(x, at * (GATES * H) + unit, real & (length > 0)[:, None], GATES, H)
+    at, out, to_next, out_to_next = places(row, length, first, direction, batch, stride, directions)
+    x0, x1, x2, x3 = load_gates(x, at * (GATES * H), (length > 0)[:, None], GATES, H, BM, BH)
+    # A step's products are made at the end of the step before it: W, which is then met in two places, stays in
+    # registers, where the compiler would read it anew at each step. Where no tensor core multiplies there is no room.
+    HELD: tl.constexpr = (PRECISION != "ieee") or (w.dtype.element_ty != tl.float32)
+    if HELD:
+        p0, p1, p2, p3 = product(h, w0, w1, w2, w3, x0, x1, x2, x3, TAIL, PRECISION)
     for s in range(steps):
+        if not HELD:
+            p0, p1, p2, p3 = product(h, w0, w1, w2, w3, x0, x1, x2, x3, TAIL, PRECISION)
         alive = real & (s < length)[:, None]
-        a0, a1, a2, a3 = x0.to(tl.float32), x1.to(tl.float32), x2.to(tl.float32), x3.to(tl.float32)
-        now, t_now = at, t
-        t = tl.where(turned, length - 2 - s, s + 1)
-        at = ((first + t * stride) * directions + direction)[:, None]
-        x0, x1, x2, x3 = load_gates(x, at * (GATES * H) + unit, real & (s + 1 < length)[:, None], GATES, H)
-        meets = h.to(w.dtype.element_ty)
-        p0 = tl.dot(meets, w0, input_precision=PRECISION)
-        if GATES >= 3:
-            p1 = tl.dot(meets, w1, input_precision=PRECISION)
-            p2 = tl.dot(meets, w2, input_precision=PRECISION)
+        now, after = at + s * to_next, at + (s + 1) * to_next
+        x0, x1, x2, x3 = load_gates(x, after * (GATES * H), (s + 1 < length)[:, None], GATES, H, BM, BH)
         if TAIL == "Lstm":
-            p3 = tl.dot(meets, w3, input_precision=PRECISION)
-            g0, g1, g2, g3 = sigmoid(p0 + a0), sigmoid(p1 + a1), tanh(p2 + a2), sigmoid(p3 + a3)
+            g0, g1, g2, g3 = sigmoid(p0), sigmoid(p1), tanh(p2), sigmoid(p3)
             c = tl.where(alive, g1 * c + g0 * g2, c)
             new = g3 * tanh(c)
             if KEEP_C:
                 tl.store(kept_c + now * H + unit, c, mask=alive)
         elif TAIL == "Gru":
-            g0, g1, g3 = sigmoid(p0 + a0), sigmoid(p1 + a1), p2 + bias
-            g2 = tanh(a2 + g0 * g3)
+            g0, g1, g3 = sigmoid(p0), sigmoid(p1), p2 + bias
+            g2 = tanh(p3 + g0 * g3)
             new = g2 + g1 * (h - g2)
         elif TAIL == "RnnRelu":
-            z = p0 + a0
-            new = tl.where(z < 0, 0.0, z)  # in this order a NaN passes
+            new = tl.where(p0 < 0, 0.0, p0)  # in this order a NaN passes
         else:
-            new = tanh(p0 + a0)
+            new = tanh(p0)
         if KEEP_GATES:
-            store_gates(kept_gates, now * (4 * H) + unit, alive, g0, g1, g2, g3, H)
+            store_gates(kept_gates, now * (4 * H), (s < length)[:, None], g0, g1, g2, g3, H, BM, BH)
         h = tl.where(alive, new, h)
-        out = ((t_now * batch + row) * directions + direction)[:, None] * H + unit
-        tl.store(y + out, h.to(y.dtype.element_ty), mask=alive)
+        if HELD:
+            p0, p1, p2, p3 = product(h, w0, w1, w2, w3, x0, x1, x2, x3, TAIL, PRECISION)
+        tl.store(y + (out + s * out_to_next) * H + unit, h.to(y.dtype.element_ty), mask=alive)
     tl.store(h_end + state_at, h, mask=real)
     if TAIL == "Lstm":
         tl.store(c_end + state_at, c, mask=real)

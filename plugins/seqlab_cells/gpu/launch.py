@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 
 from seqlab_cells.fused.library import Tail
-from seqlab_cells.gpu.limits import precision, tile
+from seqlab_cells.gpu.limits import padded, precision, tile
 from seqlab_cells.gpu.plan import Plan, plan
+
+ALIGNED = 16
+"""Numbers after which memory is aligned for wide reads: kernels are compiled anew for what is not."""
 
 
 class _Layer(NamedTuple):
@@ -25,19 +28,20 @@ class _Layer(NamedTuple):
     h0: Tensor  # [directions, batch, hidden], float32
     c0: Tensor
 
-    def launch(self, kernel: Any, tail: Tail, arguments: Sequence[Any], **options: Any) -> None:
+    def launch(self, kernel: Any, tail: Tail, arguments: Sequence[Any], *, back: bool, **options: Any) -> None:
         """Run a kernel over all tiles of rows; it may be that there are none."""
         if not self.batch:
             return
-        rows, warps = tile(tail, self.hidden, self.x.dtype)
+        how = precision(self.x.dtype)
+        rows, warps = tile(tail, self.hidden, self.x.dtype, how, back=back)
         layout = self.plan
         ragged = layout.lengths is not None
         index = (layout.lengths, layout.order, layout.base) if ragged else (self.h0,) * 3
         kernel[(-(-self.batch // rows), self.directions)](
-            *arguments, *index, self.batch, self.time, layout.stride,
-            directions=self.directions, TAIL=tail.name, GATES=tail.gates, H=self.hidden,
-            BH=max(16, 1 << (self.hidden - 1).bit_length()), BM=rows, RAGGED=ragged,
-            PRECISION=precision(self.x.dtype), num_warps=warps, **options,
+            *arguments, *index, self.batch, self.time, layout.stride, self.directions,
+            TAIL=tail.name, GATES=tail.gates, H=self.hidden,
+            BH=padded(self.hidden), BM=rows, RAGGED=ragged,
+            PRECISION=how, num_warps=warps, **options,
         )  # fmt: skip
 
 
@@ -69,7 +73,13 @@ def shapes(kept: Tensor, layer: _Layer, tail: Tail, save: str) -> tuple[Tensor, 
     per_gates = 4 * layer.directions * layer.hidden if save == "gates" and tail.kept else 0
     total = layer.plan.total if save != "none" else 0
     c = kept[: total * per_c].view(torch.float32)
-    return c, kept[total * per_c : total * (per_c + per_gates)]
+    begin = -(-total * per_c // ALIGNED) * ALIGNED
+    return c, kept[begin : begin + total * per_gates]
+
+
+def room(tail: Tail, hidden: int, save: str, dtype: torch.dtype, steps: int) -> int:
+    """Count the numbers of ``dtype`` that are kept of so many steps, those of each direction counted."""
+    return steps * record(tail, hidden, save, dtype) + (0 if save == "none" else ALIGNED)
 
 
 def record(tail: Tail, hidden: int, save: str, dtype: torch.dtype) -> int:
@@ -91,13 +101,13 @@ def forward(
     y = (x.new_empty if lengths is None else x.new_zeros)(layer.time, layer.batch, layer.directions * layer.hidden)
     h_end = torch.empty_like(layer.h0)
     c_end = torch.empty_like(h_end) if tail.leaves == 2 else h_end.new_empty(0, *h_end.shape[1:])
-    size = record(tail, layer.hidden, save, x.dtype)
-    kept = x.new_empty(layer.directions * layer.time * layer.batch * size)
+    kept = x.new_empty(room(tail, layer.hidden, save, x.dtype, layer.directions * layer.time * layer.batch))
     kept_c, kept_gates = shapes(kept, layer, tail, save)
     layer.launch(
         kernel,
         tail,
         (projected, layer.w_hh, apart, layer.h0, layer.c0, y, h_end, c_end, kept_c, kept_gates),
+        back=False,
         KEEP_C=bool(kept_c.numel()),
         KEEP_GATES=bool(kept_gates.numel()),
     )
@@ -161,16 +171,15 @@ def _walk_back(
     dc0 = torch.empty_like(dh0) if tail.leaves == 2 else dh0.new_empty(0, *dh0.shape[1:])
     dy, dh, dc = (None if each is None else each.contiguous() for each in gradients)
     dc = dc if tail.leaves == 2 else None
-    nothing = layer.h0
     earlier, start = (kept_c, layer.c0) if tail.leaves == 2 else (y, layer.h0)
-    given = [nothing if each is None else each for each in (dy, dh, dc)]
+    none = torch.zeros_like(layer.h0) if dh is None or (dc is None and tail.leaves == 2) else layer.h0
+    given = [layer.h0 if dy is None else dy, *(none if each is None else each for each in (dh, dc))]
     layer.launch(
         kernel,
         tail,
         (*given, gates, earlier, start, layer.w_hh, planes, dh0, dc0),
+        back=True,
         HAS_DY=dy is not None,
-        HAS_DH=dh is not None,
-        HAS_DC=dc is not None,
     )
     return planes, dh0, dc0
 

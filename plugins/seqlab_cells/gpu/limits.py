@@ -87,13 +87,27 @@ def precision(dtype: torch.dtype) -> str:
     return "tf32" if dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest" else "ieee"
 
 
-def tile(tail: Tail, hidden: int, dtype: torch.dtype) -> tuple[int, int]:
+def tile(tail: Tail, hidden: int, dtype: torch.dtype, how: str, *, back: bool) -> tuple[int, int]:
     """Choose rows and warps of a program.
 
-    16 rows are the least that tensor cores take, and the most programs for a batch; as many warps as hold W in 64
-    registers of each thread.
+    16 rows are the least that tensor cores take, and the most programs for a batch. Forward W lies in registers: as
+    many warps as have 96 of each thread for it. Back it lies in shared memory, from which every warp reads all gates'
+    gradients too, so that few warps are better: 8 numbers of the state a thread. IEEE float32 is not for tensor cores,
+    W is in shared memory both ways, and fewer numbers a thread leave room for what is multiplied.
+    ``benchmarks/gpu_resources.py`` shows what the compiler makes of that.
+
+    Args:
+        tail: the cell.
+        hidden: its units.
+        dtype: the type of number.
+        how: what :func:`precision` says of it.
+        back: whether it is the walk back.
     """
     if TILE is not None:
         return TILE
     words = tail.gates * padded(hidden) ** 2 * dtype.itemsize // 4
-    return 16, min(16, max(4, words // 2048))
+    if dtype == torch.float32 and how == "ieee":
+        least = min(8, padded(hidden) // 8)
+    else:
+        least = padded(hidden) // 16 if back else -(-words // (32 * 96))
+    return 16, min(16, max(4, 1 << max(0, least - 1).bit_length()))

@@ -103,6 +103,28 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(text, tmp_path, monk
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
+def test_a_run_in_bfloat16_goes_on_within_an_epoch_bit_for_bit(text, tmp_path, monkeypatch):
+    """The carried state keeps its float32, which the checkpoint has to give back as it was."""
+    overrides = ["trainer.precision=bf16-mixed", "model.dropout=0.3", "model.depth=2", "trainer.max_epochs=2"]
+    seqlab.run(configured(text, *overrides), tmp_path / "whole")
+    step, states = SequenceModule.training_step, []
+
+    def dies(self, batch, batch_index):
+        if (self.current_epoch, batch_index) == (1, 7):
+            raise KeyError("the power went")
+        states.append(self._state)
+        return step(self, batch, batch_index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SequenceModule, "training_step", dies)
+        with pytest.raises(KeyError):
+            seqlab.run(configured(text, *overrides, "trainer.checkpoint_minutes=0"), tmp_path / "cut")
+    assert {leaf.dtype for state in states if state is not None for leaf in state} == {torch.float32}
+    seqlab.run(configured(text, *overrides, "ckpt_path=last"), tmp_path / "cut")
+    whole, cut = (load_file(tmp_path / name / runfolder.MODEL) for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
 def test_the_rate_falls_on_a_plateau(text, tmp_path, monkeypatch):
     """Steps too small to change a float32 weight leave validation where it is, from the first epoch on."""
     rates = []

@@ -1,0 +1,43 @@
+"""What the compiler makes of the kernels for GPUs: registers, spills, shared memory. Needs no GPU.
+
+python benchmarks/gpu_resources.py --capability 90
+"""
+
+import argparse
+
+import torch
+from budget import table
+
+from seqlab_cells.fused.library import TAILS
+from seqlab_cells.gpu import ahead, limits
+
+KINDS = {
+    "bfloat16": (torch.bfloat16, "ieee"), "float16": (torch.float16, "ieee"), "tf32": (torch.float32, "tf32"),
+    "float32": (torch.float32, "ieee"),
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--capability", type=int, default=90, help="the architecture, 90 for 9.0 (%(default)s)")
+    parser.add_argument("--hidden", default="64,128", help="sizes (%(default)s)")
+    parser.add_argument("--kinds", default="bfloat16,tf32,float32", help="types of number (%(default)s)")
+    parser.add_argument("--tails", default="Lstm,Gru,RnnTanh", help="cells (%(default)s)")
+    asked = parser.parse_args()
+    rows = []
+    for tail in (TAILS[name] for name in asked.tails.split(",")):
+        for hidden in map(int, asked.hidden.split(",")):
+            for kind in asked.kinds.split(","):
+                dtype, precision = KINDS[kind]
+                if limits.too_large(tail, hidden, dtype):
+                    continue
+                for walk in ("forward", "backward"):
+                    found = ahead.resources(walk, tail, hidden, dtype, precision=precision, capability=asked.capability)
+                    row = {"tail": tail.name, "hidden": hidden, "kind": kind, "walk": walk, **found._asdict()}
+                    rows.append({**row, "shared": found.shared // 1024})
+                    print(row, flush=True)
+    print(table({key: key for key in rows[0]} | {"shared": "shared KiB"}, rows))
+
+
+if __name__ == "__main__":
+    main()
