@@ -182,6 +182,8 @@ def no_way_out(folder: Path, *, deep: bool = True) -> None:
                 within(folder, path)
         if not deep:
             return
+        if Path(where).name == "wandb":  # it links its logs to its cache, in folders that it writes once
+            folders.clear()
 
 
 def normalised(form: Literal["NFC", "NFKD"], text: str) -> str:

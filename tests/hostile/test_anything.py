@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save
 
 import seqlab
 from seqlab import UserError
-from seqlab.bounded import DEEPEST, parse_json, printable, within
+from seqlab.bounded import DEEPEST, no_way_out, parse_json, printable, within
 from seqlab.discovery import plugins
 from seqlab.discovery.config import build, options, plugin_class
 from seqlab.sweeps.ledger import STATES, entry_of, read
@@ -92,6 +92,17 @@ def test_no_path_leads_out_of_its_folder(tmp_path, parts):
         assert not path.resolve().is_relative_to(root.resolve())
     else:
         assert given_back.resolve().is_relative_to(root.resolve())
+
+
+def test_wandb_may_link_its_logs(tmp_path):
+    """As it does: ``logs/debug-core.log`` of each of its runs leads to the cache in the user's home."""
+    logs = tmp_path / "run" / "wandb" / "offline-run-1" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "debug-core.log").symlink_to(tmp_path / "elsewhere")
+    no_way_out(tmp_path / "run")
+    (tmp_path / "run" / "wandb" / "latest").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="leads out of"):
+        no_way_out(tmp_path / "run")
 
 
 # Tensors ---------------------------------------------------------------------------------------------------------
