@@ -121,6 +121,15 @@ def check_depth(value: Any) -> None:
     _check(value, plain=False)
 
 
+def check_plain(value: Any) -> None:
+    """Refuse texts that would command a terminal.
+
+    Raises:
+        ValueError: a text or a key has a control character, or it is nested too deep.
+    """
+    _check(value, plain=True)
+
+
 def _check(value: Any, *, plain: bool) -> None:
     """Walk through all values without recursion."""
     level: list[Any] = [value]

@@ -1,5 +1,6 @@
 """What all tasks share that put a label on a sequence."""
 
+import unicodedata
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,6 +60,7 @@ class Classification(Task, ABC):
 
     def learn_classes(self, labels: Sequence[str], targets: Tensor) -> None:
         """Take the labels, and their frequencies from the targets of the training split; for :meth:`splits` to call."""
+        _check_shown(labels)
         self._labels, self._targets = list(labels), targets
         self._counts = torch.bincount(targets, minlength=len(labels))
         self._weights = balanced_weights(self._counts, self.balance_power)
@@ -145,6 +147,7 @@ class Classification(Task, ABC):
         labels, counts = state["labels"], state["counts"]
         if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
             raise ValueError("labels must be a list of texts")
+        _check_shown(labels)
         if len(labels) < 2 or len(set(labels)) != len(labels):
             raise ValueError(f"labels must be at least 2, all different; here are {labels}")
         if not isinstance(counts, list) or not all(type(count) is int and 0 < count < 2**63 for count in counts):
@@ -153,6 +156,18 @@ class Classification(Task, ABC):
             raise ValueError(f"there are {len(counts)} counts for {len(labels)} labels")
         self._labels, self._counts = list(labels), torch.tensor(counts)
         self._weights = balanced_weights(self._counts, self.balance_power)
+
+
+def _check_shown(labels: Sequence[str]) -> None:
+    """Refuse labels that would command a terminal.
+
+    Raises:
+        ValueError: one has a control character.
+    """
+    for label in labels:
+        odd = next((letter for letter in label if unicodedata.category(letter) in ("Cc", "Cs")), None)
+        if odd is not None:
+            raise ValueError(f"the label {label[:80]!a} has the control character {odd!a}")
 
 
 def likeliest(scores: Tensor, top: int, names: Sequence[str]) -> list[Any]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from seqlab._version import __version__
+from seqlab.bounded import check_plain
 from seqlab.contracts import PLUGIN_API, InputSpec, Task, UserError
 from seqlab.discovery import find
-from seqlab.discovery.registry import KINDS, plugins
+from seqlab.discovery.registry import KINDS, one_line, plugins
 from seqlab.training import runfolder
 
 ROLES = ("task", "preprocessing", "model", "cell")
@@ -58,7 +59,11 @@ def read_card(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: it is no such file, of a newer seqlab, or names a plugin that is not installed.
     """
-    card = runfolder.read_json(folder / runfolder.MODEL_CARD, plain=True)
+    card = runfolder.read_json(folder / runfolder.MODEL_CARD)
+    try:  # but of the task's state, where a symbol may be any character: the task looks at what it will show
+        check_plain({key: value for key, value in card.items() if key != "task_state"})
+    except ValueError as error:
+        raise UserError(f"{folder / runfolder.MODEL_CARD} cannot be read: {one_line(error)}") from error
     if card.get("format") != runfolder.FORMAT:
         newer = type(card.get("format")) is int and card["format"] > runfolder.FORMAT
         whose = f", written by seqlab {_shown(card.get('seqlab'), _VERSION)}" if "seqlab" in card else ""

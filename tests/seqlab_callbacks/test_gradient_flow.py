@@ -59,7 +59,7 @@ def test_a_run_that_was_stopped_goes_on_with_its_rows(tmp_path):
 
 def test_it_is_chosen_alone_or_in_a_list():
     chosen = [seqlab.compose([f"callbacks={word}"]).callbacks for word in ("gradient_flow", "[gradient_flow]")]
-    assert chosen == 2 * [{"gradient_flow": {"name": "gradient_flow", "every": 0, "rows": 8}}]
+    assert chosen == 2 * [{"gradient_flow": {"name": "gradient_flow", "every": 0, "rows": 8, "picture": True}}]
 
 
 def test_moments_by_default():

@@ -1,12 +1,12 @@
 """Every preprocessing here keeps the contract, with its defaults and with options that matter."""
 
-import unicodedata
 from unittest import SkipTest
 
 from seqlab.testing import PreprocessorSuite
 from seqlab_preprocessing.bpe import BPE
 from seqlab_preprocessing.characters import Characters
 from seqlab_preprocessing.reviews import Reviews
+from seqlab_preprocessing.steps.forms import normalised
 from seqlab_preprocessing.words import Words
 
 
@@ -18,7 +18,7 @@ class TestCharacters(PreprocessorSuite):
     preprocessor = Characters
 
     def normalised(self, text):
-        return unicodedata.normalize("NFC", text)
+        return normalised("NFC", text)
 
 
 class TestCharactersWithSteps(PreprocessorSuite):
@@ -31,7 +31,7 @@ class TestWords(PreprocessorSuite):
     preprocessor = Words
 
     def normalised(self, text):
-        return " ".join(Words()._split(unicodedata.normalize("NFC", text)))
+        return " ".join(Words()._split(normalised("NFC", text)))
 
 
 class TestWordsOfLines(PreprocessorSuite):
@@ -40,7 +40,7 @@ class TestWordsOfLines(PreprocessorSuite):
     options = {"pattern": "whitespace", "end_of_line": True, "min_count": 2}  # noqa: RUF012
 
     def normalised(self, text):
-        return "\n".join(" ".join(line.split()) for line in unicodedata.normalize("NFC", text).split("\n"))
+        return "\n".join(" ".join(line.split()) for line in normalised("NFC", text).split("\n"))
 
 
 class TestBPE(PreprocessorSuite):
