@@ -88,7 +88,7 @@ def studies(data: Path | None) -> list[Study]:
         Study(
             "horizon",
             ["-m", "experiment=horizon", "hydra.sweeper.max_distance=10000", "hydra.sweep.dir=sweep"],
-            ["experiment=horizon_quick", "hydra.sweeper.max_distance=4", "task.examples=64", "trainer.max_epochs=1"],
+            ["experiment=horizon_quick", "hydra.sweeper.max_distance=4", "trainer.limit_train_batches=2"],
         ),
     ]  # fmt: skip
 

@@ -106,6 +106,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(text, tmp_path, monk
 def test_a_run_in_bfloat16_goes_on_within_an_epoch_bit_for_bit(text, tmp_path, monkeypatch):
     """The carried state keeps its float32, which the checkpoint has to give back as it was."""
     overrides = ["trainer.precision=bf16-mixed", "model.dropout=0.3", "model.depth=2", "trainer.max_epochs=2"]
+    overrides += ["trainer.limit_train_batches=10"]
     seqlab.run(configured(text, *overrides), tmp_path / "whole")
     step, states = SequenceModule.training_step, []
 
