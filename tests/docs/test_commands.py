@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ class Shell:
         if trains and not {"--help", "--cfg"} & set(words):
             epochs = [] if any(word.startswith("trainer.max_epochs=") for word in words) else ["trainer.max_epochs=1"]
             words += [*epochs, *LIMITS, "trainer.progress=false"]
+            time.sleep(1 - time.time() % 1)  # a run's folder is named by the second, and nobody types two in one
         done = self.cli(*words)
         assert done.code == 0, f"{line}\n{done.out}\n{done.err}"
         assert "Traceback" not in done.err
