@@ -36,7 +36,7 @@ TABLES = [
            '{"text": "a", "label": ' + "[" * 10**5 + "]" * 10**5 + "}\n"), JSON_LINES, "line 1 is no JSON"),
     Attack("a label would clear the terminal", rows(
            "text,label\n" + "".join(f"word{n} more,{LABELS[n % 2]}\n" for n in range(60))), (CSV[2],),
-           r"has a control character"),
+           r"has the control character"),
 ]  # fmt: skip
 
 
