@@ -95,6 +95,7 @@ def picture() -> bytes:
     )
 
 
+POSTSCRIPT = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 PIXELS = ("task=pixels", "hydra.run.dir=new")
 
 ARCHIVES = [
@@ -108,4 +109,6 @@ ARCHIVES = [
            "something in it is packed"),
     Attack("an archive ends in its middle", written("evil.npz", lambda: bomb()[:5000]),
            ((*PIXELS, "task.data=evil.npz"),), r"evil\.npz is damaged"),
+    Attack("PostScript, for which Pillow starts Ghostscript, is called a PNG", written("images/a/1.png", POSTSCRIPT),
+           ((*PIXELS, "task.data_dir=images"),), r"1\.png cannot be read as an image"),
 ]  # fmt: skip

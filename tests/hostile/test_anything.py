@@ -15,7 +15,8 @@ import seqlab
 from seqlab import UserError
 from seqlab.bounded import DEEPEST, no_way_out, parse_json, printable, within
 from seqlab.discovery import plugins
-from seqlab.discovery.config import build, options, plugin_class
+from seqlab.discovery.config import build, plugin_class
+from seqlab.discovery.signature import options
 from seqlab.sweeps.ledger import STATES, entry_of, read
 from seqlab.sweeps.words import check_words
 from seqlab.training.checkpoint import read_checkpoint

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from . import files, places, values, words
+from . import files, large, places, values, words
 from .attack import MARK
 
 SECONDS = 30.0
@@ -28,6 +28,10 @@ CLASSES = {
     "recipes": words.RECIPES,
     "config folders": words.CONFIGS,
     "versions": words.VERSIONS,
+    "checkpoints": large.CHECKPOINTS,
+    "words that reach far": large.FAR,
+    "interpolations": large.INTERPOLATIONS,
+    "what has no end": large.ENDLESS,
 }
 ALL = {attack.tries: attack for attacks in CLASSES.values() for attack in attacks}
 ALONE = [

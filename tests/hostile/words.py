@@ -64,6 +64,7 @@ def experiment(text: str):
 
 
 CHOSEN = (("--config-dir", "conf", "experiment=evil", "hydra.run.dir=new"),)
+SWEPT = (("-m", "--config-dir", "conf", "experiment=evil", "hydra.sweep.dir=new"),)
 
 CONFIGS = [
     Attack("an experiment's launcher is a function to import", experiment("hydra: {launcher: {_target_: os.system}}\n"),
@@ -73,6 +74,13 @@ CONFIGS = [
            "job_logging is .*a config folder cannot set"),
     Attack("an experiment sets the loader's environment", experiment(
            "hydra: {job: {env_set: {LD_PRELOAD: evil.so}}}\n"), CHOSEN, "env_set"),
+    Attack("an experiment's words of each run set the environment", experiment(
+           "hydra: {sweeper: {params: {hydra.job.env_set.LD_PRELOAD: evil.so}}}\n"), SWEPT, "Hydra could run code"),
+    Attack("a line of the batch script ends in a partition's name", experiment(
+           'defaults: [{override /hydra/launcher: slurm}]\nhydra: {launcher: {partition: "a\\ntouch ran"}}\n'), SWEPT,
+           "a line of a batch script could end"),
+    Attack("aliases of an experiment make a thousand million values", experiment(LAUGHS), CHOSEN,
+           "stands for more than 50,000 values"),
 ]  # fmt: skip
 
 
