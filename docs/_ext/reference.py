@@ -15,7 +15,8 @@ from unittest.mock import patch
 import seqlab_conf
 from seqlab.__main__ import VERBS
 from seqlab.discovery import plugins
-from seqlab.discovery.config import BUILT_IN_KERNELS, Option, options
+from seqlab.discovery.config import BUILT_IN_KERNELS
+from seqlab.discovery.signature import Option, options
 
 GROUPS = {
     "cell": "Cells: one time step each, with its equation and its source.",

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from seqlab.__main__ import VERBS
+from seqlab.training.compose import compose
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -26,6 +29,18 @@ QUICK = [
 def test_there_is_something_to_run():
     assert len(PYTHON) == 2
     assert len(COMMANDS) >= 8
+
+
+def test_what_the_table_points_to_is_there():
+    """Of each row of the table beside others, the test that is named, or the command's verb or keys."""
+    rows = re.findall(r"^\| [^|]+ \| `([^`]+)` \|(?: [-+()]* ?\|){7}$", README, re.MULTILINE)
+    assert len(rows) >= 8
+    for shown in rows:
+        words = [word for word in shlex.split(shown) if word != "-m"]
+        if shown.startswith("tests/"):
+            assert (ROOT / shown).exists(), shown
+        elif words[0] not in VERBS:
+            compose(words)
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=["recurrent", "run"])
