@@ -69,7 +69,7 @@ def contenders(batch: int, steps: int, hidden: int, lengths: Tensor, *, rivals: 
             add(f"{name} {kernel}", net, lambda net=net: net(x, lengths=lengths)[0])
     if rivals:
         stepped = GRU(hidden, hidden)
-        stepped.step = torch.compile(stepped.step, dynamic=False)  # type: ignore[method-assign]
+        stepped.step = torch.compile(stepped.step, dynamic=False)  # type: ignore[method-assign]  # this one cell's step, compiled
         add("GRU step compiled", stepped, lambda: scan(stepped, x, stepped.initial_state(x[0]), lengths)[0])
     for name, module in (("GRU", nn.GRU(hidden, hidden)), ("LSTM", nn.LSTM(hidden, hidden))):
         add(f"torch.nn.{name} padded", module, lambda module=module: module(x)[0])
@@ -119,7 +119,7 @@ def compare_ways(batch: int, steps: int, hidden: int, rounds: int) -> None:
     x = torch.randn(steps, batch, hidden, requires_grad=True)
     loop, compiled = (Recurrent(GRU, hidden, hidden_size=hidden, kernel=kernel) for kernel in ("loop", "compiled"))
     stepped = GRU(hidden, hidden)
-    stepped.step = torch.compile(stepped.step, dynamic=False)  # type: ignore[method-assign]
+    stepped.step = torch.compile(stepped.step, dynamic=False)  # type: ignore[method-assign]  # this one cell's step, compiled
     runs = [
         training_step(lambda: loop(x)[0], [x, *loop.parameters()]),
         training_step(lambda: compiled(x)[0], [x, *compiled.parameters()]),

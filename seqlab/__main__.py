@@ -51,6 +51,9 @@ def main() -> None:
 
 def _verb(name: str, arguments: list[str]) -> int:
     if name not in VERBS:
+        if arguments[:1] == ["="]:
+            print(f"{name} = {' '.join(arguments[1:])}: no blanks stand beside the =: {name}=...", file=sys.stderr)
+            return 1
         there_are = ", ".join(VERBS)
         print(f"{name}: there is no such verb; there are {there_are}; options are key=value", file=sys.stderr)
         return 1

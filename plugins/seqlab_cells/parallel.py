@@ -1,13 +1,14 @@
 """Cells whose step is linear in the state: ``h' = a * h + b``, with ``a`` and ``b`` from the input alone."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from seqlab import Cell, Kernel, State
+from seqlab import Cell, Gate, Kernel, Probe, State
 from seqlab.recurrence.ragged import alive
 from seqlab_cells.gpu import campaigns, limits, linear
 
@@ -25,11 +26,39 @@ def positive(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return torch.where(x >= 0, x + 0.5, torch.sigmoid(x))
 
 
-class Affine(Protocol):
-    """What a cell has that can be scanned in parallel."""
+class Affine(Cell):
+    """A cell of this kind: it says what ``a`` and ``b`` are.
 
-    def affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Make ``a`` and ``b`` of all steps, ``[time, batch, hidden]`` each."""
+    Args:
+        input_size: features of one input step.
+        hidden_size: features of the state and of the output; positive.
+    """
+
+    @abstractmethod
+    def affine(
+        self, x: Float[Tensor, "time batch input"]
+    ) -> tuple[Float[Tensor, "time batch hidden"], Float[Tensor, "time batch hidden"]]:
+        """Make ``a`` and ``b`` of all steps."""
+
+    def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch both"]:
+        """Put :math:`a` and :math:`b` side by side."""
+        return torch.cat(self.affine(x), dim=-1)
+
+    def step(self, x: Float[Tensor, "batch both"], state: State) -> tuple[Float[Tensor, "batch hidden"], State]:
+        """Advance one time step; ``state`` is ``(h,)``, ``[batch, hidden]``."""
+        (h,) = state
+        a, b = x.chunk(2, dim=-1)
+        h = a * h + b
+        return h, (h,)
+
+    def probe(self, x: Float[Tensor, "time batch both"], states: State) -> Probe:
+        """Give the share of the state that is kept, which is all of the Jacobian."""
+        keep = x.chunk(2, dim=-1)[0]
+
+        def product(t: int, gradients: State) -> State:
+            return (gradients[0] * keep[t],)
+
+        return Probe({"keep": Gate(keep)}, product, keep.amax(-1), {"h": keep})
 
 
 class Parallel(Kernel):
@@ -123,7 +152,7 @@ def affine_scan(
             can; further derivatives come from torch all the same.
     """
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), start.dtype)  # under autocast they differ
-    h: Tensor = _Scan.apply(a.to(dtype), b.to(dtype), start.to(dtype), backward, by_triton)  # type: ignore[no-untyped-call]
+    h: Tensor = _Scan.apply(a.to(dtype), b.to(dtype), start.to(dtype), backward, by_triton)  # type: ignore[no-untyped-call]  # torch's own
     return h
 
 

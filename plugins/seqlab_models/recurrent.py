@@ -105,16 +105,15 @@ class RecurrentModel(Model):
         _check_probability("output_dropout", output_dropout)
         if embedding_size < 1:
             raise ValueError(f"embedding_size is {embedding_size}; it must be at least 1")
+        if init_range < 0:
+            raise ValueError(f"init_range is {init_range}; it must be at least 0")
         if read_padding < 0 or (read_padding and (inputs.kind != "tokens" or per_step)):
             raise ValueError(f"read_padding is {read_padding}; it must be 0, or steps of token ids with one output")
         self.inputs, self.per_step, self.pooling = inputs, per_step, pooling
         self.read_padding, self.random_start, self.vectors = read_padding, random_start, vectors
         self.encoder, size = _encoder(inputs, input, embedding_size, padding=None if read_padding else 0)
-        if vectors is not None and not isinstance(self.encoder, nn.Embedding):
-            raise ValueError(f"vectors is {vectors}, but nothing is embedded; leave them out, or set input=embedding")
+        _check_vectors(vectors, self.encoder, freeze_vectors)
         if freeze_vectors:
-            if vectors is None:
-                raise ValueError("freeze_vectors is true, but there are none; set model.vectors")
             self.encoder.requires_grad_(False)
         self.input_dropout = nn.Dropout(input_dropout)
         self.recurrent = Recurrent(
@@ -139,8 +138,6 @@ class RecurrentModel(Model):
         self.head = head(self.recurrent.output_size)
         if tied:
             _tie(self.encoder, self.head)
-        if init_range < 0:
-            raise ValueError(f"init_range is {init_range}; it must be at least 0")
         if init_range:
             _draw(self, init_range)
 
@@ -246,6 +243,13 @@ def _encoder(inputs: InputSpec, input: str, embedding_size: int, padding: int | 
     if input == "onehot":
         return OneHot(inputs.size), inputs.size
     return nn.Embedding(inputs.size, embedding_size, padding_idx=padding), embedding_size
+
+
+def _check_vectors(vectors: str | None, encoder: nn.Module, freeze: bool) -> None:
+    if vectors is not None and not isinstance(encoder, nn.Embedding):
+        raise ValueError(f"vectors is {vectors}, but nothing is embedded; leave them out, or set input=embedding")
+    if freeze and vectors is None:
+        raise ValueError("freeze_vectors is true, but there are none; set model.vectors")
 
 
 def _tie(encoder: nn.Module, head: nn.Module) -> None:

@@ -110,7 +110,7 @@ class _Helper:
         self.job = job
         self.process: subprocess.Popen[bytes] | None = None
         try:
-            path = pickle.dumps([entry or os.getcwd() for entry in sys.path])  # noqa: PTH109
+            path = pickle.dumps([entry or os.getcwd() for entry in sys.path])  # noqa: PTH109  # sys.path holds strings
             start = path + pickle.dumps(job)
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _START],

@@ -15,6 +15,8 @@ from seqlab import Batch, Report, Task
 from seqlab_tasks.confusion import class_table, draw_confusion
 from seqlab_tasks.metrics import Confusion, classification_metrics
 
+MOST_LABELS = 2_500
+"""Several metrics keep a count for each pair of labels: 50 MB each."""
 Balance = Literal["none", "weights", "sampling"]
 
 
@@ -60,7 +62,7 @@ class Classification(Task, ABC):
 
     def learn_classes(self, labels: Sequence[str], targets: Tensor) -> None:
         """Take the labels, and their frequencies from the targets of the training split; for :meth:`splits` to call."""
-        _check_shown(labels)
+        _check_labels(labels)
         self._labels, self._targets = list(labels), targets
         self._counts = torch.bincount(targets, minlength=len(labels))
         self._weights = balanced_weights(self._counts, self.balance_power)
@@ -147,9 +149,9 @@ class Classification(Task, ABC):
         labels, counts = state["labels"], state["counts"]
         if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
             raise ValueError("labels must be a list of texts")
-        _check_shown(labels)
+        _check_labels(labels)
         if len(labels) < 2 or len(set(labels)) != len(labels):
-            raise ValueError(f"labels must be at least 2, all different; here are {labels}")
+            raise ValueError(f"labels must be at least 2, all different; here are {str(labels)[:200]}")
         if not isinstance(counts, list) or not all(type(count) is int and 0 < count < 2**63 for count in counts):
             raise ValueError("counts must be a list of whole numbers, each at least 1")
         if len(counts) != len(labels):
@@ -158,12 +160,16 @@ class Classification(Task, ABC):
         self._weights = balanced_weights(self._counts, self.balance_power)
 
 
-def _check_shown(labels: Sequence[str]) -> None:
-    """Refuse labels that would command a terminal.
+def _check_labels(labels: Sequence[str]) -> None:
+    """Refuse labels that would command a terminal, and so many that counting each pair takes gigabytes.
 
     Raises:
-        ValueError: one has a control character.
+        ValueError: one has a control character, or there are too many.
     """
+    if len(labels) > MOST_LABELS:
+        raise ValueError(
+            f"there are {len(labels):,} labels; metrics count each pair of them, of {MOST_LABELS:,} at most"
+        )
     for label in labels:
         odd = next((letter for letter in label if unicodedata.category(letter) in ("Cc", "Cs")), None)
         if odd is not None:

@@ -124,7 +124,7 @@ def save(figure: Any, path: Path) -> None:
 
     whole = io.BytesIO()
     figure.set_dpi(120)
-    FigureCanvasAgg(figure).print_png(whole, pil_kwargs={"compress_level": 2})  # type: ignore[no-untyped-call]
+    FigureCanvasAgg(figure).print_png(whole, pil_kwargs={"compress_level": 2})  # type: ignore[no-untyped-call]  # matplotlib's own
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(whole.getvalue())
     part.replace(path)

@@ -53,11 +53,7 @@ def grouped_split(
     Raises:
         SplitError: a label has too few groups to be in every split.
     """
-    if len(groups) != len(labels):
-        raise ValueError(f"{len(groups)} groups, but {len(labels)} labels")
-    contents: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-    for group, label in zip(groups, np.asarray(labels).tolist(), strict=True):
-        contents[group][label] += 1
+    contents = _contents(groups, labels)
     table = _Table(contents, fractions)
     draws = {group: _draw(group, seed) for group in contents}
     order = sorted(contents, key=lambda group: (draws[group][0], group))
@@ -72,6 +68,16 @@ def grouped_split(
             table.place(group, table.neediest(group))
     table.repair(order)
     return np.array([table.home[group] for group in groups], dtype=np.int64)
+
+
+def _contents(groups: Sequence[str], labels: Sequence[int] | NDArray[np.int64]) -> dict[str, dict[int, int]]:
+    """Count the labels of each group."""
+    if len(groups) != len(labels):
+        raise ValueError(f"{len(groups)} groups, but {len(labels)} labels")
+    contents: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for group, label in zip(groups, np.asarray(labels).tolist(), strict=True):
+        contents[group][label] += 1
+    return contents
 
 
 def _draw(group: str, seed: int) -> tuple[float, float]:

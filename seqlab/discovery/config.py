@@ -2,11 +2,9 @@
 
 import dataclasses
 import inspect
-import types
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cache
-from typing import Any, Literal, Union, final, get_args, get_origin, get_type_hints
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -14,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seqlab._version import __version__
 from seqlab.discovery.pinned import is_pinned, parts
 from seqlab.discovery.registry import find, one_line, plugins
+from seqlab.discovery.signature import check_literal, config_type, options
 from seqlab.errors import UserError
 
 BUILT_IN_KERNELS = ("auto", "loop", "compiled")
@@ -33,89 +32,6 @@ _SUPPLIED = {
 
 RESERVED = "name"
 """The key of every node that says which plugin it configures."""
-
-
-@final
-@dataclass(frozen=True)
-class Option:
-    """One argument of a plugin's constructor.
-
-    Attributes:
-        name: its key in the config.
-        annotation: its type.
-        default: its default, or ``inspect.Parameter.empty`` for what the framework supplies.
-        doc: what the class's docstring says of it.
-    """
-
-    name: str
-    annotation: Any
-    default: Any
-    doc: str
-
-    @property
-    def supplied(self) -> bool:
-        """Whether the framework supplies it, so that it is no key of the config."""
-        return self.default is inspect.Parameter.empty
-
-
-@cache
-def options(target: type) -> tuple[Option, ...]:
-    """Read a constructor's arguments, those that ``**kwargs`` hands on to a base class included."""
-    found: dict[str, Option] = {}
-    for owner in target.__mro__:
-        if "__init__" not in vars(owner) or owner is object:
-            continue
-        signature = inspect.signature(vars(owner)["__init__"])
-        hints = _hints(owner)
-        docs = argument_docs(owner)
-        passes_on = False
-        for parameter in list(signature.parameters.values())[1:]:
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                passes_on |= parameter.kind is parameter.VAR_KEYWORD
-                continue
-            found.setdefault(
-                parameter.name,
-                Option(
-                    parameter.name,
-                    hints.get(parameter.name, Any),
-                    parameter.default,
-                    docs.get(parameter.name, ""),
-                ),
-            )
-        if not passes_on:
-            break
-    return tuple(found.values())
-
-
-def _hints(owner: type) -> dict[str, Any]:
-    try:
-        return get_type_hints(vars(owner)["__init__"])
-    except NameError:  # an annotation that exists for type checkers only
-        return {}
-
-
-def argument_docs(target: type) -> dict[str, str]:
-    """Read the ``Args:`` section of a class's docstring (Google style), one line each."""
-    lines = inspect.cleandoc(target.__doc__ or "").split("\n")
-    if "Args:" not in lines:
-        return {}
-    docs: dict[str, str] = {}
-    current = ""
-    for line in lines[lines.index("Args:") + 1 :]:
-        if line.strip() and not line.startswith(" "):
-            break
-        if line.startswith("    ") and not line.startswith("     ") and ":" in line:
-            current, _, text = line.strip().partition(":")
-            current = current.partition(" ")[0]
-            docs[current] = text.strip()
-        elif current and line.strip():
-            docs[current] += " " + line.strip()
-    return docs
-
-
-def summary(target: Any) -> str:
-    """Give the first line of a plugin's docstring."""
-    return (inspect.getdoc(target) or "").partition("\n")[0].rstrip(".")
 
 
 @cache
@@ -215,33 +131,6 @@ def _default(value: Any) -> Any:
     return dataclasses.field(default_factory=lambda: value)
 
 
-def config_type(annotation: Any) -> Any:
-    """Find the type by which the config checks a value; ``Any`` where the config cannot."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        kinds = {type(value) for value in arguments}
-        return kinds.pop() if len(kinds) == 1 else Any
-    if origin in (Union, types.UnionType):
-        inner = [config_type(argument) for argument in arguments if argument is not type(None)]
-        if len(inner) == 1:
-            return inner[0] if inner[0] is Any or len(arguments) == 1 else inner[0] | None
-        return Any
-    if origin in (list, Sequence, tuple):
-        return list[config_type(arguments[0])] if arguments else list[Any]  # type: ignore[misc]  # made at run time
-    if origin in (dict, Mapping):
-        return dict[str, config_type(arguments[1])]  # type: ignore[misc]  # made at run time
-    simple = inspect.isclass(annotation) and (
-        issubclass(annotation, bool | int | float | str) or dataclasses.is_dataclass(annotation)
-    )
-    return annotation if simple or (inspect.isclass(annotation) and _is_enum(annotation)) else Any
-
-
-def _is_enum(annotation: type) -> bool:
-    from enum import Enum
-
-    return issubclass(annotation, Enum)
-
-
 def node(kind: str, name: str) -> DictConfig:
     """Make a plugin's config node, filled with its constructor's defaults."""
     made: DictConfig = OmegaConf.structured(node_type(kind, name))
@@ -286,6 +175,7 @@ def checked(kind: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Check a node against the plugin's signature and fill in the defaults."""
     plain = OmegaConf.to_container(chosen, resolve=True) if isinstance(chosen, DictConfig) else dict(chosen)
     assert isinstance(plain, dict)
+    _check_resolved(kind, plain)
     if not isinstance(plain.get(RESERVED), str):
         raise UserError(f"{kind} has no {RESERVED}, so that it is not known which {kind} is meant")
     name = plain[RESERVED]
@@ -294,23 +184,21 @@ def checked(kind: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"{kind}.{error.full_key}: {one_line(error).partition(' full_key')[0]}") from None
     value = OmegaConf.to_object(merged)
-    keywords = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}  # type: ignore[arg-type]
+    keywords = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}  # type: ignore[arg-type]  # an instance of a dataclass made at run time
     for target in targets(kind, name):
         for option in options(target):
             if option.name in keywords:
-                _check_literal(f"{kind}.{option.name}", option.annotation, keywords[option.name])
+                check_literal(f"{kind}.{option.name}", option.annotation, keywords[option.name])
     return keywords
 
 
-def _check_literal(key: str, annotation: Any, value: Any) -> None:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        literals = [argument for argument in arguments if get_origin(argument) is Literal]
-        if value is None or not literals:
-            return
-        origin, arguments = Literal, get_args(literals[0])
-    if origin is Literal and value not in arguments:
-        raise UserError(f"{key} is {value!r}; it must be one of {', '.join(map(str, arguments))}")
-    if origin in (list, Sequence, tuple) and arguments and isinstance(value, list):
+def _check_resolved(place: str, value: Any) -> None:
+    """Refuse what OmegaConf would resolve once more: a value of a file does not read this machine's environment."""
+    if isinstance(value, str) and "${" in value:
+        raise UserError(f"{place} has an interpolation, {value[:80]!a}; only a config that is composed may have one")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_resolved(f"{place}.{key}", item)
+    elif isinstance(value, list | tuple):
         for item in value:
-            _check_literal(key, arguments[0], item)
+            _check_resolved(place, item)

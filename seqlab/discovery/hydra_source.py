@@ -14,6 +14,7 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from seqlab.discovery import yamls
 from seqlab.discovery.config import choices, node, targets
 
 _CONFIG_GROUPS = {
@@ -116,3 +117,4 @@ def register() -> None:
     OmegaConf.register_new_resolver("epochs_of", epochs_of, replace=True)
     Plugins.instance().register(PluginSource)
     Plugins.instance().register(PluginSearchPath)
+    yamls.register()

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from seqlab._version import __version__
-from seqlab.bounded import within
+from seqlab.bounded import printable, within
 from seqlab.contracts import InputSpec, UserError
+from seqlab.discovery.registry import one_line
 from seqlab.export.card import model_card
 from seqlab.export.compare import Compared, compared
 from seqlab.export.formats import FORMATS, Format
@@ -84,7 +85,13 @@ def _write(
         runfolder.write_text(place / EXAMPLE, Path(__file__).with_name("example.py").read_text("utf-8"))
     description = _description(name, kind, trained, inputs, results, found)
     runfolder.write_json(place / DESCRIPTION, description)
-    runfolder.write_text(place / CARD, model_card(description, results, kind, sorted(p.name for p in place.iterdir())))
+    names = sorted(path.name for path in place.iterdir())
+    try:
+        card = model_card(description, results, kind, names)
+    except (AttributeError, TypeError, KeyError, ValueError) as error:  # of what is no record of a run
+        said = f"{type(error).__name__}: {one_line(error)[:200]}"
+        raise UserError(f"{trained.folder / runfolder.RESULTS} is not as a run writes it: {said}") from error
+    runfolder.write_text(place / CARD, printable(card))
     return found
 
 

@@ -9,124 +9,18 @@ and what flows into the input and the parameters is then taken for all steps and
 steps are computed again from the states before them, which is all that is kept.
 """
 
-from __future__ import annotations  # inside what is compiled, annotations are not to be evaluated
-
-from collections.abc import Callable, Iterator, Sequence
-from types import FunctionType
+from collections.abc import Iterator, Sequence
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.func import functional_call, vjp
+from torch.func import functional_call
 
-from seqlab.contracts import Cell, State
-
-Parameters = dict[str, Tensor]
+from seqlab.recurrence.graphs import Graphs, Parameters, differentiable, is_continuous
 
 _PIECE = {"cpu": 2**22, "cuda": 2**28}
 """Bytes of inputs and states whose steps are differentiated at once: what a cache holds, and what fills a GPU."""
-
-
-class Step(nn.Module):
-    """A cell whose call is its step, as ``functional_call`` wants it.
-
-    Args:
-        cell: the cell.
-    """
-
-    def __init__(self, cell: Cell) -> None:
-        super().__init__()
-        self.cell = cell
-
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Advance one time step."""
-        return self.cell.step(x, state)
-
-
-@final
-class Graphs:
-    """One cell's compiled scans, with the parameters as arguments: cells that differ in their values share them.
-
-    Args:
-        cell: whose step it is.
-        state: one of its states; says of which type they are.
-        used: names of the parameters that its step uses.
-        number: told apart by it, as the compiler counts recompilations by code object.
-        device: type of the device.
-    """
-
-    def __init__(self, cell: Cell, state: State, used: frozenset[str], number: int, device: str) -> None:
-        self.step, self.used, self.proven = Step(cell), used, False
-        kind: Any = type(state)
-        self.remake: Callable[[Sequence[Tensor]], Any] = (
-            (lambda leaves: kind(*leaves)) if hasattr(kind, "_fields") else tuple
-        )
-        # Without Python between the operations a light step runs twice as fast; on a GPU nothing waits for it.
-        options: Any = {"cpp_wrapper": True} if device == "cpu" else None
-        self.forward = torch.compile(_own(self._forward(), number), fullgraph=True, options=options)
-        self.backward = torch.compile(_own(self._backward(), number), fullgraph=True, options=options)
-
-    def _forward(self) -> Callable[..., Any]:
-        from torch._higher_order_ops import scan
-
-        step, remake = self.step, self.remake
-
-        def forward(parameters: Parameters, x: Tensor, state: tuple[Tensor, ...], mask: Tensor, keep: bool) -> Any:
-            def combine(old: Any, now: Any) -> Any:
-                x_t, alive = now
-                y, new = functional_call(step, parameters, (x_t, remake(old)))
-                kept = tuple(torch.where(_over(alive, n), n, o) for n, o in zip(new, old, strict=True))
-                y = torch.where(_over(alive, y), y, torch.zeros_like(y))
-                return kept, (y, *[o.clone() for o in old]) if keep else (y,)
-
-            end, (outputs, *before) = scan(combine, state, (x, mask))
-            return outputs, end, before
-
-        return forward
-
-    def _backward(self) -> Callable[..., Any]:
-        from torch._higher_order_ops import scan
-
-        step, remake = self.step, self.remake
-
-        def backward(
-            parameters: Parameters,
-            x: Tensor,
-            before: Sequence[Tensor],
-            mask: Tensor,
-            to_outputs: Tensor,
-            to_end: Sequence[Tensor],
-            inputs: bool,
-        ) -> Any:
-            """Scan the gradients from the end: those of the initial state, of each step's new one, of its input."""
-
-            def combine(to_new: Any, now: Any) -> Any:
-                x_t, alive, to_y, *old = now
-
-                def run(x_t: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
-                    y, new = functional_call(step, parameters, (x_t, remake(_fill(old, leaves))))
-                    return y, *_differentiable(new, old)
-
-                to_y = torch.where(_over(alive, to_y), to_y, torch.zeros_like(to_y))
-                through = tuple(torch.where(_over(alive, g), g, torch.zeros_like(g)) for g in to_new)
-                leaves = [leaf for leaf in old if _is_continuous(leaf)]
-                if inputs:
-                    to_x, *to_old = vjp(run, x_t, *leaves)[1]((to_y, *through))
-                    seen = (*through, to_x)
-                else:
-                    to_old = vjp(lambda *leaves: run(x_t, *leaves), *leaves)[1]((to_y, *through))
-                    seen = through
-                past = tuple(
-                    g + torch.where(_over(alive, n), torch.zeros_like(n), n)
-                    for g, n in zip(to_old, to_new, strict=True)
-                )
-                return past, tuple(each.clone() for each in seen)
-
-            to_start, each = scan(combine, tuple(to_end), (x, mask, to_outputs, *before), reverse=True)
-            return to_start, each
-
-        return backward
 
 
 @final
@@ -145,7 +39,7 @@ class CompiledScan(torch.autograd.Function):
         outputs, end, before = graphs.forward(*_ready(parameters, x, state, mask), True)
         ctx.graphs, ctx.names, ctx.count, ctx.autocast = graphs, names, count, _autocast(x)
         ctx.save_for_backward(mask, x, *before, *parameters.values())
-        ctx.mark_non_differentiable(*[leaf for leaf in end if not _is_continuous(leaf)])
+        ctx.mark_non_differentiable(*[leaf for leaf in end if not is_continuous(leaf)])
         return outputs, *end
 
     @staticmethod
@@ -162,7 +56,7 @@ class CompiledScan(torch.autograd.Function):
                 ctx.graphs, parameters, x, before, mask, to_outputs, to_end, wanted, x_needs
             )
         starts = iter(to_start)
-        to_state = [next(starts) if _is_continuous(leaf) else None for leaf in before]
+        to_state = [next(starts) if is_continuous(leaf) else None for leaf in before]
         return None, None, None, None, to_x, *to_state, *[to_parameters.get(name) for name in ctx.names]
 
 
@@ -179,7 +73,7 @@ def gradients(
 ) -> tuple[Sequence[Tensor], Tensor | None, Parameters]:
     """Give the gradients of the initial state, the input (if it needs one) and the wanted parameters."""
     x, parameters = x.detach(), _detached(parameters)
-    to_end = [g.contiguous() for g, leaf in zip(to_end, before, strict=True) if _is_continuous(leaf)]
+    to_end = [g.contiguous() for g, leaf in zip(to_end, before, strict=True) if is_continuous(leaf)]
     inside = x_needs and not wanted  # nothing is left to gain from one large product
     _dynamic((x, mask, to_outputs := to_outputs.contiguous(), *before), axes=2)
     _dynamic(to_end, axes=1)
@@ -220,7 +114,7 @@ def _one_piece(
         own = {name: value.requires_grad_(name in wanted) for name, value in _detached(parameters).items()}
         old = [flat(leaf) for leaf in before]
         y, new = functional_call(graphs.step, own, (inputs, graphs.remake(old)))
-        results = zip((y, *_differentiable(new, old)), to_results, strict=True)
+        results = zip((y, *differentiable(new, old)), to_results, strict=True)
         pairs = [(result, flat(g)) for result, g in results if result.requires_grad]
         if not pairs:
             return
@@ -248,7 +142,7 @@ def differentiable_scan(
             gradients(graphs, parameters, x, before, mask, *nothing, wanted, x.requires_grad)
         graphs.proven = True
     names, values = tuple(parameters), parameters.values()
-    outputs, *end = CompiledScan.apply(graphs, names, len(state), mask, x, *state, *values)  # type: ignore[no-untyped-call]
+    outputs, *end = CompiledScan.apply(graphs, names, len(state), mask, x, *state, *values)  # type: ignore[no-untyped-call]  # torch's own
     return outputs, end
 
 
@@ -290,29 +184,3 @@ def _pieces(x: Tensor, before: Sequence[Tensor]) -> Iterator[slice]:
 def _autocast(x: Tensor) -> Any:
     device = x.device.type
     return torch.autocast(device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device))
-
-
-def _over(mask: Tensor, like: Tensor) -> Tensor:
-    return mask.view(-1, *(1,) * (like.dim() - 1))
-
-
-def _is_continuous(leaf: Tensor) -> bool:
-    """Whether gradients flow through it: integers have none."""
-    return leaf.is_floating_point() or leaf.is_complex()
-
-
-def _fill(old: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Tensor]:
-    """Put the leaves that have gradients in their places."""
-    each = iter(leaves)
-    return [next(each) if _is_continuous(leaf) else leaf for leaf in old]
-
-
-def _differentiable(new: State, old: Sequence[Tensor]) -> list[Tensor]:
-    """Take the leaves that have gradients, in the dtype in which they are carried (autocast lowers a step's)."""
-    return [n.to(o.dtype) for n, o in zip(new, old, strict=True) if _is_continuous(o)]
-
-
-def _own(function: Callable[..., Any], number: int) -> Callable[..., Any]:
-    """Copy a function with a code object of its own."""
-    code = function.__code__.replace(co_name=f"{function.__name__}_{number}")
-    return FunctionType(code, globals(), closure=function.__closure__)

@@ -11,8 +11,9 @@ from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqlab.contracts import Cell, Kernel, State
-from seqlab.recurrence.adjoint import Graphs, Parameters, Step, differentiable_scan, plain_scan
+from seqlab.recurrence.adjoint import differentiable_scan, plain_scan
 from seqlab.recurrence.compilations import compilations
+from seqlab.recurrence.graphs import Graphs, Parameters, Step
 from seqlab.recurrence.ragged import alive, blank, reverse_within
 from seqlab.recurrence.scan import scan
 from seqlab.recurrence.state import rebuild
@@ -57,7 +58,7 @@ class Compiled(Kernel):
 
 
 _GRAPHS: dict[Hashable, Graphs] = {}
-_FAULTS: dict[Hashable, str] = {}
+_FAULTS: dict[tuple[Hashable, ...], str] = {}
 
 
 def _full(x: Tensor) -> Tensor:
@@ -131,7 +132,7 @@ def _tried(cell: Cell, x: Tensor, state: State) -> frozenset[str]:
     """
     if any(parametrize.is_parametrized(module) for module in cell.modules()):
         raise _RefusalError("its weights are computed from others (weight_drop, or another parametrisation)")
-    step, watch = Step(cell), _Watch()  # type: ignore[no-untyped-call]
+    step, watch = Step(cell), _Watch()  # type: ignore[no-untyped-call]  # torch's own
     own = {name: value.detach().clone() for name, value in _parameters(cell).items()}
     weights = {name: own[name].requires_grad_() for name in own if isinstance(_parameters(cell)[name], nn.Parameter)}
     with torch.random.fork_rng([]), torch.enable_grad(), watch:
@@ -153,7 +154,7 @@ def _tried(cell: Cell, x: Tensor, state: State) -> frozenset[str]:
     return frozenset(name for name, gradient in zip(weights, found, strict=True) if gradient is not None)
 
 
-def _key(cell: Cell, x: Tensor) -> Hashable:
+def _key(cell: Cell, x: Tensor) -> tuple[Hashable, ...]:
     """What two cells must share to share a graph: everything but the values of their parameters."""
 
     def plain(module: nn.Module) -> Hashable:
@@ -165,5 +166,5 @@ def _key(cell: Cell, x: Tensor) -> Hashable:
 
 def fault_of(cell: Cell) -> str | None:
     """Say why the compiler refused a cell of this kind earlier; ``None`` if it has not."""
-    kinds = (fault for key, fault in _FAULTS.items() if key[1:] == _key(cell, torch.empty(0))[1:])  # type: ignore[index]
+    kinds = (fault for key, fault in _FAULTS.items() if key[1:] == _key(cell, torch.empty(0))[1:])
     return next(kinds, None)

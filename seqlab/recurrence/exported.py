@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from seqlab.contracts import Cell, Kernel, Routine, State
 from seqlab.discovery.kernels import kernels_for
-from seqlab.recurrence.adjoint import Step
+from seqlab.recurrence.graphs import Step
 from seqlab.recurrence.ragged import alive, blank, reverse_within
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.recurrence.state import rebuild

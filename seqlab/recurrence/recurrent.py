@@ -75,10 +75,9 @@ class Recurrent(nn.Module):
             raise ValueError(f"depth is {depth}; it must be at least 1")
         if truncate < 0:
             raise ValueError(f"truncate is {truncate}; it must be 0 (never) or a number of steps")
-        self.depth, self.bidirectional = depth, bidirectional
+        self.depth, self.bidirectional, self.weight_drop = depth, bidirectional, weight_drop
         self.dropout = probability("dropout", dropout)
         self.locked_dropout = probability("locked_dropout", locked_dropout)
-        self.weight_drop = weight_drop
         self.batch_first, self.kernel, self.truncate = batch_first, kernel, truncate
         rates = {"zoneout": zoneout, "state_dropout": state_dropout, "weight_drop": weight_drop}
         self.layers, self.around = nn.ModuleList(), nn.ModuleList()

@@ -10,10 +10,7 @@ from seqlab.recurrence.state import keep_dtypes, merge, same_structure
 
 
 def scan(
-    cell: Cell,
-    x: Shaped[Tensor, "time batch input"],
-    state: State,
-    lengths: Int[Tensor, " batch"] | None = None,
+    cell: Cell, x: Shaped[Tensor, "time batch input"], state: State, lengths: Int[Tensor, " batch"] | None = None
 ) -> tuple[Shaped[Tensor, "time batch output"], State]:
     r"""Run a cell forward over time.
 

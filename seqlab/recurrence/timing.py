@@ -131,7 +131,7 @@ def _train(way: Way, parameters: Sequence[nn.Parameter], x: Tensor, weight: Tens
     for leaf in (x, *parameters):
         leaf.grad = None
     started = clock.perf_counter()
-    way(x).backward(weight)  # type: ignore[no-untyped-call]
+    way(x).backward(weight)  # type: ignore[no-untyped-call]  # torch's own
     return clock.perf_counter() - started
 
 

@@ -1,7 +1,5 @@
 """Why a row's horizon is where it is: rules over what the runs beyond it left behind, each stated in a sentence."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal, final
 
-from seqlab.bounded import read_bytes
 from seqlab.errors import UserError
-from seqlab.training.curves import read_curves
+from seqlab.training.rows import read_curves, whole_rows
 from seqlab.training.runfolder import RESULTS, read_json
 
 Cause = Literal["gradient", "saturation", "capacity", "budget", "none", "unknown"]
@@ -57,10 +54,9 @@ def signs(folder: Path) -> Signs:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        text = read_bytes(path).decode("utf-8")
+        return [row for row in whole_rows(path) if None not in row.values()]
     except (OSError, UserError, ValueError):
         return []
-    return [row for row in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])) if None not in row.values()]
 
 
 def _number(text: str | None) -> float | None:
@@ -76,7 +72,7 @@ def _ratio(folder: Path) -> float | None:
     norms: dict[tuple[int, str], dict[int, float]] = {}
     for row in _rows(folder / FLOW):
         norm, step, distance = (_number(row.get(key)) for key in ("norm", "step", "distance"))
-        if norm is not None and step is not None and distance is not None:
+        if norm is not None and step is not None and distance is not None and math.isfinite(step + distance):
             path = f"{row.get('layer')} {row.get('direction')} {row.get('state')}"
             norms.setdefault((int(step), path), {})[int(distance)] = norm
     ratios: dict[int, list[float]] = {}

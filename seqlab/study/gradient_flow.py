@@ -1,14 +1,12 @@
 """How far back a gradient reaches, as ``callbacks=gradient_flow`` writes it into a run folder and others read it."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, final
 
-from seqlab.bounded import read_bytes
+from seqlab.training.rows import whole_rows
 from seqlab.training.runfolder import write_text, writing
 
 FLOW = Path("curves") / "gradient_flow.csv"
@@ -115,10 +113,9 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     """Read the whole and sound lines of a file; none of one that is not there."""
     if not path.is_file():
         return []
-    text = read_bytes(path).decode("utf-8", errors="replace")
     names = {field.name: field.type for field in fields(kind)}
     found: list[Row] = []
-    for line in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")):
+    for line in whole_rows(path, errors="replace"):
         try:
             found.append(kind(**{name: _value(line[name], str(of)) for name, of in names.items()}))
         except (KeyError, TypeError, ValueError):  # of a line that a crash damaged

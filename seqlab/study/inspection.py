@@ -81,12 +81,7 @@ def inspect(trained: Trained, text: str) -> Inspection:
     labels = task.label_names()
     if not is_next and (task.per_step or labels is None):
         raise UserError(f"{trained.folder}: its task neither labels a text nor predicts what comes next")
-    recording = Recording(trained.model)
-    if not recording.is_recurrent:
-        name = trained.nodes.get("model", {}).get("name", type(trained.model).__name__)
-        raise UserError(
-            f"{trained.folder}: model={name} is not recurrent, so that there are no states or gates to show"
-        )
+    recording = _recording(trained)
     with torch.enable_grad(), torch.random.fork_rng([]):
         outputs = recording.network(Batch(ids.unsqueeze(0), None, torch.empty(0)))[0][0]
         logs = (outputs[-1] if is_next else outputs).log_softmax(-1)
@@ -94,9 +89,8 @@ def inspect(trained: Trained, text: str) -> Inspection:
         (gradient,) = torch.autograd.grad(logs[best], recording.tracks[0].inputs)
     found = outputs.detach().float()
     answers = task.decode(found, _NEXT) if is_next else trained.answers(_prefixes(ids), len(labels or ()))
-    symbols = _symbols(trained, ids)
     return Inspection(
-        symbols=symbols,
+        symbols=_symbols(trained, ids),
         cut=cut,
         layers=[_view(track) for track in recording.tracks],
         answers=answers,
@@ -106,6 +100,14 @@ def inspect(trained: Trained, text: str) -> Inspection:
         gradients=gradient[:, 0].flatten(1).norm(dim=1).tolist(),
         chances=_chances(found, ids) if is_next else [],
     )
+
+
+def _recording(trained: Trained) -> Recording:
+    recording = Recording(trained.model)
+    if recording.is_recurrent:
+        return recording
+    name = trained.nodes.get("model", {}).get("name", type(trained.model).__name__)
+    raise UserError(f"{trained.folder}: model={name} is not recurrent, so that there are no states or gates to show")
 
 
 def _ids(trained: Trained, text: str) -> tuple[Tensor, int]:

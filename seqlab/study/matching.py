@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqlab.contracts import Batch, InputSpec, Model, Task, UserError
-from seqlab.discovery.config import options, targets
+from seqlab.discovery.config import targets
+from seqlab.discovery.signature import options
 from seqlab.training.assemble import build_model
 from seqlab.training.run import plain_config
 from seqlab.training.work import prepared

@@ -12,12 +12,11 @@ import yaml  # type: ignore[import-untyped]  # PyYAML, which OmegaConf brings, h
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seqlab.bounded import read_bytes
 from seqlab.discovery.registry import one_line
+from seqlab.discovery.yamls import read_yaml
 from seqlab.errors import UserError
 from seqlab.sweeps.words import check_words
 
-_LARGEST, _DEEPEST = 2**18, 64
 Verdict = Literal["better", "reached", "not reached", "not run"]
 _NEEDED = {"title": str, "source": str, "metric": str, "mode": str, "words": list, "rows": list}
 _MORE = {
@@ -135,7 +134,7 @@ def load(name: str) -> Recipe:
         path = Path(name).expanduser()
         if not path.is_file():
             raise UserError(f"{name}: there is no such file")
-        recipe = _parse(path.stem, name, _own(path))
+        recipe = _parse(path.stem, name, read_yaml(path, aliases=False))
         for words in (recipe.words, recipe.quick, *(row.words for row in recipe.rows)):
             check_words(words, name, "take it out, and type it behind the recipe if you want it")
         return recipe
@@ -144,32 +143,6 @@ def load(name: str) -> Recipe:
             f"{name}: there is no such recipe; there are {', '.join(sorted(found))}, or a YAML file of yours"
         )
     return _parse(name, name, found[name].read_text("utf-8"))
-
-
-def _own(path: Path) -> str:
-    """Read a stranger's YAML: no aliases, of which a few lines make billions of values, and no tags of Python.
-
-    Raises:
-        UserError: it is too large, no UTF-8, or has them.
-    """
-    try:
-        text = read_bytes(path, _LARGEST).decode("utf-8")
-        _check_depth(text)
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise ValueError("it has an alias (*name); write the value out")
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
-        raise UserError(f"{path} is no YAML that is read here: {one_line(error)[:200]}") from error
-    return text
-
-
-def _check_depth(text: str) -> None:
-    """Count brackets, before a parser does that takes the square of their depth."""
-    depth = 0
-    for letter in text:
-        depth += (letter in "[{") - (letter in "]}")
-        if depth > _DEEPEST:
-            raise ValueError(f"it is nested more than {_DEEPEST} deep")
 
 
 def _parse(name: str, where: str, text: str) -> Recipe:

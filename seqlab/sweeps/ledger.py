@@ -27,6 +27,8 @@ SWEEP = "sweep.json"
 RUN = "run.json"
 QUEUED = "queued.json"
 SCHEMA = 1
+MOST_RUNS = 100_000
+"""Of a sweep: that many take half a minute to read."""
 
 State = Literal["done", "running", "queued", "stopped", "failed", "missing"]
 STATES: tuple[State, ...] = ("done", "running", "queued", "stopped", "failed", "missing")
@@ -85,6 +87,8 @@ def read_plan(folder: Path) -> dict[str, Any]:
     runs = plan.get("runs")
     if not isinstance(runs, list) or not all(isinstance(run, dict) and _are_words(run.get("words")) for run in runs):
         raise UserError(f"{folder / SWEEP} has no list of runs with their words")
+    if len(runs) > MOST_RUNS:
+        raise UserError(f"{folder / SWEEP} names {len(runs):,} runs; a sweep has {MOST_RUNS:,} at most")
     if wrong := [run.get("name") for run in runs if not is_name(run.get("name"))]:
         raise UserError(f"{folder / SWEEP} names a run {str(wrong[0])[:80]!r}, which is no name of a folder")
     if not _are_words(plan.get("words")) or not isinstance(plan.get("working_folder"), str):

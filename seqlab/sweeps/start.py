@@ -1,13 +1,16 @@
 """A sweep's folder and plan, before its first run."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.core.override_parser.types import Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
 from seqlab.discovery.hydra_source import run_label
+from seqlab.errors import UserError
 from seqlab.sweeps.key import run_key, sweep_key
-from seqlab.sweeps.ledger import SWEEP, read_plan, write_plan
+from seqlab.sweeps.ledger import MOST_RUNS, SWEEP, read_plan, write_plan
 from seqlab.training.compose import compose_all, configs
 
 _SWEEPS = Path("runs") / "sweeps"
@@ -18,13 +21,31 @@ def expand(words: Sequence[str]) -> list[list[str]]:
 
     Raises:
         hydra.errors.HydraException: a word is not understood.
+        UserError: there are more of them than anyone could do.
     """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parsed = OverridesParser.create().parse_overrides(list(words))
+    _check_count(parsed)
     (runs,) = BasicSweeper.split_arguments(parsed, None)
     return runs
+
+
+def _check_count(words: Sequence[Override]) -> None:
+    """Count the runs of a sweep before they are multiplied out: a range is as long as a few digits say."""
+    count = 1.0
+    for word in words:
+        value = word.value()
+        if isinstance(value, RangeSweep):
+            assert value.start is not None
+            assert value.stop is not None
+            steps = (value.stop - value.start) / value.step if value.step else math.inf
+            count *= max(steps, 1)
+        elif word.is_choice_sweep():
+            count *= sum(1 for _ in word.sweep_string_iterator())
+        if count > MOST_RUNS:
+            raise UserError(f"{str(word.input_line)[:80]}: this sweep asks for more than {MOST_RUNS:,} runs")
 
 
 def run_name(config: DictConfig) -> str:

@@ -9,14 +9,16 @@ from hydra.errors import HydraException
 from seqlab.bounded import printable
 from seqlab.errors import UserError
 
-_LAUNCHER = (
+LAUNCHER = (
     "n_jobs", "parallel", "timeout_min", "cpus_per_task", "gpus_per_node", "gpus_per_task", "tasks_per_node",
     "mem_gb", "mem_per_cpu", "mem_per_gpu", "mem", "nodes", "name", "partition", "qos", "account", "constraint",
     "gres", "exclude", "array_size", "array_parallelism", "max_num_timeout", "signal_delay_s", "prefer", "batch_size",
     "verbose",
 )  # fmt: skip
 """What of a launcher says how much, and not what is run: ``setup`` is a shell's, ``env_set`` an environment's."""
-_OF_HYDRA = re.compile(rf"hydra/(launcher|sweeper)|hydra\.launcher\.({'|'.join(_LAUNCHER)})|hydra\.sweeper\.[a-z]\w*")
+_OF_HYDRA = re.compile(rf"hydra/(launcher|sweeper)|hydra\.launcher\.({'|'.join(LAUNCHER)})|hydra\.sweeper\.[a-z]\w*")
+_PROCESSES = ("n_jobs", "parallel")
+_MOST_PROCESSES = 1024
 _HIDDEN = re.compile(r"hydra|_target_|\$\{", re.IGNORECASE)
 
 
@@ -52,4 +54,20 @@ def _fault(word: str) -> str | None:
         return "by which Hydra could run code"
     if _HIDDEN.search(word.partition("=")[2]):
         return "whose value could make Hydra run code"
+    return launcher_fault(key.rpartition(".")[2], parsed.value()) if key.startswith("hydra.launcher.") else None
+
+
+def launcher_fault(key: str, value: object) -> str | None:
+    """Say what is wrong with a value that a file sets for a launcher; ``None`` where it says how much, and not what.
+
+    Args:
+        key: of the launcher's node.
+        value: of it.
+    """
+    if key not in LAUNCHER:
+        return "by which a launcher could run code"
+    if isinstance(value, str) and (printable(value) != value or "\n" in value or "\r" in value):
+        return "in which a line of a batch script could end"
+    if key in _PROCESSES and isinstance(value, int | float) and value > _MOST_PROCESSES:
+        return f"which is more than {_MOST_PROCESSES:,} processes at a time"
     return None

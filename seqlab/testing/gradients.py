@@ -1,5 +1,7 @@
 """Gradients against finite differences, in float64, with the name and the place of what is wrong."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -42,17 +44,20 @@ def check_gradients(cell: Cell, x: Tensor, state: State) -> None:
         found = torch.zeros_like(tensor) if gradient is None else gradient
         scale = 1 + float(found.abs().max()) if found.numel() else 1.0
         for place in _places(tensor.numel()):
-            analytic = float(found.flatten()[place])
-            numeric = 0.0
-            for step, tolerance in ((1e-5, 1e-6), (1e-7, 1e-4)):
-                numeric = _difference(value, tensor, place, step)
-                if abs(analytic - numeric) <= tolerance * scale:
-                    break
-            else:
-                index = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), tensor.shape))
-                raise AssertionError(
-                    f"the gradient of {name} at {index} is {analytic:.6g}; finite differences give {numeric:.6g}"
-                )
+            _check_entry(name, value, tensor, place, float(found.flatten()[place]), scale)
+
+
+def _check_entry(
+    name: str, value: Callable[[], Tensor], tensor: Tensor, place: int, analytic: float, scale: float
+) -> None:
+    """Compare one entry of a gradient with a difference, and if they are apart with a smaller one."""
+    numeric = 0.0
+    for step, tolerance in ((1e-5, 1e-6), (1e-7, 1e-4)):
+        numeric = _difference(value, tensor, place, step)
+        if abs(analytic - numeric) <= tolerance * scale:
+            return
+    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), tensor.shape))
+    raise AssertionError(f"the gradient of {name} at {index} is {analytic:.6g}; finite differences give {numeric:.6g}")
 
 
 def _real(parameter: Tensor) -> bool:
@@ -65,8 +70,7 @@ def _places(count: int) -> list[int]:
     return torch.randperm(count, generator=torch.Generator().manual_seed(4))[:_ENTRIES].tolist()
 
 
-def _difference(value: object, tensor: Tensor, place: int, step: float) -> float:
-    assert callable(value)
+def _difference(value: Callable[[], Tensor], tensor: Tensor, place: int, step: float) -> float:
     flat = tensor.data.view(-1)
     with torch.no_grad():
         kept = flat[place].item()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from seqlab.discovery.config import options
+from seqlab.discovery.signature import options
 from seqlab.testing.suite import demand
 
 
@@ -115,7 +115,7 @@ def _is_python_itself() -> bool:
     while frame is not None:
         file = frame.f_code.co_filename
         importing = file == "<frozen importlib._bootstrap>" and frame.f_code.co_name == "_find_and_load"
-        if importing or file.endswith("linecache.py") or os.path.join("importlib", "metadata") in file:  # noqa: PTH118
+        if importing or file.endswith("linecache.py") or f"importlib{os.sep}metadata" in file:
             return True
         frame = frame.f_back  # type: ignore[assignment]  # None ends it
     return False

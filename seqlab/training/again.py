@@ -17,7 +17,7 @@ from seqlab.training.finetune import Start
 from seqlab.training.module import SequenceModule
 from seqlab.training.results import SCHEMA, versions
 from seqlab.training.trained import Trained, load
-from seqlab.training.work import prepared
+from seqlab.training.work import prepared, quieten
 
 CLOSE = 1e-4
 """Relative difference of a metric that another machine, or another number of threads, may make."""
@@ -85,8 +85,8 @@ def verified(folder: Path, *, scores: bool = True) -> list[Finding]:
         UserError: it is no finished run, or it cannot be loaded.
     """
     record = results(folder)
+    trained = load(folder)  # which knows how large each file may be, so that none is hashed for ever
     findings = [_files(folder, record.get("files"))]
-    trained = load(folder)
     count = sum(value.numel() for value in trained.model.state_dict().values())
     findings.append(Finding("shapes", "ok", f"{count:,} numbers fit the model that {runfolder.MODEL_CARD} describes"))
     findings.append(_versions(runfolder.read_json(folder / runfolder.MODEL_CARD), record))
@@ -153,6 +153,7 @@ def scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float]
     for kind in _KINDS:
         if plain.get(kind) != trained.nodes[kind]:
             raise UserError(f"{trained.folder}: {runfolder.RESULTS} and {runfolder.MODEL_CARD} differ in {kind}")
+    quieten()
     trained_state = trained.task.state_dict()
     task, data = prepared({**plain, "data": {**plain["data"], "workers": 0}}, Start(str(trained.folder), trained))
     module = SequenceModule(trained.model, task, plain["optimizer"], data.statistics, data.further)

@@ -6,9 +6,10 @@ from typing import Any
 from torch import nn
 
 from seqlab.contracts import Cell, CellFactory, HeadFactory, InputSpec, Kernel, Model, Preprocessor, Task, UserError
-from seqlab.discovery.config import BUILT_IN_KERNELS, build, checked, explained, options, plugin_class, targets
+from seqlab.discovery.config import BUILT_IN_KERNELS, build, checked, explained, plugin_class, targets
 from seqlab.discovery.kernels import kernel_types
 from seqlab.discovery.registry import plugins
+from seqlab.discovery.signature import options
 
 Node = Mapping[str, Any]
 

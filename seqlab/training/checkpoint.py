@@ -6,9 +6,8 @@ import shutil
 import signal
 import time
 import warnings
-import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import Any, final
 
 import pytorch_lightning as pl
 import torch
@@ -18,6 +17,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from seqlab.bounded import open_regular, within
 from seqlab.contracts import UserError
 from seqlab.discovery.registry import one_line
+from seqlab.training.archive import check_archive, check_values
 from seqlab.training.interrupt import StoppedError, StopRequest
 from seqlab.training.module import SequenceModule
 from seqlab.training.runfolder import BEST, MODEL, RESUME, relative, sync_folder, write_atomically, write_weights
@@ -25,7 +25,6 @@ from seqlab.training.talk import Agreement, gathered
 
 _NEEDED = ("state_dict", "callbacks", "loops", "optimizer_states", "epoch", "global_step")
 """What Lightning writes into every checkpoint."""
-_LARGEST_PAGE = 16 * 2**20
 _SAVE = 1
 """What a process asks for when it is time to save; the number of a signal, always greater, asks for an end."""
 
@@ -231,31 +230,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings(), open_regular(path) as file:
             warnings.simplefilter("ignore")  # torch warns of odd archives before it refuses them
-            _check_archive(file)
+            check_archive(file)
             loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+            check_values(loaded, os.fstat(file.fileno()).st_size)
     except Exception as error:
         raise UserError(f"{relative(path)} cannot be read: {one_line(error)[:200]}") from error
     if not isinstance(loaded, dict) or (lacking := [key for key in _NEEDED if key not in loaded]):
         what = ", ".join(lacking) if isinstance(loaded, dict) else "keys"
         raise UserError(f"{relative(path)} is no checkpoint of a run: it has no {what}")
     return loaded
-
-
-def _check_archive(file: BinaryIO) -> None:
-    """Check that nothing in a checkpoint is packed, so that it cannot be larger than its file.
-
-    Raises:
-        ValueError: it is no archive as torch writes it.
-    """
-    if not zipfile.is_zipfile(file):
-        raise ValueError("it is no archive as torch.save writes it; pickles are not read")
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        size = file.seek(0, os.SEEK_END)
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise ValueError("something in it is packed, which torch.save does not do")
-        if sum(entry.file_size for entry in entries) > size:
-            raise ValueError("it says that more is in it than it has bytes")
-        if sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl")) > _LARGEST_PAGE:
-            raise ValueError("the list of what is in it is too long")
-    file.seek(0)

@@ -1,8 +1,9 @@
 """The composed config, as the command line has it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import final
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
@@ -42,7 +43,7 @@ def compose(overrides: Iterable[str] = ()) -> DictConfig:
 
 
 def compose_all(runs: Iterable[Sequence[str]]) -> Iterator[DictConfig]:
-    """Compose the configs of many runs; those that choose the same of each group share what takes the time.
+    """Compose the configs of many runs at once, by a :class:`Composer`.
 
     Args:
         runs: the overrides of each.
@@ -50,22 +51,67 @@ def compose_all(runs: Iterable[Sequence[str]]) -> Iterator[DictConfig]:
     Raises:
         hydra.errors.HydraException: as :func:`compose`.
     """
-    parser = OverridesParser.create()
-    bases: dict[tuple[str, ...], DictConfig] = {}
+    return Composer().all(runs)
+
+
+def _groups() -> list[str]:
     with configs():
-        groups = set(GlobalHydra.instance().config_loader().list_groups(""))
+        return GlobalHydra.instance().config_loader().list_groups("")
+
+
+@final
+class Composer:
+    """Composes the configs of many runs; those that choose the same of each group share what takes the time.
+
+    Args:
+        compose: composes a config from choices alone.
+        groups: lists what can be chosen of.
+    """
+
+    def __init__(
+        self, compose: Callable[[Sequence[str]], DictConfig] = compose, groups: Callable[[], Iterable[str]] = _groups
+    ) -> None:
+        self._compose, self._list_groups = compose, groups
+        self._parser = OverridesParser.create()
+        self._parsed: dict[str, Override] = {}
+        self._groups: set[str] = set()
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def all(self, runs: Iterable[Sequence[str]]) -> Iterator[DictConfig]:
+        """Compose a config for each run.
+
+        Args:
+            runs: the overrides of each.
+
+        Raises:
+            hydra.errors.HydraException: as :func:`compose`.
+        """
         for words in runs:
-            parsed = parser.parse_overrides(list(words))
-            chosen = tuple(str(each.input_line) for each in parsed if _chooses(each, groups))
-            if chosen not in bases:
-                bases[chosen] = hydra_compose("config", overrides=list(chosen))
-            config = deepcopy(bases[chosen])
-            values = [each for each in parsed if not _chooses(each, groups)]
+            parsed = [self.parse(word) for word in words]
+            config = deepcopy(self._base(tuple(each.input_line or "" for each in parsed if self._chooses(each))))
+            values = [each for each in parsed if not self._chooses(each)]
             ConfigLoaderImpl._apply_overrides_to_config(values, config)  # as Hydra does, behind the groups
             yield config
 
+    def parse(self, word: str) -> Override:
+        """Read an override.
 
-def _chooses(override: Override, groups: set[str]) -> bool:
-    """Whether an override chooses of a group, or belongs to Hydra, whose node a composed config does not have."""
-    key = override.key_or_group
-    return key in groups or "/" in key or override.package is not None or key.partition(".")[0] == "hydra"
+        Raises:
+            hydra.errors.HydraException: it is none.
+        """
+        if word not in self._parsed:
+            (self._parsed[word],) = self._parser.parse_overrides([word])
+        return self._parsed[word]
+
+    def _base(self, chosen: tuple[str, ...]) -> DictConfig:
+        if chosen not in self._bases:
+            self._bases[chosen] = self._compose(chosen)
+        return self._bases[chosen]
+
+    def _chooses(self, override: Override) -> bool:
+        """Whether an override chooses of a group, or belongs to Hydra, whose node a composed config does not have."""
+        if not self._groups:
+            self._groups = set(self._list_groups())
+        key = override.key_or_group
+        named = key in self._groups or "/" in key or override.package is not None
+        return named or key.partition(".")[0] == "hydra"

@@ -1,26 +1,23 @@
 """The one LightningDataModule: a task's splits, encoded once into tensors."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, cast, final
 
 import pytorch_lightning as pl
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from seqlab.cache import kept_arrays, kept_json
 from seqlab.contracts import Batch, Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
-from seqlab.training.loader import BucketLoader, FreshLoader, Share
+from seqlab.training.encoded import dropped, encoded, texts_of
+from seqlab.training.fresh import FreshLoader
+from seqlab.training.lengths import length_statistics, truncate
+from seqlab.training.loader import BucketLoader, Share
 from seqlab.training.streams import StreamLoader, WindowLoader
 from seqlab.training.symbols import examples_of, symbols_of
 from seqlab.training.tokens import Tokens, begin_id, encode, fit
 
 SPLITS = ("train", "valid", "test")
-_WORTH_KEEPING = 10**6
-"""Characters from which on encoded texts are kept in the cache."""
 _SHOWN = 60
 """Characters of a text in the command that a run ends with."""
 _EVALUATION_WINDOW = 500
@@ -96,8 +93,8 @@ class SequenceData(pl.LightningDataModule):
         if self.preprocessor is not None:
             splits = {**splits, "train": self._kept(splits["train"])}
             if not self.fitted:
-                self.preprocessor.fit(_texts(splits["train"]))
-            self.example_texts = [text.strip().partition("\n")[0][:_SHOWN] for text in _texts(splits["test"])[:2]]
+                self.preprocessor.fit(texts_of(splits["train"]))
+            self.example_texts = [text.strip().partition("\n")[0][:_SHOWN] for text in texts_of(splits["test"])[:2]]
         for name, examples in splits.items():
             self.encoded[name] = self._encode(name, examples), examples.targets
         if self.preprocessor is None:
@@ -112,11 +109,8 @@ class SequenceData(pl.LightningDataModule):
             ValueError: none is left.
         """
         assert self.preprocessor is not None
-        texts = _texts(train)
-        make = partial(_reasons, self.preprocessor, texts)
-        large = sum(map(len, texts)) >= _WORTH_KEEPING
-        found = kept_json("dropped", [_digest(texts), self.pipeline], make, list) if large else make()
-        self.dropped = {int(index): str(reason) for index, reason in found}
+        texts = texts_of(train)
+        self.dropped = dropped(texts, self.preprocessor, self.pipeline)
         if not self.dropped:
             return train
         rows = [index for index in range(len(texts)) if index not in self.dropped]
@@ -125,32 +119,23 @@ class SequenceData(pl.LightningDataModule):
         self.rows = torch.tensor(rows)
         return Examples([texts[row] for row in rows], train.targets[self.rows])
 
-    def _encoded(self, texts: list[str]) -> Ragged:
-        """Encode texts, or find them in the cache where that takes longer than a moment."""
-        assert self.preprocessor is not None
-        if sum(map(len, texts)) < _WORTH_KEEPING:
-            return self.preprocessor.encode(texts)
-        key = [_digest(texts), self.pipeline, self.preprocessor.state_dict()]
-        found = kept_arrays("encoded", key, partial(_arrays, self.preprocessor, texts))
-        return Ragged(torch.from_numpy(found["values"]), torch.from_numpy(found["lengths"]))
-
     def _encode(self, split: str, examples: Examples) -> Ragged:
         if self.preprocessor is None:
             if not isinstance(examples.inputs, Ragged):
                 raise UserError("preprocessing=null: this task's inputs are texts; choose a preprocessing")
-            encoded, unknown = examples.inputs, None
+            ids, unknown = examples.inputs, None
         else:
-            encoded = self._encoded(_texts(examples))
-            unknown = (encoded.values == self.preprocessor.unknown_id).float().mean().item() if len(encoded) else 0.0
-        lengths = encoded.lengths
+            ids = encoded(texts_of(examples), self.preprocessor, self.pipeline)
+            unknown = (ids.values == self.preprocessor.unknown_id).float().mean().item() if len(ids) else 0.0
+        lengths = ids.lengths
         limit = self._limit
         truncated = 0.0 if limit is None else (lengths > limit).float().mean().item()
         if limit is not None and truncated:
-            encoded = truncate(encoded, limit)
+            ids = truncate(ids, limit)
         self.statistics[split] = length_statistics(lengths) | {"share_truncated": truncated}
         if unknown is not None:
             self.statistics[split]["share_unknown"] = unknown
-        return encoded
+        return ids
 
     @property
     def _limit(self) -> int | None:
@@ -304,64 +289,3 @@ def input_spec(preprocessor: Preprocessor | None, inputs: Ragged | None = None) 
     if inputs.values.is_floating_point():
         return InputSpec("features", inputs.values.shape[1])
     return InputSpec("tokens", int(inputs.values.max()) + 1)
-
-
-def truncate(inputs: Ragged, limit: int) -> Ragged:
-    """Keep the first ``limit`` steps of each sequence."""
-    position = torch.arange(len(inputs.values)) - inputs.starts.repeat_interleave(inputs.lengths)
-    return Ragged(inputs.values[position < limit], inputs.lengths.clamp(max=limit))
-
-
-def length_statistics(lengths: Tensor) -> dict[str, Any]:
-    """Describe the lengths of a split: how many examples and steps, and the quantiles of the lengths."""
-    quantiles = torch.quantile(lengths.double(), torch.tensor([0.0, 0.05, 0.5, 0.95, 1.0], dtype=torch.float64))
-    names = ("shortest", "5 %", "median", "95 %", "longest")
-    return {
-        "examples": len(lengths),
-        "steps": int(lengths.sum()),
-        "length": {name: round(value) for name, value in zip(names, quantiles.tolist(), strict=True)},
-    }
-
-
-def _texts(examples: Examples) -> list[str]:
-    if isinstance(examples.inputs, Ragged):
-        raise UserError("this task's inputs are tensors, which no preprocessing can encode; set preprocessing=null")
-    return list(examples.inputs)
-
-
-def _reasons(preprocessor: Preprocessor, texts: list[str]) -> list[list[Any]]:
-    return [[index, reason] for index, reason in preprocessor.dropped(texts).items()]
-
-
-def _arrays(preprocessor: Preprocessor, texts: list[str]) -> dict[str, NDArray[Any]]:
-    encoded = preprocessor.encode(texts)
-    return {"values": encoded.values.numpy(), "lengths": encoded.lengths.numpy()}
-
-
-def _digest(texts: list[str]) -> str:
-    digest = hashlib.sha256()
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()
-
-
-def describe(statistics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Put the statistics into a line for each split."""
-    lines = []
-    for split, row in statistics.items():
-        if "tokens" in row:
-            share = f"{row['share_unknown']:.2%}"
-            lines.append(f"{split}: {row['tokens']:,} tokens of {row['bytes']:,} bytes; unknown {share}")
-            continue
-        length = row["length"]
-        line = f"{split}: {row['examples']:,} examples, {row['steps']:,} steps; length " + ", ".join(
-            f"{name} {value}" for name, value in length.items()
-        )
-        line += f"; truncated {row['share_truncated']:.1%}"
-        if "share_unknown" in row:
-            line += f"; unknown {row['share_unknown']:.2%}"
-        if "dropped" in row:
-            line += "; dropped " + ", ".join(f"{count:,} ({reason})" for reason, count in row["dropped"].items())
-        lines.append(line)
-    return lines

@@ -42,10 +42,7 @@ def generate(
     _check(trained, length, temperature, top_k)
     assert trained.preprocessor is not None
     generator = torch.Generator()
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed)
+    generator.manual_seed(generator.seed() if seed is None else seed)
     first = begin_id(trained.preprocessor)
     ids = [first, *trained.preprocessor.encode([prompt]).values.tolist()] if prompt else [first]
     text = _Decoder(trained.preprocessor, ids[-1] if prompt else None)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
-from seqlab.contracts import Batch, Model, Task, UserError
+from seqlab.contracts import Batch, Model, Task
 from seqlab.recurrence import detach, leaves, refill
 from seqlab.recurrence.readiness import readiness
+from seqlab.training.counted import shared_out
 from seqlab.training.nonfinite import Guard
 from seqlab.training.optimise import EpochDecay, make_optimizer, schedule
 from seqlab.training.talk import gathered, summed
@@ -272,16 +273,8 @@ class SequenceModule(pl.LightningModule):
         self._decay.load_state_dict(checkpoint["decay"])
         readiness.begin(checkpoint["kernels_wait"])
         self._loader_state = checkpoint["loader"]
-        saved, world = checkpoint["processes"], self.trainer.world_size
-        if len(saved) == world:
-            own = saved[self.trainer.global_rank]
-        elif self._loader_state is not None and any(one["state"] for one in saved):
-            raise UserError(
-                f"the checkpoint was written within an epoch by {len(saved)} processes, each with its part of the "
-                f"text; {world} cannot go on from there: set trainer.devices={len(saved)}, or ckpt_path=best"
-            )
-        else:
-            own = _shared_out(saved, first=self.trainer.is_global_zero)
+        saved, within = checkpoint["processes"], self._loader_state is not None
+        own = shared_out(saved, self.trainer.global_rank, self.trainer.world_size, within=within)
         self._leaves, self._loss_sum, self._batches = own["state"], own["loss_sum"], own["batches"]
         self.examples, self.steps = own["examples"], own["steps"]
 
@@ -303,15 +296,3 @@ class SequenceModule(pl.LightningModule):
         if self._loader_state is not None:
             self._loader().load_state_dict(self._loader_state)
             self._loader_state = None
-
-
-def _shared_out(saved: list[dict[str, Any]], *, first: bool) -> dict[str, Any]:
-    """Put together what other processes had counted, for each of those that go on: all loss, and to one all counts."""
-    sums = [one["loss_sum"] for one in saved]
-    return {
-        "state": [],
-        "loss_sum": None if sums[0] is None else sum(sums) / len(sums),
-        "batches": saved[0]["batches"],
-        "examples": sum(one["examples"] for one in saved) if first else 0,
-        "steps": sum(one["steps"] for one in saved) if first else 0,
-    }

@@ -26,6 +26,8 @@ EXPLODES = 100
 AFTER = 10
 """Steps after which it is known what is usual."""
 _MOST_STEPS = 2**24
+_LONGEST = 2**15
+"""Time steps of a batch: each takes a node of the graph, and a stranger's few bytes would take hours."""
 _MEMORY = 0.98
 """Weight of what was before in the usual norm: that of about 50 steps."""
 
@@ -139,10 +141,9 @@ class Kept:
         try:
             self.batch = Batch(tensors["batch.inputs"], tensors.get("batch.lengths"), tensors["batch.targets"])
             self.rng = tensors["rng"]
-            if self.batch.inputs.numel() > _MOST_STEPS:
-                raise UserError(
-                    f"{folder / TENSORS} has a batch of {self.batch.inputs.numel():,} numbers; that is no step"
-                )
+            shape = self.batch.inputs.shape
+            if shape.numel() > _MOST_STEPS or shape[1:2].numel() > _LONGEST:
+                raise UserError(f"{folder / TENSORS} has a batch of the shape {list(shape)}; that is no step")
         except KeyError as error:
             raise UserError(f"{folder / TENSORS} has no tensor {error}") from error
         self.state = [tensors[name] for name in sorted(tensors, key=_number) if name.startswith("state.")]

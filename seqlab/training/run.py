@@ -16,8 +16,9 @@ from seqlab.discovery.pinned import unpinned
 from seqlab.training import runfolder
 from seqlab.training.card import write_card
 from seqlab.training.checkpoint import checkpoint_path
-from seqlab.training.data import SPLITS, describe
+from seqlab.training.data import SPLITS
 from seqlab.training.devices import place
+from seqlab.training.lengths import describe
 from seqlab.training.loggers import close, make_logger
 from seqlab.training.ranks import Followers
 from seqlab.training.results import SCHEMA, Result, further_tests, git_state, hardware, judge, peak_memory, versions
@@ -136,14 +137,7 @@ def _record(work: Work, started: float, command: str | None) -> Result:
     report = task.report(module.details, folder)
     metrics, chance = module.test_results, module.baseline
     verdict = judge(task, metrics, chance, data.statistics["test"]["examples"])
-    costs = {
-        **work.cost.report(module),
-        "devices": work.where.world,
-        "wall_seconds": time.perf_counter() - started,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "state_size": model.state_size(),
-        **peak_memory(),
-    }
+    costs = _costs(work, started)
     no_cell = f"model={plain['model']['name']} uses no cell: cell= and kernel= mean nothing to it"
     record = {
         "schema": SCHEMA,
@@ -177,6 +171,17 @@ def _record(work: Work, started: float, command: str | None) -> Result:
     }
     runfolder.write_json(folder / runfolder.RESULTS, record)
     return Result(folder, metrics, chance, verdict, task.monitor, costs, record)
+
+
+def _costs(work: Work, started: float) -> dict[str, Any]:
+    return {
+        **work.cost.report(work.module),
+        "devices": work.where.world,
+        "wall_seconds": time.perf_counter() - started,
+        "parameters": sum(parameter.numel() for parameter in work.model.parameters()),
+        "state_size": work.model.state_size(),
+        **peak_memory(),
+    }
 
 
 def title(plain: Mapping[str, Any], model: Model) -> str:

@@ -31,7 +31,6 @@ PREPROCESSOR = "preprocessor.json"
 RESULTS = "results.json"
 RESUME = "resume.ckpt"
 BEST = "best.ckpt"
-LOG = "seqlab.log"
 LOCK = ".lock"
 
 HASHED = (MODEL, MODEL_CARD, PREPROCESSOR)

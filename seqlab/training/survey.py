@@ -45,8 +45,7 @@ def survey(data: SequenceData, examples: int = 3) -> dict[str, Any]:
         record["classes"] = _classes(data.task, cast(Mapping[str, Examples], splits))
         return record
     step = max(1, len(inputs) // max(1, examples))
-    chosen = list(inputs)[::step][:examples]
-    record["examples"] = [_read(text, data.preprocessor) for text in chosen]
+    record["examples"] = [_read(text, data.preprocessor) for text in list(inputs)[::step][:examples]]
     record["dropped"] = [
         {"text": inputs[index][:_SHOWN], "reason": reason} for index, reason in islice(data.dropped.items(), examples)
     ]

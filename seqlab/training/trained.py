@@ -15,7 +15,7 @@ from seqlab.training import runfolder
 from seqlab.training.assemble import build_model, build_preprocessor, build_task
 from seqlab.training.budget import budget
 from seqlab.training.card import other_plugins, read_card
-from seqlab.training.data import truncate
+from seqlab.training.lengths import truncate
 from seqlab.training.symbols import read, symbols_of
 from seqlab.training.weights import numbers
 
@@ -155,22 +155,14 @@ def load(run_dir: str | Path, weights: Mapping[str, Tensor] | None = None) -> Tr
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder, so no run can be in it")
     card = read_card(folder)
+    given = weights is not None  # those of a step to replay may be anything
     if weights is None:
         weights = runfolder.read_weights(folder / runfolder.MODEL)
     state = runfolder.read_json(folder / runfolder.PREPROCESSOR).get("state") or {}
     try:
-        nodes = {kind: _node(card[kind]) for kind in ("task", "preprocessing", "model", "cell", "kernel")}
-        task = build_task(_present(nodes["task"]))
-        task.load_state_dict(card["task_state"])
-        check_names(task.label_names() or (), "labels")
-        preprocessor = build_preprocessor(nodes["preprocessing"])
-        if preprocessor is not None:
-            preprocessor.load_state_dict(dict(state))
-        symbols = None if preprocessor is None else preprocessor.symbols
-        inputs = InputSpec(card["inputs"]["kind"], card["inputs"]["size"], symbols)
-        with budget(numbers(weights), f"{folder}: {runfolder.MODEL_CARD}"):
-            model = build_model(nodes, task, inputs)
-        model.load_state_dict(weights)
+        trained = _assembled(folder, card, state, weights)
+        if not given and (wrong := _not_a_number(trained.model)) is not None:
+            raise UserError(f"{folder / runfolder.MODEL}: {wrong[:80]!a} has NaN in it, so that no answer is a number")
     except UserError as error:
         if not (others := other_plugins(card)):
             raise
@@ -181,7 +173,32 @@ def load(run_dir: str | Path, weights: Mapping[str, Tensor] | None = None) -> Tr
         raise UserError(f"{folder} does not fit together: {said}{others}") from error
     if others := other_plugins(card):
         log.warning("%s: %s", folder, others)
+    return trained
+
+
+def _assembled(
+    folder: Path, card: Mapping[str, Any], state: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> Trained:
+    """Make what the card names, and give it what was learned."""
+    nodes = {kind: _node(card[kind]) for kind in ("task", "preprocessing", "model", "cell", "kernel")}
+    task = build_task(_present(nodes["task"]))
+    task.load_state_dict(card["task_state"])
+    check_names(task.label_names() or (), "labels")
+    preprocessor = build_preprocessor(nodes["preprocessing"])
+    if preprocessor is not None:
+        preprocessor.load_state_dict(dict(state))
+    symbols = None if preprocessor is None else preprocessor.symbols
+    inputs = InputSpec(card["inputs"]["kind"], card["inputs"]["size"], symbols)
+    with budget(numbers(weights), f"{folder}: {runfolder.MODEL_CARD}"):
+        model = build_model(nodes, task, inputs)
+    model.load_state_dict(weights)
     return Trained(folder, task, preprocessor, model, nodes)
+
+
+def _not_a_number(model: Model) -> str | None:
+    """Name a part of a model that has NaN in it."""
+    floats = ((name, value) for name, value in model.state_dict().items() if value.is_floating_point())
+    return next((name for name, value in floats if bool(value.isnan().any())), None)
 
 
 def _node(entry: Any) -> dict[str, Any] | None:

@@ -1,7 +1,6 @@
 """Tensors on the disk: what the header of a safetensors file says is held against the file before anything is read."""
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, final
@@ -9,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 from seqlab.bounded import open_regular, parse_json, within
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
+from seqlab.solid import check_solid
 
 if TYPE_CHECKING:
     from torch import Tensor  # which takes seconds to import, and most readers of run folders want no tensors
 
 _LONGEST_HEADER = 8 * 2**20
 """Bytes: some 80,000 tensors."""
-_SPARSE = 64 * 2**20
 _BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
     "I32": 4, "U32": 4, "F32": 4, "F64": 8, "I64": 8, "U64": 8, "C64": 8,
@@ -43,9 +42,7 @@ def described(path: Path) -> dict[str, Described]:
     """
     try:
         with open_regular(path) as file:
-            size, blocks = os.fstat(file.fileno()).st_size, getattr(os.fstat(file.fileno()), "st_blocks", 0)
-            if size > _SPARSE and 0 < blocks * 512 < size / 10:
-                raise ValueError(f"it says {size:,} bytes, of which {blocks * 512:,} are on the disk")
+            size = check_solid(file)
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, _LONGEST_HEADER):
                 raise ValueError(f"its header claims {length:,} bytes, of a file of {size:,}")

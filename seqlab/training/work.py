@@ -63,7 +63,7 @@ class Work:
     """
 
     def __init__(self, plain: dict[str, Any], folder: Path, resume_from: Path | None, where: Place) -> None:
-        _quieten()
+        quieten()
         readiness.begin()
         if (threads := _threads(plain["trainer"], where)) is not None:
             torch.set_num_threads(threads)
@@ -206,7 +206,7 @@ def _callbacks(plain: Mapping[str, Any], task: Task) -> list[pl.Callback]:
     return callbacks
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Keep Lightning's advertisements out of the way of what a user wants to read; warnings stay."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

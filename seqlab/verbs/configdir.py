@@ -4,14 +4,17 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hydra.errors import HydraException
+
 from seqlab.errors import UserError
+from seqlab.sweeps.words import check_words, launcher_fault
 
 _OWN = ("hydra.", "hydra_plugins.", "logging.", "colorlog.")
 _NAMES_CODE = ("_target_", "class", "()")
 """Keys by which Hydra, and Python's logging, name what they import."""
 _FIXED = ("job_logging", "hydra_logging", "callbacks", "run", "sweep", "output_subdir")
-_FIXED_OF = {"job": ("env_set", "env_copy", "chdir"), "launcher": ("setup", "srun_args", "additional_parameters")}
-"""What writes files, or what a shell and the loader of libraries obey."""
+_FIXED_OF = {"job": ("env_set", "env_copy", "chdir")}
+"""What writes files, or what the loader of libraries obeys."""
 
 
 def check_config(arguments: Sequence[str]) -> None:
@@ -36,13 +39,41 @@ def check_config(arguments: Sequence[str]) -> None:
     if asked.config_dir is not None:
         words.append(f"hydra.searchpath=[{_quoted(asked.config_dir)}]")
     node = _composed(asked.config_name or "config", words)
-    own = _composed("config", [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))])
+    typed = [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    own = _composed("config", typed)
+    _check_launcher(node, typed)
+    _check_sweeper(node.get("sweeper") or {})
     for key, value, usual in _fixed(node, own):
         if value != usual:
             raise UserError(f"hydra.{key} is {str(value)[:80]}: a config folder cannot set this; type it yourself")
     for place, name in _named(node, "hydra"):
         if not name.startswith(_OWN):
             raise UserError(f"{place}={name}: a config folder cannot name what Hydra imports; type it yourself")
+
+
+def _check_launcher(node: Mapping[str, Any], typed: Sequence[str]) -> None:
+    """Let a folder say of a launcher how much it may do; what a shell obeys, and where files go, is the user's."""
+    chosen = node["runtime"]["choices"]["hydra/launcher"]
+    try:
+        usual = _composed("config", [f"hydra/launcher={chosen}"])["launcher"] or {}
+    except HydraException:  # a launcher of the folder's own
+        usual = {}
+    keys = {word.lstrip("+~").partition("=")[0] for word in typed}
+    for key, value in (node.get("launcher") or {}).items():
+        if value == usual.get(key) or key in _NAMES_CODE or f"hydra.launcher.{key}" in keys:
+            continue
+        if fault := launcher_fault(key, value):
+            raise UserError(f"hydra.launcher.{key} is {str(value)[:80]!a}, {fault}; type it yourself, if it is yours")
+
+
+def _check_sweeper(node: Mapping[str, Any]) -> None:
+    """Look at the words that a folder adds to those of each run."""
+    words = {"params": [f"{key}={value}" for key, value in (node.get("params") or {}).items()]}
+    for group in ("rows", "tasks"):
+        for label, given in (node.get(group) or {}).items():
+            words[f"{group}.{label}"] = given.split() if isinstance(given, str) else [str(word) for word in given or ()]
+    for key, found in words.items():
+        check_words(found, f"hydra.sweeper.{key}", "a config folder cannot set this; type it yourself")
 
 
 def _fixed(node: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

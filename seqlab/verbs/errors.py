@@ -5,6 +5,7 @@ import errno
 import itertools
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -44,7 +45,12 @@ def reported(action: Callable[[], int | None]) -> int:
 
 def is_users(error: BaseException) -> bool:
     """Whether an error is one that a user can mend."""
-    return isinstance(error, UserError | OSError | HydraException | OmegaConfBaseException)
+    return isinstance(error, UserError | OSError | HydraException | OmegaConfBaseException) or _is_memory(error)
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether there was too little memory; torch says so in words."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
 def explain(error: BaseException) -> str:
@@ -66,7 +72,7 @@ def _explained(error: BaseException) -> str:
     if isinstance(cause, OSError):
         told = f"{cause.filename}: {cause.strerror}" if cause.filename else one_line(cause)
         return f"{told}; {way_out(cause)}" if cause.errno in _UNWRITABLE else told
-    if isinstance(cause, MemoryError):
+    if _is_memory(cause):
         return f"this takes more memory than there is: {one_line(cause)}"
     return f"{type(cause).__name__}: {one_line(cause)}"
 
@@ -81,8 +87,14 @@ def _cause(error: BaseException) -> BaseException:
     return best
 
 
+_TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+_CONVERTED = re.compile(r"Value '(.*)' of type '\w+' could not be converted to (\w+)")
+
+
 def _wrong_type(error: ValidationError) -> str:
     message = str(error).partition("\n")[0]
+    if error.full_key and (found := _CONVERTED.fullmatch(message)) and found[2] in _TYPES:
+        return f"{error.full_key} is {found[1]}; it must be {_TYPES[found[2]]}"
     return f"{error.full_key}: {message[:1].lower()}{message[1:]}" if error.full_key else message
 
 
@@ -94,7 +106,7 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     if close := difflib.get_close_matches(str(error.key), known, n=1):
         line += f"; did you mean {f'{where}.{close[0]}' if where else close[0]}?"
     if known:
-        line += f" {where or 'The config'} has {', '.join(known)}"
+        line += f"{' ' if close else '; '}{where or 'the config'} has {', '.join(known)}"
     return line if known else one_line(str(error).partition("\n")[0])
 
 
@@ -102,6 +114,9 @@ def _hydra(error: HydraException) -> str:
     if isinstance(error, OverrideParseException):
         reason = str(error).partition("\n")[0]
         return f"{error.override}: not understood ({reason}); a value with signs in it goes in quotes: 'key=\"value\"'"
+    if several := re.match(r"Ambiguous value for argument '(.*?)'", str(error)):
+        key = several[1].partition("=")[0]
+        return f"{several[1]}: a comma makes a sweep, with -m: python -m seqlab -m {several[1]}; a list is {key}=[a,b]"
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     missing = [line for line in lines if line.startswith("Could not find") or "Could not find '" in line]
     if missing and "Available options in" in str(error):
@@ -109,7 +124,8 @@ def _hydra(error: HydraException) -> str:
         wanted = next((part for part in reversed(named) if "/" in part), named[-2])
         group, _, name = wanted.rpartition("/")
         begin = next(i for i, line in enumerate(lines) if line.startswith("Available options")) + 1
-        there = itertools.takewhile(lambda line: not line.startswith("Config search path"), lines[begin:])
-        return f"{group}={name}: there is no such {group}; there are {', '.join(there)}"
+        there = [*itertools.takewhile(lambda line: not line.startswith("Config search path"), lines[begin:])]
+        close = [f"; did you mean {found}?" for found in difflib.get_close_matches(name, there, n=1)]
+        return f"{group}={name}: there is no such {group}; there are {', '.join(there)}{''.join(close)}"
     kept = [line for line in lines if not line.startswith(("Set the environment", "To append to your config", "See "))]
     return " ".join(kept)

@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -185,11 +185,7 @@ def score(trained: "Trained", pairs: Pairs, count: int, worst: int = 10) -> Scor
             for rows, batch, outputs in trained.outputs(encoded):
                 metrics.update(outputs, targets[rows])
                 blind.update(task.blind_outputs(batch), targets[rows])
-                for row, answer in zip(rows.tolist(), task.decode(outputs, 1), strict=True):
-                    text, label = part[row]
-                    if answer[0]["label"] != label:
-                        error = {"text": text, "label": label, "predicted": answer[0]["label"], **_sure(answer[0])}
-                        surest.append((answer[0]["probability"], -scores.rows - row, error))
+                surest += _errors(part, rows.tolist(), task.decode(outputs, 1), scores.rows)
             surest = heapq.nlargest(worst, surest, key=lambda entry: entry[:2])
             scores.rows += len(part)
             bar.advance(bar.task_ids[0], len(part))
@@ -200,7 +196,18 @@ def score(trained: "Trained", pairs: Pairs, count: int, worst: int = 10) -> Scor
     return scores
 
 
-def _sure(answer: dict[str, Any]) -> dict[str, float]:
+def _errors(
+    part: Sequence[tuple[str, str]], rows: Sequence[int], answers: Sequence[Sequence[Mapping[str, Any]]], before: int
+) -> Iterator[tuple[float, int, dict[str, Any]]]:
+    """Find the rows that are answered wrongly: how sure the model is, the row's place for ties, what it says."""
+    for row, (answer, *_) in zip(rows, answers, strict=True):
+        text, label = part[row]
+        if answer["label"] != label:
+            error = {"text": text, "label": label, "predicted": answer["label"], **_sure(answer)}
+            yield answer["probability"], -before - row, error
+
+
+def _sure(answer: Mapping[str, Any]) -> dict[str, float]:
     return {"probability": round(answer["probability"], 6)}
 
 

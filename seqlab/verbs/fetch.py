@@ -46,8 +46,8 @@ def wanted(words: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _fill(plain: dict[str, Any]) -> None:
-    from seqlab.training.data import describe
     from seqlab.training.finetune import begin
+    from seqlab.training.lengths import describe
     from seqlab.training.work import prepared
 
     _, data = prepared(plain, begin(plain, Path(), None))

@@ -36,13 +36,14 @@ def overview(verbs: Mapping[str, str]) -> None:
     _choices(grid, "kernel", kernels)
     console.print(grid)
     console.print(
-        "\n[bold]Keys[/bold]    seed, cell.hidden_size, model.depth, model.bidirectional, model.dropout, model.input,\n"
-        "        task.sequence_length, task.data_dir, task.source, task.split_seed, trainer.max_epochs,\n"
-        "        data.batch_size, optimizer.lr, logger=csv|wandb|tensorboard|none, ckpt_path=last,\n"
-        "        init_from=RUN_DIR, freeze=\\[encoder,...],\n"
-        "        debug=overfit|limit|fdr|profiler, experiment=..., hydra.run.dir=...\n"
-        "        python -m seqlab cell=gru task=names --cfg job   prints every key of that choice\n"
-        "        python -m seqlab cell=gru task=names --help      explains the keys of that choice\n"
+        "\n[bold]Keys[/bold]    seed, cell.hidden_size, model.depth, model.bidirectional,\n"
+        "        model.dropout, model.input, task.sequence_length, task.data_dir,\n"
+        "        task.source, task.split_seed, trainer.max_epochs, data.batch_size,\n"
+        "        optimizer.lr, logger=csv|wandb|tensorboard|none, ckpt_path=last,\n"
+        "        init_from=RUN_DIR, freeze=\\[encoder,...], experiment=..., hydra.run.dir=...,\n"
+        "        debug=overfit|limit|fdr|profiler\n"
+        "        python -m seqlab cell=gru task=names --cfg job   prints every key\n"
+        "        python -m seqlab cell=gru task=names --help      explains the keys\n"
         "        python -m seqlab --hydra-help                    Hydra's own flags"
     )
 
@@ -62,7 +63,8 @@ def choice_help(kinds: Mapping[str, str]) -> None:
     Args:
         kinds: the plugin's name for each kind, such as ``{"cell": "lstm"}``.
     """
-    from seqlab.discovery.config import options, summary, targets
+    from seqlab.discovery.config import targets
+    from seqlab.discovery.signature import options, summary
 
     console = Console(highlight=False, soft_wrap=True)
     for kind, name in kinds.items():

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,9 +82,9 @@ def _show(seen: "Inspection", console: Console) -> None:
     grid = Table("step", "symbol", "next, most likely" if seen.is_next else "answer, if it ended here")
     for name in ("second", "gradient"):
         grid.add_column(name, justify="left" if name == "second" else "right")
-    steps = range(len(seen.symbols))
+    steps: Sequence[int] = range(len(seen.symbols))
     if len(steps) > _MOST_ROWS:
-        steps = sorted(sorted(steps, key=lambda step: -seen.gradients[step])[:_MOST_ROWS])  # type: ignore[assignment]
+        steps = sorted(sorted(steps, key=lambda step: -seen.gradients[step])[:_MOST_ROWS])
     for step in steps:
         answer = [f"{_visible(str(one['label']))} {one['probability']:.2f}" for one in seen.answers[step][:2]]
         first, second = [*answer, ""][:2]

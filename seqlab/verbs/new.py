@@ -55,12 +55,7 @@ def write(kind: str, name: str, parent: Path) -> Path:
     Raises:
         UserError: the name cannot be one, is taken, or the folder cannot be written.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
-        raise UserError(
-            f"{name}: a name must be of small letters, digits and _, begin with a letter, and be no keyword"
-        )
-    if name in plugins(kind):
-        raise UserError(f"{kind}={name} is there already, brought by {plugins(kind)[name].distribution}; take another")
+    _check_name(kind, name)
     distribution = f"seqlab-{name.replace('_', '-')}"
     folder = parent / distribution
     if folder.exists():
@@ -81,17 +76,30 @@ def write(kind: str, name: str, parent: Path) -> Path:
         Path(module, "py.typed"): "",
         Path("tests", f"test_{name}.py"): _filled(f"{kind}/test.py.in", values),
     }
+    _write_whole(folder, contents)
+    return folder
+
+
+def _check_name(kind: str, name: str) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+        raise UserError(
+            f"{name}: a name must be of small letters, digits and _, begin with a letter, and be no keyword"
+        )
+    if name in plugins(kind):
+        raise UserError(f"{kind}={name} is there already, brought by {plugins(kind)[name].distribution}; take another")
+
+
+def _write_whole(folder: Path, contents: dict[Path, str]) -> None:
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=parent, prefix=f".{distribution}-") as scratch:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
             for path, text in contents.items():
-                target = Path(scratch, distribution, path)
+                target = Path(scratch, folder.name, path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text, encoding="utf-8")
-            shutil.move(Path(scratch, distribution), folder)
+            shutil.move(Path(scratch, folder.name), folder)
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}; take another --dir") from error
-    return folder
 
 
 def _filled(template: str, values: dict[str, str]) -> str:

@@ -6,8 +6,9 @@ import json
 from rich.console import Console
 from rich.table import Table
 
-from seqlab.discovery.config import CLASSES, node_type, plugin_class, summary
+from seqlab.discovery.config import CLASSES, node_type, plugin_class
 from seqlab.discovery.registry import KINDS, Plugin, plugins
+from seqlab.discovery.signature import summary
 from seqlab.errors import UserError
 
 

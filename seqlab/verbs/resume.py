@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from seqlab.bounded import no_way_out
@@ -27,12 +28,19 @@ def main(arguments: list[str]) -> int:
     changed = {word.partition("=")[0] for word in asked.overrides}
     words = [word for word in plan["words"] if word.partition("=")[0] not in changed]
     check_words(words, str(folder / SWEEP), "if it is yours, say it again: resume SWEEP_DIR 'KEY=VALUE'")
-    if _is_own(where := Path(plan["working_folder"]), folder):
-        os.chdir(where)  # relative paths among the words mean what they meant
+    if _is_own(where := Path(plan["working_folder"]), folder) and where.resolve() != Path.cwd():
+        _go_to(where)
     from seqlab.verbs.train import train
 
     with choosing(folder, [entry.name for entry in left] if asked.failed else None):
         return train(["-m", *words, *asked.overrides, f"hydra.sweep.dir={folder}"])
+
+
+def _go_to(where: Path) -> None:
+    """Make relative paths among the words mean what they meant; nothing is imported from there, by no process."""
+    sys.path[:] = [place or str(Path.cwd()) for place in sys.path]
+    os.environ["PYTHONSAFEPATH"] = "1"  # else each process that is started looks there first
+    os.chdir(where)
 
 
 def _is_own(where: Path, folder: Path) -> bool:

@@ -38,20 +38,12 @@ def train(arguments: list[str]) -> int:
 def _train(arguments: list[str]) -> int:
     import hydra
 
-    from seqlab.bounded import no_way_out
     from seqlab.discovery.hydra_source import register
-    from seqlab.errors import UserError
     from seqlab.verbs.configdir import check_config
 
     register()
     check_config(arguments)
-    for argument in arguments:  # Hydra opens the log before the run folder is looked at
-        key, _, value = argument.partition("=")
-        if key in ("hydra.run.dir", "hydra.sweep.dir"):
-            no_way_out(Path(value.strip("'\"")), deep=key == "hydra.run.dir")
-    for argument in arguments:
-        if argument.startswith("="):
-            raise UserError(f"{argument}: there is no key before the equals sign; an option is key=value")
+    _check_words(arguments)
     if "--help" in arguments or "-h" in arguments:
         return _help([argument for argument in arguments if argument not in ("--help", "-h")])
     if any(flag in arguments for flag in ("-m", "--multirun")):
@@ -79,6 +71,19 @@ def _train(arguments: list[str]) -> int:
     sys.argv = ["seqlab", *arguments]
     hydra.main(version_base="1.3", config_path="pkg://seqlab_conf", config_name="config")(job)()
     return 1 if failures else 0
+
+
+def _check_words(arguments: list[str]) -> None:
+    from seqlab.bounded import no_way_out
+    from seqlab.errors import UserError
+
+    for argument in arguments:  # Hydra opens the log before the run folder is looked at
+        key, _, value = argument.partition("=")
+        if key in ("hydra.run.dir", "hydra.sweep.dir"):
+            no_way_out(Path(value.strip("'\"")))
+    for argument in arguments:
+        if argument.startswith("="):
+            raise UserError(f"{argument}: there is no key before the equals sign; an option is key=value")
 
 
 def _sweep(arguments: list[str]) -> int:
@@ -128,9 +133,9 @@ def _one_of_many(config: DictConfig, folder: Path) -> float:
 
     from seqlab.errors import UserError
     from seqlab.sweeps import slurm
-    from seqlab.sweeps.ledger import entry_of, job_id, page, write_queued
+    from seqlab.sweeps.ledger import entry_of, job_id, write_queued
     from seqlab.sweeps.selection import is_meant
-    from seqlab.training.runfolder import RESULTS, RESUME, OwnedError, owned, relative
+    from seqlab.training.runfolder import OwnedError, owned
     from seqlab.verbs.multirun import progress
 
     words = list(HydraConfig.get().overrides.task)
@@ -142,15 +147,7 @@ def _one_of_many(config: DictConfig, folder: Path) -> float:
                 return math.nan if earlier.objective is None else earlier.objective
             if not is_meant(folder.name):
                 return math.nan
-            (folder / RESULTS).unlink(missing_ok=True)  # of a run that ended before its page said so
-            if (folder / RESUME).exists():
-                config.ckpt_path = "last"
-            with page(folder, words) as record:
-                result, failure = single(config, words, ["resume", relative(folder.parent)])
-                if result is None:
-                    record.update(state="failed", cause=failure)
-                else:
-                    record.update(state="done", objective=result.metrics[result.monitor])
+            result = _on_its_page(config, folder, words)
     except OwnedError:
         log.info("%s is being done by another process", folder.name)
         return math.nan
@@ -164,6 +161,23 @@ def _one_of_many(config: DictConfig, folder: Path) -> float:
         raise
     log.info(progress(folder, result))
     return math.nan if result is None else result.metrics[result.monitor]
+
+
+def _on_its_page(config: DictConfig, folder: Path, words: list[str]) -> "Result | None":
+    """Do a run, from its checkpoint if there is one, and write in the ledger what becomes of it."""
+    from seqlab.sweeps.ledger import page
+    from seqlab.training.runfolder import RESULTS, RESUME, relative
+
+    (folder / RESULTS).unlink(missing_ok=True)  # of a run that ended before its page said so
+    if (folder / RESUME).exists():
+        config.ckpt_path = "last"
+    with page(folder, words) as record:
+        result, failure = single(config, words, ["resume", relative(folder.parent)])
+        if result is None:
+            record.update(state="failed", cause=failure)
+        else:
+            record.update(state="done", objective=result.metrics[result.monitor])
+    return result
 
 
 def single(

@@ -93,7 +93,7 @@ def folders_of(context: HydraContext | None, config: DictConfig | None, runs: Se
     assert context is not None
     assert config is not None
     sweep, names = Path(config.hydra.sweep.dir), dict[tuple[str, ...], str]()
-    if OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"] == "${run_name:}":  # type: ignore[index, call-overload]
+    if OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"] == "${run_name:}":  # type: ignore[index, call-overload]  # a container here is a dict
         for run in read_plan(sweep)["runs"]:
             names[tuple(word for word in run["words"] if not word.lstrip("+~").startswith("hydra"))] = run["name"]
     return [sweep / (names.get(tuple(words)) or _subdir(context, config, words)) for words in runs]

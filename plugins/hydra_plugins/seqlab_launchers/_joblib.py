@@ -11,10 +11,12 @@ from types import FrameType
 from typing import Any, final
 
 from hydra.core.utils import JobReturn
-from hydra_plugins.hydra_joblib_launcher import joblib_launcher  # type: ignore[import-untyped]
-from joblib.externals.loky import reusable_executor  # type: ignore[import-untyped]
-from joblib.externals.loky.process_executor import TerminatedWorkerError  # type: ignore[import-untyped]
+from hydra.types import HydraContext
+from hydra_plugins.hydra_joblib_launcher import joblib_launcher  # type: ignore[import-untyped]  # it has no types
+from joblib.externals.loky import reusable_executor  # type: ignore[import-untyped]  # it has no types
+from joblib.externals.loky.process_executor import TerminatedWorkerError  # type: ignore[import-untyped]  # it has no types
 
+from hydra_plugins.seqlab_launchers._compose import sharing
 from hydra_plugins.seqlab_launchers._job import Job, folders_of, told
 from seqlab.sweeps.gpus import visible_gpus
 from seqlab.sweeps.ledger import State, entry_of
@@ -31,11 +33,14 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):  # type: ignore[misc]  # u
     """Processes on this machine, each of which does one run after another."""
 
     task_function: Any
+    hydra_context: HydraContext | None
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Do the runs; where a process dies, joblib ends the others too, and what they had begun goes on."""
         assert self.task_function is not None
+        assert self.hydra_context is not None
         self.task_function = Job(self.task_function, visible_gpus(), many=True)
+        self.hydra_context = sharing(self.hydra_context)
         with _handing_on() as asked:
             try:
                 done: Sequence[JobReturn] = super().launch(job_overrides, initial_job_idx)

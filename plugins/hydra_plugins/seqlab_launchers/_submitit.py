@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, final
 
 from hydra.core.utils import JobReturn
-from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher  # type: ignore[import-untyped]
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher  # type: ignore[import-untyped]  # it has no types
 
 from hydra_plugins.seqlab_launchers._job import Job, folders_of, told
 from seqlab.sweeps import slurm

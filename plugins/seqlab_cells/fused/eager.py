@@ -219,38 +219,52 @@ def _walk_back(
         dh += ends[0] * (each.rows.lengths == 0).unsqueeze(1)
     dc = None if tail.leaves == 1 else (before.new_zeros(batch, hidden) if ends[1] is None else ends[1].clone())
     of_state = before.new_zeros(time, batch, tail.gates, hidden)
+    of_input = of_state
     if tail.name == "Gru":
-        r, z, n, product = gates.unbind(2)
-        of_n = (1 - z) * (1 - n * n)
-        factor = torch.stack([of_n * product * r * (1 - r), (before - n) * z * (1 - z), of_n * r], dim=2)
-        for d, out, a, keep in reversed(each.rows.steps(into, of_state, factor, z)):
-            d += dh[: len(d)]
-            torch.mul(d.unsqueeze(1), a, out=out)
-            torch.addmm(d * keep, out.view(len(d), -1), each.w_hh, out=dh[: len(d)])
-        of_input = torch.cat([of_state[:, :, :2], (into * of_n).unsqueeze(2)], dim=2)
-        return _flat(of_input), _flat(of_state), dh, None
-    if tail.name == "Lstm":
-        i, f, g, o, c = gates.unbind(2)
+        of_input = _gru_back(each, gates, before, into, of_state, dh)
+    elif tail.name == "Lstm":
         assert dc is not None
-        assert each.c0 is not None
-        squashed, c_before = torch.tanh(c), torch.cat([each.c0.unsqueeze(0), c[:-1]])
-        of_c = torch.stack([g * i * (1 - i), c_before * f * (1 - f), i * (1 - g * g)], dim=2)
-        of_o, through = squashed * o * (1 - o), o * (1 - squashed * squashed)
-        for d, out, a, b, t, keep in reversed(each.rows.steps(into, of_state, of_c, of_o, through, f)):
-            d += dh[: len(d)]
-            carried = dc[: len(d)].addcmul_(d, t)
-            torch.mul(carried.unsqueeze(1), a, out=out[:, :3])
-            torch.mul(d, b, out=out[:, 3])
-            carried *= keep
-            torch.mm(out.view(len(d), -1), each.w_hh, out=dh[: len(d)])
-        return _flat(of_state), _flat(of_state), dh, dc
-    after = each.rows.enter(y)
-    slope = (after > 0).to(after.dtype) if tail.name == "RnnRelu" else 1 - after * after
+        _lstm_back(each, gates, into, of_state, dh, dc)
+    else:
+        _rnn_back(each, each.rows.enter(y), into, of_state, dh, relu=tail.name == "RnnRelu")
+    return _flat(of_input), _flat(of_state), dh, dc
+
+
+def _gru_back(each: _Direction, gates: Tensor, before: Tensor, into: Tensor, of_state: Tensor, dh: Tensor) -> Tensor:
+    """Fill the gradients of the products with the state; give those of the products with the input."""
+    r, z, n, product = gates.unbind(2)
+    of_n = (1 - z) * (1 - n * n)
+    factor = torch.stack([of_n * product * r * (1 - r), (before - n) * z * (1 - z), of_n * r], dim=2)
+    for d, out, a, keep in reversed(each.rows.steps(into, of_state, factor, z)):
+        d += dh[: len(d)]
+        torch.mul(d.unsqueeze(1), a, out=out)
+        torch.addmm(d * keep, out.view(len(d), -1), each.w_hh, out=dh[: len(d)])
+    return torch.cat([of_state[:, :, :2], (into * of_n).unsqueeze(2)], dim=2)
+
+
+def _lstm_back(each: _Direction, gates: Tensor, into: Tensor, of_state: Tensor, dh: Tensor, dc: Tensor) -> None:
+    """Fill the gradients of the gates, from which those of both products are."""
+    i, f, g, o, c = gates.unbind(2)
+    assert each.c0 is not None
+    squashed, c_before = torch.tanh(c), torch.cat([each.c0.unsqueeze(0), c[:-1]])
+    of_c = torch.stack([g * i * (1 - i), c_before * f * (1 - f), i * (1 - g * g)], dim=2)
+    of_o, through = squashed * o * (1 - o), o * (1 - squashed * squashed)
+    for d, out, a, b, t, keep in reversed(each.rows.steps(into, of_state, of_c, of_o, through, f)):
+        d += dh[: len(d)]
+        carried = dc[: len(d)].addcmul_(d, t)
+        torch.mul(carried.unsqueeze(1), a, out=out[:, :3])
+        torch.mul(d, b, out=out[:, 3])
+        carried *= keep
+        torch.mm(out.view(len(d), -1), each.w_hh, out=dh[: len(d)])
+
+
+def _rnn_back(each: _Direction, after: Tensor, into: Tensor, of_state: Tensor, dh: Tensor, *, relu: bool) -> None:
+    """Fill the gradients of the sum that is squashed; ``after`` is the state after each step."""
+    slope = (after > 0).to(after.dtype) if relu else 1 - after * after
     for d, out, a in reversed(each.rows.steps(into, of_state[:, :, 0], slope)):
         d += dh[: len(d)]
         torch.mul(d, a, out=out)
         torch.mm(out, each.w_hh, out=dh[: len(d)])
-    return _flat(of_state), _flat(of_state), dh, None
 
 
 def _add_at_end(into: Tensor, end: Tensor, rows: _Rows) -> None:

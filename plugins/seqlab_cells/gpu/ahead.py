@@ -64,20 +64,21 @@ def resources(
         constants |= {"KEEP_C": tail.leaves == 2 and save != "none", "KEEP_GATES": tail.kept > 0 and save == "gates"}
     else:
         constants["HAS_DY"] = True
-    word = _WORDS[dtype]
+    kinds = {
+        name: "constexpr" if name in constants else _kind(name, tail, dtype, ragged=ragged) for name in kernel.arg_names
+    }
+    return compiled(kernel, kinds, constants, warps, capability)
 
-    def kind(name: str) -> str:
-        if name in constants:
-            return "constexpr"
-        if name in _NUMBERS:
-            return "i32"
-        if name in _INDEX:
-            return "*i64" if ragged else "*fp32"
-        if name in _FLOATS or (name == "earlier" and tail.leaves == 2):
-            return "*fp32"
-        return f"*{word}"
 
-    return compiled(kernel, {name: kind(name) for name in kernel.arg_names}, constants, warps, capability)
+def _kind(name: str, tail: Tail, dtype: torch.dtype, *, ragged: bool) -> str:
+    """Say of which type an argument of a walk is."""
+    if name in _NUMBERS:
+        return "i32"
+    if name in _INDEX:
+        return "*i64" if ragged else "*fp32"
+    if name in _FLOATS or (name == "earlier" and tail.leaves == 2):
+        return "*fp32"
+    return f"*{_WORDS[dtype]}"
 
 
 def scan_resources(name: str, dtype: torch.dtype, *, turned: bool = False, capability: int = 90) -> Resources:
@@ -103,8 +104,8 @@ def compiled(
 ) -> Resources:
     """Compile any kernel; pointers are taken to be aligned."""
     import triton  # type: ignore[import-untyped]  # it has no types
-    from triton.backends.compiler import GPUTarget  # type: ignore[import-untyped]
-    from triton.compiler import ASTSource  # type: ignore[import-untyped]
+    from triton.backends.compiler import GPUTarget  # type: ignore[import-untyped]  # it has no types
+    from triton.compiler import ASTSource  # type: ignore[import-untyped]  # it has no types
 
     aligned = {(k,): [["tt.divisibility", 16]] for k, name in enumerate(signature) if signature[name].startswith("*")}
     source = ASTSource(kernel, signature, constants, aligned)

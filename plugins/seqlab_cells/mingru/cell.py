@@ -6,13 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, Gate, Probe, State
 from seqlab_cells.linear import initialise
-from seqlab_cells.parallel import positive
+from seqlab_cells.parallel import Affine, positive
 
 
 @final
-class MinGRU(Cell):
+class MinGRU(Affine):
     r"""Minimal GRU (Feng et al. 2024, "Were RNNs all we needed?", arXiv 2410.01201, section 3.1 and appendix B).
 
     .. math::
@@ -41,23 +40,3 @@ class MinGRU(Cell):
         z, v = self.from_input(x).chunk(2, dim=-1)
         update = torch.sigmoid(z)
         return 1 - update, update * positive(v)
-
-    def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch both"]:
-        """Put :math:`a` and :math:`b` side by side."""
-        return torch.cat(self.affine(x), dim=-1)
-
-    def step(self, x: Float[Tensor, "batch both"], state: State) -> tuple[Float[Tensor, "batch hidden"], State]:
-        """Advance one time step; ``state`` is ``(h,)``, ``[batch, hidden]``."""
-        (h,) = state
-        a, b = x.chunk(2, dim=-1)
-        h = a * h + b
-        return h, (h,)
-
-    def probe(self, x: Float[Tensor, "time batch both"], states: State) -> Probe:
-        """Give the share of the state that is kept, which is all of the Jacobian."""
-        keep = x.chunk(2, dim=-1)[0]
-
-        def product(t: int, gradients: State) -> State:
-            return (gradients[0] * keep[t],)
-
-        return Probe({"keep": Gate(keep)}, product, keep.amax(-1), {"h": keep})

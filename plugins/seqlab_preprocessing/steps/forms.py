@@ -4,16 +4,16 @@ import re
 import unicodedata
 from typing import Literal
 
-_MOST = 30
+_MOST = 1_000
 _LONG = re.compile(rf"[^\w\s\x00-\x7f]{{{_MOST + 1},}}")
 _JOINER = "\u034f"
 
 
 def normalised(form: Literal["NFC", "NFKC"], text: str) -> str:
-    """Normalise a text; in a run of more than 30 combining marks a U+034F stands after each 30.
+    """Normalise a text; in a run of more than 1,000 combining marks a U+034F stands after each 1,000.
 
-    Sorting the marks of a letter takes the square of their number. 30 are more than any writing has: that is the
-    Stream-Safe Text Format of UAX #15, section 13.
+    Sorting the marks of a letter takes the square of their number; so the Stream-Safe Text Format (UAX #15, section 13)
+    parts them, there after 30.
     """
     return unicodedata.normalize(form, text if text.isascii() else _LONG.sub(_parted, text))
 

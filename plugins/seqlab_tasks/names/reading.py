@@ -6,12 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Literal, final
 
 from seqlab.bounded import normalised
+from seqlab.solid import read_solid
 
 JUNK = frozenset({"to the first page"})
 """Rows that a web page's navigation left in the PyTorch tutorial's files."""
+
+LONGEST = 1_000
+"""Letters of a row: a batch is as long as its longest name."""
 
 _INVISIBLE = " \u200b\u2060\ufeff"  # of no width, so that str.split() leaves them
 _STRAY = re.compile(r"(?:(?<![\s\d,:;])[\s\d,:;]++|/\w)$")
@@ -58,6 +63,8 @@ def read_names(files: Sequence[Traversable], where: str, errors: Literal["strict
     for file in files:
         label = normalised("NFC", file.name.rpartition(".")[0])
         rows = [row for row in _decode(file, where, errors).split("\n") if row.strip()]
+        if (longest := max(map(len, rows), default=0)) > LONGEST:
+            raise ValueError(f"{where}: {file.name} has a row of {longest:,} letters; a name has {LONGEST:,} at most")
         names = [name for row in rows if (name := _counted(row, counts, mended))]
         if not names:
             raise ValueError(f"{where}: {file.name} holds no names; write one name a line into it, or take it away")
@@ -75,7 +82,9 @@ def read_names(files: Sequence[Traversable], where: str, errors: Literal["strict
 
 def _decode(file: Traversable, where: str, errors: Literal["strict", "replace"]) -> str:
     try:
-        data = file.read_bytes()
+        data = read_solid(file) if isinstance(file, Path) else file.read_bytes()
+    except ValueError as error:
+        raise ValueError(f"{where}: {file.name} cannot be read: {error}") from error
     except OSError as error:
         raise OSError(f"{where}: {file.name} cannot be read: {error.strerror}") from error
     if (zero := data.find(b"\0")) >= 0:

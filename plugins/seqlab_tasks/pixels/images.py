@@ -75,5 +75,6 @@ def deal(found: Images, where: str, seed: int) -> Dealt:
 
 
 def _renumbered(arranged: Arranged, classes: list[str]) -> dict[str, list[int]]:
-    number = [classes.index(label) for label in arranged.classes]
+    place = {label: index for index, label in enumerate(classes)}
+    number = [place[label] for label in arranged.classes]
     return {split: [number[target] for target in targets] for split, targets in arranged.targets.items()}

@@ -19,6 +19,8 @@ from seqlab_tasks.textclf.documents import SPLITS
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 _READABLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 """Modes of Pillow with 8 bits a channel, which it turns into grey by the luma of ITU-R 601."""
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM")
+"""What the endings stand for. Left to itself Pillow goes by the content, and hands PostScript to Ghostscript."""
 _MOST_PIXELS = 2**24
 _LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -118,7 +120,7 @@ def _image(pillow: Any, file: Path, where: str) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pillow.DecompressionBombWarning)  # the bound below is a smaller one
-            with pillow.open(file) as image:
+            with pillow.open(file, formats=_FORMATS) as image:
                 if image.mode not in _READABLE:
                     raise ValueError(f"{where} has pixels of mode {image.mode}; save it with 8 bits a channel")
                 if image.width * image.height > _MOST_PIXELS:

@@ -173,8 +173,9 @@ def _given(
     if "valid" not in splits:
         _deal_valid(homes, keys, labels, classes, where, seed, noun)
         notes.append("there is no valid: a tenth of train was dealt out for it")
+    left = {labels[row] for row, home in enumerate(homes) if home == "train"}
     for index, label in enumerate(classes):
-        if not any(home == "train" and labels[row] == index for row, home in enumerate(homes)):
+        if index not in left:
             raise ValueError(f"{where}: all {noun} of train with the label {label!r} are in valid or test as well")
     return homes
 

@@ -7,7 +7,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
+from seqlab import UserError
 from seqlab.bounded import normalised
+from seqlab.solid import read_solid
 from seqlab.tables import JSON_LINES, SEPARATORS, json_lines, separated
 from seqlab_tasks.textclf.documents import SPLITS, Documents
 
@@ -74,10 +76,10 @@ def read_table(
 
 
 def _bytes(file: Traversable, where: str) -> bytes:
-    if isinstance(file, Path) and file.exists() and not (file.is_file() or file.is_dir()):
-        raise ValueError(f"{where} is no regular file, so that it may have no end")
     try:
-        return file.read_bytes()
+        return read_solid(file) if isinstance(file, Path) else file.read_bytes()
+    except (UserError, ValueError) as error:
+        raise ValueError(f"{where} cannot be read: {error}") from error
     except OSError as error:
         raise OSError(f"{where} cannot be read: {error.strerror}") from error
 

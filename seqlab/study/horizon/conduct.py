@@ -15,6 +15,7 @@ from seqlab.study.horizon.search import Asking, Batch, Finding, Search
 from seqlab.study.horizon.settings import Settings
 from seqlab.study.matching import matched
 from seqlab.sweeps.ledger import entry_of, write_plan
+from seqlab.training.compose import Composer
 from seqlab.training.runfolder import relative
 
 log = logging.getLogger("seqlab")
@@ -48,6 +49,11 @@ class Line:
     def finding(self) -> Finding:
         """What is known now."""
         return self.search.finding
+
+    @property
+    def seconds(self) -> float:
+        """How long the last run took; what takes longest is begun first, so that none is waited for alone."""
+        return max((trial.seconds for trial in self.trials[-1:]), default=0.0)
 
 
 @final
@@ -84,6 +90,7 @@ class Conductor:
         searches = [Search(settings.rules) for _ in rows]
         self.lines = [Line(row, search, search.ask()) for row, search in zip(rows, searches, strict=True)]
         self._planned: dict[str, Sequence[str]] = {}
+        self._composer = Composer()
 
     def conduct(self) -> bool:
         """Ask until every row has its answer, or runs that failed leave nothing to be asked.
@@ -122,12 +129,13 @@ class Conductor:
     def _round(self, waiting: Sequence[Line]) -> None:
         asked = [(line, line.pending, seed) for line in waiting if line.pending for seed in line.pending.seeds]
         words = [line.row.run(batch, seed) for line, batch, seed in asked]
-        names = named(words)
+        names = named(words, self._composer)
         self._planned |= dict(zip(names, words, strict=True))
-        left = {name: self._planned[name] for name in names if entry_of(self.folder / name).state != "done"}
+        longest = sorted(zip(asked, names, strict=True), key=lambda each: each[0][0].seconds, reverse=True)
+        left = [name for _, name in longest if entry_of(self.folder / name).state != "done"]
         if left:
             write_plan(self.folder, self.words, self._planned, open=True)
-            self._launch(list(left.values()))
+            self._launch([self._planned[name] for name in left])
         for (line, batch, seed), name in zip(asked, names, strict=True):
             line.trials.append(looked_up(line.row, batch, seed, name, self.folder))
         for line in waiting:

@@ -11,7 +11,7 @@ from seqlab.study.horizon.rows import Row
 from seqlab.study.horizon.search import Batch
 from seqlab.sweeps.ledger import Entry, entry_of
 from seqlab.sweeps.start import run_name
-from seqlab.training.compose import compose_all
+from seqlab.training.compose import Composer
 from seqlab.training.runfolder import RESULTS, read_json
 
 
@@ -41,6 +41,11 @@ class Trial:
     words: tuple[str, ...]
 
     @property
+    def seconds(self) -> float:
+        """Of training; 0 unless it is done."""
+        return float(self.results.get("cost", {}).get("training_seconds", 0.0))
+
+    @property
     def command(self) -> str:
         """What does the same in a run by itself."""
         return shlex.join(["python", "-m", "seqlab", *self.words])
@@ -59,13 +64,13 @@ class Trial:
         }
 
 
-def named(runs: Iterable[Sequence[str]]) -> list[str]:
+def named(runs: Iterable[Sequence[str]], composer: Composer) -> list[str]:
     """Name the folders of runs by their words.
 
     Raises:
         hydra.errors.HydraException: a run cannot be composed.
     """
-    return [run_name(config) for config in compose_all(runs)]
+    return [run_name(config) for config in composer.all(runs)]
 
 
 def looked_up(row: Row, batch: Batch, seed: int, name: str, folder: Path) -> Trial:

@@ -9,6 +9,9 @@ from seqlab.study.horizon.ladder import Ladder
 from seqlab.study.horizon.search import Rules
 
 Match = Literal["none", "parameters", "state", "flops"]
+_MOST = {"max_distance": 10**9, "seeds": 1_000, "confirm_seeds": 1_000}
+_FINEST = 1e-4
+"""Finer ladders would have more rungs than fit into memory."""
 
 
 @final
@@ -98,8 +101,10 @@ def _check_numbers(settings: Settings) -> None:
         value = getattr(settings, key)
         if not isinstance(value, int) or isinstance(value, bool) or value < bound:
             raise UserError(f"hydra.sweeper.{key} is {value}; it must be a whole number, at least {bound}")
-    if not isinstance(settings.resolution, int | float) or not 0 < settings.resolution <= 1:
-        raise UserError(f"hydra.sweeper.resolution is {settings.resolution}; it must be above 0 and at most 1")
+        if value > _MOST.get(key, value):
+            raise UserError(f"hydra.sweeper.{key} is {value}; it may be {_MOST[key]} at most")
+    if not isinstance(settings.resolution, int | float) or not _FINEST <= settings.resolution <= 1:
+        raise UserError(f"hydra.sweeper.resolution is {settings.resolution}; it must be from {_FINEST} to 1")
     rates = settings.learning_rates
     if not rates or any(not isinstance(rate, int | float) or rate <= 0 for rate in rates):
         raise UserError(f"hydra.sweeper.learning_rates is {list(rates)}; it must list numbers above 0, one at least")

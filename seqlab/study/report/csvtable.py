@@ -28,9 +28,9 @@ def results_csv(labels: Mapping[Run, str], faults: Sequence[Fault]) -> str:
     by_task: dict[str, list[Run]] = {}
     for run in labels:
         by_task.setdefault(run.task, []).append(run)
-    for (run, _), row in zip(labels.items(), rows, strict=True):
-        more = [key for key in varying(by_task[run.task]) if key not in (DISTANCE, RATE)]
-        row |= {key: run.settings[key] for key in more if key in run.settings}
+    varied = {task: [key for key in varying(runs) if key not in (DISTANCE, RATE)] for task, runs in by_task.items()}
+    for run, row in zip(labels, rows, strict=True):
+        row |= {key: run.settings[key] for key in varied[run.task] if key in run.settings}
     rows += [
         {"state": fault.kind, "folder": fault.place, "cause": fault.what, "command": fault.command} for fault in faults
     ]

@@ -12,6 +12,7 @@ from seqlab.study.report.runs import Run
 from seqlab.training.rows import read_curves
 from seqlab.training.runfolder import relative
 
+_LARGEST = 1e100
 NEEDED = {
     "metrics.csv": (("step",), ()),
     "gradient_flow.csv": (("step", "layer", "distance"), ("direction", "state", "norm")),
@@ -48,9 +49,9 @@ def _read(path: Path, numbers: Sequence[str], columns: Sequence[str]) -> list[di
 
 
 def _value(text: str) -> float | str:
-    """Give a field as a number where it is a finite one, and as text where it is none."""
+    """Give a field as a number where it can be drawn, and as text where it cannot."""
     try:
         value = float(text)
     except ValueError:
         return text
-    return value if value == value and abs(value) != float("inf") else text
+    return value if abs(value) < _LARGEST else text  # beyond, axes cannot be computed; NaN is no number either

@@ -152,7 +152,11 @@ def _formulas(name: str, flow: Flow) -> Picture | None:
             axes.plot(at, values, color=INK, linewidth=1.2, linestyle=line, label=meaning)
             if column in ("bound", "forget"):
                 notes.append(_slack(meaning, dict(zip(where, norms, strict=True)), at, values))
+    last = max(int(row["distance"]) for row in flow.rows if int(row["step"]) == step)
+    if where and where[-1] < last:
+        notes.append(f"From {where[-1] + 1:,} steps back on the measured norm is 0, which no logarithmic axis shows.")
     axes.set_yscale("log")
+    axes.set_xlim(-0.03 * max(1, last), 1.03 * max(1, last))
     _both_ways([[axes]])
     dress(axes, "steps back", f"|dL/d{place[2]}_t|, mean of the rows")
     legend(figure, axes, columns=1)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqlab.bounded import no_way_out
+from seqlab.bounded import no_way_out, printable
 from seqlab.errors import UserError
 from seqlab.study.report import horizons
 from seqlab.study.report.blocks import Document, Shown
@@ -46,9 +46,8 @@ def write(
         inlined[picture.name] = _save(picture, out / "figures")
     from seqlab.study.report.render import html, markdown
 
-    write_text(out / "results.csv", table)
-    write_text(out / "report.md", markdown(document))
-    write_text(out / PAGE, html(document, inlined))
+    for name, text in (("results.csv", table), ("report.md", markdown(document)), (PAGE, html(document, inlined))):
+        write_text(out / name, printable(text))
     return out / PAGE
 
 

@@ -69,22 +69,27 @@ def collect(folders: Sequence[Path], tell: Callable[[str], None] = lambda _: Non
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder; give a run's, a sweep's, or one that holds some of them")
         before = found.asked
-        for place in _places(folder, _DEEPEST):
+        places = list(_places(folder, _DEEPEST, set()))
+        for place in places:
             if place.resolve() not in seen:
                 seen.add(place.resolve())
                 _read_place(place, found, tell)
-        if found.asked == before and not any(place.resolve() in seen for place in _places(folder, _DEEPEST)):
+        if found.asked == before and not any(place.resolve() in seen for place in places):
             raise UserError(f"{folder} holds no runs: neither {ledger.SWEEP} nor {runfolder.RESULTS} is in it or below")
     _take_out_repeats(found)
     return found
 
 
-def _places(folder: Path, deeper: int) -> Iterator[Path]:
+def _places(folder: Path, deeper: int, seen: set[Path]) -> Iterator[Path]:
+    """Find sweeps and runs, each folder once: links may lead in circles."""
+    if (real := folder.resolve()) in seen:
+        return
+    seen.add(real)
     if (folder / ledger.SWEEP).exists() or _is_run(folder):
         yield folder
     elif deeper:
         for name in _subfolders(folder):
-            yield from _places(folder / name, deeper - 1)
+            yield from _places(folder / name, deeper - 1, seen)
 
 
 def _is_run(folder: Path) -> bool:

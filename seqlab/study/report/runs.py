@@ -119,6 +119,9 @@ def number(value: Any) -> float | None:
     return float(value) if value == value and abs(value) != float("inf") else None
 
 
+_LARGEST = 1e100
+
+
 def check(record: Mapping[str, Any]) -> None:
     """Check that a record has what a report reads.
 
@@ -138,6 +141,9 @@ def check(record: Mapping[str, Any]) -> None:
     for key in ("cost", "chance", "tables", "versions"):
         if not isinstance(record.get(key, {}), Mapping):
             raise ValueError(f"has {key} that is no object")
+    for name, value in record["metrics"]["test"].items():
+        if isinstance(value, int | float) and abs(value) > _LARGEST:  # of which neither mean nor axis can be computed
+            raise ValueError(f"has a metric {name[:80]!r} of {value:.3g}")
 
 
 def versions(runs: Iterable[Run]) -> dict[str, list[str]]:

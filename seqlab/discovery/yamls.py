@@ -1,0 +1,112 @@
+"""YAML that others wrote, a recipe or a file of a config folder: bounded before a parser makes values of it."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]  # PyYAML, which OmegaConf brings, has no types
+from hydra._internal.core_plugins import file_config_source, importlib_resources_config_source
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.plugins.config_source import ConfigResult
+
+from seqlab.bounded import read_bytes
+from seqlab.discovery.registry import one_line
+from seqlab.errors import UserError
+
+_TAGS = (None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")))
+_LARGEST, _DEEPEST, _MOST_VALUES = 2**18, 64, 50_000
+
+
+def read_yaml(path: Path, *, aliases: bool) -> str:
+    """Read a file of YAML as text, in which a few lines do not stand for very many values.
+
+    Args:
+        path: a regular file.
+        aliases: whether ``*name`` may be in it, for values that are written out once.
+
+    Raises:
+        UserError: it is too large, nested too deep, no UTF-8 or no YAML.
+    """
+    try:
+        text = read_bytes(path, _LARGEST).decode("utf-8")
+        _check_depth(text)
+        _check_events(text, aliases=aliases)
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+        raise UserError(f"{path} is no YAML that is read here: {one_line(error)[:200]}") from error
+    return text
+
+
+def _check_depth(text: str) -> None:
+    """Count brackets, before a parser does that takes the square of their depth."""
+    depth = 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested more than {_DEEPEST} deep")
+
+
+def _check_events(text: str, *, aliases: bool) -> None:
+    """Count values as they are when each alias is written out."""
+    counts: dict[str, int] = {}
+    open_ones: list[tuple[str | None, int]] = [(None, 0)]
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        anchor, count = getattr(event, "anchor", None), 0
+        if (tag := getattr(event, "tag", None)) not in _TAGS:
+            raise ValueError(f"it has the tag {str(tag)[:80]!a}, by which a parser would make something of Python")
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_ones.append((anchor, 1))
+            if len(open_ones) > _DEEPEST:
+                raise ValueError(f"it is nested more than {_DEEPEST} deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, count = open_ones.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            if not aliases or anchor not in counts:
+                raise ValueError("it has an alias (*name); write the value out")
+            anchor, count = None, counts[str(anchor)]
+        elif isinstance(event, yaml.ScalarEvent):
+            count = 1
+        if anchor is not None and count:
+            counts[anchor] = count
+        outer, before = open_ones[-1]
+        open_ones[-1] = (outer, before + count)
+        if before + count > _MOST_VALUES:
+            raise ValueError(f"it stands for more than {_MOST_VALUES:,} values")
+
+
+class FileConfigSource(file_config_source.FileConfigSource):
+    """The files of a config folder: none outside it, and none that a few lines make large."""
+
+    def is_config(self, config_path: str) -> bool:
+        """Say whether there is such a file in the folder."""
+        return _stays(config_path) and super().is_config(config_path)
+
+    def is_group(self, config_path: str) -> bool:
+        """Say whether there is such a folder in the folder."""
+        return _stays(config_path) and super().is_group(config_path)
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Load a file whose YAML was looked at."""
+        read_yaml(Path(self.path, self._normalize_file_name(config_path)), aliases=True)
+        return super().load_config(config_path)
+
+
+class ImportlibResourcesConfigSource(importlib_resources_config_source.ImportlibResourcesConfigSource):
+    """The files of a package, such as seqlab's own, and none beside it."""
+
+    def is_config(self, config_path: str) -> bool:
+        """Say whether there is such a file in the package."""
+        return _stays(config_path) and super().is_config(config_path)
+
+    def is_group(self, config_path: str) -> bool:
+        """Say whether there is such a folder in the package."""
+        return _stays(config_path) and super().is_group(config_path)
+
+
+def _stays(config_path: str) -> bool:
+    """Whether a config's name is no path to somewhere else, as that of ``experiment=../../evil`` is."""
+    return ".." not in config_path.replace("\\", "/").split("/") and not config_path.startswith("/")
+
+
+def register() -> None:
+    """Let Hydra read config files by these sources; idempotent."""
+    types: dict[str, Any] = SourcesRegistry.instance().types
+    types |= {source.scheme(): source for source in (FileConfigSource, ImportlibResourcesConfigSource)}

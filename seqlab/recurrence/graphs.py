@@ -1,0 +1,144 @@
+"""The compiled scans of a cell: one forward, and one that carries the state's gradient back."""
+
+from __future__ import annotations  # inside what is compiled, annotations are not to be evaluated
+
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vjp
+
+from seqlab.contracts import Cell, State
+
+Parameters = dict[str, Tensor]
+
+
+class Step(nn.Module):
+    """A cell whose call is its step, as ``functional_call`` wants it.
+
+    Args:
+        cell: the cell.
+    """
+
+    def __init__(self, cell: Cell) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Advance one time step."""
+        return self.cell.step(x, state)
+
+
+@final
+class Graphs:
+    """One cell's compiled scans, with the parameters as arguments: cells that differ in their values share them.
+
+    Args:
+        cell: whose step it is.
+        state: one of its states; says of which type they are.
+        used: names of the parameters that its step uses.
+        number: told apart by it, as the compiler counts recompilations by code object.
+        device: type of the device.
+    """
+
+    def __init__(self, cell: Cell, state: State, used: frozenset[str], number: int, device: str) -> None:
+        self.step, self.used, self.proven = Step(cell), used, False
+        kind: Any = type(state)
+        self.remake: Callable[[Sequence[Tensor]], Any] = (
+            (lambda leaves: kind(*leaves)) if hasattr(kind, "_fields") else tuple
+        )
+        # Without Python between the operations a light step runs twice as fast; on a GPU nothing waits for it.
+        options: Any = {"cpp_wrapper": True} if device == "cpu" else None
+        self.forward = torch.compile(_own(self._forward(), number), fullgraph=True, options=options)
+        self.backward = torch.compile(_own(self._backward(), number), fullgraph=True, options=options)
+
+    def _forward(self) -> Callable[..., Any]:
+        from torch._higher_order_ops import scan
+
+        step, remake = self.step, self.remake
+
+        def forward(parameters: Parameters, x: Tensor, state: tuple[Tensor, ...], mask: Tensor, keep: bool) -> Any:
+            def combine(old: Any, now: Any) -> Any:
+                x_t, alive = now
+                y, new = functional_call(step, parameters, (x_t, remake(old)))
+                kept = tuple(torch.where(_over(alive, n), n, o) for n, o in zip(new, old, strict=True))
+                y = _where_alive(alive, y)
+                return kept, (y, *[o.clone() for o in old]) if keep else (y,)
+
+            end, (outputs, *before) = scan(combine, state, (x, mask))
+            return outputs, end, before
+
+        return forward
+
+    def _backward(self) -> Callable[..., Any]:
+        from torch._higher_order_ops import scan
+
+        step, remake = self.step, self.remake
+
+        def backward(
+            parameters: Parameters,
+            x: Tensor,
+            before: Sequence[Tensor],
+            mask: Tensor,
+            to_outputs: Tensor,
+            to_end: Sequence[Tensor],
+            inputs: bool,
+        ) -> Any:
+            """Scan the gradients from the end: those of the initial state, of each step's new one, of its input."""
+
+            def combine(to_new: Any, now: Any) -> Any:
+                x_t, alive, to_y, *old = now
+
+                def run(x_t: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
+                    y, new = functional_call(step, parameters, (x_t, remake(_fill(old, leaves))))
+                    return y, *differentiable(new, old)
+
+                to_y = _where_alive(alive, to_y)
+                through = tuple(_where_alive(alive, g) for g in to_new)
+                leaves = [leaf for leaf in old if is_continuous(leaf)]
+                if inputs:
+                    to_x, *to_old = vjp(run, x_t, *leaves)[1]((to_y, *through))
+                    seen = (*through, to_x)
+                else:
+                    to_old = vjp(lambda *leaves: run(x_t, *leaves), *leaves)[1]((to_y, *through))
+                    seen = through
+                past = tuple(g + _where_alive(~alive, n) for g, n in zip(to_old, to_new, strict=True))
+                return past, tuple(each.clone() for each in seen)
+
+            to_start, each = scan(combine, tuple(to_end), (x, mask, to_outputs, *before), reverse=True)
+            return to_start, each
+
+        return backward
+
+
+def _over(mask: Tensor, like: Tensor) -> Tensor:
+    return mask.view(-1, *(1,) * (like.dim() - 1))
+
+
+def _where_alive(alive: Tensor, values: Tensor) -> Tensor:
+    """Take the rows that are alive, and zeros for the others."""
+    return torch.where(_over(alive, values), values, torch.zeros_like(values))
+
+
+def is_continuous(leaf: Tensor) -> bool:
+    """Whether gradients flow through it: integers have none."""
+    return leaf.is_floating_point() or leaf.is_complex()
+
+
+def _fill(old: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Tensor]:
+    """Put the leaves that have gradients in their places."""
+    each = iter(leaves)
+    return [next(each) if is_continuous(leaf) else leaf for leaf in old]
+
+
+def differentiable(new: State, old: Sequence[Tensor]) -> list[Tensor]:
+    """Take the leaves that have gradients, in the dtype in which they are carried (autocast lowers a step's)."""
+    return [n.to(o.dtype) for n, o in zip(new, old, strict=True) if is_continuous(o)]
+
+
+def _own(function: Callable[..., Any], number: int) -> Callable[..., Any]:
+    """Copy a function with a code object of its own."""
+    code = function.__code__.replace(co_name=f"{function.__name__}_{number}")
+    return FunctionType(code, globals(), closure=function.__closure__)

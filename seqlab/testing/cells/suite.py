@@ -1,0 +1,18 @@
+"""Checks that every cell must pass."""
+
+from seqlab.testing.cells.calls import CallChecks
+from seqlab.testing.cells.gradients import GradientChecks
+from seqlab.testing.cells.paths import PathChecks
+from seqlab.testing.cells.state import StateChecks
+from seqlab.testing.cells.steps import StepChecks
+
+
+class CellSuite(PathChecks, CallChecks, GradientChecks, StateChecks, StepChecks):
+    """Checks of a cell; a subclass names it. The checks run from the last base to the first.
+
+    Attributes:
+        cell: the cell's type, or a factory that takes ``input_size`` and ``hidden_size``.
+        options: what else its constructor is to be given. ``hidden_size`` is 5 unless stated, or
+            the first of a few rounder sizes that it takes.
+        input_size: features of one input step.
+    """

@@ -1,0 +1,5 @@
+"""The suite of preprocessors, by what its checks look at."""
+
+from seqlab.testing.preprocessors.suite import PreprocessorSuite
+
+__all__ = ["PreprocessorSuite"]

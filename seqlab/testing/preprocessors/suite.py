@@ -1,0 +1,19 @@
+"""Checks that every preprocessor must pass."""
+
+from seqlab.testing.preprocessors.calls import CallChecks
+from seqlab.testing.preprocessors.learning import LearningChecks
+from seqlab.testing.preprocessors.texts import TextChecks
+
+
+class PreprocessorSuite(LearningChecks, CallChecks, TextChecks):
+    """Checks of a preprocessor; a subclass names it.
+
+    The checks run from the last base to the first. What comes back from ``decode`` is compared after NFC on both sides.
+
+    Attributes:
+        preprocessor: its type, or a factory.
+        options: what the constructor is to be given.
+        texts: what it is fitted on: at least two that differ.
+        lossy: why texts do not come back, where they cannot.
+        patience: seconds that 100,000 characters may take.
+    """
