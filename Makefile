@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: help run test test-slow test-cluster check docs test-docs bench verify-long clean
+.PHONY: help run test test-slow test-cluster coverage check docs test-docs bench verify-long clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -33,6 +33,10 @@ test-slow: $(VENV)/dev.stamp ## the slow tests: the compiler, distributions of o
 test-cluster: $(VENV)/dev.stamp ## sweeps on a real SLURM on loopback, which root on Debian installs; else they are skipped
 	$(BIN)/python -m pytest -m 'cluster and not long' tests/cluster
 
+coverage: $(VENV)/dev.stamp ## which lines of seqlab/ the fast tests reach, in the processes that they start too; 90 % at least
+	$(BIN)/python -m pytest -n auto -m 'not slow and not cluster and not long' \
+		--cov=seqlab --cov-report=term-missing:skip-covered --cov-fail-under=90
+
 check: $(VENV)/dev.stamp ## lint, format, types, arrows between packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,6 +55,7 @@ bench: $(VENV)/dev.stamp ## training throughput against a hand-written loop; wan
 
 verify-long: $(VENV)/dev.stamp ## the claims that take too long for every commit
 	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -n auto -m 'not slow and not cluster and not long' --hypothesis-profile=new
 	SEQLAB_KILLS=50 $(BIN)/python -m pytest tests/seqlab/sweeps/test_crashes.py
 	$(BIN)/python benchmarks/names_table.py
 

@@ -89,9 +89,9 @@ def test_a_sweep_completes(cluster, tmp_path):
 def test_a_job_that_is_told_to_stop_comes_back_and_ends_bit_for_bit(cluster, tmp_path, task, tasks):
     """With carried state, two workers that cut batches, gradients of four batches to a step, and two processes."""
     text = tmp_path / "text.txt"
-    text.write_text("".join(f"line {n} of a text, and {n * n} after it\n" for n in range(4000)), "utf-8")
+    text.write_text("".join(f"line {n} of a text, and {n * n} after it\n" for n in range(2000)), "utf-8")
     data = ["task.sequence_length=50", "data.batch_size=8", f"task.data={text}"] if task == "lm" else []
-    words = [*SMALL, f"task={task}", *data, "trainer.max_epochs=6", "model.dropout=0.2", "model.depth=2"]
+    words = [*SMALL, f"task={task}", *data, "trainer.max_epochs=3", "model.dropout=0.2", "model.depth=2"]
     words += ["trainer.accelerator=cpu", f"trainer.devices={tasks}"]
     words += ["data.workers=2", "trainer.accumulate_grad_batches=4", "trainer.early_stopping=null"]
     process = seqlab(

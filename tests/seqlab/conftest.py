@@ -2,6 +2,7 @@
 
 import sys
 
+import jaxtyping
 import pytest
 
 from seqlab.discovery import plugins
@@ -21,6 +22,15 @@ def names_folder(tmp_path):
         names = {(a + b + c).capitalize() for a in parts for b in parts for c in parts}
         (folder / f"{language}.txt").write_text("\n".join(sorted(names)) + "\n", "utf-8")
     return folder
+
+
+@pytest.fixture
+def no_shape_checks():
+    """Tracing goes by sizes that are no numbers, which the shape checks of the tests do not know."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture

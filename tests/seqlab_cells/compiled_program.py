@@ -28,7 +28,7 @@ def compare(name: str) -> None:
 def main() -> None:
     warnings: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]  # caught instead of written
     logging.getLogger("seqlab").addHandler(handler)
     for name in sys.argv[1:]:
         compare(name)

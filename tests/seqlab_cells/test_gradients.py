@@ -49,7 +49,7 @@ def test_gradient_of_a_shared_weight_is_the_sum_over_its_copies(kind: str, kerne
     recurrent(x)[0].square().sum().backward()
     for name, parameter in cell.named_parameters():
         assert parameter.grad is not None
-        close(parameter.grad, torch.stack([copy[name].grad for copy in copies]).sum(0))  # type: ignore[arg-type]
+        close(parameter.grad, torch.stack([copy[name].grad for copy in copies]).sum(0))  # type: ignore[arg-type]  # each has a gradient by now
 
 
 class _Step(torch.nn.Module):

@@ -1,10 +1,6 @@
 """The n-gram model has the probabilities of the textbook, and how a stream is cut into windows does not matter."""
 
 import math
-import os
-import time
-from collections import Counter, defaultdict
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,94 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from seqlab import Batch, InputSpec, Ragged
+from seqlab import InputSpec, Ragged
 from seqlab_models import kneser_ney, ngram_counts
 from seqlab_models.ngram import TINY, NGram
 
-SIZE = 8
-EOS = 2
-SYMBOLS = ("<pad>", "<unk>", "<eos>", "a", "b", "c", "d", "e")
+from .ngrams import SIZE, SYMBOLS, Oracle, batch, ngram, ragged, text
+
 orders = st.integers(1, 6)
 smoothings = st.sampled_from(["kneser-ney", "none"])
 resets = st.sampled_from(["", "<eos>"])
-
-
-class Oracle:
-    """The formulas in plain Python, one probability at a time."""
-
-    def __init__(self, texts, order, smoothing, reset, size=SIZE):
-        self.order, self.smoothing, self.size = order, smoothing, size
-        self.reset = EOS if reset else None
-        self.seen = [Counter() for _ in range(order + 1)]
-        for text in texts:
-            for n in range(1, order + 1):
-                grams = (tuple(text[i : i + n]) for i in range(len(text) - n + 1))
-                self.seen[n].update(gram for gram in grams if self.reset not in gram[1:-1])
-        self.before = defaultdict(set)
-        for n in range(2, order + 1):
-            for gram in self.seen[n]:
-                self.before[gram[1:]].add(gram[0])
-        self.after = defaultdict(list)
-        for n in range(1, order + 1):
-            for gram in self.seen[n]:
-                self.after[gram[:-1]].append(gram)
-        self.discounts = [None] + [self.discounts_of(n) for n in range(1, order + 1)]
-
-    def count(self, gram):
-        raw = self.seen[len(gram)][gram]
-        if self.smoothing == "none" or len(gram) == self.order or (len(gram) > 1 and gram[0] == self.reset):
-            return raw
-        return max(1, len(self.before[gram]))
-
-    def discounts_of(self, n):
-        if self.smoothing == "none":
-            return [0, 0, 0, 0]
-        n1, n2, n3, n4 = (sum(self.count(gram) == r for gram in self.seen[n]) for r in (1, 2, 3, 4))
-        if 0 not in (n1, n2, n3, n4):
-            y = n1 / (n1 + 2 * n2)
-            found = [0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3]
-            if all(0 < found[r] <= r for r in (1, 2, 3)):
-                return found
-        return [0, 0.5, 1.0, 1.5]
-
-    def probability(self, token, context):
-        """P(token | context), the context no longer than the order allows."""
-        followers = self.after[context]
-        if not followers:
-            return self.probability(token, context[1:])
-        total = sum(self.count(gram) for gram in followers)
-        taken = {gram: self.discounts[len(gram)][min(3, self.count(gram))] for gram in followers}
-        gram = (*context, token)
-        own = self.count(gram) - taken[gram] if gram in taken else 0
-        shorter = self.probability(token, context[1:]) if context else 1 / (self.size - 1)
-        return own / total + sum(taken.values()) / total * shorter
-
-
-def text(seed, length, size=SIZE):
-    """Tokens of uneven frequency that depend on the token before."""
-    generator = torch.Generator().manual_seed(seed)
-    draws = (torch.rand(length, generator=generator) ** 2 * (size - 2)).long().tolist()
-    made = [1]
-    for draw in draws:
-        made.append(1 + (draw + (made[-1] if draw % 2 else 0)) % (size - 2))
-    return made[1:]  # the last id never occurs
-
-
-def ragged(texts):
-    return Ragged.of([torch.tensor(text, dtype=torch.int64) for text in texts])
-
-
-def ngram(texts=None, size=SIZE, **options):
-    symbols = SYMBOLS if size == SIZE else None
-    made = NGram(InputSpec("tokens", size, symbols), size, True, **options).double()
-    if texts is not None:
-        made.prepare(lambda: ragged(texts))
-    return made
-
-
-def batch(inputs, lengths=None):
-    inputs = torch.as_tensor(inputs)
-    return Batch(inputs, None if lengths is None else torch.tensor(lengths), inputs)
 
 
 @given(
@@ -312,55 +229,3 @@ def test_what_it_cannot_do(options, message):
     arguments = {"inputs": InputSpec("tokens", SIZE, SYMBOLS), "outputs": SIZE, "per_step": True, **options}
     with pytest.raises(ValueError, match=message):
         NGram(**arguments)
-
-
-@pytest.fixture(scope="module")
-def data():
-    if "SEQLAB_DATA" not in os.environ:
-        pytest.skip("SEQLAB_DATA names no folder of real data")
-    return Path(os.environ["SEQLAB_DATA"])
-
-
-def bits(train, test, size, before=None, symbols=None, **options):
-    """Bits per token of a test text, of which ``before`` is the token before the first, read in windows."""
-    model = NGram(InputSpec("tokens", size, symbols), size, True, **options)
-    model.prepare(lambda: Ragged(train, torch.tensor([len(train)])))
-    total, state = 0.0, None
-    for window in torch.cat([torch.tensor([before]), test]).unfold(0, 2, 1).split(500):
-        outputs, state = model(batch(window[:, :1].t()), state)
-        total += nn.functional.cross_entropy(outputs[0], window[:, 1], reduction="sum").item()
-    return total / len(test) / math.log(2)
-
-
-@pytest.mark.data
-@pytest.mark.slow
-@pytest.mark.parametrize(("reset", "known"), [("", 141.2), pytest.param("<eos>", 141.2, marks=pytest.mark.long)])
-def test_penn_treebank(data, reset, known):
-    """Mikolov's 141.2 (SRILM, 5-gram, modified Kneser-Ney), counting included, within a minute."""
-    words = {}
-    for split in ("train", "test"):
-        lines = (data / "ptb" / f"ptb.{split}.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
-        words[split] = [word for line in lines for word in [*line.split(), "<eos>"]]
-    symbols = ("<pad>", "<unk>", *sorted({*words["train"]} - {"<unk>"}))
-    number = {symbol: i for i, symbol in enumerate(symbols)}
-    train, test = (torch.tensor([number[word] for word in words[split]]) for split in ("train", "test"))
-    assert (len(train), len(test), len(symbols)) == (929_589, 82_430, 10_001)
-    started = time.perf_counter()
-    found = bits(train, test, len(symbols), number["<eos>"], symbols, order=5, reset=reset)
-    assert 2**found == pytest.approx(known, abs=0.3)
-    assert time.perf_counter() - started < 60
-
-
-@pytest.mark.data
-@pytest.mark.slow
-@pytest.mark.parametrize(("order", "known"), [(5, 2.366), (6, 2.344)])
-def test_tiny_shakespeare(data, order, known):
-    """Bits per character on the last 5 % after the first 90 %: not above those of one discount an order."""
-    characters = (data / "tinyshakespeare" / "input.txt").read_text(encoding="utf-8")
-    number = {symbol: i for i, symbol in enumerate(sorted(set(characters)), start=2)}
-    ids = torch.tensor([number[symbol] for symbol in characters])
-    train, test = ids[: len(ids) * 9 // 10], ids[len(ids) - len(ids) // 20 :]
-    before = int(ids[len(ids) - len(ids) // 20 - 1])
-    found = bits(train, test, len(number) + 2, before, order=order)
-    assert found <= known
-    assert found == pytest.approx({5: 2.337, 6: 2.286}[order], abs=0.002)

@@ -24,7 +24,7 @@ class TestCharacters(PreprocessorSuite):
 class TestCharactersWithSteps(PreprocessorSuite):
     preprocessor = Characters
     test_same_ids_in_another_process = _elsewhere
-    options = {"steps": ["nfkc", "emoji", "whitespace"], "max_size": 200}  # noqa: RUF012
+    options = {"steps": ["nfkc", "emoji", "whitespace"], "max_size": 200}  # noqa: RUF012  # as a person writes it
 
 
 class TestWords(PreprocessorSuite):
@@ -37,7 +37,7 @@ class TestWords(PreprocessorSuite):
 class TestWordsOfLines(PreprocessorSuite):
     preprocessor = Words
     test_same_ids_in_another_process = _elsewhere
-    options = {"pattern": "whitespace", "end_of_line": True, "min_count": 2}  # noqa: RUF012
+    options = {"pattern": "whitespace", "end_of_line": True, "min_count": 2}  # noqa: RUF012  # as a person writes it
 
     def normalised(self, text):
         return "\n".join(" ".join(line.split()) for line in normalised("NFC", text).split("\n"))
@@ -45,7 +45,7 @@ class TestWordsOfLines(PreprocessorSuite):
 
 class TestBPE(PreprocessorSuite):
     preprocessor = BPE
-    options = {"vocabulary_size": 400}  # noqa: RUF012
+    options = {"vocabulary_size": 400}  # noqa: RUF012  # as a person writes it
 
     def normalised(self, text):
         return text

@@ -36,7 +36,7 @@ class Server:
         self.requests = 0
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(handler):  # noqa: N805
+            def do_GET(handler):  # noqa: N805  # self is the test's
                 self.requests += 1
                 time.sleep(delay)
                 handler.send_response(status)
@@ -44,7 +44,7 @@ class Server:
                 handler.end_headers()
                 handler.wfile.write(data)
 
-            def log_message(handler, *_):  # noqa: N805
+            def log_message(handler, *_):  # noqa: N805  # self is the test's
                 pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)

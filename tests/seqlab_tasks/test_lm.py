@@ -24,7 +24,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 class TestLanguageModelling(TaskSuite):
     task = LanguageModelling
-    options = {"data": f"{DOCS}/do/*.md", "sequence_length": 50}  # noqa: RUF012
+    options = {"data": f"{DOCS}/do/*.md", "sequence_length": 50}  # noqa: RUF012  # as a person writes it
 
 
 def text_of(corpus):

@@ -10,7 +10,8 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from seqlab import UserError
 from seqlab.discovery import config as discovery
-from seqlab.discovery.config import argument_docs, build, options, summary
+from seqlab.discovery.config import build
+from seqlab.discovery.signature import argument_docs, options, summary
 
 
 class Colour(Enum):
@@ -51,7 +52,7 @@ class Derived(Base):
         supplied: str,
         names: list[str] | None = None,
         colour: Colour = Colour.red,
-        inner: Inner = Inner(),  # noqa: B008  (a default that is a dataclass is what is tested)
+        inner: Inner = Inner(),  # noqa: B008  # a default that is a dataclass is what is tested
         limit: int | None = None,
         both: int | str = 2,
         **rest: object,

@@ -3,18 +3,14 @@
 import sys
 from pathlib import Path
 
-import jaxtyping
 import pytest
 
 MGU = Path(__file__).resolve().parents[3] / "plugins" / "examples" / "seqlab-mgu"
 
 
 @pytest.fixture(autouse=True)
-def unchecked():
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
+def unchecked(no_shape_checks):
+    """All of them trace."""
 
 
 @pytest.fixture

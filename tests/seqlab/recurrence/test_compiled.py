@@ -21,11 +21,10 @@ PROGRAM = Path(__file__).with_name("compiled_program.py")
 @pytest.mark.parametrize(
     "case",
     [
-        "bidirectional",
         "refused",
         *(
             pytest.param(case, marks=pytest.mark.long)
-            for case in ("gru", "lstm", "matrix", "projected", "delayed", "counting")
+            for case in ("bidirectional", "gru", "lstm", "matrix", "projected", "delayed", "counting")
         ),
     ],
 )

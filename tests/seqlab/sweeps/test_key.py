@@ -6,7 +6,7 @@ import seqlab
 from seqlab.sweeps import key
 from seqlab.sweeps.key import run_key, sweep_key
 from seqlab.sweeps.start import expand, run_name
-from seqlab.training.compose import compose_all
+from seqlab.training.compose import Composer, compose_all
 
 BASE = run_key(seqlab.compose([]))
 
@@ -63,3 +63,11 @@ def test_configs_that_are_composed_together_are_those_composed_one_by_one():
         ["logger=none", "++trainer.max_epochs=2", "hydra.job.name=x", "freeze=[encoder]", "init_from='a b'"],
     ]
     assert list(compose_all(runs)) == [seqlab.compose(each) for each in runs]
+
+
+def test_a_composer_remembers_what_was_chosen_and_not_the_values():
+    composer, runs = Composer(), [["cell=gru", f"seed={seed}", "trainer.max_epochs=3"] for seed in range(3)]
+    first = [next(iter(composer.all([run]))) for run in runs]
+    assert first == [seqlab.compose(run) for run in runs]
+    first[0].trainer.max_epochs = 7
+    assert next(iter(composer.all(runs))).trainer.max_epochs == 3

@@ -33,7 +33,7 @@ class Faultless(Kernel):
 
 
 class Nameless(Faultless):
-    name = None  # type: ignore[assignment]
+    name = None  # type: ignore[assignment]  # what is wrong with it
 
 
 class WrongOutput(Faultless):

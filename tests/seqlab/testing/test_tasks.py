@@ -7,9 +7,11 @@ import pytest
 from seqlab.testing import TaskSuite, run_suite
 from seqlab_tasks.names import Names
 
-from .broken_tasks import CAUGHT, NamesAStrangePreprocessing
+from .broken_tasks import CAUGHT
+from .broken_tasks.data import NamesAStrangePreprocessing
 from .good_preprocessors import Bytes
-from .good_tasks import FreshSum, NextToken, Parity, RunningSum, TwoClasses, Yes
+from .good_sequences import FreshSum, NextToken, Parity, RunningSum
+from .good_tasks import TwoClasses, Yes
 
 
 class TestNames(TaskSuite):

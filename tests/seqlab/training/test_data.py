@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seqlab import Examples, Preprocessor, Ragged
-from seqlab.training import data as module
+from seqlab.training import encoded, lengths
 from seqlab.training.data import SequenceData
 from seqlab_preprocessing.characters import Characters
 from seqlab_tasks.classification import Classification
@@ -47,7 +47,7 @@ def test_dropped_texts_leave_training_alone_and_are_counted():
     assert len(data.encoded["test"][1]) == 6
     assert "-" not in data.preprocessor.state_dict()["symbols"]
     assert len(data.train_dataloader().weights) == 4
-    assert "dropped 2 (dashes)" in module.describe(data.statistics)[0]
+    assert "dropped 2 (dashes)" in lengths.describe(data.statistics)[0]
     assert sum(len(batch.targets) for batch in data.train_dataloader()) == 4
 
 
@@ -66,7 +66,7 @@ class Counting(Characters):
 
 def test_much_text_is_encoded_once_and_a_damaged_cache_said(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
-    monkeypatch.setattr(module, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(encoded, "_WORTH_KEEPING", 1)
     found = []
     for calls in (1, 0):  # the three splits hold the same texts
         Counting.calls = 0
@@ -86,7 +86,7 @@ def test_much_text_is_encoded_once_and_a_damaged_cache_said(tmp_path, monkeypatc
 
 def test_another_pipeline_has_another_place(tmp_path, monkeypatch):
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
-    monkeypatch.setattr(module, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(encoded, "_WORTH_KEEPING", 1)
     for name in ("one", "two"):
         preprocessor: Preprocessor = Counting()
         data = SequenceData(Letters(), preprocessor, pipeline={"name": name})

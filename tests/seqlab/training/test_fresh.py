@@ -11,7 +11,8 @@ import seqlab
 from seqlab import Examples, Preprocessor, Ragged
 from seqlab.training import runfolder
 from seqlab.training.data import SequenceData
-from seqlab.training.loader import FreshLoader, Share
+from seqlab.training.fresh import FreshLoader
+from seqlab.training.loader import Share
 from seqlab.training.module import SequenceModule
 
 from .test_data import Letters

@@ -23,14 +23,15 @@ def check(finished, *fragments):
 @pytest.mark.parametrize(
     ("arguments", "fragments"),
     [
-        (["cell=lstmm"], ["cell=lstmm: there is no such cell; there are", "lstm"]),
+        (["cell=lstmm"], ["cell=lstmm: there is no such cell; there are", "; did you mean lstm?"]),
         (["task=nmes"], ["task=nmes: there is no such task; there are", "names"]),
         (["kernel=warp"], ["kernel=warp: there is no such kernel; there are auto, compiled, fused, loop, parallel"]),
         (["experiment=nope"], ["experiment=nope", "names_best"]),
         (["cell.hiden_size=3"], ["cell.hiden_size: there is no such key; did you mean cell.hidden_size?"]),
-        (["hiden=3"], ["hiden: there is no such key"]),
+        (["hiden=3"], ["hiden: there is no such key; the config has "]),
         (["task.split_sede=3"], ["did you mean task.split_seed?"]),
-        (["cell.hidden_size=many"], ["cell.hidden_size", "many", "Integer"]),
+        (["cell.hidden_size=many"], ["cell.hidden_size is many; it must be a whole number"]),
+        (["cell=rnn,lstm"], ["cell=rnn,lstm: a comma makes a sweep, with -m: python -m seqlab -m cell=rnn,lstm"]),
         (["model.bidirectional=perhaps"], ["model.bidirectional", "perhaps"]),
         (["cell.hidden_size=-4"], ["cell.hidden_size is -4; it must be at least 1"]),
         (["model.depth=0"], ["model.depth is 0; it must be at least 1"]),
@@ -63,6 +64,7 @@ def test_a_mistake_in_the_config(cli, arguments, fragments):
 
 
 def test_an_unknown_verb_lists_those_there_are(cli):
+    check(cli("cell", "=", "gru"), "no blanks stand beside the =: cell=...")
     check(cli("predikt", "runs/x"), "predikt: there is no such verb; there are", "predict", "plugins")
 
 

@@ -7,23 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jaxtyping
 import pytest
 import torch
 
 import seqlab
 from seqlab.export.formats import FORMATS
 
+pytestmark = pytest.mark.usefixtures("no_shape_checks")
 NAMES = ["Banana", "Bonobo", "Nébele"]
-
-
-@pytest.fixture(autouse=True)
-def unchecked():
-    """Tracing goes by sizes that are no numbers, which the shape checks of the tests do not know."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture

@@ -1,62 +1,27 @@
 """The fused scan against torch.nn, the loop, and itself."""
 
 import copy
-import os
 import platform
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.testing import assert_close
 
-from seqlab import Cell, Recurrent
-from seqlab.recurrence import Loop
 from seqlab.testing import KernelSuite, run_suite
 from seqlab.testing.compare import check_once
 from seqlab_cells.fused import eager
-from seqlab_cells.fused.build import _known, library
-from seqlab_cells.fused.kernel import Fused, _told
+from seqlab_cells.fused.build import library
 from seqlab_cells.fused.library import TAILS
 from seqlab_cells.fused.ops import fused_scan
-from seqlab_cells.gru import GRU
-from seqlab_cells.gru.fused import GRUFused
-from seqlab_cells.lstm import LSTM
-from seqlab_cells.lstm.fused import LSTMFused
-from seqlab_cells.rnn import RNN
-from seqlab_cells.rnn.fused import RNNFused
 
-KERNELS: dict[str, type[Fused]] = {"rnn": RNNFused, "lstm": LSTMFused, "gru": GRUFused}
-CELLS: dict[str, type[Cell]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
-TORCH = {"RnnTanh": nn.RNN, "Lstm": nn.LSTM, "Gru": nn.GRU}
-every_cell = pytest.mark.parametrize("name", list(KERNELS))
-every_tail = pytest.mark.parametrize("tail", list(TAILS))
-
-
-def draw(tail: str, time: int, batch: int, size: int, hidden: int, directions: int = 1) -> dict[str, Any]:
-    """Inputs, states and weights of one layer, in float64."""
-    torch.manual_seed(1)
-    make = TAILS[tail]
-    shapes = [
-        (make.gates * hidden, size),
-        (make.gates * hidden, hidden),
-        (make.gates * hidden,),
-        (make.gates * hidden,),
-    ]
-    bound = hidden**-0.5
-    return {
-        "x": torch.randn(time, batch, size, dtype=torch.float64),
-        "states": [0.5 * torch.randn(batch, hidden, dtype=torch.float64) for _ in range(directions * make.leaves)],
-        "weights": [bound * torch.randn(s, dtype=torch.float64) for _ in range(directions) for s in shapes],
-    }
+from .layers import CELLS, KERNELS, TORCH, draw, every_cell, every_tail, everything
 
 
 @contextmanager
@@ -67,21 +32,6 @@ def threads(n: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def everything(tail: str, given: dict[str, Any], lengths: Tensor | None = None, save: str = "gates") -> list[Tensor]:
-    """Outputs, final states and all gradients."""
-    made = {
-        name: [leaf.clone().requires_grad_() for leaf in value] if isinstance(value, list) else value.clone()
-        for name, value in given.items()
-    }
-    made["x"].requires_grad_()
-    y, h, c, _ = fused_scan(made["x"], lengths, made["states"], made["weights"], tail, save)
-    found = [y, h, c] if TAILS[tail].leaves == 2 else [y, h]
-    total = sum((part * torch.linspace(-1, 1, part.numel(), dtype=part.dtype).view_as(part)).sum() for part in found)
-    assert isinstance(total, Tensor)
-    sources = [made["x"], *made["states"], *made["weights"]]
-    return [part.detach() for part in found] + list(torch.autograd.grad(total, sources))
 
 
 @every_tail
@@ -198,39 +148,6 @@ def test_opcheck(tail: str) -> None:
 
 
 @every_cell
-def test_second_derivative(name: str) -> None:
-    """There is none, and it says so."""
-    cell, x = CELLS[name](3, hidden_size=4), torch.randn(5, 2, 3, requires_grad=True)
-    y, _ = KERNELS[name]().scan([cell], x, [cell.initial_state(x[0])], None)
-    (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="kernel=fused has no second derivative; take kernel=loop"):
-        torch.autograd.grad(first.sum(), x)
-
-
-@every_cell
-def test_autocast(name: str) -> None:
-    """Under autocast it computes in the parameters' precision, whatever comes in."""
-    cell, x = CELLS[name](3, hidden_size=4), torch.randn(5, 2, 3)
-    state = cell.initial_state(x[0])
-    expected, _ = Loop().scan([cell], x.bfloat16().float(), [state], None)
-    with torch.autocast("cpu"):
-        y, _ = KERNELS[name]().scan([cell], x.bfloat16(), [state], None)
-    assert y.dtype == torch.float32
-    assert_close(y, expected)
-
-
-@every_cell
-def test_wrapped_cells_keep_it(name: str) -> None:
-    """Dropped weights and locked dropout are no reason to leave the fused path."""
-    torch.manual_seed(0)
-    recurrent = Recurrent(CELLS[name], 3, hidden_size=4, depth=2, kernel="fused", weight_drop=0.3, locked_dropout=0.2)
-    y, _ = recurrent(torch.randn(6, 2, 3))
-    y.sum().backward()
-    assert recurrent.choice is not None
-    assert recurrent.choice.kernel.name == "fused"
-
-
-@every_cell
 def test_long_padded_input_is_the_packed_one(name: str) -> None:
     """Ragged rows in both directions: torch.nn on packed input, from the same parameters."""
     torch.manual_seed(0)
@@ -256,36 +173,6 @@ def test_twenty_thousand_steps(tail: str) -> None:
     for actual, expected in zip(everything(tail, narrow), everything(tail, given), strict=True):
         scale = expected.abs().max().clamp(min=1e-30)
         assert (actual - expected).abs().max() <= 2e-4 * scale
-
-
-@pytest.mark.slow
-def test_compiled_in_one_graph() -> None:
-    """torch.compile takes it whole; in a process without shape checks, which the compiler cannot see through."""
-    program = Path(__file__).with_name("compiled_program.py")
-    environment = {**os.environ, "JAXTYPING_DISABLE": "1"}
-    command = [sys.executable, "-W", "ignore", str(program)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=270)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.fixture
-def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    for memory in (library.cache_clear, _told.clear, _known.clear):
-        memory()
-    yield
-    for memory in (library.cache_clear, _told.clear, _known.clear):
-        memory()
-
-
-@every_cell
-@pytest.mark.parametrize("save", ["gates", "recompute"])
-def test_without_a_compiler(name: str, save: Any, no_compiler: None, caplog: pytest.LogCaptureFixture) -> None:
-    """The scan in torch is held to the same, and it is said why it runs."""
-    kernel = type("Eager", (KERNELS[name],), {"__init__": lambda self: KERNELS[name].__init__(self, save=save)})
-    outcomes = list(run_suite(type("Suite", (KernelSuite,), {"kernel": staticmethod(kernel)})))
-    assert [(one.check, one.detail) for one in outcomes if one.result == "failed"] == []
-    assert "CXX=no-such-compiler is no program here" in caplog.text
 
 
 @pytest.mark.slow
@@ -317,19 +204,3 @@ def test_the_gradient_that_arrives_is_left_as_it_is() -> None:
     rest = (given["x"], None, given["states"], given["weights"], y, kept, TAILS["Lstm"], "gates", (True, True))
     eager.backward(arriving, *rest)
     assert all(bool((each == 1).all()) for each in arriving)
-
-
-def test_options() -> None:
-    """What cannot be is said in one line."""
-    with pytest.raises(ValueError, match="every is -1"):
-        GRUFused(every=-1)
-
-
-def test_refusals() -> None:
-    """Half precision and a GPU are for others."""
-    cell, x = GRU(3, hidden_size=4), torch.zeros(2, 1, 3)
-    assert "float32 and float64" in (GRUFused().refuses([cell.half()], x.half(), None) or "")
-    assert (
-        GRUFused().refuses([cell.float()], x.to("meta"), None)
-        == "the input is on meta; the fused kernel is for the CPU and for CUDA"
-    )

@@ -96,10 +96,14 @@ def against_the_loop(
     )
     assert network.choice is not None
     assert network.choice.kernel.name == "fused"
+    agree(found, expected, bound or BOUND[dtype])
+
+
+def agree(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], bound: float) -> None:
     for key, part in expected.items():
         size = max(1.0, float(part.abs().max()))
         assert found[key].shape == part.shape
-        assert float((found[key] - part).abs().max()) <= (bound or BOUND[dtype]) * size, key
+        assert float((found[key] - part).abs().max()) <= bound * size, key
 
 
 @every_cell

@@ -2,123 +2,18 @@
 
 import csv
 import io
-import json
 import re
 import time
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from seqlab import UserError
 from seqlab.study.report import write
-from seqlab.study.report.blocks import Shown
-from seqlab.study.report.folder import compose
 from seqlab.study.report.reading import collect
-from seqlab.study.report.render import html
 from seqlab.sweeps import ledger
 
-
-class Page(HTMLParser):
-    """Collects tags, attributes and text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.attributes, self.words = [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split())
-
-
-def grid(record, cells=("rnn", "gru"), distances=(4, 8, 16), seeds=(0, 1), **settings):
-    """Solved up to a distance that is the cell's."""
-    far = {"rnn": 4, "gru": 8, "lstm": 16}
-    return [
-        record(cell, at, seed, 1.0 if at <= far[cell] else 0.1 + seed / 50, **settings)
-        for cell in cells
-        for at in distances
-        for seed in seeds
-    ]
-
-
-def horizon_of(folder, label="gru", budget_limited=True):
-    """What the search leaves, for the runs of that folder that are of one cell."""
-    entries = ledger.read(folder)
-    trials = [
-        {"distance": record["config"]["task"]["sequence_length"], "run": entry.name, "seed": record["config"]["seed"]}
-        for entry in entries
-        if entry.state == "done"
-        and (record := json.loads((folder / entry.name / "results.json").read_text()))["config"]["cell"]["name"]
-        == label
-    ]
-    row = {
-        "label": label,
-        "words": [f"cell={label}"],
-        "task": "first",
-        "task_words": ["task=first"],
-        "horizon": 12,
-        "lower": 10,
-        "upper": 14,
-        "budget_limited": budget_limited,
-        "learning_rate": 0.003,
-        "parameters": 1234,
-        "hidden_size": 8,
-        "state_size": 8,
-        "cause": "gradient",
-        "because": "of the gradient 1e-9 is left at 14 steps back.",
-        "intervention": {"text": "a larger forget bias", "command": "python -m seqlab cell.forget_bias=5"},
-        "trials": trials,
-    }
-    (folder / "horizon.json").write_text(
-        json.dumps({"schema": 1, "rows": [row], "runs": 6, "grid_runs": 24, "finished": True, "settings": {}})
-    )
-
-
-def flow_of(folder, decay=0.5, steps=(1, 50), product=True):
-    """A gradient that falls by a factor a step, beside formulas that say the same and ten times as much."""
-    lines = ["step,layer,direction,state,distance,norm,product,bound,forget,terms"]
-    for step in steps:
-        for back in range(8):
-            norm = 3 * decay**back
-            formulas = f"{norm},{10 * norm}" if product else ","
-            lines.append(f"{step},0,forward,h,{back},{norm},{formulas},,")
-    (folder / "curves").mkdir(exist_ok=True)
-    (folder / "curves" / "gradient_flow.csv").write_text("\n".join(lines) + "\n")
-    (folder / "curves" / "saturation.csv").write_text("step,layer,direction,gate,low,high\n50,0,forward,z,0.25,0.5\n")
-
-
-def curve_of(folder, values=(0.1, 0.4, 0.9)):
-    lines = ["step,valid/accuracy", *(f"{10 * at},{value}" for at, value in enumerate(values))]
-    (folder / "curves").mkdir(exist_ok=True)
-    (folder / "curves" / "metrics.csv").write_text("\n".join(lines) + "\n")
-
-
-def page_of(*folders, **options):
-    """Give the text of a page whose figures are not drawn, which takes the longest."""
-    document, _ = compose(folders, **options)
-    names = [block.picture.name for each in document.sections for block in each.blocks if isinstance(block, Shown)]
-    return Page(html(document, dict.fromkeys(names, ""))).text
-
-
-def complete(lay, record):
-    """A sweep with everything a report can show."""
-    folder = lay("full", grid(record), ["never"])
-    for entry in ledger.read(folder):
-        if entry.state == "done":
-            curve_of(folder / entry.name)
-            flow_of(folder / entry.name)
-    with ledger.page(folder / "bad", ["cell=<b>", "seed=9"]) as page:
-        page.update(state="failed", cause="out of <script>memory</script>")
-    return folder
+from .made import Page, complete, curve_of, grid, horizon_of, page_of
 
 
 @pytest.fixture

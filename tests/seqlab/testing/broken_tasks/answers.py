@@ -1,0 +1,88 @@
+"""Tasks with one fault each, in what a user sees."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqlab import Report, Task
+
+from ..good_tasks import TwoClasses
+
+
+class DecodesTensors(TwoClasses):
+    def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
+        return [{"label": row.argmax()} for row in outputs]
+
+
+class DecodesTheFirstRow(TwoClasses):
+    def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
+        return super().decode(outputs[:1], top)
+
+
+class DecodesByTheBatch(TwoClasses):
+    def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
+        return outputs.softmax(0).tolist()
+
+
+class DecodesAllClasses(TwoClasses):
+    def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
+        return super().decode(outputs, 2)
+
+
+class DecodesByTheAlphabet(TwoClasses):
+    def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
+        return [sorted(self.labels)[:top] for _ in outputs]
+
+
+class NamesLabelsWithoutDecodingThem(TwoClasses):
+    def label_names(self):
+        return self.labels
+
+
+class NamesLabelsInAnotherOrder(TwoClasses):
+    def label_names(self):
+        return self.labels[::-1]
+
+    def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
+        return [[{"label": label, "probability": 0.5} for label in row] for row in super().decode(outputs, top)]
+
+
+class ReportsElsewhere(TwoClasses):
+    def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
+        Path("table.csv").write_text("1,2", "utf-8")
+        return Report()
+
+
+class ReportsBesideItsFolder(TwoClasses):
+    def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
+        (folder.parent / "table.csv").write_text("1,2", "utf-8")
+        return Report()
+
+
+class ReportsNoPicture(TwoClasses):
+    def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
+        return Report(figures=["confusion.png"])
+
+
+class ReportsTensors(TwoClasses):
+    def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
+        return Report({"classes": [{"examples": torch.tensor(3)}]})
+
+
+CAUGHT: list[tuple[type[Task], str]] = [
+    (DecodesTensors, "decode_gives_json"),
+    (DecodesTheFirstRow, "decode_gives_json"),
+    (DecodesByTheBatch, "decode_gives_json"),
+    (DecodesAllClasses, "decode_honours_top"),
+    (DecodesByTheAlphabet, "decode_honours_top"),
+    (NamesLabelsWithoutDecodingThem, "labels_are_the_targets"),
+    (NamesLabelsInAnotherOrder, "labels_are_the_targets"),
+    (ReportsElsewhere, "report_stays_in_its_folder"),
+    (ReportsBesideItsFolder, "report_stays_in_its_folder"),
+    (ReportsNoPicture, "report_stays_in_its_folder"),
+    (ReportsTensors, "report_stays_in_its_folder"),
+]
+"""Each fault, and the check that must find it."""

@@ -1,0 +1,132 @@
+"""The fused kernel as a network takes it, with a compiler and without."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from seqlab import Recurrent
+from seqlab.recurrence import Loop
+from seqlab.testing import KernelSuite, run_suite
+from seqlab_cells.fused.build import _known, library
+from seqlab_cells.fused.kernel import _told
+from seqlab_cells.gru import GRU
+from seqlab_cells.gru.fused import GRUFused
+
+from .layers import CELLS, KERNELS, every_cell
+
+
+@every_cell
+def test_second_derivative(name: str) -> None:
+    """There is none, and it says so."""
+    cell, x = CELLS[name](3, hidden_size=4), torch.randn(5, 2, 3, requires_grad=True)
+    y, _ = KERNELS[name]().scan([cell], x, [cell.initial_state(x[0])], None)
+    (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="kernel=fused has no second derivative; take kernel=loop"):
+        torch.autograd.grad(first.sum(), x)
+
+
+@every_cell
+def test_autocast(name: str) -> None:
+    """Under autocast it computes in the parameters' precision, whatever comes in."""
+    cell, x = CELLS[name](3, hidden_size=4), torch.randn(5, 2, 3)
+    state = cell.initial_state(x[0])
+    expected, _ = Loop().scan([cell], x.bfloat16().float(), [state], None)
+    with torch.autocast("cpu"):
+        y, _ = KERNELS[name]().scan([cell], x.bfloat16(), [state], None)
+    assert y.dtype == torch.float32
+    assert_close(y, expected)
+
+
+@every_cell
+def test_wrapped_cells_keep_it(name: str) -> None:
+    """Dropped weights and locked dropout are no reason to leave the fused path."""
+    torch.manual_seed(0)
+    recurrent = Recurrent(CELLS[name], 3, hidden_size=4, depth=2, kernel="fused", weight_drop=0.3, locked_dropout=0.2)
+    y, _ = recurrent(torch.randn(6, 2, 3))
+    y.sum().backward()
+    assert recurrent.choice is not None
+    assert recurrent.choice.kernel.name == "fused"
+
+
+@pytest.mark.slow
+def test_compiled_in_one_graph() -> None:
+    """torch.compile takes it whole; in a process without shape checks, which the compiler cannot see through."""
+    program = Path(__file__).with_name("compiled_program.py")
+    environment = {**os.environ, "JAXTYPING_DISABLE": "1"}
+    command = [sys.executable, "-W", "ignore", str(program)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=270)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    for memory in (library.cache_clear, _told.clear, _known.clear):
+        memory()
+    yield
+    for memory in (library.cache_clear, _told.clear, _known.clear):
+        memory()
+
+
+@every_cell
+@pytest.mark.parametrize("save", ["gates", "recompute"])
+def test_without_a_compiler(name: str, save: Any, no_compiler: None, caplog: pytest.LogCaptureFixture) -> None:
+    """The scan in torch is held to the same, and it is said why it runs."""
+    kernel = type("Eager", (KERNELS[name],), {"__init__": lambda self: KERNELS[name].__init__(self, save=save)})
+    outcomes = list(run_suite(type("Suite", (KernelSuite,), {"kernel": staticmethod(kernel)})))
+    assert [(one.check, one.detail) for one in outcomes if one.result == "failed"] == []
+    assert "CXX=no-such-compiler is no program here" in caplog.text
+
+
+def test_options() -> None:
+    """What cannot be is said in one line."""
+    with pytest.raises(ValueError, match="every is -1"):
+        GRUFused(every=-1)
+
+
+def test_refusals() -> None:
+    """Half precision and a GPU are for others."""
+    cell, x = GRU(3, hidden_size=4), torch.zeros(2, 1, 3)
+    assert "float32 and float64" in (GRUFused().refuses([cell.half()], x.half(), None) or "")
+    assert (
+        GRUFused().refuses([cell.float()], x.to("meta"), None)
+        == "the input is on meta; the fused kernel is for the CPU and for CUDA"
+    )
+
+
+class _Seen(TorchDispatchMode):
+    """Writes down the operators that pass by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@every_cell
+def test_who_looks_on_sees_an_operator_and_nobody_another_result(name: str) -> None:
+    """Without a compiler, a mode or a transform the scan goes past torch's dispatcher."""
+    torch.manual_seed(0)
+    cell, x, lengths = CELLS[name](3, hidden_size=5), torch.randn(6, 4, 3), torch.tensor([6, 1, 3, 4])
+    found, seen = [], _Seen()
+    for watched in (False, True):
+        cell.zero_grad()
+        with seen if watched else nullcontext():
+            y, _ = KERNELS[name]().scan([cell], x, [cell.initial_state(x[0])], lengths)
+        y.square().sum().backward()
+        found.append([y.detach(), *(each.grad.clone() for each in cell.parameters() if each.grad is not None)])
+    assert any("fused_scan" in operator for operator in seen.names)
+    assert len(found[0]) > 1
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

@@ -1,0 +1,73 @@
+"""What holds for every file of the tree: it fits on a few screens, its functions on one, and an ignore has a reason."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LONGEST_FILE, LONGEST_FUNCTION = 300, 40
+
+LONG_FILES = {
+    "plugins/seqlab_cells/fused/scan.cpp": "one translation unit: the compiler is handed one file",
+    "tests/seqlab/testing/broken_cells.py": "a list of small classes, imported by its name in another process",
+}
+LONG_FUNCTIONS = {
+    ("plugins/seqlab_cells/gpu/forward.py", "forward"): "a Triton kernel is one function",
+    ("plugins/seqlab_cells/gpu/backward.py", "backward"): "a Triton kernel is one function",
+    ("plugins/seqlab_models/recurrent.py", "__init__"): "a line for each key of the config, twice",
+}
+"""The exceptions, each with its reason."""
+
+IGNORE = re.compile(r"# *(?:ruff: *)?(?:noqa|type: *ignore|pragma: *no)")
+WITH_REASON = re.compile(
+    r"# (?:(?:ruff: )?noqa: [A-Z]+\d+(?:, [A-Z]+\d+)*|type: ignore\[[a-z, -]+\]|pragma: no (?:cover|branch))  # \w"
+)
+
+
+def sources(*suffixes: str) -> list[str]:
+    """The files that git knows, those to be added included."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *(f"*{suffix}" for suffix in suffixes)]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this is no git checkout")
+    return [name for name in listed.splitlines() if (ROOT / name).is_file()]
+
+
+def long_files() -> set[str]:
+    return {name for name in sources(".py", ".cpp") if (ROOT / name).read_text("utf-8").count("\n") > LONGEST_FILE}
+
+
+def long_functions() -> set[tuple[str, str]]:
+    return {
+        (name, node.name)
+        for name in sources(".py")
+        for node in ast.walk(ast.parse((ROOT / name).read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno + 1 > LONGEST_FUNCTION
+    }
+
+
+def test_files_are_short() -> None:
+    """The exceptions are no more and no less than the files that are longer."""
+    assert long_files() == set(LONG_FILES)
+
+
+def test_functions_fit_on_a_screen() -> None:
+    """The exceptions are no more and no less than the functions that are longer."""
+    assert long_functions() == set(LONG_FUNCTIONS)
+
+
+def test_every_ignore_has_its_reason() -> None:
+    """On the line, behind the rule that is ignored."""
+    bare = [
+        f"{name}:{number}"
+        for name in sources(".py")
+        if name != Path(__file__).relative_to(ROOT).as_posix()
+        for number, line in enumerate((ROOT / name).read_text("utf-8").splitlines(), start=1)
+        if IGNORE.search(line) and not WITH_REASON.search(line)
+    ]
+    assert bare == []
