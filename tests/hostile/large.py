@@ -81,6 +81,9 @@ def two_directories(folder: Path) -> None:
     (folder / CKPT).write_bytes(b"".join(local for local, _ in bomb) + first + behind + second + end)
 
 
+STACKED = b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x09touch ran\x85R."
+"""A payload in protocol 4, whose call is named on the stack and not in one word."""
+
 BYTEARRAY = b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + (3 * 10**9).to_bytes(5, "little") + b"\x85R."
 
 CHECKPOINTS = [
@@ -91,6 +94,8 @@ CHECKPOINTS = [
     Attack("a million million numbers are a view of one", checkpoint(_views), (GO_ON,), "its tensors are of"),
     Attack("an archive has a directory for Python and another one for torch", two_directories, (GO_ON,),
            "can be read in two ways"),
+    Attack("a call is put together on the pickle's stack", archive(("data.pkl", STACKED), ("version", b"3\n")),
+           (GO_ON,), "calls by STACK_GLOBAL"),
 ]  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def test_a_ladder_climbs_from_start_to_stop_by_steps_of_its_resolution(start, mo
     ladder = Ladder(start, start + more, resolution)
     assert (ladder.rungs[0], ladder.rungs[ladder.last]) == (start, start + more)
     for low, high in zip(ladder.rungs, ladder.rungs[1:], strict=False):
-        assert low < high and high - low <= max(1, resolution * low)
+        assert 0 < high - low <= max(1, resolution * low)
     assert all(
         ladder.rungs[ladder.doubled(place)] >= min(2 * rung, start + more) for place, rung in enumerate(ladder.rungs)
     )
