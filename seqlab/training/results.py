@@ -102,7 +102,8 @@ def peak_memory() -> dict[str, int]:
 def versions() -> dict[str, str]:
     """Name what a result may depend on."""
     found = {"seqlab": __version__, "python": platform.python_version(), "platform": platform.platform()}
-    for package in ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy"):
+    found["torch"] = str(torch.__version__)  # with its build, which the registry's CUDA wheels leave out of their name
+    for package in ("pytorch-lightning", "torchmetrics", "hydra-core", "numpy"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

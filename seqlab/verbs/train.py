@@ -65,6 +65,7 @@ def _train(arguments: list[str]) -> int:
             result, failure = single(config, arguments)
         if result is None:
             failures.append(str(failure))
+            _leave_nothing(folder)
         else:
             _show(result)
 
@@ -253,6 +254,17 @@ def _say_how_to_go_on(what: str, again: list[str] | None, arguments: list[str], 
     else:
         what += " before there was anything to keep; to begin anew"
     print(f"{what}: python -m seqlab {shlex.join(kept)}", file=sys.stderr)
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Remove the folder of a run that was refused before there was anything to keep."""
+    from seqlab.training.runfolder import LOCK
+
+    made = [folder / LOCK, folder / "seqlab.log"]
+    if folder.is_dir() and set(folder.iterdir()) <= set(made):
+        for file in made:
+            file.unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _keep_traceback(folder: Path) -> None:

@@ -45,11 +45,8 @@ def check(finished, *fragments):
         (["task.sequence_length=-3"], ["task.sequence_length is -3; it must be at least 1"]),
         (["cell=rnn", "cell.nonlinearity=sine"], ["cell.nonlinearity is 'sine'; it must be one of tanh, relu"]),
         (["task.source=elsewhere"], ["task.source is 'elsewhere'; it must be one of bundled, pytorch-tutorial"]),
-        (["optimizer.schedule=wavy"], ["optimizer.schedule is wavy", "cosine"]),
-        (["optimizer.lr=-1"], ["optimizer=adamw", "Invalid learning rate"]),
         (["seed=-1"], ["seed is -1"]),
         (["trainer.devices=0"], ["trainer.devices is 0", "at least 1"]),
-        (["trainer.accelerator=abacus"], ["trainer", "abacus"]),
         (["ckpt_path=last"], ["ckpt_path=last: there is no out/resume.ckpt"]),
         (["ckpt_path=nowhere.ckpt"], ["ckpt_path=nowhere.ckpt: there is no nowhere.ckpt"]),
         (["cell="], ["cell"]),
@@ -59,8 +56,28 @@ def check(finished, *fragments):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_mistake_in_the_config(cli, arguments, fragments):
+def test_a_mistake_in_the_config(cli, arguments, fragments, tmp_path):
     check(cli(*FAST, *arguments), *fragments)
+    assert not list(tmp_path.iterdir())  # no folder of a run that never was
+
+
+@pytest.mark.parametrize(
+    ("argument", "fragments"),
+    [
+        ("optimizer.schedule=wavy", ["optimizer.schedule is wavy", "cosine"]),
+        ("optimizer.lr=-1", ["optimizer=adamw", "Invalid learning rate"]),
+        ("trainer.accelerator=abacus", ["trainer", "abacus"]),
+    ],
+)
+def test_a_mistake_that_training_finds(cli, argument, fragments):
+    check(cli(*FAST, argument), *fragments)
+
+
+def test_what_was_there_before_a_mistake_stays(cli, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine", "utf-8")
+    check(cli(*FAST, "seed=-1"), "seed is -1")
+    assert (tmp_path / "out" / "notes.txt").read_text("utf-8") == "mine"
 
 
 def test_an_unknown_verb_lists_those_there_are(cli):
