@@ -20,7 +20,8 @@ def compare(ways: Mapping[str, Callable[[], float]], rounds: int, unit: str) -> 
         pair = first(), second()
         if turn:
             pairs.append(pair)
-            print(f"round {turn}: {one} {pair[0]:,.0f}  {other} {pair[1]:,.0f}  ratio {pair[0] / pair[1]:.3f}")
+            shown = f"round {turn}: {one} {pair[0]:,.0f}  {other} {pair[1]:,.0f}  ratio {pair[0] / pair[1]:.3f}"
+            print(shown, flush=True)
     ratios = [a / b for a, b in pairs]
     rates = _median(a for a, _ in pairs)
     print(
