@@ -60,6 +60,8 @@ class Ragged:
         Returns:
             The sequences ``[batch, time, ...]`` and their lengths ``[batch]``; ``None`` for equal lengths.
         """
+        if self.steps is not None and len(rows):
+            return self.values.reshape(len(self), self.steps, *self.values.shape[1:])[rows], None
         lengths = self.lengths[rows]
         longest = int(lengths.max()) if len(rows) else 0
         steps = torch.arange(longest)
@@ -70,6 +72,12 @@ class Ragged:
         values = self.values[index.masked_fill(dead, 0)]
         shape = dead.shape + (1,) * (values.dim() - 2)
         return values.masked_fill(dead.view(shape), 0), lengths
+
+    @cached_property
+    def steps(self) -> int | None:
+        """Steps of every sequence where all have as many, and at least one; else ``None``."""
+        steps = int(self.lengths[0]) if len(self) else 0
+        return steps if steps and bool((self.lengths == steps).all()) else None
 
     @cached_property
     def starts(self) -> Tensor:
