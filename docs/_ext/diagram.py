@@ -46,15 +46,18 @@ def _box(module: str, boxes: Iterable[str]) -> str | None:
 
 
 def core(edges: Edges) -> dict[str, set[str]]:
-    """Take the core alone, its lowest row as one box."""
-    names = set(layers()[-1])
-    found = {box: {base() if to in names else to for to in near} for box, near in edges.items() if box not in FAMILIES}
-    return {**{box: near for box, near in found.items() if box not in names}, base(): set()}
+    """Take the core alone, a row of more than two as one box."""
+    found: dict[str, set[str]] = {}
+    for box, near in edges.items():
+        if box not in FAMILIES:
+            found.setdefault(joined(box), set()).update(joined(to) for to in near)
+    return {box: near - {box} for box, near in found.items()}
 
 
-def base() -> str:
-    """Name the one box of the lowest row."""
-    return ", ".join(short(name) for name in layers()[-1])
+def joined(name: str) -> str:
+    """Name the box that a package is drawn in: its own, or that of its row."""
+    (row,) = (row for row in layers() if name in row)
+    return name if len(row) <= 2 else ", ".join(short(each) for each in row)
 
 
 def short(name: str) -> str:
@@ -73,9 +76,9 @@ def reduced(edges: Edges) -> dict[str, set[str]]:
 
 def places() -> dict[str, tuple[float, float]]:
     """Give the middle of each box of the core, row by row."""
-    rows = [*layers()[:-1], [base()]]
     found = {}
-    for down, row in enumerate(rows):
+    for down, packages in enumerate(layers()):
+        row = list(dict.fromkeys(map(joined, packages)))
         for across, name in enumerate(row):
             x = EDGE + WIDTH + GAP_X / 2 + (across - (len(row) - 1) / 2) * (WIDTH + GAP_X)
             found[name] = (x, EDGE / 2 + HEIGHT / 2 + down * (HEIGHT + GAP_Y))
@@ -94,18 +97,19 @@ def draw(edges: Edges) -> str:
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0 L8 4 L0 8 z" fill="#5a6570"/></marker></defs>',
     ]
-    parts += [_arrow(where[box], where[to]) for box, near in reduced(core(edges)).items() for to in sorted(near)]
-    parts += [_box_at(name, x, y, wide=name == base()) for name, (x, y) in where.items()]
+    parts += [_arrow(box, to, where) for box, near in reduced(core(edges)).items() for to in sorted(near)]
+    parts += [_box_at(name, x, y) for name, (x, y) in where.items()]
     parts += [_family(name, edges[name], right, place) for place, name in enumerate(FAMILIES)]
     return "\n".join([*parts, "</svg>\n"])
 
 
-def _arrow(begin: tuple[float, float], end: tuple[float, float]) -> str:
-    (x, y), (to_x, to_y) = begin, end
+def _arrow(box: str, to: str, where: Mapping[str, tuple[float, float]]) -> str:
+    (x, y), (to_x, to_y) = where[box], where[to]
     if to_y - y > 1.5 * (HEIGHT + GAP_Y):  # past a row: around it, on the side of the target
-        side = -1 if to_x < EDGE + WIDTH + GAP_X / 2 else 1
-        x, to_x = x + side * WIDTH / 2, to_x + side * (WIDTH / 2 + 2)
-        out = (min(x, to_x) if side < 0 else max(x, to_x)) + side * 34
+        middle = EDGE + WIDTH + GAP_X / 2
+        side = -1 if to_x < middle else 1
+        x, to_x = x + side * _width(box) / 2, to_x + side * (_width(to) / 2 + 2)
+        out = middle + side * (WIDTH + GAP_X / 2 + 50)  # a curve comes to 3/4 of the way there
         line = f"M{x:.0f} {y:.0f} C{out:.0f} {y:.0f} {out:.0f} {to_y:.0f} {to_x:.0f} {to_y:.0f}"
     else:
         y, to_y = y + HEIGHT / 2, to_y - HEIGHT / 2 - 2
@@ -114,13 +118,17 @@ def _arrow(begin: tuple[float, float], end: tuple[float, float]) -> str:
     return f'<path d="{line}" fill="none" stroke="#5a6570" stroke-width="1.4" marker-end="url(#tip)"/>'
 
 
-def _box_at(name: str, x: float, y: float, *, wide: bool) -> str:
-    width = 2 * WIDTH + GAP_X if wide else WIDTH
+def _box_at(name: str, x: float, y: float) -> str:
+    width = _width(name)
     return (
         f'<rect x="{x - width / 2:.0f}" y="{y - HEIGHT / 2:.0f}" width="{width}" height="{HEIGHT}" rx="5"'
         f' fill="#e4f0f8" stroke="#0072b2"/><text x="{x:.0f}" y="{y + 4.5:.1f}" text-anchor="middle"'
         f' fill="#1b1f24">{escape(short(name))}</text>'
     )
+
+
+def _width(name: str) -> int:
+    return 2 * WIDTH + GAP_X if "," in name else WIDTH
 
 
 def _family(name: str, near: Iterable[str], left: float, place: int) -> str:
