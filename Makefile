@@ -33,8 +33,9 @@ test-slow: $(VENV)/dev.stamp ## the slow tests: the compiler, distributions of o
 test-cluster: $(VENV)/dev.stamp ## sweeps on a real SLURM on loopback, which root on Debian installs; else they are skipped
 	$(BIN)/python -m pytest -m 'cluster and not long' tests/cluster
 
+# OmegaConf takes whoever traces for a debugger, and tells errors in another way, unless OC_CAUSE is 0.
 coverage: $(VENV)/dev.stamp ## which lines of seqlab/ the fast tests reach, in the processes that they start too; 90 % at least
-	$(BIN)/python -m pytest -n auto -m 'not slow and not cluster and not long' \
+	OC_CAUSE=0 $(BIN)/python -m pytest -n auto -m 'not slow and not cluster and not long' \
 		--cov=seqlab --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 check: $(VENV)/dev.stamp ## lint, format, types, arrows between packages

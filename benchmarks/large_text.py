@@ -29,14 +29,17 @@ time.sleep(60)
 
 
 def resident(pid: int) -> tuple[int, int]:
-    """Give all resident bytes of a process and its children, and those that are not file pages."""
+    """Give all resident bytes of a process and its children, and those that are not file pages.
+
+    What several of them share, as a worker shares what its parent had, counts once (the kernel's PSS).
+    """
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except (FileNotFoundError, ProcessLookupError):
         return 0, 0
-    fields = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "RssAnon"))}
-    total, own = 1024 * int(fields.get("VmRSS", 0)), 1024 * int(fields.get("RssAnon", 0))
+    fields = {line.split(":")[0]: line.split()[1] for line in lines}
+    total, own = 1024 * int(fields.get("Pss", 0)), 1024 * int(fields.get("Pss_Anon", 0))
     for child in children:
         more = resident(int(child))
         total, own = total + more[0], own + more[1]
