@@ -60,8 +60,8 @@ class Ragged:
         Returns:
             The sequences ``[batch, time, ...]`` and their lengths ``[batch]``; ``None`` for equal lengths.
         """
-        if self.steps is not None and len(rows):
-            return self.values.reshape(len(self), self.steps, *self.values.shape[1:])[rows], None
+        if self.even is not None and len(rows):
+            return self.even[rows], None
         lengths = self.lengths[rows]
         longest = int(lengths.max()) if len(rows) else 0
         steps = torch.arange(longest)
@@ -74,10 +74,12 @@ class Ragged:
         return values.masked_fill(dead.view(shape), 0), lengths
 
     @cached_property
-    def steps(self) -> int | None:
-        """Steps of every sequence where all have as many, and at least one; else ``None``."""
+    def even(self) -> Tensor | None:
+        """The values as ``[sequences, steps, ...]`` where all sequences have as many steps, at least one."""
         steps = int(self.lengths[0]) if len(self) else 0
-        return steps if steps and bool((self.lengths == steps).all()) else None
+        if not steps or not bool((self.lengths == steps).all()):
+            return None
+        return self.values.reshape(len(self), steps, *self.values.shape[1:])
 
     @cached_property
     def starts(self) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqlab.contracts import Ragged
+from seqlab.contracts import Batch, Ragged
 from seqlab.training.loader import ExampleLoader, Share
 
 _DRAWN_AT_ONCE = 1024
@@ -58,6 +58,15 @@ class FreshLoader(ExampleLoader):
     def plan(self) -> range:
         """Number the batches."""
         return range(len(self))
+
+    def cut(self, item: int) -> Batch:
+        """Take a batch out of what is drawn together: where nothing is padded or shared out, without copying it."""
+        inputs, targets, rows = self.rows(item)
+        if inputs.even is None or self.share.world > 1:
+            return super().cut(item)
+        begin = int(rows[0])
+        own = slice(begin, begin + len(rows))
+        return Batch(inputs.even[own], None, targets[own])
 
     def rows(self, item: int) -> tuple[Ragged, Tensor, Tensor]:
         """Draw the batches that are drawn together with this one, unless they are; say which rows are its own."""

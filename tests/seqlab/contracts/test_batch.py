@@ -48,6 +48,15 @@ def test_starts_are_where_the_sequences_begin(rows: list[list[int]]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rows", "even"),
+    [([[1, 2], [3, 4]], [[1, 2], [3, 4]]), ([[1, 2], [3]], None), ([[], []], None), ([], None)],
+)
+def test_sequences_of_one_length_are_a_rectangle(rows: list[list[int]], even: list[list[int]] | None) -> None:
+    found = ragged(rows).even
+    assert (None if found is None else found.tolist()) == even
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Ragged(torch.zeros(4), torch.tensor([1, 2])), "lengths sum to 3, but there are 4 values"),

@@ -39,6 +39,12 @@ def draw(count, seed):
     return Ragged(torch.randint(1, 10**9, (steps,), generator=generator), lengths), torch.arange(count)
 
 
+def draw_even(count, seed):
+    """Rows of five steps of three features, all different."""
+    values = torch.randn(5 * count, 3, generator=torch.Generator().manual_seed(seed))
+    return Ragged(values, torch.full((count,), 5)), torch.arange(count)
+
+
 def batches(loader, epoch=0, begin=0):
     loader.set_epoch(epoch)
     loader.load_state_dict({"done": begin})
@@ -47,6 +53,19 @@ def batches(loader, epoch=0, begin=0):
 
 def same(one, other):
     return torch.equal(one.inputs, other.inputs)
+
+
+@given(examples=st.integers(1, 2500), batch_size=st.integers(200, 700))
+def test_batches_of_one_length_are_the_rows_that_are_drawn(examples, batch_size):
+    loader = FreshLoader(draw_even, examples=examples, batch_size=batch_size)
+    found = list(loader)
+    assert sum(len(batch.inputs) for batch in found) == examples
+    for number, batch in enumerate(found):
+        inputs, targets, rows = loader.rows(number)
+        values, lengths = inputs.padded(rows)
+        assert batch.lengths is lengths is None
+        assert torch.equal(batch.inputs, values)
+        assert torch.equal(batch.targets, targets[rows])
 
 
 @given(
