@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of the finished search")
     parser.add_argument("--times", type=int, default=5, help="searches with fresh seeds (%(default)s)")
     parser.add_argument("words", nargs="*", help="such as hydra/launcher=joblib, 'hydra.sweeper.only=[gru/first]'")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     typed = json.loads((asked.folder / "sweep.json").read_text())["words"]
     before = {(row["task"], row["label"]): row for row in _rows(asked.folder)}
     inside: dict[tuple[str, str], list[bool]] = {}
