@@ -63,7 +63,8 @@ class Part:
 def header(found: Found, folders: Sequence[Path]) -> list[Section]:
     """Say first what is missing, then what the report was made of."""
     made = []
-    ordered = sorted(found.faults, key=lambda fault: _ORDER.index(fault.kind) if fault.kind in _ORDER else len(_ORDER))
+    faults = [fault for fault in found.faults if fault.kind != "left out"]
+    ordered = sorted(faults, key=lambda fault: _ORDER.index(fault.kind) if fault.kind in _ORDER else len(_ORDER))
     if ordered:
         counts: dict[str, int] = {}
         for fault in ordered:
@@ -73,6 +74,9 @@ def header(found: Found, folders: Sequence[Path]) -> list[Section]:
         made.append(Section("What is not in it", 2, [Text(f"{counted}.{more}"), _fault_table(ordered[:_MOST_FAULTS])]))
     facts: list[tuple[Field, ...]] = [("folders", ", ".join(relative(folder) for folder in folders))]
     facts.append(("runs", f"{len(found.runs):,} of {found.asked:,} are in this report"))
+    if checks := len(found.faults) - len(faults):
+        why = f"{checks:,} that checked a budget, or came in since the search last decided; results.csv has them"
+        facts.append(("in no figure", why))
     known = versions(found.runs)
     facts += [(name, "; ".join(known.pop(name, ["not recorded"]))) for name in ("commit", "hardware", "platform")]
     facts.append(("versions", ", ".join(f"{name} {' and '.join(values)}" for name, values in known.items())))

@@ -103,6 +103,9 @@ def test_runs_that_a_search_has_not_taken_in_are_no_points(full):
     assert left_out
     assert left_out == done - {run.folder.name for run in found.runs}
     assert {run.horizon_label for run in found.runs} == {"gru"}
+    page = page_of(full)
+    assert f"{len(left_out)} that checked a budget" in page
+    assert not {name for name in left_out if name in page}  # nothing is wrong with them
 
 
 DAMAGE = {
