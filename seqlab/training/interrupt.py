@@ -12,6 +12,16 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 """What schedulers send before they kill, and Ctrl-C."""
 
 
+@contextmanager
+def blocked() -> Iterator[None]:
+    """Put the signals off for a while; a process that is started meanwhile begins with them put off."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class StoppedError(Exception):
     """A run stopped because a signal asked it to.
 

@@ -2,7 +2,7 @@
 
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from seqlab.contracts import Batch, Ragged
-from seqlab.training.interrupt import SIGNALS
+from seqlab.training.interrupt import SIGNALS, blocked
 
 
 @final
@@ -80,8 +80,8 @@ class BatchLoader(ABC):
             self.weight = 1.0 if self.share.world == 1 else self.weigh(item)
             yield batch
 
-    def _cut_ahead(self, items: Sequence[Any]) -> Iterable[Batch]:
-        return DataLoader(
+    def _cut_ahead(self, items: Sequence[Any]) -> Iterator[Batch]:
+        loader = DataLoader(
             _Cuts(self, items),
             batch_size=None,
             num_workers=self.workers,
@@ -89,6 +89,8 @@ class BatchLoader(ABC):
             worker_init_fn=_leave_signals_to_the_run,
             generator=torch.Generator(),  # else it draws from the generator of dropout
         )
+        with blocked():  # a worker that is just starting would die of a signal
+            return iter(loader)
 
     def state_dict(self) -> dict[str, int]:
         """Say how many batches of the epoch were given out."""
@@ -117,6 +119,7 @@ def _leave_signals_to_the_run(_: int) -> None:
     """A scheduler signals every process of a job, and a worker that dies of it takes the run with it."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _as_it_is(batch: Any) -> Any:

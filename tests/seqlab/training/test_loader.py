@@ -1,10 +1,15 @@
 """Batches: every example once, like lengths together, the same order for the same seed and epoch."""
 
+import os
+import signal
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seqlab import Ragged
+from seqlab.training.interrupt import SIGNALS
 from seqlab.training.loader import BucketLoader
 
 
@@ -70,3 +75,17 @@ def test_weights_draw_with_replacement():
     loader = BucketLoader(inputs, targets, batch_size=100, shuffle=True, weights=weights)
     assert {int(t) for batch in loader for t in batch.targets} == {3}
     assert len(loader) == 10
+
+
+_TOLD = []
+os.register_at_fork(after_in_child=lambda: [os.kill(os.getpid(), number) for number in _TOLD])
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_worker_outlives_a_signal_from_its_first_moment(monkeypatch, number):
+    """A scheduler sends it to every process of a job; a worker has to come to where it leaves it to the run."""
+    monkeypatch.setattr(f"{__name__}._TOLD", [number])
+    inputs, targets = split([1 + i % 7 for i in range(40)])
+    loader = BucketLoader(inputs, targets, batch_size=8, shuffle=False, workers=2)
+    assert sorted(int(target) for batch in loader for target in batch.targets) == list(range(40))
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
