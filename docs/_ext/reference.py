@@ -130,7 +130,8 @@ def spoken(annotation: Any) -> str:
         parts = ["``null``" if part is type(None) else spoken(part) for part in arguments]
         return " or ".join(parts)
     if arguments:
-        return f"list of {spoken(arguments[0])}" if origin is not dict else "keys and values"
+        of = spoken(arguments[0]).replace("number", "numbers")
+        return f"list of {of}" if origin is not dict else "keys and values"
     names = {int: "whole number", float: "number", str: "text", bool: "true or false", Any: "anything"}
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
 

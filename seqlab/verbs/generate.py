@@ -29,7 +29,7 @@ def _asked(arguments: list[str]) -> argparse.Namespace:
         description="Let a trained language model (task=lm) go on with a text. Ctrl-C stops it.",
         epilog="example: seqlab generate RUN_DIR --prompt 'def main(' --temperature 0.7",
     )
-    parser.add_argument("run_dir", help="the folder that a run of task=lm wrote")
+    parser.add_argument("run_dir", metavar="RUN_DIR", help="the folder that a run of task=lm wrote")
     parser.add_argument("--prompt", default="", help="what the text begins with")
     parser.add_argument("--length", type=int, default=500, help="tokens to draw (%(default)s)")
     parser.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest always (%(default)s)")

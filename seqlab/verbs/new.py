@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         description="Write a distribution of your own: a plugin, its entry point, a test by the conformance kit.",
     )
     parser.add_argument("kind", choices=KINDS, help="what it brings")
-    parser.add_argument("name", help="what the config will call it, such as my_cell")
+    parser.add_argument("name", metavar="NAME", help="what the config will call it, such as my_cell")
     parser.add_argument("--dir", type=Path, default=Path(), help="the folder that it is written into (this one)")
     asked = parser.parse_args(arguments)
     folder = write(asked.kind, asked.name, asked.dir)

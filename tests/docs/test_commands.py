@@ -95,7 +95,7 @@ def test_the_commands_of_a_page_work_as_typed(name, shell):
         if language == "python":
             shell.python(body)
             continue
-        for line in body.splitlines():
+        for line in body.replace("\\\n", " ").splitlines():
             shell.type(line)
             typed += 1
     assert typed >= 2
@@ -112,7 +112,8 @@ def test_every_key_that_is_typed_in_a_page_exists():
 
     line = re.compile(r"^(?:    )?python -m seqlab ((?:\S+=\S* ?)+)(?:#.*)?$", re.MULTILINE)
     pages = [path for path in sorted(DOCS.glob("*/*.md")) if f"{path.parent.name}/{path.stem}" not in PAGES]
-    found = {typed.strip() for path in pages for typed in line.findall(path.read_text("utf-8"))}
+    texts = [re.sub(r"\\\n\s*", "", path.read_text("utf-8")) for path in pages]
+    found = {typed.strip() for text in texts for typed in line.findall(text)}
     whole = {typed for typed in found if not re.search(r"\.\.\.|,", typed)}
     assert len(whole) > 5
     for typed in sorted(whole):
