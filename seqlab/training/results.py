@@ -164,14 +164,8 @@ def show(result: Result, console: Console) -> None:
         values = ", ".join(f"{name} {row[name]:.4f} ({row[f'chance_{name}']:.4f})" for name in result.metrics)
         console.print(f"{row['split']}: {values}", highlight=False)
     cost = result.cost
-    best = f"{cost['epochs']} epochs, the best was {record['best']['epoch'] + 1}" if cost["epochs"] else "not trained"
     devices = f" on {cost['devices']} devices" if cost["devices"] > 1 else ""
-    console.print(
-        f"{cost['parameters']:,} parameters{devices}; {best}; "
-        f"{cost['training_seconds']:.1f} s of training, {cost['wall_seconds']:.1f} s in all; "
-        f"{cost['examples_per_second']:,.0f} examples/s, {cost['tokens_per_second']:,.0f} steps/s",
-        highlight=False,
-    )
+    console.print(f"{cost['parameters']:,} parameters{devices}; {_spent(result)}", highlight=False)
     if record["kernel"]:
         console.print(f"kernel {record['kernel']['kernel']}: {record['kernel']['reason']}", highlight=False)
     if record["cost"]["compilations"]:
@@ -179,3 +173,14 @@ def show(result: Result, console: Console) -> None:
         console.print(compiled, highlight=False)
     for note in record["notes"]:
         console.print(note, highlight=False, style="dim")
+
+
+def _spent(result: Result) -> str:
+    cost = result.cost
+    if not cost["epochs"]:
+        return f"prepared, not trained, in {cost['training_seconds']:.1f} s; {cost['wall_seconds']:.1f} s in all"
+    return (
+        f"{cost['epochs']} epochs, the best was {result.record['best']['epoch'] + 1}; "
+        f"{cost['training_seconds']:.1f} s of training, {cost['wall_seconds']:.1f} s in all; "
+        f"{cost['examples_per_second']:,.0f} examples/s, {cost['tokens_per_second']:,.0f} steps/s"
+    )

@@ -1,6 +1,7 @@
 """Training from the command line: what an interruption leaves, and the line that goes on from there."""
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -43,3 +44,26 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "not_said"),
+    [
+        (
+            ["task=names", "cell=gru", "debug=limit"],
+            r"parameters; \d+ epochs, the best was \d+; .* examples/s",
+            "prepared",
+        ),
+        (
+            ["task=lm", "model=ngram", "model.order=2", "task.data=text.txt"],
+            r"0 parameters; prepared, not trained",
+            "/s",
+        ),
+    ],
+)
+def test_what_a_run_cost_is_told_at_its_end(words, said, not_said, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("one line of text after another\n" * 2000, "utf-8")
+    out = " ".join(cli(*words, "trainer.progress=false", "hydra.run.dir=run").out.split())
+    assert re.search(said, out), out
+    assert not_said not in out
