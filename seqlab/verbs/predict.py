@@ -42,7 +42,8 @@ def main(arguments: list[str]) -> int:
         for text, answer in zip(asked.texts, answers, strict=True):
             _print_json(text, answer)
         return 0
-    grid = Grid("text", *(f"{place}." for place in range(1, asked.top + 1)))
+    most = max(map(len, answers))
+    grid = Grid("text", *(f"{place}." for place in range(1, most + 1)))
     for text, answer in zip(asked.texts, answers, strict=True):
         grid.add_row(escape(text), *(f"{escape(str(a['label']))} {a['probability']:.2f}" for a in answer))
     Console().print(grid)

@@ -48,10 +48,11 @@ def _show(entries: list[Entry], asked: argparse.Namespace, console: Console) -> 
 
 def _table(entries: list[Entry]) -> Table:
     table = Table("run", "what", "state", "objective", "seconds", "cause")
+    common = set.intersection(*(set(entry.words) for entry in entries)) if len(entries) > 1 else set()
     for entry in entries:
         table.add_row(
             escape(entry.name),
-            escape(" ".join(entry.words)),
+            escape(" ".join(word for word in entry.words if word not in common)),
             entry.state,
             "" if entry.objective is None else written(entry.objective),
             "" if entry.seconds is None else f"{entry.seconds:.1f}",

@@ -39,6 +39,9 @@ def test_the_same_sweep_goes_on_in_the_same_folder(cli, sweep):
     assert again.out.count("was done before") == 4
     assert {path: path.stat().st_mtime_ns for path in only_sweep().glob("*/results.json")} == times
     assert set(states(cli, folder)) == {"done"}
+    shown = cli("status", str(folder), "--all").out
+    assert "cell=rnn" in shown
+    assert "trainer.max_epochs" not in shown  # the same in all
     more = sweep("cell=rnn,gru", "seed=0,1,2")
     assert more.code == 0
     assert len(list(Path("runs/sweeps").iterdir())) == 2  # other words, another sweep

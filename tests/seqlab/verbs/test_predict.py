@@ -41,6 +41,9 @@ def test_texts_of_the_command_line(cli, tongues):
     assert shown.code == 0
     for name, tongue in zip(NAMES, TONGUES, strict=True):
         assert any(name in line and tongue in line for line in shown.out.split("\n"))
+    many = cli("predict", str(tongues), *NAMES, "--top", "9").out
+    assert f"{len(TONGUES)}." in many
+    assert f"{len(TONGUES) + 1}." not in many
     lines = cli("predict", str(tongues), *NAMES, "--json", "--top", "2").out.strip().split("\n")
     assert [json.loads(line)["text"] for line in lines] == NAMES
     assert [json.loads(line)["predictions"][0]["label"] for line in lines] == TONGUES
