@@ -35,7 +35,7 @@ FILES = {
     "data": "How batches are cut.",
     "logger": "Where the curves go.",
     "debug": "Runs that answer a question about the code, not about the model.",
-    "experiment": "Settings that were measured, under one name.",
+    "experiment": "Settings under one name, of papers and of what was measured.",
     "hydra/launcher": "What runs the runs of a sweep; ``basic``, one after another, needs no file.",
     "hydra/sweeper": "What decides which runs a sweep has; ``basic``, all combinations, needs no file.",
 }
@@ -161,8 +161,12 @@ def run_page() -> str:
 
 
 def _opening(text: str) -> str:
+    """Give what a file's first comment says, and below it the commands in it."""
     found = re.match(r"(?:#.*\n)+", text)
-    return " ".join(line.lstrip("# ") for line in found[0].splitlines()) if found else ""
+    lines = [line.lstrip("# ") for line in found[0].splitlines()] if found else []
+    typed = [line for line in lines if line.startswith("python -m ")]
+    said = " ".join(line for line in lines if line not in typed and not line.startswith("@package"))
+    return said + ("\n\n.. code-block:: sh\n\n" + "".join(f"   {line}\n" for line in typed) if typed else "")
 
 
 def _lines(group: str, text: str) -> Iterator[tuple[str, str, str]]:
