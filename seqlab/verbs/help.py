@@ -1,6 +1,9 @@
 """``python -m seqlab --help``: an overview from metadata alone; torch is not imported."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -9,6 +12,14 @@ from rich.text import Text
 
 from seqlab._version import __version__
 from seqlab.discovery.registry import plugins
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+CHOSEN = ("cell", "model", "task", "preprocessing", "kernel")
+FILES = ("trainer", "optimizer", "data")
+"""The groups whose keys ``--help`` explains: of plugins, and of files."""
 
 
 def overview(verbs: Mapping[str, str]) -> None:
@@ -40,8 +51,8 @@ def overview(verbs: Mapping[str, str]) -> None:
         "        model.dropout, model.input, task.sequence_length, task.data_dir,\n"
         "        task.source, task.split_seed, trainer.max_epochs, data.batch_size,\n"
         "        optimizer.lr, logger=csv|wandb|tensorboard|none, ckpt_path=last,\n"
-        "        init_from=RUN_DIR, freeze=\\[encoder,...], experiment=..., hydra.run.dir=...,\n"
-        "        debug=overfit|limit|fdr|profiler\n"
+        "        init_from=RUN_DIR, freeze=\\[encoder,...], experiment=...,\n"
+        "        hydra.run.dir=..., debug=overfit|limit|fdr|profiler\n"
         "        python -m seqlab cell=gru task=names --cfg job   prints every key\n"
         "        python -m seqlab cell=gru task=names --help      explains the keys\n"
         "        python -m seqlab --hydra-help                    Hydra's own flags"
@@ -57,23 +68,53 @@ def _choices(grid: Table, kind: str, choices: Mapping[str, str]) -> None:
     grid.add_row(f"  {key}=", Text(", ".join(shown)))
 
 
-def choice_help(kinds: Mapping[str, str]) -> None:
-    """Explain the options of chosen plugins, from their signatures and docstrings.
+def choice_help(config: "DictConfig") -> None:
+    """Explain the keys of a run and their values: of plugins from their docstrings, of the rest from its files.
 
     Args:
-        kinds: the plugin's name for each kind, such as ``{"cell": "lstm"}``.
+        config: as it was typed, composed.
     """
     from seqlab.discovery.config import targets
     from seqlab.discovery.signature import options, summary
 
     console = Console(highlight=False, soft_wrap=True)
-    for kind, name in kinds.items():
-        seen: set[str] = set()
-        for target in targets(kind, name)[:1]:
-            console.print(f"[bold]{kind}={name}[/bold]  {escape(summary(target))}")
-            for option in options(target):
-                if option.supplied or option.name in seen:
-                    continue
-                seen.add(option.name)
-                shown = "null" if option.default is None else option.default
-                console.print(f"  {kind}.{option.name}={escape(str(shown))}  [dim]{escape(option.doc)}[/dim]")
+    for kind in (kind for kind in CHOSEN if config[kind] is not None):
+        for target in targets(kind, config[kind].name)[:1]:
+            console.print(f"[bold]{kind}={config[kind].name}[/bold]  {escape(plain(summary(target)))}")
+            docs = {option.name: option.doc for option in options(target) if not option.supplied}
+            for name, doc in docs.items():
+                _explain(console, f"{kind}.{name}", config[kind].get(name), doc)
+    for group in FILES:
+        console.print(f"[bold]{group}[/bold]")
+        chosen = config[group].get("name") or "default"
+        for name, doc in _comments(group, chosen).items():
+            if name in config[group]:
+                _explain(console, f"{group}.{name}", config[group][name], doc)
+    console.print("[bold]a run[/bold]")
+    for name, doc in _comments("", "config").items():
+        if name in config and name not in CHOSEN:
+            _explain(console, name, config[name], doc)
+
+
+def _explain(console: Console, key: str, value: Any, doc: str) -> None:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        shown = f"[{','.join(map(str, value))}]"
+    else:
+        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    console.print(f"  {key}={escape(shown)}  [dim]{escape(plain(doc))}[/dim]")
+
+
+def _comments(group: str, chosen: str) -> dict[str, str]:
+    """Read what the files of a group say of their keys: the chosen one, then those that it may build on."""
+    folder = files("seqlab_conf") / group
+    names = [path.name for path in folder.iterdir() if path.name.endswith(".yaml")] if group else ["config.yaml"]
+    found: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: (name != f"{chosen}.yaml", name)):
+        for key, comment in re.findall(r"^(\w+): [^#\n]+ # (.*)$", (folder / name).read_text("utf-8"), re.MULTILINE):
+            found.setdefault(key, comment)
+    return found
+
+
+def plain(doc: str) -> str:
+    """Take the marks of reStructuredText out of a docstring's line."""
+    return re.sub(r":\w+:`\.?([^`]*)`", r"\1", doc).replace("``", "")

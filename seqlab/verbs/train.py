@@ -106,9 +106,7 @@ def _help(arguments: list[str]) -> int:
     from seqlab.training.compose import compose
     from seqlab.verbs.help import choice_help
 
-    config = compose(arguments)
-    kinds = ("cell", "model", "task", "preprocessing", "kernel")
-    choice_help({kind: config[kind].name for kind in kinds if config[kind] is not None})
+    choice_help(compose(arguments))
     return 0
 
 
