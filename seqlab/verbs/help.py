@@ -78,12 +78,14 @@ def choice_help(config: "DictConfig") -> None:
     from seqlab.discovery.signature import options, summary
 
     console = Console(highlight=False, soft_wrap=True)
-    for kind in (kind for kind in CHOSEN if config[kind] is not None):
-        for target in targets(kind, config[kind].name)[:1]:
-            console.print(f"[bold]{kind}={config[kind].name}[/bold]  {escape(plain(summary(target)))}")
+    plugged = [(kind, kind, config[kind]) for kind in CHOSEN if config[kind] is not None]
+    plugged += [("callback", f"callbacks.{name}", node) for name, node in (config.callbacks or {}).items()]
+    for kind, key, node in plugged:
+        for target in targets(kind, node.name)[:1]:
+            console.print(f"[bold]{key.partition('.')[0]}={node.name}[/bold]  {escape(plain(summary(target)))}")
             docs = {option.name: option.doc for option in options(target) if not option.supplied}
             for name, doc in docs.items():
-                _explain(console, f"{kind}.{name}", config[kind].get(name), doc)
+                _explain(console, f"{key}.{name}", node.get(name), doc)
     for group in FILES:
         console.print(f"[bold]{group}[/bold]")
         chosen = config[group].get("name") or "default"

@@ -15,7 +15,7 @@ def test_the_overview_keeps_to_a_terminal_of_80_columns(cli):
 
 
 @pytest.mark.parametrize(
-    "words", [["cell=lstm", "task=names"], ["task=lm", "optimizer=nt_asgd", "cell=gru"], ["task=first", "cell=rnn"]]
+    "words", [["cell=lstm", "task=names"], ["task=lm", "optimizer=nt_asgd", "cell=gru"], ["task=first", "cell=rnn", "callbacks=gradient_flow"]]
 )
 def test_every_key_of_a_choice_is_explained(cli, words):
     config = seqlab.compose(words)
@@ -25,6 +25,7 @@ def test_every_key_of_a_choice_is_explained(cli, words):
         keys = {f"{group}.{key}" for key in config[group]} - {f"{group}.name"}
         assert keys <= told.keys(), keys - told.keys()
     assert {"seed", "ckpt_path", "init_from", "freeze"} <= told.keys()
+    assert ("callbacks.gradient_flow.every" in told) == ("callbacks=gradient_flow" in words)
     assert all(re.search(r"\S  \S", meaning) or meaning.startswith("  ") for meaning in told.values()), told
     assert told["optimizer.lr"].startswith(f"{config.optimizer.lr}  ")
     assert not [line for line in lines if "``" in line or ":class:" in line]
