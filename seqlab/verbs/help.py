@@ -79,7 +79,7 @@ def choice_help(config: "DictConfig") -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     plugged = [(kind, kind, config[kind]) for kind in CHOSEN if config[kind] is not None]
-    plugged += [("callback", f"callbacks.{name}", node) for name, node in (config.callbacks or {}).items()]
+    plugged += [("callback", f"callbacks.{name}", node) for name, node in (config.get("callbacks") or {}).items()]
     for kind, key, node in plugged:
         for target in targets(kind, node.name)[:1]:
             console.print(f"[bold]{key.partition('.')[0]}={node.name}[/bold]  {escape(plain(summary(target)))}")

@@ -15,7 +15,12 @@ def test_the_overview_keeps_to_a_terminal_of_80_columns(cli):
 
 
 @pytest.mark.parametrize(
-    "words", [["cell=lstm", "task=names"], ["task=lm", "optimizer=nt_asgd", "cell=gru"], ["task=first", "cell=rnn", "callbacks=gradient_flow"]]
+    "words",
+    [
+        ["cell=lstm", "task=names"],
+        ["cell=gru", "task=lm", "optimizer=nt_asgd"],
+        ["cell=rnn", "task=first", "callbacks=gradient_flow"],
+    ],
 )
 def test_every_key_of_a_choice_is_explained(cli, words):
     config = seqlab.compose(words)
