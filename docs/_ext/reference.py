@@ -17,6 +17,7 @@ from seqlab.__main__ import VERBS
 from seqlab.discovery import plugins
 from seqlab.discovery.config import BUILT_IN_KERNELS
 from seqlab.discovery.signature import Option, options
+from seqlab.verbs.help import file_keys, typed
 
 GROUPS = {
     "cell": "Cells: one time step each, with its equation and its source.",
@@ -105,14 +106,7 @@ def _title(kind: str, name: str) -> str:
 
 
 def _option(prefix: str, option: Option) -> tuple[str, str, str, str]:
-    default = "null" if option.default is None else option.default
-    if isinstance(default, tuple | list):
-        default = "[" + ",".join(map(str, default)) + "]"
-    return f"``{prefix}.{option.name}``", f"``{_plain(default)}``", spoken(option.annotation), option.doc
-
-
-def _plain(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value) or '""'
+    return f"``{prefix}.{option.name}``", f"``{typed(option.default)}``", spoken(option.annotation), option.doc
 
 
 def described(target: Any) -> str:
@@ -125,7 +119,7 @@ def spoken(annotation: Any) -> str:
     """Say in words what an option may be."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
-        return ", ".join(f"``{_plain(value)}``" for value in arguments)
+        return ", ".join(f"``{typed(value)}``" for value in arguments)
     if origin in (Union, types.UnionType):
         parts = ["``null``" if part is type(None) else spoken(part) for part in arguments]
         return " or ".join(parts)
@@ -171,7 +165,7 @@ def _opening(text: str) -> str:
 
 def _lines(group: str, text: str) -> Iterator[tuple[str, str, str]]:
     prefix = {"hydra/launcher": "hydra.launcher.", "hydra/sweeper": "hydra.sweeper.", "": ""}.get(group, f"{group}.")
-    for key, value, comment in re.findall(r"^(\w+): ([^#\n]*?)(?:\s+# (.*))?$", text, re.MULTILINE):
+    for key, value, comment in file_keys(text):
         if key not in ("name", "_target_") and value:
             yield f"``{prefix}{key}``", f"``{value.strip()}``", _quoted(comment)
 

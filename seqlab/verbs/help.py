@@ -99,11 +99,16 @@ def choice_help(config: "DictConfig") -> None:
 
 
 def _explain(console: Console, key: str, value: Any, doc: str) -> None:
+    console.print(f"  {key}={escape(typed(value))}  [dim]{escape(plain(doc))}[/dim]")
+
+
+def typed(value: Any) -> str:
+    """Write a value as it would be typed."""
     if isinstance(value, Sequence) and not isinstance(value, str):
-        shown = f"[{','.join(map(str, value))}]"
-    else:
-        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    console.print(f"  {key}={escape(shown)}  [dim]{escape(plain(doc))}[/dim]")
+        return f"[{','.join(map(str, value))}]"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value) or '""'
 
 
 def _comments(group: str, chosen: str) -> dict[str, str]:
@@ -112,9 +117,15 @@ def _comments(group: str, chosen: str) -> dict[str, str]:
     names = [path.name for path in folder.iterdir() if path.name.endswith(".yaml")] if group else ["config.yaml"]
     found: dict[str, str] = {}
     for name in sorted(names, key=lambda name: (name != f"{chosen}.yaml", name)):
-        for key, comment in re.findall(r"^(\w+): [^#\n]+ # (.*)$", (folder / name).read_text("utf-8"), re.MULTILINE):
-            found.setdefault(key, comment)
+        for key, _, comment in file_keys((folder / name).read_text("utf-8")):
+            if comment:
+                found.setdefault(key, comment)
     return found
+
+
+def file_keys(text: str) -> list[tuple[str, str, str]]:
+    """Read the keys of a file of the config, each with its value and the comment beside it."""
+    return re.findall(r"^(\w+): ([^#\n]*?)(?:\s+# (.*))?$", text, re.MULTILINE)
 
 
 def plain(doc: str) -> str:
