@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -12,7 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 from seqlab._version import __version__
 from seqlab.discovery.pinned import is_pinned, parts
 from seqlab.discovery.registry import find, one_line, plugins
-from seqlab.discovery.signature import check_literal, config_type, options
+from seqlab.discovery.signature import Option, config_type, options
+from seqlab.discovery.suggest import no_such_key
+from seqlab.discovery.values import check_value, shown
 from seqlab.errors import UserError
 
 BUILT_IN_KERNELS = ("auto", "loop", "compiled")
@@ -172,24 +174,58 @@ def explained(kind: str, name: str, error: Exception) -> str:
 
 
 def checked(kind: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a node against the plugin's signature and fill in the defaults."""
+    """Check a node against the plugin's signature and fill in the defaults.
+
+    Raises:
+        UserError: an option is unknown or of the wrong type.
+    """
     plain = OmegaConf.to_container(chosen, resolve=True) if isinstance(chosen, DictConfig) else dict(chosen)
     assert isinstance(plain, dict)
     _check_resolved(kind, plain)
-    if not isinstance(plain.get(RESERVED), str):
-        raise UserError(f"{kind} has no {RESERVED}, so that it is not known which {kind} is meant")
-    name = plain[RESERVED]
+    check_node(kind, _key(kind, plain.get(RESERVED)), plain)
     try:
-        merged = OmegaConf.merge(node(kind, name), plain)
+        merged = OmegaConf.merge(node(kind, plain[RESERVED]), plain)
     except OmegaConfBaseException as error:
         raise UserError(f"{kind}.{error.full_key}: {one_line(error).partition(' full_key')[0]}") from None
     value = OmegaConf.to_object(merged)
-    keywords = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}  # type: ignore[arg-type]  # an instance of a dataclass made at run time
-    for target in targets(kind, name):
-        for option in options(target):
-            if option.name in keywords:
-                check_literal(f"{kind}.{option.name}", option.annotation, keywords[option.name])
-    return keywords
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}  # type: ignore[arg-type]  # an instance of a dataclass made at run time
+
+
+def _key(kind: str, name: Any) -> str:
+    return f"callbacks.{name}" if kind == "callback" else kind
+
+
+def check_node(kind: str, key: str, chosen: Any, known: Sequence[str] = ()) -> None:
+    """Check the keys and the values of a node against the plugin's signature.
+
+    Args:
+        kind: of the plugin.
+        key: of the node, for the message.
+        chosen: the node as plain values.
+        known: all keys of the config, dotted, for suggestions.
+
+    Raises:
+        UserError: a key does not exist, or a value is of the wrong type; NaN and infinity are no numbers.
+    """
+    if not isinstance(chosen, Mapping):
+        raise UserError(f"{key} must be chosen by name, got {shown(chosen)}")
+    if not isinstance(chosen.get(RESERVED), str):
+        group = {"callback": "callbacks"}.get(kind, kind)
+        raise UserError(f"{key} has no {RESERVED}; choose the {kind} by {group}=NAME")
+    there = [option for target in targets(kind, chosen[RESERVED]) for option in options(target) if not option.supplied]
+    names = list(dict.fromkeys(option.name for option in there))
+    for name in chosen:
+        if name != RESERVED and name not in names:
+            own = [f"{key}.{each}" for each in (RESERVED, *names)]
+            raise UserError(no_such_key(f"{key}.{name}", [*own, *(each for each in known if each not in own)]))
+    for option in there:
+        if option.name in chosen and not _is_default(option, chosen[option.name]):
+            check_value(f"{key}.{option.name}", option.annotation, chosen[option.name])
+
+
+def _is_default(option: Option, value: Any) -> bool:
+    default = list(option.default) if isinstance(option.default, tuple | set | frozenset) else option.default
+    return type(value) is type(default) and bool(value == default)
 
 
 def _check_resolved(place: str, value: Any) -> None:

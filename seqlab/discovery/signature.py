@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Union, final, get_args, get_origin, get_type_hints
 
-from seqlab.errors import UserError
-
 
 @final
 @dataclass(frozen=True)
@@ -119,22 +117,3 @@ def _is_enum(annotation: type) -> bool:
     from enum import Enum
 
     return issubclass(annotation, Enum)
-
-
-def check_literal(key: str, annotation: Any, value: Any) -> None:
-    """Hold a value against a ``Literal``, which the config lets pass; also within a list or beside ``None``.
-
-    Raises:
-        UserError: it is none of the choices.
-    """
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        literals = [argument for argument in arguments if get_origin(argument) is Literal]
-        if value is None or not literals:
-            return
-        origin, arguments = Literal, get_args(literals[0])
-    if origin is Literal and value not in arguments:
-        raise UserError(f"{key} is {value!r}; it must be one of {', '.join(map(str, arguments))}")
-    if origin in (list, Sequence, tuple) and arguments and isinstance(value, list):
-        for item in value:
-            check_literal(key, arguments[0], item)

@@ -107,9 +107,12 @@ def test_build_makes_the_object():
     ("chosen", "line"),
     [
         ({"width": -4}, "cell.width is -4; it must be at least 1"),
-        ({"kind": "c"}, "cell.kind is 'c'; it must be one of a, b"),
-        ({"width": "x"}, "cell.width: Value 'x' of type 'str' could not be converted to Integer"),
-        ({"depth": 1}, "cell.depth: Key 'depth' not in 'cell=derived'"),
+        ({"kind": "c"}, "cell.kind must be a or b, got c"),
+        ({"width": "x"}, "cell.width must be a whole number, got x"),
+        (
+            {"depth": 1},
+            "cell.depth: there is no such key; cell has name, names, colour, inner, limit, both, width, kind",
+        ),
     ],
 )
 def test_build_names_the_key_of_a_mistake(chosen, line):

@@ -1,0 +1,228 @@
+"""Checks of config values against type annotations with ranges."""
+
+import dataclasses
+import inspect
+import json
+import math
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Any, Literal, Union, final, get_args, get_origin
+
+from seqlab.errors import UserError
+
+_LONGEST = 80
+
+
+@final
+@dataclass(frozen=True)
+class Ge:
+    """At least ``bound``."""
+
+    bound: float
+
+    def holds(self, value: Any) -> bool:
+        """Return whether the value is in the range."""
+        return bool(value >= self.bound)
+
+    def __str__(self) -> str:
+        return f">= {self.bound}"
+
+
+@final
+@dataclass(frozen=True)
+class Gt:
+    """Greater than ``bound``."""
+
+    bound: float
+
+    def holds(self, value: Any) -> bool:
+        """Return whether the value is in the range."""
+        return bool(value > self.bound)
+
+    def __str__(self) -> str:
+        return f"> {self.bound}"
+
+
+@final
+@dataclass(frozen=True)
+class Le:
+    """At most ``bound``."""
+
+    bound: float
+
+    def holds(self, value: Any) -> bool:
+        """Return whether the value is in the range."""
+        return bool(value <= self.bound)
+
+    def __str__(self) -> str:
+        return f"<= {self.bound}"
+
+
+@final
+@dataclass(frozen=True)
+class Lt:
+    """Less than ``bound``."""
+
+    bound: float
+
+    def holds(self, value: Any) -> bool:
+        """Return whether the value is in the range."""
+        return bool(value < self.bound)
+
+    def __str__(self) -> str:
+        return f"< {self.bound}"
+
+
+@final
+@dataclass(frozen=True)
+class NotEmpty:
+    """A text with at least one character."""
+
+    def holds(self, value: Any) -> bool:
+        """Return whether the text is not empty."""
+        return bool(value.strip())
+
+    def __str__(self) -> str:
+        return ""
+
+
+@final
+@dataclass(frozen=True)
+class Meaning:
+    """What a special value stands for, for the message.
+
+    Attributes:
+        text: such as ``no limit``.
+    """
+
+    text: str
+
+
+def check_value(key: str, annotation: Any, value: Any) -> None:
+    """Check a value against an annotation.
+
+    Args:
+        key: of the value, for the message.
+        annotation: a type; ``Annotated[int, Ge(1)]`` adds a range, ``|`` alternatives, ``Literal`` choices.
+        value: plain: ``None``, a bool, a number, a text, a list or a mapping of those.
+
+    Raises:
+        UserError: the value has another type or is out of its range; NaN and infinity are no numbers.
+    """
+    if not accepts(annotation, value):
+        raise UserError(f"{key} must be {describe(annotation)}, got {shown(value)}")
+
+
+def accepts(annotation: Any, value: Any) -> bool:
+    """Return whether a value fits an annotation; see :func:`check_value`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        bounds = [bound for bound in arguments[1:] if not isinstance(bound, Meaning)]
+        return accepts(arguments[0], value) and all(bound.holds(value) for bound in bounds)
+    if origin in (Union, types.UnionType):
+        return any(accepts(argument, value) for argument in arguments)
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in arguments)
+    if annotation is None or annotation is type(None):
+        return value is None
+    if origin in (list, Sequence, tuple, set, frozenset) or annotation in (list, tuple):
+        return _accepts_items(origin, arguments, value)
+    if origin in (dict, Mapping) or annotation is dict:
+        return isinstance(value, Mapping) and all(
+            accepts(arguments[1] if arguments else Any, v) for v in value.values()
+        )
+    return _accepts_simple(annotation, value)
+
+
+def _accepts_items(origin: Any, arguments: tuple[Any, ...], value: Any) -> bool:
+    if isinstance(value, str | Mapping) or not isinstance(value, list | tuple | set | frozenset):
+        return False
+    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+        return len(value) == len(arguments) and all(map(accepts, arguments, value))
+    return all(accepts(arguments[0] if arguments else Any, item) for item in value)
+
+
+def _accepts_simple(annotation: Any, value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    simple: dict[Any, Callable[[], bool]] = {
+        bool: lambda: isinstance(value, bool),
+        int: lambda: is_number and isinstance(value, int),
+        float: lambda: is_number and math.isfinite(value),
+        str: lambda: isinstance(value, str),
+        Any: lambda: not isinstance(value, float) or math.isfinite(value),
+    }
+    if annotation in simple:
+        return simple[annotation]()
+    if inspect.isclass(annotation) and issubclass(annotation, Enum):
+        return isinstance(value, annotation) or value in annotation.__members__
+    return True  # a type that only the constructor knows
+
+
+def describe(annotation: Any) -> str:
+    """Describe in words what :func:`accepts` accepts, such as ``a whole number >= 1 or null``."""
+    found = _alternatives(annotation)
+    return f"{', '.join(found[:-1])} or {found[-1]}" if len(found) > 1 else found[0]
+
+
+def _alternatives(annotation: Any) -> list[str]:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        bounds = " and ".join(str(each) for each in arguments[1:] if not isinstance(each, Meaning))
+        meaning = "".join(f" ({each.text})" for each in arguments[1:] if isinstance(each, Meaning))
+        return [f"{describe(arguments[0])} {bounds}".rstrip() + meaning]
+    if origin in (Union, types.UnionType):
+        return [text for argument in arguments for text in _alternatives(argument)]
+    if origin is Literal:
+        return [shown(choice) for choice in arguments]
+    if annotation is None or annotation is type(None):
+        return ["null"]
+    if origin in (list, Sequence, tuple, set, frozenset) or annotation in (list, tuple):
+        return [_described_list(origin, arguments)]
+    if origin in (dict, Mapping) or annotation is dict:
+        return ["keys and values"]
+    names = {int: "a whole number", float: "a number", str: "a text", Any: "a value, not NaN or infinite"}
+    if annotation is bool:
+        return ["true", "false"]
+    if inspect.isclass(annotation) and issubclass(annotation, Enum):
+        return list(annotation.__members__)
+    return [names.get(annotation, "another value")]
+
+
+def _described_list(origin: Any, arguments: tuple[Any, ...]) -> str:
+    if not arguments:
+        return "a list"
+    fixed = origin is tuple and arguments[-1] is not Ellipsis
+    item = describe(arguments[0]).replace("a whole number", "whole numbers").replace("a number", "numbers")
+    return f"a list of {f'{len(arguments)} ' if fixed else ''}{item.replace('a text', 'texts')}"
+
+
+def shown(value: Any) -> str:
+    """Write a value as one would type it; long ones are cut."""
+    if isinstance(value, list | tuple):
+        text = f"[{', '.join(map(shown, value))}]"
+    elif isinstance(value, Mapping):
+        text = f"{{{', '.join(f'{key}: {shown(each)}' for key, each in value.items())}}}"
+    elif value is None or isinstance(value, bool):
+        text = json.dumps(value)
+    elif value in ("True", "False"):  # what a config makes of true where it expects a text
+        text = str(value).lower()
+    elif isinstance(value, Enum):
+        text = value.name
+    elif dataclasses.is_dataclass(value) or callable(value):
+        text = "something that a config cannot hold"
+    else:
+        text = str(value) if not isinstance(value, str) or _is_plain(value) else f"'{value}'"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether a text cannot be mistaken for a value of another type when it is written without quotes."""
+    if not text.strip() or text != text.strip() or text.lower() in ("null", "true", "false", "nan", "inf", "-inf"):
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return False
