@@ -12,7 +12,7 @@ from seqlab.contracts import Batch, InputSpec, Model, Task, UserError
 from seqlab.discovery.config import targets
 from seqlab.discovery.signature import options
 from seqlab.training.assemble import build_model
-from seqlab.training.run import plain_config
+from seqlab.training.schema import plain_config
 from seqlab.training.work import prepared
 
 Budget = Literal["parameters", "state", "flops"]

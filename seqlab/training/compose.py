@@ -11,9 +11,16 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from seqlab.discovery.hydra_source import register
+from seqlab.discovery.hydra_source import register, sources
+from seqlab.discovery.values import shown
+from seqlab.errors import UserError
+from seqlab.training.schema import plain_config
+
+_OPTIONAL = ("callbacks", "debug", "experiment", "hydra", "preprocessing")
+"""What a run can do without, so that ``~`` may take it out of the defaults."""
 
 
 @contextmanager
@@ -36,22 +43,94 @@ def compose(overrides: Iterable[str] = ()) -> DictConfig:
         overrides: such as ``["cell=gru", "task=names", "model.depth=2"]``.
 
     Raises:
-        hydra.errors.HydraException: an override names nothing that exists, or has a value of the wrong type.
+        hydra.errors.HydraException: an override names nothing that exists.
+        UserError: a key does not exist, or a value is of the wrong type or out of its range.
     """
+    words = list(overrides)
+    check_deleted(OverridesParser.create().parse_overrides(words))
+    config = _composed(words)
+    plain_config(config)
+    return config
+
+
+def _composed(words: Sequence[str]) -> DictConfig:
+    with configs(), _choosing(words):
+        return hydra_compose(sources().name, overrides=list(words))
+
+
+@contextmanager
+def _choosing(words: Iterable[str]) -> Iterator[None]:
+    """Name the override for which Hydra raises a ``ValueError``: one of a group that is no name."""
+    try:
+        yield
+    except ValueError as error:
+        parsed = OverridesParser.create().parse_overrides(list(words))
+        wrong = [each for each in parsed if not each.is_delete() and not isinstance(each.value(), str | list)]
+        groups = GlobalHydra.instance().config_loader().list_groups("")
+        for each in wrong:
+            if (key := each.key_or_group) in groups or "/" in key:
+                hint = f"; ~{key} leaves it out" if key in _OPTIONAL else ""
+                raise UserError(f"{key} must be chosen by name, got {shown(each.value())}{hint}") from error
+        raise
+
+
+def compose_full(overrides: Iterable[str], mode: RunMode = RunMode.RUN) -> DictConfig:
+    """Compose a config with Hydra's own node, without a check.
+
+    Raises:
+        hydra.errors.HydraException: it cannot be composed.
+    """
+    words = list(overrides)
     with configs():
-        return hydra_compose("config", overrides=list(overrides))
+        loader = GlobalHydra.instance().config_loader()
+        with _choosing(words):
+            return loader.load_configuration(sources().name, words, mode)
+
+
+def check_run(overrides: Iterable[str], composer: "Composer | None" = None) -> DictConfig:
+    """Compose the config of a single run with Hydra's own node, and check it.
+
+    Args:
+        overrides: of the command line.
+        composer: of earlier runs, by :func:`full_composer`, which makes many checks fast.
+
+    Raises:
+        hydra.errors.HydraException, UserError: as :func:`compose`.
+    """
+    composer, words = composer or full_composer(), list(overrides)
+    ConfigLoaderImpl.validate_sweep_overrides_legal([*map(composer.parse, words)], RunMode.RUN, from_shell=True)
+    return composer.checked(words)
+
+
+def full_composer() -> "Composer":
+    """Return a composer for :func:`check_run`."""
+    return Composer(compose_full)
+
+
+def check_deleted(overrides: Iterable[Override]) -> None:
+    """Refuse to take a key out that a run needs.
+
+    Raises:
+        UserError: one is ``~trainer.threads``, say.
+    """
+    for each in overrides:
+        key = each.key_or_group
+        if each.is_delete() and key.partition(".")[0] not in _OPTIONAL and (each.package is None):
+            raise UserError(f"{each.input_line}: a run needs {key}; set {key}=... to another value instead")
 
 
 def compose_all(runs: Iterable[Sequence[str]]) -> Iterator[DictConfig]:
-    """Compose the configs of many runs at once, by a :class:`Composer`.
+    """Compose the configs of many runs at once, by a :class:`Composer`, and check each.
 
     Args:
         runs: the overrides of each.
 
     Raises:
-        hydra.errors.HydraException: as :func:`compose`.
+        hydra.errors.HydraException, UserError: as :func:`compose`.
     """
-    return Composer().all(runs)
+    composer = Composer()
+    for words in runs:
+        yield composer.checked(words)
 
 
 def _groups() -> list[str]:
@@ -69,7 +148,7 @@ class Composer:
     """
 
     def __init__(
-        self, compose: Callable[[Sequence[str]], DictConfig] = compose, groups: Callable[[], Iterable[str]] = _groups
+        self, compose: Callable[[Sequence[str]], DictConfig] = _composed, groups: Callable[[], Iterable[str]] = _groups
     ) -> None:
         self._compose, self._list_groups = compose, groups
         self._parser = OverridesParser.create()
@@ -92,6 +171,17 @@ class Composer:
             values = [each for each in parsed if not self._chooses(each)]
             ConfigLoaderImpl._apply_overrides_to_config(values, config)  # as Hydra does, behind the groups
             yield config
+
+    def checked(self, words: Sequence[str]) -> DictConfig:
+        """Compose the config of a run and check it.
+
+        Raises:
+            hydra.errors.HydraException, UserError: as :func:`compose`.
+        """
+        check_deleted(map(self.parse, words))
+        (config,) = self.all([words])
+        plain_config(config)
+        return config
 
     def parse(self, word: str) -> Override:
         """Read an override.

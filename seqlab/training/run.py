@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from seqlab.contracts import Model, UserError
-from seqlab.discovery.pinned import unpinned
 from seqlab.training import runfolder
 from seqlab.training.card import write_card
 from seqlab.training.checkpoint import checkpoint_path
@@ -22,6 +21,7 @@ from seqlab.training.lengths import describe
 from seqlab.training.loggers import close, make_logger
 from seqlab.training.ranks import Followers
 from seqlab.training.results import SCHEMA, Result, further_tests, git_state, hardware, judge, peak_memory, versions
+from seqlab.training.schema import plain_config
 from seqlab.training.trained import write_preprocessor
 from seqlab.training.work import Work
 
@@ -39,17 +39,17 @@ def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str
     Raises:
         UserError: the config asks for what cannot be had.
     """
+    plain = plain_config(config)  # before there is a folder
     threads = torch.get_num_threads()
     try:
         with runfolder.owned(Path(folder)):
-            return _run(config, Path(folder), command)
+            return _run(plain, Path(folder), command)
     finally:
         torch.set_num_threads(threads)
 
 
-def _run(config: DictConfig | Mapping[str, Any], folder: Path, command: str | None) -> Result:
+def _run(plain: dict[str, Any], folder: Path, command: str | None) -> Result:
     started = time.perf_counter()
-    plain = plain_config(config)
     claim(folder, resumes=plain["ckpt_path"] is not None)
     resume_from = checkpoint_path(plain["ckpt_path"], folder)
     logger = None
@@ -71,51 +71,6 @@ def _run(config: DictConfig | Mapping[str, Any], folder: Path, command: str | No
         finally:
             close(logger, failed)
     return _record(work, started, command)
-
-
-_NODES = ("task", "model", "cell", "kernel", "optimizer", "trainer", "data", "logger")
-_MOST_PROCESSES = 1024
-
-
-def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """Resolve a config into plain values, and check what holds for every run.
-
-    Raises:
-        UserError: a value is out of its range.
-    """
-    plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True) if isinstance(config, DictConfig) else config
-    assert isinstance(plain, dict)
-    plain = unpinned({str(key): value for key, value in plain.items()})
-    if lacking := [key for key in _NODES if not isinstance(plain.get(key), Mapping)]:
-        raise UserError(f"the config has no {', '.join(lacking)}")
-    trainer = plain["trainer"]
-    if trainer["devices"] != "auto" and (not isinstance(trainer["devices"], int) or trainer["devices"] < 1):
-        raise UserError(f"trainer.devices is {trainer['devices']}; it must be auto or a number of devices, at least 1")
-    if not isinstance(plain["seed"], int) or not 0 <= plain["seed"] < 2**32:
-        raise UserError(f"seed is {plain['seed']}; it must be a whole number from 0 to 4294967295")
-    if trainer["max_epochs"] is not None and trainer["max_epochs"] < 1:
-        raise UserError(f"trainer.max_epochs is {trainer['max_epochs']}; it must be at least 1")
-    if not isinstance(trainer["overfit_batches"], int) or trainer["overfit_batches"] < 0:
-        raise UserError(
-            f"trainer.overfit_batches is {trainer['overfit_batches']}; it must be a number of batches, or 0"
-        )
-    least = {"batch_size": 1, "eval_batch_size": 1, "bucket": 1, "workers": 0}
-    for key, bound in least.items():
-        if not isinstance(plain["data"][key], int) or plain["data"][key] < bound:
-            raise UserError(f"data.{key} is {plain['data'][key]}; it must be at least {bound}")
-    bounds = {"accumulate_grad_batches": 1, "checkpoint_minutes": 0, "num_nodes": 1, "skip_nonfinite": 0}
-    for key, bound in bounds.items():
-        value = trainer.get(key, bound)  # the config of an older run may lack it
-        if not isinstance(value, int | float) or value < bound:
-            raise UserError(f"trainer.{key} is {value}; it must be at least {bound}")
-    processes = {"trainer.devices": trainer["devices"], "trainer.threads": trainer.get("threads")}
-    for key, value in {**processes, "data.workers": plain["data"]["workers"]}.items():
-        if isinstance(value, int) and value > _MOST_PROCESSES:
-            raise UserError(f"{key} is {value}; it may be {_MOST_PROCESSES} at most")
-    in_a_row = trainer.get("stop_when_solved", 0)
-    if not isinstance(in_a_row, int) or isinstance(in_a_row, bool) or in_a_row < 0:
-        raise UserError(f"trainer.stop_when_solved is {in_a_row}; it must be a number of epochs, or 0")
-    return plain
 
 
 def claim(folder: Path, *, resumes: bool) -> None:

@@ -11,9 +11,11 @@ import traceback
 from collections.abc import Callable
 
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf.errors import OmegaConfBaseException
 
 from seqlab.bounded import printable
+from seqlab.discovery.config import CLASSES, choices
+from seqlab.discovery.explain import explain_omegaconf
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 from seqlab.training.runfolder import way_out
@@ -63,10 +65,8 @@ def _explained(error: BaseException) -> str:
     cause = _cause(error)
     if isinstance(cause, UserError):
         return one_line(cause)
-    if isinstance(cause, ValidationError):
-        return _wrong_type(cause)
-    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        return _unknown_key(cause)
+    if isinstance(cause, OmegaConfBaseException):
+        return explain_omegaconf(cause)
     if isinstance(cause, HydraException):
         return _hydra(cause)
     if isinstance(cause, OSError):
@@ -87,36 +87,15 @@ def _cause(error: BaseException) -> BaseException:
     return best
 
 
-_TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
-_CONVERTED = re.compile(r"Value '(.*)' of type '\w+' could not be converted to (\w+)")
-
-
-def _wrong_type(error: ValidationError) -> str:
-    message = str(error).partition("\n")[0]
-    if error.full_key and (found := _CONVERTED.fullmatch(message)) and found[2] in _TYPES:
-        return f"{error.full_key} is {found[1]}; it must be {_TYPES[found[2]]}"
-    return f"{error.full_key}: {message[:1].lower()}{message[1:]}" if error.full_key else message
-
-
-def _unknown_key(error: OmegaConfBaseException) -> str:
-    key, parent = error.full_key or "", error.parent_node
-    known = [str(name) for name in parent] if parent is not None and hasattr(parent, "keys") else []
-    where = key.rpartition(".")[0]
-    line = f"{key}: there is no such key"
-    if close := difflib.get_close_matches(str(error.key), known, n=1):
-        line += f"; did you mean {f'{where}.{close[0]}' if where else close[0]}?"
-    if known:
-        line += f"{' ' if close else '; '}{where or 'the config'} has {', '.join(known)}"
-    return line if known else one_line(str(error).partition("\n")[0])
-
-
 def _hydra(error: HydraException) -> str:
     if isinstance(error, OverrideParseException):
-        reason = str(error).partition("\n")[0]
+        reason = re.sub(r"^Lexer\w+: .*", "a character must be in quotes", str(error).partition("\n")[0])
         return f"{error.override}: not understood ({reason}); a value with signs in it goes in quotes: 'key=\"value\"'"
     if several := re.match(r"Ambiguous value for argument '(.*?)'", str(error)):
         key = several[1].partition("=")[0]
         return f"{several[1]}: a comma makes a sweep, with -m: python -m seqlab -m {several[1]}; a list is {key}=[a,b]"
+    if found := re.match(r"Cannot find primary config '(.*?)'", str(error)):
+        return f"--config-name={found[1]}: there is no such file in the config folders"
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     missing = [line for line in lines if line.startswith("Could not find") or "Could not find '" in line]
     if missing and "Available options in" in str(error):
@@ -125,7 +104,9 @@ def _hydra(error: HydraException) -> str:
         group, _, name = wanted.rpartition("/")
         begin = next(i for i, line in enumerate(lines) if line.startswith("Available options")) + 1
         there = [*itertools.takewhile(lambda line: not line.startswith("Config search path"), lines[begin:])]
-        close = [f"; did you mean {found}?" for found in difflib.get_close_matches(name, there, n=1)]
+        meant = [*(f"{kind}={name}" for kind in CLASSES if name in choices(kind))]
+        meant += difflib.get_close_matches(name, there, n=1)
+        close = [f"; did you mean {found}?" for found in meant[:1]]
         return f"{group}={name}: there is no such {group}; there are {', '.join(there)}{''.join(close)}"
     kept = [line for line in lines if not line.startswith(("Set the environment", "To append to your config", "See "))]
     return " ".join(kept)

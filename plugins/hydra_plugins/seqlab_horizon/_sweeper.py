@@ -1,7 +1,7 @@
 """The horizon search as a sweeper: it asks the launcher for runs, a round at a time, until it knows."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -12,6 +12,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from seqlab.study.horizon.conduct import Conductor
+from seqlab.study.horizon.rows import rows_of
 from seqlab.study.horizon.settings import read_settings
 from seqlab.study.horizon.show import ended
 from seqlab.sweeps.ledger import read_plan
@@ -30,6 +31,19 @@ class HorizonSweeper(Sweeper):
         self.config: DictConfig | None = None
         self.launcher: Launcher | None = None
         self._launched = 0
+
+    @staticmethod
+    def check(node: Mapping[str, Any], words: Sequence[str]) -> None:
+        """Check what a search is told, before its folder is made.
+
+        Args:
+            node: ``hydra.sweeper``, composed.
+            words: overrides of the command line, without what is Hydra's.
+
+        Raises:
+            seqlab.UserError, hydra.errors.HydraException: the search cannot be made.
+        """
+        rows_of(words, read_settings(node))
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what a sweep has, and make its launcher."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
 
+from seqlab.discovery.hydra_source import sources
 from seqlab.errors import UserError
 from seqlab.study.horizon.rows import Row
 from seqlab.study.horizon.search import Batch
@@ -48,7 +49,7 @@ class Trial:
     @property
     def command(self) -> str:
         """What does the same in a run by itself."""
-        return shlex.join(["python", "-m", "seqlab", *self.words])
+        return shlex.join(["python", "-m", "seqlab", *sources().words, *self.words])
 
     def record(self) -> dict[str, Any]:
         """Give it as ``horizon.json`` has it."""

@@ -1,17 +1,35 @@
 """What a search is told: the keys of ``hydra.sweeper``, checked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, cast, final, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal, cast, final
 
+from seqlab.discovery.suggest import no_such_key
+from seqlab.discovery.values import Ge, Gt, Le, check_value, shown
 from seqlab.errors import UserError
 from seqlab.study.horizon.ladder import Ladder
 from seqlab.study.horizon.search import Rules
 
 Match = Literal["none", "parameters", "state", "flops"]
-_MOST = {"max_distance": 10**9, "seeds": 1_000, "confirm_seeds": 1_000}
 _FINEST = 1e-4
 """Finer ladders would have more rungs than fit into memory."""
+_TYPES: dict[str, Any] = {
+    "start": Annotated[int, Ge(1)],
+    "max_distance": Annotated[int, Ge(1), Le(10**9)],
+    "resolution": Annotated[float, Ge(_FINEST), Le(1)],
+    "learning_rates": tuple[Annotated[float, Gt(0)], ...],
+    "seeds": Annotated[int, Ge(1), Le(1_000)],
+    "first_seed": Annotated[int, Ge(0)],
+    "confirm_seeds": Annotated[int, Ge(0), Le(1_000)],
+    "check_budget": bool,
+    "match": Match,
+    "stop_when_solved": Annotated[int, Ge(0)],
+    "callbacks": tuple[str, ...],
+    "rows": dict[str, tuple[str, ...]],
+    "tasks": dict[str, tuple[str, ...]],
+    "only": tuple[str, ...],
+    "params": dict[str, Any],
+}
 
 
 @final
@@ -76,47 +94,39 @@ def read_settings(node: Mapping[str, Any]) -> Settings:
     Raises:
         UserError: a value is of the wrong kind or out of its range.
     """
-    known = {each.name for each in fields(Settings)}
-    given = {key: value for key, value in node.items() if key in known}
+    for key in node:
+        if key != "_target_" and key not in _TYPES:
+            raise UserError(no_such_key(f"hydra.sweeper.{key}", [f"hydra.sweeper.{each}" for each in _TYPES]))
+    given = {key: value for key, value in node.items() if key in _TYPES}
     for key in ("learning_rates", "callbacks", "only"):
         if key in given:
             given[key] = _items(key, given[key])
+    for key in ("rows", "tasks", "params"):
+        if not isinstance(given.get(key) or {}, Mapping):
+            raise UserError(f"hydra.sweeper.{key} must map names to overrides, got {shown(given[key])}")
     for key in ("rows", "tasks"):
         if key in given:
             given[key] = {str(label): _words(key, label, words) for label, words in (given[key] or {}).items()}
     given["params"] = dict(given.get("params") or {})
     settings = Settings(**given)
-    _check_numbers(settings)
-    for key in ("check_budget",):
-        if not isinstance(getattr(settings, key), bool):
-            raise UserError(f"hydra.sweeper.{key} is {getattr(settings, key)}; it must be true or false")
-    if settings.match not in get_args(Match):
-        raise UserError(f"hydra.sweeper.match is {settings.match}; it must be one of {', '.join(get_args(Match))}")
-    return settings
-
-
-def _check_numbers(settings: Settings) -> None:
-    least = {"start": 1, "max_distance": settings.start, "seeds": 1, "first_seed": 0, "confirm_seeds": 0}
-    for key, bound in (least | {"stop_when_solved": 0}).items():
-        value = getattr(settings, key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < bound:
-            raise UserError(f"hydra.sweeper.{key} is {value}; it must be a whole number, at least {bound}")
-        if value > _MOST.get(key, value):
-            raise UserError(f"hydra.sweeper.{key} is {value}; it may be {_MOST[key]} at most")
-    if not isinstance(settings.resolution, int | float) or not _FINEST <= settings.resolution <= 1:
-        raise UserError(f"hydra.sweeper.resolution is {settings.resolution}; it must be from {_FINEST} to 1")
+    for key, annotation in _TYPES.items():
+        check_value(f"hydra.sweeper.{key}", annotation, getattr(settings, key))
+    if settings.max_distance < settings.start:
+        raise UserError(
+            f"hydra.sweeper.max_distance must be >= hydra.sweeper.start={settings.start}, got {settings.max_distance}"
+        )
     rates = settings.learning_rates
-    if not rates or any(not isinstance(rate, int | float) or rate <= 0 for rate in rates):
-        raise UserError(f"hydra.sweeper.learning_rates is {list(rates)}; it must list numbers above 0, one at least")
-    if len(set(rates)) < len(rates):
-        raise UserError(f"hydra.sweeper.learning_rates is {list(rates)}; each may occur once")
+    if not rates or len(set(rates)) < len(rates):
+        fault = "each may occur once" if rates else "it must list one at least"
+        raise UserError(f"hydra.sweeper.learning_rates is {shown(list(rates))}; {fault}")
+    return settings
 
 
 def _items(key: str, value: Any) -> tuple[Any, ...]:
     if value is None:
         return ()
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-        raise UserError(f"hydra.sweeper.{key} is {value}; it must be a list, such as [{value}]")
+        raise UserError(f"hydra.sweeper.{key} must be a list, such as [{shown(value)}], got {shown(value)}")
     return tuple(value)
 
 
@@ -124,5 +134,5 @@ def _words(key: str, label: Any, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         return tuple(value.split())
     if not isinstance(value, Sequence) or not all(isinstance(word, str) for word in value):
-        raise UserError(f"hydra.sweeper.{key}.{label} is {value}; it must list words such as cell=lstm")
+        raise UserError(f"hydra.sweeper.{key}.{label} must list overrides such as cell=lstm, got {shown(value)}")
     return tuple(cast(Sequence[str], value))

@@ -5,7 +5,7 @@ import pytest
 from seqlab import UserError, compose
 from seqlab.discovery.config import choices, targets
 from seqlab.discovery.pinned import parts, unpinned
-from seqlab.training.run import plain_config
+from seqlab.training.schema import plain_config
 from seqlab_cells.lstm import LSTM
 
 

@@ -53,13 +53,13 @@ def test_a_sweep_is_multiplied_out():
 
 
 def test_configs_that_are_composed_together_are_those_composed_one_by_one():
-    """Choices, values, keys that are added, deleted and forced, with and without a package."""
+    """Choices, values, keys that are added and forced, groups that are left out, with and without a package."""
     runs = [
         ["cell=gru", "seed=1", "model.depth=2"],
         ["cell=gru", "seed=2", "model.depth=3"],
         ["seed=1", "task=lm", "optimizer=sgd", "optimizer.lr=3", "preprocessing=words"],
-        ["experiment=names_best", "cell.hidden_size=7", "+extra.key=1"],
-        ["experiment=names_best", "cell.hidden_size=8", "~trainer.early_stopping"],
+        ["experiment=names_best", "cell.hidden_size=7", "+optimizer.eps=1e-6"],
+        ["experiment=names_best", "cell.hidden_size=8", "+optimizer.foreach=false"],
         ["logger=none", "++trainer.max_epochs=2", "hydra.job.name=x", "freeze=[encoder]", "init_from='a b'"],
     ]
     assert list(compose_all(runs)) == [seqlab.compose(each) for each in runs]

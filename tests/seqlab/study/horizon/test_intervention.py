@@ -73,7 +73,7 @@ def test_the_settings_of_the_file_are_the_defaults():
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
-    from seqlab.sweeps.start import configs
+    from seqlab.training.compose import configs
 
     with configs():
         loader = GlobalHydra.instance().config_loader()

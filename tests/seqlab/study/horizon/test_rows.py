@@ -8,7 +8,8 @@ from seqlab import UserError
 from seqlab.study.horizon.rows import rows_of
 from seqlab.study.horizon.search import Batch
 from seqlab.study.horizon.settings import Settings, read_settings
-from seqlab.sweeps.start import configs, sweeper_of
+from seqlab.sweeps.start import choices_of
+from seqlab.training.compose import configs
 
 
 def names(words, **settings):
@@ -51,7 +52,7 @@ def test_what_the_command_line_sets_the_search_leaves_alone():
 @pytest.mark.parametrize(("experiment", "rows"), [("horizon_quick", 8), ("horizon", 8)])
 def test_the_experiments_are_searches_by_one_grid_of_learning_rates(experiment, rows):
     words = [f"experiment={experiment}"]
-    assert sweeper_of(words) == "horizon"
+    assert choices_of(words) == ("horizon", "basic")
     with configs():
         composed = GlobalHydra.instance().config_loader().load_configuration("config", words, RunMode.MULTIRUN)
     found = rows_of(words, read_settings(composed.hydra.sweeper))
@@ -67,15 +68,15 @@ def test_the_experiments_are_searches_by_one_grid_of_learning_rates(experiment, 
         (["task=first", "seed=1,2"], {}, "set hydra.sweeper.seeds and hydra.sweeper.first_seed"),
         (["task=names"], {}, "task=names has no distance to search over; these have: adding"),
         (["task=first"], {"only": ["gru"]}, "only has gru; the rows of this search are lstm/first"),
-        ([], {"start": 0}, "hydra.sweeper.start is 0; it must be a whole number, at least 1"),
-        ([], {"start": 9, "max_distance": 8}, "max_distance is 8; it must be a whole number, at least 9"),
-        ([], {"learning_rates": 0.1}, r"learning_rates is 0.1; it must be a list, such as \[0.1\]"),
+        ([], {"start": 0}, "hydra.sweeper.start must be a whole number >= 1, got 0"),
+        ([], {"start": 9, "max_distance": 8}, "max_distance must be >= hydra.sweeper.start=9, got 8"),
+        ([], {"learning_rates": 0.1}, r"learning_rates must be a list, such as \[0.1\], got 0.1"),
         ([], {"learning_rates": []}, "one at least"),
         ([], {"learning_rates": [0.1, 0.1]}, "each may occur once"),
-        ([], {"resolution": 0}, "resolution is 0; it must be from 0.0001 to 1"),
-        ([], {"match": "size"}, "match is size; it must be one of none, parameters"),
-        ([], {"check_budget": 3}, "check_budget is 3; it must be true or false"),
-        ([], {"rows": {"a": 3}}, "rows.a is 3; it must list words"),
+        ([], {"resolution": 0}, "resolution must be a number >= 0.0001 and <= 1, got 0"),
+        ([], {"match": "size"}, "match must be none, parameters, state or flops, got size"),
+        ([], {"check_budget": 3}, "check_budget must be true or false, got 3"),
+        ([], {"rows": {"a": 3}}, "rows.a must list overrides such as cell=lstm, got 3"),
     ],
 )
 def test_mistakes_are_one_line(words, settings, fragment):
