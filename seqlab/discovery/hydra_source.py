@@ -4,10 +4,15 @@ A plugin is imported when Hydra loads its node, that is, when it is chosen: its 
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, final
 
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
@@ -82,12 +87,59 @@ def _with_defaults(kind: str, name: str) -> DictConfig:
     return config
 
 
+OWN_LAUNCHERS = ("joblib", "slurm", "submitit_local")
+"""Launchers whose config is a file of seqlab, and not that of the package that brings what they need."""
+SOURCE = "command-line"
+"""Hydra's name for config folders of the command line."""
+
+
+@final
+@dataclass(frozen=True)
+class Sources:
+    """Where configs are composed from.
+
+    Attributes:
+        name: of the primary config (``--config-name``).
+        folders: config folders of the user (``--config-dir``), as URLs such as ``file:///home/me/conf``.
+    """
+
+    name: str = "config"
+    folders: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> list[str]:
+        """The arguments of the command line that choose these sources; empty for seqlab's own."""
+        quoted = [folder.replace("\\", "\\\\").replace('"', '\\"') for folder in self.folders]
+        found = [f"hydra.searchpath=[{','.join(f'{chr(34)}{folder}{chr(34)}' for folder in quoted)}]"] if quoted else []
+        return found if self.name == "config" else [f"--config-name={self.name}", *found]
+
+
+_SOURCES: ContextVar[Sources] = ContextVar("sources", default=Sources())  # noqa: B039  # it is frozen
+
+
+def sources() -> Sources:
+    """Return where configs are composed from."""
+    return _SOURCES.get()
+
+
+@contextmanager
+def using(chosen: Sources) -> Iterator[None]:
+    """Compose every config of the block from these sources."""
+    token = _SOURCES.set(chosen)
+    try:
+        yield
+    finally:
+        _SOURCES.reset(token)
+
+
 class PluginSearchPath(SearchPathPlugin):
-    """Adds the plugins to Hydra's search path."""
+    """Adds the plugins, and the user's config folders, to Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append ``seqlab://plugins``."""
+        """Append ``seqlab://plugins`` and the folders of :func:`sources`."""
         search_path.append("seqlab", "seqlab://plugins")
+        for folder in sources().folders:
+            search_path.append(SOURCE, folder)
 
 
 def run_label(model: str, cell: str) -> str:
@@ -118,3 +170,6 @@ def register() -> None:
     Plugins.instance().register(PluginSource)
     Plugins.instance().register(PluginSearchPath)
     yamls.register()
+    stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for name in OWN_LAUNCHERS:
+        stored.pop(f"{name}.yaml", None)  # the other package's config; seqlab's has the same name

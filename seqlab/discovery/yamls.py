@@ -7,6 +7,8 @@ import yaml  # type: ignore[import-untyped]  # PyYAML, which OmegaConf brings, h
 from hydra._internal.core_plugins import file_config_source, importlib_resources_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.plugins.config_source import ConfigResult
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from seqlab.bounded import read_bytes
 from seqlab.discovery.registry import one_line
@@ -27,7 +29,7 @@ def read_yaml(path: Path, *, aliases: bool) -> str:
         UserError: it is too large, nested too deep, no UTF-8 or no YAML.
     """
     try:
-        text = read_bytes(path, _LARGEST).decode("utf-8")
+        text = read_bytes(path, _LARGEST).decode("utf-8-sig")  # a byte-order mark is no part of the text
         _check_depth(text)
         _check_events(text, aliases=aliases)
     except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
@@ -85,8 +87,16 @@ class FileConfigSource(file_config_source.FileConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Load a file whose YAML was looked at."""
-        read_yaml(Path(self.path, self._normalize_file_name(config_path)), aliases=True)
-        return super().load_config(config_path)
+        path = Path(self.path, self._normalize_file_name(config_path))
+        text = read_yaml(path, aliases=True)
+        try:
+            header, config = self._get_header_dict(text), OmegaConf.create(text)
+        except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+            raise UserError(f"{path} is no YAML that is read here: {one_line(error)[:200]}") from error
+        if not OmegaConf.is_dict(config) or _is_scalar(text):
+            raise UserError(f"{path} must be a mapping of keys to values, such as trainer: {{max_epochs: 3}}")
+        place = f"{self.scheme()}://{self.path}"
+        return ConfigResult(provider=self.provider, path=place, config=config, header=header)
 
 
 class ImportlibResourcesConfigSource(importlib_resources_config_source.ImportlibResourcesConfigSource):
@@ -99,6 +109,14 @@ class ImportlibResourcesConfigSource(importlib_resources_config_source.Importlib
     def is_group(self, config_path: str) -> bool:
         """Say whether there is such a folder in the package."""
         return _stays(config_path) and super().is_group(config_path)
+
+
+def _is_scalar(text: str) -> bool:
+    """Return whether a YAML text is one value; OmegaConf makes a mapping of it."""
+    first = next(
+        (event for event in yaml.parse(text, Loader=yaml.SafeLoader) if isinstance(event, yaml.NodeEvent)), None
+    )
+    return isinstance(first, yaml.ScalarEvent)
 
 
 def _stays(config_path: str) -> bool:

@@ -13,8 +13,8 @@ from seqlab.discovery import find
 _NOT_THE_RUN = ("hydra", "logger", "ckpt_path")
 _NOT_THE_TRAINER = ("progress", "profiler", "checkpoint_minutes")
 _NOT_THE_SWEEP = ("hydra.", "hydra/", "logger", "trainer.progress", "trainer.profiler", "trainer.checkpoint_minutes")
-_SWEEPER = ("hydra.sweeper.", "hydra/sweeper")
-"""Hydra's words that say what is asked for, of a sweeper that decides as it goes."""
+_SWEEPER = ("hydra.sweeper.", "hydra/sweeper", "hydra.searchpath")
+"""Hydra's words that say what is asked for: of a sweeper that decides as it goes, and the user's config folders."""
 _KINDS = ("cell", "model", "task", "preprocessing", "kernel")
 
 

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from seqlab.discovery.hydra_source import run_label
+from seqlab.discovery.hydra_source import Sources, run_label, sources
 from seqlab.errors import UserError
 from seqlab.sweeps.key import run_key, sweep_key
 from seqlab.sweeps.ledger import MOST_RUNS, SWEEP, read_plan, write_plan
-from seqlab.training.compose import compose_all, configs
+from seqlab.training.compose import compose_all, compose_full
 
 _SWEEPS = Path("runs") / "sweeps"
 
@@ -30,6 +31,19 @@ def expand(words: Sequence[str]) -> list[list[str]]:
     _check_count(parsed)
     (runs,) = BasicSweeper.split_arguments(parsed, None)
     return runs
+
+
+def first_of_each(words: Sequence[str]) -> list[str]:
+    """Take the first value of each key that a sweep varies; what only the sweeper can draw is left out."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    kept: list[str] = []
+    for each in OverridesParser.create().parse_overrides(list(words)):
+        if not each.is_sweep_override():
+            kept.append(each.input_line or "")
+        elif each.is_choice_sweep() or each.is_range_sweep():
+            kept.append(f"{each.key_or_group}={next(iter(each.sweep_string_iterator()))}")
+    return kept
 
 
 def _check_count(words: Sequence[Override]) -> None:
@@ -64,25 +78,23 @@ def register() -> None:
 
 def folder_of(words: Sequence[str]) -> Path:
     """Choose the folder of a sweep, the same one for the same words."""
-    return _SWEEPS / sweep_key(words)
+    return _SWEEPS / sweep_key([*sources().words, *words])
 
 
-def sweeper_of(words: Sequence[str]) -> str:
-    """Name the sweeper that words choose, by themselves or by an experiment: ``basic`` unless they do.
+def choices_of(words: Sequence[str]) -> tuple[str, str]:
+    """Name the sweeper and the launcher that words choose, by themselves, by an experiment or by an own config.
+
+    Returns:
+        Both are ``basic`` unless they are chosen.
 
     Raises:
         hydra.errors.HydraException: the words cannot be composed.
     """
-    keys = [word.lstrip("+").partition("=")[0] for word in words]
-    if "hydra/sweeper" not in keys and "experiment" not in keys:
-        return "basic"
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.types import RunMode
-
-    with configs():
-        loader = GlobalHydra.instance().config_loader()
-        composed = loader.load_configuration("config", list(words), RunMode.MULTIRUN)
-    return str(composed.hydra.runtime.choices["hydra/sweeper"])
+    keys = {word.lstrip("+").partition("=")[0] for word in words}
+    if not keys & {"hydra/sweeper", "hydra/launcher", "experiment"} and sources() == Sources():
+        return "basic", "basic"
+    choices = compose_full(words, RunMode.MULTIRUN).hydra.runtime.choices
+    return str(choices["hydra/sweeper"]), str(choices["hydra/launcher"])
 
 
 def plan(folder: Path, words: Sequence[str], sweeper: str = "basic") -> None:
@@ -98,7 +110,7 @@ def plan(folder: Path, words: Sequence[str], sweeper: str = "basic") -> None:
             runs.setdefault(run_name(config), each)
     elif (folder / SWEEP).is_file():
         runs = {run["name"]: run["words"] for run in read_plan(folder)["runs"]}
-    write_plan(folder, words, runs, open=sweeper != "basic")
+    write_plan(folder, [*sources().words, *words], runs, open=sweeper != "basic")
 
 
 def set_aside(folder: Path) -> Path | None:

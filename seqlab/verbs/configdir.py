@@ -1,13 +1,17 @@
 """A config folder that is not seqlab's: its files choose settings; what makes Hydra import or run is refused."""
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
+from seqlab.discovery.hydra_source import Sources, sources, using
 from seqlab.errors import UserError
 from seqlab.sweeps.words import check_words, launcher_fault
+from seqlab.training.compose import compose_full
 
 _OWN = ("hydra.", "hydra_plugins.", "logging.", "colorlog.")
 _NAMES_CODE = ("_target_", "class", "()")
@@ -17,30 +21,22 @@ _FIXED_OF = {"job": ("env_set", "env_copy", "chdir")}
 """What writes files, or what the loader of libraries obeys."""
 
 
-def check_config(arguments: Sequence[str]) -> None:
+def check_config(words: Sequence[str]) -> None:
     """Look at what other config folders make of Hydra's own node, before Hydra does.
 
     Args:
-        arguments: of the command line.
+        words: overrides of the command line.
 
     Raises:
-        UserError: one would make Hydra import or run something, or a flag would unpickle a file.
+        UserError: one would make Hydra import or run something.
         hydra.errors.HydraException: the words cannot be composed.
     """
-    if any(argument.startswith("--ex") for argument in arguments):
-        raise UserError("--experimental-rerun unpickles a file, which can run code; seqlab rerun RUN_DIR repeats a run")
-    flags = [argument.partition("=")[0] for argument in arguments]
-    if any(flag.startswith("--config-p") or flag == "-cp" for flag in flags):
-        raise UserError("--config-path would leave seqlab's own config out; --config-dir adds a folder of yours to it")
-    if not any(flag.startswith("--config-") or flag in ("-cd", "-cn") or "searchpath" in flag for flag in flags):
+    if sources() == Sources():
         return
-    asked = _parsed(arguments)
-    words = [word for word in asked.overrides if "=" in word or word.startswith("~")]
-    if asked.config_dir is not None:
-        words.append(f"hydra.searchpath=[{_quoted(asked.config_dir)}]")
-    node = _composed(asked.config_name or "config", words)
+    node = _composed(words)
     typed = [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    own = _composed("config", typed)
+    with using(replace(sources(), name="config")):
+        own = _composed(typed)
     _check_launcher(node, typed)
     _check_sweeper(node.get("sweeper") or {})
     for key, value, usual in _fixed(node, own):
@@ -55,7 +51,8 @@ def _check_launcher(node: Mapping[str, Any], typed: Sequence[str]) -> None:
     """Let a folder say of a launcher how much it may do; what a shell obeys, and where files go, is the user's."""
     chosen = node["runtime"]["choices"]["hydra/launcher"]
     try:
-        usual = _composed("config", [f"hydra/launcher={chosen}"])["launcher"] or {}
+        with using(Sources()):
+            usual = _composed([f"hydra/launcher={chosen}"])["launcher"] or {}
     except HydraException:  # a launcher of the folder's own
         usual = {}
     keys = {word.lstrip("+~").partition("=")[0] for word in typed}
@@ -84,28 +81,8 @@ def _fixed(node: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[tuple[st
             yield f"{group}.{key}", (node.get(group) or {}).get(key), (own.get(group) or {}).get(key)
 
 
-def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    from hydra._internal.utils import get_args_parser
-
-    return get_args_parser().parse_args(list(arguments))
-
-
-def _quoted(folder: str) -> str:
-    escaped = folder.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"file://{escaped}"'
-
-
-def _composed(name: str, words: Sequence[str]) -> Mapping[str, Any]:
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.types import RunMode
-    from omegaconf import OmegaConf
-
-    from seqlab.training.compose import configs
-
-    with configs():
-        loader = GlobalHydra.instance().config_loader()
-        composed = loader.load_configuration(name, list(words), RunMode.MULTIRUN)
-    node = OmegaConf.to_container(composed.hydra, resolve=False)
+def _composed(words: Sequence[str]) -> Mapping[str, Any]:
+    node = OmegaConf.to_container(compose_full(words, RunMode.MULTIRUN).hydra, resolve=False)
     assert isinstance(node, dict)
     return {str(key): value for key, value in node.items()}
 

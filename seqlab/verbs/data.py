@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from seqlab.verbs.arguments import add_config_dir, parse, with_config_dir
+
 
 def main(arguments: list[str]) -> int:
     """Print counts, samples, class balance, duplicates and what was dropped."""
@@ -19,15 +21,19 @@ def main(arguments: list[str]) -> int:
         description="Show what a run with the same words would train on, such as: seqlab data task=textclf",
     )
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for training")
+    add_config_dir(parser)
     parser.add_argument("--examples", type=int, default=3, help="texts to show (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    asked = parser.parse_args(arguments)
+    asked = parser.parse_intermixed_args(arguments)
+    from seqlab.discovery.hydra_source import using
     from seqlab.training.compose import compose
-    from seqlab.training.run import plain_config
+    from seqlab.training.schema import plain_config
     from seqlab.training.survey import survey
     from seqlab.training.work import prepared
 
-    task, data = prepared(plain_config(compose(asked.overrides)))
+    words = parse(with_config_dir(asked))
+    with using(words.sources):
+        task, data = prepared(plain_config(compose(words.overrides)))
     record = survey(data, asked.examples)
     if asked.json:
         print(json.dumps(record, indent=2, ensure_ascii=False))

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from seqlab.discovery.hydra_source import using
+from seqlab.verbs.arguments import add_config_dir, parse, with_config_dir
 from seqlab.verbs.multirun import FLAGS
 
 
@@ -17,11 +19,13 @@ def main(arguments: list[str]) -> int:
         "seqlab fetch task=lm task.source=ptb preprocessing=words,characters. On a cluster, type it on a node that "
         "has a network; runs on the others then need none, if SEQLAB_CACHE names a folder that they share.",
     )
-    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", help="as for training; commas make several")
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for training; commas make several")
+    add_config_dir(parser)
     parser.add_argument(*FLAGS, action="store_true", help="taken and ignored, so that a sweep's words fit as they are")
-    asked = parser.parse_args(arguments)
-    for plain in wanted(asked.words):
-        _fill(plain)
+    words = parse(with_config_dir(parser.parse_intermixed_args(arguments)))
+    with using(words.sources):
+        for plain in wanted(words.overrides):
+            _fill(plain)
     say(contents())
     return 0
 
@@ -34,7 +38,7 @@ def wanted(words: Sequence[str]) -> list[dict[str, Any]]:
     """
     from seqlab.sweeps.start import expand
     from seqlab.training.compose import compose_all
-    from seqlab.training.run import plain_config
+    from seqlab.training.schema import plain_config
 
     kept = [word for word in words if not word.lstrip("+~").startswith(("hydra.", "hydra/"))]
     found: dict[str, dict[str, Any]] = {}

@@ -9,38 +9,32 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from seqlab.digits import written
 from seqlab.errors import UserError
+from seqlab.sweeps.launchers import check_launcher
 from seqlab.sweeps.ledger import SWEEP, Entry, entry_of, read, read_plan
-from seqlab.sweeps.start import folder_of, plan, set_aside, sweeper_of
+from seqlab.sweeps.start import choices_of, first_of_each, folder_of, plan, set_aside
+from seqlab.training.compose import compose_all, compose_full
 from seqlab.training.results import Result
 from seqlab.training.runfolder import relative
 from seqlab.verbs.status import show_faults, summary
 
 FLAGS = ("-m", "--multirun")
-_LOOKS = ("--cfg", "-c", "--info", "-i", "--resolve", "--package", "-p", "--hydra-help", "--version")
 _FRESH = {"fresh=true": True, "fresh=false": False}
-
-
-def is_sweep(arguments: list[str]) -> bool:
-    """Whether the arguments ask for a sweep that runs, and not for a look at a config."""
-    return any(flag in arguments for flag in FLAGS) and not _is_look(arguments)
-
-
-def _is_look(arguments: list[str]) -> bool:
-    return any(word.split("=")[0] in _LOOKS for word in arguments)
 
 
 def prepare(arguments: list[str]) -> tuple[list[str], Path]:
     """Choose the sweep's folder and write down what is asked for.
 
     Args:
-        arguments: of the command line; ``fresh=true`` puts an earlier sweep of the same words aside.
+        arguments: overrides of the command line; ``fresh=true`` puts an earlier sweep of the same words aside.
 
     Returns:
-        The arguments for Hydra, and the folder.
+        The overrides for Hydra, and the folder.
 
     Raises:
         UserError, hydra.errors.HydraException: a run cannot be composed.
@@ -49,15 +43,19 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
         if word.partition("=")[0] == "fresh" and word not in _FRESH:
             raise UserError(f"{word}: fresh is true or false")
     fresh = any(_FRESH.get(word, False) for word in arguments)
-    flags = [word for word in arguments if word in FLAGS]
-    words = [word for word in arguments if word not in (*FLAGS, *_FRESH)]
+    words = [word for word in arguments if word not in _FRESH]
     given = [_unquoted(word.partition("=")[2]) for word in words if word.startswith("hydra.sweep.dir=")]
     words = [word for word in words if not word.startswith("hydra.sweep.dir=")]
     folder = Path(given[-1]) if given else folder_of(words)
+    sweeper, launcher = choices_of(words)
+    register_launcher([f"hydra/launcher={launcher}"])
+    if launcher != "basic":
+        node = OmegaConf.to_container(compose_full(words, RunMode.MULTIRUN).hydra.launcher, resolve=False)
+        assert isinstance(node, dict)
+        check_launcher(launcher, {str(key): value for key, value in node.items()})
+    _check_sweeper(sweeper, words)
     if fresh and (aside := set_aside(folder)) is not None:
         print(f"the earlier sweep is now {relative(aside)}", file=sys.stderr)
-    register_launcher(words)
-    sweeper = sweeper_of(words)
     plan(folder, words, sweeper)
     if sweeper in _SWEEPERS:
         Plugins.instance().register(_loaded(*_SWEEPERS[sweeper]))
@@ -66,27 +64,42 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
         Plugins.instance().register(found)
         words = [*words, f"hydra.sweeper._target_={found.__module__}.{found.__qualname__}"]
     quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')  # a comma would make a sweep of it
-    return [*flags, *words, f'hydra.sweep.dir="{quoted}"'], folder
+    return [*words, f'hydra.sweep.dir="{quoted}"'], folder
 
 
 _SWEEPERS = {"horizon": ("seqlab_horizon._sweeper", "HorizonSweeper")}
 """Module and class of the sweepers that are imported when they are chosen."""
 
 
+def _check_sweeper(sweeper: str, words: list[str]) -> None:
+    """Check what a sweeper that decides as it goes is told, before the sweep's folder is made."""
+    if sweeper == "basic":
+        return  # the plan composes every run
+    node = compose_full(words, RunMode.MULTIRUN).hydra.sweeper
+    own = [word for word in words if not word.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    if sweeper in _SWEEPERS:
+        plain = OmegaConf.to_container(node, resolve=True)
+        _loaded(*_SWEEPERS[sweeper]).check(plain, own)
+    else:
+        list(compose_all([first_of_each(own)]))
+
+
 def _loaded(module: str, name: str) -> Any:
     return getattr(import_module(f"hydra_plugins.{module}"), name)
 
 
-def refuse_search(arguments: list[str]) -> None:
+def refuse_search(words: list[str], sweeper: str) -> None:
     """Refuse to do a single run by words whose experiment is a search, unless they say at which distance.
+
+    Args:
+        words: overrides of the command line.
+        sweeper: that they choose.
 
     Raises:
         UserError: there is no ``-m``.
     """
-    keys = [word.partition("=")[0] for word in arguments]
-    if "task.sequence_length" in keys or _is_look(arguments):
-        return
-    if (sweeper := sweeper_of(arguments)) in _SWEEPERS:
+    keys = [word.partition("=")[0] for word in words]
+    if "task.sequence_length" not in keys and sweeper in _SWEEPERS:
         raise UserError(
             f"hydra/sweeper={sweeper} searches, which takes many runs: add -m, or set task.sequence_length for one"
         )

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from seqlab.errors import UserError
 from seqlab.study.recipes import Recipe, Row, load, names
+from seqlab.verbs.arguments import add_config_dir, with_config_dir
 
 _FOLDER = Path("runs") / "reproduce"
 FIGURES = "reproduced.json"
@@ -56,6 +57,7 @@ def _asked(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "overrides", metavar="KEY=VALUE", nargs="*", help="further settings, such as task.data_dir=FOLDER"
     )
+    add_config_dir(parser)
     parser.add_argument("--seeds", type=int, metavar="N", help="runs of each row (the recipe's)")
     parser.add_argument("--only", metavar="LABEL,...", help="these rows alone")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes, to see that it runs at all")
@@ -65,6 +67,7 @@ def _asked(arguments: list[str]) -> argparse.Namespace:
         raise UserError(f"{asked.recipe} is no recipe; name one first: {', '.join(names())}")
     if wrong := [word for word in asked.overrides if "=" not in word and not word.startswith("~")]:
         raise UserError(f"{wrong[0]}: there is one recipe at a time; further settings are key=value")
+    asked.overrides = with_config_dir(asked)
     if asked.seeds is not None and asked.seeds < 1:
         raise UserError(f"--seeds is {asked.seeds}; it must be at least 1")
     return asked

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 from seqlab.bounded import no_way_out
+from seqlab.errors import UserError
 from seqlab.sweeps.ledger import SWEEP, read, read_plan
 from seqlab.sweeps.selection import choosing
 from seqlab.sweeps.words import check_words
+from seqlab.verbs.arguments import SEARCHPATH, parse
 
 
 def main(arguments: list[str]) -> int:
@@ -26,14 +28,36 @@ def main(arguments: list[str]) -> int:
         print(f"nothing is left to do: {len(entries):,} runs, {sum(e.state == 'done' for e in entries):,} of them done")
         return 0
     changed = {word.partition("=")[0] for word in asked.overrides}
-    words = [word for word in plan["words"] if word.partition("=")[0] not in changed]
+    kept = [word for word in plan["words"] if word.partition("=")[0] not in changed]
+    chosen = [word for word in kept if word.partition("=")[0] in _SOURCES]
+    _check_sources(chosen, folder)
+    words = [word for word in kept if word not in chosen]
     check_words(words, str(folder / SWEEP), "if it is yours, say it again: resume SWEEP_DIR 'KEY=VALUE'")
     if _is_own(where := Path(plan["working_folder"]), folder) and where.resolve() != Path.cwd():
         _go_to(where)
     from seqlab.verbs.train import train
 
     with choosing(folder, [entry.name for entry in left] if asked.failed else None):
-        return train(["-m", *words, *asked.overrides, f"hydra.sweep.dir={folder}"])
+        return train(["-m", *chosen, *words, *asked.overrides, f"hydra.sweep.dir={folder}"])
+
+
+_SOURCES = ("--config-name", SEARCHPATH)
+"""What a plan says of where its configs are composed from."""
+
+
+def _check_sources(words: list[str], folder: Path) -> None:
+    """Refuse the config folders of a plan that are not the user's.
+
+    Raises:
+        UserError: one came with the sweep, or belongs to another user.
+    """
+    for place in parse(words).sources.folders:
+        scheme, _, path = place.partition("://")
+        if scheme != "file" or not _is_own(Path(path), folder):
+            raise UserError(
+                f"{folder / SWEEP} composes its configs from {place}, which is not yours; if you trust it, say so: "
+                f"resume SWEEP_DIR '{SEARCHPATH}=[{place}]'"
+            )
 
 
 def _go_to(where: Path) -> None:

@@ -7,8 +7,9 @@ import shlex
 import signal
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -27,7 +28,7 @@ def train(arguments: list[str]) -> int:
     Returns:
         The exit code: 1 if the config cannot be composed or a run failed.
     """
-    if "HYDRA_FULL_ERROR" not in os.environ:
+    if os.environ.get("HYDRA_FULL_ERROR") != "1":
         # Hydra then raises instead of printing its own advice, and the error is shown here, in one line.
         os.environ |= {"HYDRA_FULL_ERROR": "1", "SEQLAB_SET_FULL_ERROR": "1"}
     from seqlab.verbs.errors import reported
@@ -36,21 +37,36 @@ def train(arguments: list[str]) -> int:
 
 
 def _train(arguments: list[str]) -> int:
-    import hydra
-
-    from seqlab.discovery.hydra_source import register
+    from seqlab.discovery.hydra_source import register, using
+    from seqlab.verbs.arguments import check_overrides, parse
     from seqlab.verbs.configdir import check_config
 
     register()
-    check_config(arguments)
-    _check_words(arguments)
-    if "--help" in arguments or "-h" in arguments:
-        return _help([argument for argument in arguments if argument not in ("--help", "-h")])
-    if any(flag in arguments for flag in ("-m", "--multirun")):
-        return _sweep(arguments)
+    asked = parse(arguments)
+    words = list(asked.overrides)
+    with using(asked.sources):
+        check_config(words)
+        check_overrides(words)
+        if asked.asks_help:
+            return _help(words)
+        if asked.is_sweep:
+            return _sweep(words)
+        if asked.is_look:
+            _hydra_main(_no_run, asked.flags, words)
+            return 0
+        return _single_run(arguments, words)
+
+
+def _no_run(config: DictConfig) -> None:
+    """Stand in for a run where Hydra prints something instead."""
+
+
+def _single_run(arguments: list[str], words: list[str]) -> int:
+    from seqlab.training.compose import check_run
     from seqlab.verbs.multirun import refuse_search
 
-    refuse_search(arguments)
+    checked = check_run(words)  # before Hydra makes a folder
+    refuse_search(words, str(checked.hydra.runtime.choices["hydra/sweeper"]))
     failures: list[str] = []
 
     def job(config: DictConfig) -> None:
@@ -69,44 +85,35 @@ def _train(arguments: list[str]) -> int:
         else:
             _show(result)
 
-    sys.argv = ["seqlab", *arguments]
-    hydra.main(version_base="1.3", config_path="pkg://seqlab_conf", config_name="config")(job)()
+    _hydra_main(job, ["--run"], words)
     return 1 if failures else 0
 
 
-def _check_words(arguments: list[str]) -> None:
-    from seqlab.bounded import no_way_out
-    from seqlab.errors import UserError
-
-    for argument in arguments:  # Hydra opens the log before the run folder is looked at
-        key, _, value = argument.partition("=")
-        if key in ("hydra.run.dir", "hydra.sweep.dir"):
-            no_way_out(Path(value.strip("'\"")))
-    for argument in arguments:
-        if argument.startswith("="):
-            raise UserError(f"{argument}: there is no key before the equals sign; an option is key=value")
-
-
-def _sweep(arguments: list[str]) -> int:
+def _hydra_main(job: Callable[[DictConfig], Any], flags: Sequence[str], words: Sequence[str]) -> None:
+    """Have Hydra do what flags and overrides ask for, from the sources that are in use."""
     import hydra
 
+    from seqlab.discovery.hydra_source import sources
+
+    sys.argv = ["seqlab", *flags, *words]
+    hydra.main(version_base="1.3", config_path="pkg://seqlab_conf", config_name=sources().name)(job)()
+
+
+def _sweep(words: list[str]) -> int:
     from seqlab.sweeps.start import register
-    from seqlab.verbs.multirun import finish, is_sweep, prepare
+    from seqlab.verbs.multirun import finish, prepare
 
     register()
-    folder = None
-    if is_sweep(arguments):
-        arguments, folder = prepare(arguments)
-    sys.argv = ["seqlab", *arguments]
-    hydra.main(version_base="1.3", config_path="pkg://seqlab_conf", config_name="config")(one_of_many)()
-    return 0 if folder is None else finish(folder)
+    words, folder = prepare(words)
+    _hydra_main(one_of_many, ["--multirun"], words)
+    return finish(folder)
 
 
-def _help(arguments: list[str]) -> int:
+def _help(words: list[str]) -> int:
     from seqlab.training.compose import compose
     from seqlab.verbs.help import choice_help
 
-    choice_help(compose(arguments))
+    choice_help(compose(words))
     return 0
 
 
@@ -166,12 +173,13 @@ def _on_its_page(config: DictConfig, folder: Path, words: list[str]) -> "Result 
     """Do a run, from its checkpoint if there is one, and write in the ledger what becomes of it."""
     from seqlab.sweeps.ledger import page
     from seqlab.training.runfolder import RESULTS, RESUME, relative
+    from seqlab.verbs.arguments import source_words
 
     (folder / RESULTS).unlink(missing_ok=True)  # of a run that ended before its page said so
     if (folder / RESUME).exists():
         config.ckpt_path = "last"
     with page(folder, words) as record:
-        result, failure = single(config, words, ["resume", relative(folder.parent)])
+        result, failure = single(config, [*source_words(), *words], ["resume", relative(folder.parent)])
         if result is None:
             record.update(state="failed", cause=failure)
         else:

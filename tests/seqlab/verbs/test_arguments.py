@@ -1,0 +1,185 @@
+"""Flags among overrides, and config folders of the user's own in every command that composes a config."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from seqlab.discovery.hydra_source import using
+from seqlab.errors import UserError
+from seqlab.sweeps.start import folder_of
+from seqlab.training.runfolder import RESULTS, read_json
+from seqlab.verbs.arguments import parse
+
+MINE = """# @package _global_
+defaults:
+  - override /cell: gru
+  - override /logger: none
+  - _self_
+cell: {hidden_size: 4}
+data: {batch_size: 16}
+trainer: {max_epochs: 1, progress: false}
+"""
+
+
+@pytest.fixture
+def conf(tmp_path, names_folder):
+    folder = tmp_path / "conf"
+    (folder / "experiment").mkdir(parents=True)
+    mine = MINE + f"task: {{data_dir: {names_folder}}}\n"
+    (folder / "experiment" / "mine.yaml").write_text(mine, "utf-8")
+    (folder / "experiment" / "bom.yaml").write_bytes(b"\xef\xbb\xbf" + mine.replace("\n", "\r\n").encode())
+    (folder / "experiment" / "list.yaml").write_text("- a\n", "utf-8")
+    (folder / "experiment" / "text.yaml").write_text("hello\n", "utf-8")
+    (folder / "experiment" / "typo.yaml").write_text("# @package _global_\ntrainer: {max_epoch: 1}\n", "utf-8")
+    (folder / "experiment" / "bare.yaml").write_text("trainer: {max_epochs: 1}\n", "utf-8")
+    (folder / "own.yaml").write_text("defaults: [config, _self_]\nseed: 7\n", "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "-m --config-dir {conf} cell=gru seed=1,2",
+        "cell=gru -m seed=1,2 -cd {conf}",
+        "cell=gru seed=1,2 --config-d={conf} --multirun",
+        "-m -cd {conf} -- cell=gru seed=1,2",
+        "-m hydra.searchpath=[{conf}] cell=gru seed=1,2",
+        "-m '+hydra.searchpath=[\"file://{conf}\"]' cell=gru seed=1,2",
+    ],
+)
+def test_flags_may_stand_anywhere(conf, typed):
+    found = parse(shlex.split(typed.format(conf=conf)))
+    assert found.overrides == ("cell=gru", "seed=1,2")
+    assert found.sources.folders == (f"file://{conf}",)
+    assert (found.is_sweep, found.is_look, found.asks_help) == (True, False, False)
+    assert parse(["-m", *found.sources.words]).sources == found.sources  # what a plan keeps is read again
+
+
+def test_a_relative_folder_is_that_of_the_working_folder(conf, monkeypatch):
+    monkeypatch.chdir(conf.parent)
+    assert parse(["-cd", "conf"]).sources == parse([f"--config-dir={conf}"]).sources
+    assert parse(["hydra.searchpath=[pkg://a.b,file://conf]"]).sources.folders == ("pkg://a.b", f"file://{conf}")
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("--bogus", "--bogus: there is no such flag"),
+        ("--config-dir", "expected one argument"),
+        ("--config-dir nowhere", "--config-dir=nowhere: there is no such folder"),
+        ("--config-path x", "--config-dir adds a folder of yours"),
+        ("--experimental-rerun x", "which can run code"),
+        ("--resolve cell=gru", "--resolve needs --cfg"),
+        ("--package trainer", "--package needs --cfg"),
+        ("-m --cfg job", "only one of"),
+        ("--cfg nothing", "invalid choice"),
+        ("hydra.searchpath=3", "hydra.searchpath must be a list of folders"),
+        ("hydra.searchpath=[nowhere]", "hydra.searchpath: nowhere is no folder"),
+    ],
+)
+def test_wrong_flags_are_one_line(typed, said):
+    with pytest.raises(UserError, match=r"^.+$") as caught:
+        parse(typed.split())
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_looks_and_help_know_the_folder(cli, conf):
+    assert "hidden_size: 4" in cli("--cfg", "job", "--config-dir", str(conf), "experiment=mine").out
+    assert "max_epochs: 1" in cli("experiment=mine", "-c", "job", "-p", "trainer", "-cd", str(conf)).out
+    assert "cell.hidden_size=4" in cli("--help", "experiment=mine", "-cd", str(conf)).out
+    assert str(conf) in cli("--info", "searchpath", "-cd", str(conf)).out
+    assert "seed: 7" in cli("-cn", "own", "--config-dir", str(conf), "--cfg", "job").out
+    assert "seed: 0" in cli("--cfg", "job").out  # the folder is not kept for the next command
+    assert "there is no such file" in cli("-cn", "nothing", "seed=1").err
+
+
+def test_a_single_run_and_a_sweep_that_goes_on(cli, conf, monkeypatch):
+    """The working folder may be another one by then; the recorded command composes the same config."""
+    here = Path.cwd()
+    single = cli("-r", "--config-dir", "conf", "experiment=mine", "hydra.run.dir=one")
+    assert single.code == 0, single.err
+    assert read_json(Path("one") / RESULTS)["config"]["cell"] == {"name": "gru", "hidden_size": 4}
+    sweep = cli("-m", "-cd", "conf", "-cn", "own", "experiment=mine", "cell.hidden_size=2,3", "hydra.sweep.dir=many")
+    assert sweep.code == 0, sweep.err
+    (here / "elsewhere").mkdir()
+    first, second = sorted(Path("many").glob("*/results.json"))
+    assert read_json(second)["config"]["seed"] == 7
+    typed = shlex.split(read_json(second)["command"])[3:]
+    before = first.read_bytes(), second.read_bytes()
+    second.unlink()
+    (second.parent / "run.json").unlink()
+    monkeypatch.chdir(here / "elsewhere")
+    again = cli("resume", "../many")
+    assert again.code == 0, again.err
+    assert first.read_bytes() == before[0]
+    assert read_json(second)["metrics"] == json.loads(before[1])["metrics"]
+    assert parse(typed).sources == parse(["-cd", str(conf), "-cn", "own"]).sources
+
+
+def test_sweeps_of_other_folders_are_others(conf):
+    chosen = ([], ["-cd", str(conf)], ["-cd", str(conf / "experiment")], ["-cd", str(conf), "-cn", "own"])
+    found = set()
+    for flags in chosen:
+        asked = parse([*flags, "-m", "seed=1"])
+        with using(asked.sources):
+            found.add(folder_of(asked.overrides))
+    assert len(found) == len(chosen)
+
+
+def test_a_plan_names_no_config_folder_that_came_with_it(cli, conf, tmp_path):
+    inside = tmp_path / "many" / "conf"
+    inside.parent.mkdir()
+    conf.rename(inside)
+    plan = {"schema": 1, "words": [f"hydra.searchpath=[{inside}]", "seed=1"], "working_folder": "/", "open": False}
+    runs = [{"name": "recurrent_gru_1", "words": ["seed=1"]}]
+    (inside.parent / "sweep.json").write_text(json.dumps(plan | {"runs": runs}), "utf-8")
+    found = cli("resume", "many")
+    assert (found.code, found.err.count("\n")) == (1, 1)
+    assert "which is not yours; if you trust it, say so" in found.err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("list", "list.yaml must be a mapping of keys to values"),
+        ("text", "text.yaml must be a mapping of keys to values"),
+        ("typo", "trainer.max_epoch: there is no such key; did you mean trainer.max_epochs?"),
+        (
+            "bare",
+            "experiment: nothing reads this key; a file of the group experiment whose keys are those of a run must",
+        ),
+    ],
+)
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+def test_files_that_are_no_experiment_are_one_line(cli, conf, tmp_path, name, said, sweep):
+    before = sorted(tmp_path.iterdir())
+    found = cli(*sweep, "--config-dir", str(conf), f"experiment={name}")
+    assert (found.code, found.err.count("\n")) == (1, 1), found.err
+    assert said in found.err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_byte_order_mark_changes_nothing(cli, conf):
+    shown = [cli("--cfg", "job", "-cd", str(conf), f"experiment={name}").out for name in ("mine", "bom")]
+    assert shown[0] == shown[1] != cli("--cfg", "job").out
+
+
+def test_data_reads_the_folder(cli, conf):
+    found = cli("data", "experiment=mine", "--config-dir", str(conf), "--json")
+    assert set(json.loads(found.out)["classes"]) == {"Aaish", "Ooish", "Eeish"}
+
+
+@pytest.mark.slow  # processes that import torch
+@pytest.mark.parametrize(
+    "launcher", [["hydra/launcher=joblib", "hydra.launcher.n_jobs=1"], ["hydra/launcher=submitit_local"]]
+)
+def test_processes_of_a_launcher_know_the_folder(cli, conf, launcher):
+    pytest.importorskip("joblib")
+    pytest.importorskip("submitit")
+    found = cli("-m", "-cd", str(conf), "-cn", "own", "experiment=mine", "hydra.sweep.dir=many", *launcher)
+    assert found.code == 0, found.err
+    (results,) = Path("many").glob("*/results.json")
+    assert read_json(results)["config"]["seed"] == 7
