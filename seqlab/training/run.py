@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seqlab.contracts import Model, UserError
 from seqlab.discovery.pinned import unpinned
-from seqlab.training import runfolder
+from seqlab.training import duplicates, runfolder
 from seqlab.training.card import write_card
 from seqlab.training.checkpoint import checkpoint_path
 from seqlab.training.data import SPLITS
@@ -58,6 +58,8 @@ def _run(config: DictConfig | Mapping[str, Any], folder: Path, command: str | No
         if plain["trainer"]["progress"] is not False:
             for line in describe(work.data.statistics):
                 log.info(line)
+            for note in work.data.notes:
+                log.info(note)
         write_card(folder, plain, work.task, work.data.inputs, work.origin)
         write_preprocessor(folder, work.data.preprocessor)
         failed = True
@@ -103,6 +105,8 @@ def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     for key, bound in least.items():
         if not isinstance(plain["data"][key], int) or plain["data"][key] < bound:
             raise UserError(f"data.{key} is {plain['data'][key]}; it must be at least {bound}")
+    if (choice := plain["data"].get("duplicates", "keep")) not in duplicates.CHOICES:
+        raise UserError(f"data.duplicates must be one of {', '.join(duplicates.CHOICES)}, got {choice!r}")
     bounds = {"accumulate_grad_batches": 1, "checkpoint_minutes": 0, "num_nodes": 1, "skip_nonfinite": 0}
     for key, bound in bounds.items():
         value = trainer.get(key, bound)  # the config of an older run may lack it
@@ -159,7 +163,7 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "generates": task.carries_state and task.per_step,
         "tables": {**report.tables, **further_tests(module.further, data.statistics)},
         "figures": [*report.figures, *work.figures],
-        "notes": [*([] if model.uses_cell else [no_cell]), *report.notes],
+        "notes": [*([] if model.uses_cell else [no_cell]), *data.notes, *report.notes],
         "init_from": work.origin,
         "freeze": list(plain.get("freeze") or []),
         "config": plain,

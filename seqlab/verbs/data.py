@@ -48,6 +48,8 @@ def show(record: Mapping[str, Any], console: Console) -> None:
         console.print(_classes(record["classes"]))
     for what, count in record.get("duplicates", {}).items():
         console.print(f"duplicates {what}: {count:,}")
+    for note in record.get("notes", []):
+        console.print(note, markup=False, soft_wrap=True)
     for example in record.get("examples", []):
         console.rule(f"{example['tokens']} tokens", align="left", style="dim")
         console.print(f"text   {escape(repr(example['text']))}", soft_wrap=True)
