@@ -46,7 +46,7 @@ def test_counts_and_choices_are_those_of_sets(train, valid, test):
     assert compare(digests).same == {"valid": counts["valid in train"], "test": counts["test in train"]}
     left = [row for row in train if row not in valid and row not in test]
     if not left or not [row for row in valid if row not in test]:
-        with pytest.raises(ValueError, match="data.duplicates=drop leaves nothing of"):
+        with pytest.raises(ValueError, match=r"data\.duplicates=drop leaves nothing of"):
             compare(digests, drop=True)
         return
     found = compare(digests, drop=True)
