@@ -1,0 +1,25 @@
+"""Rows of CSV, TSV and JSON lines: how they are decoded, quoted and checked, and what a label is."""
+
+from seqlab.tables.decoding import Decoded, Decoder, Layout, check_encoding, decode
+from seqlab.tables.labels import label_notes, label_of, similar_to
+from seqlab.tables.problems import Problems
+from seqlab.tables.reading import JSON_LINES, MOST_COLUMNS, SEPARATORS, Check, Rows, check_kind, read_rows
+
+__all__ = [
+    "JSON_LINES",
+    "MOST_COLUMNS",
+    "SEPARATORS",
+    "Check",
+    "Decoded",
+    "Decoder",
+    "Layout",
+    "Problems",
+    "Rows",
+    "check_encoding",
+    "check_kind",
+    "decode",
+    "label_notes",
+    "label_of",
+    "read_rows",
+    "similar_to",
+]

@@ -1,0 +1,277 @@
+"""Rows of CSV, TSV and JSON lines: read once from end to end and checked, and then again as often as wanted."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, final
+
+from seqlab.bounded import check_depth
+from seqlab.tables.decoding import Layout
+from seqlab.tables.header import MOST_COLUMNS, NAMES, Dialect, header_note, names_of, separator_hint, sniff
+from seqlab.tables.problems import Problems
+from seqlab.tables.records import Record, quoted, unquoted
+from seqlab.tables.swallowed import Profile
+
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+JSON_LINES = (".jsonl", ".ndjson")
+
+Lines = Callable[[], Iterable[str]]
+"""Begins to read a file's lines anew, with their ends and without byte-order marks; only a newline ends one."""
+Row = tuple[int, dict[str, Any]]
+
+_HEAD = 20
+"""Lines by which the dialect is chosen."""
+_LONG = 10
+"""Lines of a field from which on it is worth a note."""
+
+
+@final
+@dataclass(frozen=True)
+class Check:
+    """What a reader asks of a file beyond its form.
+
+    Attributes:
+        columns: raises ``ValueError`` where the columns of a table are not those it needs.
+        row: takes down what is wrong with a row: the number of its line, its values by column, the list of problems.
+        label: the column with the labels, if there is one.
+    """
+
+    columns: Callable[[Sequence[str]], None] = lambda _: None
+    row: Callable[[int, Mapping[str, Any], Problems], None] = lambda *_: None
+    label: str | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Rows:
+    """A file of rows that was read once from end to end, so that no later row can be a surprise.
+
+    Attributes:
+        columns: their names, in order; of JSON lines all that occur.
+        count: rows, the header not counted.
+        notes: what a reader should know of how it was read.
+        plain: whether no field has a tab or a line end in it.
+        read: begins to read anew: the number of the line where each row begins, and its values by column.
+    """
+
+    columns: tuple[str, ...]
+    count: int
+    notes: tuple[str, ...]
+    plain: bool
+    read: Callable[[], Iterator[Row]]
+
+
+def check_kind(suffix: str, layout: Layout) -> None:
+    """Check that a file's ending says what kind of table it is, and that the layout goes with that kind.
+
+    Raises:
+        ValueError: it does not; the message has no beginning.
+    """
+    if suffix not in SEPARATORS and suffix not in JSON_LINES:
+        raise ValueError(f"it must end in {', '.join([*SEPARATORS, *JSON_LINES])}")
+    if suffix in JSON_LINES:
+        for name in ("quoting", "header"):
+            if (value := getattr(layout, name)) != "auto":
+                raise ValueError(f"{layout.option(name, value)} is for .csv and .tsv; JSON lines have no {name}")
+
+
+def read_rows(lines: Lines, where: str, suffix: str, layout: Layout, check: Check | None = None) -> Rows:
+    """Read a file once from end to end and check it.
+
+    Args:
+        lines: the file.
+        where: what an error begins with.
+        suffix: the kind of file, such as ``.csv``.
+        layout: what the user says of how it is written.
+        check: what else is asked of it.
+
+    Raises:
+        ValueError: a row has more or fewer fields than the header, a quote is not closed, a column or key is there
+            twice, or rows seem to be joined by a quote. All rows that cannot be read are in the message.
+    """
+    check = check or Check()
+    if suffix in JSON_LINES:
+        return _json_rows(lines, where, check)
+    head = list(islice((line for line in lines() if line.strip("\r\n")), _HEAD))
+    dialect = sniff(head, SEPARATORS[suffix], layout)
+    first = _Pass(lines, where, layout, dialect, check)
+    if layout.quoting != "auto":
+        return first.rows()
+    other = Dialect(dialect.separator, not dialect.quoting, False, dialect.notes)
+    if not dialect.quoting and first.problems:
+        second = _Pass(lines, where, layout, other, check)
+        if second.sound and not second.spans:
+            return second.rows("fields in quotes hold tabs or line ends, so that quotes are read as in CSV")
+    advice = ""
+    if dialect.quoting and not first.sound:
+        second = _Pass(lines, where, layout, other, check)
+        if second.sound and second.wrapped <= second.count / 10:
+            advice = f"without quotes all {second.count:,} lines are rows: {layout.advice('quoting', 'none')}"
+    return first.rows(advice=advice)
+
+
+@final
+class _Pass:
+    """A file of separated values, read once in one dialect."""
+
+    def __init__(self, lines: Lines, where: str, layout: Layout, dialect: Dialect, check: Check) -> None:
+        self.lines, self.where, self.layout, self.dialect = lines, where, layout, dialect
+        self.problems = Problems(where)
+        self.count = self.wrapped = 0
+        self.plain = True
+        self.columns: list[str] = []
+        self.header: list[str] = []
+        for record in self._records(self.problems):
+            if not self.columns:
+                self._begin(record, check)
+                if self.layout.header == "auto":
+                    continue
+            self._take(record, check)
+        self.spans = self.profile.judge(dialect.separator) if self.columns else []
+
+    @property
+    def sound(self) -> bool:
+        """Whether every row can be read, and none seems to be several."""
+        return not self.problems and not any(span.sure for span in self.spans)
+
+    def _records(self, problems: Problems) -> Iterator[Record]:
+        if not self.dialect.quoting:
+            return unquoted(self.lines(), self.dialect.separator)
+        blanks = self.dialect.skip_blanks
+        return quoted(self.lines(), self.dialect.separator, problems, self.layout, skip_blanks=blanks)
+
+    def _begin(self, record: Record, check: Check) -> None:
+        self.header = record.fields
+        self.columns = names_of(record.fields, self.where, self.layout)
+        try:
+            check.columns(self.columns)
+        except ValueError as error:
+            raise ValueError(f"{error}{separator_hint(self.columns)}") from error
+        label = self.columns.index(check.label) if check.label in self.columns else None
+        self.profile = Profile(len(self.columns), label)
+
+    def _take(self, record: Record, check: Check) -> None:
+        line, fields = record.line, record.fields
+        if len(fields) != len(self.columns):
+            self._misfit(record)
+            return
+        if len(fields) > 1 and fields == self.header and self.layout.header == "auto":
+            self.problems.add(line, "the header once more", " repeats the header", "take such lines out")
+            return
+        self.count += 1
+        self.profile.add(record)
+        if not self.dialect.quoting:
+            self.wrapped += any(len(field) > 1 and field[0] == field[-1] == '"' for field in fields)
+        self.plain = self.plain and not any(map(_breaks, fields))
+        check.row(line, dict(zip(self.columns, fields, strict=True)), self.problems)
+
+    def _misfit(self, record: Record) -> None:
+        counted = "the header" if self.layout.header == "auto" else "line 1"
+        last = record.line + max(1, len(record.lines)) - 1
+        if self.dialect.quoting:
+            advice = f"a text with {self.dialect.separator!r} or a newline in it must be in quotes"
+        else:
+            name = NAMES[self.dialect.separator].removesuffix("s")
+            advice = (
+                f"a text without quotes cannot hold a {name} or a newline; if texts with them are in quotes,"
+                f" {self.layout.advice('quoting', 'standard')}"
+            )
+        said = f" has {len(record.fields)} columns, and {counted} {len(self.columns)}"
+        self.problems.add(last, "another number of columns", said, advice)
+
+    def rows(self, *notes: str, advice: str = "") -> Rows:
+        """Give the rows.
+
+        Raises:
+            ValueError: some cannot be read, or seem to be joined.
+        """
+        self.problems.check(advice)
+        sure = [span for span in self.spans if span.sure]
+        if sure and self.layout.quoting == "auto":
+            raise ValueError(self._joined(sure, advice))
+        return Rows(
+            tuple(self.columns), self.count, (*self.dialect.notes, *notes, *self._notes()), self.plain, self._read
+        )
+
+    def _joined(self, spans: Sequence[Any], advice: str) -> str:
+        shown = ", ".join(f"lines {span.first:,} to {span.last:,}" for span in spans[:5])
+        more = f" and {len(spans) - 5:,} more" if len(spans) > 5 else ""
+        lines = sum(span.rows for span in spans)
+        ways = [advice] if advice else [f"{self.layout.advice('quoting', 'none')} where quotes are text"]
+        ways.append(f"{self.layout.advice('quoting', 'standard')} if these texts do span several lines")
+        return (
+            f"{self.where}: a quote that opens a field and is closed some lines on joins {lines + len(spans):,} rows to"
+            f" {len(spans):,}: {shown}{more}; {'; '.join(ways)}"
+        )
+
+    def _notes(self) -> Iterator[str]:
+        if not self.columns:
+            return
+        first, last = self.profile.longest
+        if self.profile.spans and (last - first >= _LONG or not self.profile.tells):
+            longest = f"; the longest is lines {first:,} to {last:,}"
+            yield f"rows with a field in quotes that spans several lines: {self.profile.spans:,}{longest}"
+        for span in self.spans[:5]:
+            read = "reads" if span.rows == 1 else "read"
+            lines = f"{span.rows:,} of lines {span.first + 1:,} to {span.last:,}"
+            yield f"{lines} {read} like a row, and stands in the quotes that line {span.first:,} opens"
+        if self.wrapped:
+            yield f"rows with a field wholly in quotes, which are kept as text: {self.wrapped:,}"
+        if (note := header_note(self.header, self.profile, self.layout)) is not None:
+            yield note
+
+    def _read(self) -> Iterator[Row]:
+        begun = self.layout.header == "none"
+        for record in self._records(Problems(self.where)):
+            if begun:
+                yield record.line, dict(zip(self.columns, record.fields, strict=True))
+            begun = True
+
+
+def _json_rows(lines: Lines, where: str, check: Check) -> Rows:
+    problems = Problems(where)
+    columns: dict[str, None] = {}
+    count, plain = 0, True
+    for line, row in _objects(lines(), problems):
+        if count == 0 or row.keys() - columns.keys():
+            columns |= dict.fromkeys(row)
+            if len(columns) > MOST_COLUMNS:
+                raise ValueError(f"{where} has more than {MOST_COLUMNS:,} columns; a table has no more")
+        count += 1
+        plain = plain and not any(isinstance(value, str) and _breaks(value) for value in row.values())
+        check.row(line, row, problems)
+    problems.check()
+    return Rows(tuple(columns), count, (), plain, lambda: _objects(lines(), Problems(where)))
+
+
+def _breaks(field: str) -> bool:
+    """Say whether a table without quotes cannot hold a field."""
+    return "\t" in field or "\n" in field or "\r" in field
+
+
+def _objects(lines: Iterable[str], problems: Problems) -> Iterator[Row]:
+    """Read JSON objects, one a line. Empty lines are no rows."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=_once)
+            check_depth(row)
+        except (ValueError, RecursionError) as error:
+            problems.add(number, "no JSON", f" is no JSON: {error}")
+            continue
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            said = ' is no object with columns, such as {"text": ...}'
+            problems.add(number, "no object", said)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        seen: set[str] = set()
+        double = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {double!r} is there twice")
+    return row
