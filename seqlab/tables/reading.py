@@ -202,7 +202,7 @@ class _Pass:
         ways.append(f"{self.layout.advice('quoting', 'standard')} if these texts do span several lines")
         return (
             f"{self.where}: a quote that opens a field and is closed some lines on joins {lines + len(spans):,} rows to"
-            f" {len(spans):,}: {shown}{more}; {'; '.join(ways)}"
+            f" {len(spans):,}: {shown}{more}; {', or '.join(ways)}"
         )
 
     def _notes(self) -> Iterator[str]:
@@ -213,9 +213,8 @@ class _Pass:
             longest = f"; the longest is lines {first:,} to {last:,}"
             yield f"rows with a field in quotes that spans several lines: {self.profile.spans:,}{longest}"
         for span in self.spans[:5]:
-            read = "reads" if span.rows == 1 else "read"
-            lines = f"{span.rows:,} of lines {span.first + 1:,} to {span.last:,}"
-            yield f"{lines} {read} like a row, and stands in the quotes that line {span.first:,} opens"
+            lines = f"{span.rows:,} of the lines {span.first + 1:,} to {span.last:,}"
+            yield f"{lines}, in the quotes that line {span.first:,} opens, could be rows of their own"
         if self.wrapped:
             yield f"rows with a field wholly in quotes, which are kept as text: {self.wrapped:,}"
         if (note := header_note(self.header, self.profile, self.layout)) is not None:

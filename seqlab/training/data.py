@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Batch, Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
+from seqlab.tables import label_notes
 from seqlab.training import duplicates
 from seqlab.training.encoded import dropped, encoded, texts_of
 from seqlab.training.fresh import FreshLoader
@@ -107,7 +108,7 @@ class SequenceData(pl.LightningDataModule):
             counted = {"same_as_train": same[name]} if name in same else {}
             self.statistics[name] = measure(ids, self._limit, unknown) | counted
             self.encoded[name] = truncate(ids, self._limit), targets
-        self.notes += duplicates.notes(self.statistics)
+        self.notes += [*label_notes(self.task.label_names() or ()), *duplicates.notes(self.statistics)]
         if self.preprocessor is None:
             self.example_texts = examples_of(self.encoded["test"][0], symbols_of(self.task.inputs))
         if self.dropped:

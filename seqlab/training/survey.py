@@ -10,6 +10,8 @@ from seqlab.training.data import SPLITS, SequenceData
 from seqlab.training.duplicates import count_duplicates
 from seqlab.training.symbols import spell, symbols_of
 
+AFTER = " after preprocessing"
+"""What ends the names of counts of encoded examples."""
 _SHOWN = 200
 """Characters of a text that are shown."""
 
@@ -94,7 +96,7 @@ def _after_preprocessing(data: SequenceData) -> dict[str, int]:
     if data.task.fresh:
         return {}
     counts = count_duplicates({name: inputs.digests() for name, (inputs, _) in data.encoded.items()})
-    return {f"{what} after preprocessing": count for what, count in counts.items()}
+    return {f"{what}{AFTER}": count for what, count in counts.items()}
 
 
 def _lines(splits: Mapping[str, Corpus]) -> dict[str, int]:
