@@ -126,6 +126,8 @@ class Decoder:
         except UnicodeDecodeError as error:
             place = self._place - pending + error.start
             raise ValueError(f"{self.where} {_undecodable(place, error, self.layout)}") from error
+        except UnicodeError as error:  # of UTF-16 without a byte-order mark
+            raise ValueError(f"{self.where} it cannot be read as {self.layout.encoding}: {error}") from error
         if not self._ascii_like and "\0" in text:
             raise ValueError(f"{self.where} a character is zero as {self.layout.encoding}; {_other(self.layout)}")
         self._place += len(piece)

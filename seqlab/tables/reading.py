@@ -11,7 +11,7 @@ from seqlab.tables.decoding import Layout
 from seqlab.tables.header import MOST_COLUMNS, NAMES, Dialect, header_note, names_of, separator_hint, sniff
 from seqlab.tables.problems import Problems
 from seqlab.tables.records import Record, quoted, unquoted
-from seqlab.tables.swallowed import Profile
+from seqlab.tables.swallowed import Profile, Span
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
@@ -118,11 +118,14 @@ class _Pass:
     def __init__(self, lines: Lines, where: str, layout: Layout, dialect: Dialect, check: Check) -> None:
         self.lines, self.where, self.layout, self.dialect = lines, where, layout, dialect
         self.problems = Problems(where)
-        self.count = self.wrapped = 0
+        self.count = self.wrapped = self.blank = 0
         self.plain = True
         self.columns: list[str] = []
         self.header: list[str] = []
+        following = 1
         for record in self._records(self.problems):
+            self.blank += record.line - following
+            following = record.line + max(1, len(record.lines))
             if not self.columns:
                 self._begin(record, check)
                 if self.layout.header == "auto":
@@ -139,7 +142,7 @@ class _Pass:
         if not self.dialect.quoting:
             return unquoted(self.lines(), self.dialect.separator)
         blanks = self.dialect.skip_blanks
-        return quoted(self.lines(), self.dialect.separator, problems, self.layout, skip_blanks=blanks)
+        return quoted(self.lines(), self.dialect.separator, problems, skip_blanks=blanks)
 
     def _begin(self, record: Record, check: Check) -> None:
         self.header = record.fields
@@ -177,7 +180,8 @@ class _Pass:
                 f"a text without quotes cannot hold a {name} or a newline; if texts with them are in quotes,"
                 f" {self.layout.advice('quoting', 'standard')}"
             )
-        said = f" has {len(record.fields)} columns, and {counted} {len(self.columns)}"
+        columns = "1 column" if len(record.fields) == 1 else f"{len(record.fields)} columns"
+        said = f" has {columns}, and {counted} {len(self.columns)}"
         self.problems.add(last, "another number of columns", said, advice)
 
     def rows(self, *notes: str, advice: str = "") -> Rows:
@@ -194,15 +198,13 @@ class _Pass:
             tuple(self.columns), self.count, (*self.dialect.notes, *notes, *self._notes()), self.plain, self._read
         )
 
-    def _joined(self, spans: Sequence[Any], advice: str) -> str:
-        shown = ", ".join(f"lines {span.first:,} to {span.last:,}" for span in spans[:5])
-        more = f" and {len(spans) - 5:,} more" if len(spans) > 5 else ""
+    def _joined(self, spans: Sequence[Span], advice: str) -> str:
         lines = sum(span.rows for span in spans)
         ways = [advice] if advice else [f"{self.layout.advice('quoting', 'none')} where quotes are text"]
         ways.append(f"{self.layout.advice('quoting', 'standard')} if these texts do span several lines")
         return (
             f"{self.where}: a quote that opens a field and is closed some lines on joins {lines + len(spans):,} rows to"
-            f" {len(spans):,}: {shown}{more}; {', or '.join(ways)}"
+            f" {len(spans):,}: {_listed(spans)}; {', or '.join(ways)}"
         )
 
     def _notes(self) -> Iterator[str]:
@@ -212,11 +214,13 @@ class _Pass:
         if self.profile.spans and (last - first >= _LONG or not self.profile.tells):
             longest = f"; the longest is lines {first:,} to {last:,}"
             yield f"rows with a field in quotes that spans several lines: {self.profile.spans:,}{longest}"
-        for span in self.spans[:5]:
-            lines = f"{span.rows:,} of the lines {span.first + 1:,} to {span.last:,}"
-            yield f"{lines}, in the quotes that line {span.first:,} opens, could be rows of their own"
+        if self.spans:
+            yield f"rows in quotes of which further lines could be rows of their own: {_listed(self.spans)}"
         if self.wrapped:
-            yield f"rows with a field wholly in quotes, which are kept as text: {self.wrapped:,}"
+            advice = f"{self.layout.advice('quoting', 'standard')} to take them off"
+            yield f"rows with a field wholly in quotes, which are kept as text ({advice}): {self.wrapped:,}"
+        if self.blank:
+            yield f"empty lines between rows, which are no rows: {self.blank:,}"
         if (note := header_note(self.header, self.profile, self.layout)) is not None:
             yield note
 
@@ -226,6 +230,12 @@ class _Pass:
             if begun:
                 yield record.line, dict(zip(self.columns, record.fields, strict=True))
             begun = True
+
+
+def _listed(spans: Sequence[Span]) -> str:
+    """Name the lines of the first spans."""
+    shown = ", ".join(f"lines {span.first:,} to {span.last:,}" for span in spans[:5])
+    return f"{shown} and {len(spans) - 5:,} more" if len(spans) > 5 else shown
 
 
 def _json_rows(lines: Lines, where: str, check: Check) -> Rows:

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, final
 
-from seqlab.tables.decoding import Layout
 from seqlab.tables.problems import Problems
 
 _LONGEST_FIELD = 2**31 - 1
@@ -39,16 +38,13 @@ def without_end(line: str) -> str:
     return line.removesuffix("\n").removesuffix("\r")
 
 
-def quoted(
-    lines: Iterable[str], separator: str, problems: Problems, layout: Layout, *, skip_blanks: bool = False
-) -> Iterator[Record]:
+def quoted(lines: Iterable[str], separator: str, problems: Problems, *, skip_blanks: bool = False) -> Iterator[Record]:
     """Read records whose fields may stand in quotes (RFC 4180). Empty lines between records are no records.
 
     Args:
         lines: with their ends.
         separator: between the fields.
         problems: takes the records that cannot be read.
-        layout: words its advice.
         skip_blanks: whether blanks behind a separator are left out.
     """
     seen = _Remembered(lines)
@@ -63,7 +59,7 @@ def quoted(
             except StopIteration:
                 return
             except csv.Error as error:
-                _refuse(error, line, seen.taken, separator, problems, layout)
+                _refuse(error, line, seen.taken, separator, problems)
                 continue
             if fields:
                 yield Record(line, fields, tuple(seen.taken) if len(seen.taken) > 1 else ())
@@ -87,14 +83,14 @@ class _Remembered:
         return line
 
 
-def _refuse(error: csv.Error, line: int, taken: list[str], separator: str, problems: Problems, layout: Layout) -> None:
+def _refuse(error: csv.Error, line: int, taken: list[str], separator: str, problems: Problems) -> None:
     last = line + len(taken) - 1
     twice = "a quote within quotes must be written twice"
     if "end of data" in str(error):
         opened = line + _opened("".join(taken), separator)
         rest = f", so that all of lines {opened:,} to {last:,} would be one field" if last > opened else ""
         said = f": {error}; {twice}, and the one that opens the field here is never closed{rest}"
-        problems.add(opened, "a quote that is never closed", said, layout.advice("quoting", "none") + " if it is text")
+        problems.add(opened, "a quote that is never closed", said)
     elif "new-line" in str(error):
         said = " has a carriage return in it, outside quotes"
         problems.add(last, "a carriage return", said, "end lines alike, and put a text with line ends into quotes")

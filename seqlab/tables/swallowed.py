@@ -87,7 +87,7 @@ class Profile:
         known = self.values[column]
         if known is None or not self.rows:
             return self.rows > 0 and self.numbers[column]
-        return column == self.label or self.numbers[column] or len(known) <= max(2, self.rows // 4)
+        return column == self.label or self.numbers[column] or len(known) <= self.rows // 4
 
     def _knows(self, column: int, value: str) -> bool:
         known = self.values[column]
@@ -101,18 +101,20 @@ class Profile:
             begin, *further = [fields for fields in bare if fields != [""]]
             rows = sum(map(self.fits, further)) if self.fits(begin) else 0
             sure = rows >= 2 and (rows == len(further) or (rows >= 3 and rows >= _SURE * len(further)))
-            if not sure and self._regular([begin, *further]):
-                rows, sure = len(further), True
+            if not sure and self._alike([begin, *further]):
+                rows, sure = len(further), self._regular([begin, *further])
             if rows:
                 found.append(Span(first, first + len(lines) - 1, rows, sure))
         return found
 
+    def _alike(self, rows: Sequence[Sequence[str]]) -> bool:
+        """Say whether all lines have as many fields as there are columns, which texts of one column all have."""
+        return len(self.values) > 1 and all(len(fields) == len(self.values) for fields in rows)
+
     def _regular(self, rows: Sequence[Sequence[str]]) -> bool:
         """Say whether many lines are as regular as a table, whose values need not occur in other rows."""
         columns = len(self.values)
-        if columns < 2 or len(rows) < _MANY or any(len(fields) != columns for fields in rows):
-            return False
-        return any(
+        return len(rows) >= _MANY and any(
             len(values) <= len(rows) // 3 and all(values)
             for column in ([self.label] if self.label is not None else range(columns))
             for values in [{fields[column].strip(' "') for fields in rows}]
