@@ -118,7 +118,7 @@ class _Pass:
     def __init__(self, lines: Lines, where: str, layout: Layout, dialect: Dialect, check: Check) -> None:
         self.lines, self.where, self.layout, self.dialect = lines, where, layout, dialect
         self.problems = Problems(where)
-        self.count = self.wrapped = self.blank = 0
+        self.count = self.wrapped = self.edged = self.blank = 0
         self.plain = True
         self.columns: list[str] = []
         self.header: list[str] = []
@@ -166,6 +166,7 @@ class _Pass:
         self.profile.add(record)
         if not self.dialect.quoting:
             self.wrapped += any(len(field) > 1 and field[0] == field[-1] == '"' for field in fields)
+            self.edged += any(field[:1] == '"' or field[-1:] == '"' for field in fields)
         self.plain = self.plain and not any(map(_breaks, fields))
         check.row(line, dict(zip(self.columns, fields, strict=True)), self.problems)
 
@@ -216,9 +217,9 @@ class _Pass:
             yield f"rows with a field in quotes that spans several lines: {self.profile.spans:,}{longest}"
         if self.spans:
             yield f"rows in quotes of which further lines could be rows of their own: {_listed(self.spans)}"
-        if self.wrapped:
-            advice = f"{self.layout.advice('quoting', 'standard')} to take them off"
-            yield f"rows with a field wholly in quotes, which are kept as text ({advice}): {self.wrapped:,}"
+        if self.edged and self.layout.quoting == "auto":
+            advice = f"{self.layout.advice('quoting', 'standard')} to read them as CSV"
+            yield f"rows with a quote at an end of a field, which are kept as text ({advice}): {self.edged:,}"
         if self.blank:
             yield f"empty lines between rows, which are no rows: {self.blank:,}"
         if (note := header_note(self.header, self.profile, self.layout)) is not None:

@@ -95,15 +95,19 @@ def _refuse(error: csv.Error, line: int, taken: list[str], separator: str, probl
         said = " has a carriage return in it, outside quotes"
         problems.add(last, "a carriage return", said, "end lines alike, and put a text with line ends into quotes")
     else:
-        problems.add(last, "a quote where none may be", f": {error}", twice)
+        opened = line + _opened("".join(taken), separator)
+        since = f" in the field that line {opened:,} opens" if opened < last else ""
+        problems.add(last, "a quote where none may be", f": {error}{since}", twice)
 
 
 def _opened(text: str, separator: str) -> int:
-    """Count the line ends before the field whose quote is never closed."""
+    """Count the line ends before the field whose quote is never closed, or is closed in the middle of a text."""
     place = 0
     while place < len(text):
         if text[place] == '"':
             if (match := _QUOTED.match(text, place)) is None:
+                return text.count("\n", 0, place)
+            if text[match.end() : match.end() + 1] not in (separator, "\r", "\n", ""):
                 return text.count("\n", 0, place)
             place = match.end() + 1
             continue
