@@ -11,6 +11,8 @@ from seqlab.tables.records import without_end
 from seqlab.tables.swallowed import Profile
 
 MOST_COLUMNS = 10_000
+_SENTENCE = 5
+"""Words from which on the name of a column is taken for a text."""
 _EVIDENCE = 3
 """Lines that must be there to believe them in place of the file's name."""
 NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
@@ -110,8 +112,9 @@ def separator_hint(columns: Sequence[str]) -> str:
 
 
 def header_note(fields: Sequence[str], profile: Profile, layout: Layout) -> str | None:
-    """Say that the header looks like a row, where its values in the telling columns are those of rows."""
-    if layout.header == "none" or profile.rows < 2 or not profile.fits(fields):
+    """Say that the header looks like a row: its values are those of rows, or one has as many words as a sentence."""
+    sentence = any(len(field.split()) >= _SENTENCE for field in fields)
+    if layout.header == "none" or not (sentence or profile.fits(fields) or profile.has_any(fields)):
         return None
     shown = ", ".join(repr(field.strip()[:40]) for field in fields[:4])
     return (

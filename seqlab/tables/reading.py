@@ -120,6 +120,7 @@ class _Pass:
         self.problems = Problems(where)
         self.count = self.wrapped = self.edged = self.blank = 0
         self.plain = True
+        self.lacking: ValueError | None = None
         self.columns: list[str] = []
         self.header: list[str] = []
         following = 1
@@ -131,6 +132,10 @@ class _Pass:
                 if self.layout.header == "auto":
                     continue
             self._take(record, check)
+        if self.lacking is not None:  # only now it is known whether the header looks like a row
+            note = header_note(self.header, self.profile, layout)
+            hints = f"{separator_hint(self.columns)}{'' if note is None else f'; {note}'}"
+            raise ValueError(f"{self.lacking}{hints}") from self.lacking
         self.spans = self.profile.judge(dialect.separator) if self.columns else []
 
     @property
@@ -150,7 +155,7 @@ class _Pass:
         try:
             check.columns(self.columns)
         except ValueError as error:
-            raise ValueError(f"{error}{separator_hint(self.columns)}") from error
+            self.lacking = error
         label = self.columns.index(check.label) if check.label in self.columns else None
         self.profile = Profile(len(self.columns), label)
 
@@ -168,7 +173,8 @@ class _Pass:
             self.wrapped += any(len(field) > 1 and field[0] == field[-1] == '"' for field in fields)
             self.edged += any(field[:1] == '"' or field[-1:] == '"' for field in fields)
         self.plain = self.plain and not any(map(_breaks, fields))
-        check.row(line, dict(zip(self.columns, fields, strict=True)), self.problems)
+        if self.lacking is None:
+            check.row(line, dict(zip(self.columns, fields, strict=True)), self.problems)
 
     def _misfit(self, record: Record) -> None:
         counted = "the header" if self.layout.header == "auto" else "line 1"

@@ -78,6 +78,14 @@ class Profile:
             return False
         return all(self._knows(column, fields[column].strip().strip('"').strip()) for column in self.tells)
 
+    def has_any(self, fields: Sequence[str]) -> bool:
+        """Say whether a field has the value of another row in its column."""
+        return any(
+            known is not None and field.strip() in known
+            for field, known in zip(fields, self.values, strict=True)
+            if field.strip()
+        )
+
     @property
     def tells(self) -> list[int]:
         """The columns by which a line can be told to be a row."""

@@ -110,8 +110,7 @@ def open_table(path: Path, layout: Layout = _PLAIN, text: str | None = None, lab
     def columns(names: Sequence[str]) -> None:
         for name in (text, label):
             if name is not None and name not in names:
-                header = "; line 1 was taken as the header: add --header none if it is a row"
-                raise ValueError(f"{lacks(path, name, names)}{header if layout.header == 'auto' else ''}")
+                raise ValueError(lacks(path, name, names))
 
     def row(line: int, values: Mapping[str, Any], problems: Problems) -> None:
         check_row(line, values, problems, suffix, text, label)

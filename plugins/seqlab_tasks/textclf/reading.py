@@ -34,12 +34,9 @@ class _Wanted:
 
     def _lacks(self, name: str, columns: Sequence[str]) -> str:
         if self.layout.header == "none":
-            return f" has no column {name!r}: {_WAY_OUT} to numbers from 1 to {len(columns)}, as task.header=none"
-        there = ", ".join(columns)
-        return (
-            f" has no column {name!r}; there are {there}. {_WAY_OUT}; if line 1 is a row and no header,"
-            " task.header=none, with the columns by number"
-        )
+            numbers = f"numbers from 1 to {len(columns)}"
+            return f" has no column {name!r}, as task.header=none; {_WAY_OUT.lower()} to {numbers}"
+        return f" has no column {name!r}; there are {', '.join(columns)}. {_WAY_OUT}"
 
     def _row(self, line: int, row: Mapping[str, Any], problems: Problems) -> None:
         for name in (self.text_column, self.label_column):
