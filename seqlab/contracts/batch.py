@@ -83,7 +83,7 @@ class Ragged:
     def digests(self) -> list[bytes]:
         """Hash each sequence to 16 bytes: equal for equal sequences, and for no others."""
         values = self.values.contiguous().cpu().view(-1)
-        data = memoryview(values.view(torch.uint8).numpy()) if len(values) else memoryview(b"")
+        data = values.view(torch.uint8).numpy().data if len(values) else memoryview(b"")
         step = len(data) // max(1, len(self.values))
         ends = self.lengths.cumsum(0).tolist()
         begins = [0, *ends]

@@ -1,9 +1,10 @@
 """Rows of CSV, TSV and JSON lines: how they are decoded, quoted and checked, and what a label is."""
 
 from seqlab.tables.decoding import Decoded, Decoder, Layout, check_encoding, decode
+from seqlab.tables.header import MOST_COLUMNS
 from seqlab.tables.labels import label_notes, label_of, similar_to
 from seqlab.tables.problems import Problems
-from seqlab.tables.reading import JSON_LINES, MOST_COLUMNS, SEPARATORS, Check, Rows, check_kind, read_rows
+from seqlab.tables.reading import JSON_LINES, SEPARATORS, Check, Rows, check_kind, read_rows
 
 __all__ = [
     "JSON_LINES",

@@ -74,7 +74,7 @@ def check_encoding(name: str, option: str = "encoding") -> None:
         ValueError: it does not.
     """
     try:
-        known = codecs.lookup(name)._is_text_encoding  # type: ignore[attr-defined]  # what open() asks, too
+        known = codecs.lookup(name)._is_text_encoding  # what open() asks, too
     except (LookupError, ValueError):
         known = False
     if not known:

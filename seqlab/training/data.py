@@ -146,8 +146,8 @@ class SequenceData(pl.LightningDataModule):
         for name, rows in found.kept.items():
             ids, targets = self.encoded[name]
             self.encoded[name] = ids.take(rows), targets[rows]
-        if (rows := found.kept.get("train")) is not None:
-            self.rows = rows if self.rows is None else self.rows[rows]
+        if "train" in found.kept:
+            self.rows = found.kept["train"] if self.rows is None else self.rows[found.kept["train"]]
         return found.same
 
     @property
