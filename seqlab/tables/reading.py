@@ -100,12 +100,12 @@ def read_rows(lines: Lines, where: str, suffix: str, layout: Layout, check: Chec
         return first.rows()
     other = Dialect(dialect.separator, not dialect.quoting, False, dialect.notes)
     if not dialect.quoting and first.problems:
-        second = _Pass(lines, where, layout, other, check)
+        second = _Pass(lines, where, layout, other, check, probe=True)
         if second.sound and not second.spans:
             return second.rows("fields in quotes hold tabs or line ends, so that quotes are read as in CSV")
     advice = ""
     if dialect.quoting and not first.sound:
-        second = _Pass(lines, where, layout, other, check)
+        second = _Pass(lines, where, layout, other, check, probe=True)
         if second.sound and second.wrapped <= second.count / 10:
             advice = f"without quotes all {second.count:,} lines are rows: {layout.advice('quoting', 'none')}"
     return first.rows(advice=advice)
@@ -113,9 +113,11 @@ def read_rows(lines: Lines, where: str, suffix: str, layout: Layout, check: Chec
 
 @final
 class _Pass:
-    """A file of separated values, read once in one dialect."""
+    """A file of separated values, read once in one dialect; a ``probe`` ends at the first row that cannot be read."""
 
-    def __init__(self, lines: Lines, where: str, layout: Layout, dialect: Dialect, check: Check) -> None:
+    def __init__(
+        self, lines: Lines, where: str, layout: Layout, dialect: Dialect, check: Check, *, probe: bool = False
+    ) -> None:
         self.lines, self.where, self.layout, self.dialect = lines, where, layout, dialect
         self.problems = Problems(where)
         self.count = self.wrapped = self.edged = self.blank = 0
@@ -132,6 +134,8 @@ class _Pass:
                 if self.layout.header == "auto":
                     continue
             self._take(record, check)
+            if probe and self.problems:
+                break
         if self.lacking is not None:  # only now it is known whether the header looks like a row
             note = header_note(self.header, self.profile, layout)
             hints = f"{separator_hint(self.columns)}{'' if note is None else f'; {note}'}"
