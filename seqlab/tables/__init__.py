@@ -2,9 +2,10 @@
 
 from seqlab.tables.decoding import Decoded, Decoder, Layout, check_encoding, decode
 from seqlab.tables.header import MOST_COLUMNS
-from seqlab.tables.labels import label_notes, label_of, similar_to
+from seqlab.tables.labels import label_notes, label_of, no_column, similar_to
 from seqlab.tables.problems import Problems
-from seqlab.tables.reading import JSON_LINES, SEPARATORS, Check, Rows, check_kind, read_rows
+from seqlab.tables.reading import JSON_LINES, SEPARATORS, check_kind, read_rows
+from seqlab.tables.rows import Check, Rows
 
 __all__ = [
     "JSON_LINES",
@@ -21,6 +22,7 @@ __all__ = [
     "decode",
     "label_notes",
     "label_of",
+    "no_column",
     "read_rows",
     "similar_to",
 ]

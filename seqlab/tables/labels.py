@@ -5,7 +5,7 @@ import math
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from seqlab.bounded import normalised
@@ -58,6 +58,13 @@ def similar_to(label: str, known: Iterable[str]) -> str | None:
     """Find a known label that differs only in what :func:`label_notes` tells of."""
     folded = _folded(label)
     return next((each for each in known if each != label and _folded(each) == folded), None) if folded else None
+
+
+def no_column(name: str, columns: Sequence[str]) -> str:
+    """Say that a table has no such column, which it has, and which of them looks the same."""
+    near = similar_to(name, columns)
+    alike = "" if near is None else f" ({near!r} differs in capitals, blanks or invisible characters)"
+    return f"has no column {name!r}; there are {', '.join(columns)}{alike}"
 
 
 def _folded(label: str) -> str:

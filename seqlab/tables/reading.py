@@ -1,65 +1,24 @@
 """Rows of CSV, TSV and JSON lines: read once from end to end and checked, and then again as often as wanted."""
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, final
+from typing import final
 
-from seqlab.bounded import check_depth
 from seqlab.tables.decoding import Layout
-from seqlab.tables.header import MOST_COLUMNS, NAMES, Dialect, header_note, names_of, separator_hint, sniff
+from seqlab.tables.header import NAMES, Dialect, header_note, names_of, separator_hint, sniff
+from seqlab.tables.objects import json_rows
 from seqlab.tables.problems import Problems
 from seqlab.tables.records import Record, quoted, unquoted
+from seqlab.tables.rows import Check, Lines, Row, Rows, breaks
 from seqlab.tables.swallowed import Profile, Span
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 
-Lines = Callable[[], Iterable[str]]
-"""Begins to read a file's lines anew, with their ends and without byte-order marks; only a newline ends one."""
-Row = tuple[int, dict[str, Any]]
-
 _HEAD = 20
 """Lines by which the dialect is chosen."""
 _LONG = 10
 """Lines of a field from which on it is worth a note."""
-
-
-@final
-@dataclass(frozen=True)
-class Check:
-    """What a reader asks of a file beyond its form.
-
-    Attributes:
-        columns: raises ``ValueError`` where the columns of a table are not those it needs.
-        row: takes down what is wrong with a row: the number of its line, its values by column, the list of problems.
-        label: the column with the labels, if there is one.
-    """
-
-    columns: Callable[[Sequence[str]], None] = lambda _: None
-    row: Callable[[int, Mapping[str, Any], Problems], None] = lambda *_: None
-    label: str | None = None
-
-
-@final
-@dataclass(frozen=True)
-class Rows:
-    """A file of rows that was read once from end to end, so that no later row can be a surprise.
-
-    Attributes:
-        columns: their names, in order; of JSON lines all that occur.
-        count: rows, the header not counted.
-        notes: what a reader should know of how it was read.
-        plain: whether no field has a tab or a line end in it.
-        read: begins to read anew: the number of the line where each row begins, and its values by column.
-    """
-
-    columns: tuple[str, ...]
-    count: int
-    notes: tuple[str, ...]
-    plain: bool
-    read: Callable[[], Iterator[Row]]
 
 
 def check_kind(suffix: str, layout: Layout) -> None:
@@ -92,7 +51,7 @@ def read_rows(lines: Lines, where: str, suffix: str, layout: Layout, check: Chec
     """
     check = check or Check()
     if suffix in JSON_LINES:
-        return _json_rows(lines, where, check)
+        return json_rows(lines, where, check)
     head = list(islice((line for line in lines() if line.strip("\r\n")), _HEAD))
     dialect = sniff(head, SEPARATORS[suffix], layout)
     first = _Pass(lines, where, layout, dialect, check)
@@ -168,7 +127,7 @@ class _Pass:
         if len(fields) != len(self.columns):
             self._misfit(record)
             return
-        if len(fields) > 1 and fields == self.header and self.layout.header == "auto":
+        if len(fields) > 1 and self.layout.header == "auto" and _bare(fields) == _bare(self.header):
             self.problems.add(line, "the header once more", " repeats the header", "take such lines out")
             return
         self.count += 1
@@ -176,7 +135,7 @@ class _Pass:
         if not self.dialect.quoting:
             self.wrapped += any(len(field) > 1 and field[0] == field[-1] == '"' for field in fields)
             self.edged += any(field[:1] == '"' or field[-1:] == '"' for field in fields)
-        self.plain = self.plain and not any(map(_breaks, fields))
+        self.plain = self.plain and not any(map(breaks, fields))
         if self.lacking is None:
             check.row(line, dict(zip(self.columns, fields, strict=True)), self.problems)
 
@@ -249,49 +208,6 @@ def _listed(spans: Sequence[Span]) -> str:
     return f"{shown} and {len(spans) - 5:,} more" if len(spans) > 5 else shown
 
 
-def _json_rows(lines: Lines, where: str, check: Check) -> Rows:
-    problems = Problems(where)
-    columns: dict[str, None] = {}
-    count, plain = 0, True
-    for line, row in _objects(lines(), problems):
-        if count == 0 or row.keys() - columns.keys():
-            columns |= dict.fromkeys(row)
-            if len(columns) > MOST_COLUMNS:
-                raise ValueError(f"{where} has more than {MOST_COLUMNS:,} columns; a table has no more")
-        count += 1
-        plain = plain and not any(isinstance(value, str) and _breaks(value) for value in row.values())
-        check.row(line, row, problems)
-    problems.check()
-    return Rows(tuple(columns), count, (), plain, lambda: _objects(lines(), Problems(where)))
-
-
-def _breaks(field: str) -> bool:
-    """Say whether a table without quotes cannot hold a field."""
-    return "\t" in field or "\n" in field or "\r" in field
-
-
-def _objects(lines: Iterable[str], problems: Problems) -> Iterator[Row]:
-    """Read JSON objects, one a line. Empty lines are no rows."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line, object_pairs_hook=_once)
-            check_depth(row)
-        except (ValueError, RecursionError) as error:
-            problems.add(number, "no JSON", f" is no JSON: {error}")
-            continue
-        if isinstance(row, dict):
-            yield number, row
-        else:
-            said = ' is no object with columns, such as {"text": ...}'
-            problems.add(number, "no object", said)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        seen: set[str] = set()
-        double = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {double!r} is there twice")
-    return row
+def _bare(fields: Sequence[str]) -> list[str]:
+    """Take blanks and byte-order marks off fields, which files that were put one behind the other have."""
+    return [field.strip("\ufeff \t") for field in fields]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.errors import UserError
-from seqlab.tables import JSON_LINES, Layout, Problems, check_encoding, label_of
+from seqlab.tables import JSON_LINES, Layout, Problems, check_encoding, label_of, no_column
 
 
 def add_layout(parser: Any) -> None:
@@ -39,7 +39,7 @@ def layout_of(asked: argparse.Namespace) -> Layout:
 
 def lacks(path: Path, column: str, columns: Sequence[str]) -> str:
     """Say that a table has no such column, and which it has."""
-    return f"{path} has no column {column!r}; there are {', '.join(columns)}"
+    return f"{path} {no_column(column, columns)}"
 
 
 def no_text(row: Mapping[str, Any], column: str) -> str | None:

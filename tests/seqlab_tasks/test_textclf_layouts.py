@@ -106,6 +106,15 @@ def test_layouts_that_cannot_be(options, message):
         TextClassification(**options)
 
 
+@pytest.mark.parametrize(("header", "named"), [("Text,label", "Text"), ("te\u200bxt,label", "te\\u200bxt")])
+def test_a_column_that_looks_the_same_is_named(tmp_path, header, named):
+    path = tmp_path / "x.csv"
+    path.write_text(lines(header=header), "utf-8")
+    with pytest.raises(ValueError, match=r"has no column 'text'; there are .*differs in capitals") as caught:
+        TextClassification(data=str(path)).splits()
+    assert f"('{named}' differs" in str(caught.value)
+
+
 def test_characters_that_were_replaced_are_counted(tmp_path):
     path = tmp_path / "x.csv"
     path.write_bytes(lines(form="{} café").encode("cp1252"))

@@ -9,7 +9,7 @@ from typing import Any, final
 
 from seqlab import UserError
 from seqlab.solid import read_solid
-from seqlab.tables import Check, Layout, Problems, check_kind, decode, label_of, read_rows
+from seqlab.tables import Check, Layout, Problems, check_kind, decode, label_of, no_column, read_rows
 from seqlab_tasks.textclf.documents import SPLITS, Documents
 
 _PLAIN = Layout()
@@ -36,7 +36,7 @@ class _Wanted:
         if self.layout.header == "none":
             numbers = f"numbers from 1 to {len(columns)}"
             return f" has no column {name!r}, as task.header=none; {_WAY_OUT.lower()} to {numbers}"
-        return f" has no column {name!r}; there are {', '.join(columns)}. {_WAY_OUT}"
+        return f" {no_column(name, columns)}. {_WAY_OUT}"
 
     def _row(self, line: int, row: Mapping[str, Any], problems: Problems) -> None:
         for name in (self.text_column, self.label_column):

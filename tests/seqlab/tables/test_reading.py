@@ -172,6 +172,7 @@ def test_carriage_returns_alone_end_lines_where_there_is_no_newline(suffix):
         (".csv", 'text,label\n"a,b\nc "d" e,f\n', r"line 3: .* in the field that line 2 opens; a quote within quotes"),
         (".csv", "text,label\na\rb,c\n", r"line 2 has a carriage return in it, outside quotes"),
         (".csv", "text,label\na,b\ntext,label\nc,d\n", r"line 3 repeats the header"),
+        (".csv", "text,label\na,b\n\ufefftext,label\nc,d\n", r"line 3 repeats the header"),
         (".csv", "text,label,text\na,b,c\n", r"has several columns 'text'"),
         (".tsv", "text\ttext\na\tb\n", r"has several columns 'text'"),
         (".jsonl", '{"text": "a", "label": "b", "text": "c"}\n', r"line 1 is no JSON: the key 'text' is there twice"),

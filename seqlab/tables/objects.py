@@ -1,0 +1,58 @@
+"""JSON objects, one a line."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from seqlab.bounded import check_depth
+from seqlab.tables.header import MOST_COLUMNS
+from seqlab.tables.problems import Problems
+from seqlab.tables.rows import Check, Lines, Row, Rows, breaks
+
+
+def json_rows(lines: Lines, where: str, check: Check) -> Rows:
+    """Read a file of JSON objects once from end to end and check it.
+
+    Raises:
+        ValueError: a line is no object, has a key twice, or is not as ``check`` asks; all such lines are named.
+    """
+    problems = Problems(where)
+    columns: dict[str, None] = {}
+    count, plain = 0, True
+    for line, row in _objects(lines(), problems):
+        if count == 0 or row.keys() - columns.keys():
+            columns |= dict.fromkeys(row)
+            if len(columns) > MOST_COLUMNS:
+                raise ValueError(f"{where} has more than {MOST_COLUMNS:,} columns; a table has no more")
+        count += 1
+        plain = plain and not any(isinstance(value, str) and breaks(value) for value in row.values())
+        check.row(line, row, problems)
+    problems.check()
+    return Rows(tuple(columns), count, (), plain, lambda: _objects(lines(), Problems(where)))
+
+
+def _objects(lines: Iterable[str], problems: Problems) -> Iterator[Row]:
+    """Read JSON objects, one a line. Empty lines are no rows."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=_once)
+            check_depth(row)
+        except (ValueError, RecursionError) as error:
+            problems.add(number, "no JSON", f" is no JSON: {error}")
+            continue
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            said = ' is no object with columns, such as {"text": ...}'
+            problems.add(number, "no object", said)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        seen: set[str] = set()
+        double = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {double!r} is there twice")
+    return row
