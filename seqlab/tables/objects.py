@@ -25,7 +25,7 @@ def json_rows(lines: Lines, where: str, check: Check) -> Rows:
             if len(columns) > MOST_COLUMNS:
                 raise ValueError(f"{where} has more than {MOST_COLUMNS:,} columns; a table has no more")
         count += 1
-        plain = plain and not any(isinstance(value, str) and breaks(value) for value in row.values())
+        plain = plain and not any(isinstance(value, str) and breaks(value) for value in (*row, *row.values()))
         check.row(line, row, problems)
     problems.check()
     return Rows(tuple(columns), count, (), plain, lambda: _objects(lines(), Problems(where)))

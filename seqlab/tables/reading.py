@@ -115,6 +115,7 @@ class _Pass:
     def _begin(self, record: Record, check: Check) -> None:
         self.header = record.fields
         self.columns = names_of(record.fields, self.where, self.layout)
+        self.plain = not any(map(breaks, self.columns))
         try:
             check.columns(self.columns)
         except ValueError as error:

@@ -36,7 +36,7 @@ class Rows:
         columns: their names, in order; of JSON lines all that occur.
         count: rows, the header not counted.
         notes: what a reader should know of how it was read.
-        plain: whether no field has a tab or a line end in it.
+        plain: whether no field and no column's name has a tab or a line end in it.
         read: begins to read anew: the number of the line where each row begins, and its values by column.
     """
 

@@ -15,6 +15,8 @@ _MOST_VALUES = 5_000
 _MOST_CANDIDATES = 10_000
 _MANY = 6
 """Lines from which on a field that is itself a table is taken for rows, whatever other rows hold."""
+_MANY_ROWS = 20
+"""Rows in one line from which on their values are believed to be all that there are."""
 _SURE = 0.8
 """Share of a field's further lines that read as rows from which on three of them or more are taken for rows."""
 
@@ -110,7 +112,9 @@ class Profile:
             rows = sum(map(self.fits, further)) if self.fits(begin) else 0
             sure = rows >= 2 and (rows == len(further) or (rows >= 3 and rows >= _SURE * len(further)))
             if not sure and self._alike([begin, *further]):
-                rows, sure = len(further), self._regular([begin, *further])
+                sure = self._regular([begin, *further])
+                if sure or self.rows < _MANY_ROWS:  # few rows need not show every label
+                    rows = len(further)
             if rows:
                 found.append(Span(first, first + len(lines) - 1, rows, sure))
         return found

@@ -32,7 +32,7 @@ def survey(data: SequenceData, examples: int = 3) -> dict[str, Any]:
     """
     data.prepare()
     splits = data.task.splits()
-    record: dict[str, Any] = {"splits": data.statistics, "notes": data.notes}
+    record: dict[str, Any] = {"splits": data.statistics, "notes": list(data.notes)}
     if data.preprocessor is not None:
         record["vocabulary"] = _vocabulary(data.preprocessor)
     train = splits["train"]

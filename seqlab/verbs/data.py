@@ -29,13 +29,12 @@ def main(arguments: list[str]) -> int:
 
     task, data = prepared(plain_config(compose(asked.overrides)))
     record = survey(data, asked.examples)
+    with tempfile.TemporaryDirectory() as folder:
+        record["notes"] += task.report({}, Path(folder)).notes
     if asked.json:
         print(json.dumps(record, indent=2, ensure_ascii=False))
         return 0
     show(record, Console(highlight=False))
-    with tempfile.TemporaryDirectory() as folder:
-        for note in task.report({}, Path(folder)).notes:
-            print(note)
     return 0
 
 
@@ -49,8 +48,6 @@ def show(record: Mapping[str, Any], console: Console) -> None:
     console.print(f"examples of all splits: {sum(facts['examples'] for facts in record['splits'].values()):,}")
     for line in _duplicates(record.get("duplicates", {})):
         console.print(line)
-    for note in record.get("notes", []):
-        console.print(note, markup=False, soft_wrap=True)
     for example in record.get("examples", []):
         console.rule(f"{example['tokens']} tokens", align="left", style="dim")
         console.print(f"text   {escape(repr(example['text']))}", soft_wrap=True)
@@ -58,6 +55,8 @@ def show(record: Mapping[str, Any], console: Console) -> None:
         console.print(f"ids    {' '.join(map(str, example['ids']))} ...", soft_wrap=True)
     for dropped in record.get("dropped", []):
         console.print(f"dropped ({escape(dropped['reason'])}): {escape(repr(dropped['text']))}", soft_wrap=True)
+    for note in record.get("notes", []):
+        console.print(note, markup=False, soft_wrap=True)
 
 
 def _duplicates(counts: Mapping[str, int]) -> Iterator[str]:

@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> int:
             "metrics": _plain(scores.metrics),
             "chance": _plain(scores.chance),
             "worst": scores.worst,
-            "notes": scores.notes,
+            "notes": [*notes, *scores.notes],
         }
         print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
         return 0

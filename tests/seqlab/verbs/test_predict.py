@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import seqlab
+from seqlab.verbs.tables import open_table
 
 NAMES = ["Banana", "Bonobo", "Nebele"]
 TONGUES = ["Aaish", "Ooish", "Eeish"]
@@ -195,13 +196,14 @@ def test_a_quote_joins_no_rows_and_a_table_of_tabs_stays_one(cli, tongues):
 
 
 def test_texts_that_no_tabs_can_hold_are_quoted_and_that_is_told(cli, tongues):
-    rows = [["Bana\nna", "1"], ["Bono\tbo", "2"]]
-    with Path("in.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([["text", "n"], *rows])
-    done = cli("predict", str(tongues), "--input", "in.csv", "--output", "out.tsv")
-    assert "out.tsv: texts with tabs or line ends are in quotes" in done.err
-    with Path("out.tsv").open(encoding="utf-8", newline="") as file:
-        assert [row[:2] for row in csv.reader(file, delimiter="\t")][1:] == rows
+    for name, rows in (("n", [["Bana\nna", "1"], ["Bono\tbo", "2"]]), ("a\tb", [["Banana", "1"]])):
+        with Path("in.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([["text", name], *rows])
+        done = cli("predict", str(tongues), "--input", "in.csv", "--output", "out.tsv", "--force")
+        assert "out.tsv: texts with tabs or line ends are in quotes" in done.err
+        with Path("out.tsv").open(encoding="utf-8", newline="") as file:
+            assert [row[:2] for row in csv.reader(file, delimiter="\t")] == [["text", name], *rows]
+        assert [list(row.values())[:2] for _, row in open_table(Path("out.tsv")).rows()] == rows
 
 
 def test_columns_by_number_and_another_encoding(cli, tongues):
