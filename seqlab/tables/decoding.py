@@ -125,7 +125,7 @@ class Decoder:
             text = self._decoder.decode(piece, final=final)
         except UnicodeDecodeError as error:
             place = self._place - pending + error.start
-            raise ValueError(f"{self.where} {_undecodable(place, error, self.layout)}") from error
+            raise ValueError(f"{self.where} {_undecodable(place, error, self.layout, self._ascii_like)}") from error
         except UnicodeError as error:  # of UTF-16 without a byte-order mark
             raise ValueError(f"{self.where} it cannot be read as {self.layout.encoding}: {error}") from error
         if not self._ascii_like and "\0" in text:
@@ -167,12 +167,12 @@ def _zero(place: int, start: bytes, layout: Layout) -> str:
     return f"byte {place:,} is zero, as in UTF-16 or a file that is no text; save it as UTF-8"
 
 
-def _undecodable(place: int, error: UnicodeDecodeError, layout: Layout) -> str:
+def _undecodable(place: int, error: UnicodeDecodeError, layout: Layout, ascii_like: bool) -> str:
     data = error.object
     said = f"byte {place:,} is not {layout.shown} ({data[error.start]:#04x})"
     if place == 0 and (wide := _WIDE.get(data[:2])) is not None:
         return f"{said}, but marks UTF-16; save it as UTF-8, or {layout.advice('encoding', wide)}"
-    ways = [] if layout.command_line else [layout.advice("encoding_errors", "replace")]
+    ways = [] if layout.command_line or not ascii_like else [layout.advice("encoding_errors", "replace")]
     if layout.is_utf8:
         near = data[max(0, error.start - _CONTEXT) : error.start + 2]
         try:

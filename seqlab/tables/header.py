@@ -105,9 +105,9 @@ def names_of(fields: Sequence[str], where: str, layout: Layout) -> list[str]:
     return [name or f"column {number}" for number, name in enumerate(names, start=1)]
 
 
-def separator_hint(columns: Sequence[str]) -> str:
+def separator_hint(columns: Sequence[str], separator: str) -> str:
     """Say which separator the only column seems to hold; empty where it holds none."""
-    held = [NAMES[other] for other in NAMES if len(columns) == 1 and other in columns[0]]
+    held = [NAMES[other] for other in NAMES if other != separator and len(columns) == 1 and other in columns[0]]
     return f"; the columns seem to be separated by {held[0]}: save it as .csv with commas, or as .tsv" if held else ""
 
 

@@ -9,6 +9,8 @@ from seqlab.tables.header import MOST_COLUMNS
 from seqlab.tables.problems import Problems
 from seqlab.tables.rows import Check, Lines, Row, Rows, breaks
 
+_LISTED = "write one object a line, without brackets around them and commas between them"
+
 
 def json_rows(lines: Lines, where: str, check: Check) -> Rows:
     """Read a file of JSON objects once from end to end and check it.
@@ -40,13 +42,14 @@ def _objects(lines: Iterable[str], problems: Problems) -> Iterator[Row]:
             row = json.loads(line, object_pairs_hook=_once)
             check_depth(row)
         except (ValueError, RecursionError) as error:
-            problems.add(number, "no JSON", f" is no JSON: {error}")
+            listed = line.strip().startswith("[") or line.rstrip().endswith(",")
+            problems.add(number, "no JSON", f" is no JSON: {error}", _LISTED if listed else "")
             continue
         if isinstance(row, dict):
             yield number, row
         else:
             said = ' is no object with columns, such as {"text": ...}'
-            problems.add(number, "no object", said)
+            problems.add(number, "no object", said, _LISTED if isinstance(row, list) else "")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

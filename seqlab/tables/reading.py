@@ -86,7 +86,7 @@ class _Pass:
         self.header: list[str] = []
         following = 1
         for record in self._records(self.problems):
-            self.blank += record.line - following
+            self.blank += record.line - following if self.columns else 0
             following = record.line + max(1, len(record.lines))
             if not self.columns:
                 self._begin(record, check)
@@ -97,7 +97,7 @@ class _Pass:
                 break
         if self.lacking is not None:  # only now it is known whether the header looks like a row
             note = header_note(self.header, self.profile, layout)
-            hints = f"{separator_hint(self.columns)}{'' if note is None else f'; {note}'}"
+            hints = f"{separator_hint(self.columns, dialect.separator)}{'' if note is None else f'; {note}'}"
             raise ValueError(f"{self.lacking}{hints}") from self.lacking
         self.spans = self.profile.judge(dialect.separator) if self.columns else []
 
