@@ -7,9 +7,21 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-CHOICES = ("keep", "drop")
+from seqlab.contracts import UserError
+
+_CHOICES = ("keep", "drop")
 _WORTH_A_NOTE = 0.01
 """Share of a held-out split from which on its duplicates can move a score by more than its standard error."""
+
+
+def check(choice: object) -> None:
+    """Check the value of ``data.duplicates``.
+
+    Raises:
+        UserError: it is none of those there are.
+    """
+    if choice not in _CHOICES:
+        raise UserError(f"data.duplicates must be one of {', '.join(_CHOICES)}, got {choice!r}")
 
 
 def count_duplicates(digests: Mapping[str, list[bytes]]) -> dict[str, int]:

@@ -105,8 +105,7 @@ def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     for key, bound in least.items():
         if not isinstance(plain["data"][key], int) or plain["data"][key] < bound:
             raise UserError(f"data.{key} is {plain['data'][key]}; it must be at least {bound}")
-    if (choice := plain["data"].get("duplicates", "keep")) not in duplicates.CHOICES:
-        raise UserError(f"data.duplicates must be one of {', '.join(duplicates.CHOICES)}, got {choice!r}")
+    duplicates.check(plain["data"].get("duplicates", "keep"))
     bounds = {"accumulate_grad_batches": 1, "checkpoint_minutes": 0, "num_nodes": 1, "skip_nonfinite": 0}
     for key, bound in bounds.items():
         value = trainer.get(key, bound)  # the config of an older run may lack it

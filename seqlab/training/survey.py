@@ -48,16 +48,23 @@ def survey(data: SequenceData, examples: int = 3) -> dict[str, Any]:
         record["classes"] = _classes(data.task, cast(Mapping[str, Examples], splits))
         record["duplicates"] = _after_preprocessing(data)
         return record
-    step = max(1, len(inputs) // max(1, examples))
-    record["examples"] = [_read(text, data.preprocessor) for text in list(inputs)[::step][:examples]]
-    record["dropped"] = [
-        {"text": inputs[index][:_SHOWN], "reason": reason} for index, reason in islice(data.dropped.items(), examples)
-    ]
+    record |= _texts(list(inputs), data, examples)
     all_of = cast(Mapping[str, Examples], splits)
     texts = {name: list(map(_bytes, cast(list[str], split.inputs))) for name, split in all_of.items()}
     record["duplicates"] = count_duplicates(texts) | _after_preprocessing(data)
     record["classes"] = _classes(data.task, all_of)
     return record
+
+
+def _texts(texts: Sequence[str], data: SequenceData, examples: int) -> dict[str, Any]:
+    """Show texts of the training split, and some that were dropped from it."""
+    assert data.preprocessor is not None
+    step = max(1, len(texts) // max(1, examples))
+    dropped = islice(data.dropped.items(), examples)
+    return {
+        "examples": [_read(text, data.preprocessor) for text in texts[::step][:examples]],
+        "dropped": [{"text": texts[index][:_SHOWN], "reason": reason} for index, reason in dropped],
+    }
 
 
 def _vocabulary(preprocessor: Preprocessor) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.errors import UserError
-from seqlab.tables import JSON_LINES, Layout, Problems, check_encoding, label_of, no_column
+from seqlab.tables import JSON_LINES, Check, Layout, Problems, check_encoding, label_of, no_column
 
 
 def add_layout(parser: Any) -> None:
@@ -50,7 +50,21 @@ def no_text(row: Mapping[str, Any], column: str) -> str | None:
     return f": {what}, where a text must be"
 
 
-def check_row(
+def column_check(path: Path, text: str | None, label: str | None) -> Check:
+    """Ask for a text and a label in each row, in the columns that are named; a label may be missing."""
+
+    def columns(names: Sequence[str]) -> None:
+        for name in (text, label):
+            if name is not None and name not in names:
+                raise ValueError(lacks(path, name, names))
+
+    def row(line: int, values: Mapping[str, Any], problems: Problems) -> None:
+        _check_row(line, values, problems, path.suffix.lower(), text, label)
+
+    return Check(columns, row, label)
+
+
+def _check_row(
     line: int, row: Mapping[str, Any], problems: Problems, suffix: str, text: str | None, label: str | None
 ) -> None:
     """Take down what is wrong with a row: no text in its column, no label, or half a character in JSON."""

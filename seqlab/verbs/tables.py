@@ -13,16 +13,14 @@ from seqlab.errors import UserError
 from seqlab.tables import (
     JSON_LINES,
     SEPARATORS,
-    Check,
     Decoded,
     Decoder,
     Layout,
-    Problems,
     Rows,
     check_kind,
     read_rows,
 )
-from seqlab.verbs.layout import check_row, lacks, no_text
+from seqlab.verbs.layout import column_check, lacks, no_text
 
 _PIECE = 2**20
 _PLAIN = Layout(command_line=True)
@@ -99,24 +97,11 @@ def open_table(path: Path, layout: Layout = _PLAIN, text: str | None = None, lab
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
-    suffix = kind_of(path, layout)
+    kind_of(path, layout)
     facts = check_utf8(path, layout)
-
-    def lines() -> Iterator[str]:
-        with path.open(encoding=layout.encoding, newline=facts.newline) as file:
-            for number, line in enumerate(file):
-                yield line[facts.marks :] if number == 0 else line
-
-    def columns(names: Sequence[str]) -> None:
-        for name in (text, label):
-            if name is not None and name not in names:
-                raise ValueError(lacks(path, name, names))
-
-    def row(line: int, values: Mapping[str, Any], problems: Problems) -> None:
-        check_row(line, values, problems, suffix, text, label)
-
+    check = column_check(path, text, label)
     try:
-        found = read_rows(lines, str(path), suffix, layout, Check(columns, row, label))
+        found = read_rows(lambda: _lines(path, layout, facts), str(path), kind_of(path, layout), layout, check)
     except ValueError as error:
         raise UserError(str(error)) from error
     if not found.count:
@@ -126,6 +111,13 @@ def open_table(path: Path, layout: Layout = _PLAIN, text: str | None = None, lab
         if name is not None:
             table.require(name)
     return table
+
+
+def _lines(path: Path, layout: Layout, facts: Decoded) -> Iterator[str]:
+    """Read the lines of a file, with their ends and without byte-order marks."""
+    with path.open(encoding=layout.encoding, newline=facts.newline) as file:
+        for number, line in enumerate(file):
+            yield line[facts.marks :] if number == 0 else line
 
 
 def kind_of(path: Path, layout: Layout = _PLAIN) -> str:
@@ -191,14 +183,14 @@ def lines_as_they_come(stream: BinaryIO, name: str) -> Iterator[list[str]]:
         if not newline:
             rest += piece
             continue
-        yield _lines(rest + whole, name, place)
+        yield _decoded_lines(rest + whole, name, place)
         place += len(rest) + len(whole) + 1
         rest = piece_rest
     if rest:
-        yield _lines(rest, name, place)
+        yield _decoded_lines(rest, name, place)
 
 
-def _lines(data: bytes, name: str, place: int) -> list[str]:
+def _decoded_lines(data: bytes, name: str, place: int) -> list[str]:
     if (zero := data.find(b"\0")) >= 0:
         raise UserError(_zero(name, place + zero))
     try:

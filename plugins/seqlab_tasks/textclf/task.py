@@ -20,6 +20,33 @@ from seqlab_tasks.textclf.sources import bundled, ntc_scv
 Chunks = Literal["cut", "carry"]
 
 
+def _check_choices(source: str, chunks: str, layout: Layout) -> None:
+    for name, value, choices in (
+        ("source", source, ("bundled", "ntc_scv")),
+        ("chunks", chunks, ("cut", "carry")),
+        ("quoting", layout.quoting, ("auto", "none", "standard")),
+        ("header", layout.header, ("auto", "none")),
+        ("encoding_errors", layout.errors, ("strict", "replace")),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+    check_encoding(layout.encoding)
+
+
+def _check_sources(source: str, data: str | None, data_dir: str | None, layout: Layout) -> None:
+    """Check that one source is named, and that the layout is of files that are read."""
+    if data == "" or data_dir == "":
+        raise ValueError(f"{'data' if data == '' else 'data_dir'} is empty; it must name something, or be null")
+    if data is not None and (data_dir is not None or source != "bundled"):
+        other = f"source={source}" if data_dir is None else f"data_dir={data_dir}"
+        raise ValueError(f"data={data} and {other} are both set; leave one of them out")
+    for name, value in (("quoting", layout.quoting), ("header", layout.header)):
+        if value != "auto" and data is None:
+            raise ValueError(f"{name} is {value}, but data is null; it tells how a table in data is written")
+    if not layout.is_utf8 and (source != "bundled" or (data is None and data_dir is None)):
+        raise ValueError(f"encoding is {layout.encoding}, but task.source={source} is in UTF-8; leave it out")
+
+
 @final
 class TextClassification(Classification):
     """Tell the class of a text, such as whether a review is pleased.
@@ -75,34 +102,16 @@ class TextClassification(Classification):
         encoding_errors: Literal["strict", "replace"] = "strict",
     ) -> None:
         super().__init__(sequence_length, balance, balance_power, label_smoothing)
-        for name, value, choices in (
-            ("source", source, ("bundled", "ntc_scv")),
-            ("chunks", chunks, ("cut", "carry")),
-            ("quoting", quoting, ("auto", "none", "standard")),
-            ("header", header, ("auto", "none")),
-            ("encoding_errors", encoding_errors, ("strict", "replace")),
-        ):
-            if value not in choices:
-                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
-        if data == "" or data_dir == "":
-            raise ValueError(f"{'data' if data == '' else 'data_dir'} is empty; it must name something, or be null")
-        if data is not None and (data_dir is not None or source != "bundled"):
-            other = f"source={source}" if data_dir is None else f"data_dir={data_dir}"
-            raise ValueError(f"data={data} and {other} are both set; leave one of them out")
-        for name, value in (("quoting", quoting), ("header", header)):
-            if value != "auto" and data is None:
-                raise ValueError(f"{name} is {value}, but data is null; it tells how a table in data is written")
-        check_encoding(encoding)
-        if encoding.lower() != "utf-8" and (source != "bundled" or (data is None and data_dir is None)):
-            raise ValueError(f"encoding is {encoding}, but task.source={source} is in UTF-8; leave it out")
+        layout = Layout(quoting, header, encoding, encoding_errors)
+        _check_choices(source, chunks, layout)
+        _check_sources(source, data, data_dir, layout)
         if text_column == label_column:
             raise ValueError(f"text_column and label_column are both {text_column!r}; they must be two")
         if chunks == "carry" and sequence_length is None:
             raise ValueError("chunks is carry, but sequence_length is null; it must say how long a chunk is")
         self.source, self.data, self.data_dir = source, data, data_dir
         self.text_column, self.label_column = text_column, label_column
-        self.split_seed, self.chunks = split_seed, chunks
-        self._layout = Layout(quoting, header, encoding, encoding_errors)
+        self.split_seed, self.chunks, self._layout = split_seed, chunks, layout
         if chunks == "carry":  # nothing is to be cut off: the length is that of a window on the text
             self.sequence_length_means = "window"  # type: ignore[assignment, misc]  # another meaning for this one task
 
