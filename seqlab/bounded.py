@@ -201,7 +201,7 @@ def no_way_out(folder: Path) -> None:
                 raise UserError(f"{entry.path} is no regular file; who writes to it may wait for ever: take it away")
 
 
-def normalised(form: Literal["NFC", "NFKD"], text: str) -> str:
+def normalised(form: Literal["NFC", "NFKC", "NFKD"], text: str) -> str:
     """Bring a text to one of Unicode's normal forms, in a time that grows with it.
 
     Sorting the marks of a letter takes the square of their number; a U+034F parts them after each 1,000, as one does

@@ -1,5 +1,6 @@
 """How examples travel: as texts, as ragged tensors, as padded batches."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,6 +73,24 @@ class Ragged:
         values = self.values[index.masked_fill(dead, 0)]
         shape = dead.shape + (1,) * (values.dim() - 2)
         return values.masked_fill(dead.view(shape), 0), lengths
+
+    def take(self, rows: Tensor) -> "Ragged":
+        """Take the given rows, in their order."""
+        steps = self.lengths[rows]
+        firsts = (self.starts[rows] - (steps.cumsum(0) - steps)).repeat_interleave(steps)
+        return Ragged(self.values[firsts + torch.arange(len(firsts))], steps)
+
+    def digests(self) -> list[bytes]:
+        """Hash each sequence to 16 bytes: equal for equal sequences, and for no others."""
+        values = self.values.contiguous().cpu().view(-1)
+        data = values.view(torch.uint8).numpy().data if len(values) else memoryview(b"")
+        step = len(data) // max(1, len(self.values))
+        ends = self.lengths.cumsum(0).tolist()
+        begins = [0, *ends]
+        return [
+            hashlib.blake2b(data[begin * step : end * step], digest_size=16).digest()
+            for begin, end in zip(begins, ends, strict=False)
+        ]
 
     @cached_property
     def even(self) -> Tensor | None:

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Batch, Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
+from seqlab.tables import label_notes
+from seqlab.training import duplicates
 from seqlab.training.encoded import dropped, encoded, texts_of
 from seqlab.training.fresh import FreshLoader
-from seqlab.training.lengths import length_statistics, truncate
+from seqlab.training.lengths import measure, truncate
 from seqlab.training.loader import BucketLoader, Share
 from seqlab.training.streams import StreamLoader, WindowLoader
 from seqlab.training.symbols import examples_of, symbols_of
@@ -41,6 +43,8 @@ class SequenceData(pl.LightningDataModule):
         by_heart: if not 0, train on so many batches only, the same in every epoch, and validate on them.
         fitted: whether the preprocessor stays as it is.
         pipeline: the preprocessor's node in the config, by which encoded text is found again.
+        duplicates: ``drop`` leaves out training examples that a held-out split has as well after preprocessing, and
+            validation examples that a test split has.
         share: which part of each batch this process takes.
     """
 
@@ -57,13 +61,14 @@ class SequenceData(pl.LightningDataModule):
         by_heart: int = 0,
         fitted: bool = False,
         pipeline: Any = None,
+        duplicates: str = "keep",
         share: Share | None = None,
     ) -> None:
         super().__init__()
         self.task, self.preprocessor = task, preprocessor
         self.batch_size, self.eval_batch_size, self.bucket, self.seed = batch_size, eval_batch_size, bucket, seed
         self.by_heart, self.pipeline, self.workers = by_heart, pipeline, workers
-        self.fitted, self.share = fitted, share
+        self.fitted, self.share, self.duplicates = fitted, share, duplicates
         self.encoded: dict[str, tuple[Ragged, Tensor]] = {}
         self.example_texts: list[str] = []
         self.statistics: dict[str, dict[str, Any]] = {}
@@ -71,6 +76,7 @@ class SequenceData(pl.LightningDataModule):
         self.begin = 0
         self.dropped: dict[int, str] = {}
         self.rows: Tensor | None = None
+        self.notes: list[str] = []
 
     def prepare(self) -> None:
         """Read, fit and encode; once.
@@ -95,8 +101,14 @@ class SequenceData(pl.LightningDataModule):
             if not self.fitted:
                 self.preprocessor.fit(texts_of(splits["train"]))
             self.example_texts = [text.strip().partition("\n")[0][:_SHOWN] for text in texts_of(splits["test"])[:2]]
-        for name, examples in splits.items():
-            self.encoded[name] = self._encode(name, examples), examples.targets
+        self.encoded = {name: (self._encode(examples), examples.targets) for name, examples in splits.items()}
+        same = {} if self.task.fresh else self._compare()
+        unknown = None if self.preprocessor is None else self.preprocessor.unknown_id
+        for name, (ids, targets) in self.encoded.items():
+            counted = {"same_as_train": same[name]} if name in same else {}
+            self.statistics[name] = measure(ids, self._limit, unknown) | counted
+            self.encoded[name] = truncate(ids, self._limit), targets
+        self.notes += [*label_notes(self.task.label_names() or ()), *duplicates.notes(self.statistics)]
         if self.preprocessor is None:
             self.example_texts = examples_of(self.encoded["test"][0], symbols_of(self.task.inputs))
         if self.dropped:
@@ -119,23 +131,24 @@ class SequenceData(pl.LightningDataModule):
         self.rows = torch.tensor(rows)
         return Examples([texts[row] for row in rows], train.targets[self.rows])
 
-    def _encode(self, split: str, examples: Examples) -> Ragged:
-        if self.preprocessor is None:
-            if not isinstance(examples.inputs, Ragged):
-                raise UserError("preprocessing=null: this task's inputs are texts; choose a preprocessing")
-            ids, unknown = examples.inputs, None
-        else:
-            ids = encoded(texts_of(examples), self.preprocessor, self.pipeline)
-            unknown = (ids.values == self.preprocessor.unknown_id).float().mean().item() if len(ids) else 0.0
-        lengths = ids.lengths
-        limit = self._limit
-        truncated = 0.0 if limit is None else (lengths > limit).float().mean().item()
-        if limit is not None and truncated:
-            ids = truncate(ids, limit)
-        self.statistics[split] = length_statistics(lengths) | {"share_truncated": truncated}
-        if unknown is not None:
-            self.statistics[split]["share_unknown"] = unknown
-        return ids
+    def _encode(self, examples: Examples) -> Ragged:
+        if self.preprocessor is not None:
+            return encoded(texts_of(examples), self.preprocessor, self.pipeline)
+        if not isinstance(examples.inputs, Ragged):
+            raise UserError("preprocessing=null: this task's inputs are texts; choose a preprocessing")
+        return examples.inputs
+
+    def _compare(self) -> dict[str, int]:
+        """Count held-out examples that training has, too, as the model reads them; leave them out if asked to."""
+        cut = {name: truncate(ids, self._limit) for name, (ids, _) in self.encoded.items()}
+        found = duplicates.compare({name: ids.digests() for name, ids in cut.items()}, drop=self.duplicates == "drop")
+        self.notes += found.notes
+        for name, rows in found.kept.items():
+            ids, targets = self.encoded[name]
+            self.encoded[name] = ids.take(rows), targets[rows]
+        if "train" in found.kept:
+            self.rows = found.kept["train"] if self.rows is None else self.rows[found.kept["train"]]
+        return found.same
 
     @property
     def _limit(self) -> int | None:
@@ -148,7 +161,7 @@ class SequenceData(pl.LightningDataModule):
         if not isinstance(inputs, Ragged):
             assert self.preprocessor is not None
             inputs = self.preprocessor.encode(list(inputs))
-        return inputs if self._limit is None else truncate(inputs, self._limit), examples.targets
+        return truncate(inputs, self._limit), examples.targets
 
     def _prepare_text(self, splits: Mapping[str, Corpus]) -> None:
         """Encode running text into the cache."""
@@ -179,7 +192,12 @@ class SequenceData(pl.LightningDataModule):
         """What a model reads at each step."""
         if self.preprocessor is None and self.task.inputs is not None:
             return self.task.inputs
-        return input_spec(self.preprocessor, None if self.tokens else self.encoded["train"][0])
+        if self.preprocessor is not None:
+            return InputSpec("tokens", self.preprocessor.size, self.preprocessor.symbols)
+        values = self.encoded["train"][0].values
+        if values.is_floating_point():
+            return InputSpec("features", values.shape[1])
+        return InputSpec("tokens", int(values.max()) + 1)
 
     def training_inputs(self) -> Ragged:
         """Give the encoded training split as a whole, for a model that counts in it."""
@@ -279,13 +297,3 @@ class SequenceData(pl.LightningDataModule):
         window = self.task.sequence_length or 1
         rows = max(1, min(32, _EVALUATION_SCORES // (window * self.task.outputs)))
         return [loader, WindowLoader(self.tokens["test"], self.begin, window=window, rows=rows, share=self.share)]
-
-
-def input_spec(preprocessor: Preprocessor | None, inputs: Ragged | None = None) -> InputSpec:
-    """Say what one input step is, from the preprocessor or from the tensors themselves."""
-    if preprocessor is not None:
-        return InputSpec("tokens", preprocessor.size, preprocessor.symbols)
-    assert inputs is not None
-    if inputs.values.is_floating_point():
-        return InputSpec("features", inputs.values.shape[1])
-    return InputSpec("tokens", int(inputs.values.max()) + 1)

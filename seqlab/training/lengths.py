@@ -9,8 +9,10 @@ from torch import Tensor
 from seqlab.contracts import Ragged
 
 
-def truncate(inputs: Ragged, limit: int) -> Ragged:
-    """Keep the first ``limit`` steps of each sequence."""
+def truncate(inputs: Ragged, limit: int | None) -> Ragged:
+    """Keep the first ``limit`` steps of each sequence; ``None`` keeps all."""
+    if limit is None or not bool((inputs.lengths > limit).any()):
+        return inputs
     position = torch.arange(len(inputs.values)) - inputs.starts.repeat_interleave(inputs.lengths)
     return Ragged(inputs.values[position < limit], inputs.lengths.clamp(max=limit))
 
@@ -24,6 +26,21 @@ def length_statistics(lengths: Tensor) -> dict[str, Any]:
         "steps": int(lengths.sum()),
         "length": {name: round(value) for name, value in zip(names, quantiles.tolist(), strict=True)},
     }
+
+
+def measure(inputs: Ragged, limit: int | None, unknown_id: int | None) -> dict[str, Any]:
+    """Describe a split before it is cut: lengths, the share that ``limit`` cuts, the share of unknown tokens.
+
+    Args:
+        inputs: all sequences of the split, whole.
+        limit: steps of a sequence that are read, at most; ``None`` reads all.
+        unknown_id: the token id of what training did not show; ``None`` where there is none.
+    """
+    truncated = 0.0 if limit is None else (inputs.lengths > limit).float().mean().item()
+    facts = length_statistics(inputs.lengths) | {"share_truncated": truncated}
+    if unknown_id is not None:
+        facts["share_unknown"] = (inputs.values == unknown_id).float().mean().item() if len(inputs.values) else 0.0
+    return facts
 
 
 def describe(statistics: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -58,6 +58,8 @@ def _run(plain: dict[str, Any], folder: Path, command: str | None) -> Result:
         if plain["trainer"]["progress"] is not False:
             for line in describe(work.data.statistics):
                 log.info(line)
+            for note in work.data.notes:
+                log.info(note)
         write_card(folder, plain, work.task, work.data.inputs, work.origin)
         write_preprocessor(folder, work.data.preprocessor)
         failed = True
@@ -114,7 +116,7 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "generates": task.carries_state and task.per_step,
         "tables": {**report.tables, **further_tests(module.further, data.statistics)},
         "figures": [*report.figures, *work.figures],
-        "notes": [*([] if model.uses_cell else [no_cell]), *report.notes],
+        "notes": [*([] if model.uses_cell else [no_cell]), *data.notes, *report.notes],
         "init_from": work.origin,
         "freeze": list(plain.get("freeze") or []),
         "config": plain,

@@ -57,6 +57,7 @@ class Data:
     eval_batch_size: _Count = 1024
     bucket: _Count = 100
     workers: Annotated[int, Ge(0), Le(MOST_PROCESSES)] = 0
+    duplicates: Literal["keep", "drop"] = "keep"
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,11 @@ from typing import Any, cast
 
 from seqlab.contracts import Corpus, Examples, Preprocessor, Ragged, Task
 from seqlab.training.data import SPLITS, SequenceData
+from seqlab.training.duplicates import count_duplicates
 from seqlab.training.symbols import spell, symbols_of
 
+AFTER = " after preprocessing"
+"""What ends the names of counts of encoded examples."""
 _SHOWN = 200
 """Characters of a text that are shown."""
 
@@ -22,14 +25,14 @@ def survey(data: SequenceData, examples: int = 3) -> dict[str, Any]:
 
     Returns:
         ``splits`` (what is known of each), ``vocabulary``, ``examples`` (raw and as the model reads them),
-        ``dropped`` (texts and why), ``classes`` (share of each label by split) and ``duplicates``.
+        ``dropped`` (texts and why), ``classes`` (share of each label by split), ``duplicates`` and ``notes``.
 
     Raises:
         ValueError, OSError: the data cannot be had.
     """
     data.prepare()
     splits = data.task.splits()
-    record: dict[str, Any] = {"splits": data.statistics}
+    record: dict[str, Any] = {"splits": data.statistics, "notes": list(data.notes)}
     if data.preprocessor is not None:
         record["vocabulary"] = _vocabulary(data.preprocessor)
     train = splits["train"]
@@ -43,16 +46,25 @@ def survey(data: SequenceData, examples: int = 3) -> dict[str, Any]:
             record["vocabulary"] = {"size": len(symbols), "first": list(symbols[:24])}
             record["examples"] = _spelled(inputs, symbols, examples)
         record["classes"] = _classes(data.task, cast(Mapping[str, Examples], splits))
+        record["duplicates"] = _after_preprocessing(data)
         return record
-    step = max(1, len(inputs) // max(1, examples))
-    record["examples"] = [_read(text, data.preprocessor) for text in list(inputs)[::step][:examples]]
-    record["dropped"] = [
-        {"text": inputs[index][:_SHOWN], "reason": reason} for index, reason in islice(data.dropped.items(), examples)
-    ]
+    record |= _texts(list(inputs), data, examples)
     all_of = cast(Mapping[str, Examples], splits)
-    record["duplicates"] = _duplicates({name: cast(list[str], split.inputs) for name, split in all_of.items()})
+    texts = {name: list(map(_bytes, cast(list[str], split.inputs))) for name, split in all_of.items()}
+    record["duplicates"] = count_duplicates(texts) | _after_preprocessing(data)
     record["classes"] = _classes(data.task, all_of)
     return record
+
+
+def _texts(texts: Sequence[str], data: SequenceData, examples: int) -> dict[str, Any]:
+    """Show texts of the training split, and some that were dropped from it."""
+    assert data.preprocessor is not None
+    step = max(1, len(texts) // max(1, examples))
+    dropped = islice(data.dropped.items(), examples)
+    return {
+        "examples": [_read(text, data.preprocessor) for text in texts[::step][:examples]],
+        "dropped": [{"text": texts[index][:_SHOWN], "reason": reason} for index, reason in dropped],
+    }
 
 
 def _vocabulary(preprocessor: Preprocessor) -> dict[str, Any]:
@@ -82,15 +94,16 @@ def _pieces(corpus: Corpus, preprocessor: Preprocessor | None, examples: int) ->
     return [_read(piece[begin : begin + _SHOWN], preprocessor) for begin in range(0, len(piece), step)][:examples]
 
 
-def _duplicates(texts: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Count texts that occur before in their split, and those of a split that occur in an earlier one."""
-    found = {f"within {name}": len(split) - len(set(split)) for name, split in texts.items()}
-    names = list(texts)
-    for index, name in enumerate(names):
-        for earlier in names[:index]:
-            known = set(texts[earlier])
-            found[f"{name} in {earlier}"] = sum(text in known for text in texts[name])
-    return found
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _after_preprocessing(data: SequenceData) -> dict[str, int]:
+    """Count the same of examples as the model reads them: encoded, and cut to the task's length."""
+    if data.task.fresh:
+        return {}
+    counts = count_duplicates({name: inputs.digests() for name, (inputs, _) in data.encoded.items()})
+    return {f"{what}{AFTER}": count for what, count in counts.items()}
 
 
 def _lines(splits: Mapping[str, Corpus]) -> dict[str, int]:

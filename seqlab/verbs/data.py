@@ -3,7 +3,7 @@
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,12 @@ def main(arguments: list[str]) -> int:
     with using(words.sources):
         task, data = prepared(plain_config(compose(words.overrides)))
     record = survey(data, asked.examples)
+    with tempfile.TemporaryDirectory() as folder:
+        record["notes"] += task.report({}, Path(folder)).notes
     if asked.json:
         print(json.dumps(record, indent=2, ensure_ascii=False))
         return 0
     show(record, Console(highlight=False))
-    with tempfile.TemporaryDirectory() as folder:
-        for note in task.report({}, Path(folder)).notes:
-            print(note)
     return 0
 
 
@@ -52,8 +51,9 @@ def show(record: Mapping[str, Any], console: Console) -> None:
         console.print(f"{vocabulary['size']:,} token ids: {escape(' '.join(map(repr, vocabulary['first'])))} ...")
     if record.get("classes"):
         console.print(_classes(record["classes"]))
-    for what, count in record.get("duplicates", {}).items():
-        console.print(f"duplicates {what}: {count:,}")
+    console.print(f"examples of all splits: {sum(facts['examples'] for facts in record['splits'].values()):,}")
+    for line in _duplicates(record.get("duplicates", {})):
+        console.print(line)
     for example in record.get("examples", []):
         console.rule(f"{example['tokens']} tokens", align="left", style="dim")
         console.print(f"text   {escape(repr(example['text']))}", soft_wrap=True)
@@ -61,6 +61,18 @@ def show(record: Mapping[str, Any], console: Console) -> None:
         console.print(f"ids    {' '.join(map(str, example['ids']))} ...", soft_wrap=True)
     for dropped in record.get("dropped", []):
         console.print(f"dropped ({escape(dropped['reason'])}): {escape(repr(dropped['text']))}", soft_wrap=True)
+    for note in record.get("notes", []):
+        console.print(note, markup=False, soft_wrap=True)
+
+
+def _duplicates(counts: Mapping[str, int]) -> Iterator[str]:
+    """Write the counts of duplicates, those before and after preprocessing in one line."""
+    after = " after preprocessing"
+    for what, count in counts.items():
+        if (same := counts.get(f"{what}{after}")) is not None:
+            yield f"duplicates {what}: {count:,} ({same:,}{after})"
+        elif what.removesuffix(after) not in counts or not what.endswith(after):
+            yield f"duplicates {what}: {count:,}"
 
 
 def _splits(statistics: Mapping[str, Mapping[str, Any]]) -> Table:

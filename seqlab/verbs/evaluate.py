@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from seqlab.bounded import normalised
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
+from seqlab.tables import Layout, label_of, similar_to
+from seqlab.verbs.layout import add_layout, is_empty, layout_of
 from seqlab.verbs.predict import progress
-from seqlab.verbs.tables import chunks, field_of, open_table, read_text
+from seqlab.verbs.tables import chunks, open_table, read_text
 
 if TYPE_CHECKING:
     from seqlab.training.trained import Trained
@@ -55,7 +56,10 @@ class Scores:
 def main(arguments: list[str]) -> int:
     """Print the metrics and the worst errors."""
     asked = _asked(arguments)
-    pairs = labelled(asked.data, asked.text_column, asked.label_column)
+    notes: list[str] = []
+    pairs = labelled(asked.data, asked.text_column, asked.label_column, layout_of(asked), notes)
+    for note in notes:
+        print(f"{asked.data}: {note}", file=sys.stderr)
     found = Counter(label for _, label in pairs())
     from seqlab.training.trained import load
 
@@ -83,7 +87,7 @@ def main(arguments: list[str]) -> int:
             "metrics": _plain(scores.metrics),
             "chance": _plain(scores.chance),
             "worst": scores.worst,
-            "notes": scores.notes,
+            "notes": [*notes, *scores.notes],
         }
         print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
         return 0
@@ -103,6 +107,7 @@ def _asked(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--text-column", default="text", metavar="NAME", help="the column with the texts (text)")
     parser.add_argument("--label-column", default="label", metavar="NAME", help="the column with the labels (label)")
+    add_layout(parser)
     parser.add_argument("--worst", type=int, default=10, metavar="N", help="errors to list (10)")
     parser.add_argument("--skip-unknown", action="store_true", help="leave out rows whose label the model lacks")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -112,25 +117,41 @@ def _asked(arguments: list[str]) -> argparse.Namespace:
     return asked
 
 
-def labelled(data: Path, text_column: str, label_column: str) -> Pairs:
+def labelled(
+    data: Path,
+    text_column: str,
+    label_column: str,
+    layout: Layout = Layout(command_line=True),  # noqa: B008  # frozen
+    notes: list[str] | None = None,
+) -> Pairs:
     """Say how texts and labels are read from a table, or from a folder that holds one for each label.
+
+    Args:
+        data: the table or folder.
+        text_column: the column with the texts.
+        label_column: the column with the labels.
+        layout: how files are written.
+        notes: takes what a reader should know of how the table was read.
 
     Raises:
         UserError, OSError: they cannot be read.
     """
     if data.is_dir():
-        return _tree(data)
-    table = open_table(data)
-    table.require(label_column)
+        if (layout.quoting, layout.header) != ("auto", "auto"):
+            raise UserError(f"{data} is a folder of texts; --quoting and --header are for tables")
+        return _tree(data, layout)
+    table = open_table(data, layout, text_column, label_column)
+    if notes is not None:
+        notes += table.notes
 
     def pairs() -> Iterator[tuple[str, str]]:
         for text, row in table.texts(text_column):
-            yield text, _label(field_of(row.get(label_column)))
+            yield text, _label(row.get(label_column))
 
     return pairs
 
 
-def _tree(folder: Path) -> Pairs:
+def _tree(folder: Path, layout: Layout) -> Pairs:
     files = [
         (file, _label(each.name))
         for each in sorted(folder.iterdir())
@@ -140,21 +161,27 @@ def _tree(folder: Path) -> Pairs:
     ]
     if not files:
         raise UserError(f"{folder} holds no texts; there must be a folder for each label, with .txt files in it")
-    return lambda: ((read_text(file), label) for file, label in files)
+    return lambda: ((read_text(file, layout), label) for file, label in files)
 
 
-def _label(label: str) -> str:
-    return normalised("NFC", label).strip()
+def _label(value: Any) -> str:
+    return "" if is_empty(value) else label_of(value)
 
 
 def _strange(data: Path, strange: Counter[str], known: Any) -> str:
     """Count and name the labels that a model does not know."""
-    named = [f"{label or '(empty)'} ({count:,})" for label, count in strange.most_common(10)]
+    named = [f"{_named(label, known)} ({count:,})" for label, count in strange.most_common(10)]
     more = f" and {len(strange) - 10:,} more" if len(strange) > 10 else ""
     there = f"{', '.join(known[:20])}{' ...' if len(known) > 20 else ''}"
     what = "1 label" if len(strange) == 1 else f"{len(strange):,} labels"
     where = f"{data}: {what} in {strange.total():,} rows that the model does not know"
     return f"{where}: {', '.join(named)}{more}; it knows {there}"
+
+
+def _named(label: str, known: Any) -> str:
+    """Name an unknown label; where a known one looks the same, both as Python writes them."""
+    near = similar_to(label, known)
+    return (label or "(empty)") if near is None else f"{label!r}, where the model has {near!r}"
 
 
 def score(trained: "Trained", pairs: Pairs, count: int, worst: int = 10) -> Scores:

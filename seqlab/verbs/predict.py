@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Grid
 
 from seqlab.errors import UserError
+from seqlab.verbs.layout import add_layout, layout_of
 from seqlab.verbs.tables import Table, chunks, kind_of, lines_as_they_come, open_table, write_table
 
 if TYPE_CHECKING:
@@ -63,12 +64,15 @@ def _asked(arguments: list[str]) -> argparse.Namespace:
     table = parser.add_argument_group("tables")
     table.add_argument("--input", type=Path, metavar="FILE", help="a table: .csv, .tsv or .jsonl")
     table.add_argument("--column", default="text", help="the column with the texts (text)")
+    add_layout(table)
     table.add_argument("--output", type=Path, metavar="FILE", help="where the table goes, with the answers added")
     table.add_argument("--force", action="store_true", help="overwrite the output if it is there")
     asked = parser.parse_intermixed_args(arguments)
     if asked.input is None:
         if asked.output is not None or asked.force:
             raise UserError("--output and --force go with --input FILE")
+        if (asked.quoting, asked.header, asked.encoding) != ("auto", "auto", "utf-8"):
+            raise UserError("--quoting, --header and --encoding go with --input FILE")
         asked.top = 3 if asked.top is None else asked.top
         if asked.top < 1:
             raise UserError(f"--top is {asked.top}; it must be at least 1")
@@ -101,28 +105,33 @@ def _stdin(asked: argparse.Namespace) -> int:
 
     trained = load(asked.run_dir)
     plain = not asked.json and _labelled(trained)
-    seen = unread = 0
+    seen = unread = blank = 0
     for lines in lines_as_they_come(sys.stdin.buffer, "stdin"):
-        for texts in chunks((line for line in lines if line.strip()), len):
+        full = [line for line in lines if line.strip()]
+        blank += len(lines) - len(full)
+        for texts in chunks(iter(full), len):
             seen += len(texts)
             for text, answer in zip(texts, trained.answers(trained.encode(texts), asked.top), strict=True):
                 unread += answer is None
                 if plain:
                     cells = [cell for one in answer or () for cell in (one["label"], f"{one['probability']:.4f}")]
-                    print(text.replace("\t", " "), *cells, sep="\t")
+                    print(text.replace("\t", " ").replace("\r", " "), *cells, sep="\t")
                 else:
                     _print_json(text, answer)
             sys.stdout.flush()
     if not seen:
         raise UserError("stdin has no text in it; write one a line")
+    if blank:
+        print(f"blank lines, which got no answer: {blank:,}", file=sys.stderr)
     _tell_unread(unread)
     return 0
 
 
 def _table(asked: argparse.Namespace) -> int:
     """Add the likeliest label and its probability to each row of a table."""
-    table = open_table(asked.input)
-    table.require(asked.column)
+    table = open_table(asked.input, layout_of(asked), text=asked.column)
+    for note in table.notes:
+        print(f"{table.path}: {note}", file=sys.stderr)
     from seqlab.training.trained import load
 
     trained = load(asked.run_dir)
@@ -130,7 +139,10 @@ def _table(asked: argparse.Namespace) -> int:
         raise UserError(f"{asked.run_dir}: its task puts no label on a text, so there is nothing to add to a table")
     added = _added(table)
     adding = _Adding(trained, table, asked.column, added)
-    write_table(asked.output, [*table.columns, *added], adding.rows())
+    tabs = kind_of(asked.output) in (".tsv", ".tab")
+    write_table(asked.output, [*table.columns, *added], adding.rows(), quotes=not (tabs and table.found.plain))
+    if tabs and not table.found.plain:
+        print(f"{asked.output}: texts with tabs or line ends are in quotes, as in CSV", file=sys.stderr)
     _tell_unread(adding.unread)
     if adding.cut:
         longest = f"{trained.longest:,} tokens (task.sequence_length)"

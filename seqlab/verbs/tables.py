@@ -1,19 +1,29 @@
 """One's own tables: CSV, TSV and JSON lines, read row by row and written whole or not at all."""
 
-import codecs
 import csv
 import io
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, final
 
 from seqlab.errors import UserError
-from seqlab.tables import JSON_LINES, MOST_COLUMNS, SEPARATORS, json_lines, separated
+from seqlab.tables import (
+    JSON_LINES,
+    SEPARATORS,
+    Decoded,
+    Decoder,
+    Layout,
+    Rows,
+    check_kind,
+    read_rows,
+)
+from seqlab.verbs.layout import column_check, lacks, no_text
 
 _PIECE = 2**20
+_PLAIN = Layout(command_line=True)
 
 Item = TypeVar("Item")
 
@@ -25,17 +35,30 @@ class Table:
 
     Attributes:
         path: the file.
-        columns: their names, in order; of JSON lines all that occur.
-        count: rows, the header not counted.
+        found: its columns, how many rows it has, and how to read them.
+        notes: what a reader should know.
     """
 
     path: Path
-    columns: tuple[str, ...]
-    count: int
+    found: Rows
+    notes: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, in order; of JSON lines all that occur."""
+        return self.found.columns
+
+    @property
+    def count(self) -> int:
+        """Rows, the header not counted."""
+        return self.found.count
 
     def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Read anew: the number of the line where each row ends, and its values by column."""
-        return _rows(self.path)
+        """Read anew: the number of the line where each row begins, and its values by column."""
+        try:
+            yield from self.found.read()
+        except ValueError as error:
+            raise UserError(f"{self.path}: it has changed since it was read first ({error})") from error
 
     def texts(self, column: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Read anew: the text of each row, and the row.
@@ -45,10 +68,9 @@ class Table:
         """
         self.require(column)
         for line, row in self.rows():
-            if not isinstance(text := row.get(column), str):
-                what = f"column {column!r} is {json.dumps(text)[:40]}" if column in row else f"no column {column!r}"
-                raise UserError(f"{self.path}, line {line:,}: {what}, where a text must be")
-            yield text, row
+            if (wrong := no_text(row, column)) is not None:
+                raise UserError(f"{self.path}, line {line:,}{wrong}")
+            yield row[column], row
 
     def require(self, column: str) -> None:
         """Check that there is a column.
@@ -57,73 +79,83 @@ class Table:
             UserError: there is not; the message lists those there are.
         """
         if column not in self.columns:
-            raise UserError(f"{self.path} has no column {column!r}; there are {', '.join(self.columns)}")
+            raise UserError(lacks(self.path, column, self.columns))
 
 
-def open_table(path: Path) -> Table:
+def open_table(path: Path, layout: Layout = _PLAIN, text: str | None = None, label: str | None = None) -> Table:
     """Read a file once, check it and count its rows.
 
+    Args:
+        path: the file.
+        layout: how it is written.
+        text: a column that must hold a text in each row.
+        label: a column that must hold a label in each row, or nothing.
+
     Raises:
-        UserError: it is of no known kind, not UTF-8, empty, or a row is not as it must be.
+        UserError: it is of no known kind, not of the encoding, empty, or rows are not as they must be.
         OSError: it cannot be read.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
-    kind_of(path)
-    check_utf8(path)
-    columns: dict[str, None] = {}
-    count = 0
-    for _, row in _rows(path):
-        if count == 0 or row.keys() - columns.keys():
-            columns |= dict.fromkeys(row)
-            if len(columns) > MOST_COLUMNS:
-                raise UserError(f"{path} has more than {MOST_COLUMNS:,} columns; a table has no more")
-        count += 1
-    if not count:
+    kind_of(path, layout)
+    facts = check_utf8(path, layout)
+    check = column_check(path, text, label)
+    try:
+        found = read_rows(lambda: _lines(path, layout, facts), str(path), kind_of(path, layout), layout, check)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if not found.count:
         raise UserError(f"{path} has no rows" if path.stat().st_size else f"{path} is empty")
-    return Table(path, tuple(columns), count)
+    table = Table(path, found, (*facts.notes, *found.notes))
+    for name in (text, label):
+        if name is not None:
+            table.require(name)
+    return table
 
 
-def kind_of(path: Path) -> str:
+def _lines(path: Path, layout: Layout, facts: Decoded) -> Iterator[str]:
+    """Read the lines of a file, with their ends and without byte-order marks."""
+    with path.open(encoding=layout.encoding, newline=facts.newline) as file:
+        for number, line in enumerate(file):
+            yield line[facts.marks :] if number == 0 else line
+
+
+def kind_of(path: Path, layout: Layout = _PLAIN) -> str:
     """Give the ending that says what kind of table a file is.
 
     Raises:
         UserError: it says nothing.
     """
     suffix = path.suffix.lower()
-    if suffix not in SEPARATORS and suffix not in JSON_LINES:
-        known = ", ".join([*SEPARATORS, *JSON_LINES])
-        raise UserError(f"{path}: its name does not say what kind of table it is; it must end in {known}")
+    try:
+        check_kind(suffix, layout)
+    except ValueError as error:
+        raise UserError(f"{path}: its name does not say what kind of table it is; {error}") from error
     return suffix
 
 
-def check_utf8(path: Path) -> None:
-    """Read a file's bytes, a piece at a time.
+def check_utf8(path: Path, layout: Layout = _PLAIN) -> Decoded:
+    """Decode a file a piece at a time, and say what was found.
 
     Raises:
-        UserError: one of them is zero, or is not UTF-8; the message says which.
+        UserError: a byte is zero, or not of the encoding, UTF-8 unless told; the message says which.
         OSError: the file cannot be read.
     """
-    decoder, before = codecs.getincrementaldecoder("utf-8")(), 0
+    decoder = Decoder(str(path), layout)
     with path.open("rb") as file:
-        while True:
-            piece = file.read(_PIECE)
-            if (zero := piece.find(b"\0")) >= 0:
-                raise UserError(_zero(str(path), before + zero))
-            pending = len(decoder.getstate()[0])
-            try:
-                decoder.decode(piece, final=not piece)
-            except UnicodeDecodeError as error:
-                raise UserError(not_utf8(str(path), before - pending + error.start, error)) from error
-            if not piece:
-                return
-            before += len(piece)
+        try:
+            while piece := file.read(_PIECE):
+                decoder.feed(piece, final=False)
+            decoder.feed(b"", final=True)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    return decoder.facts()
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, layout: Layout = _PLAIN) -> str:
     """Read a whole file as one text, without its byte-order mark; checks as :func:`check_utf8` does."""
-    check_utf8(path)
-    return path.read_bytes().decode("utf-8-sig")
+    facts = check_utf8(path, layout)
+    return path.read_bytes().decode(layout.encoding)[facts.marks :]
 
 
 def not_utf8(name: str, place: int, error: UnicodeDecodeError) -> str:
@@ -151,14 +183,14 @@ def lines_as_they_come(stream: BinaryIO, name: str) -> Iterator[list[str]]:
         if not newline:
             rest += piece
             continue
-        yield _lines(rest + whole, name, place)
+        yield _decoded_lines(rest + whole, name, place)
         place += len(rest) + len(whole) + 1
         rest = piece_rest
     if rest:
-        yield _lines(rest, name, place)
+        yield _decoded_lines(rest, name, place)
 
 
-def _lines(data: bytes, name: str, place: int) -> list[str]:
+def _decoded_lines(data: bytes, name: str, place: int) -> list[str]:
     if (zero := data.find(b"\0")) >= 0:
         raise UserError(_zero(name, place + zero))
     try:
@@ -170,53 +202,32 @@ def _lines(data: bytes, name: str, place: int) -> list[str]:
     return [line.rstrip("\r") for line in text.split("\n")]
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    suffix = kind_of(path)
-    # Without translation only a newline (in CSV a carriage return, too) ends a line: U+2028 and its like do not.
-    with path.open(encoding="utf-8-sig", newline="" if suffix in SEPARATORS else "\n") as file:
-        try:
-            yield from _separated(file, path, SEPARATORS[suffix]) if suffix in SEPARATORS else _json_lines(file, path)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-
-
-def _separated(file: Iterator[str], path: Path, separator: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    rows = separated(file, str(path), separator)
-    _, header = next(rows)
-    if double := next((name for name, count in Counter(header).items() if count > 1), None):
-        raise ValueError(f"{path} has several columns {double!r}; each must have a name of its own")
-    for line, row in rows:
-        yield line, dict(zip(header, row, strict=True))
-
-
-def _json_lines(file: Iterator[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for line, row in json_lines(file, str(path)):
-        try:
-            json.dumps(row, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ValueError(f"{path}, line {line:,} has half a character, {error.object[error.start]!a}") from error
-        yield line, row
-
-
-def write_table(path: Path, columns: Sequence[str], rows: Iterator[Mapping[str, Any]]) -> None:
+def write_table(path: Path, columns: Sequence[str], rows: Iterator[Mapping[str, Any]], *, quotes: bool = True) -> None:
     """Write rows as they come to a temporary file, which takes the name at the end.
 
     Args:
         path: its ending says the kind.
         columns: their names, in order; a row that lacks one has an empty field there (JSON lines lack it, too).
         rows: values by column; what is no text is written as JSON.
+        quotes: whether fields of a ``.csv`` or ``.tsv`` are put into quotes where that is needed; without, a field must
+            have no separator and no line end in it.
     """
     from seqlab.training.runfolder import write_atomically
 
-    write_atomically(path, _writer(kind_of(path), columns, rows))
+    write_atomically(path, _writer(kind_of(path), columns, rows, quotes))
 
 
-def _writer(suffix: str, columns: Sequence[str], rows: Iterator[Mapping[str, Any]]) -> Callable[[BinaryIO], None]:
+def _writer(
+    suffix: str, columns: Sequence[str], rows: Iterator[Mapping[str, Any]], quotes: bool
+) -> Callable[[BinaryIO], None]:
     def write(binary: BinaryIO) -> None:
         file = io.TextIOWrapper(binary, encoding="utf-8", newline="", write_through=False)
         if suffix in JSON_LINES:
             for row in rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        elif not quotes:
+            for fields in chain([columns], ([field_of(row.get(column)) for column in columns] for row in rows)):
+                file.write(SEPARATORS[suffix].join(fields) + "\n")
         else:
             # The default line end, \r\n, makes the writer quote a field that holds either of the two.
             table = csv.writer(file, delimiter=SEPARATORS[suffix])

@@ -11,6 +11,7 @@ from typing import Literal, final
 
 from seqlab.bounded import normalised
 from seqlab.solid import read_solid
+from seqlab.tables import label_of
 
 JUNK = frozenset({"to the first page"})
 """Rows that a web page's navigation left in the PyTorch tutorial's files."""
@@ -18,6 +19,7 @@ JUNK = frozenset({"to the first page"})
 LONGEST = 1_000
 """Letters of a row: a batch is as long as its longest name."""
 
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _INVISIBLE = " \u200b\u2060\ufeff"  # of no width, so that str.split() leaves them
 _STRAY = re.compile(r"(?:(?<![\s\d,:;])[\s\d,:;]++|/\w)$")
 
@@ -61,8 +63,8 @@ def read_names(files: Sequence[Traversable], where: str, errors: Literal["strict
     mended: list[str] = []
     by_class: dict[str, set[str]] = {}
     for file in files:
-        label = normalised("NFC", file.name.rpartition(".")[0])
-        rows = [row for row in _decode(file, where, errors).split("\n") if row.strip()]
+        label = _label(file, where)
+        rows = [row for row in _LINE_END.split(_decode(file, where, errors)) if row.strip()]
         if (longest := max(map(len, rows), default=0)) > LONGEST:
             raise ValueError(f"{where}: {file.name} has a row of {longest:,} letters; a name has {LONGEST:,} at most")
         names = [name for row in rows if (name := _counted(row, counts, mended))]
@@ -80,6 +82,13 @@ def read_names(files: Sequence[Traversable], where: str, errors: Literal["strict
     return NameList(classes, names, labels, _story(counts, mended, names, len(classes)))
 
 
+def _label(file: Traversable, where: str) -> str:
+    try:
+        return label_of(file.name.rpartition(".")[0])
+    except ValueError as error:
+        raise ValueError(f"{where}: the label of {file.name!r}, its name before .txt, {error}") from error
+
+
 def _decode(file: Traversable, where: str, errors: Literal["strict", "replace"]) -> str:
     try:
         data = read_solid(file) if isinstance(file, Path) else file.read_bytes()
@@ -91,7 +100,7 @@ def _decode(file: Traversable, where: str, errors: Literal["strict", "replace"])
         line = data.count(b"\n", 0, zero) + 1
         raise ValueError(f"{where}: {file.name}, line {line} has a zero byte, as UTF-16 has. Save the file as UTF-8")
     try:
-        return data.decode("utf-8", errors).removeprefix("\ufeff")
+        return data.decode("utf-8", errors).lstrip("\ufeff")
     except UnicodeDecodeError as error:
         line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
         raise ValueError(

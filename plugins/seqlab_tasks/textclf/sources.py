@@ -7,11 +7,13 @@ import zlib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from seqlab import cache_folder
+from seqlab.tables import Layout, decode
 from seqlab_tasks.download import fetch_files
 from seqlab_tasks.textclf.documents import Documents
-from seqlab_tasks.textclf.reading import Errors, decode, read_table
+from seqlab_tasks.textclf.reading import read_table
 
 NTC_SCV = "https://github.com/congnghia0609/ntc-scv/raw/master/data/"
 """Where the two archives of 50,000 Vietnamese reviews are."""
@@ -33,7 +35,10 @@ def bundled() -> Documents:
 
 
 def ntc_scv(
-    data_dir: str | None, errors: Errors, address: str = NTC_SCV, archives: Mapping[str, str] = NTC_SCV_ARCHIVES
+    data_dir: str | None,
+    errors: Literal["strict", "replace"],
+    address: str = NTC_SCV,
+    archives: Mapping[str, str] = NTC_SCV_ARCHIVES,
 ) -> Documents:
     """Read the 50,000 reviews of NTC-SCV: 30,000 to train on, 10,000 each for validation and test.
 
@@ -55,7 +60,7 @@ def ntc_scv(
         if data_dir is not None:
             _check(folder / name, where, address, digest)
         try:
-            _read_archive(folder / name, where, errors, found)
+            _read_archive(folder / name, where, Layout(errors=errors), found)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ValueError(f"{where}: {name} is damaged ({type(error).__name__}); fetch it anew") from error
     return found
@@ -77,12 +82,13 @@ def _check(path: Path, where: str, address: str, digest: str) -> None:
         raise ValueError(f"{where}: {path.name} is not the file of {address}: its sha256 differs. Fetch it anew")
 
 
-def _read_archive(path: Path, where: str, errors: Errors, found: Documents) -> None:
+def _read_archive(path: Path, where: str, layout: Layout, found: Documents) -> None:
     """Take every review of an archive, by class and number, so that the order is the same on every machine."""
     assert found.splits is not None
     with zipfile.ZipFile(path) as archive:
         for name in sorted(archive.namelist()):
             if member := _MEMBER.fullmatch(name):
-                found.texts.append(decode(archive.read(name), f"{where}: {path.name}, {name}", errors))
+                text, _ = decode(archive.read(name), f"{where}: {path.name}, {name}", layout)
+                found.texts.append(text)
                 found.labels.append(member[2])
                 found.splits.append(_SPLITS[member[1]])

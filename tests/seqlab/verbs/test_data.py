@@ -30,6 +30,21 @@ def test_classes_and_duplicates_are_counted(cli, names_folder):
     assert "duplicates test in train: 0" in shown.out
 
 
+def test_what_the_reader_found_is_told(cli, tmp_path):
+    """A separator that the name does not say, labels that look alike, texts of blanks; and how many rows there are."""
+    rows = [(f"I went there {number} times", ("good", "Good")[number % 2]) for number in range(20)]
+    text = "".join(f"{text};{label}\n" for text, label in [("text", "label"), *rows, (" ", "good")])
+    (tmp_path / "x.csv").write_text(text, "utf-8")
+    words = ["data", "task=textclf", f"task.data={tmp_path}/x.csv"]
+    record = json.loads(cli(*words, "--json").out)
+    assert sum(split["examples"] for split in record["splits"].values()) == 20
+    for said in ("separated by semicolons", "'Good' and 'good'", "texts of blanks alone, left out: 1"):
+        assert any(said in note for note in record["notes"]), said
+    shown = cli(*words).out
+    assert "examples of all splits: 20" in shown
+    assert all(note in shown for note in record["notes"])
+
+
 def test_generated_symbols_are_written_out(cli):
     words = ["task.examples=50", "task.held_out=20", "task.sequence_length=6"]
     done = cli("data", "task=first", *words, "--examples", "2", "--json")

@@ -177,3 +177,21 @@ def test_a_text_cannot_write_to_the_terminal(tongues, capsys):
     error = {"text": "\x1b[31mred\u202e[bold]", "label": "a", "predicted": "b", "probability": 0.5}
     show(Scores(rows=1, worst=[error]), "new.csv", seqlab.load(tongues), Console())
     assert "\ufffd[31mred\ufffd[bold]" in capsys.readouterr().out
+
+
+def test_labels_that_look_like_known_ones_are_named(cli, tongues, data):
+    Path(data).write_text("text,label\nBanana,aaish\nBonobo,O\u200boish\nBonobo,x\n", "utf-8")
+    done = cli("evaluate", str(tongues), "--data", data)
+    fails(done, "'aaish', where the model has 'Aaish' (1)", "'O\\u200boish', where the model has 'Ooish' (1)", "x (1)")
+
+
+def test_rows_that_a_quote_joins_are_refused(cli, tongues, data):
+    rows = [*ROWS, *ROWS]
+    lines = ["text,label", *(f"{text},{label}" for text, label in rows), ""]
+    lines[2], lines[5] = f'"{lines[2]}', 'Lalala",Eeish'
+    Path(data).write_text("\n".join(lines), "utf-8")
+    fails(cli("evaluate", str(tongues), "--data", data), "joins 4 rows to 1: lines 3 to 6", "--quoting none")
+    done = cli("evaluate", str(tongues), "--data", data, "--quoting", "none")
+    assert f"{len(rows)} rows of new.csv" in done.out
+    Path("new.tsv").write_text(Path(data).read_text("utf-8").replace(",", "\t"), "utf-8")
+    assert f"{len(rows)} rows of new.tsv" in cli("evaluate", str(tongues), "--data", "new.tsv").out

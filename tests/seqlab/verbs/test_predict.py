@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import seqlab
+from seqlab.verbs.tables import open_table
 
 NAMES = ["Banana", "Bonobo", "Nebele"]
 TONGUES = ["Aaish", "Ooish", "Eeish"]
@@ -167,3 +168,57 @@ def test_a_long_text_makes_no_batch_of_many_as_long(tongues, monkeypatch):
     assert [answer[0]["label"] for answer in together[1:4]] == TONGUES
     assert together[4] == together[5]
     assert trained.predict(texts[:1], top=1) == together[:1]
+
+
+def test_a_quote_joins_no_rows_and_a_table_of_tabs_stays_one(cli, tongues):
+    """As many rows as lines, quotes and all."""
+    texts = ['"Banana', "Bonobo", 'Nebele"', '"Lalala"', 'Ba "na" na']
+    Path("in.tsv").write_text("text\tn\n" + "".join(f"{text}\t{row}\n" for row, text in enumerate(texts)), "utf-8")
+    done = cli("predict", str(tongues), "--input", "in.tsv", "--output", "out.tsv")
+    assert done.code == 0, done.err
+    assert "out.tsv: 5 rows" in done.out
+    lines = [line.split("\t") for line in Path("out.tsv").read_text("utf-8").split("\n")]
+    assert lines[0] == ["text", "n", "label", "probability"]
+    assert [line[:2] for line in lines[1:-1]] == [[text, str(row)] for row, text in enumerate(texts)]
+    assert cli("predict", str(tongues), "--input", "out.tsv", "--output", "again.jsonl").code == 0
+    again = [json.loads(line) for line in Path("again.jsonl").read_text("utf-8").strip().split("\n")]
+    assert [row["text"] for row in again] == texts
+    comma = Path("in.tsv").read_text("utf-8").replace("\t", ",")
+    Path("in.csv").write_text(comma, "utf-8")
+    fails(
+        cli("predict", str(tongues), "--input", "in.csv", "--output", "out.csv"), "lines 2 to 4", "add --quoting none"
+    )
+    assert not Path("out.csv").exists()
+    done = cli("predict", str(tongues), "--input", "in.csv", "--quoting", "none", "--output", "out.csv")
+    assert [row["text"] for row in read("out.csv")] == texts
+    done = cli("predict", str(tongues), "--input", "in.csv", "--quoting", "standard", "--output", "two.csv")
+    assert "lines 2 to 4" in done.err
+
+
+def test_texts_that_no_tabs_can_hold_are_quoted_and_that_is_told(cli, tongues):
+    for name, rows in (("n", [["Bana\nna", "1"], ["Bono\tbo", "2"]]), ("a\tb", [["Banana", "1"]])):
+        with Path("in.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([["text", name], *rows])
+        done = cli("predict", str(tongues), "--input", "in.csv", "--output", "out.tsv", "--force")
+        assert "out.tsv: texts with tabs or line ends are in quotes" in done.err
+        with Path("out.tsv").open(encoding="utf-8", newline="") as file:
+            assert [row[:2] for row in csv.reader(file, delimiter="\t")] == [["text", name], *rows]
+        assert [list(row.values())[:2] for _, row in open_table(Path("out.tsv")).rows()] == rows
+
+
+def test_columns_by_number_and_another_encoding(cli, tongues):
+    Path("in.tsv").write_bytes("Banana\té\nBonobo\tè\n".encode("cp1252"))
+    options = ["--input", "in.tsv", "--header", "none", "--column", "1", "--output", "out.csv"]
+    fails(cli("predict", str(tongues), *options), "byte 7 is not UTF-8", "add --encoding cp1252 (which reads")
+    assert cli("predict", str(tongues), *options, "--encoding", "cp1252").code == 0
+    assert [(row["1"], row["2"]) for row in read("out.csv")] == [("Banana", "é"), ("Bonobo", "è")]
+    options[-1] = "other.csv"
+    fails(cli("predict", str(tongues), *options, "--encoding", "klingon"), "--encoding must be a text encoding")
+    fails(cli("predict", str(tongues), "Banana", "--quoting", "none"), "go with --input FILE")
+
+
+def test_blank_lines_of_a_pipe_are_counted(cli, tongues, pipe):
+    pipe(b"Banana\n\nBonobo\n \n")
+    done = cli("predict", str(tongues))
+    assert len(done.out.strip().split("\n")) == 2
+    assert "blank lines, which got no answer: 2" in done.err

@@ -1,0 +1,28 @@
+"""Rows of CSV, TSV and JSON lines: how they are decoded, quoted and checked, and what a label is."""
+
+from seqlab.tables.decoding import Decoded, Decoder, Layout, check_encoding, decode
+from seqlab.tables.header import MOST_COLUMNS
+from seqlab.tables.labels import label_notes, label_of, no_column, similar_to
+from seqlab.tables.problems import Problems
+from seqlab.tables.reading import JSON_LINES, SEPARATORS, check_kind, read_rows
+from seqlab.tables.rows import Check, Rows
+
+__all__ = [
+    "JSON_LINES",
+    "MOST_COLUMNS",
+    "SEPARATORS",
+    "Check",
+    "Decoded",
+    "Decoder",
+    "Layout",
+    "Problems",
+    "Rows",
+    "check_encoding",
+    "check_kind",
+    "decode",
+    "label_notes",
+    "label_of",
+    "no_column",
+    "read_rows",
+    "similar_to",
+]

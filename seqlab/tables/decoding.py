@@ -1,0 +1,183 @@
+"""Bytes of a file as text: the encoding, byte-order marks, zero bytes and line ends."""
+
+import codecs
+from dataclasses import dataclass
+from typing import Literal, final
+
+_CONTEXT = 12
+"""Bytes before a wrong one that are shown as another encoding reads them."""
+_MARK = "\ufeff"
+_WIDE = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+
+
+@final
+@dataclass(frozen=True)
+class Layout:
+    """How a file of rows is written, as far as the user says it.
+
+    Attributes:
+        quoting: ``none`` reads quotes as any other character, so that each line is a row; ``standard`` is RFC 4180,
+            where a field in quotes may hold separators and line ends; ``auto`` is ``none`` for tabs and ``standard``
+            for other separators, as far as the rows agree.
+        header: ``auto`` takes the first row as the header; ``none`` numbers the columns from 1.
+        encoding: of the file.
+        errors: what to do with bytes that are not of this encoding: ``strict`` or ``replace``.
+        command_line: whether messages name options of a command (``--quoting``) or of the config (``task.quoting``).
+    """
+
+    quoting: Literal["auto", "none", "standard"] = "auto"
+    header: Literal["auto", "none"] = "auto"
+    encoding: str = "utf-8"
+    errors: Literal["strict", "replace"] = "strict"
+    command_line: bool = False
+
+    def option(self, name: str, value: str) -> str:
+        """Write an option as the user would."""
+        return f"--{name} {value}" if self.command_line else f"task.{name}={value}"
+
+    def advice(self, name: str, value: str) -> str:
+        """Say how to set an option."""
+        return f"{'add' if self.command_line else 'set'} {self.option(name, value)}"
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether the encoding is UTF-8."""
+        return codecs.lookup(self.encoding).name == "utf-8"
+
+    @property
+    def shown(self) -> str:
+        """The encoding's name in a message."""
+        return "UTF-8" if self.is_utf8 else self.encoding
+
+
+@final
+@dataclass(frozen=True)
+class Decoded:
+    r"""What is known of a file once all its bytes were decoded.
+
+    Attributes:
+        newline: what ends a line: ``"\n"``, with or without a carriage return before it, or ``"\r"`` where there is
+            no newline in the whole file.
+        marks: byte-order marks at the beginning.
+        notes: what a reader should know.
+    """
+
+    newline: Literal["\n", "\r"]
+    marks: int
+    notes: list[str]
+
+
+def check_encoding(name: str, option: str = "encoding") -> None:
+    """Check that Python knows an encoding.
+
+    Raises:
+        ValueError: it does not.
+    """
+    try:
+        known = codecs.lookup(name)._is_text_encoding  # what open() asks, too
+    except (LookupError, ValueError):
+        known = False
+    if not known:
+        raise ValueError(f"{option} must be a text encoding such as utf-8, cp1252 or utf-16, got {name!r}")
+
+
+def decode(data: bytes, where: str, layout: Layout) -> tuple[str, Decoded]:
+    """Decode a whole file, without byte-order marks.
+
+    Raises:
+        ValueError: a byte is zero or not of the encoding.
+    """
+    decoder = Decoder(where, layout)
+    text = decoder.feed(data, final=True)
+    return text[decoder.marks :], decoder.facts()
+
+
+@final
+class Decoder:
+    """Decodes a file piece by piece, and takes down its line ends, byte-order marks and replaced characters.
+
+    Args:
+        where: what an error begins with.
+        layout: the encoding, and what to do with bytes that are not of it.
+    """
+
+    def __init__(self, where: str, layout: Layout) -> None:
+        self.where, self.layout = f"{where}:" if layout.command_line else f"{where},", layout
+        self.marks = 0
+        self._decoder = codecs.getincrementaldecoder(layout.encoding)(layout.errors)
+        self._ascii_like = "\0".encode(layout.encoding) == b"\0"
+        self._there = "\ufffd".encode(layout.encoding, "ignore")
+        self._place, self._start, self._tail = 0, b"", b""
+        self._leading, self._newline, self._carriage = True, False, False
+        self._replaced = 0
+
+    def feed(self, piece: bytes, *, final: bool) -> str:
+        """Decode the next piece, byte-order marks included.
+
+        Raises:
+            ValueError: a byte is zero or not of the encoding; the message says which one and what to do.
+        """
+        self._start = self._start or piece[:2]
+        if self._ascii_like and (zero := piece.find(b"\0")) >= 0:
+            raise ValueError(f"{self.where} {_zero(self._place + zero, self._start, self.layout)}")
+        pending = len(self._decoder.getstate()[0])
+        try:
+            text = self._decoder.decode(piece, final=final)
+        except UnicodeDecodeError as error:
+            place = self._place - pending + error.start
+            raise ValueError(f"{self.where} {_undecodable(place, error, self.layout, self._ascii_like)}") from error
+        except UnicodeError as error:  # of UTF-16 without a byte-order mark
+            raise ValueError(f"{self.where} it cannot be read as {self.layout.encoding}: {error}") from error
+        if not self._ascii_like and "\0" in text:
+            raise ValueError(f"{self.where} a character is zero as {self.layout.encoding}; {_other(self.layout)}")
+        self._place += len(piece)
+        self._take_down(text, piece)
+        return text
+
+    def _take_down(self, text: str, piece: bytes) -> None:
+        self._newline, self._carriage = self._newline or "\n" in text, self._carriage or "\r" in text
+        if self._leading and text:
+            rest = text.lstrip(_MARK)
+            self.marks, self._leading = self.marks + len(text) - len(rest), not rest
+        if self.layout.errors == "replace":
+            joined = self._tail + piece
+            self._replaced += text.count("\ufffd") - (joined.count(self._there) if self._there else 0)
+            self._tail = joined[len(joined) - max(0, len(self._there) - 1) :] if self._there else b""
+
+    def facts(self) -> Decoded:
+        """Sum up what was decoded."""
+        notes = []
+        if self.marks > 1:
+            notes.append(f"{self.marks} byte-order marks at the beginning, left out")
+        if self._replaced > 0:
+            notes.append(f"characters that are not {self.layout.shown}, shown as \ufffd: {self._replaced:,}")
+        return Decoded("\n" if self._newline or not self._carriage else "\r", self.marks, notes)
+
+
+def _other(layout: Layout) -> str:
+    return f"{layout.advice('encoding', 'NAME')} to read another encoding"
+
+
+def _zero(place: int, start: bytes, layout: Layout) -> str:
+    if (wide := _WIDE.get(start)) is not None:
+        return (
+            f"byte {place:,} is zero, as in UTF-16, which its first two bytes mark; save it as UTF-8,"
+            f" or {layout.advice('encoding', wide)}"
+        )
+    return f"byte {place:,} is zero, as in UTF-16 or a file that is no text; save it as UTF-8"
+
+
+def _undecodable(place: int, error: UnicodeDecodeError, layout: Layout, ascii_like: bool) -> str:
+    data = error.object
+    said = f"byte {place:,} is not {layout.shown} ({data[error.start]:#04x})"
+    if place == 0 and (wide := _WIDE.get(data[:2])) is not None:
+        return f"{said}, but marks UTF-16; save it as UTF-8, or {layout.advice('encoding', wide)}"
+    ways = [] if layout.command_line or not ascii_like else [layout.advice("encoding_errors", "replace")]
+    if layout.is_utf8:
+        near = data[max(0, error.start - _CONTEXT) : error.start + 2]
+        try:
+            shown = near.decode("cp1252").split()[-1][-_CONTEXT:]
+            ways.insert(0, f"{layout.advice('encoding', 'cp1252')} (which reads {shown!r} there)")
+        except (UnicodeDecodeError, IndexError):
+            ways.insert(0, layout.advice("encoding", "latin-1"))
+    return "; ".join([f"{said}; save it as UTF-8", *(f"or {way}" for way in ways)])

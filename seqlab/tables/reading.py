@@ -1,0 +1,214 @@
+"""Rows of CSV, TSV and JSON lines: read once from end to end and checked, and then again as often as wanted."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import final
+
+from seqlab.tables.decoding import Layout
+from seqlab.tables.header import NAMES, Dialect, header_note, names_of, separator_hint, sniff
+from seqlab.tables.objects import json_rows
+from seqlab.tables.problems import Problems
+from seqlab.tables.records import Record, quoted, unquoted
+from seqlab.tables.rows import Check, Lines, Row, Rows, breaks
+from seqlab.tables.swallowed import Profile, Span
+
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+JSON_LINES = (".jsonl", ".ndjson")
+
+_HEAD = 20
+"""Lines by which the dialect is chosen."""
+_LONG = 10
+"""Lines of a field from which on it is worth a note."""
+
+
+def check_kind(suffix: str, layout: Layout) -> None:
+    """Check that a file's ending says what kind of table it is, and that the layout goes with that kind.
+
+    Raises:
+        ValueError: it does not; the message has no beginning.
+    """
+    if suffix not in SEPARATORS and suffix not in JSON_LINES:
+        raise ValueError(f"it must end in {', '.join([*SEPARATORS, *JSON_LINES])}")
+    if suffix in JSON_LINES:
+        for name in ("quoting", "header"):
+            if (value := getattr(layout, name)) != "auto":
+                raise ValueError(f"{layout.option(name, value)} is for .csv and .tsv; JSON lines have no {name}")
+
+
+def read_rows(lines: Lines, where: str, suffix: str, layout: Layout, check: Check | None = None) -> Rows:
+    """Read a file once from end to end and check it.
+
+    Args:
+        lines: the file.
+        where: what an error begins with.
+        suffix: the kind of file, such as ``.csv``.
+        layout: what the user says of how it is written.
+        check: what else is asked of it.
+
+    Raises:
+        ValueError: a row has more or fewer fields than the header, a quote is not closed, a column or key is there
+            twice, or rows seem to be joined by a quote. All rows that cannot be read are in the message.
+    """
+    check = check or Check()
+    if suffix in JSON_LINES:
+        return json_rows(lines, where, check)
+    head = list(islice((line for line in lines() if line.strip("\r\n")), _HEAD))
+    dialect = sniff(head, SEPARATORS[suffix], layout)
+    first = _Pass(lines, where, layout, dialect, check)
+    if layout.quoting != "auto":
+        return first.rows()
+    other = Dialect(dialect.separator, not dialect.quoting, False, dialect.notes)
+    if not dialect.quoting and first.problems:
+        second = _Pass(lines, where, layout, other, check, probe=True)
+        if second.sound and not second.spans:
+            return second.rows("fields in quotes hold tabs or line ends, so that quotes are read as in CSV")
+    advice = ""
+    if dialect.quoting and not first.sound:
+        second = _Pass(lines, where, layout, other, check, probe=True)
+        if second.sound and second.wrapped <= second.count / 10:
+            advice = f"without quotes all {second.count:,} lines are rows: {layout.advice('quoting', 'none')}"
+    return first.rows(advice=advice)
+
+
+@final
+class _Pass:
+    """A file of separated values, read once in one dialect; a ``probe`` ends at the first row that cannot be read."""
+
+    def __init__(
+        self, lines: Lines, where: str, layout: Layout, dialect: Dialect, check: Check, *, probe: bool = False
+    ) -> None:
+        self.lines, self.where, self.layout, self.dialect = lines, where, layout, dialect
+        self.problems = Problems(where)
+        self.count = self.wrapped = self.edged = self.blank = 0
+        self.plain = True
+        self.lacking: ValueError | None = None
+        self.columns: list[str] = []
+        self.header: list[str] = []
+        following = 1
+        for record in self._records(self.problems):
+            self.blank += record.line - following if self.columns else 0
+            following = record.line + max(1, len(record.lines))
+            if not self.columns:
+                self._begin(record, check)
+                if self.layout.header == "auto":
+                    continue
+            self._take(record, check)
+            if probe and self.problems:
+                break
+        if self.lacking is not None:  # only now it is known whether the header looks like a row
+            note = header_note(self.header, self.profile, layout)
+            hints = f"{separator_hint(self.columns, dialect.separator)}{'' if note is None else f'; {note}'}"
+            raise ValueError(f"{self.lacking}{hints}") from self.lacking
+        self.spans = self.profile.judge(dialect.separator) if self.columns else []
+
+    @property
+    def sound(self) -> bool:
+        """Whether every row can be read, and none seems to be several."""
+        return not self.problems and not any(span.sure for span in self.spans)
+
+    def _records(self, problems: Problems) -> Iterator[Record]:
+        if not self.dialect.quoting:
+            return unquoted(self.lines(), self.dialect.separator)
+        blanks = self.dialect.skip_blanks
+        return quoted(self.lines(), self.dialect.separator, problems, skip_blanks=blanks)
+
+    def _begin(self, record: Record, check: Check) -> None:
+        self.header = record.fields
+        self.columns = names_of(record.fields, self.where, self.layout)
+        self.plain = not any(map(breaks, self.columns))
+        try:
+            check.columns(self.columns)
+        except ValueError as error:
+            self.lacking = error
+        label = self.columns.index(check.label) if check.label in self.columns else None
+        self.profile = Profile(len(self.columns), label)
+
+    def _take(self, record: Record, check: Check) -> None:
+        line, fields = record.line, record.fields
+        if len(fields) != len(self.columns):
+            self._misfit(record)
+            return
+        if len(fields) > 1 and self.layout.header == "auto" and _bare(fields) == _bare(self.header):
+            self.problems.add(line, "the header once more", " repeats the header", "take such lines out")
+            return
+        self.count += 1
+        self.profile.add(record)
+        if not self.dialect.quoting:
+            self.wrapped += any(len(field) > 1 and field[0] == field[-1] == '"' for field in fields)
+            self.edged += any(field[:1] == '"' or field[-1:] == '"' for field in fields)
+        self.plain = self.plain and not any(map(breaks, fields))
+        if self.lacking is None:
+            check.row(line, dict(zip(self.columns, fields, strict=True)), self.problems)
+
+    def _misfit(self, record: Record) -> None:
+        counted = "the header" if self.layout.header == "auto" else "line 1"
+        last = record.line + max(1, len(record.lines)) - 1
+        if self.dialect.quoting:
+            advice = f"a text with {self.dialect.separator!r} or a newline in it must be in quotes"
+        else:
+            name = NAMES[self.dialect.separator].removesuffix("s")
+            advice = (
+                f"a text without quotes cannot hold a {name} or a newline; if texts with them are in quotes,"
+                f" {self.layout.advice('quoting', 'standard')}"
+            )
+        columns = "1 column" if len(record.fields) == 1 else f"{len(record.fields)} columns"
+        said = f" has {columns}, and {counted} {len(self.columns)}"
+        self.problems.add(last, "another number of columns", said, advice)
+
+    def rows(self, *notes: str, advice: str = "") -> Rows:
+        """Give the rows.
+
+        Raises:
+            ValueError: some cannot be read, or seem to be joined.
+        """
+        self.problems.check(advice)
+        sure = [span for span in self.spans if span.sure]
+        if sure and self.layout.quoting == "auto":
+            raise ValueError(self._joined(sure, advice))
+        return Rows(
+            tuple(self.columns), self.count, (*self.dialect.notes, *notes, *self._notes()), self.plain, self._read
+        )
+
+    def _joined(self, spans: Sequence[Span], advice: str) -> str:
+        lines = sum(span.rows for span in spans)
+        ways = [advice] if advice else [f"{self.layout.advice('quoting', 'none')} where quotes are text"]
+        ways.append(f"{self.layout.advice('quoting', 'standard')} if these texts do span several lines")
+        return (
+            f"{self.where}: a quote that opens a field and is closed some lines on joins {lines + len(spans):,} rows to"
+            f" {len(spans):,}: {_listed(spans)}; {', or '.join(ways)}"
+        )
+
+    def _notes(self) -> Iterator[str]:
+        if not self.columns:
+            return
+        first, last = self.profile.longest
+        if self.profile.spans and (last - first >= _LONG or not self.profile.tells):
+            longest = f"; the longest is lines {first:,} to {last:,}"
+            yield f"rows with a field in quotes that spans several lines: {self.profile.spans:,}{longest}"
+        if self.spans:
+            yield f"rows in quotes of which further lines could be rows of their own: {_listed(self.spans)}"
+        if self.edged and self.layout.quoting == "auto":
+            advice = f"{self.layout.advice('quoting', 'standard')} to read them as CSV"
+            yield f"rows with a quote at an end of a field, which are kept as text ({advice}): {self.edged:,}"
+        if self.blank:
+            yield f"empty lines between rows, which are no rows: {self.blank:,}"
+        if (note := header_note(self.header, self.profile, self.layout)) is not None:
+            yield note
+
+    def _read(self) -> Iterator[Row]:
+        begun = self.layout.header == "none"
+        for record in self._records(Problems(self.where)):
+            if begun:
+                yield record.line, dict(zip(self.columns, record.fields, strict=True))
+            begun = True
+
+
+def _listed(spans: Sequence[Span]) -> str:
+    """Name the lines of the first spans."""
+    shown = ", ".join(f"lines {span.first:,} to {span.last:,}" for span in spans[:5])
+    return f"{shown} and {len(spans) - 5:,} more" if len(spans) > 5 else shown
+
+
+def _bare(fields: Sequence[str]) -> list[str]:
+    """Take blanks and byte-order marks off fields, which files that were put one behind the other have."""
+    return [field.strip("\ufeff \t") for field in fields]
