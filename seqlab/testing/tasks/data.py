@@ -9,9 +9,11 @@ from torch import Tensor
 
 from seqlab.contracts import Examples, Ragged, Task, UserError
 from seqlab.discovery import find
+from seqlab.testing.guesses import is_class
 from seqlab.testing.plain import check_defaults, has_option, reads
 from seqlab.testing.suite import demand
 from seqlab.testing.taskdata import (
+    check_more_classes,
     check_targets,
     check_tensors,
     difference,
@@ -176,6 +178,8 @@ class DataChecks(TaskMaking):
                 )
                 targets = targets[torch.arange(targets.shape[1]) < lengths.unsqueeze(1)]
             check_targets(name, targets, task)
+            if is_class(targets):
+                check_more_classes(task, ready.batch(name))
 
     def test_sample_weights(self) -> None:
         """Weights for drawing examples are None, or one for each training example: finite, none negative, not all 0."""
