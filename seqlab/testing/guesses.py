@@ -98,9 +98,9 @@ def constants(task: Task, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         counted = targets[live(batch)] if task.per_step else targets
         shares = torch.bincount(counted[counted >= 0], minlength=max(task.outputs, 2)).float().clamp(min=0.5).log()
         scores = shares if task.outputs > 1 else shares[1:] - shares[0]
-        yield "the share of each class always", scores.expand(shape)
+        yield "the share of each class always", scores.expand(shape).contiguous()
     elif targets.is_floating_point() and targets.numel() == math.prod(shape):
         numbers = targets.reshape(shape).float()
         counted = numbers[live(batch)] if task.per_step else numbers
-        yield "the mean of the targets always", counted.nanmean(0).expand(shape)
-        yield "the median of the targets always", counted.nanmedian(0).values.expand(shape)
+        yield "the mean of the targets always", counted.nanmean(0).expand(shape).contiguous()
+        yield "the median of the targets always", counted.nanmedian(0).values.expand(shape).contiguous()

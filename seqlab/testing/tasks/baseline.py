@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Task
-from seqlab.testing.guesses import constants, has_classes, live, output_shape, targets_of
+from seqlab.testing.guesses import constants, has_classes, is_class, live, output_shape, targets_of
 from seqlab.testing.ready import Ready
 from seqlab.testing.suite import agree, demand
 from seqlab.testing.taskdata import other_inputs, other_targets
-from seqlab.testing.tasks.making import TaskMaking
+from seqlab.testing.tasks.making import SPLITS, TaskMaking
 from seqlab.testing.tasks.means import counts
 
 
@@ -58,9 +58,12 @@ class BaselineChecks(TaskMaking):
         said = blind.double().flatten()
         if _classes(task, ready):
             said = said.softmax(-1) if task.outputs > 1 else torch.cat([1 - said.sigmoid(), said.sigmoid()])
+        known = {name: _targets(task, ready, name) for name in SPLITS}
         away = {
-            name: min(float((said - one).abs().max()) for one in _statistics(task, ready, names))
-            for name, names in _SOURCES.items()
+            what: min(
+                float((said - one).abs().max()) for one in self._statistics(ready, [known[name] for name in names])
+            )
+            for what, names in _SOURCES.items()
         }
         if float(said.max() - said.min()) < _EXACT and len(said) > 1:
             return  # all the same, as of classes that are balanced on purpose
@@ -69,6 +72,18 @@ class BaselineChecks(TaskMaking):
                 distance > _EXACT or away["train"] < 10 * _EXACT,
                 f"blind outputs are the shares (or mean) of the targets of {name}, and not of train",
             )
+
+    @staticmethod
+    def _statistics(ready: Ready, parts: list[Tensor]) -> list[Tensor]:
+        """Compute the share of each class, also with one example more for each, or the targets' mean."""
+        task, targets = ready.task, torch.cat(parts)
+        if _classes(task, ready):
+            found = torch.bincount(targets, minlength=max(task.outputs, 2)).double()
+            return [found / found.sum(), (found + 1) / (found + 1).sum()]
+        if not targets.is_floating_point():
+            return [torch.full((task.outputs,), torch.inf)]
+        mean = targets.double().flatten(1).mean(0) if targets.dim() > 1 else targets.double().mean().unsqueeze(0)
+        return [mean if len(mean) == task.outputs else torch.full((task.outputs,), torch.inf)]
 
     def test_baseline_can_be_beaten(self) -> None:
         """On the test split, outputs that fit the targets are better than blind ones."""
@@ -108,17 +123,10 @@ def _classes(task: Task, ready: Ready) -> bool:
     return has_classes(task, ready.batch("train"))
 
 
-def _statistics(task: Task, ready: Ready, names: tuple[str, ...]) -> list[Tensor]:
-    """Compute the share of each class in some splits, also with one example more for each, or the targets' mean."""
-    parts = []
-    for name in names:
+def _targets(task: Task, ready: Ready, name: str) -> Tensor:
+    """Give the targets of a split that count."""
+    if task.per_step:
         batch = ready.batch(name, _MOST)
-        parts.append(targets_of(task, batch)[counts(task, batch)])
-    targets = torch.cat(parts)
-    if _classes(task, ready):
-        found = torch.bincount(targets, minlength=max(task.outputs, 2)).double()
-        return [found / found.sum(), (found + 1) / (found + 1).sum()]
-    if not targets.is_floating_point():
-        return [torch.full((task.outputs,), torch.inf)]
-    mean = targets.double().flatten(1).mean(0) if targets.dim() > 1 else targets.double().mean().unsqueeze(0)
-    return [mean if len(mean) == task.outputs else torch.full((task.outputs,), torch.inf)]
+        return targets_of(task, batch)[counts(task, batch)]
+    targets = ready.splits[name].targets
+    return targets[targets >= 0] if is_class(targets) else targets

@@ -1,5 +1,7 @@
 """Checks that a loss is a mean, to which every row and step contributes alike."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -68,13 +70,13 @@ class MeanChecks(TaskMaking):
         rows, outputs = len(batch.targets), self.drawn(task, batch)
         cuts = sorted({0, min(1, rows), min(17, rows), rows})
         total, steps = 0.0, 0
-        for low, high in zip(cuts, cuts[1:], strict=False):
+        for low, high in pairwise(cuts):
             part = Batch(*(None if each is None else each[low:high] for each in batch))  # type: ignore[arg-type]
             count = int(counted[low:high].sum())
             total += count * float(task.loss(outputs[low:high], part)) if count else 0.0
             steps += count
         noun = "steps that count" if task.per_step else "rows"
-        sizes = ", ".join(str(high - low) for low, high in zip(cuts, cuts[1:], strict=False))
+        sizes = ", ".join(str(high - low) for low, high in pairwise(cuts))
         whole = task.loss(outputs, batch).detach()
         agree(
             f"the loss of {rows} rows against the mean of parts of {sizes} rows, weighted by {noun},",

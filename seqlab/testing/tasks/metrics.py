@@ -1,6 +1,7 @@
 """Checks of a task's metrics."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ class MetricChecks(TaskMaking):
         task, batch = ready.task, ready.batch()
         outputs = self.drawn(task, batch)
         cuts = _cuts(len(batch.targets))
-        parts = list(zip(cuts, cuts[1:], strict=False))
+        parts = list(pairwise(cuts))
         expected = self.scores(task, outputs, batch.targets)
         for what, order in (("in order", parts), ("in reverse", parts[::-1])):
             metrics = task.metrics()
@@ -108,7 +109,7 @@ class MetricChecks(TaskMaking):
             )  # fmt: skip
 
     def test_mode_is_right(self) -> None:
-        """Outputs that fit the targets are better than drawn and no worse than blind ones, in the direction ``mode``."""
+        """By ``mode``, outputs that fit the targets are better than drawn ones and no worse than blind ones."""
         ready = self.ready()
         task, batch = ready.task, ready.batch("train", 1024)
         right = self.scores(task, self.perfect_outputs(task, batch), batch.targets)[task.monitor]

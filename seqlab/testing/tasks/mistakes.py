@@ -12,8 +12,9 @@ from seqlab.testing.suite import agree, demand
 from seqlab.testing.tasks.making import TaskMaking
 from seqlab.testing.tasks.means import counts
 
-_SURE = (12.0, 30.0)
-"""Logits of a wrong class: a probability of 1e-5 and of 1e-13 for the right one."""
+_MILD, _SURE = 2.0, (12.0, 30.0)
+"""Half the gap between the scores of a wrong class and the right one: its probability is 0.02, 4e-11 and 9e-27."""
+_SHARE = 1e-3
 _PLACES = 24
 
 
@@ -28,11 +29,9 @@ class MistakeChecks(TaskMaking):
         with torch.no_grad():
             without = task.loss(drawn, batch)
         agree("the loss under no_grad", without, task.loss(drawn.clone().requires_grad_(), batch).detach(), 1e-5)
-        outputs = drawn.double()
-        try:
-            task.loss(outputs, batch)
-        except RuntimeError as error:
-            raise SkipTest(f"the loss takes no float64: {error}") from error
+        outputs, batch = drawn.double(), widened(batch)
+        if fault := _refusal(task, outputs, batch):
+            raise SkipTest(f"the loss takes no float64: {fault}")
         for what, base in (
             ("drawn outputs", outputs),
             ("outputs that are wrong", self._mistaken(task, batch, outputs)),
@@ -65,38 +64,55 @@ class MistakeChecks(TaskMaking):
             )
 
     def test_loss_learns_from_mistakes(self) -> None:
-        """Where outputs are confidently wrong, the loss is finite and every row and step still has a gradient."""
+        """Where outputs are confidently wrong, the loss is finite and every row and step has a gradient to learn by."""
         ready = self.ready()
         task, batch = ready.task, ready.batch(most=64)
         counted = counts(task, batch)
+        mild = self._reached(task, batch, _MILD, counted)
         for sure in _SURE:
-            reached = torch.zeros_like(counted)
-            for _, wrong in mistakes(task, batch, sure):
-                reached |= self._gradient(task, batch, wrong, sure).flatten(counted.dim()).any(-1)
-            missed = int((counted & ~reached).sum())
+            found = self._reached(task, batch, sure, counted)
+            lost = counted & (found <= _SHARE * mild)
             demand(
-                not missed,
-                f"{missed} of {int(counted.sum())} targets have no gradient where the outputs are wrong by {sure:g}: is"
-                " something clamped, or does an epsilon hide it?",
+                not lost.any(),
+                f"where the outputs are wrong by {sure:g}, the gradient of {int(lost.sum())} of {int(counted.sum())}"
+                f" targets is at most {float(found[lost].max() if lost.any() else 0):.2g}, and {float(mild.max()):.2g}"
+                f" where they are wrong by {_MILD:g}: is something clamped, saturated, or hidden by an epsilon?",
             )
         if has_classes(task, batch):
-            for _, wrong in mistakes(task, batch, 200.0):
-                self._gradient(task, batch, wrong, 200.0)
+            self._reached(task, batch, 200.0, counted)
 
     @staticmethod
-    def _gradient(task: Task, batch: Batch, wrong: Tensor, sure: float) -> Tensor:
-        outputs = wrong.double().requires_grad_() if sure < 100 else wrong.clone().requires_grad_()
-        try:
-            loss = task.loss(outputs, batch)
-        except RuntimeError:  # weights of float32, say
+    def _reached(task: Task, batch: Batch, sure: float, counted: Tensor) -> Tensor:
+        """Give the size of each target's gradient where the outputs are so wrong."""
+        found = torch.zeros(counted.shape)
+        for _, wrong in mistakes(task, batch, sure):
             outputs = wrong.clone().requires_grad_()
             loss = task.loss(outputs, batch)
-        demand(bool(loss.isfinite()), f"the loss is {loss.item():g} where the outputs are wrong by {sure:g}")
-        demand(loss.requires_grad, "the loss has no gradient where the outputs are wrong")
-        (gradient,) = torch.autograd.grad(loss, outputs)
-        odd = int((~gradient.isfinite()).sum())
-        demand(not odd, f"{odd} entries of the gradient are not finite where the outputs are wrong by {sure:g}")
-        return gradient
+            demand(bool(loss.isfinite()), f"the loss is {loss.item():g} where the outputs are wrong by {sure:g}")
+            demand(loss.requires_grad, "the loss has no gradient where the outputs are wrong")
+            (gradient,) = torch.autograd.grad(loss, outputs)
+            odd = int((~gradient.isfinite()).sum())
+            demand(not odd, f"{odd} entries of the gradient are not finite where the outputs are wrong by {sure:g}")
+            found = torch.maximum(found, gradient.abs().amax(-1))
+        return found
+
+
+def widened(batch: Batch) -> Batch:
+    """Give a batch whose numbers are of double precision."""
+    inputs, targets = (each.double() if each.is_floating_point() else each for each in (batch.inputs, batch.targets))
+    return Batch(inputs, batch.lengths, targets)
+
+
+def _refusal(task: Task, outputs: Tensor, batch: Batch) -> str:
+    """Say why a loss takes no double precision, forward or backward: weights of float32, say."""
+    outputs = outputs.clone().requires_grad_()
+    try:
+        loss = task.loss(outputs, batch)
+        if loss.requires_grad:
+            torch.autograd.grad(loss, outputs)
+    except RuntimeError as error:
+        return str(error).partition("\n")[0]
+    return ""
 
 
 def mistakes(task: Task, batch: Batch, sure: float) -> Iterator[tuple[str, Tensor]]:
@@ -110,7 +126,8 @@ def mistakes(task: Task, batch: Batch, sure: float) -> Iterator[tuple[str, Tenso
     shape, targets = output_shape(task, batch), targets_of(task, batch)
     if has_classes(task, batch):
         other = torch.where(targets >= 0, (targets + 1) % max(task.outputs, 2), 0)
-        yield "other classes", one_hot(other, task.outputs, sure)
+        scores = one_hot(other, task.outputs, 1.0)
+        yield "other classes", sure * (scores if task.outputs == 1 else 2 * scores - 1)
         return
     if not is_class(targets) and targets.numel() == torch.Size(shape).numel():
         numbers = targets.reshape(shape).float().nan_to_num()
@@ -127,6 +144,8 @@ def mistakes(task: Task, batch: Batch, sure: float) -> Iterator[tuple[str, Tenso
     else:
         other = 1 - 2 * batch.targets if batch.targets.is_floating_point() else ~batch.targets
     found = descended(task, batch._replace(targets=other))
+    if float(found.abs().min()) > 1:  # scores, each of which says one thing or the other
+        found = found.sign()
     yield "other targets", found * (sure / float(found.abs().max().clamp(min=1e-3)))
 
 
