@@ -1,4 +1,4 @@
-"""Calls in another Python process, whose hash seed is another one; it is started once and forks for each call."""
+"""Calls in other Python processes, whose hash seeds differ; each is started once and forks for each call."""
 
 import atexit
 import os
@@ -15,10 +15,15 @@ from unittest import SkipTest
 _START = "import sys; from seqlab.testing.elsewhere import serve; serve()"
 _PATIENCE = 120.0
 """Seconds that a call may take."""
+_PROCESSES = 2
+"""A set of two texts has the same order in one other process half of the time."""
 
 
-def call_elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call an importable function in a process with another ``PYTHONHASHSEED``, and return what it returns.
+def call_elsewhere(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """Call an importable function in two processes, each with a ``PYTHONHASHSEED`` of its own.
+
+    Returns:
+        What it returned in each.
 
     Raises:
         SkipTest: the arguments cannot be pickled, or the other process cannot import what they name.
@@ -29,25 +34,30 @@ def call_elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise SkipTest(f"it cannot be sent to another process: {error}") from error
     path = [entry or os.getcwd() for entry in (*sys.path, "")]  # noqa: PTH109  # sys.path holds strings
-    kind, value = _server().ask((path, os.getcwd(), dict(os.environ), packed))  # noqa: PTH109
-    if kind == "missing":
-        raise SkipTest(f"another process cannot import it: {value}")
-    if kind == "failed":
-        raise AssertionError(f"in another process it fails: {value}")
-    return value
+    request = (path, os.getcwd(), dict(os.environ), packed)  # noqa: PTH109
+    seeds = [seed for seed in ("1", "2", "3") if seed != os.environ.get("PYTHONHASHSEED")][:_PROCESSES]
+    found = []
+    for seed in seeds:
+        kind, value = _server(seed).ask(request)
+        if kind == "missing":
+            raise SkipTest(f"another process cannot import it: {value}")
+        if kind == "failed":
+            raise AssertionError(f"in another process it fails: {value}")
+        found.append(value)
+    return found
 
 
 @cache
-def _server() -> "_Server":
-    return _Server()
+def _server(seed: str) -> "_Server":
+    return _Server(seed)
 
 
 @final
 class _Server:
     """The other process, as seen from here."""
 
-    def __init__(self) -> None:
-        seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    def __init__(self, seed: str) -> None:
+        self.seed = seed
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", _START],
             stdin=subprocess.PIPE,
@@ -62,7 +72,7 @@ class _Server:
         assert self.process.stdout is not None
         if self.owner != os.getpid() or self.process.poll() is not None:
             _server.cache_clear()
-            return _server().ask(request)
+            return _server(self.seed).ask(request)
         watch = threading.Timer(_PATIENCE, self.process.kill)
         watch.start()
         try:
@@ -76,9 +86,9 @@ class _Server:
         return answer
 
     def _end(self) -> None:
-        if self.owner == os.getpid() and self.process.poll() is None:
+        if self.owner == os.getpid():
             self.process.kill()
-            self.process.wait()
+            self.process.communicate()
 
 
 def serve() -> None:
@@ -93,6 +103,7 @@ def serve() -> None:
             request = _receive(requests)
         except EOFError:
             return
+        _place(request)  # what it imports is there for the next call, too
         if not hasattr(os, "fork"):
             _send(answers, _answer(request))
             continue
@@ -105,15 +116,23 @@ def serve() -> None:
             _send(answers, pickle.dumps(("failed", f"it ended with status {status}")))
 
 
-def _answer(request: bytes) -> bytes:
+def _place(request: bytes) -> tuple[Any, str]:
+    """Take over path, folder and environment of whoever asks; give the call, and why it cannot be made."""
     path, folder, environment, packed = pickle.loads(request)
     sys.path[:] = path
     os.environ.update({key: value for key, value in environment.items() if key != "PYTHONHASHSEED"})
     try:
         os.chdir(folder)
-        function, arguments = pickle.loads(packed)
+        return pickle.loads(packed), ""
     except Exception as error:
-        return pickle.dumps(("missing", f"{type(error).__name__}: {error}"))
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _answer(request: bytes) -> bytes:
+    call, fault = _place(request)
+    if fault:
+        return pickle.dumps(("missing", fault))
+    function, arguments = call
     try:
         return pickle.dumps(("done", function(*arguments)))
     except SkipTest as error:

@@ -61,10 +61,10 @@ class CallChecks(PreprocessorMaking):
         """Ids do not depend on the order in which Python hashes texts, which each process draws anew."""
         here = self.fitted()
         expected, state = here.encode(self.texts), json.dumps(here.state_dict())
-        fitted, loaded = call_elsewhere(encoded_again, self.make(), [*self.texts], OFTEN, state)
-        for what, (values, lengths) in (("in another process", fitted), ("loaded in another process", loaded)):
-            found = Ragged(torch.tensor(values, dtype=torch.int64), torch.tensor(lengths, dtype=torch.int64))
-            same(what, found, expected)
+        for both in call_elsewhere(encoded_again, self.make(), [*self.texts], OFTEN, state):
+            for what, (values, lengths) in zip(("in another process", "loaded in another process"), both, strict=True):
+                found = Ragged(torch.tensor(values, dtype=torch.int64), torch.tensor(lengths, dtype=torch.int64))
+                same(what, found, expected)
 
     def test_texts_are_left_alone(self) -> None:
         """Calls change no list that they are given, nor keep it, nor change what an earlier call gave."""

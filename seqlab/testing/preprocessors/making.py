@@ -88,7 +88,7 @@ class PreprocessorMaking(Suite):
         declared = type(self).normalised is not PreprocessorMaking.normalised
         demand(not declared, f"{fault}, not as {short(expected)}, which normalised() says")
         shown = "\ufffd" in got and "\ufffd" not in text
-        demand(not shown, f"{fault}, although training showed it")
+        demand(not shown, f"{fault}, although training showed it; if it is meant, say why in the property `lossy`")
         demand(ids_of(preprocessor, got) == ids, f"{fault}, which has other ids")
         return fault
 

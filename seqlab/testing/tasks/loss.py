@@ -26,6 +26,7 @@ class LossChecks(TaskMaking):
         for split in SPLITS:
             batch = ready.batch(split)
             outputs = self.drawn(ready.task, batch).requires_grad_()
+            task_outputs = outputs.shape[-1]
             loss = ready.task.loss(outputs, batch)
             demand(loss.dim() == 0, f"{split}: the loss has the shape {tuple(loss.shape)}, and is no scalar")
             demand(bool(loss.isfinite()), f"{split}: the loss is {loss.item()}")
@@ -33,6 +34,8 @@ class LossChecks(TaskMaking):
             (gradient,) = torch.autograd.grad(loss, outputs, allow_unused=True)
             demand(gradient is not None and bool(gradient.any()), f"{split}: the gradient in the outputs is zero")
             demand(bool(gradient.isfinite().all()), f"{split}: the gradient in the outputs is not finite")
+            unused = (~gradient.flatten(0, -2).any(0)).nonzero().flatten().tolist()
+            demand(not unused or split != "train", f"{split}: outputs {unused[:10]} of {task_outputs} have no gradient")
 
     def test_loss_falls_along_its_gradient(self) -> None:
         """A small step of the outputs against the gradient lowers the loss."""

@@ -1,6 +1,7 @@
 """Checks that a loss is a mean, to which every row and step contributes alike."""
 
 from itertools import pairwise
+from unittest import SkipTest
 
 import torch
 from torch import Tensor
@@ -49,6 +50,33 @@ class MeanChecks(TaskMaking):
                 f" {scale:.3g}, that of another one at least {float(weights[-1].min()):.3g}; all must count alike",
             )
         demand(float(torch.stack(weights).max()) > 0, f"{what}: they count for nothing in the loss")
+
+    def test_classes_weigh_the_same_in_any_batch(self) -> None:
+        """How much a target counts against one of another class does not depend on the rest of the batch."""
+        ready = self.ready()
+        task, batch = ready.task, ready.batch(most=64)
+        counted = counts(task, batch)
+        targets = targets_of(task, batch)
+        classes = targets[counted].unique()
+        if not is_class(targets) or targets.shape != counted.shape or len(classes) < 2:
+            raise SkipTest("the targets are no classes")
+        places, ratios = counted.nonzero(), []
+        for share in (4, 2, 1.25):
+            few = int(len(places) / share)
+            mixed = targets.clone()
+            mixed[counted] = classes[-1]
+            mixed[tuple(places[:few].t())] = classes[0]
+            outputs = torch.zeros(output_shape(task, batch), requires_grad=True)
+            (gradient,) = torch.autograd.grad(task.loss(outputs, batch._replace(targets=mixed)), outputs)
+            sizes = gradient[counted].abs().amax(1)
+            if not bool(sizes[[0, -1]].all()):
+                raise SkipTest("one of the classes has no gradient where all scores are 0")
+            ratios.append(float(sizes[0] / sizes[-1]))
+        demand(
+            max(ratios) <= 1.02 * min(ratios),
+            f"a target of class {int(classes[0])} counts {min(ratios):.3g} to {max(ratios):.3g} times as much as one of"
+            f" class {int(classes[-1])}, by how many of each a batch has",
+        )
 
     def test_loss_is_a_mean(self) -> None:
         """The loss of a batch is the mean of its parts', weighted by their rows (or steps that count)."""

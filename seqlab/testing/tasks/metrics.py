@@ -1,6 +1,6 @@
 """Checks of a task's metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -75,6 +75,15 @@ class MetricChecks(TaskMaking):
             got = values_of(metrics)
             agree_scores(f"of batches of {sizes} rows, {what}, against all at once", got, expected)
             agree_scores("at a second compute()", values_of(metrics), got)
+        metrics = task.metrics()
+        for low, high in parts:
+            metrics.update(outputs[low:high], batch.targets[low:high])
+            metrics.compute()
+        agree_scores("that were computed after each batch, against all at once", values_of(metrics), expected)
+        often = task.metrics()[task.monitor]
+        for _ in range(40):
+            often.update(outputs, batch.targets)
+        agree(f"{task.monitor} of the same rows 40 times", often.compute().float(), _once(task, expected), 1e-2)
         turned = self.scores(task, outputs.flip(0), batch.targets.flip(0))
         agree_scores("of the rows in reverse order", turned, expected)
         self._check_details(task, outputs, batch, parts)
@@ -138,6 +147,10 @@ class MetricChecks(TaskMaking):
             for name, tensor in named.items():
                 same = torch.equal(tensor.nan_to_num(), before[name].nan_to_num())
                 demand(same, f"the {name} were changed by {what}")
+
+
+def _once(task: Task, scores: Mapping[str, float]) -> Tensor:
+    return torch.tensor(scores[task.monitor])
 
 
 def _cuts(rows: int) -> list[int]:

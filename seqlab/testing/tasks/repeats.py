@@ -11,19 +11,20 @@ from unittest import SkipTest
 import numpy as np
 import torch
 
-from seqlab.contracts import Examples, Preprocessor, Ragged, Task
+from seqlab.contracts import Batch, Examples, Preprocessor, Ragged, Task
 from seqlab.discovery.signature import options
 from seqlab.errors import UserError
 from seqlab.testing.elsewhere import call_elsewhere
-from seqlab.testing.guesses import is_class
+from seqlab.testing.guesses import is_class, live, targets_of
 from seqlab.testing.plain import has_option
+from seqlab.testing.ready import Ready
 from seqlab.testing.suite import demand
-from seqlab.testing.taskdata import check_targets, check_tensors, difference, random_numbers, row_keys
+from seqlab.testing.taskdata import check_targets, check_tensors, difference, random_numbers, row_keys, updated
 from seqlab.testing.tasks.leaks import held
 from seqlab.testing.tasks.making import SPLITS, TaskMaking
 from seqlab.testing.variants import no_network, variants
 
-_SEEDS = (1, 2, 3, 4, 11, 257, 65_537, 2**24 + 1, 2**31 + 1, 2**32 - 5)
+_SEEDS = (1, 2, 3, 4, 11, 257, 65_537, 2**24, 2**24 + 1, 2**31 + 1, 2**32 - 5)
 """Seeds that fall together if some of their digits are lost; the framework's are below 2**32."""
 _DRAWN = 100
 
@@ -44,14 +45,34 @@ class RepeatChecks(TaskMaking):
             for name in SPLITS:
                 fault = difference(splits[name], first[name])
                 demand(not fault, f"{name}, {what}: {fault}")
+        self._use(self._ready(task, first))
+        for name in SPLITS:
+            fault = difference(first[name], other[name])
+            demand(not fault, f"{name} was changed as the task was used: {fault}")
+
+    def _use(self, ready: Ready) -> None:
+        """Call what a run calls."""
+        task = ready.task
+        for name in SPLITS:
+            batch = ready.batch(name, 32)
+            outputs = self.drawn(task, batch)
+            task.loss(outputs, batch)
+            updated(task.metrics(), outputs, batch.targets)
+            task.blind_outputs(batch)
+            task.decode(outputs, 1)
+        task.sample_weights()
+        task.state_dict()
+        if task.fresh:
+            task.draw(3, 1)
 
     def test_same_in_another_process(self) -> None:
         """Splits, labels, vocabulary, state and draws are the same in another process, under another hash seed."""
         cls = type(self)
         arguments = (cls.task, dict(self.options), cls.preprocessor)
-        found = call_elsewhere(fingerprint, *arguments)
+        elsewhere = call_elsewhere(fingerprint, *arguments)
         for what, value in fingerprint(*arguments).items():
-            demand(found.get(what) == value, f"{what} is another one in another process (the hash order of a set?)")
+            same = all(found.get(what) == value for found in elsewhere)
+            demand(same, f"{what} is another one in another process (the hash order of a set?)")
 
     def test_global_random_numbers_are_left_alone(self) -> None:
         """Neither splits nor draws nor a loss seed the global random numbers, by which a model is initialised."""
@@ -90,6 +111,9 @@ class RepeatChecks(TaskMaking):
         demand(one.targets.dtype == train.targets.dtype, f"drawn targets are {one.targets.dtype}")
         if not task.per_step:
             check_targets("drawn", one.targets, task)
+        elif isinstance(one.inputs, Ragged):
+            batch = Batch(*one.inputs.padded(torch.arange(len(one))), one.targets)
+            check_targets("drawn", targets_of(task, batch)[live(batch)], task)
         if isinstance(one.inputs, Ragged) and isinstance(train.inputs, Ragged):
             check_tensors("drawn", one.inputs, train.inputs)
             self._check_lengths(one.inputs, train.inputs)

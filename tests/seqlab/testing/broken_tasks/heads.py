@@ -100,6 +100,15 @@ class HeadSqueezes(TwoClasses):
         return Squeezed(features, self.outputs)
 
 
+class HeadDropsInEvaluation(TwoClasses):
+    def head(self, features: int) -> nn.Module:
+        class Dropped(nn.Linear):
+            def forward(self, features: Tensor) -> Tensor:
+                return super().forward(F.dropout(features, 0.5))
+
+        return Dropped(features, self.outputs)
+
+
 class LooksAhead(nn.Linear):
     def forward(self, features: Tensor) -> Tensor:
         return super().forward(features + features.roll(-1, 1))
@@ -136,6 +145,7 @@ class LossLearnsFromOneRowInTraining(TwoClasses):
 CAUGHT: list[tuple[type[Task], str]] = [
     (HeadNormalisesTheBatch, "head_keeps_rows_apart"),
     (HeadCentresTheBatch, "head_keeps_rows_apart"),
+    (HeadDropsInEvaluation, "head_keeps_rows_apart"),
     (HeadKeepsARunningMean, "head_keeps_rows_apart"),
     (HeadDetachesInTraining, "head_learns"),
     (HeadIsFrozen, "head_learns"),

@@ -66,6 +66,11 @@ class TargetIsAFeature(Lengths):
         return changed(super().splits(), lambda part: _with(part.inputs, part.targets.unsqueeze(1) / 10 + 1))
 
 
+class NearlyTheTargetIsAFeature(Lengths):
+    def splits(self) -> Mapping[str, Examples]:
+        return changed(super().splits(), lambda part: _with(part.inputs, part.targets.round(decimals=1).unsqueeze(1)))
+
+
 class LabelIsAFeature(ManyLabels):
     def splits(self) -> Mapping[str, Examples]:
         return changed(super().splits(), lambda part: _with(part.inputs, part.targets[:, 1:2]))
@@ -180,6 +185,7 @@ CAUGHT: list[tuple[type[Task], str]] = [
     (TextsHoldTheirLabel, "targets_are_not_among_inputs"),
     (TargetIsTheLastStep, "targets_are_not_among_inputs"),
     (TargetIsAFeature, "targets_are_not_among_inputs"),
+    (NearlyTheTargetIsAFeature, "targets_are_not_among_inputs"),
     (LabelIsAFeature, "targets_are_not_among_inputs"),
     (PredictsItsInput, "targets_are_not_among_inputs"),
     (SumIsAFeature, "targets_are_not_among_inputs"),

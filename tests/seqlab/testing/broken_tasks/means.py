@@ -9,7 +9,7 @@ from seqlab import Batch, Task
 
 from ..good_sequences import IGNORED, NextToken, Parity, RunningSum
 from ..good_tasks import TwoClasses, steps_of
-from ..odd_tasks import Lengths, Tagging
+from ..odd_tasks import Lengths, Tagging, TwoNumbers
 
 
 class LossIsASum(TwoClasses):
@@ -99,6 +99,20 @@ class LossOfTheHardest(TwoClasses):
         return losses.topk(max(1, len(losses) // 2)).values.mean()
 
 
+class LossBalancesTheBatch(TwoClasses):
+    """By how many of each class a batch happens to have."""
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        weights = 1 / torch.bincount(batch.targets, minlength=2).clamp(min=1)
+        losses = F.cross_entropy(outputs, batch.targets, reduction="none") * weights[batch.targets]
+        return losses.sum() / weights[batch.targets].sum()
+
+
+class LossOfOneOutput(TwoNumbers):
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return F.l1_loss(outputs[:, :1], batch.targets[:, :1])
+
+
 class LossSmoothsPadding(Tagging):
     """What smoothing adds is a mean over all steps."""
 
@@ -131,6 +145,8 @@ CAUGHT: list[tuple[type[Task], str]] = [
     (LossStandardisesItsTargets, "loss_is_a_mean"),
     (LossMixesRows, "loss_is_a_mean"),
     (LossOfTheHardest, "loss_is_a_mean"),
+    (LossBalancesTheBatch, "classes_weigh_the_same_in_any_batch"),
+    (LossOfOneOutput, "loss_is_a_finite_scalar"),
     (LossSmoothsPadding, "padding_does_not_count"),
     (PaddingIsTheFirstClass, "padding_does_not_count"),
 ]

@@ -138,6 +138,27 @@ class OneSwitchIsWrong(TwoClasses):
         return (F.cross_entropy(outputs, batch.targets, reduction="none") * weights).mean()
 
 
+class DrawsOthersTargets(FreshSum):
+    def draw(self, count: int, seed: int) -> Examples:
+        made = super().draw(count, seed)
+        return Examples(made.inputs, made.targets.roll(1, 0))
+
+
+class ChangesItsTexts(TwoClasses):
+    """Which it keeps, and lowers when it is asked for a baseline."""
+
+    kept: Any = None
+
+    def splits(self) -> Mapping[str, Examples]:
+        made = super().splits()
+        self.kept = made["train"].inputs
+        return made
+
+    def blind_outputs(self, batch: Batch) -> Tensor:
+        self.kept[0] = "changed"
+        return super().blind_outputs(batch)
+
+
 # Metrics ------------------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +244,26 @@ class Marking(StepAccuracy):
         return values
 
 
+class Narrow(Mean):
+    """Counts in eight bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros((), dtype=torch.uint8), dist_reduce_fx="sum")
+
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.argmax(-1) == targets).to(torch.uint8)
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        self.total += self.values(outputs, targets).sum().to(torch.uint8)
+        self.count += len(targets)
+
+
+class MetricOverflows(TwoClasses):
+    def metrics(self) -> MetricCollection:
+        return MetricCollection({"accuracy": Narrow()})
+
+
 class MetricMarksTargets(Tagging):
     def metrics(self) -> MetricCollection:
         return MetricCollection({"accuracy": Marking()})
@@ -289,6 +330,9 @@ CAUGHT: list[tuple[type[Task], str]] = [
     (MetricJoinsByTheMean, "metrics_join"),
     (MetricForgets, "metrics_add_up"),
     (MetricOfTheFirstRows, "metrics_add_up"),
+    (MetricOverflows, "metrics_add_up"),
+    (DrawsOthersTargets, "draws_are_seeded"),
+    (ChangesItsTexts, "splits_are_the_same_again"),
     (MetricMarksTargets, "nothing_changes_in_place"),
     (DecodesInPlace, "nothing_changes_in_place"),
     (MetricIsConstant, "mode_is_right"),
