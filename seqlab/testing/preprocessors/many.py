@@ -74,6 +74,11 @@ def _check_distinct(preprocessor: Preprocessor, texts: Sequence[str], what: str)
     """Demand that nearly all have ids of their own; normalisation may make a few the same."""
     encoded = preprocessor.encode(texts)
     parts = [tuple(part.tolist()) for part in torch.split(encoded.values, encoded.lengths.tolist())]
+    unknown = sum(preprocessor.unknown_id in part for part in parts)
+    demand(
+        10 * unknown <= len(parts),
+        f"{unknown} of {len(parts)} {what} that training showed are unknown; say why in `lossy`, if it is meant",
+    )
     known = [part for part in parts if part and preprocessor.unknown_id not in part]
     alike = len(known) - len({*known})
     demand(

@@ -45,9 +45,9 @@ class RepeatChecks(TaskMaking):
             for name in SPLITS:
                 fault = difference(splits[name], first[name])
                 demand(not fault, f"{name}, {what}: {fault}")
-        self._use(self._ready(task, first))
+        self._use(self._ready(task, again))
         for name in SPLITS:
-            fault = difference(first[name], other[name])
+            fault = difference(again[name], other[name])
             demand(not fault, f"{name} was changed as the task was used: {fault}")
 
     def _use(self, ready: Ready) -> None:

@@ -268,6 +268,23 @@ class DropsWords(Words):
         return Ragged(encoded.values.masked_fill(torch.rand(len(encoded.values)) < 0.1, UNKNOWN), encoded.lengths)
 
 
+class SeedsTorch(Words):
+    def fit(self, texts: Iterable[str]) -> None:
+        torch.manual_seed(0)
+        super().fit(texts)
+
+
+class FitsTheFirstTexts(Words):
+    def fit(self, texts: Iterable[str]) -> None:
+        super().fit(text for place, text in enumerate(texts) if place < 100)
+
+
+class DecodesWhatRepeatsOnce(Words):
+    def decode(self, ids: Sequence[int]) -> str:
+        known = [token for token in ids if token]
+        return super().decode([token for place, token in enumerate(known) if known[place - 1 : place] != [token]])
+
+
 class BytesInOneByte(Bytes):
     """The highest byte is out of range."""
 
@@ -303,6 +320,10 @@ CAUGHT: list[tuple[type[Any], str]] = [
     (DropsByTheBatch, "dropped_says_why"),
     (StandsAloneInUpperCase, "standalone_encodes_the_same"),
     (SymbolsWithoutPadding, "ids_are_in_range"),
+    (SeedsTorch, "same_texts_same_ids"),
+    (FitsTheFirstTexts, "many_texts"),
+    (DecodesWhatRepeatsOnce, "texts_come_back"),
+    (BytesInOneByte, "ids_are_in_range"),
     (DropsWords, "same_texts_same_ids"),
 ]
 """Each fault, and the check that must find it."""
