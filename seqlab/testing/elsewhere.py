@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, final
 from unittest import SkipTest
 
 _START = "import sys; from seqlab.testing.elsewhere import serve; serve()"
-_PATIENCE = 120.0
+_PATIENCE = 300.0
 """Seconds that a call may take."""
 _PROCESSES = 2
 """A set of two texts has the same order in one other process half of the time."""

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from unittest import SkipTest
 
+import torch
+
 from seqlab.contracts import Preprocessor, UserError
 from seqlab.testing.plain import check_defaults
 from seqlab.testing.preprocessors.making import (
@@ -150,7 +152,7 @@ def check_range(preprocessor: Preprocessor, texts: Sequence[str]) -> None:
     """Demand of what texts are encoded to that the ids are those of symbols."""
     encoded = preprocessor.encode(texts)
     check_form(encoded, len(texts))
-    for text, ids in zip(texts, encoded.values.split(encoded.lengths.tolist()), strict=True):
+    for text, ids in zip(texts, torch.split(encoded.values, encoded.lengths.tolist()), strict=True):
         least, most = (int(ids.min()), int(ids.max())) if len(ids) else (1, 1)
         demand(least >= 1, f"{short(text)} has the id {least}; 0 is padding, and the least id of a symbol is 1")
         demand(most < preprocessor.size, f"{short(text)} has the id {most}, but size is {preprocessor.size}")

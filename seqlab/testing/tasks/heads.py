@@ -118,7 +118,7 @@ def _train(task: Task, head: nn.Module, features: Tensor, batch: Batch, trained:
         optimizer.zero_grad()
         loss = task.loss(head(features), batch)
         demand(loss.requires_grad, "the loss in training has no gradient in the head's parameters")
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
 
 

@@ -30,7 +30,9 @@ class LeakChecks(TaskMaking):
         seen: dict[bytes, tuple[str, str]] = {}
         for name in SPLITS:
             here: dict[bytes, tuple[str, str]] = {}
-            texts = list(ready.splits[name].inputs)[:_MOST]
+            inputs = ready.splits[name].inputs
+            assert not isinstance(inputs, Ragged)
+            texts = list(inputs)[:_MOST]
             for key, text in zip(_encoded(ready, texts), texts, strict=True):
                 if key is None:
                     continue
@@ -83,12 +85,12 @@ class LeakChecks(TaskMaking):
         weights, targets = ready.task.sample_weights(), ready.splits["train"].targets
         if weights is None or not is_class(targets) or targets.dim() != 1 or weights.shape != targets.shape:
             return
-        _, by_weight = weights.unique(return_counts=True)
-        _, by_class = targets.unique(return_counts=True)
+        _, by_weight = torch.unique(weights, return_counts=True)
+        _, by_class = torch.unique(targets, return_counts=True)
         if len(by_weight) < 2 or by_weight.sort().values.tolist() != by_class.sort().values.tolist():
             return
-        for label in targets.unique().tolist():
-            found = weights[targets == label].unique()
+        for label in torch.unique(targets).tolist():
+            found = torch.unique(weights[targets == label])
             demand(
                 len(found) == 1,
                 f"examples of class {label} have {len(found)} weights, although each weight belongs to as many examples"
@@ -101,7 +103,7 @@ def _encoded(ready: Ready, texts: list[str]) -> Iterator[bytes | None]:
     assert ready.preprocessor is not None
     found = ready.preprocessor.encode(texts)
     unknown = ready.preprocessor.unknown_id
-    for key, ids in zip(row_keys(found), found.values.split(found.lengths.tolist()), strict=True):
+    for key, ids in zip(row_keys(found), torch.split(found.values, found.lengths.tolist()), strict=True):
         assert isinstance(key, bytes)
         yield None if not len(ids) or bool((ids == unknown).any()) else key
 
@@ -171,8 +173,8 @@ def _tells(values: Tensor, targets: Tensor) -> bool:
 
 
 def _one_to_one(tokens: Tensor, targets: Tensor) -> bool:
-    pairs = len(torch.stack([tokens, targets]).unique(dim=1).t())
-    return 1 < pairs == len(tokens.unique()) == len(targets.unique()) <= len(tokens) // 5
+    pairs = len(torch.unique(torch.stack([tokens, targets]), dim=1).t())
+    return 1 < pairs == len(torch.unique(tokens)) == len(torch.unique(targets)) <= len(tokens) // 5
 
 
 def _in_text(ready: Ready, rows: Tensor) -> Iterator[str]:

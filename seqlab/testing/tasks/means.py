@@ -57,7 +57,7 @@ class MeanChecks(TaskMaking):
         task, batch = ready.task, ready.batch(most=64)
         counted = counts(task, batch)
         targets = targets_of(task, batch)
-        classes = targets[counted].unique()
+        classes = torch.unique(targets[counted])
         if not is_class(targets) or targets.shape != counted.shape or len(classes) < 2:
             raise SkipTest("the targets are no classes")
         places, ratios = counted.nonzero(), []
@@ -179,8 +179,8 @@ def _uniform(task: Task, batch: Batch, counted: Tensor) -> list[tuple[str, Batch
         values = list(there[:1])
     else:
         flat = there.flatten(1) if there.dim() > 1 else there.unsqueeze(1)
-        values = [row.view(there.shape[1:]) for row in flat.unique(dim=0)[:2]]
-        if len(flat.unique(dim=0)) > 2:
+        values = [row.view(there.shape[1:]) for row in torch.unique(flat, dim=0)[:2]]
+        if len(torch.unique(flat, dim=0)) > 2:
             values.append(there[-1])
         if task.per_step and targets.dim() == 2 and _zero_ends_rows(targets, counted):
             values = [value for value in values if value != 0]

@@ -241,7 +241,8 @@ def _check_labels(one: Mapping[str, Examples], other: Mapping[str, Examples]) ->
     """Check that inputs which are in two deals have the same classes there, but for their numbers."""
     if not is_class(one["train"].targets) or one["train"].targets.dim() != 1:
         return
-    before, after = ({} for _ in range(2))
+    before: dict[str | bytes, int] = {}
+    after: dict[str | bytes, int] = {}
     for name in SPLITS:
         before |= held(one[name])
         after |= held(other[name])
