@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from seqlab import Ragged
 from seqlab_preprocessing import standalone
 from seqlab_preprocessing.chain import Chain
-from seqlab_preprocessing.pipeline import FIRST, UNKNOWN, UNKNOWN_SYMBOL, Pipeline, check_at_least
+from seqlab_preprocessing.pipeline import FIRST, UNKNOWN, UNKNOWN_SYMBOL, Pipeline, check_at_least, limits
 
 _BATCH = 1 << 20  # characters that are looked at together
 
@@ -90,6 +90,11 @@ class Characters(Pipeline):
         """What each token id stands for: nothing, ``<unk>``, and the characters."""
         self._check_fitted()
         return "", UNKNOWN_SYMBOL, *map(chr, self._symbols.tolist())
+
+    @property
+    def lossy(self) -> str:
+        """Which of ``min_count`` and ``max_size`` make tokens unknown."""
+        return limits(self.min_count, self.max_size)
 
     def _count(self) -> int:
         return FIRST + len(self._symbols)

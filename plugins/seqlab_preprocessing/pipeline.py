@@ -70,6 +70,13 @@ class Pipeline(Preprocessor):
         return kept
 
 
+def limits(min_count: int, max_size: int | None) -> str:
+    """Say why a vocabulary of limited size loses something; empty if it is not limited."""
+    given = {"min_count": min_count if min_count > 1 else None, "max_size": max_size}
+    named = " and ".join(f"{name}={value}" for name, value in given.items() if value is not None)
+    return f"{named} makes rare tokens unknown" if named else ""
+
+
 def check_at_least(name: str, value: int | None, least: int) -> None:
     """Demand that an option is large enough, or not given.
 

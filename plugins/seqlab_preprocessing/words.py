@@ -12,7 +12,7 @@ import torch
 from seqlab import Ragged
 from seqlab_preprocessing import standalone
 from seqlab_preprocessing.chain import Chain
-from seqlab_preprocessing.pipeline import UNKNOWN, UNKNOWN_SYMBOL, Pipeline, check_at_least
+from seqlab_preprocessing.pipeline import UNKNOWN, UNKNOWN_SYMBOL, Pipeline, check_at_least, limits
 from seqlab_preprocessing.steps.classes import JOINING
 from seqlab_preprocessing.vocabulary import Vocabulary
 
@@ -121,6 +121,11 @@ class Words(Pipeline):
         """What each token id stands for: nothing, ``<unk>``, perhaps ``<eos>``, and the words."""
         self._check_fitted()
         return self._vocabulary.symbols
+
+    @property
+    def lossy(self) -> str:
+        """Which of ``min_count`` and ``max_size`` make tokens unknown."""
+        return limits(self.min_count, self.max_size)
 
     def _count(self) -> int:
         return len(self._vocabulary.symbols) if self._vocabulary.words else 0

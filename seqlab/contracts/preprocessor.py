@@ -38,6 +38,14 @@ class Preprocessor(ABC):
         return None
 
     @property
+    def lossy(self) -> str:
+        """Why texts of the training split may not come back from their ids; empty if they do, but for normalisation.
+
+        The conformance tests then do not compare what :meth:`decode` gives with the text.
+        """
+        return ""
+
+    @property
     @abstractmethod
     def size(self) -> int:
         """Number of token ids, padding and unknown included."""

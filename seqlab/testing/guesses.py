@@ -39,8 +39,14 @@ def is_class(targets: Tensor) -> bool:
 
 
 def has_classes(task: Task, batch: Batch) -> bool:
-    """Say whether there is one class for each row (or each step) of the outputs."""
-    return is_class(batch.targets) and targets_of(task, batch).shape == output_shape(task, batch)[:-1]
+    """Say whether each row (or each step) has one class, and each class an output (or two classes one output).
+
+    Ordinal regression has an output less than classes; counts that are predicted by one number have more, too.
+    """
+    targets = targets_of(task, batch)
+    if not is_class(targets) or targets.shape != output_shape(task, batch)[:-1]:
+        return False
+    return not targets.numel() or int(targets.max()) < max(task.outputs, 2)
 
 
 def one_hot(targets: Tensor, outputs: int, sure: float) -> Tensor:
@@ -89,7 +95,12 @@ def constants(task: Task, batch: Batch) -> Iterator[tuple[str, Tensor]]:
     if has_classes(task, batch):
         for label in range(min(max(task.outputs, 2), _MOST_CLASSES)):
             yield f"class {label} always", one_hot(torch.full(shape[:-1], label), task.outputs, 8.0)
+        counted = targets[live(batch)] if task.per_step else targets
+        shares = torch.bincount(counted[counted >= 0], minlength=max(task.outputs, 2)).float().clamp(min=0.5).log()
+        scores = shares if task.outputs > 1 else shares[1:] - shares[0]
+        yield "the share of each class always", scores.expand(shape).contiguous()
     elif targets.is_floating_point() and targets.numel() == math.prod(shape):
         numbers = targets.reshape(shape).float()
         counted = numbers[live(batch)] if task.per_step else numbers
-        yield "the mean of the targets always", counted.nanmean(0).expand(shape)
+        yield "the mean of the targets always", counted.nanmean(0).expand(shape).contiguous()
+        yield "the median of the targets always", counted.nanmedian(0).values.expand(shape).contiguous()

@@ -6,6 +6,13 @@ import sys
 from typing import Any, final
 
 
+def pickled_size(value: Any) -> int:
+    """Count the bytes of a value's pickle."""
+    file = io.BytesIO()
+    _Pickler(file, []).dump(value)
+    return file.tell()
+
+
 def pickled(value: Any) -> Any:
     """Pickle and unpickle; a class that no import finds again is let through, as that is no fault of its instances."""
     classes: list[type] = []

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from seqlab.contracts import Examples, Ragged, Report, Task
-from seqlab.testing.guesses import is_class
+from seqlab.contracts import Batch, Examples, Ragged, Report, Task
+from seqlab.testing.guesses import is_class, output_shape
 from seqlab.testing.plain import written
 from seqlab.testing.suite import agree, demand
 
@@ -45,13 +45,23 @@ def check_targets(name: str, targets: Tensor, task: Task) -> None:
         demand(not odd, f"{name}: {odd} of {targets.numel()} targets are not finite")
         return
     demand(targets.dtype == torch.int64, f"{name}: classes are {targets.dtype}, not torch.int64")
-    classes = max(task.outputs, 2)  # one output tells two classes apart
-    most = int(targets.max())
-    demand(most < classes, f"{name}: a target is {most}; outputs is {task.outputs}")
     negative = sorted(set(targets[targets < 0].tolist()))
     demand(not negative or task.per_step, f"{name}: a target is {negative[:1]}; classes begin at 0")
     demand(len(negative) <= 1, f"{name}: targets are {negative}; one negative number at most marks what does not count")
     demand(len(targets[targets >= 0]), f"{name}: no target counts")
+
+
+def check_more_classes(task: Task, batch: Batch) -> None:
+    """Demand of targets beyond the outputs, as those of ordinal regression are, that the loss takes them."""
+    most, outputs = int(batch.targets.max()), task.outputs
+    if most < max(outputs, 2):  # one output tells two classes apart
+        return
+    try:
+        loss = task.loss(torch.zeros(output_shape(task, batch)), batch)
+        fault = "" if loss.isfinite() else f"the loss is {loss.item():g}"
+    except Exception as error:
+        fault = f"the loss fails: {error}".splitlines()[0]
+    demand(not fault, f"a target is {most} and outputs is {outputs}, so that classes go to {outputs - 1}; {fault}")
 
 
 def check_report(report: Report, folder: Path) -> None:
@@ -131,7 +141,8 @@ def other_targets(targets: Tensor, outputs: int) -> Tensor:
         return ~targets
     if targets.is_floating_point():
         return 1 - 2 * targets
-    return torch.where(targets >= 0, (targets + 1) % max(outputs, 2), targets)
+    classes = max(outputs, 2, int(targets.max()) + 1 if targets.numel() else 0)
+    return torch.where(targets >= 0, (targets + 1) % classes, targets)
 
 
 @contextmanager

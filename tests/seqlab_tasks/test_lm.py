@@ -25,6 +25,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 class TestLanguageModelling(TaskSuite):
     task = LanguageModelling
     options = {"data": f"{DOCS}/do/*.md", "sequence_length": 50}  # noqa: RUF012  # as a person writes it
+    skips = {"every_option": "data wins over each other source"}  # noqa: RUF012  # as a person writes it
 
 
 def text_of(corpus):

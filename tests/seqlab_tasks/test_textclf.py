@@ -26,6 +26,7 @@ class TestTextClassification(TaskSuite):
 class TestWithBalancedClasses(TaskSuite):
     task = TextClassification
     options: ClassVar = {"balance": "sampling", "label_smoothing": 0.1}
+    skips: ClassVar = dict.fromkeys(("every_option", "same_in_another_process"), "TestTextClassification runs it")
 
 
 def test_the_bundled_reviews_are_many_balanced_and_unlike():

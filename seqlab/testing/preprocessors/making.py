@@ -39,6 +39,11 @@ ANY = {
 }
 SURROGATES = {"a lone surrogate": "a\ud800b", "surrogates in the wrong order": "\udfff\ud800", "a byte": "\udc80"}
 UNSEEN = "☃Ѫ鬱ꙮ𓀀ǂ"
+RESERVED = (
+    "<pad>", "[PAD]", "<unk>", "[UNK]", "<s> a </s>", "<bos>", "<eos>", "<|endoftext|>", "[CLS] [SEP] [MASK]",
+    "PAD", "pad", "_", "▁", "##s", "\x00", "0", "1 0", "\ufffd",
+)  # fmt: skip
+"""What vocabularies call their special tokens, or write where there is none: texts like any other."""
 
 
 class PreprocessorMaking(Suite):
@@ -56,6 +61,10 @@ class PreprocessorMaking(Suite):
         As long as a subclass does not, another text that has the same ids may come back.
         """
         return text
+
+    def loses(self) -> str:
+        """Say why texts do not come back, by the suite or by the preprocessor itself; empty if they do."""
+        return type(self).lossy or self.make().lossy
 
     def make(self) -> Preprocessor:
         """Make the preprocessor, not fitted yet."""
@@ -79,7 +88,7 @@ class PreprocessorMaking(Suite):
         declared = type(self).normalised is not PreprocessorMaking.normalised
         demand(not declared, f"{fault}, not as {short(expected)}, which normalised() says")
         shown = "\ufffd" in got and "\ufffd" not in text
-        demand(not shown, f"{fault}, although training showed it")
+        demand(not shown, f"{fault}, although training showed it; if it is meant, say why in the property `lossy`")
         demand(ids_of(preprocessor, got) == ids, f"{fault}, which has other ids")
         return fault
 
@@ -111,3 +120,15 @@ def short(text: str) -> str:
     """Show the beginning of a text."""
     shown = ascii(text) if any(0xD800 <= ord(c) <= 0xDFFF for c in text[:40]) else repr(text[:40])
     return f"{shown}..." if len(text) > 40 else shown
+
+
+_SYLLABLES = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
+
+
+def spelled(number: int) -> str:
+    """Write a number as a word of small letters, three syllables or more."""
+    found = ""
+    for _ in range(3):
+        number, rest = divmod(number, len(_SYLLABLES))
+        found += _SYLLABLES[rest]
+    return found if not number else found + spelled(number)

@@ -1,12 +1,26 @@
 """Checks of what a preprocessor makes of a text."""
 
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from unittest import SkipTest
 
-from seqlab.contracts import Preprocessor
+import torch
+
+from seqlab.contracts import Preprocessor, UserError
 from seqlab.testing.plain import check_defaults
-from seqlab.testing.preprocessors.making import ANY, SURROGATES, UNSEEN, PreprocessorMaking, check_form, ids_of, short
+from seqlab.testing.preprocessors.making import (
+    ANY,
+    OFTEN,
+    RESERVED,
+    SURROGATES,
+    UNSEEN,
+    PreprocessorMaking,
+    check_form,
+    ids_of,
+    same,
+    short,
+)
 from seqlab.testing.suite import agree, demand
 
 _LONG = 100_000
@@ -26,20 +40,20 @@ class TextChecks(PreprocessorMaking):
         preprocessor = self.fitted()
         size = preprocessor.size
         demand(isinstance(size, int) and size >= 2, f"size is {size!r}; padding and unknown alone are 2")
-        texts = [*self.texts, *ANY.values(), UNSEEN, ""]
-        encoded = preprocessor.encode(texts)
-        check_form(encoded, len(texts))
-        if len(encoded.values):
-            least, most = int(encoded.values.min()), int(encoded.values.max())
-            demand(least >= 1, f"encode gives the id {least}; 0 is padding, and the least id of a symbol is 1")
-            demand(most < size, f"encode gives the id {most}, but size is {size}")
+        texts = [*self.texts, *ANY.values(), *RESERVED, UNSEEN, ""]
+        check_range(preprocessor, texts)
+        check_range(self.fitted(*RESERVED), texts)
+        symbols = preprocessor.symbols
+        whole = symbols is None or (len(symbols) == size and all(isinstance(symbol, str) for symbol in symbols))
+        demand(whole, f"symbols must be a text for each of {size} ids, or None; here are {len(symbols or ())}")
 
     def test_texts_come_back(self) -> None:
         """The training texts come back from their ids, as far as the preprocessor does not normalise them."""
-        if self.lossy:
-            raise SkipTest(self.lossy)
+        if reason := self.loses():
+            raise SkipTest(reason)
         preprocessor = self.fitted()
-        faults = [fault for text in self.texts if (fault := self.comes_back(preprocessor, text))]
+        twice = [" ".join(word for word in text.split() for _ in (0, 1)) for text in self.texts]
+        faults = [fault for text in (*self.texts, *twice) if (fault := self.comes_back(preprocessor, text))]
         if faults:
             raise SkipTest(f"{faults[0]}, which has the same ids; a suite's normalised() can say whether that is meant")
 
@@ -53,6 +67,8 @@ class TextChecks(PreprocessorMaking):
         shown = preprocessor.decode([unknown])
         demand("\ufffd" in shown, f"the unknown id decodes to {short(shown)}, without U+FFFD")
         seen = "".join(self.texts) + "".join(map(self.normalised, self.texts))
+        if self.loses() and unknown not in ids_of(preprocessor, UNSEEN):
+            raise SkipTest(f"{self.loses()}; no symbol is unknown to it")
         unseen = [symbol for symbol in UNSEEN if symbol not in seen and self.normalised(symbol)]
         if not unseen:
             raise SkipTest("no symbol was found that the texts do not have")
@@ -65,6 +81,8 @@ class TextChecks(PreprocessorMaking):
                 continue  # it is cleaned away, seen or not
             demand(unknown in ids, f"{symbol!r} was not seen, but has the ids {ids}, without unknown_id {unknown}")
             demand("\ufffd" in shown, f"{symbol!r} was not seen, but decodes to {short(shown)}, without U+FFFD")
+            among = ids_of(preprocessor, f"{self.texts[0]} {symbol} {self.texts[0]}")
+            demand(unknown in among, f"{symbol!r} among known symbols has no unknown_id {unknown}: {among[:20]}")
 
     def test_padding_is_left_out(self) -> None:
         """Zeros among the ids change nothing in what they decode to."""
@@ -87,6 +105,7 @@ class TextChecks(PreprocessorMaking):
         check_form(mixed, 3)
         lengths = mixed.lengths.tolist()
         demand(lengths[0] == lengths[2] == 0, f"an empty text has the lengths {lengths[0]} and {lengths[2]}, not 0")
+        check_empty_in_fit(self.make, self.texts)
         agree("the ids of a text among empty ones", mixed.values, preprocessor.encode([text]).values)
         for texts in ([""], []):
             check_form(preprocessor.encode(texts), len(texts))
@@ -104,7 +123,7 @@ class TextChecks(PreprocessorMaking):
                 except Exception as error:
                     clear = isinstance(error, ValueError) and str(error) and what in SURROGATES
                     demand(clear, f"{where} crashes on {what} ({ascii(text)[:40]}): {type(error).__name__}: {error}")
-        if not self.lossy:
+        if not self.loses():
             preprocessor = self.fitted(*ANY.values())
             for text in ANY.values():
                 self.comes_back(preprocessor, text)
@@ -125,8 +144,37 @@ class TextChecks(PreprocessorMaking):
             len(ids) >= 1.9 * halves,
             f"{len(whole):,} characters have {len(ids):,} ids, their first half {halves:,}: the rest is cut off",
         )
-        if not self.lossy:
+        if not self.loses():
             self.comes_back(preprocessor, whole)
+
+
+def check_range(preprocessor: Preprocessor, texts: Sequence[str]) -> None:
+    """Demand of what texts are encoded to that the ids are those of symbols."""
+    encoded = preprocessor.encode(texts)
+    check_form(encoded, len(texts))
+    for text, ids in zip(texts, torch.split(encoded.values, encoded.lengths.tolist()), strict=True):
+        least, most = (int(ids.min()), int(ids.max())) if len(ids) else (1, 1)
+        demand(least >= 1, f"{short(text)} has the id {least}; 0 is padding, and the least id of a symbol is 1")
+        demand(most < preprocessor.size, f"{short(text)} has the id {most}, but size is {preprocessor.size}")
+
+
+def check_empty_in_fit(make: Callable[[], Preprocessor], texts: Sequence[str]) -> None:
+    """Demand that empty texts teach nothing, and that a split of them alone is fitted or refused with a message."""
+    with_empty, without = make(), make()
+    given = [*texts] * OFTEN
+    with_empty.fit(["", *given, ""])
+    without.fit(given)
+    demand(with_empty.size == without.size, f"size is {with_empty.size} with empty texts in fit, else {without.size}")
+    same("with empty texts in fit", with_empty.encode(texts), without.encode(texts))
+    for what, none in (("an empty text alone", [""]), ("no text", [])):
+        try:
+            make().fit(none)
+        except (ValueError, RuntimeError, UserError) as error:
+            demand(str(error), f"fit refuses {what} without a message")
+        except Exception as error:
+            raise AssertionError(
+                f"fit of {what} gives {type(error).__name__}, which tells nobody why: {error}"
+            ) from error
 
 
 def _there_and_back(preprocessor: Preprocessor, text: str) -> None:

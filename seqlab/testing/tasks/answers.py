@@ -76,6 +76,14 @@ class AnswerChecks(TaskMaking):
             demand(whole, f"decode gives {str(entry)[:60]}, and no list of label and probability")
             demand(first["label"] == names[target], f"label {target} is {names[target]}, decoded as {first['label']}")
             demand(0 <= first["probability"] <= 1, f"a probability is {first['probability']}")
+        for entry in task.decode(self.drawn(task, batch), 10_000):
+            if not isinstance(entry, list) or len(entry) != len(names):
+                continue
+            found = [one["probability"] for one in entry]
+            demand(
+                abs(sum(found) - 1) < 1e-3, f"the probabilities of all {len(names)} labels add up to {sum(found):.4g}"
+            )
+            demand(found == sorted(found, reverse=True), f"the likeliest label must be first, not {found[:4]}")
 
     def test_report_stays_in_its_folder(self) -> None:
         """The report is tables that JSON can write, notes, and pictures in its folder; it writes nowhere else."""

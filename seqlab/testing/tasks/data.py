@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator
 from itertools import combinations
-from unittest import SkipTest
 
 import torch
 from torch import Tensor
 
 from seqlab.contracts import Examples, Ragged, Task, UserError
 from seqlab.discovery import find
+from seqlab.testing.guesses import is_class
 from seqlab.testing.plain import check_defaults, has_option, reads
 from seqlab.testing.suite import demand
 from seqlab.testing.taskdata import (
+    check_more_classes,
     check_targets,
     check_tensors,
     difference,
-    random_numbers,
     row_keys,
 )
 from seqlab.testing.tasks.making import SPLITS, TaskMaking
@@ -83,54 +83,6 @@ class DataChecks(TaskMaking):
                 such = f", such as {shown[0]}" if shown else ""
                 raise AssertionError(f"{len(both)} inputs are in {one} and in {other}{such}")
 
-    def test_splits_are_the_same_again(self) -> None:
-        """The splits are the same when made twice and in another instance, whatever the global random numbers."""
-        task = self.make()
-        with random_numbers(1):
-            first = self.splits_of(task)
-        with random_numbers(2):
-            again = self.splits_of(task)
-        with random_numbers(3):
-            other = self.splits_of(self.make())
-        for what, splits in (("made twice by one instance", again), ("made by two instances", other)):
-            for name in SPLITS:
-                fault = difference(splits[name], first[name])
-                demand(not fault, f"{name}, {what}: {fault}")
-
-    def test_draws_are_seeded(self) -> None:
-        """Fresh examples depend on their seed alone, and are inputs and targets like those of training."""
-        ready = self.ready()
-        task, train = ready.task, ready.splits["train"]
-        if not task.fresh:
-            raise SkipTest("it is not fresh")
-        with random_numbers(1):
-            one, other = task.draw(24, 1), task.draw(24, 2)
-        with random_numbers(2):
-            again = self.make().draw(24, 1)
-        demand(len(one) == 24, f"24 examples are to be drawn, and {len(one)} are")
-        fault = difference(again, one)
-        demand(not fault, f"24 examples drawn again by the same seed: {fault}")
-        demand(difference(other, one), "another seed draws the same examples")
-        held_out = {key for name in ("valid", "test") for key in row_keys(ready.splits[name].inputs)}
-        both = sum(key in held_out for key in row_keys(one.inputs))
-        demand(not both, f"{both} of 24 drawn inputs are in valid or test")
-        demand(one.targets.dtype == train.targets.dtype, f"drawn targets are {one.targets.dtype}")
-        if not task.per_step:
-            check_targets("drawn", one.targets, task)
-        if isinstance(one.inputs, Ragged) and isinstance(train.inputs, Ragged):
-            check_tensors("drawn", one.inputs, train.inputs)
-
-    def test_split_seed_deals_anew(self) -> None:
-        """Another ``split_seed`` gives other splits, and the same one the same."""
-        if not has_option(self.make(), "split_seed"):
-            raise SkipTest("it has no option split_seed")
-        made = [self.splits_of(self.make(split_seed=seed)) for seed in (1, 1, 2, 3, 4)]
-        for name in SPLITS:
-            fault = difference(made[1][name], made[0][name])
-            demand(not fault, f"split_seed=1, made twice: {name}: {fault}")
-        moved = any(difference(splits[name], made[0][name]) for splits in made[2:] for name in SPLITS)
-        demand(moved, "split_seed 1, 2, 3 and 4 give the same splits")
-
     def test_inputs_are_right(self) -> None:
         """Inputs are texts, token ids from 1 on that training shows, or finite features of one size."""
         splits = self.splits_of(self.make())
@@ -176,6 +128,8 @@ class DataChecks(TaskMaking):
                 )
                 targets = targets[torch.arange(targets.shape[1]) < lengths.unsqueeze(1)]
             check_targets(name, targets, task)
+            if is_class(targets):
+                check_more_classes(task, ready.batch(name))
 
     def test_sample_weights(self) -> None:
         """Weights for drawing examples are None, or one for each training example: finite, none negative, not all 0."""

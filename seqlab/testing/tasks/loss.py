@@ -1,11 +1,12 @@
-"""Checks of a task's head and loss."""
+"""Checks of a task's loss."""
 
 from unittest import SkipTest
 
 import torch
+from torch import Tensor
 
-from seqlab.contracts import Batch
-from seqlab.testing.guesses import has_classes, live
+from seqlab.contracts import Batch, Task
+from seqlab.testing.guesses import has_classes, live, one_hot
 from seqlab.testing.ready import Ready
 from seqlab.testing.suite import agree, demand
 from seqlab.testing.taskdata import (
@@ -19,22 +20,13 @@ class LossChecks(TaskMaking):
 
     # The loss -----------------------------------------------------------------------------------------------------
 
-    def test_head_gives_the_outputs(self) -> None:
-        """``outputs`` is at least 1, and the head gives so many from a model's features."""
-        task = self.ready().task
-        outputs = task.outputs
-        demand(isinstance(outputs, int) and outputs >= 1, f"outputs is {outputs!r}; it must be at least 1")
-        for features in (1, 7):
-            shape = (2, 3, features) if task.per_step else (2, features)
-            got = tuple(task.head(features)(torch.randn(shape)).shape)
-            demand(got == (*shape[:-1], outputs), f"the head gives {got} for {shape}; outputs is {outputs}")
-
     def test_loss_is_a_finite_scalar(self) -> None:
         """The loss is one finite number, with a finite gradient in the outputs that is not zero."""
         ready = self.ready()
         for split in SPLITS:
             batch = ready.batch(split)
             outputs = self.drawn(ready.task, batch).requires_grad_()
+            task_outputs = outputs.shape[-1]
             loss = ready.task.loss(outputs, batch)
             demand(loss.dim() == 0, f"{split}: the loss has the shape {tuple(loss.shape)}, and is no scalar")
             demand(bool(loss.isfinite()), f"{split}: the loss is {loss.item()}")
@@ -42,6 +34,8 @@ class LossChecks(TaskMaking):
             (gradient,) = torch.autograd.grad(loss, outputs, allow_unused=True)
             demand(gradient is not None and bool(gradient.any()), f"{split}: the gradient in the outputs is zero")
             demand(bool(gradient.isfinite().all()), f"{split}: the gradient in the outputs is not finite")
+            unused = (~gradient.flatten(0, -2).any(0)).nonzero().flatten().tolist()
+            demand(not unused or split != "train", f"{split}: outputs {unused[:10]} of {task_outputs} have no gradient")
 
     def test_loss_falls_along_its_gradient(self) -> None:
         """A small step of the outputs against the gradient lowers the loss."""
@@ -105,17 +99,8 @@ class LossChecks(TaskMaking):
         order = lengths.argsort(stable=True)
         count = min(8, len(order))
         batch = ready.batch_of("train", torch.cat([order[:count], order[-count:]]))  # the shortest and the longest
-        dead = ~live(batch).unsqueeze(-1)
         outputs = self.drawn(task, batch)
-        other = torch.where(dead, 100 + 3 * outputs, outputs).requires_grad_()
-        loss = task.loss(other, batch)
-        agree("the loss with other outputs in the padding", loss, task.loss(outputs, batch), 1e-4)
-        (gradient,) = torch.autograd.grad(loss, other)
-        most = float(gradient.masked_select(dead).abs().max())
-        demand(most == 0, f"an output in the padding has the gradient {most:.3g}")
-        expected = self.scores(task, outputs, batch.targets)
-        got = self.scores(task, other.detach(), batch.targets)
-        agree_scores("with other outputs in the padding", got, expected)
+        self._check_padding(task, batch, outputs)
         what = "of short rows, padded to their own longest,"
         short = ready.batch_of("train", order[:count])
         wide = Batch(batch.inputs[:count], None if batch.lengths is None else batch.lengths[:count], short.targets)
@@ -123,6 +108,26 @@ class LossChecks(TaskMaking):
         agree(f"the loss {what}", task.loss(narrow, short), task.loss(padded, wide), 1e-4)
         expected = self.scores(task, padded, short.targets)
         agree_scores(what, self.scores(task, narrow, short.targets), expected)
+
+    def _check_padding(self, task: Task, batch: Batch, outputs: Tensor) -> None:
+        """Check that outputs in the padding reach neither loss nor metrics, whatever they are."""
+        dead = ~live(batch).unsqueeze(-1)
+        loss, scores = task.loss(outputs, batch), self.scores(task, outputs, batch.targets)
+        fills = [(f"class {label}", one_hot(torch.tensor(label), max(2, task.outputs), 50.0)) for label in (0, 1)]
+        for what, fill in (
+            *((what, fill[: task.outputs]) for what, fill in fills),
+            ("outputs of 100 and more", 100 + 3 * outputs),
+            ("outputs of -1e4", torch.tensor(-1e4)),
+            ("NaN", torch.tensor(torch.nan)),
+        ):
+            other = torch.where(dead, fill, outputs).requires_grad_()
+            found = task.loss(other, batch)
+            agree(f"the loss with {what} in the padding", found, loss, 1e-4)
+            if what != "NaN":
+                (gradient,) = torch.autograd.grad(found, other)
+                most = float(gradient.masked_select(dead).abs().max())
+                demand(most == 0, f"an output in the padding has the gradient {most:.3g}")
+            agree_scores(f"with {what} in the padding", self.scores(task, other.detach(), batch.targets), scores)
 
     def _check_cut(self, ready: Ready) -> None:
         """Check that outputs of fewer steps than there are targets do, where the framework may cut."""

@@ -1,5 +1,6 @@
 """What the checks of a task are made of."""
 
+import copy
 from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, ClassVar, cast
@@ -34,6 +35,7 @@ class TaskMaking(Suite):
     task: ClassVar[Callable[..., Task]]
     options: ClassVar[Mapping[str, Any]] = {}
     preprocessor: ClassVar[Callable[[], Preprocessor] | None] = None
+    _made: ClassVar[Ready]
 
     # Making things ------------------------------------------------------------------------------------------------
 
@@ -44,9 +46,17 @@ class TaskMaking(Suite):
         return made
 
     def ready(self) -> Ready:
-        """Make the task and its splits."""
-        task = self.make()
-        return self._ready(task, self.splits_of(task))
+        """Make the task and its splits; they are made once for all checks, each of which gets a copy of the task."""
+        cls = type(self)
+        if "_made" not in vars(cls):
+            task = self.make()
+            cls._made = self._ready(task, self.splits_of(task))
+        made = cls._made
+        try:
+            return Ready(copy.deepcopy(made.task), made.splits, made.preprocessor)
+        except Exception:  # a task that holds a lock, say, is made anew
+            task = self.make()
+            return self._ready(task, self.splits_of(task))
 
     def splits_of(self, task: Task) -> Mapping[str, Examples]:
         """Make the splits; running text becomes windows of tokens, up to some thousands of them."""

@@ -1,26 +1,21 @@
-"""Checks of a task's metrics, and of its chance line."""
+"""Checks of a task's metrics."""
 
-from unittest import SkipTest
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 import torch
+from torch import Tensor
 from torchmetrics import MetricCollection
 
-from seqlab.testing.guesses import constants, output_shape
+from seqlab.contracts import Batch, Task
 from seqlab.testing.suite import agree, demand
-from seqlab.testing.taskdata import (
-    agree_scores,
-    other_inputs,
-    other_targets,
-    updated,
-    values_of,
-)
+from seqlab.testing.taskdata import agree_scores, updated, values_of
 from seqlab.testing.tasks.making import SPLITS, TaskMaking
 
 
 class MetricChecks(TaskMaking):
-    """What is measured, and what a guess scores."""
-
-    # The metrics --------------------------------------------------------------------------------------------------
+    """What is measured."""
 
     def test_metrics_are_finite_scalars(self) -> None:
         """Each metric is one finite number."""
@@ -65,76 +60,117 @@ class MetricChecks(TaskMaking):
         agree_scores("after a reset", got, self.scores(task, outputs, batch.targets))
 
     def test_metrics_add_up(self) -> None:
-        """A split in two unequal batches has the metrics of the whole."""
+        """Metrics of a split in batches are those of the whole, whatever the sizes and the order; details too."""
         ready = self.ready()
         task, batch = ready.task, ready.batch()
-        outputs, rows = self.drawn(task, batch), len(batch.targets)
-        if rows < 2:
-            raise SkipTest("the training split has one example")
-        cut = max(1, rows // 5)
-        metrics = updated(task.metrics(), outputs[:cut], batch.targets[:cut])
-        got = values_of(updated(metrics, outputs[cut:], batch.targets[cut:]))
+        outputs = self.drawn(task, batch)
+        cuts = _cuts(len(batch.targets))
+        parts = list(pairwise(cuts))
         expected = self.scores(task, outputs, batch.targets)
-        agree_scores(f"of {cut} rows and {rows - cut} more, against all at once", got, expected)
+        for what, order in (("in order", parts), ("in reverse", parts[::-1])):
+            metrics = task.metrics()
+            for low, high in order:
+                metrics.update(outputs[low:high], batch.targets[low:high])
+            sizes = ", ".join(str(high - low) for low, high in order)
+            got = values_of(metrics)
+            agree_scores(f"of batches of {sizes} rows, {what}, against all at once", got, expected)
+            agree_scores("at a second compute()", values_of(metrics), got)
+        metrics = task.metrics()
+        for low, high in parts:
+            metrics.update(outputs[low:high], batch.targets[low:high])
+            metrics.compute()
+        agree_scores("that were computed after each batch, against all at once", values_of(metrics), expected)
+        often = task.metrics()[task.monitor]
+        for _ in range(40):
+            often.update(outputs, batch.targets)
+        agree(f"{task.monitor} of the same rows 40 times", often.compute().float(), _once(task, expected), 1e-2)
+        turned = self.scores(task, outputs.flip(0), batch.targets.flip(0))
+        agree_scores("of the rows in reverse order", turned, expected)
+        self._check_details(task, outputs, batch, parts)
+
+    @staticmethod
+    def _check_details(task: Task, outputs: Tensor, batch: Batch, parts: Sequence[tuple[int, int]]) -> None:
+        if (whole := task.details()) is None:
+            return
+        pieces = task.details()
+        assert pieces is not None
+        whole.update(outputs, batch.targets)
+        for low, high in parts:
+            pieces.update(outputs[low:high], batch.targets[low:high])
+        found = pieces.compute()
+        for name, value in whole.compute().items():
+            if isinstance(value, Tensor):
+                agree(f"the detail {name} of batches, against all at once", found[name], value, 1e-4)
+
+    def test_metrics_join(self) -> None:
+        """Metrics of two processes, joined as torchmetrics joins them, are those of the whole."""
+        ready = self.ready()
+        task, batch = ready.task, ready.batch()
+        outputs, cut = self.drawn(task, batch), max(1, len(batch.targets) // 3)
+        expected = updated(task.metrics(), outputs, batch.targets).compute()
+        here = updated(task.metrics(), outputs[:cut], batch.targets[:cut])
+        there = updated(task.metrics(), outputs[cut:], batch.targets[cut:])
+        for name, metric in here.items(keep_base=True):
+            got = joined(metric, there[name])
+            agree(
+                f"{name} of two processes, joined (add_state with dist_reduce_fx?), against one",
+                torch.as_tensor(got), torch.as_tensor(expected[name]), 1e-4,
+            )  # fmt: skip
 
     def test_mode_is_right(self) -> None:
-        """Outputs that fit the targets are at least as good as blind ones, by ``monitor`` in the direction ``mode``."""
-        right, blind, mode = self._against_blind("train")
-        good = right >= blind if mode == "max" else right <= blind
-        demand(good, f"mode is {mode}, but the truth scores {right:.4g}, and blind outputs {blind:.4g}")
-
-    def _against_blind(self, split: str) -> tuple[float, float, str]:
+        """By ``mode``, outputs that fit the targets are better than drawn ones and no worse than blind ones."""
         ready = self.ready()
-        task, batch = ready.task, ready.batch(split, 1024)
+        task, batch = ready.task, ready.batch("train", 1024)
         right = self.scores(task, self.perfect_outputs(task, batch), batch.targets)[task.monitor]
         blind = self.scores(task, task.blind_outputs(batch), batch.targets)[task.monitor]
-        return right, blind, task.mode
+        drawn = self.scores(task, self.drawn(task, batch), batch.targets)[task.monitor]
+        good = right >= blind if task.mode == "max" else right <= blind
+        demand(good, f"mode is {task.mode}, but the truth scores {right:.4g}, and blind outputs {blind:.4g}")
+        good = right > drawn if task.mode == "max" else right < drawn
+        demand(good, f"mode is {task.mode}, but the truth scores {right:.4g}, and outputs at random {drawn:.4g}")
 
-    # The chance line ----------------------------------------------------------------------------------------------
-
-    def test_baseline_is_blind(self) -> None:
-        """Blind outputs are finite, of the right shape, and the same for other inputs and targets."""
+    def test_nothing_changes_in_place(self) -> None:
+        """Metrics, blind outputs and ``decode`` leave outputs, inputs and targets as they were."""
         ready = self.ready()
-        task = ready.task
-        for split in ("test", "train"):
-            batch = ready.batch(split)
-            blind = task.blind_outputs(batch).clone()
-            shape = output_shape(task, batch)
-            demand(tuple(blind.shape) == shape, f"blind outputs are {tuple(blind.shape)}; {shape} is right")
-            demand(bool(blind.isfinite().all()), f"{int((~blind.isfinite()).sum())} blind outputs are not finite")
-            for what, other in (
-                ("inputs", batch._replace(inputs=other_inputs(batch.inputs))),
-                ("targets", batch._replace(targets=other_targets(batch.targets, task.outputs))),
-            ):
-                agree(f"blind outputs for other {what}", task.blind_outputs(other), blind, 1e-6)
-            agree("blind outputs at a second call", task.blind_outputs(batch), blind, 1e-6)
-
-    def test_baseline_is_the_best_guess(self) -> None:
-        """No constant guess does clearly better on the training split: the chance line is not set too low."""
-        ready = self.ready()
-        task, batch = ready.task, ready.batch("train", 2048)
-        blind = self.scores(task, task.blind_outputs(batch), batch.targets)[task.monitor]
-        share = task.mode == "max" and 0 <= blind <= 1
-        margin = 1.5 / len(batch.targets) ** 0.5 if share else 0.05 * abs(blind) + 1e-6
-        for what, outputs in constants(task, batch):
-            guess = self.scores(task, outputs, batch.targets)[task.monitor]
-            gain = guess - blind if task.mode == "max" else blind - guess
-            demand(gain <= margin, f"{task.monitor} of blind outputs is {blind:.4g}; {what} has {guess:.4g}")
-
-    def test_baseline_can_be_beaten(self) -> None:
-        """On the test split, outputs that fit the targets are better than blind ones."""
-        right, blind, mode = self._against_blind("test")
-        better = right > blind if mode == "max" else right < blind
-        demand(better, f"the truth scores {right:.4g} on the test split, and blind outputs {blind:.4g} (mode {mode})")
-
-    def test_solved_is_a_line(self) -> None:
-        """``solved`` says True or nothing of the truth, and False or nothing of blind outputs."""
-        ready = self.ready()
-        task, batch = ready.task, ready.batch("test", 1024)
-        for what, outputs, wrong in (
-            ("the truth", self.perfect_outputs(task, batch), False),
-            ("blind outputs", task.blind_outputs(batch), True),
+        task, batch = ready.task, ready.batch()
+        outputs = self.drawn(task, batch)
+        named = {"outputs": outputs, "inputs": batch.inputs, "targets": batch.targets}
+        if batch.lengths is not None:
+            named["lengths"] = batch.lengths
+        for what, use in (
+            ("a metric's update", lambda: updated(task.metrics(), outputs, batch.targets).compute()),
+            ("blind_outputs", lambda: task.blind_outputs(batch)),
+            ("decode", lambda: task.decode(outputs, 1)),
         ):
-            said = task.solved(self.scores(task, outputs, batch.targets))
-            demand(said is None or isinstance(said, bool), f"solved gives a {type(said).__name__}")
-            demand(said is not wrong, f"solved says {said} of {what}")
+            before = {name: tensor.clone() for name, tensor in named.items()}
+            use()
+            for name, tensor in named.items():
+                same = torch.equal(tensor.nan_to_num(), before[name].nan_to_num())
+                demand(same, f"the {name} were changed by {what}")
+
+
+def _once(task: Task, scores: Mapping[str, float]) -> Tensor:
+    return torch.tensor(scores[task.monitor])
+
+
+def _cuts(rows: int) -> list[int]:
+    """Cut rows into batches of unequal sizes, the first and the last of them small."""
+    return sorted({0, min(1, rows), min(18, rows), rows // 3, max(0, rows - 5), rows})
+
+
+def joined(metric: Any, other: Any) -> Any:
+    """Compute a metric whose states were gathered from two processes, of which this is the first."""
+    sent: list[Tensor] = []
+
+    def send(tensor: Tensor, *_: Any, **__: Any) -> list[Tensor]:
+        sent.append(tensor)
+        return [tensor]
+
+    def gather(tensor: Tensor, *_: Any, **__: Any) -> list[Tensor]:
+        return [tensor, sent.pop(0)]
+
+    for each, function in ((other, send), (metric, gather)):
+        each.dist_sync_fn, each.distributed_available_fn = function, lambda: True
+        each._computed = None
+        value = each.compute()
+    return value

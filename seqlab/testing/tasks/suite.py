@@ -1,12 +1,29 @@
 """Checks that every task must pass."""
 
 from seqlab.testing.tasks.answers import AnswerChecks
+from seqlab.testing.tasks.baseline import BaselineChecks
 from seqlab.testing.tasks.data import DataChecks
+from seqlab.testing.tasks.heads import HeadChecks
+from seqlab.testing.tasks.leaks import LeakChecks
 from seqlab.testing.tasks.loss import LossChecks
+from seqlab.testing.tasks.means import MeanChecks
 from seqlab.testing.tasks.metrics import MetricChecks
+from seqlab.testing.tasks.mistakes import MistakeChecks
+from seqlab.testing.tasks.repeats import RepeatChecks
 
 
-class TaskSuite(AnswerChecks, MetricChecks, LossChecks, DataChecks):
+class TaskSuite(
+    AnswerChecks,
+    BaselineChecks,
+    MetricChecks,
+    MistakeChecks,
+    MeanChecks,
+    LossChecks,
+    HeadChecks,
+    LeakChecks,
+    RepeatChecks,
+    DataChecks,
+):
     """Checks of a task; a subclass names it.
 
     The checks run from the last base to the first.

@@ -7,10 +7,15 @@ import pytest
 from seqlab.testing import PreprocessorSuite, run_suite
 from seqlab_preprocessing.characters import Characters
 from seqlab_preprocessing.steps import ascii_fold
+from seqlab_preprocessing.words import Words as SplitWords
 
-from .broken_preprocessors import CAUGHT, LosesTheLastWord
+from .broken_preprocessors import CAUGHT as FEW
+from .broken_preprocessors import LosesTheLastWord
+from .broken_preprocessors_more import CAUGHT as MORE
 from .good_preprocessors import Bytes, Words, lowered
+from .odd_preprocessors import RIGHT
 
+CAUGHT = [*FEW, *MORE]
 ONE_IS_ENOUGH = {"same_ids_in_another_process": "it takes seconds, and another suite here runs it"}
 
 
@@ -71,6 +76,30 @@ def test_a_reason_to_lose_something_skips_what_compares_texts():
 
 def test_each_check_says_what_it_demands():
     assert all(PreprocessorSuite.checks().values())
+
+
+@pytest.mark.parametrize("right", RIGHT, ids=lambda right: right.__name__)
+def test_odd_ones_that_are_right_pass(right):
+    """As ``seqlab check`` runs them: nothing is said of them but by the preprocessor itself."""
+
+    class Odd(PreprocessorSuite):
+        preprocessor = right
+
+    assert [outcome for outcome in run_suite(Odd) if outcome.result == "failed"] == []
+
+
+@pytest.mark.parametrize("options", [{"max_size": 20}, {"min_count": 4}])
+@pytest.mark.parametrize("kind", [Characters, SplitWords], ids=lambda kind: kind.__name__)
+def test_limited_vocabularies_pass(kind, options):
+    class Limited(PreprocessorSuite):
+        preprocessor = kind
+        skips = ONE_IS_ENOUGH
+
+    Limited.options = options
+    results = {outcome.check: outcome for outcome in run_suite(Limited)}
+    assert [name for name, outcome in results.items() if outcome.result == "failed"] == []
+    (name,) = options
+    assert name in results["texts_come_back"].detail
 
 
 @pytest.mark.parametrize("options", [{"steps": ["ascii"]}, {"min_count": 3}])

@@ -12,6 +12,7 @@ from .broken_tasks.data import NamesAStrangePreprocessing
 from .good_preprocessors import Bytes
 from .good_sequences import FreshSum, NextToken, Parity, RunningSum
 from .good_tasks import TwoClasses, Yes
+from .odd_tasks import RIGHT
 
 
 class TestNames(TaskSuite):
@@ -60,6 +61,14 @@ def test_balanced_names_pass(balance, about):
         options = MappingProxyType({"balance": balance, "label_smoothing": 0.3})
 
     assert [outcome for outcome in run_suite(Balanced, about) if outcome.result != "passed"] == []
+
+
+@pytest.mark.parametrize("right", RIGHT, ids=lambda right: right.__name__)
+def test_odd_ones_that_are_right_pass(right):
+    class Odd(TaskSuite):
+        task = right
+
+    assert [outcome for outcome in run_suite(Odd) if outcome.result == "failed"] == []
 
 
 @pytest.mark.parametrize(("broken", "check"), CAUGHT, ids=lambda value: getattr(value, "__name__", value))

@@ -21,6 +21,7 @@ class TestPixels(TaskSuite):
 class TestPermuted(TaskSuite):
     task = Pixels
     options: ClassVar = {"order": "pixels", "permute": True}
+    skips: ClassVar = dict.fromkeys(("every_option", "same_in_another_process"), "TestPixels runs it")
 
 
 def pictures(count=30, seed=0):

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import ClassVar
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqlab import Batch
-from seqlab.testing import TaskSuite
+from seqlab.testing import TaskSuite, run_suite
 from seqlab_tasks.sentences import Agreement, Fluent
 from seqlab_tasks.synthetic import Adding, Copying, Dyck, First, Parity, Recall, TemporalOrder
 
@@ -20,44 +21,58 @@ SHORTEST = {Agreement: 4}
 """Where the options decide."""
 
 
+class Quick(TaskSuite):
+    skips: ClassVar = {"same_in_another_process": "it takes a second, and a slow test runs it"}
+
+
 class TestFirst(TaskSuite):
     task = First
 
 
-class TestAdding(TaskSuite):
+class TestAdding(Quick):
     task = Adding
 
 
-class TestCopying(TaskSuite):
+class TestCopying(Quick):
     task = Copying
 
 
-class TestTemporalOrder(TaskSuite):
+class TestTemporalOrder(Quick):
     task = TemporalOrder
 
 
-class TestParity(TaskSuite):
+class TestParity(Quick):
     task = Parity
 
 
-class TestRecall(TaskSuite):
+class TestRecall(Quick):
     task = Recall
 
 
-class TestDyck(TaskSuite):
+class TestDyck(Quick):
     task = Dyck
 
 
-class TestAgreement(TaskSuite):
+class TestAgreement(Quick):
     task = Agreement
 
 
-class TestFluent(TaskSuite):
+class TestFluent(Quick):
     task = Fluent
 
 
-class TestControl(TaskSuite):
+class TestControl(Quick):
     task = CONTROL
+
+
+@pytest.mark.slow
+@every_task
+def test_splits_are_the_same_in_another_process(kind):
+    class Whole(TaskSuite):
+        task = staticmethod(kind)
+
+    (outcome,) = run_suite(Whole, "same_in_another_process")
+    assert outcome.result == "passed"
 
 
 def drawn(task, count, length, seed=0):

@@ -50,6 +50,21 @@ class NamesLabelsInAnotherOrder(TwoClasses):
         return [[{"label": label, "probability": 0.5} for label in row] for row in super().decode(outputs, top)]
 
 
+class GivesScoresForProbabilities(TwoClasses):
+    """Each between 0 and 1, and together anything."""
+
+    def label_names(self):
+        return self.labels
+
+    def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
+        rows = outputs.sigmoid().tolist()
+        order = outputs.argsort(-1, descending=True)[:, :top].tolist()
+        return [
+            [{"label": self.labels[index], "probability": row[index]} for index in places]
+            for row, places in zip(rows, order, strict=True)
+        ]
+
+
 class ReportsElsewhere(TwoClasses):
     def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
         Path("table.csv").write_text("1,2", "utf-8")
@@ -80,6 +95,7 @@ CAUGHT: list[tuple[type[Task], str]] = [
     (DecodesByTheAlphabet, "decode_honours_top"),
     (NamesLabelsWithoutDecodingThem, "labels_are_the_targets"),
     (NamesLabelsInAnotherOrder, "labels_are_the_targets"),
+    (GivesScoresForProbabilities, "labels_are_the_targets"),
     (ReportsElsewhere, "report_stays_in_its_folder"),
     (ReportsBesideItsFolder, "report_stays_in_its_folder"),
     (ReportsNoPicture, "report_stays_in_its_folder"),
