@@ -107,8 +107,19 @@ def demand(holds: Any, message: str) -> None:
         raise AssertionError(message)
 
 
-def agree(what: str, actual: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
-    """Demand that two tensors agree in shape, and in every entry to a tolerance that grows with the largest entry."""
+def agree(what: str, actual: Tensor, expected: Tensor, tolerance: float = 1e-9, least: float = 1.0) -> None:
+    """Demand that two tensors agree in shape, and in every entry to a tolerance that grows with the largest entry.
+
+    Args:
+        what: what they are, for the message.
+        actual: the tensor that is checked.
+        expected: the right one.
+        tolerance: relative to the largest entry.
+        least: what the largest entry is taken to be at least.
+
+    Raises:
+        AssertionError: they differ.
+    """
     demand(actual.shape == expected.shape, f"{what}: the shape is {tuple(actual.shape)}, not {tuple(expected.shape)}")
     if not expected.numel():
         return
@@ -124,6 +135,6 @@ def agree(what: str, actual: Tensor, expected: Tensor, tolerance: float = 1e-9) 
     )
     difference = torch.nan_to_num((actual - expected).abs())
     finite = torch.nan_to_num(expected.abs(), posinf=0.0)
-    allowed = tolerance * max(1.0, float(finite.max()))
+    allowed = tolerance * max(least, float(finite.max()))
     worst = float(difference.max())
     demand(worst <= allowed, f"{what}: differs by {worst:.3g}; at most {allowed:.1g} is right")
