@@ -25,6 +25,18 @@ def plain(x: Tensor) -> Tensor:
     return x
 
 
+LAYOUTS: dict[str, Layout] = {
+    "transposed": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
+    "strided": lambda x: torch.stack([x, x], dim=-1)[..., 0],
+    "with the last axis first": lambda x: x.movedim(-1, 0).contiguous().movedim(0, -1),
+    "part of a larger tensor": lambda x: torch.cat([x, x], dim=1)[:, x.shape[1] :],
+    "not the first part of a larger tensor": lambda x: torch.cat([x[:1], x])[1:],
+    "expanded over the second axis": lambda x: x[:, :1].expand(x.shape),
+    "expanded over the first axis": lambda x: x[:1].expand(x.shape),
+}
+"""Ways to lay a tensor of two axes or more out; the expanded ones change its numbers as well."""
+
+
 @final
 @dataclass(frozen=True)
 class Call:

@@ -22,6 +22,14 @@ CASES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 """From an ordinary input to an extreme one."""
 
+MODERATE = frozenset(CASES) - {
+    "inputs 100 times larger",
+    "inputs 300 times larger",
+    "inputs 1000 times larger",
+    "inputs that are -1000 throughout",
+}
+"""Those for which nothing may be NaN or infinite, whatever the precision."""
+
 
 def overflowed(
     where: str,

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from seqlab.contracts import Cell
 from seqlab.testing.cells.making import CellMaking
-from seqlab.testing.gradients import check_gradients
+from seqlab.testing.gradients import check_gradients, check_slopes
 from seqlab.testing.probing import check_probe
 from seqlab.testing.suite import demand
 
@@ -14,9 +14,11 @@ class GradientChecks(CellMaking):
     """What training follows."""
 
     def test_gradients_are_right(self) -> None:
-        """Gradients of inputs, parameters and initial state are those of finite differences in float64."""
+        """Gradients of inputs, parameters and initial state are those of finite differences in float64, in both modes."""
         cell, x = self.make(), self.inputs(4, 2)
         check_gradients(cell, x, self.reached(cell, 2, 2))
+        for one in self.settings():
+            check_slopes(one.where, one.cell, one.x, self.reached(one.cell, 2, one.x.shape[1]))
 
     def test_probe_agrees_with_autograd(self) -> None:
         """What a cell says of its steps in closed form, if anything, is what autograd finds."""

@@ -11,7 +11,7 @@ from seqlab.contracts import Cell
 from seqlab.recurrence.choose import Loop
 from seqlab.testing.compare import accepts, compared, computed
 from seqlab.testing.kernels.making import KernelMaking
-from seqlab.testing.layer import Call, Layout, everything, forward, starts
+from seqlab.testing.layer import LAYOUTS, Call, everything, forward, starts
 from seqlab.testing.pickling import pickled
 from seqlab.testing.suite import agree, demand
 
@@ -178,19 +178,8 @@ _CHANGES: dict[str, Callable[[Cell], None]] = {
 }
 
 
-_LAYOUTS: dict[str, Layout] = {
-    "transposed": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
-    "strided": lambda x: torch.stack([x, x], dim=-1)[..., 0],
-    "with the last axis first": lambda x: x.movedim(-1, 0).contiguous().movedim(0, -1),
-    "part of a larger tensor": lambda x: torch.cat([x, x], dim=1)[:, x.shape[1] :],
-    "not the first part of a larger tensor": lambda x: torch.cat([x[:1], x])[1:],
-    "expanded over the second axis": lambda x: x[:, :1].expand(x.shape),
-    "expanded over the first axis": lambda x: x[:1].expand(x.shape),
-}
-
-
 def _layouts(call: Call) -> Iterator[Call]:
-    for what, layout in _LAYOUTS.items():
+    for what, layout in LAYOUTS.items():
         plain = replace(call, poison=call.poison and "expanded" not in what)
         yield replace(plain, layout=layout).at(f"an input that is {what}")
         yield replace(plain, state_layout=layout).at(f"initial states that are {what}")
