@@ -65,6 +65,29 @@ class CallChecks(CellMaking):
         fresh, _ = self.run(self.make(train=train), x)
         agree(f"a call in {mode} of a new cell of the same seed, after calls of others in {between},", fresh, y, 1e-12)
 
+    def test_sees_changed_parameters(self) -> None:
+        """Parameters that were loaded or changed in place since the last call are seen."""
+        for mode, train in MODES.items():
+            for grad in (True, False):
+                with torch.set_grad_enabled(grad):
+                    self._sees_changes(f"{mode}, {'with' if grad else 'without'} gradients", train)
+
+    def _sees_changes(self, where: str, train: bool) -> None:
+        cell, other, x = self.make(train=train), self.make(seed=1, train=train), self.inputs(5, 3)
+        for called in (cell, other):
+            self.run(called, x)
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter.copy_(1.1 * parameter)
+        fresh = self.make(seed=2, train=train)
+        fresh.load_state_dict(other.state_dict())
+        wanted, _ = self.run(fresh, x)
+        got, _ = self.run(other, x)
+        agree(f"{where}: the output after weights were changed in place between two calls", got, wanted, 1e-12)
+        cell.load_state_dict(other.state_dict())
+        got, _ = self.run(cell, x)
+        agree(f"{where}: the output after weights were loaded between two calls", got, wanted, 1e-12)
+
     def test_input_is_left_alone(self) -> None:
         """Neither the input, the state that comes in nor an earlier result is changed in place."""
         for mode, train in MODES.items():

@@ -54,6 +54,7 @@ _SIZES = (
     _Size("one input feature", 4, 3, {"input_size": 1}),
     _Size("16 input features", 4, 3, {"input_size": 16}),
     _Size("33 input features", 4, 3, {"input_size": 33}),
+    _Size("as many steps, rows, features and units", 5, 5, {"input_size": 5, "hidden_size": 5}),
     _Size("64 input features and units", 4, 3, {"input_size": 64, "hidden_size": 64}),
 )
 """What the laws of a step are held at: small, long, many rows, and widths at the borders of what is computed together."""

@@ -18,3 +18,11 @@ class CellSuite(PathChecks, NumberChecks, GradientChecks, StateChecks, RowChecks
             the first of a few rounder sizes that it takes.
         input_size: features of one input step.
     """
+
+    roots = (
+        "shapes_and_dtypes",
+        "evaluation_is_deterministic",
+        "no_memory_between_calls",
+        "sees_changed_parameters",
+        "input_is_left_alone",
+    )

@@ -19,7 +19,7 @@ from seqlab.testing.layer import Call, everything, starts
 from seqlab.testing.making import RefusedError
 from seqlab.testing.numbers import CASES, overflowed
 from seqlab.testing.suite import agree, demand
-from seqlab.testing.variants import numeric, told, variants
+from seqlab.testing.choices import numeric, told, variants
 
 
 class ContractChecks(KernelMaking):

@@ -16,3 +16,5 @@ class KernelSuite(ContractChecks, GradientChecks, ValueChecks, CallChecks):
         kernel_options: what the kernel's constructor is to be given.
         input_size: features of one input step.
     """
+
+    roots = ("same_call_twice", "input_is_left_alone", "no_memory_between_calls", "sees_changed_parameters", "full_rows")

@@ -69,7 +69,7 @@ class ValueChecks(KernelMaking):
         for width in (*EDGES, 129, 257):
             self._sizes(f"{width} units", 4, 3, hidden_size=width)
             self._sizes(f"{width} input features", 4, 3, input_size=width)
-        for time, batch, size, hidden in ((33, 65, 16, 64), (65, 17, 33, 63), (20, 130, 17, 33), (17, 33, 64, 65)):
+        for time, batch, size, hidden in ((33, 65, 16, 64), (65, 17, 33, 63), (20, 130, 17, 33), (17, 33, 64, 65), (16, 16, 16, 16)):
             where = f"{time} steps, {batch} rows, {size} input features, {hidden} units"
             self._sizes(where, time, batch, input_size=size, hidden_size=hidden)
 

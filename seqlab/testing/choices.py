@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from seqlab.discovery.signature import options
 
-_MOST = 16
+_MOST = 8
 """Combinations that are tried; where there are more, each value is tried by itself."""
 
 _SIZES = ("input_size", "hidden_size")
@@ -24,7 +24,7 @@ def variants(target: Any, given: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Returns:
         The options that differ from their defaults, for each combination but the default one. Where there would be more
-        than 16, one option at a time.
+        than 8, one option at a time.
     """
     values = {name: others for name, others in _choices(target).items() if name not in given}
     combinations = 1
