@@ -46,7 +46,7 @@ class Readiness:
         on another machine.
         """
         entry = entry_of(kernel)
-        if entry is None or not (now := _why_not(entry, x.device.type)) and entry not in self.said:
+        if entry is None or (not (now := _why_not(entry, x.device.type)) and entry not in self.said):
             return ""
         return self.said.setdefault(entry, now) or now
 

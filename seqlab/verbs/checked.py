@@ -117,11 +117,15 @@ def _named(chosen: Mapping[str, str]) -> tuple[str, str]:
     if is_pinned(cell):
         cell, pinned = parts(cell)
         if kernel not in ("", pinned, f"{cell}.{pinned}"):
-            raise UserError(f"cell={chosen['cell']} is cell={cell} with kernel={pinned}; kernel={kernel} is another one")
+            raise UserError(
+                f"cell={chosen['cell']} is cell={cell} with kernel={pinned}; kernel={kernel} is another one"
+            )
         kernel = pinned
     if kernel in ("auto", "loop"):
         what = "chooses a kernel" if kernel == "auto" else "is what every kernel is held against"
-        raise UserError(f"kernel={kernel} {what}; check one of {', '.join(plugins('kernel'))}, or cell=NAME kernel=compiled")
+        raise UserError(
+            f"kernel={kernel} {what}; check one of {', '.join(plugins('kernel'))}, or cell=NAME kernel=compiled"
+        )
     owner, dot, _ = kernel.rpartition(".")
     if dot:
         if cell and cell != owner:
@@ -130,7 +134,9 @@ def _named(chosen: Mapping[str, str]) -> tuple[str, str]:
     if not cell:
         fitting = [entry.partition(".")[0] for entry in plugins("kernel") if entry.partition(".")[2] == kernel]
         if len(fitting) != 1:
-            hint = " or ".join(f"kernel={one}.{kernel}" for one in fitting) or f"there are {', '.join(plugins('kernel'))}"
+            hint = (
+                " or ".join(f"kernel={one}.{kernel}" for one in fitting) or f"there are {', '.join(plugins('kernel'))}"
+            )
             raise UserError(f"kernel={kernel}: {'say which cell: ' if fitting else 'there is no such kernel; '}{hint}")
         cell = fitting[0]
     find("cell", cell)

@@ -13,8 +13,7 @@ class CallChecks(CellMaking):
     """The same call gives the same, whatever came before it, and changes nothing."""
 
     def test_evaluation_is_deterministic(self) -> None:
-        """In evaluation nothing is random; in training torch's seed decides, which neither a call nor the constructor
-        sets."""
+        """In evaluation nothing is random, in training torch's seed decides, and nothing sets that seed."""
         cell, twin, x = self.make(), self.make(), self.inputs(5, 3)
         twin.load_state_dict(cell.state_dict())
         y, end = self.run(cell, x, seed=11)

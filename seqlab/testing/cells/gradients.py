@@ -15,7 +15,7 @@ class GradientChecks(CellMaking):
     """What training follows."""
 
     def test_gradients_are_right(self) -> None:
-        """Gradients of inputs, parameters and initial state are those of finite differences in float64, in both modes."""
+        """Gradients of inputs, parameters and initial state are those of finite differences, in both modes."""
         cell, x = self.make(), self.inputs(4, 2)
         check_gradients(cell, x, self.reached(cell, 2, 2))
         for one in self.settings():
@@ -56,13 +56,17 @@ class GradientChecks(CellMaking):
         y, end = self.run(cell, x, rebuild(start, leaves))
         results = self._named(cell, y, end)
         wanted = {name: source for name, source in sources.items() if name not in frozen}
-        total = torch.stack([(part * part.detach().cos()).sum() for part in results.values() if part.is_floating_point()]).sum()
+        total = torch.stack(
+            [(part * part.detach().cos()).sum() for part in results.values() if part.is_floating_point()]
+        ).sum()
         gradients: dict[str, Tensor] = {}
         if total.requires_grad:
             for turn in range(2):
                 found = torch.autograd.grad(total, list(wanted.values()), retain_graph=True, allow_unused=True)
                 pairs = zip(wanted.items(), found, strict=True)
-                now = {name: torch.zeros_like(s) if gradient is None else gradient.clone() for (name, s), gradient in pairs}
+                now = {
+                    name: torch.zeros_like(s) if gradient is None else gradient.clone() for (name, s), gradient in pairs
+                }
                 for name, value in now.items() if turn else ():
                     agree(f"a second pass backward through one graph: {name}", value, gradients[name], 1e-12)
                 gradients = now

@@ -57,7 +57,7 @@ _SIZES = (
     _Size("as many steps, rows, features and units", 5, 5, {"input_size": 5, "hidden_size": 5}),
     _Size("64 input features and units", 4, 3, {"input_size": 64, "hidden_size": 64}),
 )
-"""What the laws of a step are held at: small, long, many rows, and widths at the borders of what is computed together."""
+"""Sizes at which the laws of a step are held: small, long, many rows, and widths around powers of two."""
 
 
 class CellMaking(Suite):

@@ -25,7 +25,10 @@ class NumberChecks(CellMaking):
                     finite = what not in MODERATE or bool(value.isfinite().all())
                     demand(finite, f"{what}, {mode}: {name} is not finite, in float64 as well")
                 overflowed(f"{what}, {mode}", low, high)
-            for what, given in (("300 steps", self.inputs(300, 2).float()), ("300 steps of ones", torch.ones(300, 2, x.shape[2]))):
+            for what, given in (
+                ("300 steps", self.inputs(300, 2).float()),
+                ("300 steps of ones", torch.ones(300, 2, x.shape[2])),
+            ):
                 low, high = (self._results(dtype, train, given) for dtype in (torch.float32, torch.float64))
                 overflowed(f"{what}, {mode}", low, high)
 

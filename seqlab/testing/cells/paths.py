@@ -14,17 +14,17 @@ from torch.nn.utils import parametrize
 
 from seqlab.contracts import Cell, Kernel
 from seqlab.discovery.kernels import kernels_for
-from seqlab.recurrence import Recurrent, scan
+from seqlab.recurrence import Recurrent
 from seqlab.recurrence.compiled import Compiled, fault_of
 from seqlab.recurrence.state import rebuild
 from seqlab.testing.cells.making import MODES, CellMaking
+from seqlab.testing.choices import told, variants
 from seqlab.testing.compare import check_kernel, refusal_everywhere
 from seqlab.testing.kernels.making import KernelMaking
 from seqlab.testing.layer import LAYOUTS
 from seqlab.testing.making import RefusedError, is_random
 from seqlab.testing.pickling import pickled
 from seqlab.testing.suite import agree, demand, run_suite
-from seqlab.testing.choices import told, variants
 
 
 class PathChecks(CellMaking):

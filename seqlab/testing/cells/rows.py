@@ -101,7 +101,10 @@ class RowChecks(CellMaking):
             plain = self._pass(cell, x, lengths)
             for name, gradient in [("the inputs", plain[2]), *plain[3].items()]:
                 finite = bool(gradient.isfinite().all())
-                demand(finite, f"{mode}: zeros in the padding, as every cell gets them: the gradient of {name} is not finite")
+                demand(
+                    finite,
+                    f"{mode}: zeros in the padding, as every cell gets them: the gradient of {name} is not finite",
+                )
             padded = {"NaN in the padding": poisoned}
             if not is_random(cell):
                 padded["three more steps of padding"] = torch.cat([poisoned, torch.full_like(x[:3], torch.nan)])

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Cell, Kernel
 from seqlab.recurrence.choose import Loop
+from seqlab.testing.choices import numeric, told, variants
 from seqlab.testing.compare import TOLERANCES, accepts, computed, hold, short
 from seqlab.testing.kernels.making import KernelMaking
 from seqlab.testing.layer import Call, everything, starts
 from seqlab.testing.making import RefusedError
 from seqlab.testing.numbers import CASES, overflowed
 from seqlab.testing.suite import agree, demand
-from seqlab.testing.choices import numeric, told, variants
 
 
 class ContractChecks(KernelMaking):
@@ -80,8 +80,7 @@ class ContractChecks(KernelMaking):
                         _cuts(kernel, call.at(short(dtype)))
 
     def test_autocast(self) -> None:
-        """Under autocast to bfloat16 it refuses, or stays near float32, forward and backward, and keeps the states'
-        dtypes."""
+        """Under autocast to bfloat16 it refuses, or stays near float32 and keeps the dtypes of states."""
         kernel = self.make()
         for call in self.calls():
             if call.x.dtype != torch.float32:
@@ -111,7 +110,7 @@ class ContractChecks(KernelMaking):
                     hold(kernel, one, [torch.float32])
 
     def test_every_option(self) -> None:
-        """Every value of a ``Literal``, ``bool`` or enum option of cell and kernel, and other numbers: the loop's results."""
+        """Every ``Literal``, ``bool`` and enum option of cell and kernel, and other numbers: the loop's results."""
         tried = 0
         for kind, chosen in self._variants():
             options = {**getattr(self, kind), **chosen}

@@ -17,4 +17,10 @@ class KernelSuite(ContractChecks, GradientChecks, ValueChecks, CallChecks):
         input_size: features of one input step.
     """
 
-    roots = ("same_call_twice", "input_is_left_alone", "no_memory_between_calls", "sees_changed_parameters", "full_rows")
+    roots = (
+        "same_call_twice",
+        "input_is_left_alone",
+        "no_memory_between_calls",
+        "sees_changed_parameters",
+        "full_rows",
+    )

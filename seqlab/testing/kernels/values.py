@@ -65,11 +65,17 @@ class ValueChecks(KernelMaking):
             self._sizes(f"{batch} rows", 3, batch)
 
     def test_sizes_of_the_cell(self) -> None:
-        """Widths around 16, 32, 64 and beyond 100 are no special case: units, input features, and both with many rows."""
+        """Widths around 16, 32, 64 and beyond 100 are no special case: of units, of input features, and of both."""
         for width in (*EDGES, 129, 257):
             self._sizes(f"{width} units", 4, 3, hidden_size=width)
             self._sizes(f"{width} input features", 4, 3, input_size=width)
-        for time, batch, size, hidden in ((33, 65, 16, 64), (65, 17, 33, 63), (20, 130, 17, 33), (17, 33, 64, 65), (16, 16, 16, 16)):
+        for time, batch, size, hidden in (
+            (33, 65, 16, 64),
+            (65, 17, 33, 63),
+            (20, 130, 17, 33),
+            (17, 33, 64, 65),
+            (16, 16, 16, 16),
+        ):
             where = f"{time} steps, {batch} rows, {size} input features, {hidden} units"
             self._sizes(where, time, batch, input_size=size, hidden_size=hidden)
 

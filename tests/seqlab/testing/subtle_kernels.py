@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqlab import Kernel
-from seqlab.recurrence import reverse_within, scan
+from seqlab.recurrence import scan
 from seqlab.recurrence.choose import Loop
 from seqlab.recurrence.ragged import alive, blank
 

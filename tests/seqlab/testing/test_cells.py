@@ -12,7 +12,6 @@ import pytest
 from seqlab.testing import CellSuite, run_suite
 from seqlab_cells.gru import GRU
 
-
 COMPILED = "compiled_equals_the_loop"
 """Takes ten seconds a cell; it has a test of its own below."""
 
@@ -29,7 +28,10 @@ subtle = sibling(Path(__file__).with_name("subtle_cells.py"))
 odd = sibling(Path(__file__).parents[1] / "recurrence" / "odd_cells.py")
 odder = sibling(Path(__file__).with_name("odd_cells.py"))
 FAULTS = [*broken.CAUGHT_BY.items(), *subtle.CAUGHT_BY.items()]
+SLOW = {subtle.DetachesWithRelu, subtle.CentresOverRows, subtle.SmoothsOverTheFuture}
+"""Every check runs before the one that fails."""
 SPARED = {COMPILED, "every_kernel_equals_the_loop", "every_option"}
+
 
 def suite_of(made, **skips):
     return type("Suite", (CellSuite,), {"cell": staticmethod(made), "skips": skips})
@@ -44,17 +46,22 @@ class TestSpares(CellSuite):
 
 @pytest.mark.parametrize(
     "cell",
-    [broken.Right, *odd.ODD, *(pytest.param(cell, marks=pytest.mark.slow) for cell in odder.ODD)],
+    [odd.Counting, *(pytest.param(cell, marks=pytest.mark.slow) for cell in (broken.Right, *odd.ODD, *odder.ODD))],
     ids=lambda cell: cell.__name__,
 )
 def test_spares_what_is_odd_but_right(cell):
-    outcomes = list(run_suite(suite_of(cell, **{COMPILED: "slow"})))
+    skips = {COMPILED: "slow"} if cell in odd.ODD else {COMPILED: "slow", "exports": "slow"}
+    outcomes = list(run_suite(suite_of(cell, **skips)))
     assert [(one.check, one.detail) for one in outcomes if one.result == "failed"] == []
-    assert {one.check for one in outcomes if one.result == "skipped"} <= SPARED
+    assert {one.check for one in outcomes if one.result == "skipped"} <= {*SPARED, *skips}
 
 
 @pytest.mark.filterwarnings("ignore:.*degrees of freedom.*:UserWarning")
-@pytest.mark.parametrize(("cell", "check"), FAULTS, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    ("cell", "check"),
+    [pytest.param(*fault, marks=pytest.mark.slow) if fault[0] in SLOW else fault for fault in FAULTS],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
 def test_catches_the_fault_by_the_check_that_is_for_it(cell, check):
     (outcome,) = [one for one in run_suite(suite_of(cell), only=check) if one.check == check]
     assert outcome.result == "failed"
@@ -72,7 +79,9 @@ def test_determinism_memory_and_changes_in_place_come_first():
 
 
 def test_later_failures_name_the_root():
-    outcomes = {one.check: one for one in run_suite(suite_of(broken.RemembersTheLastCall, exports="slow", **{COMPILED: ""}))}
+    outcomes = {
+        one.check: one for one in run_suite(suite_of(broken.RemembersTheLastCall, exports="slow", **{COMPILED: ""}))
+    }
     assert outcomes["no_memory_between_calls"].follows == ""
     after = [one for one in outcomes.values() if one.result == "failed" and one.follows == "no_memory_between_calls"]
     assert len(after) > 3
