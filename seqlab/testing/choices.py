@@ -39,7 +39,7 @@ def variants(target: Any, given: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def numeric(target: Any, given: Mapping[str, Any]) -> dict[str, Sequence[float]]:
     """List a constructor's numeric options with a few values besides the default, to be tried in turn."""
-    if not inspect.isclass(target):
+    if not isinstance(target, type):
         return {}
     found: dict[str, Sequence[float]] = {}
     for option in options(target):
@@ -67,7 +67,7 @@ class _Default:
 
 def _choices(target: Any) -> dict[str, list[Any]]:
     """Find the values besides the default of each option that has a finite number of them."""
-    if not inspect.isclass(target):
+    if not isinstance(target, type):
         return {}
     found = {}
     for option in options(target):
