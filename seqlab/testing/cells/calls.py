@@ -30,6 +30,9 @@ class CallChecks(CellMaking):
             agree(f"two runs in {mode} from one seed", found[2], found[0], 0.0)
             fixed = torch.equal(after[0], after[1])
             demand(not fixed, f"a call in {mode} sets torch's seed: what is drawn after it is the same after any seed")
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        demand(default == torch.float32, f"it sets torch's default dtype to {default}")
         after = []
         for seed in (3, 4):
             self.make(seed=seed)
@@ -45,8 +48,8 @@ class CallChecks(CellMaking):
 
     def _no_memory(self, mode: str, train: bool, train_between: bool) -> None:
         cell, x = self.make(train=train), self.inputs(5, 3)
-        y, _ = self.run(cell, x)
         kept = {name: value.clone() for name, value in cell.state_dict().items()}
+        y, _ = self.run(cell, x)
         other = self.make(train=train_between)
         for called in (cell, other):
             called.train(train_between)
@@ -57,10 +60,18 @@ class CallChecks(CellMaking):
                     self.run(called, self.inputs(5, 3, seed=40 + seed), seed=6)
         cell.train(train)
         between = "training" if train_between else "evaluation"
+        added = ", ".join(sorted(cell.state_dict().keys() ^ kept.keys()))
+        demand(not added, f"{added}: a parameter or buffer that comes or goes with a call, which no optimizer knows")
         for name, value in cell.state_dict().items():
             agree(f"{name} after calls in {between}, which must keep nothing,", value, kept[name], 0.0)
         again, _ = self.run(cell, x)
         agree(f"the same call in {mode}, after others in {between} on other inputs,", again, y, 1e-12)
+        first, middle = self.run(cell, x[:2])
+        self.run(cell, self.inputs(4, 7, seed=8))
+        second, _ = self.run(cell, x[2:], middle)
+        if not is_random(cell):
+            where = f"a run in {mode} that goes on from its state after a run of another batch"
+            agree(where, torch.cat([first, second]), y, 1e-12)
         fresh, _ = self.run(self.make(train=train), x)
         agree(f"a call in {mode} of a new cell of the same seed, after calls of others in {between},", fresh, y, 1e-12)
 

@@ -101,10 +101,18 @@ class PathChecks(CellMaking):
                 got, _ = self.run(pickled(cell), x)
                 agree(f"{mode}: the output after pickling", got, y, 0.0)
             with torch.no_grad():
-                for parameter in copied.parameters():
-                    parameter.add_(1)
+                for value in [*copied.parameters(), *copied.buffers()]:
+                    value.add_(1) if value.dtype != torch.bool else value.logical_not_()
             again, _ = self.run(cell, x)
             agree(f"{mode}: the output after a deep copy was changed", again, y, 0.0)
+        one, other = self.make(), self.make(seed=1)
+        mine = {value.untyped_storage().data_ptr(): name for name, value in one.state_dict().items() if value.numel()}
+        shared = [
+            mine[v.untyped_storage().data_ptr()]
+            for v in other.state_dict().values()
+            if v.untyped_storage().data_ptr() in mine
+        ]
+        demand(not shared, f"two cells share the memory of {', '.join(shared)}")
 
     def test_exports(self) -> None:
         """torch.export takes it, for any batch size."""

@@ -28,6 +28,19 @@ class StepChecks(CellMaking):
                 fault = same_structure(new, start)
                 demand(not fault, f"{fault} ({dtype}, {mode})")
 
+        for one in self.settings():
+            y, end = self.run(one.cell, one.x)
+            expected = (*one.x.shape[:2], one.cell.output_size)
+            demand(tuple(y.shape) == expected, f"{one.where}: the outputs are {tuple(y.shape)}, not {expected}")
+            for name, leaf in zip(one.cell.state_names, end, strict=True):
+                right = leaf.shape[:1] == one.x.shape[1:2]
+                demand(right, f"{one.where}: state {name} is {tuple(leaf.shape)} for {one.x.shape[1]} rows")
+        elsewhere = self.make().to("meta")
+        for name, leaf in zip(
+            elsewhere.state_names, elsewhere.initial_state(self.inputs(1, 3)[0].to("meta")), strict=True
+        ):
+            demand(leaf.is_meta, f"state {name} is on {leaf.device} for an input on another device")
+
     def test_small_sizes(self) -> None:
         """One step, one row, one unit and one feature work as well as many."""
         for mode, train in MODES.items():

@@ -2,16 +2,19 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from seqlab.contracts import Cell
 from seqlab.recurrence.choose import Loop
 from seqlab.testing.compare import accepts, compared, computed
 from seqlab.testing.kernels.making import KernelMaking
 from seqlab.testing.layer import LAYOUTS, Call, everything, forward, starts
+from seqlab.testing.making import RefusedError
 from seqlab.testing.pickling import pickled
 from seqlab.testing.suite import agree, demand
 
@@ -55,6 +58,8 @@ class CallChecks(KernelMaking):
         ):
             for name, leaf, kept in zip(cell.state_names, state, before, strict=True):
                 agree(f"{where}: initial state {name} of cell {index}", leaf, kept, 0.0)
+            same = cell.state_dict().keys() == weights[index].keys()
+            demand(same, f"{where}: cell {index} has other parameters or buffers")
             for name, value in cell.state_dict().items():
                 agree(f"{where}: {name} of cell {index}", value, weights[index][name], 0.0)
         for name, value in done.results.items():
@@ -73,6 +78,10 @@ class CallChecks(KernelMaking):
                 ),
                 "other weights": replace(call, cells=_other_weights(call.cells)),
             }
+            with suppress(RefusedError):
+                wide = {"hidden_size": 12} if "hidden_size" not in self.options else {}
+                larger = self.call("", [9, 0, 2, 4, 9], time=9, directions=len(call.cells), input_size=8, **wide)
+                others["a larger layer"] = larger.in_dtype(call.x.dtype)
             for what, other in others.items():
                 if accepts(kernel, other):
                     got = computed(kernel, other.at(f"after another call, now {what}"))
@@ -105,6 +114,24 @@ class CallChecks(KernelMaking):
         if accepts(kernel, moved):
             compared(computed(kernel, moved), everything(Loop(), moved.in_dtype(torch.float64)), moved)
 
+    def test_computed_weights(self) -> None:
+        """Weights that are computed from others, as with ``weight_drop``, are the computed ones, or refused."""
+        kernel = self.make()
+        for call in self.calls():
+            cells = copy.deepcopy(list(call.cells))
+            modules = [module for cell in cells for module in list(cell.modules())[1:]]
+            for module in modules:
+                for name, parameter in list(module.named_parameters(recurse=False)):
+                    if (
+                        parameter.dim() == 2
+                        and parameter.is_floating_point()
+                        and not parametrize.is_parametrized(module)
+                    ):
+                        parametrize.register_parametrization(module, name, _Halved())
+            one = replace(call, cells=cells).at("weights that are computed")
+            if accepts(kernel, one):
+                compared(computed(kernel, one), everything(Loop(), one.in_dtype(torch.float64)), one)
+
     def test_copies_and_pickles(self) -> None:
         """A copy and a pickled kernel, used or not, scan as the kernel does; so do a copied and a pickled cell."""
         kernel = self.make()
@@ -124,6 +151,14 @@ class CallChecks(KernelMaking):
             for one in _layouts(call):
                 if accepts(kernel, one):
                     compared(computed(kernel, one), everything(Loop(), one.in_dtype(torch.float64)), one)
+
+
+class _Halved(nn.Module):
+    """Computes a weight from the one that is learned."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Halve it."""
+        return 0.5 * weight
 
 
 def _shorter(call: Call) -> Call:

@@ -46,6 +46,7 @@ class ValueChecks(KernelMaking):
                 way = "forward" if directions == 1 else "both directions"
                 self.hold(f"{time} steps, {batch} rows, {way}", None, time=time, batch=batch, directions=directions)
                 self.hold(f"{batch} rows of {time} steps, lengths given, {way}", [time] * batch, time=time)
+        self.hold("rows of no step and of one, both directions", [0, 1, 1, 0], time=1, directions=2)
         for rows in ([0], [4]):
             for directions in (1, 2):
                 self.hold(f"one row of {rows[0]} steps among 7", rows, directions=directions)
@@ -75,6 +76,7 @@ class ValueChecks(KernelMaking):
             (20, 130, 17, 33),
             (17, 33, 64, 65),
             (16, 16, 16, 16),
+            (130, 130, 3, 5),
         ):
             where = f"{time} steps, {batch} rows, {size} input features, {hidden} units"
             self._sizes(where, time, batch, input_size=size, hidden_size=hidden)

@@ -357,6 +357,55 @@ class RemembersThePreviousInput(Right):
         return super().step(x if before is None else x + 0.1 * before, state)
 
 
+class RemembersTheBatch(Right):
+    """The number of rows is taken from the last initial state that was made."""
+
+    rows = 0
+
+    def initial_state(self, like: Tensor) -> State:
+        self.rows = len(like)
+        return super().initial_state(like)
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return super().step(x * (1.0 if len(x) == self.rows else 0.9), state)
+
+
+class GrowsAParameter(Right):
+    """Made at the first call, after the optimizer."""
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        if not hasattr(self, "scale"):
+            self.scale = nn.Parameter(torch.ones(self.hidden_size, dtype=x.dtype))
+        return super().step(x * self.scale, state)
+
+
+class SetsTheDtype(Right):
+    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
+        torch.set_default_dtype(torch.float64)
+        super().__init__(input_size, hidden_size)
+
+
+class SharesWeightsWithAll(Right):
+    """One matrix for all cells of the class."""
+
+    shared: ClassVar[dict[int, nn.Linear]] = {}
+
+    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
+        super().__init__(input_size, hidden_size)
+        self.from_state = self.shared.setdefault(hidden_size, self.from_state)
+
+
+class FixedOutputSize(Right):
+    @property
+    def output_size(self) -> int:
+        return 5
+
+
+class FixedDevice(Right):
+    def initial_state(self, like: Tensor) -> State:
+        return (torch.zeros(like.shape[0], self.hidden_size, dtype=like.dtype),)
+
+
 # Options ------------------------------------------------------------------------------------------------------------
 
 
@@ -444,6 +493,12 @@ CAUGHT_BY: dict[type[Cell], str] = {
     NeedsTheInputsGradient: "frozen_parameters",
     OnePassBackward: "frozen_parameters",
     RemembersThePreviousInput: "state_carries_over_every_cut",
+    RemembersTheBatch: "no_memory_between_calls",
+    GrowsAParameter: "no_memory_between_calls",
+    SetsTheDtype: "evaluation_is_deterministic",
+    SharesWeightsWithAll: "copies_and_pickles",
+    FixedOutputSize: "shapes_and_dtypes",
+    FixedDevice: "shapes_and_dtypes",
     DetachesWithRelu: "every_option",
     CentresOverRows: "every_option",
     SmoothsOverTheFuture: "every_option",

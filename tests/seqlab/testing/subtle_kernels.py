@@ -398,6 +398,41 @@ def stale(cell, values):
     return twin
 
 
+class ReadsTheLearnedWeights(Faultless):
+    """What weights are computed from is taken for them."""
+
+    def scan(self, cells, x, states, lengths):
+        twins = [copy.deepcopy(cell) for cell in cells]
+        for twin, cell in zip(twins, cells, strict=True):
+            twin.__dict__, twin.training = {**cell.__dict__, "_modules": dict(cell._modules)}, cell.training
+            for name, module in cell._modules.items():
+                if hasattr(module, "parametrizations"):
+                    learned = module.parametrizations.weight.original
+                    twin._modules[name] = Weighed(learned, module.bias)
+        return super().scan(twins, x, states, lengths)
+
+
+class Weighed(torch.nn.Module):
+    def __init__(self, weight, bias):
+        super().__init__()
+        self.given = (weight, bias)
+
+    def forward(self, x):
+        return torch.nn.functional.linear(x, *self.given)
+
+
+class FirstSizeOnly(Faultless):
+    """Its workspace has the size of the first layer that it met."""
+
+    def __init__(self) -> None:
+        self.size: int | None = None
+
+    def scan(self, cells, x, states, lengths):
+        self.size = self.size or cells[0].hidden_size
+        y, ends = super().scan(cells, x, states, lengths)
+        return y if cells[0].hidden_size == self.size else 0.99 * y, ends
+
+
 class SlowAnswer(Faultless):
     def speed(self, cells, x, lengths):
         return float("nan")
@@ -474,6 +509,8 @@ CAUGHT_BY: dict[type[Kernel], str] = {
     Reseeds: "same_call_twice",
     SlightlyRandom: "same_call_twice",
     CachesByVersion: "sees_changed_parameters",
+    ReadsTheLearnedWeights: "computed_weights",
+    FirstSizeOnly: "no_memory_between_calls",
     SlowAnswer: "estimates",
     LowersTheState: "autocast",
     CrashesOnNothing: "no_steps_and_no_rows",
