@@ -4,6 +4,7 @@ from functools import cache
 
 from seqlab.contracts import Cell, Kernel
 from seqlab.discovery.registry import plugins
+from seqlab.discovery.trust import is_own
 from seqlab.errors import UserError
 
 
@@ -31,7 +32,24 @@ def kernel_types(cell: type[Cell]) -> dict[str, type[Kernel]]:
             continue  # `seqlab plugins` shows it as broken; asking for it by name says why
         if kernel.cell is cell:
             found[name] = kernel
+            _ENTRIES.setdefault(kernel, entry)
     return found
+
+
+_ENTRIES: dict[type[Kernel], str] = {}
+"""The full names of the kernels that were found by their entry points."""
+
+
+def entry_of(kernel: Kernel) -> str | None:
+    """Give a registered kernel's full name, such as ``gru.fused``; ``None`` for one that no entry point gave."""
+    return _ENTRIES.get(type(kernel))
+
+
+def whose(kernel: Kernel) -> tuple[bool, str]:
+    """Say in which order kernels of equal speed are taken: seqlab's own and a caller's, then by distribution."""
+    entry = entry_of(kernel)
+    plugin = plugins("kernel").get(entry) if entry else None
+    return (False, "") if plugin is None or is_own(plugin) else (True, plugin.distribution)
 
 
 def cell_names(cell: type[Cell]) -> set[str]:

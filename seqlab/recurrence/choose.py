@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Cell, Kernel, State
+from seqlab.discovery.kernels import whose
 from seqlab.recurrence import tuning
 from seqlab.recurrence.compiled import Compiled
 from seqlab.recurrence.ragged import reverse_within
@@ -80,18 +81,23 @@ def choose(
 
 
 def _fastest(kernels: Sequence[Kernel], name: str, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> Choice:
-    """Take the fastest of those that do not refuse: by what was measured here, or else by what each expects."""
+    """Take the fastest of those that do not refuse: by what was measured here, or else by what each expects.
+
+    At equal speed seqlab's own come first, then those of others by distribution and name.
+    """
     against: list[str] = []
     able: list[Kernel] = []
     for kernel in kernels:
-        if refusal := kernel.refuses(cells, x, lengths):
+        if unchecked := readiness.unchecked(kernel, x):
+            against.append(f"{kernel.name} {unchecked}")
+        elif refusal := kernel.refuses(cells, x, lengths):
             against.append(f"{kernel.name} refuses: {refusal}")
         else:
             able.append(kernel)
     measured = tuning.speeds(name, cells[0].hidden_size, x, lengths) if len(able) > 1 else {}
     known = all(kernel.name in measured for kernel in able)
     speeds = {kernel: measured[kernel.name] if known else kernel.speed(cells, x, lengths) for kernel in able}
-    for kernel in sorted(able, key=lambda kernel: -speeds[kernel]):
+    for kernel in sorted(able, key=lambda kernel: (-speeds[kernel], *whose(kernel))):
         if waits := readiness.waits(kernel, cells, x, lengths):
             against.append(f"{kernel.name} waits: {waits}")
             continue

@@ -7,9 +7,12 @@ before would not come out again bit for bit.
 from collections.abc import Mapping, Sequence
 from typing import Final, final
 
+import torch
 from torch import Tensor
 
 from seqlab.contracts import Cell, Kernel
+from seqlab.discovery.kernels import entry_of
+from seqlab.discovery.trust import why_not
 
 
 @final
@@ -35,6 +38,22 @@ class Readiness:
         if key not in self.said:
             self.said[key] = kernel.postpones(cells, x, lengths, self.calls) or ""
         return self.said[key]
+
+    def unchecked(self, kernel: Kernel, x: Tensor) -> str:
+        """Say why a kernel of another distribution is not trusted; the empty text where it is.
+
+        A run that began without it goes on without it, and one that goes on elsewhere trusts nothing that was checked
+        on another machine.
+        """
+        entry = entry_of(kernel)
+        if entry is None or (not (now := _why_not(entry, x.device.type)) and entry not in self.said):
+            return ""
+        return self.said.setdefault(entry, now) or now
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no type for it
+def _why_not(entry: str, device: str) -> str:
+    return why_not(entry, device) or ""
 
 
 readiness: Final = Readiness()

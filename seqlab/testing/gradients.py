@@ -1,6 +1,6 @@
 """Gradients against finite differences, in float64, with the name and the place of what is wrong."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -14,11 +14,73 @@ _ENTRIES = 200
 """Entries of a tensor that are tried; of a larger one, so many are drawn."""
 
 
+_STEPS = ((1e-5, 1e-6), (1e-7, 1e-4), (1e-9, 1e-3))
+"""Of a difference along a direction: its size, and the tolerance."""
+
+
 def check_gradients(cell: Cell, x: Tensor, state: State) -> None:
-    """Compare the gradients of inputs, parameters and initial state with central differences.
+    """Compare every entry of the gradients of inputs, parameters and initial state with central differences.
 
     A kink that a difference happens to straddle is forgiven if a smaller one agrees.
+
+    Raises:
+        AssertionError: one differs; the message names the tensor and the entry.
     """
+    wanted, value = _scalar(cell, x, state)
+    for name, tensor, found in _found(wanted, value()):
+        scale = 1 + float(found.abs().max()) if found.numel() else 1.0
+        for place in _places(tensor.numel()):
+            _check_entry(name, value, tensor, place, float(found.flatten()[place]), scale)
+
+
+def check_slopes(where: str, cell: Cell, x: Tensor, state: State) -> None:
+    """Compare the gradient of each tensor along one random direction with a central difference, for larger inputs.
+
+    Random numbers are the same at every evaluation, so that dropout has a derivative.
+
+    Raises:
+        AssertionError: one differs; the message names the tensor.
+    """
+    wanted, value = _scalar(cell, x, state)
+    for name, tensor, found in _found(wanted, value()):
+        if not tensor.numel():
+            continue
+        direction = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(5), dtype=tensor.dtype)
+        analytic = float((found * direction).sum())
+        scale = 1 + float(found.norm())
+        tried = []
+        for step, tolerance in _STEPS:
+            tried.append(_slope(value, tensor, direction, step))
+            if abs(analytic - tried[-1]) <= tolerance * scale:
+                break
+        else:
+            raise AssertionError(
+                f"{where}: the gradient of {name} along a random direction is {analytic:.6g}; "
+                f"finite differences give {tried[0]:.6g}"
+            )
+
+
+def _slope(value: Callable[[], Tensor], tensor: Tensor, direction: Tensor, step: float) -> float:
+    kept = tensor.data.clone()
+    with torch.no_grad():
+        tensor.data.copy_(kept + step * direction)
+        above = float(value())
+        tensor.data.copy_(kept - step * direction)
+        below = float(value())
+        tensor.data.copy_(kept)
+    return (above - below) / (2 * step)
+
+
+def _found(wanted: Mapping[str, Tensor], total: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Differentiate; give each tensor's name, itself and its gradient."""
+    demand(total.requires_grad, "no gradient flows from the outputs to the inputs, the parameters or the state")
+    gradients = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
+    for (name, tensor), gradient in zip(wanted.items(), gradients, strict=True):
+        yield name, tensor, torch.zeros_like(tensor) if gradient is None else gradient
+
+
+def _scalar(cell: Cell, x: Tensor, state: State) -> tuple[dict[str, Tensor], Callable[[], Tensor]]:
+    """Make a scalar of a run, and name what it depends on."""
     x = x.detach().clone().requires_grad_()
     leaves = [leaf.detach().clone().requires_grad_(leaf.is_floating_point()) for leaf in state]
     state = rebuild(state, leaves)
@@ -30,6 +92,7 @@ def check_gradients(cell: Cell, x: Tensor, state: State) -> None:
     weights: list[Tensor] = []
 
     def value() -> Tensor:
+        torch.manual_seed(11)
         y, end = scan(cell, x, state)
         parts = [y, *(leaf for leaf in end if leaf.is_floating_point())]
         if not weights:
@@ -37,14 +100,7 @@ def check_gradients(cell: Cell, x: Tensor, state: State) -> None:
             weights.extend(torch.randn(part.shape, generator=generator, dtype=part.dtype) for part in parts)
         return torch.stack([(part * weight).sum() for part, weight in zip(parts, weights, strict=True)]).sum()
 
-    total = value()
-    demand(total.requires_grad, "no gradient flows from the outputs to the inputs, the parameters or the state")
-    gradients = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
-    for (name, tensor), gradient in zip(wanted.items(), gradients, strict=True):
-        found = torch.zeros_like(tensor) if gradient is None else gradient
-        scale = 1 + float(found.abs().max()) if found.numel() else 1.0
-        for place in _places(tensor.numel()):
-            _check_entry(name, value, tensor, place, float(found.flatten()[place]), scale)
+    return wanted, value
 
 
 def _check_entry(

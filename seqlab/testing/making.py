@@ -6,10 +6,15 @@ from typing import Any
 import torch
 
 from seqlab.contracts import Cell
+from seqlab.recurrence import scan
 from seqlab.testing.suite import demand
 
 _HIDDEN_SIZES = (5, 4, 6, 8, 12, 16, 32, 64, 128)
 """Tried in turn: 5 is small, odd and equal to no other size; some cells want an even one, or room for heads."""
+
+
+class RefusedError(AssertionError):
+    """The constructor refuses these sizes or options."""
 
 
 def make_cell(
@@ -31,6 +36,7 @@ def make_cell(
         train: whether it is in training.
 
     Raises:
+        RefusedError: its constructor refuses the arguments; the message says why.
         AssertionError: it cannot be made; the message says why.
     """
     sizes = [arguments["hidden_size"]] if "hidden_size" in arguments else _HIDDEN_SIZES
@@ -47,4 +53,17 @@ def make_cell(
             raise AssertionError(fault) from error
         demand(isinstance(cell, Cell), f"the factory made a {type(cell).__name__}, which is no seqlab.Cell")
         return (cell.double() if dtype == torch.float64 else cell.float()).train(train)  # leaves complex weights alone
-    raise AssertionError(f"hidden_size {', '.join(map(str, sizes))}: the constructor refuses: {refused}")
+    raise RefusedError(f"hidden_size {', '.join(map(str, sizes))}: the constructor refuses: {refused}")
+
+
+def is_random(cell: Cell) -> bool:
+    """Whether two calls with other random numbers differ in the mode that the cell is in."""
+    x = torch.randn(4, 2, cell.input_size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = x.to(next((p.dtype for p in cell.parameters() if p.is_floating_point()), torch.float64))
+    results = []
+    with torch.no_grad(), torch.random.fork_rng([]):
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            results.append(scan(cell, x, cell.initial_state(x[0])))
+    (first, one), (second, two) = results
+    return not (torch.equal(first, second) and all(map(torch.equal, one, two)))

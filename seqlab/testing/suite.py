@@ -1,8 +1,11 @@
 """What all suites share: a suite is a class of checks that pytest runs as tests, and ``seqlab check`` one by one."""
 
+import os
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, final
 from unittest import SkipTest
 
@@ -25,6 +28,8 @@ class Suite:
 
     skips: ClassVar[Mapping[str, str]] = {}
     """Checks that do not apply, by name without ``test_``, and why: a surrogate gradient, say, is no derivative."""
+    roots: ClassVar[tuple[str, ...]] = ()
+    """Checks whose failure may be the cause of every failure after it."""
 
     def setup_method(self, method: Callable[..., Any]) -> None:
         """Seed the random numbers, so that a failure comes again."""
@@ -55,6 +60,7 @@ class Outcome:
         result: ``passed``, ``failed`` or ``skipped``.
         detail: why it failed, with the offending number, or why it was skipped.
         seconds: how long it took.
+        follows: the failed check before it that may be the cause of this failure, if there is one.
     """
 
     check: str
@@ -62,6 +68,7 @@ class Outcome:
     result: Literal["passed", "failed", "skipped"]
     detail: str
     seconds: float
+    follows: str = ""
 
 
 def run_suite(suite: type[Suite], only: str = "", begins: Callable[[str], object] = str) -> Iterator[Outcome]:
@@ -78,23 +85,42 @@ def run_suite(suite: type[Suite], only: str = "", begins: Callable[[str], object
     chosen = {name: demand for name, demand in suite.checks().items() if only in name}
     if not chosen:
         raise UserError(f"{only}: there is no such check; there are {', '.join(suite.checks())}")
+    root = ""
     for name, demand in chosen.items():
-        one = suite()
-        method = getattr(one, PREFIX + name)
         begins(name.replace("_", " "))
         since = time.perf_counter()
-        result: Literal["passed", "failed", "skipped"] = "passed"
-        detail = ""
-        try:
-            one.setup_method(method)
-            method()
-        except SkipTest as reason:
-            result, detail = "skipped", str(reason)
-        except AssertionError as error:
-            result, detail = "failed", _first_line(error)
-        except Exception as error:
-            result, detail = "failed", f"{type(error).__name__}: {_first_line(error)}"
-        yield Outcome(name, demand, result, detail, time.perf_counter() - since)
+        result, detail = _outcome(suite, name)
+        follows = root if result == "failed" else ""
+        yield Outcome(name, demand, result, detail, time.perf_counter() - since, follows)
+        if result == "failed" and not root and name in suite.roots:
+            root = name
+
+
+def _outcome(suite: type[Suite], name: str) -> tuple[Literal["passed", "failed", "skipped"], str]:
+    """Run one check: what came of it, and why."""
+    one = suite()
+    method = getattr(one, PREFIX + name)
+    try:
+        one.setup_method(method)
+        method()
+    except SkipTest as reason:
+        return "skipped", str(reason)
+    except AssertionError as error:
+        return "failed", _first_line(error)
+    except (Exception, SystemExit) as error:
+        return "failed", f"{type(error).__name__}: {_first_line(error)}{_place(error)}"
+    return "passed", ""
+
+
+def _place(error: BaseException) -> str:
+    """Name the plugin's line that raised an error; nothing where no line of a plugin did."""
+    here = Path(__file__).resolve().parents[1]
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if here not in Path(frame.filename).parents and f"{os.sep}torch{os.sep}" not in frame.filename
+    ]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line})" if own else ""
 
 
 def _first_line(error: BaseException) -> str:
@@ -107,8 +133,19 @@ def demand(holds: Any, message: str) -> None:
         raise AssertionError(message)
 
 
-def agree(what: str, actual: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
-    """Demand that two tensors agree in shape, and in every entry to a tolerance that grows with the largest entry."""
+def agree(what: str, actual: Tensor, expected: Tensor, tolerance: float = 1e-9, least: float = 1.0) -> None:
+    """Demand that two tensors agree in shape, and in every entry to a tolerance that grows with the largest entry.
+
+    Args:
+        what: what they are, for the message.
+        actual: the tensor that is checked.
+        expected: the right one.
+        tolerance: relative to the largest entry.
+        least: what the largest entry is taken to be at least.
+
+    Raises:
+        AssertionError: they differ.
+    """
     demand(actual.shape == expected.shape, f"{what}: the shape is {tuple(actual.shape)}, not {tuple(expected.shape)}")
     if not expected.numel():
         return
@@ -124,6 +161,6 @@ def agree(what: str, actual: Tensor, expected: Tensor, tolerance: float = 1e-9) 
     )
     difference = torch.nan_to_num((actual - expected).abs())
     finite = torch.nan_to_num(expected.abs(), posinf=0.0)
-    allowed = tolerance * max(1.0, float(finite.max()))
+    allowed = tolerance * max(least, float(finite.max()))
     worst = float(difference.max())
     demand(worst <= allowed, f"{what}: differs by {worst:.3g}; at most {allowed:.1g} is right")

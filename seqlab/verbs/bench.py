@@ -17,6 +17,7 @@ from seqlab.contracts import Cell, Kernel, UserError
 from seqlab.discovery.config import plugin_class
 from seqlab.discovery.kernels import kernel_types
 from seqlab.discovery.registry import plugins
+from seqlab.discovery.trust import why_not
 from seqlab.recurrence import Loop, tuning
 from seqlab.recurrence.choose import choose
 from seqlab.recurrence.compiled import Compiled
@@ -59,11 +60,14 @@ def main(arguments: list[str]) -> int:
     if not console.is_terminal:
         console = Console(highlight=False, width=140)
     for cell in cells:
+        unchecked = _unchecked(cell) if asked.tune else {}
+        for name, reason in unchecked.items():
+            print(f"{cell}: {name} {reason}; it is left out of the table", file=sys.stderr)
         for shape in shapes:
             with console.status(f"{cell} {shape}"):
                 found = _measured(cell, shape, asked)
             rows += list(_rows(cell, shape, found))
-            entries += _entry(cell, shape, found)
+            entries += _entry(cell, shape, {name: times for name, times in found.items() if name not in unchecked})
             if asked.csv:  # again after each case, so that what is interrupted leaves something
                 _write_csv(asked.csv, rows)
     _show(rows, console, asked)
@@ -109,6 +113,12 @@ def _measured(cell: str, shape: Shape, asked: argparse.Namespace) -> dict[str, T
         else:
             kernels[name] = kernel
     return measure(ways(target, shape, kernels, lengths), shape, max(1, asked.runs))
+
+
+def _unchecked(cell: str) -> dict[str, str]:
+    """Find the kernels of a cell that ``kernel=auto`` does not take, and why."""
+    entries = [entry for entry in plugins("kernel") if entry.partition(".")[0] == cell]
+    return {entry.partition(".")[2]: reason for entry in entries if (reason := why_not(entry))}
 
 
 def _chosen(target: type[Cell], cell: Cell, x: Tensor, lengths: Tensor | None) -> Kernel:

@@ -8,18 +8,57 @@ from seqlab.testing import CellSuite, KernelSuite, run_suite
 
 ENTRIES = distribution("seqlab").entry_points
 COMPILED = "compiled_equals_the_loop"
+COMPILED_ELSEWHERE = "test_compiled.py has it for two cells, `seqlab check` for all"
+LARGE = {
+    "causality_by_gradient", "causality_by_perturbation", "every_option", "gradients_are_right",
+    "large_and_small_numbers", "rows_are_independent", "state_carries_over_every_cut",
+    "frozen_parameters", "long_rows", "many_rows", "sizes_of_the_cell",
+}  # fmt: skip
+"""Checks that run many sizes or options: in ``make test-slow``."""
+SLOW = {"gru.fused", "lstm.vendor", "rnn.fused", "minlstm.parallel"}
+"""Kernels whose large checks run there; those of the others, which share their code, in ``make verify-long``."""
+
+
+def cell_suite(target, *, large):
+    left_out = {name: "elsewhere" for name in CellSuite.checks() if (name in LARGE) != large}
+    made = {"cell": staticmethod(target), "skips": {**left_out, COMPILED: COMPILED_ELSEWHERE}}
+    return type("Suite", (CellSuite,), made)
+
+
+def kernel_suite(target, *, large):
+    left_out = {name: "elsewhere" for name in KernelSuite.checks() if (name in LARGE) != large}
+    return type("Suite", (KernelSuite,), {"kernel": staticmethod(target), "skips": left_out})
+
+
+def failures(suite):
+    outcomes = list(run_suite(suite))
+    assert any(one.result == "passed" for one in outcomes)
+    return [(one.check, one.detail) for one in outcomes if one.result == "failed"]
 
 
 @pytest.mark.parametrize("entry", ENTRIES.select(group="seqlab.cells"), ids=lambda entry: entry.name)
 def test_cell(entry):
-    skips = {COMPILED: "test_compiled.py has it for two cells, `seqlab check` for all"}
-    suite = type("Suite", (CellSuite,), {"cell": staticmethod(entry.load()), "skips": skips})
-    assert [(one.check, one.detail) for one in run_suite(suite) if one.result == "failed"] == []
+    assert failures(cell_suite(entry.load(), large=False)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", ENTRIES.select(group="seqlab.cells"), ids=lambda entry: entry.name)
+def test_cell_at_large_sizes(entry):
+    assert failures(cell_suite(entry.load(), large=True)) == []
 
 
 @pytest.mark.parametrize("entry", ENTRIES.select(group="seqlab.kernels"), ids=lambda entry: entry.name)
 def test_kernel(entry):
-    suite = type("Suite", (KernelSuite,), {"kernel": staticmethod(entry.load())})
-    outcomes = list(run_suite(suite))
-    assert [(one.check, one.detail) for one in outcomes if one.result == "failed"] == []
-    assert any(one.result == "passed" for one in outcomes)
+    assert failures(kernel_suite(entry.load(), large=False)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(entry, id=entry.name, marks=[] if entry.name in SLOW else [pytest.mark.long])
+        for entry in ENTRIES.select(group="seqlab.kernels")
+    ],
+)
+def test_kernel_at_large_sizes(entry):
+    assert failures(kernel_suite(entry.load(), large=True)) == []

@@ -4,7 +4,7 @@ import copy
 import io
 import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import cast
 from unittest import SkipTest
 
@@ -12,14 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from seqlab.contracts import Cell
+from seqlab.contracts import Cell, Kernel
 from seqlab.discovery.kernels import kernels_for
-from seqlab.recurrence import Recurrent, scan
+from seqlab.recurrence import Recurrent
 from seqlab.recurrence.compiled import Compiled, fault_of
-from seqlab.testing.cells.making import CellMaking
+from seqlab.recurrence.state import rebuild
+from seqlab.testing.cells.making import MODES, CellMaking
+from seqlab.testing.choices import told, variants
 from seqlab.testing.compare import check_kernel, refusal_everywhere
+from seqlab.testing.kernels.making import KernelMaking
+from seqlab.testing.layer import LAYOUTS
+from seqlab.testing.making import RefusedError, is_random
 from seqlab.testing.pickling import pickled
-from seqlab.testing.suite import agree, demand
+from seqlab.testing.suite import agree, demand, run_suite
 
 
 class PathChecks(CellMaking):
@@ -28,33 +33,39 @@ class PathChecks(CellMaking):
     # Other ways to run it ---------------------------------------------------------------------------------------------
 
     def test_memory_layout(self) -> None:
-        """An input that is not contiguous gives the same as one that is."""
-        cell, x = self.make(), self.inputs(5, 4)
-        y, _ = self.run(cell, x)
-        layouts = {
-            "transposed": x.transpose(0, 1).contiguous().transpose(0, 1),
-            "strided": torch.stack([x, x], dim=-1)[..., 0],
-            "with its features first": x.permute(2, 0, 1).contiguous().permute(1, 2, 0),
-        }
-        for name, view in layouts.items():
-            got, _ = self.run(cell, view)
-            agree(f"an input {name}", got, y)
+        """Inputs and states that are not contiguous, or part of a larger tensor, give the same as those that are."""
+        for mode, train in MODES.items():
+            cell, x = self.make(train=train), self.inputs(5, 4)
+            if is_random(cell):  # dropout's mask follows the layout
+                continue
+            start = self.reached(cell, 2, 4)
+            for what, layout in LAYOUTS.items():
+                given = layout(x)
+                y, end = self.run(cell, given.contiguous(), start)
+                got, got_end = self.run(cell, given, start)
+                agree(f"{mode}: an input that is {what}", got, y)
+                states = rebuild(start, [layout(leaf) if leaf.dim() > 1 else leaf for leaf in start])
+                y, end = self.run(cell, x, rebuild(start, [leaf.contiguous() for leaf in states]))
+                got, got_end = self.run(cell, x, states)
+                agree(f"{mode}: an initial state that is {what}", got, y)
+                for name, leaf, kept in zip(cell.state_names, got_end, end, strict=True):
+                    agree(f"{mode}: an initial state that is {what}: state {name}", leaf, kept)
 
     def test_autocast(self) -> None:
         """Under autocast to bfloat16 it runs, forward and backward, and stays near float32."""
-        cell, x = self.make(dtype=torch.float32), self.inputs(5, 3, dtype=torch.float32)
-        y, state = self.run(cell, x)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            start = cell.initial_state(x[0])
-            low, low_state = scan(cell, x, start, None)
-        agree("the output under autocast to bfloat16", low, y, 0.1)
-        for name, leaf, kept in zip(cell.state_names, low_state, state, strict=True):
-            demand(leaf.dtype == kept.dtype, f"state {name} is {leaf.dtype} under autocast, not {kept.dtype}")
-        if low.requires_grad:
-            torch.autograd.backward(low.float().sum())
-            for name, parameter in cell.named_parameters():
-                finite = parameter.grad is None or bool(parameter.grad.isfinite().all())
-                demand(finite, f"the gradient of {name} is not finite under autocast")
+        for mode, train in MODES.items():
+            cell, x = self.make(dtype=torch.float32, train=train), self.inputs(5, 3, dtype=torch.float32)
+            y, state = self.run(cell, x)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                low, low_state = self.run(cell, x)
+            agree(f"{mode}: the output under autocast to bfloat16", low, y, 0.1)
+            for name, leaf, kept in zip(cell.state_names, low_state, state, strict=True):
+                demand(leaf.dtype == kept.dtype, f"state {name} is {leaf.dtype} under autocast, not {kept.dtype}")
+            if low.requires_grad:
+                torch.autograd.backward(low.float().sum())
+                for name, parameter in cell.named_parameters():
+                    finite = parameter.grad is None or bool(parameter.grad.isfinite().all())
+                    demand(finite, f"{mode}: the gradient of {name} is not finite under autocast")
 
     def test_training_mode(self) -> None:
         """In training it runs forward and backward, and everything stays finite."""
@@ -80,19 +91,28 @@ class PathChecks(CellMaking):
 
     def test_copies_and_pickles(self) -> None:
         """A deep copy and a pickled cell give the same, and share nothing with the original."""
-        cell, x = self.make(), self.inputs(4, 2)
-        y, _ = self.run(cell, x)
-        copied = copy.deepcopy(cell)
-        got, _ = self.run(copied, x)
-        agree("the output of a deep copy", got, y, 0.0)
-        if not any(parametrize.is_parametrized(module) for module in cell.modules()):  # torch does not pickle those
-            got, _ = self.run(pickled(cell), x)
-            agree("the output after pickling", got, y, 0.0)
-        with torch.no_grad():
-            for parameter in copied.parameters():
-                parameter.add_(1)
-        again, _ = self.run(cell, x)
-        agree("the output after a deep copy was changed", again, y, 0.0)
+        for mode, train in MODES.items():
+            cell, x = self.make(train=train), self.inputs(4, 2)
+            y, _ = self.run(cell, x)
+            copied = copy.deepcopy(cell)
+            got, _ = self.run(copied, x)
+            agree(f"{mode}: the output of a deep copy", got, y, 0.0)
+            if not any(parametrize.is_parametrized(module) for module in cell.modules()):  # torch does not pickle those
+                got, _ = self.run(pickled(cell), x)
+                agree(f"{mode}: the output after pickling", got, y, 0.0)
+            with torch.no_grad():
+                for value in [*copied.parameters(), *copied.buffers()]:
+                    value.add_(1) if value.dtype != torch.bool else value.logical_not_()
+            again, _ = self.run(cell, x)
+            agree(f"{mode}: the output after a deep copy was changed", again, y, 0.0)
+        one, other = self.make(), self.make(seed=1)
+        mine = {value.untyped_storage().data_ptr(): name for name, value in one.state_dict().items() if value.numel()}
+        shared = [
+            mine[v.untyped_storage().data_ptr()]
+            for v in other.state_dict().values()
+            if v.untyped_storage().data_ptr() in mine
+        ]
+        demand(not shared, f"two cells share the memory of {', '.join(shared)}")
 
     def test_exports(self) -> None:
         """torch.export takes it, for any batch size."""
@@ -112,7 +132,7 @@ class PathChecks(CellMaking):
     # Faster paths -----------------------------------------------------------------------------------------------------
 
     def test_every_kernel_equals_the_loop(self) -> None:
-        """Each kernel registered for the cell gives the loop's outputs, states and gradients."""
+        """Each kernel registered for the cell gives the loop's outputs, states and gradients, for every option."""
         kernels = kernels_for(type(self.make()))
         if not kernels:
             raise SkipTest("no kernel is registered for it")
@@ -122,8 +142,18 @@ class PathChecks(CellMaking):
                 refused.append(f"{kernel.name} refuses here: {reason}")
             else:
                 check_kernel(kernel, self.cells)
+                self._over_options(kernel)
         if len(refused) == len(kernels):
             raise SkipTest("; ".join(refused))
+
+    def _over_options(self, kernel: Kernel) -> None:
+        mine = type(self)
+        for chosen in variants(mine.cell, self.options):
+            options = {**self.options, **chosen}
+            made = {"kernel": staticmethod(lambda: kernel), "cell": staticmethod(mine.cell), "options": options}
+            checks: KernelMaking = type("Over", (KernelMaking,), {**made, "input_size": self.input_size})()
+            with suppress(RefusedError):
+                checks.core(f"kernel {kernel.name}, cell with {told(chosen)}")
 
     def test_compiled_equals_the_loop(self) -> None:
         """kernel=compiled gives the loop's outputs, states and gradients, or falls back to it."""
@@ -141,6 +171,33 @@ class PathChecks(CellMaking):
             torch.manual_seed(2)
             second, _ = self.run(made[0], x)
         return made if torch.equal(first, second) else [cell.eval() for cell in made]
+
+    # Options ----------------------------------------------------------------------------------------------------------
+
+    def test_every_option(self) -> None:
+        """Every value of a ``Literal``, ``bool`` or enum option: all checks but those of exporting and of kernels."""
+        tried, mine = 0, type(self)
+        left_out = dict.fromkeys(_ONCE, "checked for the default options alone")
+        for chosen in variants(mine.cell, self.options):
+            made = {"options": {**self.options, **chosen}, "skips": {**self.skips, **left_out}}
+            try:
+                type("Variant", (mine,), made)().make()
+            except RefusedError:  # this value goes with another one only
+                continue
+            tried += 1
+            for outcome in run_suite(type("Variant", (mine,), made)):
+                fault = f"{told(chosen)}: {outcome.check.replace('_', ' ')}: {outcome.detail}"
+                demand(outcome.result != "failed" or self._fails(outcome.check), fault)
+        if not tried:
+            raise SkipTest("it has no such option, or none is left open")
+
+    def _fails(self, check: str) -> bool:
+        """Whether a check fails with the default options as well, and is told of there."""
+        plain = type("Default", (type(self),), {"skips": {**self.skips, "every_option": ""}})
+        return any(one.result == "failed" for one in run_suite(plain, check) if one.check == check)
+
+
+_ONCE = ("every_option", "exports", "every_kernel_equals_the_loop", "compiled_equals_the_loop", "autocast")
 
 
 class _Outputs(nn.Module):

@@ -2,12 +2,14 @@
 
 from seqlab.testing.cells.calls import CallChecks
 from seqlab.testing.cells.gradients import GradientChecks
+from seqlab.testing.cells.numbers import NumberChecks
 from seqlab.testing.cells.paths import PathChecks
+from seqlab.testing.cells.rows import RowChecks
 from seqlab.testing.cells.state import StateChecks
 from seqlab.testing.cells.steps import StepChecks
 
 
-class CellSuite(PathChecks, CallChecks, GradientChecks, StateChecks, StepChecks):
+class CellSuite(PathChecks, NumberChecks, GradientChecks, StateChecks, RowChecks, CallChecks, StepChecks):
     """Checks of a cell; a subclass names it. The checks run from the last base to the first.
 
     Attributes:
@@ -16,3 +18,11 @@ class CellSuite(PathChecks, CallChecks, GradientChecks, StateChecks, StepChecks)
             the first of a few rounder sizes that it takes.
         input_size: features of one input step.
     """
+
+    roots = (
+        "shapes_and_dtypes",
+        "evaluation_is_deterministic",
+        "no_memory_between_calls",
+        "sees_changed_parameters",
+        "input_is_left_alone",
+    )

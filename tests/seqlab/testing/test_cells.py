@@ -12,6 +12,9 @@ import pytest
 from seqlab.testing import CellSuite, run_suite
 from seqlab_cells.gru import GRU
 
+COMPILED = "compiled_equals_the_loop"
+"""Takes ten seconds a cell; it has a test of its own below."""
+
 
 def sibling(path):
     spec = util.spec_from_file_location(path.stem, path)
@@ -21,9 +24,13 @@ def sibling(path):
 
 
 broken = sibling(Path(__file__).with_name("broken_cells.py"))
+subtle = sibling(Path(__file__).with_name("subtle_cells.py"))
 odd = sibling(Path(__file__).parents[1] / "recurrence" / "odd_cells.py")
-COMPILED = "compiled_equals_the_loop"
-"""Takes ten seconds a cell; it has a test of its own below."""
+odder = sibling(Path(__file__).with_name("odd_cells.py"))
+FAULTS = [*broken.CAUGHT_BY.items(), *subtle.CAUGHT_BY.items()]
+SLOW = {subtle.DetachesWithRelu, subtle.CentresOverRows, subtle.SmoothsOverTheFuture}
+"""Every check runs before the one that fails."""
+SPARED = {COMPILED, "every_kernel_equals_the_loop", "every_option"}
 
 
 def suite_of(made, **skips):
@@ -37,15 +44,24 @@ class TestSpares(CellSuite):
     skips: ClassVar[dict[str, str]] = {COMPILED: "tests/seqlab/recurrence/test_compiled.py does"}
 
 
-@pytest.mark.parametrize("cell", [broken.Right, *odd.ODD], ids=lambda cell: cell.__name__)
+@pytest.mark.parametrize(
+    "cell",
+    [odd.Counting, *(pytest.param(cell, marks=pytest.mark.slow) for cell in (broken.Right, *odd.ODD, *odder.ODD))],
+    ids=lambda cell: cell.__name__,
+)
 def test_spares_what_is_odd_but_right(cell):
-    outcomes = list(run_suite(suite_of(cell, **{COMPILED: "slow"})))
+    skips = {COMPILED: "slow"} if cell in odd.ODD else {COMPILED: "slow", "exports": "slow"}
+    outcomes = list(run_suite(suite_of(cell, **skips)))
     assert [(one.check, one.detail) for one in outcomes if one.result == "failed"] == []
-    assert {one.check for one in outcomes if one.result == "skipped"} <= {COMPILED, "every_kernel_equals_the_loop"}
+    assert {one.check for one in outcomes if one.result == "skipped"} <= {*SPARED, *skips}
 
 
 @pytest.mark.filterwarnings("ignore:.*degrees of freedom.*:UserWarning")
-@pytest.mark.parametrize(("cell", "check"), broken.CAUGHT_BY.items(), ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    ("cell", "check"),
+    [pytest.param(*fault, marks=pytest.mark.slow) if fault[0] in SLOW else fault for fault in FAULTS],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
 def test_catches_the_fault_by_the_check_that_is_for_it(cell, check):
     (outcome,) = [one for one in run_suite(suite_of(cell), only=check) if one.check == check]
     assert outcome.result == "failed"
@@ -54,7 +70,40 @@ def test_catches_the_fault_by_the_check_that_is_for_it(cell, check):
 
 def test_every_check_was_shown_to_fail():
     elsewhere = {COMPILED, "every_kernel_equals_the_loop"}
-    assert set(broken.CAUGHT_BY.values()) | elsewhere == set(CellSuite.checks())
+    assert {check for _, check in FAULTS} | elsewhere == set(CellSuite.checks())
+
+
+def test_determinism_memory_and_changes_in_place_come_first():
+    first = ["shapes_and_dtypes", "small_sizes", "evaluation_is_deterministic", "no_memory_between_calls"]
+    assert list(CellSuite.checks())[:6] == [*first, "sees_changed_parameters", "input_is_left_alone"]
+
+
+def test_later_failures_name_the_root():
+    outcomes = {
+        one.check: one for one in run_suite(suite_of(broken.RemembersTheLastCall, exports="slow", **{COMPILED: ""}))
+    }
+    assert outcomes["no_memory_between_calls"].follows == ""
+    after = [one for one in outcomes.values() if one.result == "failed" and one.follows == "no_memory_between_calls"]
+    assert len(after) > 3
+
+
+def test_a_crash_names_the_plugins_line():
+    class Crashing(broken.Right):
+        def step(self, x, state):
+            return {}["nothing"]
+
+    (outcome,) = run_suite(suite_of(Crashing), only="shapes")
+    assert outcome.detail.startswith("KeyError: 'nothing' (test_cells.py, line ")
+
+
+def test_a_cell_that_ends_the_process_fails():
+    class Leaving(broken.Right):
+        def step(self, x, state):
+            raise SystemExit(0)
+
+    (outcome,) = run_suite(suite_of(Leaving), only="shapes")
+    assert outcome.result == "failed"
+    assert "SystemExit" in outcome.detail
 
 
 @pytest.mark.slow

@@ -8,28 +8,66 @@ import pytest
 from seqlab.testing import KernelSuite, run_suite
 from seqlab_cells.lstm.vendor import LSTMVendor
 
-spec = util.spec_from_file_location("broken_kernels", Path(__file__).with_name("broken_kernels.py"))
-broken = util.module_from_spec(spec)
-spec.loader.exec_module(broken)
+
+def sibling(name):
+    spec = util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
+broken, subtle, odd = map(sibling, ("broken_kernels", "subtle_kernels", "odd_kernels"))
+FAULTS = [*broken.CAUGHT_BY.items(), *subtle.CAUGHT_BY.items()]
+
+
+def suite_of(kernel):
+    return type("Suite", (KernelSuite,), {"kernel": staticmethod(kernel)})
+
+
+@pytest.mark.slow
 class TestSparesVendor(KernelSuite):
     kernel = LSTMVendor
 
 
-class TestSparesTheLoop(KernelSuite):
-    kernel = broken.Faultless
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", [broken.Faultless, *odd.ODD], ids=lambda kernel: kernel.__name__)
+def test_spares_what_is_odd_but_right(kernel):
+    outcomes = list(run_suite(suite_of(kernel)))
+    assert [(one.check, one.detail) for one in outcomes if one.result == "failed"] == []
+    if kernel is not odd.GPUOnly:
+        assert {"full_rows", "same_call_twice"} <= {one.check for one in outcomes if one.result == "passed"}
 
 
-@pytest.mark.parametrize(
-    ("kernel", "check"), broken.CAUGHT_BY.items(), ids=lambda value: getattr(value, "__name__", "")
-)
+@pytest.mark.parametrize(("kernel", "check"), FAULTS, ids=lambda value: getattr(value, "__name__", ""))
 def test_catches_the_fault_by_the_check_that_is_for_it(kernel, check):
-    suite = type("Suite", (KernelSuite,), {"kernel": staticmethod(kernel)})
-    (outcome,) = [one for one in run_suite(suite, only=check) if one.check == check]
+    (outcome,) = [one for one in run_suite(suite_of(kernel), only=check) if one.check == check]
     assert outcome.result == "failed"
     assert outcome.detail
 
 
 def test_every_check_was_shown_to_fail():
-    assert set(broken.CAUGHT_BY.values()) == set(KernelSuite.checks())
+    assert {check for _, check in FAULTS} == set(KernelSuite.checks())
+
+
+def test_a_float32_overflow_is_called_one():
+    (outcome,) = run_suite(suite_of(subtle.NaiveTanh), only="large_and_small")
+    assert "overflow: " in outcome.detail
+    assert "in float64 they are finite, at most 1" in outcome.detail
+
+
+def test_a_kernel_that_only_refuses_gradients_is_held_by_value():
+    class Wrong(odd.ForwardOnly):
+        def scan(self, cells, x, states, lengths):
+            y, ends = super().scan(cells, x, states, lengths)
+            return 1.001 * y, ends
+
+    (outcome,) = run_suite(suite_of(Wrong), only="full_rows")
+    assert outcome.result == "failed"
+
+
+def test_later_failures_name_the_root():
+    outcomes = {one.check: one for one in run_suite(suite_of(subtle.SlightlyRandom), only="same_call")}
+    assert outcomes["same_call_twice"].follows == ""
+    outcomes = {one.check: one for one in run_suite(suite_of(broken.WrongOutput), only="_rows")}
+    assert outcomes["full_rows"].follows == ""
+    assert outcomes["ragged_rows"].follows == "full_rows"

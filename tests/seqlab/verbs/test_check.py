@@ -32,11 +32,53 @@ def faulty(distribution):
 
 
 def test_a_right_cell_passes(cli):
-    done = cli("check", "cell=rnn", "cell.nonlinearity=relu", "--only", "causality")
+    done = cli("check", "cell=rnn", "cell.nonlinearity=relu", "--only", "causality_by")
     assert done.code == 0, done.out
-    assert "causality by gradient" in done.out
+    assert len(done.out.strip().splitlines()) == 1
+    assert done.out.startswith("cell=rnn (seqlab ")
     assert "2 passed, 0 failed, 0 skipped" in done.out
-    assert "s of compiling" in done.out
+
+
+def test_verbose_lists_what_passed(cli):
+    done = cli("check", "cell=rnn", "--only", "causality_by", "-v")
+    assert "causality by gradient" in done.out
+    assert "causality by perturbation" in done.out
+
+
+def test_failures_are_last_in_two_lines_each_and_later_ones_folded(cli, distribution):
+    source = FAULTY.replace("return h, (h,)", "self.last = getattr(self, 'last', 0) + 0.1; return h + self.last, (h,)")
+    distribution("acme", "[seqlab.cells]\nfaulty = acme_faulty:Faulty\n", {"acme_faulty": source})
+    done = cli("check", "cell=faulty", "cell.look=false", "--only", "e")
+    lines = [line for line in done.out.splitlines() if line]
+    assert done.code == 1
+    counts = next(n for n, line in enumerate(lines) if line.startswith("cell=faulty (acme 1.0): "))
+    assert lines[counts + 1].startswith("failed: no memory between calls: ")
+    assert lines[counts + 2].startswith("  the same call in evaluation, after others in evaluation")
+    assert "more failed, which may follow from it" in lines[counts + 3]
+    assert "sees changed parameters" in lines[counts + 3]
+    assert len(lines) == counts + 4
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("cell=gru", "kernel=vendor"),
+        ("cell=gru", "kernel=gru.vendor"),
+        ("kernel=vendor", "cell=gru"),
+        ("cell=fused_gru",),
+    ],
+)
+def test_a_kernel_over_its_cell(cli, arguments):
+    done = cli("check", *arguments, "--only", "full_rows")
+    assert done.code == 0, done.err
+    assert "1 passed" in done.out
+    assert done.out.startswith("kernel=gru.")
+
+
+def test_options_of_the_cell_and_of_the_kernel(cli):
+    options = ("cell.nonlinearity=relu", "kernel.save=recompute")
+    done = cli("check", "cell=rnn", "kernel=fused", *options, "--only", "full_rows")
+    assert done.code == 0, done.err
 
 
 def test_a_faulty_cell_fails_with_the_number(cli, faulty):
@@ -52,9 +94,11 @@ def test_its_options_are_the_configs(cli, faulty):
     assert cli("check", "cell=faulty", "cell.look=false", "--only", "causality").code == 0
 
 
-@pytest.mark.parametrize("plugin", ["kernel=gru.vendor", "task=names", "preprocessing=characters"])
-def test_other_kinds_have_their_suites(cli, plugin):
-    done = cli("check", plugin, "--only", "a", "--json")
+@pytest.mark.parametrize(
+    ("plugin", "only"), [("kernel=gru.vendor", "the"), ("task=names", "a"), ("preprocessing=characters", "a")]
+)
+def test_other_kinds_have_their_suites(cli, plugin, only):
+    done = cli("check", plugin, "--only", only, "--json")
     record = json.loads(done.out)
     assert done.code == 0, [one for one in record["checks"] if one["result"] == "failed"]
     assert len(record["checks"]) > 5
@@ -66,6 +110,15 @@ def test_other_kinds_have_their_suites(cli, plugin):
         (["cell=lstmm"], "cell=lstmm: there is no such cell; there are "),
         (["lstm"], "lstm: what is to be checked must be KIND=NAME, KIND one of cell, kernel, task, preprocessing"),
         (["model=bow"], "model=bow: what is to be checked must be KIND=NAME"),
+        (["kernel=vendor"], "kernel=vendor: say which cell: kernel=gru.vendor or "),
+        (["kernel=nothing"], "kernel=nothing: there is no such kernel; there are gru.fused, "),
+        (["cell=gru", "kernel=nothing"], "kernel=gru.nothing: there is no such kernel; there are "),
+        (["cell=lstm", "kernel=gru.vendor"], "kernel=gru.vendor is for cell=gru, and cell=lstm is another one"),
+        (["cell=fused_gru", "kernel=vendor"], "cell=fused_gru is cell=gru with kernel=fused; kernel=vendor is another"),
+        (["cell=gru", "kernel=auto"], "kernel=auto chooses a kernel; check one of "),
+        (["cell=gru", "cell=lstm"], "cell=lstm: cell is gru already; check one cell at a time"),
+        (["cell=gru", "task=names"], "cell=gru task=names: check one plugin at a time"),
+        (["kernel=gru.fused", "kernel.nothing=1"], "kernel.nothing: "),
         (["cell=lstm", "hidden_size=3"], "hidden_size=3: an option must be cell.KEY=VALUE"),
         (["cell=lstm", "cell.hidden=3"], "cell.hidden: "),
         (["cell=lstm", "cell.hidden_size=x"], "cell.hidden_size: "),

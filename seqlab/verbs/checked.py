@@ -1,0 +1,172 @@
+"""What ``check`` is asked to check: from arguments to a suite."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from seqlab.discovery import config
+from seqlab.discovery.pinned import is_pinned, parts
+from seqlab.discovery.registry import find, one_line, plugins
+from seqlab.discovery.trust import is_own
+from seqlab.errors import UserError
+from seqlab.testing import CellSuite, KernelSuite, PreprocessorSuite, Suite, TaskSuite
+
+KINDS: Mapping[str, tuple[type[Suite], str]] = {
+    "cell": (CellSuite, "cell"),
+    "kernel": (KernelSuite, "kernel"),
+    "task": (TaskSuite, "task"),
+    "preprocessing": (PreprocessorSuite, "preprocessor"),
+}
+"""What can be checked: the suite, and the attribute of it that takes the plugin."""
+
+_COMPILED = "compiled_equals_the_loop"
+
+
+@final
+@dataclass(frozen=True)
+class Checked:
+    """A plugin with its suite.
+
+    Attributes:
+        name: as it is typed.
+        owner: the distribution and version that it is from.
+        suite: of checks.
+        only: part of the names of the checks to run; all unless given.
+        kernel: the full name of a kernel of another distribution than seqlab.
+        options: whether any option was given.
+    """
+
+    name: str
+    owner: str
+    suite: type[Suite]
+    only: str = ""
+    kernel: str | None = None
+    options: bool = False
+
+
+def checked(arguments: Sequence[str]) -> Checked:
+    """Make the suite of a plugin.
+
+    Args:
+        arguments: ``kind=name``, once, or a cell and a kernel, and ``kind.key=value``, as on the command line of a run.
+
+    Raises:
+        UserError: there is no such plugin, it is broken, or an option is.
+    """
+    chosen: dict[str, str] = {}
+    options: list[str] = []
+    for argument in arguments:
+        key, _, name = argument.partition("=")
+        if "." in key:
+            options.append(argument)
+        elif key not in KINDS or not name:
+            if chosen:
+                raise UserError(f"{argument}: an option must be {next(iter(chosen))}.KEY=VALUE")
+            raise UserError(f"{argument}: what is to be checked must be KIND=NAME, KIND one of {', '.join(KINDS)}")
+        elif key in chosen:
+            raise UserError(f"{argument}: {key} is {chosen[key]} already; check one {key} at a time")
+        else:
+            chosen[key] = name
+    if not chosen:
+        raise UserError(f"{arguments[0]}: what is to be checked must be KIND=NAME, KIND one of {', '.join(KINDS)}")
+    given = _given(chosen, options)
+    if "kernel" in chosen or is_pinned(chosen.get("cell", "")):
+        return _kernel(chosen, given)
+    if len(chosen) > 1:
+        raise UserError(f"{' '.join(f'{kind}={name}' for kind, name in chosen.items())}: check one plugin at a time")
+    ((kind, name),) = chosen.items()
+    suite, attribute = KINDS[kind]
+    target = config.plugin_class(kind, name)
+    made = {attribute: staticmethod(target), "options": _values(kind, name, given.get(kind, {}))}
+    if kind == "cell":
+        slow = f"it compiles for 10 to 40 s: python -m seqlab check cell={name} kernel=compiled"
+        made["skips"] = {_COMPILED: slow}
+    return Checked(f"{kind}={name}", _owner(kind, name), _suite(target, suite, made))
+
+
+def _kernel(chosen: Mapping[str, str], given: Mapping[str, dict[str, Any]]) -> Checked:
+    """Make the suite of a kernel over its cell."""
+    if extra := set(chosen) - {"cell", "kernel"}:
+        raise UserError(f"{extra.pop()} and a kernel are checked one at a time")
+    cell, entry = _named(chosen)
+    short = entry.partition(".")[2]
+    scanned = config.plugin_class("cell", cell) if cell in plugins("cell") else None
+    of_cell = _values("cell", cell, given.get("cell", {})) if scanned else {}
+    if short == "compiled":
+        made = {"cell": staticmethod(scanned), "options": of_cell}
+        return Checked(f"cell={cell} kernel=compiled", "seqlab", _suite(Suite, CellSuite, made), only=_COMPILED)
+    target = config.plugin_class("kernel", entry)
+    made = {
+        "kernel": staticmethod(target),
+        "options": of_cell,
+        "kernel_options": _values("kernel", short, given.get("kernel", {})),
+    }
+    if scanned and issubclass(scanned, target.cell):  # type: ignore[attr-defined]  # a Kernel, as plugin_class holds
+        made["cell"] = staticmethod(scanned)
+    stranger = None if is_own(find("kernel", entry)) else entry
+    some = any(given.values())
+    return Checked(f"kernel={entry}", _owner("kernel", entry), _suite(target, KernelSuite, made), "", stranger, some)
+
+
+def _named(chosen: Mapping[str, str]) -> tuple[str, str]:
+    """Name the cell, and the kernel in full, that were meant."""
+    cell, kernel = chosen.get("cell", ""), chosen.get("kernel", "")
+    if is_pinned(cell):
+        cell, pinned = parts(cell)
+        if kernel not in ("", pinned, f"{cell}.{pinned}"):
+            raise UserError(
+                f"cell={chosen['cell']} is cell={cell} with kernel={pinned}; kernel={kernel} is another one"
+            )
+        kernel = pinned
+    if kernel in ("auto", "loop"):
+        what = "chooses a kernel" if kernel == "auto" else "is what every kernel is held against"
+        raise UserError(
+            f"kernel={kernel} {what}; check one of {', '.join(plugins('kernel'))}, or cell=NAME kernel=compiled"
+        )
+    owner, dot, _ = kernel.rpartition(".")
+    if dot:
+        if cell and cell != owner:
+            raise UserError(f"kernel={kernel} is for cell={owner}, and cell={cell} is another one")
+        return owner, kernel
+    if not cell:
+        fitting = [entry.partition(".")[0] for entry in plugins("kernel") if entry.partition(".")[2] == kernel]
+        if len(fitting) != 1:
+            hint = (
+                " or ".join(f"kernel={one}.{kernel}" for one in fitting) or f"there are {', '.join(plugins('kernel'))}"
+            )
+            raise UserError(f"kernel={kernel}: {'say which cell: ' if fitting else 'there is no such kernel; '}{hint}")
+        cell = fitting[0]
+    find("cell", cell)
+    return cell, f"{cell}.{kernel}"
+
+
+def _suite(target: type, suite: type[Suite], attributes: Mapping[str, Any]) -> type[Suite]:
+    return type(f"Check{target.__name__}", (suite,), dict(attributes))
+
+
+def _owner(kind: str, name: str) -> str:
+    plugin = find(kind, name)
+    return f"{plugin.distribution} {plugin.version}"
+
+
+def _values(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check options as a run does, and give those that were given."""
+    values = config.checked(kind, {"name": name, **given}) if given else {}
+    return {key: values[key] for key in given}
+
+
+def _given(chosen: Mapping[str, str], options: Sequence[str]) -> dict[str, dict[str, Any]]:
+    for option in options:
+        kind = option.partition(".")[0]
+        pinned = kind == "kernel" and is_pinned(chosen.get("cell", ""))
+        if (kind not in chosen and not (kind == "cell" and "kernel" in chosen) and not pinned) or "=" not in option:
+            raise UserError(f"{option}: an option must be {next(iter(chosen), 'KIND')}.KEY=VALUE")
+    try:
+        nested = OmegaConf.to_container(OmegaConf.from_dotlist(list(options)))
+    except OmegaConfBaseException as error:
+        raise UserError(one_line(error)) from error
+    assert isinstance(nested, dict)
+    return {str(kind): {str(key): value for key, value in values.items()} for kind, values in nested.items()}

@@ -1,0 +1,520 @@
+"""Kernels that are right in the small case, in training, once; and the check that must catch each."""
+
+import copy
+from importlib import util
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from seqlab import Kernel
+from seqlab.recurrence import scan
+from seqlab.recurrence.choose import Loop
+from seqlab.recurrence.ragged import alive, blank
+
+spec = util.spec_from_file_location("broken_kernels", Path(__file__).with_name("broken_kernels.py"))
+broken_kernels = util.module_from_spec(spec)
+spec.loader.exec_module(broken_kernels)
+Faultless, Right = broken_kernels.Faultless, broken_kernels.broken_cells.Right
+
+
+class Switched(Right):
+    """Its step depends on its options."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int = 5,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        skip: bool = False,
+        leak: float = 0.0,
+    ) -> None:
+        super().__init__(input_size, hidden_size)
+        self.nonlinearity, self.skip, self.leak = nonlinearity, skip, leak
+
+    def step(self, x, state):
+        total = x + self.from_state(state[0]) + (x if self.skip else 0)
+        h = torch.tanh(total) if self.nonlinearity == "tanh" else torch.relu(total)
+        h = h + self.leak * state[0]
+        return h, (h,)
+
+
+def twin_with(cell, **changed):
+    twin = copy.copy(cell)
+    twin.__dict__ = {**cell.__dict__, **changed}
+    return twin
+
+
+class IgnoresTheNonlinearity(Faultless):
+    cell = Switched
+
+    def scan(self, cells, x, states, lengths):
+        return super().scan([twin_with(cell, nonlinearity="tanh") for cell in cells], x, states, lengths)
+
+
+class IgnoresAFlag(Faultless):
+    cell = Switched
+
+    def scan(self, cells, x, states, lengths):
+        return super().scan([twin_with(cell, skip=False) for cell in cells], x, states, lengths)
+
+
+class IgnoresANumber(Faultless):
+    cell = Switched
+
+    def scan(self, cells, x, states, lengths):
+        return super().scan([twin_with(cell, leak=0.0) for cell in cells], x, states, lengths)
+
+
+class WrongWithItsOwnOption(Faultless):
+    def __init__(self, save: Literal["all", "none"] = "all") -> None:
+        self.save = save
+
+    def scan(self, cells, x, states, lengths):
+        return super().scan(cells, x.detach() if self.save == "none" else x, states, lengths)
+
+
+class TileBorder(Faultless):
+    """The last tile of 32 units is cut off."""
+
+    def scan(self, cells, x, states, lengths):
+        y, ends = super().scan(cells, x, states, lengths)
+        if cells[0].hidden_size > 32 and cells[0].hidden_size % 32:
+            y = torch.cat([y[..., :-1], 0.5 * y[..., -1:]], dim=-1)
+        return y, ends
+
+
+class InputTile(Faultless):
+    """Input features beyond a multiple of 16 are added in twice."""
+
+    def scan(self, cells, x, states, lengths):
+        if x.shape[-1] > 16 and x.shape[-1] % 16:
+            x = torch.cat([x[..., :-1], 2 * x[..., -1:]], dim=-1)
+        return super().scan(cells, x, states, lengths)
+
+
+def frozen_twin(cell):
+    """The cell with the same weights, of which no gradient comes."""
+    twin = copy.deepcopy(cell)
+    return twin.requires_grad_(False)
+
+
+class SumsTheLast64Steps(Faultless):
+    """The gradient of the weights is summed over one block of 64 steps."""
+
+    def scan(self, cells, x, states, lengths):
+        if len(x) <= 64 or lengths is not None or len(cells) > 1:
+            return super().scan(cells, x, states, lengths)
+        first, middle = super().scan([frozen_twin(cells[0])], x[:-64], states, None)
+        second, end = super().scan(cells, x[-64:], middle, None)
+        return torch.cat([first, second]), end
+
+
+class LongSingleRow(Faultless):
+    """A single long row is cut into pieces, and the state is lost between them."""
+
+    def scan(self, cells, x, states, lengths):
+        if x.shape[1] > 1 or len(x) <= 256 or len(cells) > 1:
+            return super().scan(cells, x, states, lengths)
+        first, _ = super().scan(cells, x[:256], states, None)
+        second, end = super().scan(cells, x[256:], states, None)
+        return torch.cat([first, second]), end
+
+
+class ManyRowsInParts(Faultless):
+    """Beyond 128 rows the parts are put together, and the states are those of the first part."""
+
+    def scan(self, cells, x, states, lengths):
+        if x.shape[1] <= 128 or lengths is not None or len(cells) > 1:
+            return super().scan(cells, x, states, lengths)
+        rest = [tuple(leaf[: x.shape[1] - 128] for leaf in state) for state in states]
+        first, ends = super().scan(cells, x[:, :128], [tuple(leaf[:128] for leaf in s) for s in states], None)
+        second, more = super().scan(cells, x[:, 128:], rest, None)
+        joined = [tuple(torch.cat(leaf) for leaf in zip(*both, strict=True)) for both in zip(ends, more, strict=True)]
+        return torch.cat([first, second], 1), joined
+
+
+class NeedsTheInputsGradient(Faultless):
+    """Without a gradient for x it gives none at all."""
+
+    def scan(self, cells, x, states, lengths):
+        if not x.requires_grad:
+            cells = [frozen_twin(cell) for cell in cells]
+        return super().scan(cells, x, states, lengths)
+
+
+class OneFrozenFreezesAll(Faultless):
+    def scan(self, cells, x, states, lengths):
+        if not all(parameter.requires_grad for parameter in cells[0].parameters()):
+            cells = [frozen_twin(cell) for cell in cells]
+        return super().scan(cells, x, states, lengths)
+
+
+class Evaluates(Faultless):
+    """Without gradients it takes a shorter way, which leaves the lengths out in both directions."""
+
+    def scan(self, cells, x, states, lengths):
+        if torch.is_grad_enabled() or len(cells) == 1 or lengths is None:
+            return super().scan(cells, x, states, lengths)
+        x = blank(x, lengths)
+        y, end = scan(cells[0], x, states[0], lengths)
+        back, back_end = scan(cells[1], x.flip(0), states[1], None)
+        dead = ~alive(lengths, len(x)).unsqueeze(-1)
+        return torch.cat([y, back.flip(0).masked_fill(dead, 0)], -1), [end, back_end]
+
+
+class InferenceOnly(Faultless):
+    """In inference mode empty rows end in zero."""
+
+    def scan(self, cells, x, states, lengths):
+        y, ends = super().scan(cells, x, states, lengths)
+        if torch.is_inference_mode_enabled() and lengths is not None:
+            ends = [tuple(leaf * (lengths > 0).unsqueeze(1) for leaf in end) for end in ends]
+        return y, ends
+
+
+class EmptyRowsBackward(Faultless):
+    """The backward cell's state of a row of length 0 is zero."""
+
+    def scan(self, cells, x, states, lengths):
+        y, ends = super().scan(cells, x, states, lengths)
+        if lengths is not None and len(cells) == 2:
+            ends = [ends[0], tuple(leaf * (lengths > 0).unsqueeze(1) for leaf in ends[1])]
+        return y, ends
+
+
+class EvaluationMode(Faultless):
+    """A cell in evaluation gives no gradient."""
+
+    def scan(self, cells, x, states, lengths):
+        if not cells[0].training:
+            cells = [frozen_twin(cell) for cell in cells]
+        return super().scan(cells, x, states, lengths)
+
+
+class Walk(torch.autograd.Function):
+    """A tanh RNN by hand, for one direction and full rows; the faults are in how it keeps and takes tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, owner: Any, p: Tensor, h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        start, hs = h, []
+        for p_t in p:
+            h = torch.tanh(p_t + h @ weight.t())
+            hs.append(h)
+        y = torch.stack(hs)
+        before = torch.cat([start.unsqueeze(0), y[:-1]])
+        owner.keep(ctx, y, before, weight)
+        ctx.owner = owner
+        return y, hs[-1].clone()
+
+    @staticmethod
+    def backward(ctx: Any, to_y: Tensor, to_end: Tensor) -> tuple[Tensor | None, ...]:
+        y, before, weight = ctx.owner.kept(ctx)
+        to_y, to_h = ctx.owner.incoming(to_y, to_end)
+        slope = ctx.owner.slope(y)
+        steps: list[Tensor] = []
+        for t in reversed(range(len(y))):
+            steps.append((to_y[t] + to_h) * slope[t])
+            to_h = steps[-1] @ weight
+        to_p = torch.stack(steps[::-1])
+        return None, to_p, to_h, to_p.flatten(0, 1).t() @ before.flatten(0, 1)
+
+
+class ByHand(Faultless):
+    """Right: its derivative is written out."""
+
+    def refuses(self, cells, x, lengths):
+        if not len(x) or lengths is not None or len(cells) > 1 or torch.is_autocast_enabled("cpu"):
+            return "full rows, forward, and at least one step, without autocast"
+        return super().refuses(cells, x, lengths)
+
+    def scan(self, cells, x, states, lengths):
+        (cell,) = cells
+        y, end = Walk.apply(self, cell.project(x), states[0][0], cell.from_state.weight)
+        return y, [(end,)]
+
+    def keep(self, ctx, *tensors):
+        ctx.save_for_backward(*tensors)
+
+    def kept(self, ctx):
+        return ctx.saved_tensors
+
+    def incoming(self, to_y, to_end):
+        return to_y, to_end
+
+    def slope(self, y):
+        return 1 - y**2
+
+
+class SpoilsWhatItKept(ByHand):
+    """The slope is computed in place, in the memory of what was kept."""
+
+    def slope(self, y):
+        return y.detach().pow_(2).neg_().add_(1)
+
+
+class SharedWorkspace(ByHand):
+    """What a pass forward keeps lies in memory that the next call takes again."""
+
+    def __init__(self) -> None:
+        self.workspace: tuple[Tensor, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"workspace": ()}
+
+    def __deepcopy__(self, memo: Any) -> "SharedWorkspace":
+        return type(self)()
+
+    def keep(self, ctx, *tensors):
+        self.workspace = tuple(tensor.clone() for tensor in tensors)
+
+    def kept(self, ctx):
+        return self.workspace
+
+
+class DropsTheEnd(ByHand):
+    """The gradient of the final state is left out where no output counts."""
+
+    def incoming(self, to_y, to_end):
+        return to_y, to_end if bool(to_y.any()) else torch.zeros_like(to_end)
+
+
+class ReadsTheGradientDirectly(ByHand):
+    """It takes the strides of the gradient for granted."""
+
+    def incoming(self, to_y, to_end):
+        if to_y.untyped_storage().nbytes() < to_y.nbytes:
+            return to_y, to_end
+        _, batch, size = to_y.shape
+        return to_y.as_strided(to_y.shape, (batch * size, size, 1)), to_end
+
+
+class WritesIntoTheGradient(ByHand):
+    def incoming(self, to_y, to_end):
+        to_y.detach()[-1] += to_end
+        return to_y, torch.zeros_like(to_end)
+
+
+class KeepsOnTheContext(ByHand):
+    """What autograd does not see kept, it does not guard."""
+
+    def keep(self, ctx, *tensors):
+        ctx.mine = tensors
+
+    def kept(self, ctx):
+        return ctx.mine
+
+
+class NaiveTanh(Faultless):
+    """tanh as a quotient of exponentials."""
+
+    def scan(self, cells, x, states, lengths):
+        if lengths is not None or len(cells) > 1:
+            return super().scan(cells, x, states, lengths)
+        (h,), outputs = states[0], []
+        for p in cells[0].project(x):
+            grown = torch.exp(2 * (p + cells[0].from_state(h)))
+            h = (grown - 1) / (grown + 1)
+            outputs.append(h)
+        y = torch.stack(outputs) if outputs else x.new_zeros(0, x.shape[1], cells[0].hidden_size)
+        return y, [(h,)]
+
+
+class ReadsMemoryDirectly(Faultless):
+    def scan(self, cells, x, states, lengths):
+        if not x.is_contiguous() and x.untyped_storage().nbytes() >= x.nbytes:
+            _, batch, size = x.shape
+            x = x.as_strided(x.shape, (batch * size, size, 1))
+        return super().scan(cells, x, states, lengths)
+
+
+class ReadsStatesDirectly(Faultless):
+    """A state that is expanded is taken for one row."""
+
+    def scan(self, cells, x, states, lengths):
+        states = [
+            tuple(
+                torch.zeros_like(leaf) if leaf.dim() > 1 and leaf.stride(0) == 0 and len(leaf) > 1 else leaf
+                for leaf in state
+            )
+            for state in states
+        ]
+        return super().scan(cells, x, states, lengths)
+
+
+class SortsTheLengths(Faultless):
+    def scan(self, cells, x, states, lengths):
+        result = super().scan(cells, x, states, None if lengths is None else lengths.clone())
+        if lengths is not None:
+            lengths.copy_(lengths.sort(descending=True).values)
+        return result
+
+
+class HoldsALambda(Faultless):
+    def __init__(self) -> None:
+        self.activation = lambda z: z.tanh()
+
+
+class Reseeds(Faultless):
+    def scan(self, cells, x, states, lengths):
+        torch.manual_seed(0)
+        return super().scan(cells, x, states, lengths)
+
+
+class SlightlyRandom(Faultless):
+    def scan(self, cells, x, states, lengths):
+        y, ends = super().scan(cells, x, states, lengths)
+        return y + 1e-4 * y * torch.rand((), dtype=y.dtype), ends
+
+
+class CachesByVersion(Faultless):
+    """Packs the weights again only where their version counter has moved."""
+
+    def __init__(self) -> None:
+        self.packed: dict[int, Any] = {}
+
+    def scan(self, cells, x, states, lengths):
+        twins = []
+        for cell in cells:
+            key = tuple((p.data_ptr(), p._version, p.dtype) for p in cell.parameters())
+            kept, values = self.packed.get(id(cell), (None, None))
+            if kept != key:
+                values = [p.detach().clone() for p in cell.parameters()]
+                self.packed[id(cell)] = key, values
+            twins.append((cell, values))
+        return super().scan([stale(cell, values) for cell, values in twins], x, states, lengths)
+
+
+def stale(cell, values):
+    """Give a cell whose numbers are old ones, and whose gradients go to the parameters all the same."""
+    twin = copy.deepcopy(cell)
+    names = [name for name, _ in cell.named_parameters()]
+    for name, parameter, old in zip(names, cell.parameters(), values, strict=True):
+        module = twin.get_submodule(name.rpartition(".")[0])
+        leaf = name.rpartition(".")[2]
+        del module._parameters[leaf]
+        setattr(module, leaf, parameter + (old - parameter).detach())
+    return twin
+
+
+class ReadsTheLearnedWeights(Faultless):
+    """What weights are computed from is taken for them."""
+
+    def scan(self, cells, x, states, lengths):
+        twins = [copy.deepcopy(cell) for cell in cells]
+        for twin, cell in zip(twins, cells, strict=True):
+            twin.__dict__, twin.training = {**cell.__dict__, "_modules": dict(cell._modules)}, cell.training
+            for name, module in cell._modules.items():
+                if hasattr(module, "parametrizations"):
+                    learned = module.parametrizations.weight.original
+                    twin._modules[name] = Weighed(learned, module.bias)
+        return super().scan(twins, x, states, lengths)
+
+
+class Weighed(torch.nn.Module):
+    def __init__(self, weight, bias):
+        super().__init__()
+        self.given = (weight, bias)
+
+    def forward(self, x):
+        return torch.nn.functional.linear(x, *self.given)
+
+
+class FirstSizeOnly(Faultless):
+    """Its workspace has the size of the first layer that it met."""
+
+    def __init__(self) -> None:
+        self.size: int | None = None
+
+    def scan(self, cells, x, states, lengths):
+        self.size = self.size or cells[0].hidden_size
+        y, ends = super().scan(cells, x, states, lengths)
+        return y if cells[0].hidden_size == self.size else 0.99 * y, ends
+
+
+class SlowAnswer(Faultless):
+    def speed(self, cells, x, lengths):
+        return float("nan")
+
+
+class LowersTheState(Faultless):
+    def scan(self, cells, x, states, lengths):
+        y, ends = super().scan(cells, x, states, lengths)
+        if torch.is_autocast_enabled("cpu"):
+            ends = [tuple(leaf.bfloat16() for leaf in end) for end in ends]
+        return y, ends
+
+
+class CrashesOnNothing(Faultless):
+    def scan(self, cells, x, states, lengths):
+        x[0, 0]
+        return super().scan(cells, x, states, lengths)
+
+
+class OtherGradientsWithoutTheState(Faultless):
+    def outputs(self, cells, x, states, lengths):
+        return super().outputs(cells, x.detach() + 0 * x if lengths is not None else x, states, lengths)
+
+
+class ForgetsTheStateOfShortRows(Faultless):
+    """A row that ended before this piece begins again from zero."""
+
+    def scan(self, cells, x, states, lengths):
+        y, ends = Loop().scan(cells, x, states, lengths)
+        if lengths is not None and len(cells) == 1 and len(x) < 7 and bool((lengths == 0).any()):
+            ends = [tuple(leaf * (lengths > 0).unsqueeze(1) for leaf in end) for end in ends]
+        return y, ends
+
+
+class RemembersTheSize(Faultless):
+    """A workspace as large as the largest call so far, of which too much is read."""
+
+    def __init__(self) -> None:
+        self.longest = 0
+
+    def scan(self, cells, x, states, lengths):
+        y, ends = super().scan(cells, x, states, lengths)
+        self.longest = max(self.longest, len(x))
+        return y if len(x) == self.longest else y * 1.001, ends
+
+
+CAUGHT_BY: dict[type[Kernel], str] = {
+    IgnoresTheNonlinearity: "every_option",
+    IgnoresAFlag: "every_option",
+    IgnoresANumber: "every_option",
+    WrongWithItsOwnOption: "every_option",
+    TileBorder: "sizes_of_the_cell",
+    InputTile: "sizes_of_the_cell",
+    SumsTheLast64Steps: "long_rows",
+    LongSingleRow: "long_rows",
+    ManyRowsInParts: "many_rows",
+    NeedsTheInputsGradient: "frozen_parameters",
+    OneFrozenFreezesAll: "frozen_parameters",
+    Evaluates: "without_gradients",
+    InferenceOnly: "without_gradients",
+    EmptyRowsBackward: "both_directions",
+    EvaluationMode: "evaluation_mode",
+    SpoilsWhatItKept: "one_graph_twice",
+    SharedWorkspace: "calls_that_share_parameters",
+    DropsTheEnd: "parts_of_the_loss",
+    ReadsTheGradientDirectly: "layout_of_the_gradient",
+    WritesIntoTheGradient: "layout_of_the_gradient",
+    KeepsOnTheContext: "values_kept_for_backward",
+    NaiveTanh: "large_and_small_numbers",
+    ReadsMemoryDirectly: "memory_layout",
+    ReadsStatesDirectly: "memory_layout",
+    SortsTheLengths: "input_is_left_alone",
+    HoldsALambda: "copies_and_pickles",
+    Reseeds: "same_call_twice",
+    SlightlyRandom: "same_call_twice",
+    CachesByVersion: "sees_changed_parameters",
+    ReadsTheLearnedWeights: "computed_weights",
+    FirstSizeOnly: "no_memory_between_calls",
+    SlowAnswer: "estimates",
+    LowersTheState: "autocast",
+    CrashesOnNothing: "no_steps_and_no_rows",
+    OtherGradientsWithoutTheState: "outputs_without_the_state",
+    ForgetsTheStateOfShortRows: "state_carries_over_every_cut",
+    RemembersTheSize: "no_memory_between_calls",
+}
