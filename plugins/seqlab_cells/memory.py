@@ -1,10 +1,18 @@
-"""What lets a cell with a forget gate remember longer from the start."""
+"""Forget-gate bias initialisation.
+
+LSTM cells with a ``forget_bias`` begin with 1 (Jozefowicz, Zaremba & Sutskever 2015, "An empirical exploration of
+recurrent network architectures"). GRU, minimal GRU and minimal LSTM have no such option: they begin as ``torch.nn.GRU``
+and their paper do, keeping half of the state at each step.
+"""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from seqlab import Remedy
+
+FORGET_BIAS = 1.0
+"""What each LSTM cell begins with."""
 
 
 def longer_memory(distance: int, options: Mapping[str, Any]) -> Remedy | None:
@@ -19,7 +27,7 @@ def longer_memory(distance: int, options: Mapping[str, Any]) -> Remedy | None:
         options: of the cell as it is; nothing is proposed where its ``forget_bias`` is no smaller.
     """
     bias = round(math.log(max(2, distance)), 1)
-    if options.get("forget_bias", 0.0) >= bias:
+    if options.get("forget_bias", FORGET_BIAS) >= bias:
         return None
     return Remedy(
         "a forget bias of ln T, a memory of T steps to begin with (Tallec & Ollivier 2018)", {"forget_bias": bias}
