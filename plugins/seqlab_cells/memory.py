@@ -11,7 +11,7 @@ from typing import Any
 
 from seqlab import Remedy
 
-FORGET_BIAS = 1.0
+FORGET_BIAS = 2.0
 """What each LSTM cell begins with."""
 
 

@@ -16,11 +16,13 @@ from typing import Any, Literal, final
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from seqlab._version import __version__
 from seqlab.contracts import Task
 from seqlab.digits import written
 from seqlab.training.runfolder import RESULTS_SCHEMA
+from seqlab.training.threads import Threads
 
 SCHEMA = RESULTS_SCHEMA
 
@@ -118,6 +120,13 @@ def hardware() -> dict[str, Any]:
     if torch.cuda.is_available():
         found["gpus"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return found
+
+
+def compute(model: nn.Module, threads: Threads) -> dict[str, Any]:
+    """Say with how many threads a run was computed, and in which type of number its parameters are."""
+    dtypes = sorted({str(each.dtype).removeprefix("torch.") for each in model.parameters()})
+    default = str(torch.get_default_dtype()).removeprefix("torch.")
+    return {"threads": threads.count, "threads_reason": threads.reason, "dtype": ", ".join(dtypes) or default}
 
 
 def _processor() -> str:

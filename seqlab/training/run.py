@@ -21,7 +21,7 @@ from seqlab.training.devices import place
 from seqlab.training.lengths import describe
 from seqlab.training.loggers import close, make_logger
 from seqlab.training.ranks import Followers
-from seqlab.training.results import SCHEMA, Result, further_tests, git_state, hardware, judge, peak_memory, versions
+from seqlab.training.results import SCHEMA, Result, compute, further_tests, git_state, hardware, judge, peak_memory, versions
 from seqlab.training.trained import write_preprocessor
 from seqlab.training.work import Work
 
@@ -166,6 +166,7 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "files": runfolder.hashes(folder),
         "versions": versions(),
         "hardware": hardware(),
+        "compute": compute(model, work.threads),
         "git": git_state(),
         "command": command or shlex.join(sys.argv),
     }

@@ -147,7 +147,7 @@ def test_a_network_learns_what_only_a_carried_state_knows(tmp_path: Path) -> Non
         "task.sequence_length=1",
         "data.batch_size=20",
         "data.eval_batch_size=1",
-        "trainer.max_epochs=8",
+        "trainer.max_epochs=5",
     ]
     result = run("before", tmp_path / "run", *words)
     assert result.metrics["accuracy"] > 0.9
