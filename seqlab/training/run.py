@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from seqlab.contracts import Model, UserError
 from seqlab.discovery.pinned import unpinned
 from seqlab.training import runfolder
+from seqlab.training.ambient import as_found
 from seqlab.training.card import write_card
 from seqlab.training.checkpoint import checkpoint_path
 from seqlab.training.data import SPLITS
@@ -31,6 +31,9 @@ log = logging.getLogger("seqlab")
 def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str | None = None) -> Result:
     """Train, choose the checkpoint by validation, score the test split once, and write the run folder.
 
+    Random generators, the number of threads and the default dtype are as they were before, when it returns. A default
+    dtype of float64 is the parameters' own, and ``compute.dtype`` of the record.
+
     Args:
         config: as :func:`seqlab.compose` gives it.
         folder: where the run's files go; it must not hold a finished run.
@@ -39,12 +42,8 @@ def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str
     Raises:
         UserError: the config asks for what cannot be had.
     """
-    threads = torch.get_num_threads()
-    try:
-        with runfolder.owned(Path(folder)):
-            return _run(config, Path(folder), command)
-    finally:
-        torch.set_num_threads(threads)
+    with as_found(), runfolder.owned(Path(folder)):
+        return _run(config, Path(folder), command)
 
 
 def _run(config: DictConfig | Mapping[str, Any], folder: Path, command: str | None) -> Result:
