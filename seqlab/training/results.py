@@ -21,6 +21,7 @@ from torch import nn
 from seqlab._version import __version__
 from seqlab.contracts import Task
 from seqlab.digits import written
+from seqlab.training.classes import class_table, show_classes
 from seqlab.training.runfolder import RESULTS_SCHEMA
 from seqlab.training.threads import Threads
 
@@ -159,7 +160,7 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def show(result: Result, console: Console) -> None:
-    """Print the table that ends a run: every metric with the chance line beside it."""
+    """Print the tables that end a run: every metric with the baseline beside it, and the classes where there are any."""
     record = result.record
     table = Table(title=f"{record['title']}: {result.verdict}", title_justify="left")
     table.add_column("metric")
@@ -169,6 +170,9 @@ def show(result: Result, console: Console) -> None:
         marked = f"[bold]{name}[/bold]" if name == result.monitor else name
         table.add_row(marked, written(value), written(result.chance[name]))
     console.print(table)
+    if (classes := class_table(record["tables"])) is not None:
+        name, rows = classes
+        show_classes(rows, console, f"results.json, tables.{name}")
     for row in record["tables"].get("further_tests", []):
         values = ", ".join(f"{name} {row[name]:.4f} ({row[f'chance_{name}']:.4f})" for name in result.metrics)
         console.print(f"{row['split']}: {values}", highlight=False)
