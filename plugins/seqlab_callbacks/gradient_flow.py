@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -32,9 +33,9 @@ class GradientFlow(pl.Callback):
     evaluation mode: nothing of the run changes. ``curves/gradient_flow.csv`` and ``curves/saturation.csv`` are its
     results (:mod:`seqlab.study.gradient_flow`), and ``gradient_flow.png`` and ``.svg`` are drawn at the end.
 
-    In a trainer of your own it takes any LightningModule with a :class:`seqlab.Recurrent` in it: the loss is that of its
-    ``training_step`` on the first batch of the validation loader (of the training loader, where there is none), and
-    the files go into the trainer's ``default_root_dir``.
+    In a trainer of your own it takes any LightningModule with a :class:`seqlab.Recurrent` in it: the loss is that of
+    its ``training_step`` on the first batch of the validation loader (of the training loader, where there is none),
+    and the files go into the trainer's ``default_root_dir``.
 
     Args:
         every: steps of training between two moments. 0 takes the beginning, the steps 10, 32, 100, 316, ..., and the
@@ -147,10 +148,8 @@ def _is_ours(trainer: pl.Trainer) -> bool:
 
 def _first_batch(trainer: pl.Trainer) -> Any:
     """Take the first batch of the validation loader, or else of the training loader; random generators stay."""
-    try:
+    with suppress(MisconfigurationException):  # it validates nothing
         trainer.fit_loop.epoch_loop.val_loop.setup_data()  # Lightning does this only before the first validation
-    except MisconfigurationException:  # it validates nothing
-        pass
     loaders: Any = trainer.val_dataloaders or trainer.train_dataloader
     loader = loaders[0] if isinstance(loaders, list) else loaders
     with torch.random.fork_rng(devices=[]):  # a loader seeds its workers from torch's generator

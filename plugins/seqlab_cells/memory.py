@@ -1,8 +1,9 @@
 """Forget-gate bias initialisation.
 
-LSTM cells with a ``forget_bias`` begin with 1 (Jozefowicz, Zaremba & Sutskever 2015, "An empirical exploration of
-recurrent network architectures"). GRU, minimal GRU and minimal LSTM have no such option: they begin as ``torch.nn.GRU``
-and their paper do, keeping half of the state at each step.
+LSTM cells with a ``forget_bias`` begin with 2, of the "1 or 2" that Jozefowicz, Zaremba & Sutskever 2015 ("An empirical
+exploration of recurrent network architectures", section 2) advise: a gate of 0.88 keeps 0.7 % of a gradient over 39
+steps, one of 0.73 (a bias of 1) 0.0005 %. GRU, minimal GRU and minimal LSTM have no such option: they begin as
+``torch.nn.GRU`` and their paper do, keeping half of the state at each step.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import Any
 from seqlab import Remedy
 
 FORGET_BIAS = 2.0
-"""What each LSTM cell begins with."""
+"""The default of each LSTM cell: with 1 ``task=first task.sequence_length=40`` stays at the baseline."""
 
 
 def longer_memory(distance: int, options: Mapping[str, Any]) -> Remedy | None:

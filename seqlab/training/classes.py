@@ -58,13 +58,14 @@ def show_classes(rows: Sequence[Mapping[str, Any]], console: Console, rest: str)
         console: where to.
         rest: where the other rows are.
     """
-    shown, title = rows, None
+    shown = rows
     if len(rows) > MOST:
         occurring = [row for row in rows if row["f1"] is not None]
         shown = sorted(occurring, key=lambda row: row["f1"])[:WORST]
-        title = f"{len(shown)} of {len(rows)} classes, those of least F1; all are in {rest}"
+        line = f"{len(shown)} of {len(rows)} classes, those of least F1; all are in {rest}:"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     noun = next((name for name in rows[0] if name not in _COLUMNS), "class")
-    grid = Table(title=title, title_justify="left")
+    grid = Table()
     grid.add_column(Text(noun))
     for heading in ("precision", "recall", "F1", "support"):
         grid.add_column(heading, justify="right")

@@ -160,7 +160,7 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def show(result: Result, console: Console) -> None:
-    """Print the tables that end a run: every metric with the baseline beside it, and the classes where there are any."""
+    """Print the tables that end a run: every metric with the baseline beside it, and results by class."""
     record = result.record
     table = Table(title=f"{record['title']}: {result.verdict}", title_justify="left")
     table.add_column("metric")

@@ -21,7 +21,17 @@ from seqlab.training.devices import place
 from seqlab.training.lengths import describe
 from seqlab.training.loggers import close, make_logger
 from seqlab.training.ranks import Followers
-from seqlab.training.results import SCHEMA, Result, compute, further_tests, git_state, hardware, judge, peak_memory, versions
+from seqlab.training.results import (
+    SCHEMA,
+    Result,
+    compute,
+    further_tests,
+    git_state,
+    hardware,
+    judge,
+    peak_memory,
+    versions,
+)
 from seqlab.training.trained import write_preprocessor
 from seqlab.training.work import Work
 

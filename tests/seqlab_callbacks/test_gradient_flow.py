@@ -180,6 +180,8 @@ def test_a_strangers_module_that_cannot_be_measured_trains_on_with_one_line(tmp_
 def test_other_callbacks_name_the_metric_that_they_need(tmp_path):
     with pytest.raises(UserError, match="NonMonotonicAveraging needs the logged metric valid/loss, but loss, valid"):
         fit(Strange(), tmp_path, NonMonotonicAveraging("valid/loss", "min", 1))
-    with pytest.raises(UserError, match="StopWhenSolved needs the logged metric valid/accuracy, but loss, validation is"):
+    with pytest.raises(
+        UserError, match="StopWhenSolved needs the logged metric valid/accuracy, but loss, validation is"
+    ):
         fit(Strange(), tmp_path, StopWhenSolved(First(), 1))
     fit(Strange(), tmp_path, NonMonotonicAveraging("validation", "min", 1))

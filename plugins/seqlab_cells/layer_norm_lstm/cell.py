@@ -30,7 +30,7 @@ class LayerNormLSTM(Cell):
     Args:
         input_size: features of one input step.
         hidden_size: features of each half of the state and of the output; at least 2, for one number has no spread.
-        forget_bias: the forget gate's bias :math:`b_f` at initialisation; 1 as in ``LSTM``, 0 in the paper.
+        forget_bias: the forget gate's bias :math:`b_f` at initialisation; 2 as in ``LSTM``, 0 in the paper.
 
     Raises:
         ValueError: ``input_size`` is not positive, or ``hidden_size`` is less than 2.

@@ -25,8 +25,8 @@ class LSTM(Cell):
         input_size: features of one input step.
         hidden_size: features of each half of the state and of the output; positive.
         forget_bias: added once, at initialisation, to the forget gate's input bias :math:`b_f`; from then on it is
-            part of that weight. 1, the default, as Jozefowicz et al. 2015 recommend and Keras does; 0 is torch's
-            initialisation, which forgets half of :math:`c` at each step.
+            part of that weight. 2, the default, keeps 0.88 of :math:`c` at each step to begin with (Jozefowicz et al.
+            2015 advise 1 or 2); 1 is what Keras has; 0 is torch's initialisation, which keeps half.
 
     Raises:
         ValueError: a size is not positive.

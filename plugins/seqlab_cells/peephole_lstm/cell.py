@@ -27,7 +27,7 @@ class PeepholeLSTM(Cell):
     Args:
         input_size: features of one input step.
         hidden_size: features of each half of the state and of the output; positive.
-        forget_bias: added once, at initialisation, to the forget gate's bias :math:`b_f`; 1 as in ``LSTM``.
+        forget_bias: added once, at initialisation, to the forget gate's bias :math:`b_f`; 2 as in ``LSTM``.
 
     Raises:
         ValueError: a size is not positive.

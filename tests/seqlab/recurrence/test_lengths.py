@@ -83,7 +83,7 @@ TAKERS: dict[str, Callable[[Any], Any]] = {
 def test_wrong_lengths_are_named_by_whoever_takes_them(taker: str) -> None:
     TAKERS[taker]((3, 2, 0))
     for lengths, message in WRONG.values():
-        with pytest.raises(ValueError, match="^lengths must ") as caught:
+        with pytest.raises(ValueError, match=r"^lengths must ") as caught:
             TAKERS[taker](lengths)
         assert message in str(caught.value)
 

@@ -73,7 +73,11 @@ def test_two_processes_compute_in_it_as_one_does(tmp_path):
 
 
 def test_the_default_dtype_comes_back_after_an_error():
-    with pytest.raises(KeyError), as_found():
-        torch.set_default_dtype(torch.float64)
-        raise KeyError
+    def changed():
+        with as_found():
+            torch.set_default_dtype(torch.float64)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        changed()
     assert torch.get_default_dtype() == torch.float32

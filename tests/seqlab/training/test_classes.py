@@ -28,7 +28,7 @@ def test_precision_recall_f1_and_support_are_scikit_learns():
 
 
 def test_by_hand():
-    """Of a: 2 of 3 found, 2 of 2 answers right; of b: 1 of 1 found, 1 of 2 right; c is answered never, and there once."""
+    """Of a: 2 of 3 found, 2 of 2 answers right; of b: 1 of 1 and 1 of 2; c is never answered, d never true."""
     counts = Counter({("a", "a"): 2, ("a", "b"): 1, ("b", "b"): 1, ("c", "d"): 1})
     rows = class_rows(counts, ["a", "b", "c", "d", "e"], "letter")
     assert rows[0] == {"letter": "a", "examples": 3, "precision": 1.0, "recall": 2 / 3, "f1": 4 / 5}
