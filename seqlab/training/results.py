@@ -127,7 +127,7 @@ def compute(model: nn.Module, threads: Threads) -> dict[str, Any]:
     """Say with how many threads a run was computed, and in which type of number its parameters are."""
     dtypes = sorted({str(each.dtype).removeprefix("torch.") for each in model.parameters()})
     default = str(torch.get_default_dtype()).removeprefix("torch.")
-    return {"threads": threads.count, "threads_reason": threads.reason, "dtype": ", ".join(dtypes) or default}
+    return {"threads": threads.number, "threads_reason": threads.reason, "dtype": ", ".join(dtypes) or default}
 
 
 def _processor() -> str:

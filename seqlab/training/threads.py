@@ -18,7 +18,7 @@ LARGE = 100_000_000
 class Threads(NamedTuple):
     """How many CPU threads a process of a run computes with, and why."""
 
-    count: int
+    number: int
     reason: str
 
 

@@ -67,7 +67,7 @@ class Work:
         quieten()
         readiness.begin()
         named, there = chosen(plain["trainer"], where), torch.get_num_threads()
-        torch.set_num_threads(named.count if named else 1)
+        torch.set_num_threads(named.number if named else 1)
         pl.seed_everything(plain["seed"], verbose=False)
         self.plain, self.folder, self.resume_from, self.where = plain, folder, resume_from, where
         self.start = begin(plain, folder, resume_from)
@@ -76,7 +76,7 @@ class Work:
         self.model = build_model(plain, self.task, self.data.inputs)
         torch.set_num_threads(there)
         self.threads = named or self._fitting()
-        torch.set_num_threads(self.threads.count)
+        torch.set_num_threads(self.threads.number)
         preparing = time.perf_counter()
         self.model.prepare(self.data.training_inputs)
         self._preparing = time.perf_counter() - preparing

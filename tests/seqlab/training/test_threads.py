@@ -49,13 +49,13 @@ def recurrent(hidden):
 )
 def test_a_model_gets_threads_by_its_largest_product(model, rows, steps, count):
     found = fitting(model, rows, steps, Place())
-    assert found.count == count
+    assert found.number == count
     assert re.match("(small|large) model: [0-9,]+ multiplications at a time", found.reason)
 
 
 def test_processes_of_a_run_share_the_cores():
     large = nn.Linear(1000, 1000)
-    assert [fitting(large, 10**3, 1, Place(devices)).count for devices in (1, 2, 3, 8)] == [4, 2, 1, 1]
+    assert [fitting(large, 10**3, 1, Place(devices)).number for devices in (1, 2, 3, 8)] == [4, 2, 1, 1]
     assert fitting(large, 1, 1, Place(2), on_gpu=True) == Threads(2, "the model is on a GPU")
 
 
