@@ -19,10 +19,10 @@ import seqlab
 
 ROWS = {
     "rnn": ["cell=rnn"],
-    "lstm": ["cell=lstm"],
+    "lstm": ["cell=lstm", "cell.forget_bias=0"],
     "gru": ["cell=gru"],
-    "lstm, balance=weights": ["cell=lstm", "task.balance=weights"],
-    "lstm, bidirectional, 2 layers": ["cell=lstm", "model.bidirectional=true", "model.depth=2"],
+    "lstm, balance=weights": ["cell=lstm", "cell.forget_bias=0", "task.balance=weights"],
+    "lstm, bidirectional, 2 layers": ["cell=lstm", "cell.forget_bias=0", "model.bidirectional=true", "model.depth=2"],
     "bow": ["model=bow"],
     "names_bow": ["experiment=names_bow"],
     "names_best": ["experiment=names_best"],

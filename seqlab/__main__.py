@@ -1,6 +1,7 @@
 """``python -m seqlab``: a verb, or Hydra's train."""
 
 import gc
+import os
 import re
 import sys
 from importlib import import_module
@@ -29,9 +30,14 @@ VERBS = {
 }
 """Each verb is a module of the same name in ``seqlab.verbs``; the rest is what it does, in one line."""
 
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+"""Environment of GNU's and Intel's OpenMP, read when torch is loaded: threads that wait sleep instead of spinning."""
+
 
 def main() -> None:
     """Run the command line; the exit code is 1 for a user's mistake or a failed run."""
+    for name, value in PASSIVE.items():
+        os.environ.setdefault(name, value)
     gc.set_threshold(10_000, 50, 50)  # looking for cycles in what imports make is a tenth of the time to start
     arguments = sys.argv[1:]
     if arguments in (["--help"], ["-h"]):

@@ -91,7 +91,7 @@ def gradients(sweep: Path, work: Path, task: str, about: str) -> list[str]:
 
 def names(work: Path) -> list[str]:
     """Train an LSTM on the bundled names: what its gates do along one of them, and whom it takes for whom."""
-    words = ["cell=lstm", "task=names"]
+    words = ["cell=lstm", "cell.forget_bias=0", "task=names"]
     folder = trained(words, work / "names")
     record = json.loads((folder / "results.json").read_text("utf-8"))
     seqlab("inspect", str(folder), NAME, "--out", str(work / "gates.png"))

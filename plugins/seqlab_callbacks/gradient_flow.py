@@ -2,16 +2,19 @@
 
 import logging
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
 import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from seqlab import Batch, UserError
+from seqlab import UserError
 from seqlab.recurrence.record import is_recurrent
 from seqlab.study.gradient_flow import FlowWriter, read
 from seqlab.study.gradient_flow_figure import draw
-from seqlab.study.gradient_flow_measure import measure
+from seqlab.study.gradient_flow_measure import measure, measure_step
 from seqlab.study.pictures import save
 
 log = logging.getLogger("seqlab")
@@ -30,10 +33,14 @@ class GradientFlow(pl.Callback):
     evaluation mode: nothing of the run changes. ``curves/gradient_flow.csv`` and ``curves/saturation.csv`` are its
     results (:mod:`seqlab.study.gradient_flow`), and ``gradient_flow.png`` and ``.svg`` are drawn at the end.
 
+    In a trainer of your own it takes any LightningModule with a :class:`seqlab.Recurrent` in it: the loss is that of
+    its ``training_step`` on the first batch of the validation loader (of the training loader, where there is none),
+    and the files go into the trainer's ``default_root_dir``.
+
     Args:
         every: steps of training between two moments. 0 takes the beginning, the steps 10, 32, 100, 316, ..., and the
             end; where that would take more than a tenth of the time of training, a moment between the two is left out.
-        rows: validation sequences that are read.
+        rows: validation sequences that are read; a LightningModule of your own reads a whole batch.
         picture: whether to draw; the figures are kept either way, and a report draws them.
 
     Raises:
@@ -46,7 +53,7 @@ class GradientFlow(pl.Callback):
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
         self.every, self.rows, self.picture, self.read = every, rows, picture, 0
-        self._batch: Batch | None = None
+        self._batch: Any = None
         self._writer: FlowWriter | None = None
         self._folder = Path()
         self._last = -1
@@ -56,28 +63,25 @@ class GradientFlow(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Choose the sequences, and measure for the first time; a run that goes on has done so already."""
-        module: Any = pl_module
         if not trainer.is_global_zero:
             return
-        if not is_recurrent(module.model):
+        if not is_recurrent(pl_module):
             log.info("callbacks=gradient_flow: the model has no recurrent part; nothing is measured")
             return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]  # a trainer with a data module has it
-        batch = data.probe(self.rows)
-        lengths = None if batch.lengths is None else batch.lengths.to(pl_module.device)
-        self._batch = Batch(batch.inputs.to(pl_module.device), lengths, batch.targets.to(pl_module.device))
-        self.read = len(batch.inputs)
+        batch = trainer.datamodule.probe(self.rows) if _is_ours(trainer) else _first_batch(trainer)  # type: ignore[attr-defined]  # a trainer has it
+        self._batch = pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
+        self.read = len(batch.inputs) if _is_ours(trainer) else 0
         self._folder, self._last = Path(trainer.default_root_dir), trainer.global_step
         self._writer = FlowWriter(self._folder, done=trainer.global_step)
         if not trainer.global_step:
-            self._measure(0, pl_module)
+            self._measure(0, trainer, pl_module)
         self._since, self._paused = time.perf_counter(), 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Measure where it is time to."""
         step = trainer.global_step
         if self._writer is not None and step != self._last and self._is_due(step):
-            self._measure(step, pl_module)
+            self._measure(step, trainer, pl_module)
 
     def _is_due(self, step: int) -> bool:
         if self.every:
@@ -100,7 +104,7 @@ class GradientFlow(pl.Callback):
         if self._writer is None:
             return
         if trainer.global_step != self._last:
-            self._measure(trainer.global_step, pl_module)
+            self._measure(trainer.global_step, trainer, pl_module)
         self._writer = None
         if self.picture:
             self._draw()
@@ -109,22 +113,25 @@ class GradientFlow(pl.Callback):
         flow = read(self._folder)
         if flow is None or not flow.rows:
             return
-        figure = draw(flow, f"{self.read} validation sequences")
+        figure = draw(flow, f"{self.read} validation sequences" if self.read else "one batch")
         for name in ("gradient_flow.png", "gradient_flow.svg"):
             save(figure, self._folder / name)
             self.figures.append(name)
         log.info("gradient flow: %s", self._folder / "gradient_flow.png")
 
-    def _measure(self, step: int, pl_module: pl.LightningModule) -> None:
+    def _measure(self, step: int, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self._writer is not None
-        assert self._batch is not None
         begun = time.perf_counter()
         module: Any = pl_module
         try:
-            self._writer.add(*measure(module.model, module.task, self._batch, step))
+            if _is_ours(trainer):
+                found = measure(module.model, module.task, self._batch, step)
+            else:
+                found = measure_step(pl_module, self._batch, step)
+            self._writer.add(*found)
         except UserError:
             raise
-        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # the run goes on without it
+        except Exception as error:  # the run goes on without it
             log.warning("callbacks=gradient_flow stops at step %d: %s: %s", step, type(error).__name__, error)
             self._writer = None
         self._last = step
@@ -132,6 +139,21 @@ class GradientFlow(pl.Callback):
         self._spent += self._cost
         if self._since:
             self._paused += self._cost
+
+
+def _is_ours(trainer: pl.Trainer) -> bool:
+    """Whether a run of seqlab trains, whose data, model and task are known."""
+    return hasattr(getattr(trainer, "datamodule", None), "probe")
+
+
+def _first_batch(trainer: pl.Trainer) -> Any:
+    """Take the first batch of the validation loader, or else of the training loader; random generators stay."""
+    with suppress(MisconfigurationException):  # it validates nothing
+        trainer.fit_loop.epoch_loop.val_loop.setup_data()  # Lightning does this only before the first validation
+    loaders: Any = trainer.val_dataloaders or trainer.train_dataloader
+    loader = loaders[0] if isinstance(loaders, list) else loaders
+    with torch.random.fork_rng(devices=[]):  # a loader seeds its workers from torch's generator
+        return next(iter(loader))
 
 
 def is_moment(step: int) -> bool:

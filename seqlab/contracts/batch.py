@@ -9,6 +9,8 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
+from seqlab.contracts.lengths import Lengths, as_lengths
+
 
 class Batch(NamedTuple):
     """A padded batch.
@@ -25,20 +27,30 @@ class Batch(NamedTuple):
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Ragged:
     """Sequences of unequal length, end to end in one tensor.
 
     Attributes:
         values: all steps of all sequences, ``[total]`` token ids or ``[total, features]``.
         lengths: steps of each sequence, ``[sequences]`` (int64).
+
+    Args:
+        values: as above.
+        lengths: the same as any sequence of integers.
+
+    Raises:
+        ValueError: the lengths are no integers from 0 on, or do not add up to the values.
     """
 
     values: Tensor
     lengths: Tensor
 
-    def __post_init__(self) -> None:
-        """Check that the lengths add up to the values."""
+    def __init__(self, values: Tensor, lengths: Lengths) -> None:
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "lengths", as_lengths(lengths))
+        if len(self.lengths) and int(self.lengths.min()) < 0:
+            raise ValueError(f"lengths must be at least 0, got {int(self.lengths.min())}")
         if int(self.lengths.sum()) != len(self.values):
             raise ValueError(f"lengths sum to {int(self.lengths.sum())}, but there are {len(self.values)} values")
 

@@ -43,7 +43,11 @@ class Task(ABC):
     max_epochs: ClassVar[int] = 25
     """Epochs of training, at most; the user's ``trainer.max_epochs`` wins."""
     carries_state: ClassVar[bool] = False
-    """Whether a batch continues the one before it, so that the state is carried over."""
+    """Whether a batch continues the one before it, so that the state is carried over.
+
+    Splits are a :class:`Corpus`, or :class:`Examples` in the order in which they follow on one another: they are not
+    shuffled, ``fresh`` is false, and :meth:`sample_weights` gives ``None``.
+    """
     per_step: ClassVar[bool] = False
     """Whether there is one output for each time step instead of one for each sequence."""
     sequence_length_means: ClassVar[Literal["maximum", "window", "distance"]]

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.discovery.kernels import whose
+from seqlab.contracts.lengths import Lengths
 from seqlab.recurrence import tuning
 from seqlab.recurrence.compiled import Compiled
-from seqlab.recurrence.ragged import reverse_within
+from seqlab.recurrence.ragged import checked, reverse_within
 from seqlab.recurrence.readiness import readiness
 from seqlab.recurrence.scan import scan
 
@@ -50,7 +51,7 @@ def choose(
     kernels: Iterable[Kernel],
     cells: Sequence[Cell],
     x: Tensor,
-    lengths: Tensor | None,
+    lengths: Lengths | None,
 ) -> Choice:
     """Pick the path for one layer.
 
@@ -64,6 +65,7 @@ def choose(
     Raises:
         ValueError: a kernel that was asked for by name does not exist for this cell, or refuses.
     """
+    lengths = None if lengths is None else checked(lengths, x)
     if requested == "loop":
         return Choice(Loop(), "asked for")
     if requested == "compiled":

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, final
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from seqlab.contracts import Cell, Kernel, State
+from seqlab.contracts.lengths import Lengths, as_lengths, check_lengths
 from seqlab.discovery.kernels import kernels_for
 from seqlab.recurrence.between import Around, LearnedStart, locked_dropout
 from seqlab.recurrence.choose import Choice, choose
@@ -105,7 +105,7 @@ class Recurrent(nn.Module):
         self,
         x: Any,
         state: StackedState | None = None,
-        lengths: Int[Tensor, " batch"] | None = None,
+        lengths: Lengths | None = None,
         *,
         final_state: bool = True,
     ) -> tuple[Any, StackedState | None]:
@@ -114,12 +114,16 @@ class Recurrent(nn.Module):
         Args:
             x: ``[time, batch, input]`` (``[batch, time, input]`` if ``batch_first``), or packed input.
             state: the state before the first step; the cell's initial state if ``None``.
-            lengths: valid steps of each row, 0 to ``time``; ``None`` where every row fills all.
+            lengths: valid steps of each row, 0 to ``time``: a list, a tuple, an array or a tensor of integers; ``None``
+                where every row fills all.
             final_state: whether the state is wanted; a kernel may be faster without it.
 
         Returns:
             The last layer's outputs, zero on padding, and the state of every layer after each row's last valid step
             (for the backward direction, after its first step in time); ``None`` for a state that is not wanted.
+
+        Raises:
+            ValueError: the input, the state or ``lengths`` do not fit this network or one another.
         """
         if isinstance(x, PackedSequence):
             return self._packed(x, state)
@@ -128,7 +132,9 @@ class Recurrent(nn.Module):
             raise ValueError(f"the input is {tuple(x.shape)}; it must have three axes, the last of size {size}")
         x = x.transpose(0, 1) if self.batch_first else x
         if lengths is not None:
-            lengths = self._checked(lengths, x)
+            lengths = as_lengths(lengths)
+            check_lengths(lengths, x.shape[1], len(x))
+            lengths = lengths.to(x.device)
         states = self._unstack(state, x)
         with one_mask(self.weight_drop > 0):
             x, final_states = self._layers(x, states, lengths, final_state)
@@ -191,18 +197,6 @@ class Recurrent(nn.Module):
             output, lengths = output.index_select(0 if self.batch_first else 1, order), lengths[order.cpu()]
         packed = pack_padded_sequence(output, lengths, batch_first=self.batch_first)
         return PackedSequence(packed.data, packed.batch_sizes, x.sorted_indices, x.unsorted_indices), state
-
-    def _checked(self, lengths: Tensor, x: Tensor) -> Tensor:
-        time, batch = x.shape[:2]
-        if lengths.shape != (batch,):
-            raise ValueError(f"lengths is {tuple(lengths.shape)}; the batch has {batch} rows")
-        if torch.compiler.is_exporting():  # what is traced has no values to look at
-            return lengths
-        if batch and (int(lengths.min()) < 0 or int(lengths.max()) > time):
-            raise ValueError(
-                f"lengths run from {int(lengths.min())} to {int(lengths.max())}; the input has {time} steps"
-            )
-        return lengths.to(x.device)
 
     def _unstack(self, state: StackedState | None, x: Tensor) -> list[State]:
         cells = self.cells

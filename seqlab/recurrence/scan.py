@@ -1,16 +1,17 @@
 """The reference loop: what every faster path is held against."""
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from seqlab.contracts import Cell, State
-from seqlab.recurrence.ragged import alive, blank
+from seqlab.contracts.lengths import Lengths
+from seqlab.recurrence.ragged import alive, blank, checked
 from seqlab.recurrence.state import keep_dtypes, merge, same_structure
 
 
 def scan(
-    cell: Cell, x: Shaped[Tensor, "time batch input"], state: State, lengths: Int[Tensor, " batch"] | None = None
+    cell: Cell, x: Shaped[Tensor, "time batch input"], state: State, lengths: Lengths | None = None
 ) -> tuple[Shaped[Tensor, "time batch output"], State]:
     r"""Run a cell forward over time.
 
@@ -21,15 +22,17 @@ def scan(
         cell: the step.
         x: the input of every step; what stands in the padding is never looked at.
         state: the state before the first step.
-        lengths: valid steps of each row, 0 to ``time``; ``None`` where every row fills all.
+        lengths: valid steps of each row, 0 to ``time``, as any sequence of integers; ``None`` where every row fills
+            all.
 
     Returns:
         The outputs, zero on padding, and the state after each row's last valid step.
 
     Raises:
-        ValueError: the step changes the structure, a shape or a dtype of its state.
+        ValueError: the step changes the structure, a shape or a dtype of its state, or ``lengths`` do not fit ``x``.
     """
     if lengths is not None:
+        lengths = checked(lengths, x)
         x = blank(x, lengths)
         mask = alive(lengths, x.shape[0])
     lowered = torch.is_autocast_enabled(x.device.type)

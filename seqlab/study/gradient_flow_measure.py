@@ -1,10 +1,12 @@
 """Gradient flow of a network on one batch: autograd through the loop, beside what the cell's closed forms say."""
 
-from collections.abc import Callable, Sequence
-from typing import final
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from seqlab.contracts import Batch, Model, Probe, State, Task
 from seqlab.recurrence.record import Recording, Track
@@ -30,13 +32,49 @@ def measure(model: Model, task: Task, batch: Batch, step: int = 0) -> tuple[list
     Returns:
         Nothing at all where the model is not recurrent.
     """
-    recording = Recording(model)
+    return _measured(model, step, lambda recording: _loss(recording, recording.known_to(task), batch))
+
+
+def measure_step(module: nn.Module, batch: Any, step: int = 0) -> tuple[list[FlowRow], list[SaturationRow]]:
+    """Do the same for any module that has a ``training_step`` and a :class:`seqlab.Recurrent` within.
+
+    Its loss is taken for a mean over the sequences, and multiplied by their number.
+
+    Args:
+        module: a LightningModule, say; its ``training_step`` is called on a copy that belongs to no trainer.
+        batch: what its ``training_step`` takes; floating-point tensors are converted to double precision.
+        step: what is written into the rows.
+
+    Raises:
+        TypeError: ``training_step`` gives no loss that depends on a state.
+    """
+
+    def loss(recording: Recording) -> Tensor:
+        double = tree_map(lambda each: each.double() if _is_real(each) else each, batch)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*self\.log\(\)")  # it belongs to no trainer
+            given: Any = recording.network.training_step(double, 0)  # type: ignore[operator]  # a method, not a module
+        found = given["loss"] if isinstance(given, Mapping) else given
+        if not isinstance(found, Tensor) or not found.requires_grad or not recording.tracks:
+            raise TypeError(f"{type(module).__name__}.training_step gives no loss that depends on a seqlab.Recurrent")
+        return found * len(recording.tracks[0].lengths)
+
+    return _measured(module, step, loss)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _measured(
+    network: nn.Module, step: int, loss: Callable[[Recording], Tensor]
+) -> tuple[list[FlowRow], list[SaturationRow]]:
+    recording = Recording(network)
     if not recording.is_recurrent:
         return [], []
-    devices = sorted({each.device.index for each in model.parameters() if each.is_cuda})
+    devices = sorted({each.device.index for each in network.parameters() if each.is_cuda})
     with torch.enable_grad(), torch.random.fork_rng(devices):
-        loss = _loss(recording, recording.known_to(task), batch)
-        flows = _gradients(loss, recording.tracks)
+        flows = _gradients(loss(recording), recording.tracks)
     rows: list[FlowRow] = []
     saturation: list[SaturationRow] = []
     with torch.no_grad():

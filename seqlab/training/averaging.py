@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import UserError
-from seqlab.training.module import SequenceModule
 
 
 @final
@@ -24,7 +23,7 @@ class NonMonotonicAveraging(pl.Callback):
         patience: the paper's n; at least 1.
 
     Raises:
-        UserError: the patience is not positive.
+        UserError: the patience is not positive, or the metric is not logged.
     """
 
     def __init__(self, monitor: str, mode: str, patience: int) -> None:
@@ -57,6 +56,9 @@ class NonMonotonicAveraging(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare this epoch with those before it."""
+        if self.monitor not in trainer.callback_metrics:
+            there = ", ".join(trainer.callback_metrics) or "nothing"
+            raise UserError(f"NonMonotonicAveraging needs the logged metric {self.monitor}, but {there} is logged")
         score = self.sign * float(trainer.callback_metrics[self.monitor])
         earlier = self.scores[: -self.patience]
         self.scores.append(score)
@@ -89,8 +91,7 @@ class NonMonotonicAveraging(pl.Callback):
 
 
 def _weights(module: pl.LightningModule) -> list[Tensor]:
-    assert isinstance(module, SequenceModule)
-    return list(module.model.parameters())
+    return list(module.parameters())
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from torch import Tensor
 from seqlab.contracts import Batch, Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
 from seqlab.tables import label_notes
 from seqlab.training import duplicates
+from seqlab.training.carried import CarriedLoader, check_order
 from seqlab.training.encoded import dropped, encoded, texts_of
 from seqlab.training.fresh import FreshLoader
 from seqlab.training.lengths import measure, truncate
@@ -87,6 +88,10 @@ class SequenceData(pl.LightningDataModule):
         if self.encoded or self.tokens:
             return
         splits = self.task.splits()
+        kinds = {name: type(split).__name__ for name, split in splits.items()}
+        if Corpus.__name__ in kinds.values() and len(set(kinds.values())) > 1:
+            found = ", ".join(f"{name} is {kind}" for name, kind in kinds.items())
+            raise ValueError(f"splits must all be Examples or all be Corpus, got {found}")
         if isinstance(splits.get("train"), Corpus):
             self._prepare_text(cast(Mapping[str, Corpus], splits))
         else:
@@ -96,6 +101,8 @@ class SequenceData(pl.LightningDataModule):
         missing = [name for name in SPLITS if name not in splits or not len(splits[name])]
         if missing:
             raise ValueError(f"the task gives no examples for {', '.join(missing)}")
+        sizes = {name: len(examples) for name, examples in splits.items()}
+        check_order(self.task, sizes, self.batch_size, self.eval_batch_size)
         if self.preprocessor is not None:
             splits = {**splits, "train": self._kept(splits["train"])}
             if not self.fitted:
@@ -211,7 +218,7 @@ class SequenceData(pl.LightningDataModule):
         """Name the splits beyond train, valid and test."""
         return tuple(name for name in self.encoded if name not in SPLITS)
 
-    def loader(self, split: str) -> BucketLoader | FreshLoader | StreamLoader:
+    def loader(self, split: str) -> BucketLoader | CarriedLoader | FreshLoader | StreamLoader:
         """Make the loader of a split."""
         if self.tokens:
             return self._stream(split)
@@ -219,18 +226,18 @@ class SequenceData(pl.LightningDataModule):
         training = split == "train"
         if training and self.task.fresh:
             return self._fresh(len(targets))
+        common: dict[str, Any] = {
+            "batch_size": self.batch_size if training else self.eval_batch_size,
+            "by_heart": self.by_heart if training else 0,
+            "workers": self.workers if training else 0,
+            "share": self.share,
+            "by_steps": self.task.per_step,
+        }
+        if self.task.carries_state:
+            return CarriedLoader(inputs, targets, training=training, **common)
+        weights = self._weights() if training else None
         return BucketLoader(
-            inputs,
-            targets,
-            batch_size=self.batch_size if training else self.eval_batch_size,
-            shuffle=training,
-            seed=self.seed,
-            bucket=self.bucket,
-            weights=self._weights() if training else None,
-            by_heart=self.by_heart if training else 0,
-            workers=self.workers if training else 0,
-            share=self.share,
-            by_steps=self.task.per_step,
+            inputs, targets, shuffle=training, seed=self.seed, bucket=self.bucket, weights=weights, **common
         )
 
     def _fresh(self, examples: int) -> FreshLoader:
@@ -278,11 +285,11 @@ class SequenceData(pl.LightningDataModule):
         chosen = torch.linspace(0, len(targets) - 1, min(rows, len(targets))).long()
         return Batch(*inputs.padded(chosen), targets[chosen])
 
-    def train_dataloader(self) -> BucketLoader | FreshLoader | StreamLoader:
+    def train_dataloader(self) -> BucketLoader | CarriedLoader | FreshLoader | StreamLoader:
         """Make the loader of the training split."""
         return self.loader("train")
 
-    def val_dataloader(self) -> BucketLoader | FreshLoader | StreamLoader:
+    def val_dataloader(self) -> BucketLoader | CarriedLoader | FreshLoader | StreamLoader:
         """Make the loader of the validation split."""
         return self.loader("train" if self.by_heart else "valid")
 

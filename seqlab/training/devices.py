@@ -92,13 +92,18 @@ def is_follower() -> bool:
 
 
 def _count(trainer: Mapping[str, Any]) -> int:
-    asked, there = trainer["devices"], torch.cuda.device_count()
-    on_gpus = trainer["accelerator"] in ("gpu", "cuda") or (trainer["accelerator"] == "auto" and there > 0)
+    asked, there, on_gpus = trainer["devices"], torch.cuda.device_count(), uses_gpu(trainer)
     if asked == "auto":
         return max(1, there) if on_gpus else 1
     if on_gpus and int(asked) > there > 0:
         raise UserError(f"trainer.devices={asked}, but there are {there} GPUs here")
     return int(asked)
+
+
+def uses_gpu(trainer: Mapping[str, Any]) -> bool:
+    """Whether the config asks for GPUs, or takes them where there are any."""
+    accelerator = trainer["accelerator"]
+    return accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.device_count() > 0)
 
 
 def free_port() -> int:

@@ -174,11 +174,11 @@ class SequenceModule(pl.LightningModule):
         """Count a batch, for the model and for the predictor that ignores the input.
 
         Of running text a second loader's batches are read each by itself, and count for the details alone. Those of
-        other loaders are of further splits.
+        other loaders are of further splits, each of which begins with a fresh state.
         """
         loaders: Any = self.trainer.test_dataloaders
         counts = bool((loaders[dataloader_idx] if isinstance(loaders, list) else loaders).weight)
-        if dataloader_idx:
+        if dataloader_idx and (not batch_index or not self._further):
             self._state = None
         outputs = self._outputs(batch)
         if not counts:

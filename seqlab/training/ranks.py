@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, final
 
+import torch
+
 from seqlab.contracts import UserError
 from seqlab.training import runfolder
 from seqlab.training.devices import RANK, Place, place, started_by_srun
@@ -25,6 +27,7 @@ from seqlab.training.interrupt import StoppedError
 from seqlab.training.work import Work
 
 RANKS = ".ranks.json"
+_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 _PATIENCE = 15.0
 """Seconds that rank 0 may go on when another process has failed: it then hangs in a talk with the dead."""
 
@@ -75,7 +78,8 @@ class Followers:
         self._gone = True
         where = {"devices": self.leader.devices, "port": self.leader.port}
         resume = None if resume_from is None else str(resume_from)
-        _write(self.folder, {"config": config, "resume_from": resume, "place": where})
+        dtype = str(torch.get_default_dtype()).removeprefix("torch.")  # theirs would be float32
+        _write(self.folder, {"config": config, "resume_from": resume, "place": where, "dtype": dtype})
         for rank, process in enumerate(self._processes, 1):
             assert process.stdin is not None
             try:
@@ -178,6 +182,7 @@ def follow(folder: Path, where: Place | None = None, ready: Callable[[], None] =
     logging.getLogger("seqlab").setLevel(logging.ERROR)  # rank 0 says it
     resume_from = None if orders["resume_from"] is None else Path(orders["resume_from"])
     where = where or place(orders["config"]["trainer"])
+    torch.set_default_dtype(_DTYPES[orders["dtype"]])
     work = Work(orders["config"], folder, resume_from, where)
     ready()
     with suppress(StoppedError):  # as rank 0 does, which says so

@@ -16,11 +16,14 @@ from typing import Any, Literal, final
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from seqlab._version import __version__
 from seqlab.contracts import Task
 from seqlab.digits import written
+from seqlab.training.classes import class_table, show_classes
 from seqlab.training.runfolder import RESULTS_SCHEMA
+from seqlab.training.threads import Threads
 
 SCHEMA = RESULTS_SCHEMA
 
@@ -120,6 +123,13 @@ def hardware() -> dict[str, Any]:
     return found
 
 
+def compute(model: nn.Module, threads: Threads) -> dict[str, Any]:
+    """Say with how many threads a run was computed, and in which type of number its parameters are."""
+    dtypes = sorted({str(each.dtype).removeprefix("torch.") for each in model.parameters()})
+    default = str(torch.get_default_dtype()).removeprefix("torch.")
+    return {"threads": threads.number, "threads_reason": threads.reason, "dtype": ", ".join(dtypes) or default}
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
@@ -150,7 +160,7 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def show(result: Result, console: Console) -> None:
-    """Print the table that ends a run: every metric with the chance line beside it."""
+    """Print the tables that end a run: every metric with the baseline beside it, and results by class."""
     record = result.record
     table = Table(title=f"{record['title']}: {result.verdict}", title_justify="left")
     table.add_column("metric")
@@ -160,6 +170,9 @@ def show(result: Result, console: Console) -> None:
         marked = f"[bold]{name}[/bold]" if name == result.monitor else name
         table.add_row(marked, written(value), written(result.chance[name]))
     console.print(table)
+    if (classes := class_table(record["tables"])) is not None:
+        name, rows = classes
+        show_classes(rows, console, f"results.json, tables.{name}")
     for row in record["tables"].get("further_tests", []):
         values = ", ".join(f"{name} {row[name]:.4f} ({row[f'chance_{name}']:.4f})" for name in result.metrics)
         console.print(f"{row['split']}: {values}", highlight=False)

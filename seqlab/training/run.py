@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 
 from seqlab.contracts import Model, UserError
 from seqlab.training import runfolder
+from seqlab.training.ambient import as_found
 from seqlab.training.card import write_card
 from seqlab.training.checkpoint import checkpoint_path
 from seqlab.training.data import SPLITS
@@ -20,7 +20,17 @@ from seqlab.training.devices import place
 from seqlab.training.lengths import describe
 from seqlab.training.loggers import close, make_logger
 from seqlab.training.ranks import Followers
-from seqlab.training.results import SCHEMA, Result, further_tests, git_state, hardware, judge, peak_memory, versions
+from seqlab.training.results import (
+    SCHEMA,
+    Result,
+    compute,
+    further_tests,
+    git_state,
+    hardware,
+    judge,
+    peak_memory,
+    versions,
+)
 from seqlab.training.schema import plain_config
 from seqlab.training.trained import write_preprocessor
 from seqlab.training.work import Work
@@ -31,6 +41,9 @@ log = logging.getLogger("seqlab")
 def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str | None = None) -> Result:
     """Train, choose the checkpoint by validation, score the test split once, and write the run folder.
 
+    Random generators, the number of threads and the default dtype are as they were before, when it returns. A default
+    dtype of float64 is the parameters' own, and ``compute.dtype`` of the record.
+
     Args:
         config: as :func:`seqlab.compose` gives it.
         folder: where the run's files go; it must not hold a finished run.
@@ -40,12 +53,8 @@ def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str
         UserError: the config asks for what cannot be had.
     """
     plain = plain_config(config)  # before there is a folder
-    threads = torch.get_num_threads()
-    try:
-        with runfolder.owned(Path(folder)):
-            return _run(plain, Path(folder), command)
-    finally:
-        torch.set_num_threads(threads)
+    with as_found(), runfolder.owned(Path(folder)):
+        return _run(plain, Path(folder), command)
 
 
 def _run(plain: dict[str, Any], folder: Path, command: str | None) -> Result:
@@ -123,6 +132,7 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "files": runfolder.hashes(folder),
         "versions": versions(),
         "hardware": hardware(),
+        "compute": compute(model, work.threads),
         "git": git_state(),
         "command": command or shlex.join(sys.argv),
     }

@@ -4,7 +4,7 @@ from typing import Any, final
 
 import pytorch_lightning as pl
 
-from seqlab.contracts import Task
+from seqlab.contracts import Task, UserError
 
 
 @final
@@ -16,6 +16,9 @@ class StopWhenSolved(pl.Callback):
     Args:
         task: says what solves it; without a line nothing does.
         epochs: in a row; at least 1.
+
+    Raises:
+        UserError: the task's metrics are not logged as ``valid/<name>``.
     """
 
     def __init__(self, task: Task, epochs: int) -> None:
@@ -25,6 +28,9 @@ class StopWhenSolved(pl.Callback):
         """Count the epoch."""
         found = trainer.callback_metrics.items()
         metrics = {name.removeprefix("valid/"): float(value) for name, value in found if name.startswith("valid/")}
+        if self.task.monitor not in metrics:
+            there = ", ".join(trainer.callback_metrics) or "nothing"
+            raise UserError(f"StopWhenSolved needs the logged metric valid/{self.task.monitor}, but {there} is logged")
         self.in_a_row = self.in_a_row + 1 if self.task.solved(metrics) else 0
         if self.in_a_row >= self.epochs:
             trainer.should_stop = True

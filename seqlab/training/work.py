@@ -1,7 +1,6 @@
 """What each process of a run does, one or many: read the data, build the model, train it, score the test split."""
 
 import logging
-import os
 import time
 import warnings
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from seqlab.training.averaging import NonMonotonicAveraging
 from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint
 from seqlab.training.cost import Cost
 from seqlab.training.data import SequenceData
-from seqlab.training.devices import OwnDraws, Place, environment
+from seqlab.training.devices import OwnDraws, Place, environment, uses_gpu
 from seqlab.training.finetune import Start, begin, hand_over
 from seqlab.training.interrupt import StoppedError, StopRequest
 from seqlab.training.loader import Share
@@ -34,6 +33,7 @@ from seqlab.training.nonfinite import Guard
 from seqlab.training.progress import progress_callbacks
 from seqlab.training.solved import StopWhenSolved
 from seqlab.training.talk import leave
+from seqlab.training.threads import Threads, chosen, fitting
 
 _TRAINER_KEYS = (
     "max_epochs", "max_steps", "accelerator", "num_nodes", "precision", "gradient_clip_val", "limit_train_batches",
@@ -51,6 +51,7 @@ class Work:
         figures: names of the pictures that callbacks drew into the run folder: those in their ``figures``.
         checkpoints: which writes, if this is rank 0.
         cost: of training.
+        threads: CPU threads of this process, and why so many.
 
     Args:
         plain: the config; ``preprocessing`` becomes that of the run that ``init_from`` names.
@@ -65,14 +66,17 @@ class Work:
     def __init__(self, plain: dict[str, Any], folder: Path, resume_from: Path | None, where: Place) -> None:
         quieten()
         readiness.begin()
-        if (threads := _threads(plain["trainer"], where)) is not None:
-            torch.set_num_threads(threads)
+        named, there = chosen(plain["trainer"], where), torch.get_num_threads()
+        torch.set_num_threads(named.number if named else 1)
         pl.seed_everything(plain["seed"], verbose=False)
         self.plain, self.folder, self.resume_from, self.where = plain, folder, resume_from, where
         self.start = begin(plain, folder, resume_from)
         self.task, self.data = prepared(plain, self.start, Share(where.rank, where.world))
         pl.seed_everything(plain["seed"], verbose=False)  # the weights do not depend on what reading the data drew
         self.model = build_model(plain, self.task, self.data.inputs)
+        torch.set_num_threads(there)
+        self.threads = named or self._fitting()
+        torch.set_num_threads(self.threads.number)
         preparing = time.perf_counter()
         self.model.prepare(self.data.training_inputs)
         self._preparing = time.perf_counter() - preparing
@@ -84,6 +88,13 @@ class Work:
         self.stop, self.cost, self.figures = StopRequest(), Cost(), list[str]()
         minutes = plain["trainer"]["checkpoint_minutes"]
         self.checkpoints = RunCheckpoint(folder, f"valid/{self.task.monitor}", self.task.mode, self.stop, minutes)
+
+    def _fitting(self) -> Threads:
+        """Choose the threads by the work of a training step."""
+        train = self.data.statistics["train"]
+        steps = self.task.sequence_length or 1 if self.data.tokens else train["steps"] / train["examples"]
+        rows = -(-min(self.plain["data"]["batch_size"], train["examples"]) // self.where.world)
+        return fitting(self.model, rows, steps, self.where, on_gpu=uses_gpu(self.plain["trainer"]))
 
     @property
     def is_trained(self) -> bool:
@@ -180,16 +191,6 @@ def prepared(
             message = f"task={plain['task']['name']}: {message}"
         raise UserError(message) from error
     return task, data
-
-
-def _threads(trainer: Mapping[str, Any], where: Place) -> int | None:
-    """Choose the CPU threads of a process: those of the config, else its part of the cores; ``None`` leaves all."""
-    threads: int | None = trainer["threads"]
-    if threads is not None or where.devices == 1:
-        return threads
-    if where.by_srun and (given := os.environ.get("SLURM_CPUS_PER_TASK")) is not None:
-        return int(given)
-    return max(1, torch.get_num_threads() // where.devices)
 
 
 def _callbacks(plain: Mapping[str, Any], task: Task) -> list[pl.Callback]:

@@ -19,6 +19,7 @@ from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 from seqlab.tables import Layout, label_of, similar_to
 from seqlab.verbs.layout import add_layout, is_empty, layout_of
+from seqlab.training.classes import class_rows, show_classes
 from seqlab.verbs.predict import progress
 from seqlab.verbs.tables import chunks, open_table, read_text
 
@@ -40,6 +41,7 @@ class Scores:
         rows: texts that were scored.
         empty: those of them with nothing in them to read; they count.
         cut: those of which the end was not read.
+        classes: precision, recall, F1 and number of examples of each class that occurs.
         worst: the errors of which the model was the surest, the surest first.
         notes: what the metrics had to say, such as that one of them needs a label that does not occur.
     """
@@ -49,6 +51,7 @@ class Scores:
     rows: int = 0
     empty: int = 0
     cut: int = 0
+    classes: list[dict[str, Any]] = field(default_factory=list)
     worst: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -86,6 +89,7 @@ def main(arguments: list[str]) -> int:
             "cut": scores.cut,
             "metrics": _plain(scores.metrics),
             "chance": _plain(scores.chance),
+            "classes": scores.classes,
             "worst": scores.worst,
             "notes": [*notes, *scores.notes],
         }
@@ -201,6 +205,7 @@ def score(trained: "Trained", pairs: Pairs, count: int, worst: int = 10) -> Scor
     metrics, blind = task.metrics(), task.metrics()
     scores = Scores()
     surest: list[tuple[float, int, dict[str, Any]]] = []
+    counts = Counter[tuple[str, str]]()
     known = (pair for pair in pairs() if pair[1] in index)
     with warnings.catch_warnings(record=True) as said, progress(count) as bar:
         warnings.simplefilter("always")
@@ -212,12 +217,15 @@ def score(trained: "Trained", pairs: Pairs, count: int, worst: int = 10) -> Scor
             for rows, batch, outputs in trained.outputs(encoded):
                 metrics.update(outputs, targets[rows])
                 blind.update(task.blind_outputs(batch), targets[rows])
-                surest += _errors(part, rows.tolist(), task.decode(outputs, 1), scores.rows)
+                answers = task.decode(outputs, 1)
+                counts.update((part[row][1], answer["label"]) for row, (answer, *_) in zip(rows, answers, strict=True))
+                surest += _errors(part, rows.tolist(), answers, scores.rows)
             surest = heapq.nlargest(worst, surest, key=lambda entry: entry[:2])
             scores.rows += len(part)
             bar.advance(bar.task_ids[0], len(part))
         scores.metrics = {name: float(value) for name, value in metrics.compute().items()}
         scores.chance = {name: float(value) for name, value in blind.compute().items()}
+    scores.classes = class_rows(counts, names)
     scores.worst = [error for _, _, error in surest]
     scores.notes = list(dict.fromkeys(one_line(warning.message) for warning in said))
     return scores
@@ -249,6 +257,8 @@ def show(scores: Scores, data: str, trained: "Trained", console: Console) -> Non
             Text(name, "bold" if name == trained.task.monitor else ""), f"{value:.4f}", f"{scores.chance[name]:.4f}"
         )
     console.print(grid)
+    if scores.classes:
+        show_classes(scores.classes, console, "the output of --json")
     if scores.empty:
         console.print(f"texts with nothing in them to read, which count all the same: {scores.empty:,}")
     if scores.cut:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import seqlab
 from blocks import PICTURE, differs, expected, outputs
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -24,6 +25,17 @@ def test_the_blocks_of_a_page_print_what_it_says(name, tmp_path):
         assert (tmp_path / picture).stat().st_size > 1000
         assert (DOCS / name).with_name(picture).is_file(), f"run docs/_ext/blocks.py docs/{name}"
     assert {path.name for path in tmp_path.glob("*.svg")} == set(PICTURE.findall(page))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("distance", [15, 40])
+def test_an_lstm_learns_over_the_distances_of_the_page_at_its_defaults(distance, tmp_path):
+    """With 8 symbols, of which a guess is right once in eight times."""
+    words = ["cell=lstm", "task=first", f"task.sequence_length={distance}", "trainer.stop_when_solved=1"]
+    config = seqlab.compose([*words, "trainer.threads=1", "trainer.progress=false", "logger=none"])
+    result = seqlab.run(config, tmp_path / "run")
+    assert result.verdict == "solved"
+    assert result.metrics["accuracy"] > 0.99
 
 
 def test_a_wrong_figure_would_be_seen():

@@ -3,13 +3,19 @@
 import logging
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 import seqlab
 from seqlab import UserError
 from seqlab.study.gradient_flow import FLOW, read
+from seqlab.training.averaging import NonMonotonicAveraging
 from seqlab.training.runfolder import read_weights
+from seqlab.training.solved import StopWhenSolved
 from seqlab_callbacks.gradient_flow import GradientFlow, is_moment
+from seqlab_cells.convert import to_torch
+from seqlab_cells.lstm import LSTM
+from seqlab_tasks.synthetic.first import First
 
 SMALL = [
     "cell=lstm", "cell.hidden_size=6", "task=first", "task.sequence_length=6", "task.examples=96", "task.held_out=20",
@@ -93,3 +99,89 @@ def test_running_text_is_read_in_windows(tmp_path, monkeypatch):
     assert {row.distance for row in flow.rows} == set(range(12))
     for row in flow.rows:
         assert row.product == pytest.approx(row.norm, rel=1e-8)
+
+
+class Strange(pl.LightningModule):
+    """Someone's own module: an LSTM of ours, a linear head, their own loss."""
+
+    def __init__(self, cell=LSTM):
+        super().__init__()
+        self.net, self.head = seqlab.Recurrent(cell, 3, hidden_size=4, batch_first=True), torch.nn.Linear(4, 1)
+
+    def training_step(self, batch, index):
+        x, y = batch
+        loss = torch.nn.functional.mse_loss(self.head(self.net(x)[0][:, -1]), y)
+        self.log("loss", loss)
+        return loss
+
+    def validation_step(self, batch, index):
+        self.log("validation", self.training_step(batch, index))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Manual(Strange):
+    def training_step(self, batch, index):
+        self.optimizers().step()
+        return super().training_step(batch, index)
+
+
+def fit(module, folder, *callbacks, validate=True):
+    torch.manual_seed(0)
+    data = torch.utils.data.TensorDataset(torch.randn(12, 5, 3), torch.randn(12, 1))
+    loader = torch.utils.data.DataLoader(data, batch_size=4)
+    trainer = pl.Trainer(
+        max_epochs=2, default_root_dir=folder, callbacks=list(callbacks), logger=False, accelerator="cpu",
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, loader, loader if validate else None)
+    return data
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
+@pytest.mark.parametrize("validate", [True, False])
+def test_it_measures_a_strangers_module_in_their_own_trainer(tmp_path, validate):
+    """The norm at each distance is that of autograd through torch's own LSTM, row by row."""
+    torch.manual_seed(1)
+    plain, watched = Strange(), Strange()
+    watched.load_state_dict(plain.state_dict())
+    theirs = to_torch(plain.net).double()
+    head = torch.nn.Linear(4, 1).double()
+    head.load_state_dict(plain.head.state_dict())
+    data = fit(plain, tmp_path / "plain", validate=validate)
+    fit(watched, tmp_path / "watched", GradientFlow(every=2), validate=validate)
+    assert all(torch.equal(one, other) for one, other in zip(plain.parameters(), watched.parameters(), strict=True))
+    flow = read(tmp_path / "watched")
+    assert flow.steps == [0, 2, 4, 6]
+    x, y = data[:4][0].double(), data[:4][1].double()
+    states, state = [], (torch.zeros(1, 4, 4).double(), torch.zeros(1, 4, 4).double())
+    for step in range(5):
+        state = theirs(x[:, step : step + 1], state)[1]
+        states.append(state[0].requires_grad_() if state[0].is_leaf else state[0])
+    gradients = torch.autograd.grad((head(states[-1][0]) - y).square().sum(), states)
+    norms = [each[0].norm(dim=1).mean().item() for each in reversed(gradients)]
+    curve = flow.curve(0, layer=0, direction="forward", state="h")
+    assert [row.norm for row in curve] == pytest.approx(norms, rel=1e-6)
+
+
+def test_a_strangers_module_that_cannot_be_measured_trains_on_with_one_line(tmp_path, caplog):
+    with caplog.at_level("INFO", "seqlab"):
+        fit(torch_only := Strange(), tmp_path / "one", GradientFlow())
+        torch_only.net = torch.nn.LSTM(3, 4, batch_first=True)
+        fit(torch_only, tmp_path / "two", GradientFlow())
+        module = Manual()
+        module.automatic_optimization = False
+        fit(module, tmp_path / "three", GradientFlow())
+    assert "nothing is measured" in caplog.text
+    assert sum("gradient_flow stops at step 0" in line for line in caplog.messages) == 1
+
+
+def test_other_callbacks_name_the_metric_that_they_need(tmp_path):
+    with pytest.raises(UserError, match="NonMonotonicAveraging needs the logged metric valid/loss, but loss, valid"):
+        fit(Strange(), tmp_path, NonMonotonicAveraging("valid/loss", "min", 1))
+    with pytest.raises(
+        UserError, match="StopWhenSolved needs the logged metric valid/accuracy, but loss, validation is"
+    ):
+        fit(Strange(), tmp_path, StopWhenSolved(First(), 1))
+    fit(Strange(), tmp_path, NonMonotonicAveraging("validation", "min", 1))

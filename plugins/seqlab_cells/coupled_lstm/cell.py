@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seqlab import Cell, Gate, Probe, Remedy, State
 from seqlab_cells.linear import initialise
-from seqlab_cells.memory import longer_memory
+from seqlab_cells.memory import FORGET_BIAS, longer_memory
 
 
 @final
@@ -26,7 +26,7 @@ class CoupledLSTM(Cell):
     Args:
         input_size: features of one input step.
         hidden_size: features of each half of the state and of the output; positive.
-        forget_bias: added once, at initialisation, to the forget gate's bias :math:`b_f`, as in ``LSTM``.
+        forget_bias: added once, at initialisation, to the forget gate's bias :math:`b_f`; 2 as in ``LSTM``.
 
     Raises:
         ValueError: a size is not positive.
@@ -34,7 +34,7 @@ class CoupledLSTM(Cell):
 
     state_names = ("h", "c")
 
-    def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = 0.0) -> None:
+    def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = FORGET_BIAS) -> None:
         super().__init__(input_size, hidden_size)
         self.from_input = nn.Linear(input_size, 3 * hidden_size)
         self.from_state = nn.Linear(hidden_size, 3 * hidden_size, bias=False)

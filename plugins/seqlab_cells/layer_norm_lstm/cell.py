@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seqlab import Cell, Gate, Probe, Remedy, State
 from seqlab_cells.linear import initialise
-from seqlab_cells.memory import longer_memory
+from seqlab_cells.memory import FORGET_BIAS, longer_memory
 
 
 @final
@@ -24,12 +24,13 @@ class LayerNormLSTM(Cell):
         \mathrm{LN}(v; α, β) = α ⊙ \frac{v - \mathrm{mean}(v)}{\sqrt{\mathrm{var}(v) + 10^{-5}}} + β
 
     The mean and the variance of the first two run over all four gates at once. Their shifts :math:`β` would only be
-    added to :math:`b`, which stands for all three. Gains begin at 1 and biases at 0, as in the paper.
+    added to :math:`b`, which stands for all three. Gains begin at 1 and all other
+    biases at 0, as in the paper.
 
     Args:
         input_size: features of one input step.
         hidden_size: features of each half of the state and of the output; at least 2, for one number has no spread.
-        forget_bias: the forget gate's bias :math:`b_f` at initialisation.
+        forget_bias: the forget gate's bias :math:`b_f` at initialisation; 2 as in ``LSTM``, 0 in the paper.
 
     Raises:
         ValueError: ``input_size`` is not positive, or ``hidden_size`` is less than 2.
@@ -37,7 +38,7 @@ class LayerNormLSTM(Cell):
 
     state_names = ("h", "c")
 
-    def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = 0.0) -> None:
+    def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = FORGET_BIAS) -> None:
         super().__init__(input_size, hidden_size)
         if hidden_size < 2:
             raise ValueError(f"hidden_size is {hidden_size}; under layer normalisation it must be at least 2")

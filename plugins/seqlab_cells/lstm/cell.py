@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seqlab import Cell, Gate, Probe, Remedy, State
 from seqlab_cells.linear import initialise
-from seqlab_cells.memory import longer_memory
+from seqlab_cells.memory import FORGET_BIAS, longer_memory
 
 
 @final
@@ -25,8 +25,8 @@ class LSTM(Cell):
         input_size: features of one input step.
         hidden_size: features of each half of the state and of the output; positive.
         forget_bias: added once, at initialisation, to the forget gate's input bias :math:`b_f`; from then on it is
-            part of that weight. 0 is torch's initialisation; 1 keeps more of the past at the start of training
-            (Jozefowicz et al. 2015).
+            part of that weight. 2, the default, keeps 0.88 of :math:`c` at each step to begin with (Jozefowicz et al.
+            2015 advise 1 or 2); 1 is what Keras has; 0 is torch's initialisation, which keeps half.
 
     Raises:
         ValueError: a size is not positive.
@@ -34,7 +34,7 @@ class LSTM(Cell):
 
     state_names = ("h", "c")
 
-    def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = 0.0) -> None:
+    def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = FORGET_BIAS) -> None:
         super().__init__(input_size, hidden_size)
         self.from_input = nn.Linear(input_size, 4 * hidden_size)
         self.from_state = nn.Linear(hidden_size, 4 * hidden_size)

@@ -118,9 +118,9 @@ def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
     [
         ((6, 3, 5), None, None, r"the input is \(6, 3, 5\); it must have three axes, the last of size 4"),
         ((6, 4), None, None, r"the input is \(6, 4\); it must have three axes"),
-        ((6, 3, 4), None, [6, 2], r"lengths is \(2,\); the batch has 3 rows"),
-        ((6, 3, 4), None, [6, 2, 7], "lengths run from 2 to 7; the input has 6 steps"),
-        ((6, 3, 4), None, [-1, 2, 6], "lengths run from -1 to 6; the input has 6 steps"),
+        ((6, 3, 4), None, [6, 2], "lengths must have one number for each of the 3 rows of the batch, got 2"),
+        ((6, 3, 4), None, [6, 2, 7], "lengths must be from 0 to 6, the steps of the input, got 7 in row 2"),
+        ((6, 3, 4), None, [-1, 2, 6], "lengths must be from 0 to 6, the steps of the input, got -1 in row 0"),
         ((6, 3, 4), [(2, 3, 3)] * 2, None, r"the state must be a tuple of 1 \(h\)"),
         ((6, 3, 4), [(2, 2, 3)], None, r"state h of layer 0 is \(2, 3\), not \(3, 3\)"),
         ((6, 3, 4), [(1, 3, 3)], None, "state h is for 1 layers and directions; there are 2"),

@@ -27,6 +27,8 @@ def test_every_recipe_can_be_composed_and_names_its_source():
         asked += [[*recipe.words, *row.words, *quick] for row in recipe.rows for quick in ((), recipe.quick)]
     for config in compose_all(asked):
         assert config.trainer.max_epochs >= 1
+        if config.model.name == "recurrent" and config.cell.name == "lstm":
+            assert config.cell.forget_bias == 0  # the papers name none
 
 
 @pytest.mark.parametrize(
