@@ -20,6 +20,7 @@ from seqlab.training.data import SPLITS
 from seqlab.training.devices import place
 from seqlab.training.lengths import describe
 from seqlab.training.loggers import close, make_logger
+from seqlab.training.ownership import owned
 from seqlab.training.ranks import Followers
 from seqlab.training.results import SCHEMA, Result, further_tests, git_state, hardware, judge, peak_memory, versions
 from seqlab.training.trained import write_preprocessor
@@ -41,7 +42,7 @@ def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str
     """
     threads = torch.get_num_threads()
     try:
-        with runfolder.owned(Path(folder)):
+        with owned(Path(folder)):
             return _run(config, Path(folder), command)
     finally:
         torch.set_num_threads(threads)
