@@ -146,7 +146,7 @@ def _flock(descriptor: int, kind: int) -> bool:
 def _is_at(descriptor: int, path: Path) -> bool:
     """Whether an open file is the one of this name."""
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
     except OSError:
         return False
 

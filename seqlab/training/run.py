@@ -15,47 +15,60 @@ from seqlab.contracts import Model, UserError
 from seqlab.discovery.pinned import unpinned
 from seqlab.training import runfolder
 from seqlab.training.card import write_card
-from seqlab.training.checkpoint import checkpoint_path
+from seqlab.training.checkpoint_file import checkpoint_path
 from seqlab.training.data import SPLITS
 from seqlab.training.devices import place
 from seqlab.training.lengths import describe
+from seqlab.training.limits import check_limits
 from seqlab.training.loggers import close, make_logger
 from seqlab.training.ownership import owned
 from seqlab.training.ranks import Followers
 from seqlab.training.results import SCHEMA, Result, further_tests, git_state, hardware, judge, peak_memory, versions
+from seqlab.training.resume import Earlier, first
 from seqlab.training.trained import write_preprocessor
 from seqlab.training.work import Work
 
 log = logging.getLogger("seqlab")
 
 
-def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str | None = None) -> Result:
+def run(
+    config: DictConfig | Mapping[str, Any],
+    folder: str | Path,
+    command: str | None = None,
+    *,
+    until: int | None = None,
+) -> Result:
     """Train, choose the checkpoint by validation, score the test split once, and write the run folder.
 
     Args:
         config: as :func:`seqlab.compose` gives it.
         folder: where the run's files go; it must not hold a finished run.
         command: what was typed, for the record.
+        until: the step of the optimiser after which to save and stop, unless the run ends with it.
 
     Raises:
         UserError: the config asks for what cannot be had.
+        ReachedError: the run stopped after ``until``.
     """
     threads = torch.get_num_threads()
     try:
         with owned(Path(folder)):
-            return _run(config, Path(folder), command)
+            return _run(config, Path(folder), command, until)
     finally:
         torch.set_num_threads(threads)
 
 
-def _run(config: DictConfig | Mapping[str, Any], folder: Path, command: str | None) -> Result:
+def _run(config: DictConfig | Mapping[str, Any], folder: Path, command: str | None, until: int | None) -> Result:
     started = time.perf_counter()
     plain = plain_config(config)
     claim(folder, resumes=plain["ckpt_path"] is not None)
     resume_from = checkpoint_path(plain["ckpt_path"], folder)
+    earlier = None if resume_from is None else Earlier(plain["ckpt_path"], resume_from)
+    trained_with = first(plain) if earlier is None else earlier.begin(plain, folder)
     logger = None
     with Followers(folder, place(plain["trainer"])) as followers:
         work = Work(plain, folder, resume_from, followers.leader)
+        work.record(trained_with, earlier, until)
         if plain["trainer"]["progress"] is not False:
             for line in describe(work.data.statistics):
                 log.info(line)
@@ -113,6 +126,7 @@ def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     for key, value in {**processes, "data.workers": plain["data"]["workers"]}.items():
         if isinstance(value, int) and value > _MOST_PROCESSES:
             raise UserError(f"{key} is {value}; it may be {_MOST_PROCESSES} at most")
+    check_limits(trainer)
     in_a_row = trainer.get("stop_when_solved", 0)
     if not isinstance(in_a_row, int) or isinstance(in_a_row, bool) or in_a_row < 0:
         raise UserError(f"trainer.stop_when_solved is {in_a_row}; it must be a number of epochs, or 0")
@@ -150,6 +164,7 @@ def _record(work: Work, started: float, command: str | None) -> Result:
             "monitor": task.monitor,
             "mode": task.mode,
             "epoch": checkpoints.best_epoch,
+            "step": checkpoints.best_step,
             "valid": checkpoints.best,
         },
         "cost": costs,
@@ -161,6 +176,8 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "tables": {**report.tables, **further_tests(module.further, data.statistics)},
         "figures": [*report.figures, *work.figures],
         "notes": [*([] if model.uses_cell else [no_cell]), *report.notes],
+        "fingerprint": work.trained_with.data,
+        "history": work.trained_with.history(costs["epochs"], costs["steps"]),
         "init_from": work.origin,
         "freeze": list(plain.get("freeze") or []),
         "config": plain,
