@@ -1,11 +1,12 @@
 """Checkpoints that survive a crash: the best weights, and all that is needed to go on."""
 
+import logging
 import os
 import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -19,6 +20,8 @@ from seqlab.training.interrupt import StoppedError, StopRequest
 from seqlab.training.module import SequenceModule
 from seqlab.training.runfolder import BEST, MODEL, RESUME, sync_folder, write_atomically, write_weights
 from seqlab.training.talk import Agreement, gathered
+
+log = logging.getLogger("seqlab")
 
 _SAVE = 1
 """What a process asks for when it is time to save; the number of a signal, always greater, asks for an end."""
@@ -73,8 +76,17 @@ class RunCheckpoint(Checkpoint):
         self.best_metrics: dict[str, float] = {}
         self.began = False
         self._rng: list[dict[str, Any]] = []
+        self._forgets = False
         self._saved, self._is_asked, self._ended = time.monotonic(), False, False
         self._agreement = Agreement()
+
+    def start_with(self, weights: Mapping[str, torch.Tensor] | None) -> None:
+        """Go on from another folder's checkpoint: take over the weights that it chose, or choose anew without them."""
+        if weights is None:
+            self._forgets = True
+            log.warning("ckpt_path: the weights that validation chose before are not beside it; it chooses anew")
+        else:
+            write_weights(self.folder / MODEL, weights)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Save when it is time, or when a signal came; an epoch's last step waits for validation."""
@@ -173,11 +185,13 @@ class RunCheckpoint(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back; the generators wait until training starts, since building the model drew from them."""
+        self._rng = state_dict["rng"]
+        if self._forgets:
+            return
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
         self.best_metrics = state_dict["best_metrics"]
         # A release before these were kept validated at the end of epochs alone.
         self.best_step, self.validated = state_dict.get("best_step", -1), state_dict.get("validated", -1)
-        self._rng = state_dict["rng"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the generators to where the checkpoint left them."""

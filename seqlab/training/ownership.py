@@ -75,6 +75,7 @@ def owned(folder: Path, *, keep_empty: bool = False) -> Iterator[None]:
         if _HELD.pop(key, None) is not None:  # else this is a forked child, which owns nothing
             if _is_at(lock, folder / LOCK):  # the folder may have been moved or removed by hand
                 _remove_empty(folder, keep_empty=keep_empty)
+            fcntl.flock(lock, fcntl.LOCK_UN)  # at once, also where a child that is being forked has a copy
             os.close(lock)
 
 

@@ -7,9 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
+from torch import Tensor
+
 from seqlab.contracts import UserError
 from seqlab.training.checkpoint_file import read_checkpoint
 from seqlab.training.fingerprint import differences
+from seqlab.training.runfolder import MODEL, RESUME, read_weights
 
 log = logging.getLogger("seqlab")
 
@@ -73,6 +76,12 @@ class Record:
 class Earlier:
     """A checkpoint to go on from.
 
+    Attributes:
+        path: the file.
+        weights: those that validation had chosen when it was written; ``None`` where they are nowhere to be found.
+        epochs, steps: whole epochs and steps of the optimiser that are done.
+        within: whether it stands within an epoch.
+
     Args:
         asked: what ``ckpt_path`` says.
         path: the file.
@@ -86,6 +95,7 @@ class Earlier:
         checkpoint = read_checkpoint(path)
         self._record: dict[str, Any] | None = checkpoint.get(RECORD)
         progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        self.weights = _best_weights(checkpoint, path)
         self.epochs, self.within = int(progress["processed"]), progress["processed"] < progress["ready"]
         self.steps = int(checkpoint["global_step"])
 
@@ -106,7 +116,7 @@ class Earlier:
             before = {"from": {"epoch": 0, "step": 0}, "to": here["from"], "changed": {}, "unrecorded": True}
             return Record(plain, [before], {**here, "changed": {}})
         changed = dict(_changed(self._record["config"], _plain(plain)))
-        if self.path.resolve().parent == folder.resolve():  # of which init_from and freeze are checked elsewhere
+        if self.is_of(folder):  # of which init_from and freeze are checked elsewhere
             changed = {key: both for key, both in changed.items() if not _is_of(key, ("init_from", "freeze"))}
         self._check_keys(changed, insists=is_insisted(plain))
         changed = {key: both for key, both in changed.items() if not _is_of(key, _WITHOUT_EFFECT)}
@@ -116,6 +126,10 @@ class Earlier:
         told = ", ".join(f"{key}={_shown(now)} (was {_shown(then)})" for key, (then, now) in changed.items())
         log.info("%s: from step %s on with %s", self._where, f"{self.steps:,}", told)
         return Record(plain, history, {**here, "changed": changed})
+
+    def is_of(self, folder: Path) -> bool:
+        """Whether the checkpoint is one of this run folder."""
+        return self.path.resolve().parent == folder.resolve()
 
     def check_data(self, data: Mapping[str, Any], plain: Mapping[str, Any]) -> list[str]:
         """Compare the fingerprint of the data with that of the data that the run was trained on.
@@ -165,6 +179,16 @@ class Earlier:
         raise UserError(
             f"{self._where}: what a run began with it keeps: {told}; set them as they were, or begin a new run{way}"
         )
+
+
+def _best_weights(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Tensor] | None:
+    """Find the weights that validation had chosen: in the checkpoint, if it is theirs, or beside it."""
+    choice = checkpoint["callbacks"].get("RunCheckpoint", {})
+    if choice.get("best_step", -1) == checkpoint["global_step"] == choice.get("validated"):
+        own = checkpoint["state_dict"].items()
+        return {name.removeprefix("model."): value for name, value in own if name.startswith("model.")}
+    beside = path.with_name(MODEL)
+    return read_weights(beside) if path.name == RESUME and beside.is_file() else None
 
 
 def first(plain: Mapping[str, Any]) -> Record:

@@ -61,8 +61,8 @@ def run(
 def _run(config: DictConfig | Mapping[str, Any], folder: Path, command: str | None, until: int | None) -> Result:
     started = time.perf_counter()
     plain = plain_config(config)
-    claim(folder, resumes=plain["ckpt_path"] is not None)
     resume_from = checkpoint_path(plain["ckpt_path"], folder)
+    claim(folder, resumes=resume_from is not None and resume_from.resolve().parent == folder.resolve())
     earlier = None if resume_from is None else Earlier(plain["ckpt_path"], resume_from)
     trained_with = first(plain) if earlier is None else earlier.begin(plain, folder)
     logger = None

@@ -106,6 +106,8 @@ class Work:
         trained_with.data = fingerprint(self.data)
         if earlier is not None:
             trained_with.note_data(earlier.check_data(trained_with.data, self.plain))
+            if not earlier.is_of(self.folder):
+                self.checkpoints.start_with(earlier.weights)
         self.checkpoints.record, self.checkpoints.until = (RECORD, trained_with.state), until
 
     @property
