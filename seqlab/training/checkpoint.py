@@ -209,7 +209,7 @@ class ReachedError(Exception):
 
 def progress_of(trainer: pl.Trainer) -> tuple[int, int]:
     """Return how many whole epochs and how many steps of the optimiser are done."""
-    loop = trainer.fit_loop
+    loop: Any = trainer.fit_loop
     batches = loop.epoch_loop.batch_progress.current.ready
     is_partial = bool(batches) and batches < trainer.num_training_batches
     processed = loop.epoch_progress.current.processed

@@ -107,7 +107,8 @@ def _bytes(tensor: Tensor) -> bytes | memoryview:
     values = tensor.detach().cpu().contiguous()
     if not values.numel():
         return repr(values.shape).encode()
-    return memoryview(values.reshape(-1).view(torch.uint8).numpy())
+    data: Any = values.reshape(-1).view(torch.uint8).numpy()
+    return memoryview(data)
 
 
 def _of(*parts: bytes | memoryview) -> str:

@@ -125,7 +125,7 @@ class Earlier:
             return Record(plain, history[:-1], history[-1])
         told = ", ".join(f"{key}={_shown(now)} (was {_shown(then)})" for key, (then, now) in changed.items())
         log.info("%s: from step %s on with %s", self._where, f"{self.steps:,}", told)
-        return Record(plain, history, {**here, "changed": changed})
+        return Record(plain, history, {**here, "changed": {key: list(both) for key, both in changed.items()}})
 
     def is_of(self, folder: Path) -> bool:
         """Whether the checkpoint is one of this run folder."""

@@ -77,6 +77,7 @@ def test_of_two_runs_of_one_folder_one_is_refused(tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_of_two_hundred_pairs_of_runs_one_each_is_refused(tmp_path):
     rng = random.Random(0)
     losers = {check_pair(tmp_path / str(number), rng, 1.5) for number in range(200)}
