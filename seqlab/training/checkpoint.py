@@ -175,6 +175,10 @@ class RunCheckpoint(Checkpoint):
             "validated": self.validated,
         }
 
+    def chosen(self) -> dict[str, Any]:
+        """Return when validation chose the weights, and by which value of the metric, for the record."""
+        return {"epoch": self.best_epoch, "step": self.best_step, "valid": self.best}
+
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:

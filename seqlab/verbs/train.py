@@ -10,9 +10,10 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from seqlab.errors import UserError
+from seqlab.verbs.outputs import output_folder, write_hydra
 
 if TYPE_CHECKING:
     from seqlab.training.results import Result
@@ -243,19 +244,6 @@ def _owned_run(
     return result, None
 
 
-def output_folder() -> Path:
-    """Give the run folder that Hydra chose; a log file that Hydra opened there is closed, as it may be another's."""
-    from hydra.core.hydra_config import HydraConfig
-
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    root = logging.getLogger()
-    for handler in list(root.handlers):
-        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).is_relative_to(folder):
-            root.removeHandler(handler)
-            handler.close()
-    return folder
-
-
 def _show(result: "Result") -> None:
     from rich.console import Console
 
@@ -288,15 +276,3 @@ def _keep_traceback(folder: Path) -> None:
         (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
     except OSError:
         traceback.print_exc()
-
-
-def write_hydra(config: DictConfig, folder: Path) -> None:
-    """Write ``.hydra/``: the composed config, Hydra's own, and the overrides."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from seqlab.training.runfolder import write_text
-
-    hydra_config = HydraConfig.get()
-    write_text(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(config))
-    write_text(folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(hydra_config.overrides.task))
-    write_text(folder / ".hydra" / "hydra.yaml", OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra_config})))
