@@ -171,7 +171,7 @@ class Work:
                 gradient_as_bucket_view=True,
             )
         try:
-            return pl.Trainer(
+            trainer = pl.Trainer(
                 **settings,
                 **together,
                 default_root_dir=self.folder,
@@ -186,6 +186,9 @@ class Work:
             )
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise UserError(f"trainer: {one_line(error)}") from error
+        # With max_steps, Lightning would go on from the end of an epoch with an epoch of no batches.
+        vars(trainer.fit_loop)["_iteration_based_training"] = lambda: False
+        return trainer
 
 
 def prepared(
