@@ -16,7 +16,7 @@ from pathlib import Path
 import seqlab
 from seqlab.sweeps import ledger
 from seqlab.sweeps.start import run_name
-from seqlab.training import runfolder
+from seqlab.training import ownership, runfolder
 
 QUICK = ("trainer.max_epochs=1", "cell.hidden_size=4", "logger=csv", "trainer.progress=false", "trainer.threads=1")
 
@@ -43,7 +43,7 @@ def synthetic(folder: Path, run: Path, count: int) -> None:
         where.mkdir()
         for other, data in small.items():
             (where / other).write_bytes(data)
-        (where / runfolder.LOCK).touch()
+        (where / ownership.LOCK).touch()
         failed = seed % 100 == 98
         own = {**page, "words": [*QUICK, f"seed={seed}"], "state": "failed" if failed else "done"}
         (where / ledger.RUN).write_text(json.dumps(own, indent=2))

@@ -113,6 +113,9 @@ def _kept(
                 damaged(path, error)
         made = make()
         fresh = path.with_name(f"{path.name}.{os.getpid()}")
-        write(fresh, made)
-        fresh.replace(path)
+        try:
+            write(fresh, made)
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)  # of a disk that is full
     return take(made)

@@ -4,6 +4,7 @@ A plugin is imported when Hydra loads its node, that is, when it is chosen: its 
 """
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -150,10 +151,13 @@ def run_label(model: str, cell: str) -> str:
 
 
 def run_time() -> str:
-    """Name a run after the time; the processes that ``srun`` starts for one run, after the job, which they share."""
+    """Name a run after the time and a random number, so that no two runs have one name.
+
+    The processes that ``srun`` starts for one run name it after the job step, which they share.
+    """
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         return f"slurm-{os.environ['SLURM_JOB_ID']}-{os.environ['SLURM_STEP_ID']}"
-    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return f"{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(4)}"
 
 
 def epochs_of(task: str) -> int:

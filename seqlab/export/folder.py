@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ def export(run_dir: Path, name: str, out: Path | None = None) -> tuple[Path, Com
             _settle(place, out)
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
-            for folder in made:
-                folder.rmdir()
+            with suppress(OSError):  # another export may have put something there
+                for folder in made:
+                    folder.rmdir()
             raise
     return out, found
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Cell, Kernel, State
-from seqlab.discovery.kernels import whose
 from seqlab.contracts.lengths import Lengths
+from seqlab.discovery.kernels import whose
 from seqlab.recurrence import tuning
 from seqlab.recurrence.compiled import Compiled
 from seqlab.recurrence.ragged import checked, reverse_within

@@ -12,7 +12,11 @@ from seqlab.discovery import find
 
 _NOT_THE_RUN = ("hydra", "logger", "ckpt_path")
 _NOT_THE_TRAINER = ("progress", "profiler", "checkpoint_minutes")
-_NOT_THE_SWEEP = ("hydra.", "hydra/", "logger", "trainer.progress", "trainer.profiler", "trainer.checkpoint_minutes")
+_NOT_THE_DATA = ("allow_change",)
+_NOT_THE_SWEEP = (
+    "hydra.", "hydra/", "logger", "trainer.progress", "trainer.profiler", "trainer.checkpoint_minutes",
+    "data.allow_change",
+)  # fmt: skip
 _SWEEPER = ("hydra.sweeper.", "hydra/sweeper", "hydra.searchpath")
 """Hydra's words that say what is asked for: of a sweeper that decides as it goes, and the user's config folders."""
 _KINDS = ("cell", "model", "task", "preprocessing", "kernel")
@@ -23,6 +27,7 @@ def plain(config: Mapping[Any, Any] | DictConfig) -> dict[str, Any]:
     if isinstance(config, DictConfig):
         config = {key: _plain(config[key]) for key in config if key not in _NOT_THE_RUN}
     kept = {str(key): value for key, value in config.items() if key not in _NOT_THE_RUN}
+    kept["data"] = {key: value for key, value in kept["data"].items() if key not in _NOT_THE_DATA}
     kept["trainer"] = {key: value for key, value in kept["trainer"].items() if key not in _NOT_THE_TRAINER}
     return kept
 

@@ -19,7 +19,7 @@ from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 from seqlab.sweeps import gpus, slurm
 from seqlab.training import runfolder
-from seqlab.training.runfolder import is_owned
+from seqlab.training.ownership import is_owned
 
 log = logging.getLogger("seqlab")
 

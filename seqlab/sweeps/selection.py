@@ -1,6 +1,7 @@
 """Which runs of a sweep are meant, where it is not all of them."""
 
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,6 @@ from pathlib import Path
 from seqlab.training import runfolder
 
 _VARIABLE = "SEQLAB_SELECTION"
-_FILE = "selection.json"
 
 
 @contextmanager
@@ -17,13 +17,14 @@ def choosing(folder: Path, names: Sequence[str] | None) -> Iterator[None]:
     if names is None:
         yield
         return
-    runfolder.write_json(folder / _FILE, {"runs": list(names)})
-    os.environ[_VARIABLE] = str(folder / _FILE)
+    path = folder / f"selection-{secrets.token_hex(4)}.json"  # its own: another process may choose others meanwhile
+    runfolder.write_json(path, {"runs": list(names)})
+    os.environ[_VARIABLE] = str(path)
     try:
         yield
     finally:
         del os.environ[_VARIABLE]
-        (folder / _FILE).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def is_meant(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from hydra.core.override_parser.types import Override, RangeSweep
@@ -13,6 +14,8 @@ from seqlab.errors import UserError
 from seqlab.sweeps.key import run_key, sweep_key
 from seqlab.sweeps.ledger import MOST_RUNS, SWEEP, read_plan, write_plan
 from seqlab.training.compose import compose_all, compose_full
+from seqlab.training.ownership import LOCK, OwnedError, owned
+from seqlab.training.runfolder import relative
 
 _SWEEPS = Path("runs") / "sweeps"
 
@@ -114,8 +117,21 @@ def plan(folder: Path, words: Sequence[str], sweeper: str = "basic") -> None:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Give an earlier sweep's folder another name, so that its place is free; ``None`` if there is none."""
+    """Give an earlier sweep's folder another name, so that its place is free; ``None`` if there is none.
+
+    Raises:
+        UserError: another process is doing a run of it.
+    """
     if not (folder / SWEEP).exists():
         return None
     number = next(n for n in range(1, 10**6) if not folder.with_name(f"{folder.name}.{n}").exists())
-    return folder.rename(folder.with_name(f"{folder.name}.{number}"))
+    aside = folder.with_name(f"{folder.name}.{number}")
+    with ExitStack() as own:  # nobody begins a run of it meanwhile
+        for run in sorted(path.parent for path in folder.glob(f"*/{LOCK}")):
+            try:
+                own.enter_context(owned(run))
+            except OwnedError as error:
+                raise UserError(
+                    f"fresh=true: another process is doing {relative(run)}; wait for its end, or set hydra.sweep.dir"
+                ) from error
+        return folder.rename(aside)

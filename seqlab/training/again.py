@@ -14,6 +14,7 @@ from seqlab.discovery import find
 from seqlab.discovery.registry import one_line
 from seqlab.training import runfolder
 from seqlab.training.finetune import Start
+from seqlab.training.fingerprint import differences, fingerprint
 from seqlab.training.module import SequenceModule
 from seqlab.training.results import SCHEMA, versions
 from seqlab.training.trained import Trained, load
@@ -91,14 +92,32 @@ def verified(folder: Path, *, scores: bool = True) -> list[Finding]:
     findings.append(Finding("shapes", "ok", f"{count:,} numbers fit the model that {runfolder.MODEL_CARD} describes"))
     findings.append(_versions(runfolder.read_json(folder / runfolder.MODEL_CARD), record))
     if scores:
-        metrics, same_data = _scored(trained, record["config"])
-        if not same_data:
+        metrics, data, same = _scored(trained, record["config"])
+        findings += data_finding(record, data)
+        if not same and record.get("fingerprint") is None:
             findings.append(Finding("data", "differs", "labels or vocabulary are not those that it was trained on"))
-        findings.append(compared("test metrics", record["metrics"].get("test", {}), metrics))
+        if metrics is None:
+            findings.append(Finding("test metrics", "wrong", "not computed: the labels, or their order, are others"))
+        else:
+            findings.append(compared("test metrics", record["metrics"].get("test", {}), metrics))
     return findings
 
 
-def _scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float], bool]:
+def data_finding(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[Finding]:
+    """Compare the data with those that a run records; nothing of a run that recorded none."""
+    then = record.get("fingerprint")
+    if then is None:
+        return []
+    try:
+        found = differences(then, now)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{runfolder.RESULTS} has a fingerprint that cannot be read: {type(error).__name__}") from error
+    if found:
+        return [Finding("data", "differs", f"not those that it was trained on: {'; '.join(found)}")]
+    return [Finding("data", "ok", "splits, labels and vocabulary are those of the run")]
+
+
+def _scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float] | None, dict[str, Any], bool]:
     """Score, and tell in a line where the config is not one that can be used."""
     try:
         return scored(trained, plain)
@@ -141,11 +160,12 @@ def differing(record: Mapping[str, Any]) -> list[str]:
     return [f"{name} was {then[name]}, and is {now[name]}" for name in now if name in then and then[name] != now[name]]
 
 
-def scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float], bool]:
+def scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float] | None, dict[str, Any], bool]:
     """Score a trained model on its test split once more.
 
     Returns:
-        The metrics, and whether the data have the labels and the vocabulary that the run has.
+        The metrics, the fingerprint of the data, and whether their labels and vocabulary are those of the run. There
+        are no metrics where the labels are not the model's, in its order.
 
     Raises:
         UserError: the data cannot be had.
@@ -154,8 +174,11 @@ def scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float]
         if plain.get(kind) != trained.nodes[kind]:
             raise UserError(f"{trained.folder}: {runfolder.RESULTS} and {runfolder.MODEL_CARD} differ in {kind}")
     quieten()
-    trained_state = trained.task.state_dict()
+    trained_state, labels = trained.task.state_dict(), trained.task.label_names()
     task, data = prepared({**plain, "data": {**plain["data"], "workers": 0}}, Start(str(trained.folder), trained))
+    found, same = fingerprint(data), task.state_dict() == trained_state
+    if list(task.label_names() or ()) != list(labels or ()):
+        return None, found, same
     module = SequenceModule(trained.model, task, plain["optimizer"], data.statistics, data.further)
     trainer = pl.Trainer(
         accelerator="auto" if torch.cuda.is_available() else "cpu",
@@ -169,7 +192,7 @@ def scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float]
         use_distributed_sampler=False,
     )
     trainer.test(module, datamodule=data, verbose=False)
-    return module.test_results, task.state_dict() == trained_state
+    return module.test_results, found, same
 
 
 def compared(what: str, then: Mapping[str, Any], now: Mapping[str, float]) -> Finding:

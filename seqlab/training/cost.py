@@ -6,16 +6,17 @@ from typing import Any, final
 import pytorch_lightning as pl
 
 from seqlab.recurrence.compilations import compilations
+from seqlab.training.checkpoint import progress_of
 from seqlab.training.module import SequenceModule
 
 
 @final
 class Cost(pl.Callback):
-    """Measures the seconds of training; those of validation and checkpoints are not in them."""
+    """Measures the seconds of training, without validation and checkpoints; counts whole epochs and steps."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.epochs = 0
+        self.epochs = self.steps = 0
         self._since: float | None = None
         self._compiled = compilations.count, compilations.seconds
 
@@ -34,7 +35,7 @@ class Cost(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
         self._stop()
-        self.epochs += 1
+        self.epochs, self.steps = progress_of(trainer)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock where a run goes on within an epoch, which begins no epoch."""
@@ -43,11 +44,11 @@ class Cost(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         """Remember what was measured."""
         running = 0.0 if self._since is None else time.perf_counter() - self._since
-        return {"seconds": self.seconds + running, "epochs": self.epochs}
+        return {"seconds": self.seconds + running, "epochs": self.epochs, "steps": self.steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back."""
-        self.seconds, self.epochs = state_dict["seconds"], state_dict["epochs"]
+        self.seconds, self.epochs, self.steps = state_dict["seconds"], state_dict["epochs"], state_dict.get("steps", 0)
 
     def _stop(self) -> None:
         if self._since is not None:
@@ -62,6 +63,7 @@ class Cost(pl.Callback):
             "compilations": compilations.count - self._compiled[0],
             "compile_seconds": compilations.seconds - self._compiled[1],
             "epochs": self.epochs,
+            "steps": self.steps,
             "batches": module.trainer.fit_loop.total_batch_idx + 1,
             "examples": module.examples,
             "examples_per_second": module.examples / seconds,

@@ -161,7 +161,7 @@ class SequenceData(pl.LightningDataModule):
     def _limit(self) -> int | None:
         return self.task.sequence_length if self.task.sequence_length_means == "maximum" else None
 
-    def _draw(self, count: int, seed: int) -> tuple[Ragged, Tensor]:
+    def draw(self, count: int, seed: int) -> tuple[Ragged, Tensor]:
         """Draw new training examples and encode them."""
         examples = self.task.draw(count, seed)
         inputs = examples.inputs
@@ -242,7 +242,7 @@ class SequenceData(pl.LightningDataModule):
 
     def _fresh(self, examples: int) -> FreshLoader:
         return FreshLoader(
-            self._draw,
+            self.draw,
             examples=examples,
             batch_size=self.batch_size,
             seed=self.seed,

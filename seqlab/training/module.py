@@ -71,10 +71,10 @@ class SequenceModule(pl.LightningModule):
         self._batches = 0
         self._schedule: Callable[[int], float] | None = None
         self._rates: list[float] = []
+        self._options: list[dict[str, Any]] = []
         self._decay = EpochDecay(optimizer, task.mode)
         self._statistics = statistics or {}
-        self.examples = 0
-        self.steps = 0
+        self.examples = self.steps = 0
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; the ones that change several times a step take the short way past ``nn.Module``."""
@@ -221,6 +221,7 @@ class SequenceModule(pl.LightningModule):
         readiness.calls = int(min(steps * self.trainer.accumulate_grad_batches, 10**9))
         self._schedule = schedule(self.optimizer_config, steps)
         self._rates = [group["lr"] for group in optimizer.param_groups]
+        self._options = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
         return optimizer
 
     def configure_gradient_clipping(
@@ -287,12 +288,13 @@ class SequenceModule(pl.LightningModule):
         return self.trainer.train_dataloader
 
     def on_train_start(self) -> None:
-        """Begin the first epoch where the checkpoint left it.
+        """Begin the first epoch where the checkpoint left it, with the optimiser's options of the config.
 
-        Lightning does so before it has read the checkpoint, where ``estimated_stepping_batches`` was asked for.
+        Lightning makes the loader before it has read the checkpoint, and takes the options from the checkpoint.
         """
-        if self._loss_sum is not None:
-            self._loss_sum = self._loss_sum.to(self.device)
+        for group, options in zip(self.trainer.optimizers[0].param_groups, self._options, strict=True):
+            group.update(options)
+        self._loss_sum = None if self._loss_sum is None else self._loss_sum.to(self.device)
         if self._loader_state is not None:
             self._loader().load_state_dict(self._loader_state)
             self._loader_state = None

@@ -53,7 +53,20 @@ class EpochLines(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the line."""
         metrics = trainer.callback_metrics
-        parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
+        parts = [_place(trainer)]
         parts += [f"{name} {written(float(metrics[name]))}" for name in ("train/loss", self.monitor) if name in metrics]
         parts.append(f"{time.perf_counter() - self._since:.1f} s")
         log.log(self.level, "  ".join(parts))
+
+
+def _place(trainer: pl.Trainer) -> str:
+    """Say which epoch has ended, by how many steps where these end the run, and how much of it was trained."""
+    line = f"epoch {trainer.current_epoch + 1}"
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        line += f"/{trainer.max_epochs}"
+    if trainer.max_steps > 0:
+        line += f"  step {trainer.global_step:,}/{trainer.max_steps:,}"
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    if batches < trainer.num_training_batches:
+        line += f"  ({batches} of {trainer.num_training_batches} batches)"
+    return line

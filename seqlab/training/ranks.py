@@ -26,7 +26,6 @@ from seqlab.training.devices import RANK, Place, place, started_by_srun
 from seqlab.training.interrupt import StoppedError
 from seqlab.training.work import Work
 
-RANKS = ".ranks.json"
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 _PATIENCE = 15.0
 """Seconds that rank 0 may go on when another process has failed: it then hangs in a talk with the dead."""
@@ -136,7 +135,7 @@ class Followers:
             for errors in self._errors:
                 errors.close()
             if not self.leader.by_srun:
-                (self.folder / RANKS).unlink(missing_ok=True)
+                orders_path(self.folder).unlink(missing_ok=True)
 
 
 def _ends(process: subprocess.Popen[str], patience: float) -> bool:
@@ -163,8 +162,14 @@ def leading(folder: Path) -> Iterator[None]:
             _write(folder, {"over": True})
 
 
+def orders_path(folder: Path) -> Path:
+    """Return the file by which rank 0 directs the others: one for each job step, as another one may own the folder."""
+    step = _job_step()
+    return folder / (".ranks.json" if step is None else f".ranks.{step}.json")
+
+
 def _write(folder: Path, record: dict[str, Any]) -> None:
-    runfolder.write_text(folder / RANKS, json.dumps({**record, "step": _job_step()}))
+    runfolder.write_text(orders_path(folder), json.dumps(record))
 
 
 def follow(folder: Path, where: Place | None = None, ready: Callable[[], None] = lambda: None) -> None:
@@ -192,10 +197,10 @@ def follow(folder: Path, where: Place | None = None, ready: Callable[[], None] =
 def read_orders(folder: Path) -> dict[str, Any] | None:
     """Read what rank 0 wrote for this job step; ``None`` if it has not yet."""
     try:
-        record: dict[str, Any] = json.loads((folder / RANKS).read_text("utf-8"))
+        record: dict[str, Any] = json.loads(orders_path(folder).read_text("utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    return record if record["step"] == _job_step() else None
+    return record
 
 
 def _job_step() -> str | None:

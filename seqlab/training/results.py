@@ -190,10 +190,14 @@ def show(result: Result, console: Console) -> None:
 
 def _spent(result: Result) -> str:
     cost = result.cost
-    if not cost["epochs"]:
+    if not cost["batches"]:
         return f"prepared, not trained, in {cost['training_seconds']:.1f} s; {cost['wall_seconds']:.1f} s in all"
+    best = result.record["best"]
+    done = f"{cost['epochs']} epochs, the best was {best['epoch'] + 1}"
+    if best["epoch"] >= cost["epochs"] or result.record["config"]["trainer"]["max_steps"] > 0:
+        done = f"{cost['steps']:,} steps ({cost['epochs']} whole epochs), the best was after {best['step']:,}"
     return (
-        f"{cost['epochs']} epochs, the best was {result.record['best']['epoch'] + 1}; "
+        f"{done}; "
         f"{cost['training_seconds']:.1f} s of training, {cost['wall_seconds']:.1f} s in all; "
         f"{cost['examples_per_second']:,.0f} examples/s, {cost['tokens_per_second']:,.0f} steps/s"
     )

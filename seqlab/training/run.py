@@ -14,11 +14,12 @@ from seqlab.contracts import Model, UserError
 from seqlab.training import runfolder
 from seqlab.training.ambient import as_found
 from seqlab.training.card import write_card
-from seqlab.training.checkpoint import checkpoint_path
+from seqlab.training.checkpoint_file import checkpoint_path
 from seqlab.training.data import SPLITS
 from seqlab.training.devices import place
 from seqlab.training.lengths import describe
 from seqlab.training.loggers import close, make_logger
+from seqlab.training.ownership import owned
 from seqlab.training.ranks import Followers
 from seqlab.training.results import (
     SCHEMA,
@@ -31,6 +32,7 @@ from seqlab.training.results import (
     peak_memory,
     versions,
 )
+from seqlab.training.resume import Earlier, first
 from seqlab.training.schema import plain_config
 from seqlab.training.trained import write_preprocessor
 from seqlab.training.work import Work
@@ -38,7 +40,13 @@ from seqlab.training.work import Work
 log = logging.getLogger("seqlab")
 
 
-def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str | None = None) -> Result:
+def run(
+    config: DictConfig | Mapping[str, Any],
+    folder: str | Path,
+    command: str | None = None,
+    *,
+    until: int | None = None,
+) -> Result:
     """Train, choose the checkpoint by validation, score the test split once, and write the run folder.
 
     Random generators, the number of threads and the default dtype are as they were before, when it returns. A default
@@ -48,22 +56,27 @@ def run(config: DictConfig | Mapping[str, Any], folder: str | Path, command: str
         config: as :func:`seqlab.compose` gives it.
         folder: where the run's files go; it must not hold a finished run.
         command: what was typed, for the record.
+        until: the step of the optimiser after which to save and stop, unless the run ends with it.
 
     Raises:
         UserError: the config asks for what cannot be had.
+        ReachedError: the run stopped after ``until``.
     """
     plain = plain_config(config)  # before there is a folder
-    with as_found(), runfolder.owned(Path(folder)):
-        return _run(plain, Path(folder), command)
+    with as_found(), owned(Path(folder)):
+        return _run(plain, Path(folder), command, until)
 
 
-def _run(plain: dict[str, Any], folder: Path, command: str | None) -> Result:
+def _run(plain: dict[str, Any], folder: Path, command: str | None, until: int | None) -> Result:
     started = time.perf_counter()
-    claim(folder, resumes=plain["ckpt_path"] is not None)
     resume_from = checkpoint_path(plain["ckpt_path"], folder)
+    claim(folder, resumes=resume_from is not None and resume_from.resolve().parent == folder.resolve())
+    earlier = None if resume_from is None else Earlier(plain["ckpt_path"], resume_from)
+    trained_with = first(plain) if earlier is None else earlier.begin(plain, folder)
     logger = None
     with Followers(folder, place(plain["trainer"])) as followers:
         work = Work(plain, folder, resume_from, followers.leader)
+        work.record(trained_with, earlier, until)
         if plain["trainer"]["progress"] is not False:
             for line in describe(work.data.statistics):
                 log.info(line)
@@ -111,12 +124,7 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "verdict": verdict,
         "metrics": {"test": metrics, "valid": checkpoints.best_metrics},
         "chance": {"test": chance},
-        "best": {
-            "monitor": task.monitor,
-            "mode": task.mode,
-            "epoch": checkpoints.best_epoch,
-            "valid": checkpoints.best,
-        },
+        "best": {"monitor": task.monitor, "mode": task.mode, **checkpoints.chosen()},
         "cost": costs,
         "kernel": model.kernel_report(),
         "data": {split: data.statistics[split] for split in SPLITS},
@@ -126,6 +134,8 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "tables": {**report.tables, **further_tests(module.further, data.statistics)},
         "figures": [*report.figures, *work.figures],
         "notes": [*([] if model.uses_cell else [no_cell]), *data.notes, *report.notes],
+        "fingerprint": work.trained_with.data,
+        "history": work.trained_with.history(costs["epochs"], costs["steps"]),
         "init_from": work.origin,
         "freeze": list(plain.get("freeze") or []),
         "config": plain,

@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, final
 
-from filelock import FileLock, Timeout
-
-from seqlab.bounded import LARGEST_TEXT, no_way_out, open_regular, parse_json, read_bytes, within
+from seqlab.bounded import LARGEST_TEXT, open_regular, parse_json, read_bytes, within
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 
@@ -31,7 +29,6 @@ PREPROCESSOR = "preprocessor.json"
 RESULTS = "results.json"
 RESUME = "resume.ckpt"
 BEST = "best.ckpt"
-LOCK = ".lock"
 
 HASHED = (MODEL, MODEL_CARD, PREPROCESSOR)
 """Files of which ``results.json`` keeps the SHA-256."""
@@ -43,51 +40,6 @@ def relative(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-
-
-@contextmanager
-def owned(folder: Path) -> Iterator[None]:
-    """Make a run folder, and own it for a while; the system ends that with the process, however the process ends.
-
-    Raises:
-        OwnedError: another process owns it.
-        UserError: it cannot be written.
-    """
-    no_way_out(folder)
-    lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)  # the process may own it already
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise OwnedError(f"{relative(folder)} is the run of another process just now; set hydra.run.dir") from error
-    except OSError as error:
-        raise UserError(
-            f"the run folder {relative(folder)} cannot be written: {error.strerror}; set hydra.run.dir"
-        ) from error
-    try:
-        for name in (MODEL, MODEL_CARD, PREPROCESSOR, RESULTS, RESUME, BEST):
-            for stale in folder.glob(f".{name}.*"):  # of a writer that was killed
-                stale.unlink()
-        yield
-    finally:
-        lock.release()
-
-
-@final
-class OwnedError(BlockingIOError):
-    """Another process owns the run folder."""
-
-
-def is_owned(folder: Path) -> bool:
-    """Whether some process owns a run folder."""
-    if not (folder / LOCK).is_file():
-        return False
-    within(folder, folder / LOCK)  # taking the lock empties the file
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:

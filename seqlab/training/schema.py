@@ -13,6 +13,7 @@ from seqlab.discovery.pinned import unpinned
 from seqlab.discovery.suggest import keys_of, no_such_key
 from seqlab.discovery.values import Ge, Gt, Le, Lt, Meaning, NotEmpty, check_value
 from seqlab.errors import UserError
+from seqlab.training.limits import check_limits
 
 MOST_PROCESSES = 1024
 _Count = Annotated[int, Ge(1)]
@@ -58,6 +59,7 @@ class Data:
     bucket: _Count = 100
     workers: Annotated[int, Ge(0), Le(MOST_PROCESSES)] = 0
     duplicates: Literal["keep", "drop"] = "keep"
+    allow_change: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,11 +174,11 @@ def check_config(plain: Mapping[str, Any]) -> None:
     known = keys_of(plain)
     _check_top_level(plain, known)
     _check_keys("", {key: plain[key] for key in _hints(Run) if key in plain}, _hints(Run), _hints(Run), known)
+    check_limits(plain["trainer"])
     for group, schema in (("trainer", Trainer), ("data", Data)):
         _check_keys(f"{group}.", plain[group], _hints(schema), _hints(schema), known)
     _check_named("optimizer", plain["optimizer"], _hints(Optimizer), _OF_OPTIMIZER, known)
     _check_named("logger", plain["logger"], {"name": _LOGGERS}, {"wandb": _OF_WANDB}, known)
-    _check_bounded(plain["trainer"])
     for kind in _PLUGINS:
         if plain.get(kind) is not None:
             check_node(kind, kind, plain[kind], known)
@@ -224,11 +226,6 @@ def _check_keys(prefix: str, node: Mapping[str, Any], types: Mapping[str, Any], 
         check_value(f"{prefix}{key}", types[key], value)
     if missing := [key for key in needed if key not in node]:
         raise UserError(f"{prefix}{missing[0]} is missing; set it, or begin your file with defaults: [default, _self_]")
-
-
-def _check_bounded(trainer: Mapping[str, Any]) -> None:
-    if trainer["max_epochs"] is None and trainer["max_steps"] == -1:
-        raise UserError("trainer.max_epochs=null needs a limit: set trainer.max_steps to a whole number >= 1")
 
 
 def _hints(schema: type) -> dict[str, Any]:

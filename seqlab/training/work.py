@@ -10,7 +10,6 @@ from typing import Any, final
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.strategies import DDPStrategy
 
 from seqlab.bounded import check_names
@@ -21,16 +20,21 @@ from seqlab.recurrence.readiness import readiness
 from seqlab.training import runfolder
 from seqlab.training.assemble import build_model, build_preprocessor, build_task
 from seqlab.training.averaging import NonMonotonicAveraging
-from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint
+from seqlab.training.checkpoint import ReachedError, RunCheckpoint
+from seqlab.training.checkpoint_file import AtomicCheckpointIO
 from seqlab.training.cost import Cost
 from seqlab.training.data import SequenceData
 from seqlab.training.devices import OwnDraws, Place, environment, uses_gpu
+from seqlab.training.early_stopping import EarlyStopping
 from seqlab.training.finetune import Start, begin, hand_over
+from seqlab.training.fingerprint import fingerprint
 from seqlab.training.interrupt import StoppedError, StopRequest
+from seqlab.training.limits import check_batches
 from seqlab.training.loader import Share
 from seqlab.training.module import SequenceModule
 from seqlab.training.nonfinite import Guard
 from seqlab.training.progress import progress_callbacks
+from seqlab.training.resume import RECORD, Earlier, Record
 from seqlab.training.solved import StopWhenSolved
 from seqlab.training.talk import leave
 from seqlab.training.threads import Threads, chosen, fitting
@@ -50,6 +54,7 @@ class Work:
         origin: what the run began with, if it began with another one's weights.
         figures: names of the pictures that callbacks drew into the run folder: those in their ``figures``.
         checkpoints: which writes, if this is rank 0.
+        trained_with: what rank 0 records in checkpoints and results.
         cost: of training.
         threads: CPU threads of this process, and why so many.
 
@@ -73,6 +78,7 @@ class Work:
         self.start = begin(plain, folder, resume_from)
         self.task, self.data = prepared(plain, self.start, Share(where.rank, where.world))
         pl.seed_everything(plain["seed"], verbose=False)  # the weights do not depend on what reading the data drew
+        check_batches(plain["trainer"], self.data)
         self.model = build_model(plain, self.task, self.data.inputs)
         torch.set_num_threads(there)
         self.threads = named or self._fitting()
@@ -96,6 +102,25 @@ class Work:
         rows = -(-min(self.plain["data"]["batch_size"], train["examples"]) // self.where.world)
         return fitting(self.model, rows, steps, self.where, on_gpu=uses_gpu(self.plain["trainer"]))
 
+    def record(self, trained_with: Record, earlier: Earlier | None, until: int | None) -> None:
+        """Record what the run is trained with, after a look at whether its data may go on from the checkpoint.
+
+        Args:
+            trained_with: config and history so far; takes the fingerprint of the data.
+            earlier: the checkpoint to go on from.
+            until: the step of the optimiser after which to save and stop.
+
+        Raises:
+            UserError: the data are not those that the checkpoint was trained on.
+        """
+        self.trained_with = trained_with
+        trained_with.data = fingerprint(self.data)
+        if earlier is not None:
+            trained_with.note_data(earlier.check_data(trained_with.data, self.plain))
+            if not earlier.is_of(self.folder):
+                self.checkpoints.start_with(earlier.weights)
+        self.checkpoints.record, self.checkpoints.until = (RECORD, trained_with.state), until
+
     @property
     def is_trained(self) -> bool:
         """Whether there is anything to train; a model that only counts is ready."""
@@ -114,6 +139,12 @@ class Work:
             trainer = self._trainer(logger, [*callbacks, *shown] if self.where.rank == 0 else callbacks)
             if self.is_trained:
                 self._fit(trainer)
+                if (
+                    self.checkpoints.validated != trainer.global_step
+                ):  # stopped between its last step and its validation
+                    trainer.validate(self.module, datamodule=self.data, verbose=False)
+                    self.checkpoints.keep(trainer, self.module)
+                    trainer.strategy.barrier()
             else:  # counted, not trained
                 trainer.validate(self.module, datamodule=self.data, verbose=False)
                 self.checkpoints.keep(trainer, self.module)
@@ -132,7 +163,7 @@ class Work:
         try:
             with self.stop.listening():
                 trainer.fit(self.module, datamodule=self.data, ckpt_path=self.resume_from, weights_only=True)
-        except (UserError, StoppedError):
+        except (UserError, StoppedError, ReachedError):
             raise
         except Exception as error:
             if self.resume_from is None or self.checkpoints.began:
@@ -151,7 +182,7 @@ class Work:
                 gradient_as_bucket_view=True,
             )
         try:
-            return pl.Trainer(
+            trainer = pl.Trainer(
                 **settings,
                 **together,
                 default_root_dir=self.folder,
@@ -166,6 +197,9 @@ class Work:
             )
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise UserError(f"trainer: {one_line(error)}") from error
+        # With max_steps, Lightning would go on from the end of an epoch with an epoch of no batches.
+        vars(trainer.fit_loop)["_iteration_based_training"] = lambda: False
+        return trainer
 
 
 def prepared(
@@ -179,7 +213,8 @@ def prepared(
     task = build_task(plain["task"])
     preprocessor = build_preprocessor(plain["preprocessing"]) if start is None else start.trained.preprocessor
     by_heart = plain["trainer"]["overfit_batches"]
-    settings = {**plain["data"], "seed": plain["seed"], "by_heart": by_heart, "pipeline": plain["preprocessing"]}
+    data_settings = {key: value for key, value in plain["data"].items() if key != "allow_change"}
+    settings = {**data_settings, "seed": plain["seed"], "by_heart": by_heart, "pipeline": plain["preprocessing"]}
     settings |= {"fitted": start is not None, "share": share}
     data = SequenceData(task, preprocessor, **settings)
     try:
@@ -215,4 +250,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", ".*`training_step` returned `None`.*")  # the step is left out, which was told
     warnings.filterwarnings("ignore", r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*")
     warnings.filterwarnings("ignore", ".*`srun` command is available.*")
+    warnings.filterwarnings(
+        "ignore", ".*callbacks used to create the checkpoint need to be provided.*"
+    )  # another config
     warnings.filterwarnings("ignore", ".*It is recommended to use `self.log.*sync_dist=True.*")  # they are of all ranks

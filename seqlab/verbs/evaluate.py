@@ -18,8 +18,8 @@ from rich.text import Text
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 from seqlab.tables import Layout, label_of, similar_to
-from seqlab.verbs.layout import add_layout, is_empty, layout_of
 from seqlab.training.classes import class_rows, show_classes
+from seqlab.verbs.layout import add_layout, is_empty, layout_of
 from seqlab.verbs.predict import progress
 from seqlab.verbs.tables import chunks, open_table, read_text
 

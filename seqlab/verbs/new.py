@@ -3,7 +3,6 @@
 import argparse
 import keyword
 import re
-import shutil
 import tempfile
 from importlib.resources import files
 from pathlib import Path
@@ -97,7 +96,7 @@ def _write_whole(folder: Path, contents: dict[Path, str]) -> None:
                 target = Path(scratch, folder.name, path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text, encoding="utf-8")
-            shutil.move(Path(scratch, folder.name), folder)
+            Path(scratch, folder.name).rename(folder)  # fails where another process has put something meanwhile
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}; take another --dir") from error
 

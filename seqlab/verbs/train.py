@@ -11,7 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+
+from seqlab.errors import UserError
+from seqlab.verbs.outputs import output_folder, write_hydra
 
 if TYPE_CHECKING:
     from seqlab.training.results import Result
@@ -68,6 +71,7 @@ def _single_run(arguments: list[str], words: list[str]) -> int:
     checked = check_run(words)  # before Hydra makes a folder
     refuse_search(words, str(checked.hydra.runtime.choices["hydra/sweeper"]))
     failures: list[str] = []
+    keep_empty = _names_folder_that_exists(words)
 
     def job(config: DictConfig) -> None:
         from seqlab.training.devices import is_follower
@@ -78,10 +82,9 @@ def _single_run(arguments: list[str], words: list[str]) -> int:
             follow(folder)
             return
         with leading(folder):
-            result, failure = single(config, arguments)
+            result, failure = single(config, arguments, keep_empty=keep_empty)
         if result is None:
             failures.append(str(failure))
-            _leave_nothing(folder)
         else:
             _show(result)
 
@@ -97,6 +100,12 @@ def _hydra_main(job: Callable[[DictConfig], Any], flags: Sequence[str], words: S
 
     sys.argv = ["seqlab", *flags, *words]
     hydra.main(version_base="1.3", config_path="pkg://seqlab_conf", config_name=sources().name)(job)()
+
+
+def _names_folder_that_exists(words: Sequence[str]) -> bool:
+    """Whether the run folder is one that the user made, which stays even if the run is refused."""
+    given = [value for key, _, value in (word.partition("=") for word in words) if key == "hydra.run.dir"]
+    return bool(given) and Path(given[-1].strip("'\"")).is_dir()
 
 
 def _sweep(words: list[str]) -> int:
@@ -137,11 +146,10 @@ def one_of_many(config: DictConfig) -> float:
 def _one_of_many(config: DictConfig, folder: Path) -> float:
     from hydra.core.hydra_config import HydraConfig
 
-    from seqlab.errors import UserError
     from seqlab.sweeps import slurm
     from seqlab.sweeps.ledger import entry_of, job_id, write_queued
     from seqlab.sweeps.selection import is_meant
-    from seqlab.training.runfolder import OwnedError, owned
+    from seqlab.training.ownership import OwnedError, owned
     from seqlab.verbs.multirun import progress
 
     words = list(HydraConfig.get().overrides.task)
@@ -153,18 +161,19 @@ def _one_of_many(config: DictConfig, folder: Path) -> float:
                 return math.nan if earlier.objective is None else earlier.objective
             if not is_meant(folder.name):
                 return math.nan
-            result = _on_its_page(config, folder, words)
+            try:
+                result = _on_its_page(config, folder, words)
+            except SystemExit as stop:
+                if stop.code == TRY_AGAIN and (job := job_id()) is not None:
+                    write_queued(folder, words, job)
+                    slurm.requeue(job)  # which ends this process, sooner or later
+                raise
     except OwnedError:
         log.info("%s is being done by another process", folder.name)
         return math.nan
     except UserError as error:  # the folder cannot be made or its page not written: the runs after it may fare better
         print(error, file=sys.stderr)
         return math.nan
-    except SystemExit as stop:
-        if stop.code == TRY_AGAIN and (job := job_id()) is not None:
-            write_queued(folder, words, job)
-            slurm.requeue(job)  # which ends this process, sooner or later
-        raise
     log.info(progress(folder, result))
     return math.nan if result is None else result.metrics[result.monitor]
 
@@ -188,24 +197,40 @@ def _on_its_page(config: DictConfig, folder: Path, words: list[str]) -> "Result 
 
 
 def single(
-    config: DictConfig, arguments: list[str], again: list[str] | None = None
+    config: DictConfig, arguments: list[str], again: list[str] | None = None, *, keep_empty: bool = False
 ) -> tuple["Result | None", str | None]:
-    """Do one run; what goes wrong is told in one line.
+    """Do one run; what goes wrong is told in one line, and nothing is touched in a folder that another process owns.
 
     Args:
         config: of the run.
         arguments: what was typed.
         again: what to type if it is stopped; else the same, with the folder.
+        keep_empty: whether the folder of a run that is refused stays.
 
     Returns:
         What it found, or why it failed.
     """
+    from seqlab.training.ownership import OwnedError, logging_to, owned
+    from seqlab.verbs.errors import explain
+
+    folder = output_folder()
+    try:
+        with owned(folder, keep_empty=keep_empty), logging_to(folder):
+            return _owned_run(config, folder, arguments, again)
+    except (OwnedError, UserError) as error:
+        line = explain(error)
+        print(line, file=sys.stderr)
+        return None, line
+
+
+def _owned_run(
+    config: DictConfig, folder: Path, arguments: list[str], again: list[str] | None
+) -> tuple["Result | None", str | None]:
     from seqlab.training.interrupt import StoppedError
     from seqlab.training.run import run
     from seqlab.training.runfolder import relative
     from seqlab.verbs.errors import explain, is_users
 
-    folder = output_folder()
     command = shlex.join(["python", "-m", "seqlab", *arguments])
     try:
         result = run(config, folder, command)
@@ -226,13 +251,6 @@ def single(
         return None, line
     write_hydra(config, folder)
     return result, None
-
-
-def output_folder() -> Path:
-    """Give the run folder that Hydra chose."""
-    from hydra.core.hydra_config import HydraConfig
-
-    return Path(HydraConfig.get().runtime.output_dir)
 
 
 def _show(result: "Result") -> None:
@@ -262,31 +280,8 @@ def _say_how_to_go_on(what: str, again: list[str] | None, arguments: list[str], 
     print(f"{what}: python -m seqlab {shlex.join(kept)}", file=sys.stderr)
 
 
-def _leave_nothing(folder: Path) -> None:
-    """Remove the folder of a run that was refused before there was anything to keep."""
-    from seqlab.training.runfolder import LOCK
-
-    made = [folder / LOCK, folder / "seqlab.log"]
-    if folder.is_dir() and set(folder.iterdir()) <= set(made):
-        for file in made:
-            file.unlink(missing_ok=True)
-        folder.rmdir()
-
-
 def _keep_traceback(folder: Path) -> None:
     try:
         (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
     except OSError:
         traceback.print_exc()
-
-
-def write_hydra(config: DictConfig, folder: Path) -> None:
-    """Write ``.hydra/``: the composed config, Hydra's own, and the overrides."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from seqlab.training.runfolder import write_text
-
-    hydra_config = HydraConfig.get()
-    write_text(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(config))
-    write_text(folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(hydra_config.overrides.task))
-    write_text(folder / ".hydra" / "hydra.yaml", OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra_config})))

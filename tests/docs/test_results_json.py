@@ -18,8 +18,9 @@ KINDS = {
 }
 ELSEWHERE = {
     "cost.peak_gpu_memory_bytes", "hardware.gpus[]", "data.*.dropped.*", "git", "git.commit", "git.dirty", "freeze[]",
+    "history[].changed.*", "history[].data[]", "history[].unrecorded",
 }  # fmt: skip
-"""Fields that these runs may lack: of GPUs, of texts or parts that are left out, of a repository or of none."""
+"""Fields that these runs may lack: of GPUs, of parts left out, of a repository or of none, of runs that went on."""
 RUNS = {
     "names": ["task=names", "cell=gru", "cell.hidden_size=8"],
     "first": ["task=first", "task.sequence_length=5", "task.eval_lengths=[9]", "task.examples=64", "task.held_out=64"],

@@ -19,7 +19,7 @@ from seqlab.discovery.config import build, plugin_class
 from seqlab.discovery.signature import options
 from seqlab.sweeps.ledger import STATES, entry_of, read
 from seqlab.sweeps.words import check_words
-from seqlab.training.checkpoint import read_checkpoint
+from seqlab.training.checkpoint_file import read_checkpoint
 from seqlab.training.weights import described
 from seqlab.verbs.tables import open_table
 

@@ -35,6 +35,7 @@ _IGNORED = (
     "trainer.threads",
     "data.workers",
     "data.eval_batch_size",
+    "data.allow_change",
 )
 _GUARDED = (
     "task",

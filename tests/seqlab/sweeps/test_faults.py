@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from seqlab.errors import UserError
-from seqlab.training.checkpoint import AtomicCheckpointIO
+from seqlab.training.checkpoint_file import AtomicCheckpointIO
 from seqlab.training.runfolder import write_text, write_weights
 
 QUICK = ("trainer.max_epochs=4", "logger=csv", "trainer.progress=false", "trainer.threads=1", "cell.hidden_size=64")

@@ -9,7 +9,7 @@ from seqlab import UserError
 from seqlab.sweeps import ledger
 from seqlab.sweeps.selection import choosing, is_meant
 from seqlab.training import runfolder
-from seqlab.training.runfolder import OwnedError, owned
+from seqlab.training.ownership import OwnedError, owned
 
 
 def done(folder, objective=0.5):

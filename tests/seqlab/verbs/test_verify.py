@@ -43,6 +43,7 @@ def test_weights_that_were_changed(cli, copy):
         "hashes": "wrong",
         "shapes": "ok",
         "versions": "ok",
+        "data": "ok",
         "test metrics": "wrong",
     }
     assert "model.safetensors" in shown.out
