@@ -1,51 +1,20 @@
 """A sweep's folder and plan, before its first run."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from seqlab.discovery.hydra_source import run_label
-from seqlab.errors import UserError
+from seqlab.sweeps.expansion import expand, key_of
 from seqlab.sweeps.key import run_key, sweep_key
-from seqlab.sweeps.ledger import MOST_RUNS, SWEEP, read_plan, write_plan
+from seqlab.sweeps.ledger import SWEEP, read_plan, write_plan
 from seqlab.training.compose import compose_all, configs
 
 _SWEEPS = Path("runs") / "sweeps"
-
-
-def expand(words: Sequence[str]) -> list[list[str]]:
-    """Multiply a sweep out: the words of each run, as Hydra's basic sweeper orders them.
-
-    Raises:
-        hydra.errors.HydraException: a word is not understood.
-        UserError: there are more of them than anyone could do.
-    """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed = OverridesParser.create().parse_overrides(list(words))
-    _check_count(parsed)
-    (runs,) = BasicSweeper.split_arguments(parsed, None)
-    return runs
-
-
-def _check_count(words: Sequence[Override]) -> None:
-    """Count the runs of a sweep before they are multiplied out: a range is as long as a few digits say."""
-    count = 1.0
-    for word in words:
-        value = word.value()
-        if isinstance(value, RangeSweep):
-            assert value.start is not None
-            assert value.stop is not None
-            steps = (value.stop - value.start) / value.step if value.step else math.inf
-            count *= max(steps, 1)
-        elif word.is_choice_sweep():
-            count *= sum(1 for _ in word.sweep_string_iterator())
-        if count > MOST_RUNS:
-            raise UserError(f"{str(word.input_line)[:80]}: this sweep asks for more than {MOST_RUNS:,} runs")
 
 
 def run_name(config: DictConfig) -> str:
@@ -73,16 +42,29 @@ def sweeper_of(words: Sequence[str]) -> str:
     Raises:
         hydra.errors.HydraException: the words cannot be composed.
     """
-    keys = [word.lstrip("+").partition("=")[0] for word in words]
-    if "hydra/sweeper" not in keys and "experiment" not in keys:
-        return "basic"
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.types import RunMode
+    node = _hydra_node(words)
+    return "basic" if node is None else str(node.runtime.choices["hydra/sweeper"])
 
+
+def params_of(words: Sequence[str]) -> dict[str, Any]:
+    """Return ``hydra.sweeper.params``: overrides that a config adds to those of the command line.
+
+    Raises:
+        hydra.errors.HydraException: the words cannot be composed.
+    """
+    node = _hydra_node(words)
+    return {} if node is None else {str(key): value for key, value in (node.sweeper.get("params") or {}).items()}
+
+
+def _hydra_node(words: Sequence[str]) -> DictConfig | None:
+    """Compose Hydra's own node, unless nothing in the words can change how a sweep is made."""
+    keys = [key_of(word) for word in words]
+    if not any(key in ("hydra/sweeper", "experiment") or key.startswith("hydra.sweeper") for key in keys):
+        return None
     with configs():
         loader = GlobalHydra.instance().config_loader()
-        composed = loader.load_configuration("config", list(words), RunMode.MULTIRUN)
-    return str(composed.hydra.runtime.choices["hydra/sweeper"])
+        node: DictConfig = loader.load_configuration("config", list(words), RunMode.MULTIRUN).hydra
+        return node
 
 
 def plan(folder: Path, words: Sequence[str], sweeper: str = "basic") -> None:
@@ -93,7 +75,7 @@ def plan(folder: Path, words: Sequence[str], sweeper: str = "basic") -> None:
     """
     runs: dict[str, list[str]] = {}
     if sweeper == "basic":
-        expanded = expand(words)
+        expanded = expand(words, params_of(words))
         for each, config in zip(expanded, compose_all(expanded), strict=True):
             runs.setdefault(run_name(config), each)
     elif (folder / SWEEP).is_file():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 import torch
 from rich.console import Console
@@ -21,11 +21,9 @@ from seqlab._version import __version__
 from seqlab.contracts import Task
 from seqlab.digits import written
 from seqlab.training.runfolder import RESULTS_SCHEMA
+from seqlab.training.verdicts import Verdict, is_better
 
 SCHEMA = RESULTS_SCHEMA
-
-Verdict = Literal["solved", "learning", "at chance"]
-
 
 @final
 @dataclass(frozen=True)
@@ -50,22 +48,27 @@ class Result:
     cost: Mapping[str, Any]
     record: Mapping[str, Any] = field(repr=False)
 
+    @property
+    def objective(self) -> float:
+        """The best validation value of the monitored metric: what a sweeper optimises; NaN where there is none."""
+        value = self.record["best"]["valid"]
+        return math.nan if value is None else float(value)
+
 
 def judge(task: Task, metrics: Mapping[str, float], chance: Mapping[str, float], examples: int) -> Verdict:
     """Say whether a task was solved, is being learned, or scores no better than a predictor that ignores its input.
 
-    Better means by more than three standard errors of a share measured on ``examples`` for a metric between 0 and 1
-    that is to be large, and by more than 2 % of the chance value for any other.
+    Args:
+        task: says what solves it.
+        metrics: of a split.
+        chance: the same metrics of the predictor that ignores its input.
+        examples: of the split.
     """
     if task.solved(metrics):
         return "solved"
     score, blind = metrics[task.monitor], chance[task.monitor]
-    if task.mode == "max" and 0 <= blind <= 1:
-        margin = 3 * math.sqrt(max(blind * (1 - blind), 1 / max(examples, 1)) / max(examples, 1))
-    else:
-        margin = 0.02 * abs(blind)
-    gain = score - blind if task.mode == "max" else blind - score
-    return "learning" if gain > margin else "at chance"
+    better = is_better(score, blind, maximises=task.mode == "max", examples=examples)
+    return "learning" if better else "at chance"
 
 
 def further_tests(

@@ -137,19 +137,21 @@ def _record(work: Work, started: float, command: str | None) -> Result:
     report = task.report(module.details, folder)
     metrics, chance = module.test_results, module.baseline
     verdict = judge(task, metrics, chance, data.statistics["test"]["examples"])
+    valid, blind = checkpoints.best_metrics, work.baseline.values
     costs = _costs(work, started)
     no_cell = f"model={plain['model']['name']} uses no cell: cell= and kernel= mean nothing to it"
     record = {
         "schema": SCHEMA,
         "title": title(plain, model),
         "verdict": verdict,
-        "metrics": {"test": metrics, "valid": checkpoints.best_metrics},
-        "chance": {"test": chance},
+        "metrics": {"test": metrics, "valid": valid},
+        "chance": {"test": chance, "valid": blind},
         "best": {
             "monitor": task.monitor,
             "mode": task.mode,
             "epoch": checkpoints.best_epoch,
             "valid": checkpoints.best,
+            "verdict": judge(task, valid, blind, data.statistics["valid"]["examples"]) if blind else None,
         },
         "cost": costs,
         "kernel": model.kernel_report(),

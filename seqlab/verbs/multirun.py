@@ -13,6 +13,7 @@ from rich.console import Console
 
 from seqlab.digits import written
 from seqlab.errors import UserError
+from seqlab.sweeps.direction import directed
 from seqlab.sweeps.ledger import SWEEP, Entry, entry_of, read, read_plan
 from seqlab.sweeps.start import folder_of, plan, set_aside, sweeper_of
 from seqlab.training.results import Result
@@ -58,7 +59,9 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
         print(f"the earlier sweep is now {relative(aside)}", file=sys.stderr)
     register_launcher(words)
     sweeper = sweeper_of(words)
+    more = [] if sweeper in ("basic", *_SWEEPERS) else directed(words, sweeper)
     plan(folder, words, sweeper)
+    words = [*words, *more]
     if sweeper in _SWEEPERS:
         Plugins.instance().register(_loaded(*_SWEEPERS[sweeper]))
     elif sweeper == "basic" and not any(word.startswith("hydra.sweeper.") for word in words):
@@ -142,7 +145,7 @@ def _so_far(run: Path) -> _Known:
 def progress(run: Path, result: Result | None) -> str:
     """Say how one run of a sweep ended, and how far the whole is, in a line."""
     known = _so_far(run)
-    what = "failed" if result is None else f"{result.monitor} {written(result.metrics[result.monitor])}"
+    what = "failed" if result is None else f"validation {result.monitor} {written(result.objective)}"
     ended = known.done + known.failed
     line = f"run {ended}" if known.open else f"{ended} of {max(known.total, ended)}"
     line += f"  {run.name}  {what}"
