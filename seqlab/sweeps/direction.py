@@ -74,7 +74,9 @@ def directed(words: Sequence[str], sweeper: str) -> list[str]:
     goals = _goals(words)
     if not found:
         what = " and ".join(f"{monitor} ({mode})" for _, monitor, mode in sorted(goals))
-        log.warning(f"hydra/sweeper={sweeper} has no key for its direction that is known: runs return validation {what}")
+        log.warning(
+            f"hydra/sweeper={sweeper} has no key for its direction that is known: runs return validation {what}"
+        )
         return []
     if len({goal[1:] for goal in goals}) > 1:
         each = "; ".join(f"task={task} has {monitor} ({mode})" for task, monitor, mode in sorted(goals))
@@ -135,7 +137,7 @@ def _walk(node: Any, place: str) -> Iterator[tuple[str, Any]]:
         return
     for key, value in node.items():
         is_mode = key == "mode" and value not in ("min", "max")
-        if key in _FLAGS and isinstance(value, bool | None) or (key in _NAMED and not is_mode):
+        if (key in _FLAGS and isinstance(value, bool | None)) or (key in _NAMED and not is_mode):
             yield f"{place}.{key}", value
         elif key not in _NO_SETTINGS:
             yield from _walk(value, f"{place}.{key}")
@@ -148,7 +150,9 @@ def _meaning(key: str, value: Any) -> Mode | None:
     if name in _FLAGS:
         positive = _FLAGS[name]
         return positive if value else ("min" if positive == "max" else "max")
-    named = [str(each.name if isinstance(each, Enum) else each) for each in (value if isinstance(value, list) else [value])]
+    named = [
+        str(each.name if isinstance(each, Enum) else each) for each in (value if isinstance(value, list) else [value])
+    ]
     if len(named) != 1:
         raise UserError(f"{key} has {len(named)} directions, {_shown(value)}; a run returns one value")
     meaning: dict[str, Mode] = {"minimize": "min", "maximize": "max", "min": "min", "max": "max"}

@@ -83,8 +83,8 @@ def parse(words: Sequence[str]) -> list[Override]:
         if override.is_interval_sweep():
             key = override.get_key_element()
             raise UserError(
-                f"{override.input_line}: an interval has no list of values; write {key}=choice(...) or {key}=range(...),"
-                " or choose a sweeper that samples, such as hydra/sweeper=optuna"
+                f"{override.input_line}: an interval has no list of values; write {key}=choice(...) or"
+                f" {key}=range(...), or choose a sweeper that samples, such as hydra/sweeper=optuna"
             )
     return found
 

@@ -143,7 +143,7 @@ def entry_of(folder: Path, words: Sequence[str] | None = None) -> Entry:
 
 
 def _objective(folder: Path, page: Mapping[str, Any]) -> float | None:
-    """Return the validation value of a finished run; of an older page, whose value is the test split's, the record's."""
+    """Return the validation value of a finished run; an older page has the test split's, so that its record is read."""
     if page.get("objective_split") == OBJECTIVE_SPLIT:
         objective: float | None = page.get("objective")
         return objective

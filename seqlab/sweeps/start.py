@@ -9,6 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from seqlab.discovery.hydra_source import run_label
+from seqlab.errors import UserError
 from seqlab.sweeps.expansion import expand, key_of
 from seqlab.sweeps.key import run_key, sweep_key
 from seqlab.sweeps.ledger import SWEEP, read_plan, write_plan
@@ -61,10 +62,25 @@ def _hydra_node(words: Sequence[str]) -> DictConfig | None:
     keys = [key_of(word) for word in words]
     if not any(key in ("hydra/sweeper", "experiment") or key.startswith("hydra.sweeper") for key in keys):
         return None
+    if added := [word for word in words if key_of(word).startswith("hydra.sweeper.params")]:
+        _check_params(added[0], keys)
     with configs():
         loader = GlobalHydra.instance().config_loader()
         node: DictConfig = loader.load_configuration("config", list(words), RunMode.MULTIRUN).hydra
         return node
+
+
+def _check_params(word: str, keys: Sequence[str]) -> None:
+    """Refuse what the config of Hydra's basic sweeper cannot take, which ends in an error of OmegaConf.
+
+    Raises:
+        UserError: the basic sweeper is chosen.
+    """
+    if "hydra/sweeper" not in keys and "experiment" not in keys:
+        key, _, value = word.partition("=")
+        name = key_of(key).removeprefix("hydra.sweeper.params").lstrip(".")
+        instead = f"write {name}={value}" if name else "write KEY=VALUE,VALUE"
+        raise UserError(f"{key}: hydra.sweeper.params belongs into a config file; on the command line {instead}")
 
 
 def plan(folder: Path, words: Sequence[str], sweeper: str = "basic") -> None:

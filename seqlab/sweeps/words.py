@@ -59,6 +59,15 @@ def _fault(word: str) -> str | None:
     return launcher_fault(key.rpartition(".")[2], parsed.value()) if key.startswith("hydra.launcher.") else None
 
 
+def split_at_blanks(text: str) -> list[str]:
+    """Split overrides that stand in one text, at blanks outside quotes and brackets.
+
+    Args:
+        text: such as ``cell=rnn task.name='a b'``.
+    """
+    return re.findall(r"""(?:\\.|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|\S)+""", text)
+
+
 def launcher_fault(key: str, value: object) -> str | None:
     """Say what is wrong with a value that a file sets for a launcher; ``None`` where it says how much, and not what.
 

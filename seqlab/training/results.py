@@ -6,7 +6,7 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +16,7 @@ from typing import Any, final
 import torch
 from rich.console import Console
 from rich.table import Table
+from torchmetrics import MetricCollection
 
 from seqlab._version import __version__
 from seqlab.contracts import Task
@@ -24,6 +25,7 @@ from seqlab.training.runfolder import RESULTS_SCHEMA
 from seqlab.training.verdicts import Verdict, is_better
 
 SCHEMA = RESULTS_SCHEMA
+
 
 @final
 @dataclass(frozen=True)
@@ -91,6 +93,18 @@ def further_tests(
         for name, (metrics, chance) in scores.items()
     ]
     return {"further_tests": rows} if rows else {}
+
+
+def metric_ranges(collection: MetricCollection, names: Iterable[str]) -> dict[str, list[float | None]]:
+    """Return the smallest and the largest value that each metric can take, as torchmetrics says; ``None`` is open.
+
+    Args:
+        collection: the task's metrics.
+        names: of the values that are recorded, those that are derived included.
+    """
+    there = dict(collection.items())
+    ends = ("plot_lower_bound", "plot_upper_bound")
+    return {name: [getattr(there.get(name), end, None) for end in ends] for name in names}
 
 
 def peak_memory() -> dict[str, int]:

@@ -21,7 +21,17 @@ from seqlab.training.devices import place
 from seqlab.training.lengths import describe
 from seqlab.training.loggers import close, make_logger
 from seqlab.training.ranks import Followers
-from seqlab.training.results import SCHEMA, Result, further_tests, git_state, hardware, judge, peak_memory, versions
+from seqlab.training.results import (
+    SCHEMA,
+    Result,
+    further_tests,
+    git_state,
+    hardware,
+    judge,
+    metric_ranges,
+    peak_memory,
+    versions,
+)
 from seqlab.training.trained import write_preprocessor
 from seqlab.training.work import Work
 
@@ -146,6 +156,7 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "verdict": verdict,
         "metrics": {"test": metrics, "valid": valid},
         "chance": {"test": chance, "valid": blind},
+        "ranges": metric_ranges(task.metrics(), metrics),
         "best": {
             "monitor": task.monitor,
             "mode": task.mode,

@@ -29,22 +29,24 @@ def is_better(score: float, baseline: float, *, maximises: bool, examples: int) 
 def deciding_verdict(record: Mapping[str, Any]) -> str:
     """Return the verdict that decides: the one on the validation split, so that no choice reads the test split.
 
-    A record of an older version has the test split's alone. Its verdict is derived from the validation score and the
-    task's bounds where it has both; the baseline then is the expected one. Else its own verdict stands.
+    It follows from the best validation score and the task's bounds where both are recorded; else it is
+    ``best.verdict``, the task's own. A record of an older version without either has the test split's alone.
 
     Args:
         record: ``results.json``.
     """
-    best = record["best"]
-    if best.get("verdict") in get_args(Verdict):
-        return str(best["verdict"])
-    tables = record.get("tables") or {}
-    (bounds, *_) = (tables.get("bounds") if isinstance(tables, Mapping) else None) or [{}]
+    best, bounds = record["best"], _bounds(record)
     score, chance, solved = best.get("valid"), bounds.get("chance"), bounds.get("solved")
     if not all(isinstance(value, int | float) for value in (score, chance, solved)):
-        return str(record.get("verdict"))
+        return str(best["verdict"] if best.get("verdict") in get_args(Verdict) else record.get("verdict"))
     maximises = best.get("mode", "max") == "max"
     if score >= solved if maximises else score <= solved:
         return "solved"
     examples = ((record.get("data") or {}).get("valid") or {}).get("examples") or 1
     return "learning" if is_better(score, chance, maximises=maximises, examples=examples) else "at chance"
+
+
+def _bounds(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    tables = record.get("tables")
+    rows = tables.get("bounds") if isinstance(tables, Mapping) else None
+    return rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], Mapping) else {}

@@ -101,7 +101,13 @@ class Work:
             UserError: the config asks for what cannot be had.
         """
         shown = progress_callbacks(self.plain["trainer"]["progress"], self.checkpoints.monitor)
-        callbacks = [self.cost, self.baseline, self.checkpoints, OwnDraws(self.plain["seed"]), *_callbacks(self.plain, self.task)]
+        callbacks = [
+            self.cost,
+            self.baseline,
+            self.checkpoints,
+            OwnDraws(self.plain["seed"]),
+            *_callbacks(self.plain, self.task),
+        ]
         try:
             trainer = self._trainer(logger, [*callbacks, *shown] if self.where.rank == 0 else callbacks)
             if self.is_trained:

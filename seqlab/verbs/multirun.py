@@ -14,6 +14,7 @@ from rich.console import Console
 from seqlab.digits import written
 from seqlab.errors import UserError
 from seqlab.sweeps.direction import directed
+from seqlab.sweeps.expansion import key_of
 from seqlab.sweeps.ledger import SWEEP, Entry, entry_of, read, read_plan
 from seqlab.sweeps.start import folder_of, plan, set_aside, sweeper_of
 from seqlab.training.results import Result
@@ -52,8 +53,8 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
     fresh = any(_FRESH.get(word, False) for word in arguments)
     flags = [word for word in arguments if word in FLAGS]
     words = [word for word in arguments if word not in (*FLAGS, *_FRESH)]
-    given = [_unquoted(word.partition("=")[2]) for word in words if word.startswith("hydra.sweep.dir=")]
-    words = [word for word in words if not word.startswith("hydra.sweep.dir=")]
+    given = [_unquoted(word.partition("=")[2]) for word in words if key_of(word) == "hydra.sweep.dir"]
+    words = [word for word in words if key_of(word) != "hydra.sweep.dir"]
     folder = Path(given[-1]) if given else folder_of(words)
     if fresh and (aside := set_aside(folder)) is not None:
         print(f"the earlier sweep is now {relative(aside)}", file=sys.stderr)
@@ -64,7 +65,7 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
     words = [*words, *more]
     if sweeper in _SWEEPERS:
         Plugins.instance().register(_loaded(*_SWEEPERS[sweeper]))
-    elif sweeper == "basic" and not any(word.startswith("hydra.sweeper.") for word in words):
+    elif sweeper == "basic" and not any(key_of(word).startswith("hydra.sweeper.") for word in words):
         found = _loaded("seqlab_launchers._sweeper", "PlannedSweeper")
         Plugins.instance().register(found)
         words = [*words, f"hydra.sweeper._target_={found.__module__}.{found.__qualname__}"]
@@ -86,7 +87,7 @@ def refuse_search(arguments: list[str]) -> None:
     Raises:
         UserError: there is no ``-m``.
     """
-    keys = [word.partition("=")[0] for word in arguments]
+    keys = [key_of(word) for word in arguments]
     if "task.sequence_length" in keys or _is_look(arguments):
         return
     if (sweeper := sweeper_of(arguments)) in _SWEEPERS:
@@ -178,7 +179,7 @@ def register_launcher(words: list[str]) -> None:
     Raises:
         UserError: that is not installed.
     """
-    chosen = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("hydra/launcher=")]
+    chosen = [_unquoted(word.partition("=")[2]) for word in words if key_of(word) == "hydra/launcher"]
     if not chosen or chosen[-1] not in _LAUNCHERS:
         return
     module, name, extra = _LAUNCHERS[chosen[-1]]

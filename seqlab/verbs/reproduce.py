@@ -15,6 +15,7 @@ from rich.table import Table
 
 from seqlab.errors import UserError
 from seqlab.study.recipes import Recipe, Row, load, names
+from seqlab.study.report.settings import REPLICATES
 
 _FOLDER = Path("runs") / "reproduce"
 FIGURES = "reproduced.json"
@@ -120,8 +121,24 @@ def _sweep(recipe: Recipe, row: Row, asked: argparse.Namespace) -> tuple[Path, l
     from seqlab.sweeps.key import sweep_key
 
     words = [*recipe.words, *row.words, *(recipe.quick if asked.quick else ()), *asked.overrides]
+    _check_settings(words)
     label = re.sub(r"\W+", "-", row.label)
     return _FOLDER / recipe.name / f"{label}_{sweep_key(words)[:8]}", words
+
+
+def _check_settings(words: Sequence[str]) -> None:
+    """Refuse what would make several settings of a row, whose mean would be taken for one.
+
+    Raises:
+        UserError: an override sweeps a key that is no repetition, or sets the seeds.
+    """
+    from seqlab.sweeps.expansion import choices, key_of
+
+    for found in choices(words):
+        if (key := key_of(found[0])) == "seed":
+            raise UserError(f"{found[0]}: reproduce counts seeds from 0; set how many by --seeds")
+        if len(found) > 1 and key not in REPLICATES:
+            raise UserError(f"{key} has {len(found)} values, and a row of a recipe is one setting; give one of them")
 
 
 def _run(folder: Path, words: Sequence[str], seeds: int) -> bool:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from seqlab.bounded import no_way_out
+from seqlab.sweeps.expansion import key_of
 from seqlab.sweeps.ledger import SWEEP, read, read_plan
 from seqlab.sweeps.selection import choosing
 from seqlab.sweeps.words import check_words
@@ -25,8 +26,8 @@ def main(arguments: list[str]) -> int:
     if not left and plan["runs"] and not plan.get("open"):
         print(f"nothing is left to do: {len(entries):,} runs, {sum(e.state == 'done' for e in entries):,} of them done")
         return 0
-    changed = {word.partition("=")[0] for word in asked.overrides}
-    words = [word for word in plan["words"] if word.partition("=")[0] not in changed]
+    changed = {key_of(word) for word in asked.overrides}
+    words = [word for word in plan["words"] if key_of(word) not in changed]
     check_words(words, str(folder / SWEEP), "if it is yours, say it again: resume SWEEP_DIR 'KEY=VALUE'")
     if _is_own(where := Path(plan["working_folder"]), folder) and where.resolve() != Path.cwd():
         _go_to(where)

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast, final, get_args
 from seqlab.errors import UserError
 from seqlab.study.horizon.ladder import Ladder
 from seqlab.study.horizon.search import Rules
+from seqlab.sweeps.words import split_at_blanks
 
 Match = Literal["none", "parameters", "state", "flops"]
 _MOST = {"max_distance": 10**9, "seeds": 1_000, "confirm_seeds": 1_000}
@@ -122,7 +123,7 @@ def _items(key: str, value: Any) -> tuple[Any, ...]:
 
 def _words(key: str, label: Any, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        return tuple(value.split())
+        return tuple(split_at_blanks(value))
     if not isinstance(value, Sequence) or not all(isinstance(word, str) for word in value):
         raise UserError(f"hydra.sweeper.{key}.{label} is {value}; it must list words such as cell=lstm")
     return tuple(cast(Sequence[str], value))
