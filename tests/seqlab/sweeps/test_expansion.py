@@ -128,7 +128,7 @@ def test_rows_of_a_search_take_the_same_syntax():
     assert names(["model.dropout=0.25,0.5", "task=first"], rows={"a": "cell=rnn", "b": ["cell=gru"]}) == [
         f"{label} dropout={rate}/first" for label in "ab" for rate in (0.25, 0.5)
     ]
-    with pytest.raises(UserError, match="the search chooses it; set hydra.sweeper.learning_rates"):
+    with pytest.raises(UserError, match=r"the search chooses it; set hydra\.sweeper\.learning_rates"):
         rows_of(["optimizer.lr=interval(0,1)", "task=first"], Settings())
     with pytest.raises(UserError, match="an interval has no list of values"):
         rows_of(["model.dropout=interval(0,1)", "task=first"], Settings())
@@ -136,5 +136,5 @@ def test_rows_of_a_search_take_the_same_syntax():
 
 def test_overrides_in_one_text_are_split_outside_quotes():
     text = r"""cell=rnn x='a b' y="it's (1, 2)" z=[1, 2] u=choice(1, 2) v={a: 1} w=a\ b"""
-    expected = ["cell=rnn", "x='a b'", "y=\"it's (1, 2)\"", "z=[1, 2]", "u=choice(1, 2)", "v={a: 1}", r"w=a\ b"]
+    expected = ["cell=rnn", "x='a b'", 'y="it\'s (1, 2)"', "z=[1, 2]", "u=choice(1, 2)", "v={a: 1}", r"w=a\ b"]
     assert split_at_blanks(text) == expected
