@@ -41,6 +41,7 @@ def _scores(points: Sequence[Point]) -> str:
     """Say which setting validates best, unless there is one alone, or no other learned anything."""
     run = points[0].runs[0]
     monitor, baseline = run.monitor, "the input-independent baseline"
+    scores = f"{baseline} scores {figure_text(run.chance)}" if run.chance is not None else "no baseline is known"
     baseline += "" if run.chance is None else f" ({figure_text(run.chance)})"
     ranked = sorted(points, key=lambda point: -point.worth)
     learned = [point for point in ranked if point.learned]
@@ -49,7 +50,7 @@ def _scores(points: Sequence[Point]) -> str:
         what = f"{best.label} is no better than" if not others else "no setting is better than"
         return f"{what} {baseline}; test {monitor}: {_listed(ranked)}."
     if not others:
-        return f"{best.label} has a test {monitor} of {_test(best)}; {baseline[4:]}."
+        return f"{best.label} has a test {monitor} of {_test(best)}; {scores}."
     if len(learned) == 1:
         return f"only {learned[0].label} is better than {baseline}; test {monitor}: {_listed([*learned, *others])}."
     single = all(len(point.runs) == 1 for point in ranked)
@@ -64,7 +65,7 @@ def _scores(points: Sequence[Point]) -> str:
         text += ", closer in validation than one standard deviation over the seeds"
     if idle := [point.label for point in ranked if not point.learned]:
         return f"{text}; no better than {baseline}: {', '.join(idle)}."
-    return f"{text}; {baseline[4:]}."
+    return f"{text}; {scores}."
 
 
 def _listed(points: Sequence[Point]) -> str:

@@ -41,19 +41,21 @@ def reaches(name: str, rows: Sequence[Mapping[str, Any]], title: str) -> Picture
     axes.set_ylim(-0.6, len(rows) - 0.4)
     caption = (
         f"{title}: the mark is the largest distance at which at least 2/3 of the seeds solve the task; the line goes"
-        " from the largest that all solve to the smallest that none solves. An arrow: the end was not reached. A cross:"
-        " nothing was solved, at no distance that was tried; it stands at the smallest."
+        " from the largest that all solve to the smallest that none solves. An arrow: the end was not reached. A dotted"
+        " line: some seeds solve the task, and at no distance 2/3 of them. A cross at the smallest distance: none does."
     )
     return Picture(name, caption, figure)
 
 
 def _row(axes: "Axes", place: int, row: Mapping[str, Any], style: Style) -> None:
-    """Draw a row; one that solved nothing has no line, which would look like a reach."""
+    """Draw a row; one without a horizon has no solid line, which would look like a reach."""
+    line: dict[str, Any]
     if not row["horizon"] and not row["lower"] and row["upper"] and row["upper"] <= row["smallest"]:
         axes.plot([row["smallest"]], [place], marker="x", color=style.colour, markersize=8, markeredgewidth=2)
         return
     low, high = row["lower"] or row["smallest"], row["upper"] or row["largest"]
-    axes.plot([low, high], [place, place], color=style.colour, linewidth=3, alpha=0.45, solid_capstyle="butt")
+    line = {"linewidth": 3, "alpha": 0.45} if row["horizon"] else {"linewidth": 1.2, "linestyle": ":"}
+    axes.plot([low, high], [place, place], color=style.colour, solid_capstyle="butt", **line)
     for is_open, at, way in ((row["lower"] is None, low, -1), (row["upper"] is None, high, 1)):
         if is_open:  # longer than half a mark, which a horizon at this end has
             arrow = {"arrowstyle": "<|-", "color": style.colour, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 0}

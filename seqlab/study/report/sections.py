@@ -107,8 +107,7 @@ def task_sections(part: Part) -> list[Section]:
     top.blocks.append(Text(answer(part.title, part.points, part.horizons), is_answer=True))
     draw = against_distance if part.has_distances else by_setting
     top.blocks += [Shown(draw(f"{part.name}_scores", part.points, part.monitor)), _score_table(part)]
-    if part.has_distances:
-        top.blocks.append(Text(_explain(part)))
+    top.blocks.append(Text(_explain(part)))
     made = [top]
     if part.horizons:
         made.append(horizons.horizon_section(part.name, part.horizons, is_search=True))
@@ -161,7 +160,8 @@ def _explain(part: Part) -> str:
     rates = sorted({rate for point in part.points for rate in point.rates})
     text = (
         "Test scores: mean ± standard deviation over the seeds, and Student's interval for the mean, cut at the"
-        " metric's range and the best possible score. Whether a run solves the task is decided by its validation score."
+        " metric's range and the best possible score. Whatever ranks or chooses goes by validation scores"
+        f"{', and so does whether a run solves the task' if part.has_distances else ''}."
     )
     if len(rates) > 1:
         text += (
