@@ -30,11 +30,12 @@ def answer(title: str, points: Sequence[Point], searched: Sequence[Mapping[str, 
 
 
 def _far(row: Mapping[str, Any]) -> str:
+    interval = horizons.interval(row).replace(" (", ", ").removesuffix(")")
     if not row["horizon"]:
-        return f"no distance that was tried (interval {horizons.interval(row)})"
+        return f"no distance that was tried (interval {interval})"
     steps = f"{row['horizon']:,} step{'s' if row['horizon'] > 1 else ''}"
     limited = ", budget-limited" if row.get("budget_limited") else ""
-    return f"{steps} (interval {horizons.interval(row)}{limited})"
+    return f"{steps} (interval {interval}{limited})"
 
 
 def _scores(points: Sequence[Point]) -> str:
