@@ -14,8 +14,11 @@ from seqlab.training.verdicts import deciding_verdict
 
 _SHARE = Range(0.0, 1.0)
 KNOWN_RANGES = {
-    **dict.fromkeys(("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "f1", "top_k_accuracy"), _SHARE),
-    **dict.fromkeys(("mse", "mae", "rmse", "bits_per_byte", "bits_per_character"), Range(0.0)),
+    **dict.fromkeys(
+        ("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "roc_auc", "correct", "share_unknown"),
+        _SHARE,
+    ),
+    **dict.fromkeys(("mse", "mae", "rmse", "bits_per_byte", "bits_per_token"), Range(0.0)),
     "perplexity": Range(1.0),
 }
 """Of metrics whose range a record does not have: those of older versions, and those that a task derives."""
