@@ -173,5 +173,5 @@ def _goals(words: Sequence[str]) -> set[tuple[str, str, Mode]]:
     for config in compose_all(alternatives(words, ("task", "experiment"))):
         node = OmegaConf.to_container(config.task, resolve=True, enum_to_str=True)
         task = build_task(cast(dict[str, Any], node))
-        found.add((str(config.task.name), task.monitor, cast(Mode, task.mode)))
+        found.add((str(config.task.name), task.monitor, task.mode))
     return found

@@ -151,7 +151,7 @@ def _objective(folder: Path, page: Mapping[str, Any]) -> float | None:
         best = runfolder.read_json(folder / runfolder.RESULTS).get("best")
     except (UserError, OSError):
         return None
-    value = best.get("valid") if isinstance(best, Mapping) else None
+    value: Any = best.get("valid") if isinstance(best, Mapping) else None
     return float(value) if _is_number(value) else None
 
 

@@ -37,7 +37,8 @@ def deciding_verdict(record: Mapping[str, Any]) -> str:
     """
     best, bounds = record["best"], _bounds(record)
     score, chance, solved = best.get("valid"), bounds.get("chance"), bounds.get("solved")
-    if not all(isinstance(value, int | float) for value in (score, chance, solved)):
+    numbers = (int, float)
+    if not (isinstance(score, numbers) and isinstance(chance, numbers) and isinstance(solved, numbers)):
         return str(best["verdict"] if best.get("verdict") in get_args(Verdict) else record.get("verdict"))
     maximises = best.get("mode", "max") == "max"
     if score >= solved if maximises else score <= solved:
