@@ -46,13 +46,17 @@ def sweepers():
     ],
 )
 def test_the_task_sets_the_direction(sweeper, maximising):
-    """Accuracy is to be large and an error small, whatever the default; what somebody said right stays."""
+    """Accuracy is to be large and an error small, whatever the default."""
     words = [f"hydra/sweeper={sweeper}", "optimizer.lr=interval(0,1)"]
     assert directed([*words, "task=first"], sweeper) == [maximising]
-    assert directed([*words, "task=adding"], sweeper) == []
-    assert directed([*words, "task=first", maximising], sweeper) == []
     with pytest.raises(UserError, match="task=adding, whose validation mse is better when smaller, got"):
         directed([*words, "task=adding", maximising], sweeper)
+
+
+def test_what_is_right_already_stays():
+    words = ["hydra/sweeper=like_optuna"]
+    assert directed([*words, "task=adding"], "like_optuna") == []
+    assert directed([*words, "task=first", "hydra.sweeper.direction=maximize"], "like_optuna") == []
 
 
 def test_the_default_that_somebody_types_is_a_contradiction():
