@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -117,6 +118,8 @@ def _hydra(error: HydraException) -> str:
     if several := re.match(r"Ambiguous value for argument '(.*?)'", str(error)):
         key = several[1].partition("=")[0]
         return f"{several[1]}: a comma makes a sweep, with -m: python -m seqlab -m {several[1]}; a list is {key}=[a,b]"
+    if swept := re.fullmatch(r"Sweep parameters '(.*)' requires --multirun", str(error).strip()):
+        return f"{swept[1]}: this makes a sweep, with -m: python -m seqlab -m {shlex.quote(swept[1])}"
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     missing = [line for line in lines if line.startswith("Could not find") or "Could not find '" in line]
     if missing and "Available options in" in str(error):

@@ -15,7 +15,8 @@ from seqlab.sweeps.expansion import choices, expand, key_of
 from seqlab.sweeps.ledger import read_plan
 from seqlab.sweeps.start import params_of, plan
 from seqlab.sweeps.words import split_at_blanks
-from seqlab.training.compose import configs
+from seqlab.training.compose import compose, configs
+from seqlab.verbs.errors import explain
 
 
 class Noting:
@@ -138,3 +139,12 @@ def test_overrides_in_one_text_are_split_outside_quotes():
     text = r"""cell=rnn x='a b' y="it's (1, 2)" z=[1, 2] u=choice(1, 2) v={a: 1} w=a\ b"""
     expected = ["cell=rnn", "x='a b'", 'y="it\'s (1, 2)"', "z=[1, 2]", "u=choice(1, 2)", "v={a: 1}", r"w=a\ b"]
     assert split_at_blanks(text) == expected
+
+
+@pytest.mark.parametrize(
+    "word", ["cell=choice(rnn,gru)", "seed=range(3)", "optimizer.lr=interval(0,1)", "cell=glob(*)"]
+)
+def test_a_sweep_without_its_flag_is_one_line(word):
+    with pytest.raises(HydraException) as caught:
+        compose([word])
+    assert explain(caught.value) == f"{word}: this makes a sweep, with -m: python -m seqlab -m '{word}'"
