@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from seqlab import UserError
 from seqlab.sweeps import ledger
 from seqlab.sweeps.direction import directed, directions, no_value
+from seqlab.sweeps.words import check_words
 
 NODES = {
     "like_optuna": {"_target_": "x.Sweeper", "direction": "minimize", "params": None, "n_trials": 20},
@@ -154,3 +155,18 @@ def test_optuna_maximises_validation_accuracy(optuna, names_folder, tmp_path, mo
     assert again.returncode == 0, again.stderr
     assert (again.stdout + again.stderr).count("was done before") == 4
     assert OmegaConf.load(folder / "optimization_results.yaml").best_value >= found.best_value
+
+
+def test_a_plan_may_set_a_sweeper_and_not_what_it_imports_or_writes():
+    """Optuna imports ``custom_search_space``, opens ``storage``; params become overrides of Hydra's own node."""
+    check_words(["hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=1"], "plan", "no")
+    for word in (
+        "hydra.sweeper.custom_search_space=os.system",
+        "hydra.sweeper.storage=sqlite:///home/x.db",
+        "hydra.sweeper.params.hydra.job.env_set=1",
+        "hydra.sweeper.sampler._target_=os.system",
+        "hydra.sweeper.sampler={_target_: os.system}",
+        "hydra/sweeper/_x=y",
+    ):
+        with pytest.raises(UserError, match=r"could (make Hydra )?run code"):
+            check_words([word], "plan", "no")
