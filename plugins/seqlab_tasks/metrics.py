@@ -21,6 +21,8 @@ class Confusion(MulticlassConfusionMatrix):
 class Accuracy(Confusion):
     """Share of the examples whose class is the predicted one."""
 
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
+
     def compute(self) -> Tensor:
         """Compute the share."""
         counts = super().compute()
@@ -30,6 +32,8 @@ class Accuracy(Confusion):
 @final
 class BalancedAccuracy(Confusion):
     """Mean over the classes that occur of the share of each that is found (recall)."""
+
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
 
     def compute(self) -> Tensor:
         """Compute the mean."""
@@ -41,6 +45,8 @@ class BalancedAccuracy(Confusion):
 @final
 class MacroF1(Confusion):
     r"""Mean over the classes that occur of ``F1 = 2 hits / (true + predicted)``."""
+
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
 
     def compute(self) -> Tensor:
         """Compute the mean."""
@@ -81,6 +87,7 @@ class CalibrationError(Reliability):
     r"""How far confidence is from accuracy: ``Σ_b n_b/n |accuracy_b - confidence_b|`` (Naeini et al. 2015)."""
 
     higher_is_better = False
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
 
     def compute(self) -> Tensor:
         """Compute the weighted mean of the bins' gaps."""
@@ -99,6 +106,7 @@ class ROCAUC(Metric):
     """
 
     full_state_update = False
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
     higher_is_better = True
     scores: Any  # a list of batches, or one tensor once several processes have joined them
     targets: Any
@@ -149,6 +157,7 @@ class CrossEntropy(Metric):
 
     full_state_update = False
     higher_is_better = False
+    plot_lower_bound = 0.0
     total: Tensor
     examples: Tensor
 

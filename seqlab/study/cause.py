@@ -10,6 +10,7 @@ from typing import Any, Literal, final
 from seqlab.errors import UserError
 from seqlab.training.rows import read_curves, whole_rows
 from seqlab.training.runfolder import RESULTS, read_json
+from seqlab.training.verdicts import deciding_verdict
 
 Cause = Literal["gradient", "saturation", "capacity", "budget", "none", "unknown"]
 
@@ -37,7 +38,7 @@ class Signs:
             gate's name; ``None`` without the probe.
         improving: part of the way from chance to solved that the last quarter of training went; ``None`` where that
             cannot be told.
-        verdict: of the run: ``learning`` or ``at chance``.
+        verdict: on the validation split: ``learning`` or ``at chance``.
     """
 
     ratio: float | None
@@ -49,7 +50,7 @@ class Signs:
 def signs(folder: Path) -> Signs:
     """Read what a finished run left behind; files that are missing or cut are as if the probe had been off."""
     record = read_json(folder / RESULTS)
-    return Signs(_ratio(folder), _saturation(folder), _improving(folder, record), str(record["verdict"]))
+    return Signs(_ratio(folder), _saturation(folder), _improving(folder, record), deciding_verdict(record))
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

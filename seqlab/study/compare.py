@@ -1,110 +1,24 @@
 r"""Two sets of runs, paired: which is better, by how much, and how sure that is.
 
+The verdict goes by the validation split, since it chooses one of two; the same pairs' test scores are shown beside it.
+
 Runs are paired where all settings are equal but those in which the two sets differ as a whole: the cell, say. The unit
 is the seed (with ``task.split_seed``): differences at several distances of one seed are averaged first, since they
-share its luck. Student's interval is that of :math:`\bar d ± t_{n-1} s_d / \sqrt n` over these.
+share its luck. Student's interval is that of :math:`\bar d ± t_{n-1} s_d / \sqrt n` over these, cut at what a
+difference of two values of the metric can be.
 """
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import final
 
 from seqlab.errors import UserError
+from seqlab.study.comparison import Comparison, Pair, Side
 from seqlab.study.intervals import Interval, student
-from seqlab.study.report.reading import Fault, collect
+from seqlab.study.report.reading import collect
 from seqlab.study.report.runs import Run
 from seqlab.study.report.settings import REPLICATES, is_guarded, labels, show
 from seqlab.training.runfolder import relative
-
-FEW = 5
-"""Seeds below which the interval leans on differences that are normal."""
-
-
-@final
-@dataclass(frozen=True)
-class Side:
-    """One of the two that are compared.
-
-    Attributes:
-        name: as it was asked for.
-        runs: its finished runs.
-        faults: what could not be read.
-    """
-
-    name: str
-    runs: Sequence[Run]
-    faults: Sequence[Fault] = ()
-
-
-@final
-@dataclass(frozen=True)
-class Pair:
-    """Two runs that differ in what is compared alone.
-
-    Attributes:
-        first: of A.
-        second: of B.
-        shared: the settings that tell this pair from the others.
-        values: the metric of each.
-    """
-
-    first: Run
-    second: Run
-    shared: Mapping[str, str]
-    values: tuple[float, float]
-
-    @property
-    def difference(self) -> float:
-        """B less A."""
-        return self.values[1] - self.values[0]
-
-
-@final
-@dataclass(frozen=True)
-class Comparison:
-    """What came of it.
-
-    Attributes:
-        sides: A and B.
-        metric: of the test split.
-        maximises: whether it is better when larger; ``None`` where that is not known.
-        differ: the settings in which A and B differ as a whole: ``{"cell.name": ("lstm", "gru")}``.
-        pairs: by their settings.
-        unpaired: runs without a partner, and why, a line each.
-        interval: of the mean difference, B less A, over seeds.
-    """
-
-    sides: tuple[Side, Side]
-    metric: str
-    maximises: bool | None
-    differ: Mapping[str, tuple[str, str]]
-    pairs: Sequence[Pair]
-    unpaired: Sequence[str]
-    interval: Interval
-
-    def verdict(self) -> str:
-        """Say in a sentence which is better, or that this cannot be told."""
-        a, b = (side.name for side in self.sides)
-        found = self.interval
-        seeds = f"{found.count} seed{'s' if found.count > 1 else ''}"
-        gain = -found.mean if self.maximises is False else found.mean
-        better, worse = (b, a) if gain > 0 else (a, b)
-        what = "higher" if self.maximises is None else "better"
-        size = f"{abs(found.mean):.4g}"
-        if found.low is None or found.high is None:
-            said = f"{better} is {what} by {size}" if found.mean else f"{a} and {b} score the same"
-            return f"{self.metric}: {said} with the one seed there is; how much of it is luck takes more seeds to tell."
-        if len(self.pairs) > found.count:
-            seeds += f" of {len(self.pairs)} pairs"
-        ends = f"B - A is {found.mean:+.4g}, 95 % interval {found.low:+.4g} to {found.high:+.4g}, {seeds}"
-        few = "; so few seeds lean on differences that are normal" if found.count < FEW else ""
-        if found.low == found.high == 0:
-            return f"{self.metric}: {a} and {b} score the same in every pair ({seeds})."
-        if found.low <= 0 <= found.high:
-            return f"{self.metric}: {a} and {b} cannot be told apart ({ends}){few}."
-        return f"{self.metric}: {better} is {what} than {worse} by {size} ({ends}){few}."
 
 
 def sides_of(first: str, second: str, within: Path | None) -> tuple[Side, Side]:
@@ -148,7 +62,7 @@ def compare(first: Side, second: Side, metric: str | None = None, *, within_one:
     Args:
         first: A.
         second: B.
-        metric: of the test split; the monitored one if none is named.
+        metric: to compare; the monitored one if none is named.
         within_one: whether both come from one sweep, which then may vary the task's options and the budget on purpose.
 
     Raises:
@@ -159,13 +73,21 @@ def compare(first: Side, second: Side, metric: str | None = None, *, within_one:
     pairs, unpaired = _pair(first, second, differ, chosen)
     if not pairs:
         raise UserError(_no_pair(first, second, chosen, unpaired))
-    by_seed: dict[tuple[str, ...], list[float]] = {}
-    for pair in pairs:
-        key = tuple(show(pair.first.settings.get(name)) for name in REPLICATES)
-        by_seed.setdefault(key, []).append(pair.difference)
-    interval = student([statistics.fmean(differences) for differences in by_seed.values()])
+    bounds = pairs[0].first.range(chosen).of_differences
+    interval = bounds.cut(_over_seeds([(pair, pair.difference) for pair in pairs]))
+    tests = [(pair, value) for pair in pairs if (value := pair.test_difference) is not None]
+    tested = bounds.cut(_over_seeds(tests)) if len(tests) == len(pairs) else None
     maximises = pairs[0].first.maximises if chosen == first.runs[0].monitor else _KNOWN.get(chosen)
-    return Comparison((first, second), chosen, maximises, differ, pairs, unpaired, interval)
+    return Comparison((first, second), chosen, maximises, differ, pairs, unpaired, interval, tested)
+
+
+def _over_seeds(differences: Sequence[tuple[Pair, float]]) -> Interval:
+    """Average the differences of each seed, and give the interval of their mean."""
+    by_seed: dict[tuple[str, ...], list[float]] = {}
+    for pair, difference in differences:
+        key = tuple(show(pair.first.settings.get(name)) for name in REPLICATES)
+        by_seed.setdefault(key, []).append(difference)
+    return student([statistics.fmean(found) for found in by_seed.values()])
 
 
 _KNOWN = {"loss": False}
@@ -216,15 +138,19 @@ def _pair(
         if other is None:
             unpaired.append(_alone(run, varied, second))
             continue
-        values = run.score(metric), other.score(metric)
-        if values[0] is None or values[1] is None:
-            who = run if values[0] is None else other
-            unpaired.append(f"{relative(who.folder)}: its test {metric} is absent or no number")
+        values = _both(run.validation(metric), other.validation(metric))
+        if values is None:
+            who = run if run.validation(metric) is None else other
+            unpaired.append(f"{relative(who.folder)}: its validation {metric} is absent or no number")
             continue
         shared = {key: found[common.index(key)] for key in varied}
-        pairs.append(Pair(run, other, shared, (values[0], values[1])))
+        pairs.append(Pair(run, other, shared, values, _both(run.score(metric), other.score(metric))))
     unpaired += [_alone(run, varied, first) for found, run in tables[1].items() if found not in tables[0]]
     return pairs, unpaired
+
+
+def _both(first: float | None, second: float | None) -> tuple[float, float] | None:
+    return None if first is None or second is None else (first, second)
 
 
 def _by_settings(side: Side, keys: Sequence[str]) -> dict[tuple[str, ...], Run]:
@@ -252,7 +178,7 @@ def _alone(run: Run, varied: Sequence[str], other: Side) -> str:
 
 
 def _no_pair(first: Side, second: Side, metric: str, unpaired: Sequence[str]) -> str:
-    there = sorted({name for run in first.runs for name in run.record["metrics"]["test"]})
-    if metric not in there:
-        return f"--metric {metric}: there is no such test metric; there are {', '.join(there)}"
+    there = sorted({name for run in first.runs for name in run.record["metrics"].get("valid") or ()})
+    if metric not in [*there, first.runs[0].monitor]:
+        return f"--metric {metric}: there is no such metric; there are {', '.join(there)}"
     return f"no run of {first.name} has a partner in {second.name}: {unpaired[0]}"

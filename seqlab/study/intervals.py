@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 LEVEL = 0.95
@@ -25,6 +25,39 @@ class Interval:
     low: float | None
     high: float | None
     count: int
+
+
+@final
+@dataclass(frozen=True)
+class Range:
+    """The values that a metric can take.
+
+    Attributes:
+        low: the smallest; ``None`` where there is none.
+        high: the largest; ``None`` where there is none.
+    """
+
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def of_differences(self) -> "Range":
+        """The range of the difference of two values."""
+        if self.low is None or self.high is None:
+            return Range()
+        return Range(self.low - self.high, self.high - self.low)
+
+    def cut(self, found: Interval) -> Interval:
+        """Return an interval without what lies outside the range; a mean outside it stays in the interval.
+
+        A mean of values in the range is in the range, so that the cut interval covers it as often as the whole one.
+        """
+        low, high = found.low, found.high
+        if low is not None and self.low is not None:
+            low = min(max(low, self.low), found.mean)
+        if high is not None and self.high is not None:
+            high = max(min(high, self.high), found.mean)
+        return replace(found, low=low, high=high)
 
 
 def student(values: Sequence[float], level: float = LEVEL) -> Interval:

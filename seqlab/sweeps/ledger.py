@@ -30,6 +30,9 @@ SCHEMA = 1
 MOST_RUNS = 100_000
 """Of a sweep: that many take half a minute to read."""
 
+OBJECTIVE_SPLIT = "valid"
+"""Split that ``objective`` is from; a page that does not say so was written when it was the test split's."""
+
 State = Literal["done", "running", "queued", "stopped", "failed", "missing"]
 STATES: tuple[State, ...] = ("done", "running", "queued", "stopped", "failed", "missing")
 
@@ -45,7 +48,7 @@ class Entry:
         state: ``done``; ``running``; ``queued``, waiting for the scheduler; ``stopped``, by a signal or a crash, so
             that it can go on; ``failed``; ``missing``, not begun.
         cause: why it failed or stopped.
-        objective: the monitored test metric, if it is done.
+        objective: the best validation value of the monitored metric, if it is done.
         seconds: that it took, in the process that ended it.
         job: of the scheduler.
     """
@@ -135,7 +138,21 @@ def entry_of(folder: Path, words: Sequence[str] | None = None) -> Entry:
         state, cause = "missing", f"its {runfolder.RESULTS} is gone"
     if words is None:
         words = page.get("words") or ()
-    return Entry(folder.name, tuple(words), state, cause, page.get("objective"), page.get("seconds"), page.get("job"))
+    objective = _objective(folder, page) if state == "done" else None
+    return Entry(folder.name, tuple(words), state, cause, objective, page.get("seconds"), page.get("job"))
+
+
+def _objective(folder: Path, page: Mapping[str, Any]) -> float | None:
+    """Return the validation value of a finished run; an older page has the test split's, so that its record is read."""
+    if page.get("objective_split") == OBJECTIVE_SPLIT:
+        objective: float | None = page.get("objective")
+        return objective
+    try:
+        best = runfolder.read_json(folder / runfolder.RESULTS).get("best")
+    except (UserError, OSError):
+        return None
+    value: Any = best.get("valid") if isinstance(best, Mapping) else None
+    return float(value) if _is_number(value) else None
 
 
 def _page(folder: Path) -> dict[str, Any]:
@@ -189,6 +206,7 @@ def page(folder: Path, words: Sequence[str]) -> Iterator[dict[str, Any]]:
         "schema": SCHEMA,
         "state": "running",
         "words": list(words),
+        "objective_split": OBJECTIVE_SPLIT,
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "job": job_id(),

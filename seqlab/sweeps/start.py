@@ -1,39 +1,23 @@
 """A sweep's folder and plan, before its first run."""
 
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from seqlab.discovery.hydra_source import Sources, run_label, sources
 from seqlab.errors import UserError
+from seqlab.sweeps.expansion import expand, key_of
 from seqlab.sweeps.key import run_key, sweep_key
-from seqlab.sweeps.ledger import MOST_RUNS, SWEEP, read_plan, write_plan
+from seqlab.sweeps.ledger import SWEEP, read_plan, write_plan
 from seqlab.training.compose import compose_all, compose_full
 from seqlab.training.ownership import LOCK, OwnedError, owned
 from seqlab.training.runfolder import relative
 
 _SWEEPS = Path("runs") / "sweeps"
-
-
-def expand(words: Sequence[str]) -> list[list[str]]:
-    """Multiply a sweep out: the words of each run, as Hydra's basic sweeper orders them.
-
-    Raises:
-        hydra.errors.HydraException: a word is not understood.
-        UserError: there are more of them than anyone could do.
-    """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed = OverridesParser.create().parse_overrides(list(words))
-    _check_count(parsed)
-    (runs,) = BasicSweeper.split_arguments(parsed, None)
-    return runs
 
 
 def first_of_each(words: Sequence[str]) -> list[str]:
@@ -47,22 +31,6 @@ def first_of_each(words: Sequence[str]) -> list[str]:
         elif each.is_choice_sweep() or each.is_range_sweep():
             kept.append(f"{each.key_or_group}={next(iter(each.sweep_string_iterator()))}")
     return kept
-
-
-def _check_count(words: Sequence[Override]) -> None:
-    """Count the runs of a sweep before they are multiplied out: a range is as long as a few digits say."""
-    count = 1.0
-    for word in words:
-        value = word.value()
-        if isinstance(value, RangeSweep):
-            assert value.start is not None
-            assert value.stop is not None
-            steps = (value.stop - value.start) / value.step if value.step else math.inf
-            count *= max(steps, 1)
-        elif word.is_choice_sweep():
-            count *= sum(1 for _ in word.sweep_string_iterator())
-        if count > MOST_RUNS:
-            raise UserError(f"{str(word.input_line)[:80]}: this sweep asks for more than {MOST_RUNS:,} runs")
 
 
 def run_name(config: DictConfig) -> str:
@@ -93,11 +61,46 @@ def choices_of(words: Sequence[str]) -> tuple[str, str]:
     Raises:
         hydra.errors.HydraException: the words cannot be composed.
     """
-    keys = {word.lstrip("+").partition("=")[0] for word in words}
-    if not keys & {"hydra/sweeper", "hydra/launcher", "experiment"} and sources() == Sources():
+    node = _hydra_node(words)
+    if node is None:
         return "basic", "basic"
-    choices = compose_full(words, RunMode.MULTIRUN).hydra.runtime.choices
+    choices = node.runtime.choices
     return str(choices["hydra/sweeper"]), str(choices["hydra/launcher"])
+
+
+def params_of(words: Sequence[str]) -> dict[str, Any]:
+    """Return ``hydra.sweeper.params``: overrides that a config adds to those of the command line.
+
+    Raises:
+        hydra.errors.HydraException: the words cannot be composed.
+    """
+    node = _hydra_node(words)
+    return {} if node is None else {str(key): value for key, value in (node.sweeper.get("params") or {}).items()}
+
+
+def _hydra_node(words: Sequence[str]) -> DictConfig | None:
+    """Compose Hydra's own node, unless nothing in the words can change how a sweep is made."""
+    keys = [key_of(word) for word in words]
+    if added := [word for word in words if key_of(word).startswith("hydra.sweeper.params")]:
+        _check_params(added[0], keys)
+    told = ("hydra/sweeper", "hydra/launcher", "experiment")
+    if sources() == Sources() and not any(key in told or key.startswith("hydra.sweeper") for key in keys):
+        return None
+    node: DictConfig = compose_full(words, RunMode.MULTIRUN).hydra
+    return node
+
+
+def _check_params(word: str, keys: Sequence[str]) -> None:
+    """Refuse what the config of Hydra's basic sweeper cannot take, which ends in an error of OmegaConf.
+
+    Raises:
+        UserError: the basic sweeper is chosen.
+    """
+    if "hydra/sweeper" not in keys and "experiment" not in keys:
+        key, _, value = word.partition("=")
+        name = key_of(key).removeprefix("hydra.sweeper.params").lstrip(".")
+        instead = f"write {name}={value}" if name else "write KEY=VALUE,VALUE"
+        raise UserError(f"{key}: hydra.sweeper.params belongs into a config file; on the command line {instead}")
 
 
 def plan(folder: Path, words: Sequence[str], sweeper: str = "basic") -> None:
@@ -108,7 +111,7 @@ def plan(folder: Path, words: Sequence[str], sweeper: str = "basic") -> None:
     """
     runs: dict[str, list[str]] = {}
     if sweeper == "basic":
-        expanded = expand(words)
+        expanded = expand(words, params_of(words))
         for each, config in zip(expanded, compose_all(expanded), strict=True):
             runs.setdefault(run_name(config), each)
     elif (folder / SWEEP).is_file():

@@ -16,7 +16,9 @@ LAUNCHER = (
     "verbose",
 )  # fmt: skip
 """What of a launcher says how much, and not what is run: ``setup`` is a shell's, ``env_set`` an environment's."""
-_OF_HYDRA = re.compile(rf"hydra/(launcher|sweeper)|hydra\.launcher\.({'|'.join(LAUNCHER)})|hydra\.sweeper\.[a-z]\w*")
+_SWEEPER = r"hydra\.sweeper(\.(?!(hydra|custom_search_space|storage)\b)[a-z]\w*)+"
+"""Of a sweeper, what is neither imported nor written somewhere: Optuna imports the one and opens the other."""
+_OF_HYDRA = re.compile(rf"hydra/(launcher|sweeper(/[a-z]\w*)*)|hydra\.launcher\.({'|'.join(LAUNCHER)})|{_SWEEPER}")
 _PROCESSES = ("n_jobs", "parallel")
 _MOST_PROCESSES = 1024
 _HIDDEN = re.compile(r"hydra|_target_|\$\{", re.IGNORECASE)
@@ -55,6 +57,15 @@ def _fault(word: str) -> str | None:
     if _HIDDEN.search(word.partition("=")[2]):
         return "whose value could make Hydra run code"
     return launcher_fault(key.rpartition(".")[2], parsed.value()) if key.startswith("hydra.launcher.") else None
+
+
+def split_at_blanks(text: str) -> list[str]:
+    """Split overrides that stand in one text, at blanks outside quotes and brackets.
+
+    Args:
+        text: such as ``cell=rnn task.name='a b'``.
+    """
+    return re.findall(r"""(?:\\.|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|\S)+""", text)
 
 
 def launcher_fault(key: str, value: object) -> str | None:

@@ -1,6 +1,7 @@
 """Checkpoints that survive a crash: the best weights, and all that is needed to go on."""
 
 import logging
+import math
 import os
 import random
 import shutil
@@ -158,8 +159,8 @@ class RunCheckpoint(Checkpoint):
                 write_weights(self.folder / MODEL, module.model.state_dict())
 
     def _better(self, score: float) -> bool:
-        if self.best is None:
-            return True
+        if self.best is None or math.isnan(self.best):  # with which no later score compares as better
+            return self.best is None or not math.isnan(score)
         return score > self.best if self.mode == "max" else score < self.best
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,17 +6,18 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+from torchmetrics import MetricCollection
 
 from seqlab._version import __version__
 from seqlab.contracts import Task
@@ -24,10 +25,9 @@ from seqlab.digits import written
 from seqlab.training.classes import class_table, show_classes
 from seqlab.training.runfolder import RESULTS_SCHEMA
 from seqlab.training.threads import Threads
+from seqlab.training.verdicts import Verdict, is_better
 
 SCHEMA = RESULTS_SCHEMA
-
-Verdict = Literal["solved", "learning", "at chance"]
 
 
 @final
@@ -53,22 +53,27 @@ class Result:
     cost: Mapping[str, Any]
     record: Mapping[str, Any] = field(repr=False)
 
+    @property
+    def objective(self) -> float:
+        """The best validation value of the monitored metric: what a sweeper optimises; NaN where there is none."""
+        value = self.record["best"]["valid"]
+        return math.nan if value is None else float(value)
+
 
 def judge(task: Task, metrics: Mapping[str, float], chance: Mapping[str, float], examples: int) -> Verdict:
     """Say whether a task was solved, is being learned, or scores no better than a predictor that ignores its input.
 
-    Better means by more than three standard errors of a share measured on ``examples`` for a metric between 0 and 1
-    that is to be large, and by more than 2 % of the chance value for any other.
+    Args:
+        task: says what solves it.
+        metrics: of a split.
+        chance: the same metrics of the predictor that ignores its input.
+        examples: of the split.
     """
     if task.solved(metrics):
         return "solved"
     score, blind = metrics[task.monitor], chance[task.monitor]
-    if task.mode == "max" and 0 <= blind <= 1:
-        margin = 3 * math.sqrt(max(blind * (1 - blind), 1 / max(examples, 1)) / max(examples, 1))
-    else:
-        margin = 0.02 * abs(blind)
-    gain = score - blind if task.mode == "max" else blind - score
-    return "learning" if gain > margin else "at chance"
+    better = is_better(score, blind, maximises=task.mode == "max", examples=examples)
+    return "learning" if better else "at chance"
 
 
 def further_tests(
@@ -91,6 +96,18 @@ def further_tests(
         for name, (metrics, chance) in scores.items()
     ]
     return {"further_tests": rows} if rows else {}
+
+
+def metric_ranges(collection: MetricCollection, names: Iterable[str]) -> dict[str, list[float | None]]:
+    """Return the smallest and the largest value that each metric can take, as torchmetrics says; ``None`` is open.
+
+    Args:
+        collection: the task's metrics.
+        names: of the values that are recorded, those that are derived included.
+    """
+    there = dict(collection.items())
+    ends = ("plot_lower_bound", "plot_upper_bound")
+    return {name: [getattr(there.get(name), end, None) for end in ends] for name in names}
 
 
 def peak_memory() -> dict[str, int]:

@@ -29,6 +29,7 @@ from seqlab.training.results import (
     git_state,
     hardware,
     judge,
+    metric_ranges,
     peak_memory,
     versions,
 )
@@ -112,19 +113,15 @@ def claim(folder: Path, *, resumes: bool) -> None:
 
 def _record(work: Work, started: float, command: str | None) -> Result:
     plain, folder, task, data, module = work.plain, work.folder, work.task, work.data, work.module
-    checkpoints, model = work.checkpoints, work.model
+    model = work.model
     report = task.report(module.details, folder)
-    metrics, chance = module.test_results, module.baseline
-    verdict = judge(task, metrics, chance, data.statistics["test"]["examples"])
+    scores = _scores(work)
     costs = _costs(work, started)
     no_cell = f"model={plain['model']['name']} uses no cell: cell= and kernel= mean nothing to it"
     record = {
         "schema": SCHEMA,
         "title": title(plain, model),
-        "verdict": verdict,
-        "metrics": {"test": metrics, "valid": checkpoints.best_metrics},
-        "chance": {"test": chance},
-        "best": {"monitor": task.monitor, "mode": task.mode, **checkpoints.chosen()},
+        **scores,
         "cost": costs,
         "kernel": model.kernel_report(),
         "data": {split: data.statistics[split] for split in SPLITS},
@@ -147,7 +144,25 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "command": command or shlex.join(sys.argv),
     }
     runfolder.write_json(folder / runfolder.RESULTS, record)
-    return Result(folder, metrics, chance, verdict, task.monitor, costs, record)
+    return Result(folder, module.test_results, module.baseline, scores["verdict"], task.monitor, costs, record)
+
+
+def _scores(work: Work) -> dict[str, Any]:
+    """Return what of the record is a score: of the test split, and of the validation split, by which is chosen."""
+    task, module, checkpoints, statistics = work.task, work.module, work.checkpoints, work.data.statistics
+    valid, blind = checkpoints.best_metrics, work.baseline.values
+    return {
+        "verdict": judge(task, module.test_results, module.baseline, statistics["test"]["examples"]),
+        "metrics": {"test": module.test_results, "valid": valid},
+        "chance": {"test": module.baseline, "valid": blind},
+        "ranges": metric_ranges(task.metrics(), module.test_results),
+        "best": {
+            "monitor": task.monitor,
+            "mode": task.mode,
+            **checkpoints.chosen(),
+            "verdict": judge(task, valid, blind, statistics["valid"]["examples"]) if blind else None,
+        },
+    }
 
 
 def _costs(work: Work, started: float) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from seqlab.recurrence.readiness import readiness
 from seqlab.training import runfolder
 from seqlab.training.assemble import build_model, build_preprocessor, build_task
 from seqlab.training.averaging import NonMonotonicAveraging
+from seqlab.training.baseline import ValidationBaseline
 from seqlab.training.checkpoint import ReachedError, RunCheckpoint
 from seqlab.training.checkpoint_file import AtomicCheckpointIO
 from seqlab.training.cost import Cost
@@ -53,6 +54,7 @@ class Work:
         task, data, model, module: as the config has them; the data is encoded, the model has its first weights.
         origin: what the run began with, if it began with another one's weights.
         figures: names of the pictures that callbacks drew into the run folder: those in their ``figures``.
+        baseline: scores the predictor that ignores its input on the validation split.
         checkpoints: which writes, if this is rank 0.
         trained_with: what rank 0 records in checkpoints and results.
         cost: of training.
@@ -92,6 +94,7 @@ class Work:
             self.model, self.task, plain["optimizer"], self.data.statistics, self.data.further, guard
         )
         self.stop, self.cost, self.figures = StopRequest(), Cost(), list[str]()
+        self.baseline = ValidationBaseline(self.task, self.data.statistics.get("valid", {}))
         minutes = plain["trainer"]["checkpoint_minutes"]
         self.checkpoints = RunCheckpoint(folder, f"valid/{self.task.monitor}", self.task.mode, self.stop, minutes)
 
@@ -134,7 +137,13 @@ class Work:
             UserError: the config asks for what cannot be had.
         """
         shown = progress_callbacks(self.plain["trainer"]["progress"], self.checkpoints.monitor)
-        callbacks = [self.cost, self.checkpoints, OwnDraws(self.plain["seed"]), *_callbacks(self.plain, self.task)]
+        callbacks = [
+            self.cost,
+            self.baseline,
+            self.checkpoints,
+            OwnDraws(self.plain["seed"]),
+            *_callbacks(self.plain, self.task),
+        ]
         try:
             trainer = self._trainer(logger, [*callbacks, *shown] if self.where.rank == 0 else callbacks)
             if self.is_trained:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from seqlab.discovery.hydra_source import Sources, sources, using
 from seqlab.errors import UserError
-from seqlab.sweeps.words import check_words, launcher_fault
+from seqlab.sweeps.words import check_words, launcher_fault, split_at_blanks
 from seqlab.training.compose import compose_full
 
 _OWN = ("hydra.", "hydra_plugins.", "logging.", "colorlog.")
@@ -68,7 +68,9 @@ def _check_sweeper(node: Mapping[str, Any]) -> None:
     words = {"params": [f"{key}={value}" for key, value in (node.get("params") or {}).items()]}
     for group in ("rows", "tasks"):
         for label, given in (node.get(group) or {}).items():
-            words[f"{group}.{label}"] = given.split() if isinstance(given, str) else [str(word) for word in given or ()]
+            words[f"{group}.{label}"] = (
+                split_at_blanks(given) if isinstance(given, str) else [str(word) for word in given or ()]
+            )
     for key, found in words.items():
         check_words(found, f"hydra.sweeper.{key}", "a config folder cannot set this; type it yourself")
 

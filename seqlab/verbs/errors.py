@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -96,6 +97,8 @@ def _hydra(error: HydraException) -> str:
         return f"{several[1]}: a comma makes a sweep, with -m: python -m seqlab -m {several[1]}; a list is {key}=[a,b]"
     if found := re.match(r"Cannot find primary config '(.*?)'", str(error)):
         return f"--config-name={found[1]}: there is no such file in the config folders"
+    if swept := re.fullmatch(r"Sweep parameters '(.*)' requires --multirun", str(error).strip()):
+        return f"{swept[1]}: this makes a sweep, with -m: python -m seqlab -m {shlex.quote(swept[1])}"
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     missing = [line for line in lines if line.startswith("Could not find") or "Could not find '" in line]
     if missing and "Available options in" in str(error):

@@ -36,13 +36,14 @@ def wanted(words: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         UserError, hydra.errors.HydraException: a config cannot be composed.
     """
-    from seqlab.sweeps.start import expand
+    from seqlab.sweeps.expansion import expand, key_of
+    from seqlab.sweeps.start import params_of
     from seqlab.training.compose import compose_all
     from seqlab.training.schema import plain_config
 
-    kept = [word for word in words if not word.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    kept = [word for word in words if not key_of(word).startswith(("hydra.", "hydra/"))]
     found: dict[str, dict[str, Any]] = {}
-    for config in compose_all(expand(kept)):
+    for config in compose_all(expand(kept, params_of(words))):
         plain = plain_config(config)
         what = [plain["task"], plain["preprocessing"], plain.get("init_from")]
         found.setdefault(json.dumps(what, sort_keys=True, default=str), plain)

@@ -15,6 +15,8 @@ from rich.console import Console
 
 from seqlab.digits import written
 from seqlab.errors import UserError
+from seqlab.sweeps.direction import directed
+from seqlab.sweeps.expansion import key_of
 from seqlab.sweeps.launchers import check_launcher
 from seqlab.sweeps.ledger import SWEEP, Entry, entry_of, read, read_plan
 from seqlab.sweeps.start import choices_of, first_of_each, folder_of, plan, set_aside
@@ -44,8 +46,8 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
             raise UserError(f"{word}: fresh is true or false")
     fresh = any(_FRESH.get(word, False) for word in arguments)
     words = [word for word in arguments if word not in _FRESH]
-    given = [_unquoted(word.partition("=")[2]) for word in words if word.startswith("hydra.sweep.dir=")]
-    words = [word for word in words if not word.startswith("hydra.sweep.dir=")]
+    given = [_unquoted(word.partition("=")[2]) for word in words if key_of(word) == "hydra.sweep.dir"]
+    words = [word for word in words if key_of(word) != "hydra.sweep.dir"]
     folder = Path(given[-1]) if given else folder_of(words)
     sweeper, launcher = choices_of(words)
     register_launcher([f"hydra/launcher={launcher}"])
@@ -54,12 +56,14 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
         assert isinstance(node, dict)
         check_launcher(launcher, {str(key): value for key, value in node.items()})
     _check_sweeper(sweeper, words)
+    more = [] if sweeper in ("basic", *_SWEEPERS) else directed(words, sweeper)
     if fresh and (aside := set_aside(folder)) is not None:
         print(f"the earlier sweep is now {relative(aside)}", file=sys.stderr)
     plan(folder, words, sweeper)
+    words = [*words, *more]
     if sweeper in _SWEEPERS:
         Plugins.instance().register(_loaded(*_SWEEPERS[sweeper]))
-    elif sweeper == "basic" and not any(word.startswith("hydra.sweeper.") for word in words):
+    elif sweeper == "basic" and not any(key_of(word).startswith("hydra.sweeper.") for word in words):
         found = _loaded("seqlab_launchers._sweeper", "PlannedSweeper")
         Plugins.instance().register(found)
         words = [*words, f"hydra.sweeper._target_={found.__module__}.{found.__qualname__}"]
@@ -98,7 +102,7 @@ def refuse_search(words: list[str], sweeper: str) -> None:
     Raises:
         UserError: there is no ``-m``.
     """
-    keys = [word.partition("=")[0] for word in words]
+    keys = [key_of(word) for word in words]
     if "task.sequence_length" not in keys and sweeper in _SWEEPERS:
         raise UserError(
             f"hydra/sweeper={sweeper} searches, which takes many runs: add -m, or set task.sequence_length for one"
@@ -155,7 +159,7 @@ def _so_far(run: Path) -> _Known:
 def progress(run: Path, result: Result | None) -> str:
     """Say how one run of a sweep ended, and how far the whole is, in a line."""
     known = _so_far(run)
-    what = "failed" if result is None else f"{result.monitor} {written(result.metrics[result.monitor])}"
+    what = "failed" if result is None else f"validation {result.monitor} {written(result.objective)}"
     ended = known.done + known.failed
     line = f"run {ended}" if known.open else f"{ended} of {max(known.total, ended)}"
     line += f"  {run.name}  {what}"
@@ -188,7 +192,7 @@ def register_launcher(words: list[str]) -> None:
     Raises:
         UserError: that is not installed.
     """
-    chosen = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("hydra/launcher=")]
+    chosen = [_unquoted(word.partition("=")[2]) for word in words if key_of(word) == "hydra/launcher"]
     if not chosen or chosen[-1] not in _LAUNCHERS:
         return
     module, name, extra = _LAUNCHERS[chosen[-1]]

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from seqlab.errors import UserError
 from seqlab.study.recipes import Recipe, Row, load, names
+from seqlab.study.report.settings import REPLICATES
 from seqlab.verbs.arguments import add_config_dir, with_config_dir
 
 _FOLDER = Path("runs") / "reproduce"
@@ -123,8 +124,29 @@ def _sweep(recipe: Recipe, row: Row, asked: argparse.Namespace) -> tuple[Path, l
     from seqlab.sweeps.key import sweep_key
 
     words = [*recipe.words, *row.words, *(recipe.quick if asked.quick else ()), *asked.overrides]
+    _first_seed(words)
     label = re.sub(r"\W+", "-", row.label)
     return _FOLDER / recipe.name / f"{label}_{sweep_key(words)[:8]}", words
+
+
+def _first_seed(words: Sequence[str]) -> int:
+    """Return the seed that the runs of a row are counted from.
+
+    Raises:
+        UserError: an override makes several settings of a row, whose mean would be taken for one.
+    """
+    from seqlab.sweeps.expansion import choices, key_of
+
+    first = 0
+    for found in choices(words):
+        key, value = key_of(found[0]), found[0].partition("=")[2]
+        if key == "seed" and len(found) == 1 and value.isdecimal():
+            first = int(value)
+        elif key == "seed":
+            raise UserError(f"seed must be one whole number, from which --seeds counts, got {len(found)} values")
+        elif len(found) > 1 and key not in REPLICATES:
+            raise UserError(f"{key} must have one value, since a row of a recipe is one setting, got {len(found)}")
+    return first
 
 
 def _run(folder: Path, words: Sequence[str], seeds: int) -> bool:
@@ -132,7 +154,8 @@ def _run(folder: Path, words: Sequence[str], seeds: int) -> bool:
     from seqlab.sweeps.ledger import SWEEP
     from seqlab.verbs.train import train
 
-    train(["-m", *words, f"seed={','.join(map(str, range(seeds)))}", f"hydra.sweep.dir={folder}"])
+    first = _first_seed(words)
+    train(["-m", *words, f"seed={','.join(map(str, range(first, first + seeds)))}", f"hydra.sweep.dir={folder}"])
     return (folder / SWEEP).is_file()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from seqlab.bounded import no_way_out
 from seqlab.errors import UserError
+from seqlab.sweeps.expansion import key_of
 from seqlab.sweeps.ledger import SWEEP, read, read_plan
 from seqlab.sweeps.selection import choosing
 from seqlab.sweeps.words import check_words
@@ -27,8 +28,8 @@ def main(arguments: list[str]) -> int:
     if not left and plan["runs"] and not plan.get("open"):
         print(f"nothing is left to do: {len(entries):,} runs, {sum(e.state == 'done' for e in entries):,} of them done")
         return 0
-    changed = {word.partition("=")[0] for word in asked.overrides}
-    kept = [word for word in plan["words"] if word.partition("=")[0] not in changed]
+    changed = {key_of(word) for word in asked.overrides}
+    kept = [word for word in plan["words"] if key_of(word) not in changed]
     chosen = [word for word in kept if word.partition("=")[0] in _SOURCES]
     _check_sources(chosen, folder)
     words = [word for word in kept if word not in chosen]

@@ -130,8 +130,16 @@ def one_of_many(config: DictConfig) -> float:
     """Do a run of a sweep, unless it is done or another process does it; go on with one that was begun.
 
     Returns:
-        The monitored test metric; NaN if the run failed, so that the runs after it are done.
+        The best validation value of the monitored metric, which no test score enters; NaN if the run failed, so that
+        the runs after it are done.
+
+    Raises:
+        UserError: there is no value, and the sweeper optimises: how many such runs it takes is a setting of its own.
     """
+    from hydra.core.hydra_config import HydraConfig
+
+    from seqlab.errors import UserError
+    from seqlab.sweeps.direction import no_value
     from seqlab.training.devices import is_follower
     from seqlab.training.ranks import follow, leading
 
@@ -140,7 +148,10 @@ def one_of_many(config: DictConfig) -> float:
         follow(folder)
         return math.nan
     with leading(folder):
-        return _one_of_many(config, folder)
+        value = _one_of_many(config, folder)
+    if math.isnan(value) and (reason := no_value(folder, HydraConfig.get().sweeper)) is not None:
+        raise UserError(reason)
+    return value
 
 
 def _one_of_many(config: DictConfig, folder: Path) -> float:
@@ -175,7 +186,7 @@ def _one_of_many(config: DictConfig, folder: Path) -> float:
         print(error, file=sys.stderr)
         return math.nan
     log.info(progress(folder, result))
-    return math.nan if result is None else result.metrics[result.monitor]
+    return math.nan if result is None else result.objective
 
 
 def _on_its_page(config: DictConfig, folder: Path, words: list[str]) -> "Result | None":
@@ -192,7 +203,7 @@ def _on_its_page(config: DictConfig, folder: Path, words: list[str]) -> "Result 
         if result is None:
             record.update(state="failed", cause=failure)
         else:
-            record.update(state="done", objective=result.metrics[result.monitor])
+            record.update(state="done", objective=result.objective)
     return result
 
 

@@ -14,8 +14,10 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from seqlab.discovery.hydra_source import register as register_plugins
+from seqlab.errors import UserError
+from seqlab.sweeps.direction import no_value
 from seqlab.sweeps.gpus import use_gpus
-from seqlab.sweeps.ledger import Entry, read_plan
+from seqlab.sweeps.ledger import entry_of, read_plan
 from seqlab.sweeps.start import register as register_names
 from seqlab.training.interrupt import SIGNALS
 
@@ -103,7 +105,18 @@ def _subdir(context: HydraContext, config: DictConfig, words: Sequence[str]) -> 
     return str(context.config_loader.load_sweep_config(config, list(words)).hydra.sweep.subdir)
 
 
-def told(words: Sequence[str], entry: Entry) -> JobReturn:
-    """Say to a sweeper what became of a run: its objective, or NaN."""
-    objective = float("nan") if entry.objective is None else entry.objective
-    return JobReturn(overrides=list(words), cfg=OmegaConf.create(), status=JobStatus.COMPLETED, _return_value=objective)
+def told(words: Sequence[str], folder: Path, config: DictConfig | None) -> JobReturn:
+    """Tell a sweeper what became of a run: its objective, NaN, or to one that optimises why there is none.
+
+    Args:
+        words: of the run.
+        folder: of the run.
+        config: of the sweep.
+    """
+    assert config is not None
+    objective = entry_of(folder).objective
+    found = JobReturn(overrides=list(words), cfg=OmegaConf.create(), status=JobStatus.COMPLETED)
+    found.return_value = math.nan if objective is None else objective
+    if objective is None and (reason := no_value(folder, config.hydra.sweeper)) is not None:
+        found.status, found.return_value = JobStatus.FAILED, UserError(reason)
+    return found

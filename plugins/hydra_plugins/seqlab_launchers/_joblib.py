@@ -49,7 +49,7 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):  # type: ignore[misc]  # u
                 self._again(job_overrides, folders, initial_job_idx, asked)
             else:
                 return done
-        return [told(words, entry_of(folder)) for words, folder in zip(job_overrides, folders, strict=True)]
+        return [told(words, folder, self.config) for words, folder in zip(job_overrides, folders, strict=True)]
 
     def _again(
         self, runs: Sequence[Sequence[str]], folders: Sequence[Path], first: int, asked: list[signal.Signals]

@@ -46,7 +46,7 @@ class _LedgerLauncher(BaseSubmititLauncher):  # type: ignore[misc]  # untyped, a
         left = [run for run in runs if run[2] not in adopted and self._is_left(run[2])]
         log.info("%d runs: %d to submit, %d in the queue already", len(runs), len(left), len(adopted))
         self._do(left, adopted)
-        return [told(words, entry_of(folder)) for _, words, folder in runs]
+        return [told(words, folder, self.config) for _, words, folder in runs]
 
     @staticmethod
     def _is_left(folder: Path) -> bool:

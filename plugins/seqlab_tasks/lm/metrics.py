@@ -14,6 +14,7 @@ class TokenLoss(Metric):
     """Mean cross-entropy of the targets in nats; targets of 0 are padding and count for nothing."""
 
     full_state_update = False
+    plot_lower_bound = 0.0
     nats: Tensor
     tokens: Tensor
 

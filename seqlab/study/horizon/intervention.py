@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from seqlab.contracts import Remedy
 from seqlab.discovery.config import targets
 from seqlab.study.horizon.search import Finding
+from seqlab.sweeps.expansion import key_of
 
 if TYPE_CHECKING:
     from seqlab.study.cause import Cause
@@ -47,11 +48,11 @@ def _command(row: "Row", words: list[str], conductor: "Conductor") -> str:
     """Give the search again for this row alone, with other words."""
     settings, typed = conductor.settings, conductor.words
     kept = [word for word in typed if word.startswith(("hydra/", "hydra.sweeper.")) and ".only=" not in word]
-    changed = {word.partition("=")[0] for word in words}
+    changed = {key_of(word) for word in words}
     if settings.rows or settings.tasks:
         own = [word for word in typed if not word.startswith(("hydra/", "hydra."))]
         kept.append(f"hydra.sweeper.only=[{row.name}]")
     else:
         own = list(row.asked)
-    own = [word for word in own if word.partition("=")[0] not in changed]
+    own = [word for word in own if key_of(word) not in changed]
     return shlex.join(["python", "-m", "seqlab", "-m", *own, *words, *kept])

@@ -7,8 +7,6 @@ from inspect import signature
 from itertools import product
 from typing import Any, final
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from seqlab.contracts import Task, UserError
@@ -16,6 +14,7 @@ from seqlab.discovery.config import targets
 from seqlab.discovery.registry import find, plugins
 from seqlab.study.horizon.search import Batch
 from seqlab.study.horizon.settings import Settings
+from seqlab.sweeps.expansion import choices, key_of
 from seqlab.training.compose import compose_all
 
 _OURS = {
@@ -109,8 +108,8 @@ def rows_of(typed: Sequence[str], settings: Settings) -> list[Row]:
     tasks = list(_variants(settings.tasks, task_choices))
     variants = list(_variants(settings.rows, row_choices))
     made = [(row, task) for task in tasks for row in variants]
-    common = tuple(word for word in fixed if not _of_task(_key(word)))
-    fixed_task = tuple(word for word in fixed if _of_task(_key(word)))
+    common = tuple(word for word in fixed if not _of_task(key_of(word)))
+    fixed_task = tuple(word for word in fixed if _of_task(key_of(word)))
     words = [[*task[1], *row[1], *fixed, f"task.sequence_length={settings.start}"] for row, task in made]
     rows = [
         Row(
@@ -134,15 +133,13 @@ def _sorted_out(typed: Sequence[str]) -> tuple[list[str], list[list[str]], list[
     fixed: list[str] = []
     of_tasks: list[list[str]] = []
     of_rows: list[list[str]] = []
-    for override in OverridesParser.create().parse_overrides(list(typed)):
-        key = str(override.key_or_group)
-        if key in _OURS:
-            raise UserError(f"{override.input_line}: the search chooses it; set {_of_sweeper(_OURS[key])}")
-        ((*choices,),) = BasicSweeper.split_arguments([override], None)
-        words = [word for (word,) in choices]
+    for word in typed:
+        if (key := key_of(word)) in _OURS:
+            raise UserError(f"{word}: the search chooses it; set {_of_sweeper(_OURS[key])}")
+    for words in choices(typed):
         if len(words) == 1:
             fixed += words
-        elif _of_task(key):
+        elif _of_task(key_of(words[0])):
             of_tasks.append(words)
         else:
             of_rows.append(words)
@@ -153,21 +150,23 @@ def _of_sweeper(keys: str) -> str:
     return " and ".join(f"hydra.sweeper.{key}" for key in keys.split(" and "))
 
 
-def _key(word: str) -> str:
-    return word.partition("=")[0].lstrip("+~")
-
-
 def _of_task(key: str) -> bool:
-    return key.lstrip("+~").partition(".")[0] == "task"
+    return key.partition(".")[0] == "task"
+
+
+def _brief(word: str) -> str:
+    """Return an override without the groups before its last name: ``depth=2`` of ``model.depth=2``."""
+    key, equals, value = word.partition("=")
+    return f"{key.lstrip('+~').rpartition('.')[2]}{equals}{value}"
 
 
 def _variants(
-    named: Mapping[str, tuple[str, ...]], choices: Sequence[Sequence[str]]
+    named: Mapping[str, tuple[str, ...]], multiplied: Sequence[Sequence[str]]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Give label and words of each; the label is empty where the choice of a plugin will give it."""
     for label, words in (named or {"": ()}).items():
-        for chosen in product(*choices):
-            options = [word.rpartition(".")[2] for word in chosen] if label else []
+        for chosen in product(*multiplied):
+            options = [_brief(word) for word in chosen] if label else []
             yield " ".join([label, *options]), (*words, *chosen)
 
 
@@ -184,8 +183,8 @@ def _told_apart(rows: Sequence[Row]) -> list[Row]:
         if counts[row.name] > 1:
             own = [word for word in row.words if any(word not in other.words for other in same)]
             task = [word for word in row.task_words if any(word not in other.task_words for other in same)]
-            label = " ".join([row.label, *(word.rpartition(".")[2] for word in own)])
-            row = replace(row, label=label, task=" ".join([row.task, *(word.rpartition(".")[2] for word in task)]))
+            label = " ".join([row.label, *map(_brief, own)])
+            row = replace(row, label=label, task=" ".join([row.task, *map(_brief, task)]))
         found.append(row)
     return found
 
@@ -193,7 +192,7 @@ def _told_apart(rows: Sequence[Row]) -> list[Row]:
 def _added(row: Row, settings: Settings) -> Iterator[str]:
     """Give what the search sets in every run, unless the command line or an experiment did."""
     yield f"trainer.stop_when_solved={settings.stop_when_solved}"
-    typed = {_key(word) for word in row.asked}
+    typed = {key_of(word) for word in row.asked}
     if "trainer.early_stopping" not in typed:
         yield "trainer.early_stopping=null"  # the budget is what ends a run that does not solve
     if row.config.trainer.progress == "auto":

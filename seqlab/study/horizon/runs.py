@@ -14,6 +14,7 @@ from seqlab.sweeps.ledger import Entry, entry_of
 from seqlab.sweeps.start import run_name
 from seqlab.training.compose import Composer
 from seqlab.training.runfolder import RESULTS, read_json
+from seqlab.training.verdicts import deciding_verdict
 
 
 @final
@@ -27,8 +28,8 @@ class Trial:
         seed: of it.
         name: of its folder.
         state: ``done``, ``failed``, or ``missing`` for anything else.
-        solved: whether its test split is solved; ``None`` unless it is done.
-        results: of ``results.json``: ``metrics`` of the test split, ``cost`` and ``verdict``.
+        solved: whether it solves the validation split, by which the search decides; ``None`` unless it is done.
+        results: of ``results.json``: ``validation`` score, ``cost``, and of the test split ``metrics`` and ``verdict``.
         words: with which it was composed.
     """
 
@@ -60,7 +61,9 @@ class Trial:
             "run": self.name,
             "state": self.state,
             "solved": self.solved,
+            "validation": self.results.get("validation"),
             "metrics": self.results.get("metrics", {}),
+            "test_verdict": self.results.get("verdict"),
             "command": self.command,
         }
 
@@ -90,8 +93,9 @@ def looked_up(row: Row, batch: Batch, seed: int, name: str, folder: Path) -> Tri
         return Trial(row, batch, seed, name, "failed" if entry.state == "failed" else "missing", None, {}, words)
     try:
         record = read_json(folder / name / RESULTS)
-        verdict, results = record["verdict"], {"metrics": record["metrics"]["test"], "cost": record["cost"]}
-        results |= {"verdict": verdict, "monitor": record["best"]["monitor"]}
+        results = {"metrics": record["metrics"]["test"], "cost": record["cost"], "verdict": record["verdict"]}
+        results |= {"validation": record["best"]["valid"], "monitor": record["best"]["monitor"]}
+        solved = deciding_verdict(record) == "solved"
     except (UserError, KeyError, TypeError):  # damaged, as if it were gone
         return Trial(row, batch, seed, name, "missing", None, {}, words)
-    return Trial(row, batch, seed, name, "done", verdict == "solved", results, words)
+    return Trial(row, batch, seed, name, "done", solved, results, words)

@@ -9,6 +9,7 @@ from seqlab.discovery.values import Ge, Gt, Le, check_value, shown
 from seqlab.errors import UserError
 from seqlab.study.horizon.ladder import Ladder
 from seqlab.study.horizon.search import Rules
+from seqlab.sweeps.words import split_at_blanks
 
 Match = Literal["none", "parameters", "state", "flops"]
 _FINEST = 1e-4
@@ -132,7 +133,7 @@ def _items(key: str, value: Any) -> tuple[Any, ...]:
 
 def _words(key: str, label: Any, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        return tuple(value.split())
+        return tuple(split_at_blanks(value))
     if not isinstance(value, Sequence) or not all(isinstance(word, str) for word in value):
         raise UserError(f"hydra.sweeper.{key}.{label} must list overrides such as cell=lstm, got {shown(value)}")
     return tuple(cast(Sequence[str], value))

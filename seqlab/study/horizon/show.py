@@ -9,6 +9,7 @@ from rich.table import Table
 from seqlab.errors import UserError
 from seqlab.study.horizon.record import FILE, read
 from seqlab.study.report import write
+from seqlab.study.report.horizons import interval
 from seqlab.training.runfolder import relative
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def show(record: dict[str, Any], console: Console) -> None:
             escape(row["task"]),
             escape(row["label"]),
             _horizon(row),
-            f"{_or(row['lower'], 'none')} to {_or(row['upper'], 'not met')}",
+            interval(row),
             _or(row["learning_rate"], ""),
             f"{row['parameters']:,}" if row["parameters"] else "",
             f"{row['cause']}{', budget-limited' if row['budget_limited'] else ''}",

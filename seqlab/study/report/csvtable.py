@@ -10,6 +10,7 @@ from seqlab.study.report.reading import Fault
 from seqlab.study.report.runs import Run
 from seqlab.study.report.settings import DISTANCE, RATE, REPLICATES, varying
 from seqlab.training.runfolder import relative
+from seqlab.training.verdicts import deciding_verdict
 
 _COSTS = (
     "parameters",
@@ -59,6 +60,7 @@ def _row(run: Run, label: str) -> dict[str, Any]:
         **{f"test/{name}": value for name, value in tested.items()},
         **{f"chance/{name}": value for name, value in blind.items()},
         f"valid/{run.monitor}": run.valid,
+        "valid/verdict": deciding_verdict(run.record),
         "bounds/chance": run.bounds.get("chance"),
         "bounds/optimal": run.bounds.get("optimal"),
         "bounds/solved": run.bounds.get("solved"),

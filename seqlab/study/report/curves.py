@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seqlab.bounded import read_bytes
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 from seqlab.study.report.reading import Fault
@@ -36,7 +37,7 @@ def read_all(runs: Sequence[Run], faults: list[Fault]) -> dict[str, dict[Run, Se
 
 def _read(path: Path, numbers: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
     rows = read_curves(path)
-    if path.exists() and not rows and path.stat().st_size:
+    if not rows and path.exists() and path.stat().st_size and not _is_head(path, (*numbers, *columns)):
         raise ValueError("it has no whole row")
     if rows and (lacking := [name for name in (*numbers, *columns) if name not in rows[0]]):
         raise ValueError(f"it has no column {lacking[0]}")
@@ -46,6 +47,12 @@ def _read(path: Path, numbers: Sequence[str], columns: Sequence[str]) -> list[di
         if wrong := next((name for name in numbers if not isinstance(made[-1].get(name), float)), None):
             raise ValueError(f"line {place:,}: {wrong} is {row[wrong]!r}, where a number must be")
     return made
+
+
+def _is_head(path: Path, columns: Sequence[str]) -> bool:
+    """Return whether a file is a head without rows: of a cell without gates, or of a run that was stopped early."""
+    head = read_bytes(path).decode("utf-8", "replace").partition("\n")[0]
+    return head.isprintable() and set(columns) <= set(next(csv.reader([head]), []))
 
 
 def _value(text: str) -> float | str:

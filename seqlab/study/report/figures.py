@@ -1,4 +1,4 @@
-"""Figures of scores: against the distance, by setting, how far each gets, and as training goes on."""
+"""Figures of scores: against the distance, by setting, and as training goes on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,19 +46,18 @@ def by_label(points: Sequence[Point]) -> dict[str, list[Point]]:
 
 
 def best_labels(points: Sequence[Point], most: int = MOST_LINES) -> list[str]:
-    """Choose the labels that a figure shows, in their order: all of them, or the best by their mean score."""
+    """Choose the labels that a figure shows, in their order: all of them, or the best by their validation scores."""
     groups = by_label(points)
     if len(groups) <= most:
         return list(groups)
-    sign = 1 if points[0].runs[0].maximises else -1
-    ranked = sorted(groups, key=lambda label: -sign * float(np.mean([point.mean for point in groups[label]])))
+    ranked = sorted(groups, key=lambda label: -float(np.mean([point.worth for point in groups[label]])))
     return [label for label in groups if label in ranked[:most]]
 
 
 def left_out(points: Sequence[Point], most: int = MOST_LINES) -> str:
     """Say how many labels a figure does not show."""
     more = len(by_label(points)) - most
-    return f" The {most} best of {most + more} are drawn." if more > 0 else ""
+    return f" The {most} best of {most + more} by validation are drawn." if more > 0 else ""
 
 
 def against_distance(name: str, points: Sequence[Point], monitor: str) -> Picture:
@@ -149,40 +148,6 @@ def by_setting(name: str, points: Sequence[Point], monitor: str) -> Picture:
     axes.set_ylim(-0.6, len(labels) - 0.4)
     caption = f"Test {monitor}: a mark for each seed, a bar at their mean."
     return Picture(name, caption + left_out(points, most=30), figure)
-
-
-def reaches(name: str, rows: Sequence[Mapping[str, Any]], title: str) -> Picture:
-    """Draw how far each gets: a mark at the horizon, a line from where all seeds solve to where none does.
-
-    Args:
-        name: of the files.
-        rows: ``label``, ``horizon``, ``lower``, ``upper`` and ``largest``, the largest distance tried.
-        title: what the caption begins with.
-    """
-    figure = new_figure(WIDTH, 1.5 + 0.4 * len(rows))
-    axes = figure.add_subplot()
-    drawn = styles([str(row["label"]) for row in rows])
-    shown = [value for row in rows for value in (row["horizon"], row["lower"], row["upper"], row["largest"]) if value]
-    start = max(1, min(shown, default=1)) / 1.5
-    for place, row in enumerate(reversed(rows)):
-        style = drawn[str(row["label"])]
-        low, high = row["lower"] or start, row["upper"] or row["largest"]
-        axes.plot([low, high], [place, place], color=style.colour, linewidth=3, alpha=0.45, solid_capstyle="butt")
-        if row["upper"] is None:
-            axes.plot([high], [place], marker=">", color=style.colour, markersize=8)
-        if row["horizon"]:
-            options = {**style.line_options(), "linestyle": "none", "markersize": 8}
-            axes.plot([row["horizon"]], [place], **options)
-    axes.set_xlim(left=start)
-    distance_axis(axes, [int(value) for value in shown] or [1])
-    dress(axes, "distance (steps)", "")
-    axes.set_yticks(range(len(rows)), [str(row["label"]) for row in reversed(rows)], parse_math=False)
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-    caption = (
-        f"{title}: the mark is the largest distance at which at least 2/3 of the seeds solve the task; the line goes"
-        " from the largest that all solve to the smallest that none solves. An arrow: the end was not reached."
-    )
-    return Picture(name, caption, figure)
 
 
 def learning(name: str, points: Sequence[Point], curves: Mapping[Run, Sequence[Mapping[str, float]]]) -> Picture | None:

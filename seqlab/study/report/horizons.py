@@ -1,11 +1,13 @@
 """Horizons of a report: as a search found them, or as far as the distances that were run say."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from seqlab.study.report.blocks import Code, Field, Section, Shown, Table, Text, figure_text
-from seqlab.study.report.figures import by_label, reaches
+from seqlab.study.report.figures import by_label
+from seqlab.study.report.horizon_figure import reaches
 from seqlab.study.report.points import Point, reach
 from seqlab.study.report.settings import show
 from seqlab.training.runfolder import relative
@@ -21,8 +23,9 @@ def searched(task: str, horizons: Sequence[tuple[Path, Mapping[str, Any]]]) -> l
                 tried = [trial["distance"] for trial in trials if isinstance(trial.get("distance"), int)]
                 ends = {name: row.get(name) for name in ("horizon", "lower", "upper")}
                 known = [value for value in ends.values() if value]
-                largest = max([*tried, *known], default=1)
-                found.append({**row, **ends, "folder": folder, "search": horizon, "largest": largest})
+                smallest, largest = min([*tried, *known], default=1), max([*tried, *known], default=1)
+                span = {"smallest": smallest, "largest": largest}
+                found.append({**row, **ends, "folder": folder, "search": horizon, **span})
     return found
 
 
@@ -31,16 +34,22 @@ def measured(points: Sequence[Point]) -> list[dict[str, Any]]:
     rows = []
     for label, group in by_label(points).items():
         far = reach(group)
-        row = {"label": label, "horizon": far.horizon, "lower": far.lower, "upper": far.upper, "largest": far.largest}
-        rows.append(row)
+        rows.append({"label": label, **asdict(far)})
     return rows
 
 
 def interval(row: Mapping[str, Any]) -> str:
-    """Write a horizon's interval: from the distance that all seeds solve to the one that none solves."""
-    low = "below the shortest" if row["lower"] is None else figure_text(row["lower"])
-    high = f"beyond {row['largest']:,}" if row["upper"] is None else figure_text(row["upper"])
-    return f"{low} to {high}"
+    """Write a horizon's interval: from the distance that all seeds solve to the one that none solves.
+
+    Args:
+        row: ``lower`` and ``upper``; ``None`` where no distance that was tried is such an end.
+    """
+    low, high = row["lower"], row["upper"]
+    if low is None and high is None:
+        return "not bounded"
+    if low is None:
+        return f"< {high:,}"
+    return f">= {low:,} (upper bound not reached)" if high is None else f"{low:,} to {high:,}"
 
 
 def horizon_section(name: str, rows: Sequence[Mapping[str, Any]], *, is_search: bool) -> Section:
@@ -49,7 +58,7 @@ def horizon_section(name: str, rows: Sequence[Mapping[str, Any]], *, is_search: 
     if not is_search:
         text = (
             "From the distances that were run: the horizon is the largest at which at least 2/3 of the seeds solve the"
-            " task, at the learning rate that validation chose there."
+            " task on the validation split, at the learning rate that validation chose there."
         )
         section.blocks += [Text(text), _measured_table(rows)]
     else:

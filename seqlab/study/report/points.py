@@ -1,5 +1,6 @@
 """Runs put together: over the seeds at each distance, over the seeds of each setting."""
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -46,8 +47,18 @@ class Point:
 
     @property
     def solved(self) -> int:
-        """How many of the runs solve the task."""
+        """How many of the runs solve the task, by their validation scores."""
         return sum(run.solved for run in self.runs)
+
+    @property
+    def worth(self) -> float:
+        """Mean validation score, negated where smaller is better: what a choice among settings goes by."""
+        return worth(self.runs)
+
+    @property
+    def learned(self) -> bool:
+        """Whether most of the runs validate better than the input-independent baseline."""
+        return 2 * sum(run.learned for run in self.runs) > len(self.runs)
 
     def cost(self, name: str) -> float | None:
         """Give the median of a figure of cost."""
@@ -64,12 +75,14 @@ class Reach:
         horizon: the largest distance at which at least 2/3 of the seeds solve the task; ``None`` if there is none.
         lower: the largest distance at which all solve it.
         upper: the smallest one beyond ``lower`` at which none does; ``None`` if none is that large.
-        largest: the largest distance that was run.
+        smallest: the smallest distance that was run.
+        largest: the largest one.
     """
 
     horizon: int | None
     lower: int | None
     upper: int | None
+    smallest: int
     largest: int
 
 
@@ -99,15 +112,14 @@ def _point(label: str, distance: int | None, runs: Sequence[Run]) -> Point:
         rates[run.rate].append(run)
     most = max(map(len, rates.values()))
     full = {rate: group for rate, group in rates.items() if len(group) == most}
-    best = max(full, key=lambda rate: _worth(full[rate]))
+    best = max(full, key=lambda rate: worth(full[rate]))
     return Point(label, distance, tuple(full[best]), tuple(sorted(rate for rate in rates if rate is not None)))
 
 
-def _worth(runs: Sequence[Run]) -> float:
-    """How well some runs validate; the larger the better."""
-    values = [run.valid if run.valid is not None else run.score() for run in runs]
-    sign = 1 if runs[0].maximises else -1
-    return sign * statistics.fmean(value for value in values if value is not None)
+def worth(runs: Sequence[Run]) -> float:
+    """Return how well some runs validate, the larger the better; runs without a validation score are worth least."""
+    values = [value for run in runs if (value := run.valid) is not None]
+    return (1 if runs[0].maximises else -1) * statistics.fmean(values) if values else -math.inf
 
 
 def reach(found: Sequence[Point]) -> Reach:
@@ -120,4 +132,5 @@ def reach(found: Sequence[Point]) -> Reach:
     horizon = max((distance for distance, solved, runs in tried if solved >= SHARE * runs), default=None)
     lower = max((distance for distance, solved, runs in tried if solved == runs), default=None)
     upper = min((distance for distance, solved, _ in tried if not solved and distance > (lower or 0)), default=None)
-    return Reach(horizon, lower, upper, max(distance for distance, _, _ in tried))
+    distances = [distance for distance, _, _ in tried]
+    return Reach(horizon, lower, upper, min(distances), max(distances))

@@ -7,8 +7,21 @@ from pathlib import Path
 from typing import Any, final
 
 from seqlab.bounded import is_name
+from seqlab.study.intervals import Range
 from seqlab.study.report.settings import flat
 from seqlab.training import runfolder
+from seqlab.training.verdicts import deciding_verdict
+
+_SHARE = Range(0.0, 1.0)
+KNOWN_RANGES = {
+    **dict.fromkeys(
+        ("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "roc_auc", "correct", "share_unknown"),
+        _SHARE,
+    ),
+    **dict.fromkeys(("mse", "mae", "rmse", "bits_per_byte", "bits_per_token"), Range(0.0)),
+    "perplexity": Range(1.0),
+}
+"""Of metrics whose range a record does not have: those of older versions, and those that a task derives."""
 
 
 @final
@@ -87,8 +100,22 @@ class Run:
 
     @property
     def valid(self) -> float | None:
-        """The monitored metric on the validation split, by which a learning rate is chosen."""
+        """The monitored metric on the validation split: whatever chooses among runs reads it."""
         return number(self.record["best"].get("valid"))
+
+    def validation(self, metric: str | None = None) -> float | None:
+        """Return a validation metric, the monitored one if none is named; ``None`` if it is absent or no number."""
+        if metric in (None, self.monitor):
+            return self.valid
+        return number((self.record["metrics"].get("valid") or {}).get(metric))
+
+    def range(self, metric: str | None = None) -> Range:
+        """Return the values that a metric can take, the monitored one if none is named."""
+        name = metric or self.monitor
+        ends = (self.record.get("ranges") or {}).get(name)
+        if isinstance(ends, list) and len(ends) == 2 and any(number(end) is not None for end in ends):
+            return Range(number(ends[0]), number(ends[1]))
+        return KNOWN_RANGES.get(name, Range())
 
     @property
     def chance(self) -> float | None:
@@ -99,8 +126,13 @@ class Run:
 
     @property
     def solved(self) -> bool:
-        """Whether the task counts as solved."""
-        return self.record.get("verdict") == "solved"
+        """Whether the task counts as solved: on the validation split, as in a horizon search."""
+        return deciding_verdict(self.record) == "solved"
+
+    @property
+    def learned(self) -> bool:
+        """Whether the validation score is better than the input-independent baseline by more than noise."""
+        return deciding_verdict(self.record) in ("solved", "learning")
 
     def cost(self, name: str) -> float | None:
         """Give a figure of its cost."""
@@ -138,7 +170,7 @@ def check(record: Mapping[str, Any]) -> None:
             raise ValueError(f"has a {path} that is no name")
         if value is None or (path == "metrics.test" and not isinstance(value, Mapping)):
             raise ValueError(f"has no {path}")
-    for key in ("cost", "chance", "tables", "versions"):
+    for key in ("cost", "chance", "tables", "versions", "ranges"):
         if not isinstance(record.get(key, {}), Mapping):
             raise ValueError(f"has {key} that is no object")
     for name, value in record["metrics"]["test"].items():

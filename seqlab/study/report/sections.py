@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from seqlab.study.intervals import student
+from seqlab.study.intervals import Range, student
 from seqlab.study.report import flow, horizons
 from seqlab.study.report.blocks import (
     Code,
@@ -20,9 +20,10 @@ from seqlab.study.report.blocks import (
     with_spread,
 )
 from seqlab.study.report.figures import against_distance, by_label, by_setting, cost, learning
+from seqlab.study.report.headline import answer
 from seqlab.study.report.points import Point
 from seqlab.study.report.reading import Fault, Found
-from seqlab.study.report.runs import Run, versions
+from seqlab.study.report.runs import Run, number, versions
 from seqlab.training.runfolder import relative
 
 Rows = Sequence[Mapping[str, Any]]
@@ -103,11 +104,10 @@ def task_sections(part: Part) -> list[Section]:
     if not part.points:
         top.blocks.append(Text("No run of it has a score."))
         return [top]
-    top.blocks.append(Text(answer(part), is_answer=True))
+    top.blocks.append(Text(answer(part.title, part.points, part.horizons), is_answer=True))
     draw = against_distance if part.has_distances else by_setting
     top.blocks += [Shown(draw(f"{part.name}_scores", part.points, part.monitor)), _score_table(part)]
-    if part.has_distances:
-        top.blocks.append(Text(_explain(part)))
+    top.blocks.append(Text(_explain(part)))
     made = [top]
     if part.horizons:
         made.append(horizons.horizon_section(part.name, part.horizons, is_search=True))
@@ -117,48 +117,19 @@ def task_sections(part: Part) -> list[Section]:
     return made + [section for make in makers if (section := make(part)) is not None]
 
 
-def answer(part: Part) -> str:
-    """Answer the question in a sentence: how far each gets, or what scores best."""
-    if not part.has_distances:
-        return _best_of(part)
-    rows = part.horizons or horizons.measured(part.points)
-    ranked = sorted(rows, key=lambda row: (-(row["horizon"] or 0), -(row["upper"] or row["largest"] + 1)))
-    said = [f"{row['label']} reaches {_far(row)}" for row in ranked]
-    seeds = {len(point.runs) for point in part.points}
-    few = " One seed each: nothing is said of how luck moves it." if seeds == {1} else ""
-    return f"On {part.title}, {'; '.join(said)}.{few}"
-
-
-def _far(row: Mapping[str, Any]) -> str:
-    if not row["horizon"]:
-        return f"no distance that was tried (interval {horizons.interval(row)})"
-    steps = f"{row['horizon']:,} step{'s' if row['horizon'] > 1 else ''}"
-    limited = ", budget-limited" if row.get("budget_limited") else ""
-    return f"{steps} (interval {horizons.interval(row)}{limited})"
-
-
-def _best_of(part: Part) -> str:
-    sign = 1 if part.points[0].runs[0].maximises else -1
-    ranked = sorted(part.points, key=lambda point: -sign * point.mean)
-    best = ranked[0]
-    seeds = f"{len(best.scores)} seed{'s' if len(best.scores) > 1 else ''}"
-    score = f"{with_spread(best.mean, best.spread)} ({seeds})"
-    text = f"On {part.title}, {best.label} has the best test {part.monitor}, {score}"
-    if len(ranked) > 1:
-        second = ranked[1]
-        text += f"; next is {second.label} with {with_spread(second.mean, second.spread)}"
-        reach = max(best.spread or 0.0, second.spread or 0.0)
-        if abs(best.mean - second.mean) <= reach:
-            text += ", closer than one standard deviation over the seeds"
-    chance = best.runs[0].chance
-    return text + ("." if chance is None else f"; ignoring the input scores {figure_text(chance)}.")
-
-
 def _score_table(part: Part) -> Table:
     distances = ("distance",) if part.has_distances else ()
     rates = ("learning rate",) if part.has_distances else ()
     judged = any(run.bounds.get("solved") is not None for point in part.points for run in point.runs)
-    head = ("", *distances, f"test {part.monitor}", "95 % interval", "seeds", *(("solved",) if judged else ()), *rates)
+    head = (
+        "",
+        *distances,
+        f"test {part.monitor}",
+        "95 % interval",
+        "seeds",
+        *(("solved (validation)",) if judged else ()),
+        *rates,
+    )
     head = (*head, "chance", "best possible", "commands") if part.has_distances else (*head, "chance", "commands")
     rows: list[tuple[Field, ...]] = []
     for point in part.points:
@@ -175,19 +146,23 @@ def _score_table(part: Part) -> Table:
 
 
 def _interval(point: Point) -> str:
-    """Write Student's interval for the mean, cut at the best score there can be."""
-    inside = student(point.scores)
-    if inside.low is None or inside.high is None:
+    """Write Student's interval for the mean, cut at the metric's range and at the best score there can be."""
+    run = point.runs[0]
+    found, best = run.range().cut(student(point.scores)), number(run.bounds.get("optimal"))
+    if best is not None:
+        found = (Range(high=best) if run.maximises else Range(low=best)).cut(found)
+    if found.low is None or found.high is None:
         return ""
-    low, high, optimal = inside.low, inside.high, point.runs[0].bounds.get("optimal")
-    if isinstance(optimal, int | float):
-        low, high = (low, min(high, optimal)) if point.runs[0].maximises else (max(low, optimal), high)
-    return f"{figure_text(low, 3)} to {figure_text(high, 3)}"
+    return f"{figure_text(found.low, 3)} to {figure_text(found.high, 3)}"
 
 
 def _explain(part: Part) -> str:
     rates = sorted({rate for point in part.points for rate in point.rates})
-    text = "Mean ± standard deviation over the seeds; Student's interval for the mean, cut at the best possible score."
+    text = (
+        "Test scores: mean ± standard deviation over the seeds, and Student's interval for the mean, cut at the"
+        " metric's range and the best possible score. Whatever ranks or chooses goes by validation scores"
+        f"{', and so does whether a run solves the task' if part.has_distances else ''}."
+    )
     if len(rates) > 1:
         text += (
             f" Of the learning rates {', '.join(figure_text(rate) for rate in rates)} each row has the one with"
@@ -211,6 +186,10 @@ def _flow_section(part: Part) -> Section | None:
         )
         head = ("", "layer", "direction", "gate", "low", "high")
         section.blocks.append(Table(head, tuple(tuple(str(value) for value in row) for row in rows)))
+    if gateless := [each.label for each in flows if not part.curves[flow.SATURATION].get(each.run)]:
+        section.blocks.append(
+            Text(f"No gate activations were recorded (the cell names no gates): {', '.join(gateless)}.")
+        )
     return section
 
 

@@ -38,6 +38,9 @@ def record(real):
             config[group][name] = value
         made["metrics"]["test"]["accuracy"] = score
         made["best"]["valid"] = score if valid is None else valid
+        made["metrics"]["valid"]["accuracy"] = made["best"]["valid"]
+        validated = made["best"]["valid"]
+        made["best"]["verdict"] = "solved" if validated is not None and validated >= 0.99 else "learning"
         made["verdict"] = "solved" if score is not None and score >= 0.99 else "learning"
         made["command"] = f"python -m seqlab task=first cell={cell} seed={seed} task.sequence_length={distance}"
         return made

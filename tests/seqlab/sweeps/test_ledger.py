@@ -56,6 +56,18 @@ def test_each_state(sweep):
         pass
 
 
+def test_the_objective_is_of_the_validation_split(sweep):
+    """Of a page that does not say so it is the record's, since such pages were written with the test score."""
+    done(sweep / "a", objective=0.25)
+    assert ledger.entry_of(sweep / "a").objective == 0.25
+    page = json.loads((sweep / "a" / ledger.RUN).read_text())
+    del page["objective_split"]
+    (sweep / "a" / ledger.RUN).write_text(json.dumps(page))
+    for best, value in (({"valid": 0.75}, 0.75), ({"valid": None}, None), ({}, None), ("text", None)):
+        (sweep / "a" / runfolder.RESULTS).write_text(json.dumps({"best": best}))
+        assert ledger.entry_of(sweep / "a").objective == value
+
+
 def test_results_that_are_gone_are_missing(sweep):
     done(sweep / "a")
     (sweep / "a" / runfolder.RESULTS).unlink()

@@ -49,6 +49,14 @@ def test_runs_are_kept_and_judged(mine):
     assert "not run" in looked.out
     other = mine("--only", "gru", "--look", "seed=7")
     assert "not run" in other.out
+    several = mine("--only", "gru", "cell.hidden_size=4,8")
+    assert (several.code, "cell.hidden_size must have one value" in several.err) == (1, True)
+
+
+def test_seeds_are_counted_from_the_one_that_is_given(mine):
+    assert mine("--quick", "--only", "gru", "--seeds", "2", "seed=7").code == 0
+    records = [json.loads(path.read_text()) for path in Path("runs/reproduce/mine").glob("*/*/results.json")]
+    assert sorted(record["config"]["seed"] for record in records) == [7, 8]
 
 
 def test_a_try_is_not_judged(mine):

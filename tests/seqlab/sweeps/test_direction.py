@@ -1,0 +1,172 @@
+"""Direction of sweepers that optimise: the task's, unless somebody says the other, which is one line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from seqlab import UserError
+from seqlab.sweeps import ledger
+from seqlab.sweeps.direction import directed, directions, no_value
+from seqlab.sweeps.words import check_words
+
+NODES = {
+    "like_optuna": {"_target_": "x.Sweeper", "direction": "minimize", "params": None, "n_trials": 20},
+    "like_ax": {"_target_": "x.Sweeper", "ax_config": {"max_trials": 10, "experiment": {"minimize": True}}},
+    "like_nevergrad": {"_target_": "x.Sweeper", "optim": {"optimizer": "NGOpt", "maximize": False}},
+    "like_ray": {"_target_": "x.Sweeper", "tune": {"mode": "min", "metric": "objective"}},
+    "of_several": {"_target_": "x.Sweeper", "directions": ["minimize"]},
+    "without": {"_target_": "x.Sweeper", "budget": 3, "mode": "fast", "params": {"direction": "maximize"}},
+}
+"""Keys and defaults of sweepers that others publish."""
+
+
+@pytest.fixture(autouse=True)
+def sweepers():
+    store = ConfigStore.instance()
+    for name, node in NODES.items():
+        store.store(group="hydra/sweeper", name=name, node=node, provider="others")
+    yield
+    for name in NODES:
+        del store.repo["hydra"]["sweeper"][f"{name}.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("sweeper", "maximising"),
+    [
+        ("like_optuna", "hydra.sweeper.direction=maximize"),
+        ("like_ax", "hydra.sweeper.ax_config.experiment.minimize=false"),
+        ("like_nevergrad", "hydra.sweeper.optim.maximize=true"),
+        ("like_ray", "hydra.sweeper.tune.mode=max"),
+        ("of_several", "hydra.sweeper.directions=[maximize]"),
+    ],
+)
+def test_the_task_sets_the_direction(sweeper, maximising):
+    """Accuracy is to be large and an error small, whatever the default."""
+    words = [f"hydra/sweeper={sweeper}", "optimizer.lr=interval(0,1)"]
+    assert directed([*words, "task=first"], sweeper) == [maximising]
+    with pytest.raises(UserError, match="task=adding, whose validation mse is better when smaller, got"):
+        directed([*words, "task=adding", maximising], sweeper)
+
+
+def test_what_is_right_already_stays():
+    words = ["hydra/sweeper=like_optuna"]
+    assert directed([*words, "task=adding"], "like_optuna") == []
+    assert directed([*words, "task=first", "hydra.sweeper.direction=maximize"], "like_optuna") == []
+
+
+def test_the_default_that_somebody_types_is_a_contradiction():
+    words = ["hydra/sweeper=like_optuna", "task=first"]
+    with pytest.raises(UserError, match=r"hydra\.sweeper\.direction must be maximize for task=first") as caught:
+        directed([*words, "hydra.sweeper.direction=minimize"], "like_optuna")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_default_that_a_config_file_says_is_a_contradiction(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "own.yaml").write_text(
+        "# @package _global_\nhydra:\n  sweeper:\n    direction: minimize\n"
+    )
+    words = ["hydra/sweeper=like_optuna", "experiment=own", f"hydra.searchpath=[file://{tmp_path}]"]
+    assert [each.is_said for each in directions(words)] == [True]
+    with pytest.raises(UserError, match="must be maximize for task=names"):
+        directed([*words, "task=names"], "like_optuna")
+    assert directed([*words, "task=adding"], "like_optuna") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["hydra.sweeper.direction=[minimize,maximize]"], "has 2 directions"),
+        (["hydra.sweeper.direction=maximise"], "must be maximize or minimize, got maximise"),
+        (["task=first,adding"], "task=adding has mse .min.; task=first has accuracy .max.; sweep one task"),
+        (["task=choice(first,adding)"], "sweep one task"),
+        (["task=glob([first,adding])"], "sweep one task"),
+    ],
+)
+def test_what_has_no_direction_is_one_line(words, said):
+    with pytest.raises(UserError, match=said):
+        directed(["hydra/sweeper=like_optuna", "task=first", *words], "like_optuna")
+
+
+def test_a_sweeper_without_a_direction_is_left_alone(caplog):
+    words = ["hydra/sweeper=without", "task=first,adding"]
+    assert directed(words, "without") == []
+    assert "runs return validation mse (min) and accuracy (max)" in caplog.text
+
+
+def test_only_a_sweeper_that_optimises_is_told_why_there_is_no_value(tmp_path):
+    with ledger.page(tmp_path / "run", []) as page:
+        page.update(state="failed", cause="no such file")
+    assert no_value(tmp_path / "run", NODES["like_ax"]) == "run has no validation score: no such file"
+    assert no_value(tmp_path / "run", NODES["without"]) is None
+
+
+OPTUNA = ["hydra-optuna-sweeper==1.3.0", "optuna>=5", "alembic", "sqlalchemy", "colorlog", "tqdm", "Mako", "greenlet"]
+
+
+@pytest.fixture(scope="module")
+def optuna(tmp_path_factory):
+    """Install the real one where no other test sees it; Hydra stays as it is."""
+    target = tmp_path_factory.mktemp("optuna")
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+    done = subprocess.run([*pip, "--target", str(target), *OPTUNA], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"hydra-optuna-sweeper cannot be installed: {done.stderr[-200:]}")
+    return target
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_optuna_maximises_validation_accuracy(optuna, names_folder, tmp_path, monkeypatch):
+    """The real sweeper: its best is the best validation score of the ledger; the other direction is refused."""
+    monkeypatch.chdir(tmp_path)
+    words = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=1"]
+    words += ["hydra.sweeper.sampler.seed=1", "optimizer.lr=tag(log,interval(0.00001,0.1))"]
+    words += ["task=names", f"task.data_dir={names_folder}", "cell.hidden_size=8", "data.batch_size=16"]
+    words += ["trainer.max_epochs=3", "trainer.threads=1", "trainer.progress=false", "logger=none"]
+
+    def seqlab(*arguments):
+        environment = {**os.environ, "PYTHONPATH": str(optuna), "PYTHONWARNINGS": "ignore"}
+        command = [sys.executable, "-m", "seqlab", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    refused = seqlab("-m", *words, "hydra.sweeper.direction=minimize")
+    assert refused.returncode == 1
+    assert "hydra.sweeper.direction must be maximize for task=names" in refused.stderr.splitlines()[-1]
+    assert not Path("runs").exists()
+    done = seqlab("-m", *words)
+    assert done.returncode == 0, done.stderr
+    (folder,) = Path("runs/sweeps").iterdir()
+    found = OmegaConf.load(folder / "optimization_results.yaml")
+    records = [json.loads(path.read_text()) for path in folder.glob("*/results.json")]
+    best = {record["config"]["optimizer"]["lr"]: record["metrics"]["valid"]["accuracy"] for record in records}
+    assert len(best) == 4
+    assert min(best.values()) < max(best.values()) == found.best_value
+    assert best[found.best_params["optimizer.lr"]] == found.best_value
+    objectives = {run["objective"] for run in json.loads(seqlab("status", str(folder), "--json").stdout)}
+    assert objectives == set(best.values())
+    again = seqlab("resume", str(folder), "hydra.sweeper.n_trials=5")
+    assert again.returncode == 0, again.stderr
+    assert (again.stdout + again.stderr).count("was done before") == 4
+    assert OmegaConf.load(folder / "optimization_results.yaml").best_value >= found.best_value
+
+
+def test_a_plan_may_set_a_sweeper_and_not_what_it_imports_or_writes():
+    """Optuna imports ``custom_search_space``, opens ``storage``; params become overrides of Hydra's own node."""
+    check_words(["hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=1"], "plan", "no")
+    for word in (
+        "hydra.sweeper.custom_search_space=os.system",
+        "hydra.sweeper.storage=sqlite:///home/x.db",
+        "hydra.sweeper.params.hydra.job.env_set=1",
+        "hydra.sweeper.sampler._target_=os.system",
+        "hydra.sweeper.sampler={_target_: os.system}",
+        "hydra/sweeper/_x=y",
+    ):
+        with pytest.raises(UserError, match=r"could (make Hydra )?run code"):
+            check_words([word], "plan", "no")
