@@ -14,6 +14,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from seqlab.bounded import printable
+from seqlab.discovery.attribution import crashed, culprit
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 from seqlab.training.runfolder import way_out
@@ -53,10 +54,29 @@ def _is_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
-def explain(error: BaseException) -> str:
-    """Put an error into one line, of what a terminal shows and nobody scrolls through."""
+def explain(error: BaseException, note: str = "") -> str:
+    """Put an error into one line, of what a terminal shows and nobody scrolls through.
+
+    Args:
+        error: what was raised.
+        note: stands in brackets at the end, behind the plugin that crashed.
+    """
     line = printable(_explained(error))
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+    line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+    notes = "; ".join(filter(None, [raised_by(error), note]))
+    return f"{line} ({notes})" if notes else line
+
+
+def raised_by(error: BaseException) -> str | None:
+    """Name the third party's plugin that crashed; ``None`` where there is none, or it wrote the message for a user."""
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    if isinstance(first, UserError | OSError | HydraException | OmegaConfBaseException) or _is_memory(first):
+        return None
+    if first is not error and isinstance(first, ValueError) and not crashed(first):
+        return None
+    return culprit(first)
 
 
 def _explained(error: BaseException) -> str:

@@ -210,14 +210,26 @@ def single(
             raise KeyboardInterrupt from None
         raise SystemExit(TRY_AGAIN) from None
     except Exception as error:
-        line = explain(error)
+        note = ""
         if not is_users(error):
             _keep_traceback(folder)
-            line += f" (a fault of the program; its traceback is in {shlex.quote(relative(folder))}/error.txt)"
+            note = f"{_whose(error, config)}its traceback is in {shlex.quote(relative(folder))}/error.txt"
+        line = explain(error, note)
         print(line, file=sys.stderr)
         return None, line
     write_hydra(config, folder)
     return result, None
+
+
+def _whose(error: Exception, config: DictConfig) -> str:
+    """Say whose fault a crash may be, where no frame of its traceback is a third party's."""
+    from seqlab.discovery.attribution import in_use
+    from seqlab.verbs.errors import raised_by
+
+    if raised_by(error) is not None:
+        return ""
+    others = ", ".join(in_use(config))
+    return f"a fault of the program{f', or of what is in use beside it: {others}' if others else ''}; "
 
 
 def output_folder() -> Path:
