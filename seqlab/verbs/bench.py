@@ -22,6 +22,7 @@ from seqlab.recurrence.choose import choose
 from seqlab.recurrence.compiled import Compiled
 from seqlab.recurrence.readiness import readiness
 from seqlab.recurrence.timing import Shape, Times, draw_lengths, measure, read_shape, ways
+from seqlab.verbs.arguments import Parser
 
 SHAPES = "8x1000x16x64,16x1000x64x128,32x128x128x128,256x20x64x128,64x256x512x512,32x512x128x128r"
 TUNED = (
@@ -74,8 +75,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("seqlab bench", description="Measure the kernels of cells, run in turns.")
+def _parser() -> Parser:
+    parser = Parser("bench", description="Measure the kernels of cells, run in turns.")
     parser.add_argument("--cells", default="", help="such as lstm,gru; all that have kernels unless given")
     parser.add_argument("--shapes", default="", help=f"batch x time x input x hidden, r for ragged; {SHAPES}")
     parser.add_argument("--kernels", default="", help="such as vendor,fused:save=recompute,auto; all unless given")

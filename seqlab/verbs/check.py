@@ -1,6 +1,5 @@
 """``check cell=mycell``: run the conformance kit on a plugin."""
 
-import argparse
 import dataclasses
 import json
 import time
@@ -18,6 +17,7 @@ from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 from seqlab.recurrence.compilations import compilations
 from seqlab.testing import CellSuite, KernelSuite, Outcome, PreprocessorSuite, Suite, TaskSuite, run_suite
+from seqlab.verbs.arguments import Parser
 
 _KINDS: Mapping[str, tuple[type[Suite], str]] = {
     "cell": (CellSuite, "cell"),
@@ -32,8 +32,8 @@ _STYLES = {"passed": "green", "failed": "red", "skipped": "yellow"}
 
 def main(arguments: list[str]) -> int:
     """Run the checks one by one, print a table, and fail if one of them does."""
-    parser = argparse.ArgumentParser(
-        "seqlab check",
+    parser = Parser(
+        "check",
         description="Run the conformance kit on a plugin, such as: seqlab check cell=lstm cell.hidden_size=8",
     )
     parser.add_argument("plugin", metavar="KIND=NAME", help=f"what to check; KIND is one of {', '.join(_KINDS)}")

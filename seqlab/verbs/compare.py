@@ -1,6 +1,5 @@
 """``compare A B``: differences between two sets of runs, paired by seed and all other settings."""
 
-import argparse
 from pathlib import Path
 
 from rich.console import Console
@@ -10,13 +9,14 @@ from rich.table import Table
 from seqlab.digits import written
 from seqlab.study.compare import Comparison, compare, sides_of
 from seqlab.training.runfolder import relative
+from seqlab.verbs.arguments import Parser
 
 _MOST = 40
 
 
 def main(arguments: list[str]) -> int:
     """Print the pairs, what has no partner, and the verdict."""
-    parser = argparse.ArgumentParser("seqlab compare", description="Compare two sets of runs, paired by seed.")
+    parser = Parser("compare", description="Compare two sets of runs, paired by seed.")
     parser.add_argument("first", metavar="A", help="the folder of a run or a sweep; with --in a label of it")
     parser.add_argument("second", metavar="B", help="the same")
     parser.add_argument("--in", dest="within", metavar="SWEEP_DIR", type=Path, help="A and B are labels of this sweep")

@@ -1,6 +1,5 @@
 """``data task=...``: what will be trained on, before any training."""
 
-import argparse
 import json
 import tempfile
 from collections.abc import Mapping
@@ -11,11 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from seqlab.verbs.arguments import Parser
+
 
 def main(arguments: list[str]) -> int:
     """Print counts, samples, class balance, duplicates and what was dropped."""
-    parser = argparse.ArgumentParser(
-        prog="seqlab data",
+    parser = Parser(
+        "data",
         description="Show what a run with the same words would train on, such as: seqlab data task=textclf",
     )
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for training")

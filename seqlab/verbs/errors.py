@@ -17,6 +17,7 @@ from seqlab.bounded import printable
 from seqlab.discovery.attribution import crashed, culprit
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
+from seqlab.training.commands import command
 from seqlab.training.runfolder import way_out
 
 _LONGEST = 2_000
@@ -34,8 +35,7 @@ def reported(action: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone, so that nobody is left to be told
+    except BrokenPipeError:  # the reader has gone, so that nobody is left to be told
         return 1
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1" and os.environ.get("SEQLAB_SET_FULL_ERROR") != "1":
@@ -136,7 +136,8 @@ def _hydra(error: HydraException) -> str:
         return f"{error.override}: not understood ({reason}); a value with signs in it goes in quotes: 'key=\"value\"'"
     if several := re.match(r"Ambiguous value for argument '(.*?)'", str(error)):
         key = several[1].partition("=")[0]
-        return f"{several[1]}: a comma makes a sweep, with -m: python -m seqlab -m {several[1]}; a list is {key}=[a,b]"
+        sweep = command("-m", several[1])
+        return f"{several[1]}: a comma makes a sweep, with -m: {sweep}; a list is {key}=[a,b]"
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     missing = [line for line in lines if line.startswith("Could not find") or "Could not find '" in line]
     if missing and "Available options in" in str(error):

@@ -18,6 +18,7 @@ from rich.text import Text
 from seqlab.bounded import normalised
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
+from seqlab.verbs.arguments import Parser
 from seqlab.verbs.predict import progress
 from seqlab.verbs.tables import chunks, field_of, open_table, read_text
 
@@ -92,8 +93,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _asked(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "seqlab evaluate",
+    parser = Parser(
+        "evaluate",
         description="Score a trained model on new texts with labels: the task's own metrics, beside those of a "
         "predictor that ignores its input, and the errors of which the model was the surest.",
     )

@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from seqlab.verbs.arguments import Parser
+
 
 def main(arguments: list[str]) -> int:
     """Write to the terminal as the model draws."""
@@ -24,8 +26,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _asked(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="seqlab generate",
+    parser = Parser(
+        "generate",
         description="Let a trained language model (task=lm) go on with a text. Ctrl-C stops it.",
         epilog="example: seqlab generate RUN_DIR --prompt 'def main(' --temperature 0.7",
     )

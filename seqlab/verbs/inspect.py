@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seqlab.errors import UserError
+from seqlab.verbs.arguments import Parser
 
 if TYPE_CHECKING:
     from seqlab.study.inspection import Inspection, LayerView
@@ -43,8 +44,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _asked(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "seqlab inspect",
+    parser = Parser(
+        "inspect",
+        texts="a text",
         description="Draw what a trained recurrent model does along a text: gates and state at each symbol, what it "
         "would answer there, and how much the answer hangs on each input.",
         epilog="example: seqlab inspect RUN_DIR Satoshi",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from rich.console import Console
 
@@ -15,12 +16,14 @@ from seqlab.digits import written
 from seqlab.errors import UserError
 from seqlab.sweeps.ledger import SWEEP, Entry, entry_of, read, read_plan
 from seqlab.sweeps.start import folder_of, plan, set_aside, sweeper_of
+from seqlab.training.commands import command, setting
 from seqlab.training.results import Result
 from seqlab.training.runfolder import relative
 from seqlab.verbs.status import show_faults, summary
 
 FLAGS = ("-m", "--multirun")
-_LOOKS = ("--cfg", "-c", "--info", "-i", "--resolve", "--package", "-p", "--hydra-help", "--version")
+LOOKS = ("--help", "-h", "--cfg", "-c", "--info", "-i", "--resolve", "--package", "-p", "--hydra-help", "--version")
+"""Flags that show a config and run nothing."""
 _FRESH = {"fresh=true": True, "fresh=false": False}
 
 
@@ -30,7 +33,7 @@ def is_sweep(arguments: list[str]) -> bool:
 
 
 def _is_look(arguments: list[str]) -> bool:
-    return any(word.split("=")[0] in _LOOKS for word in arguments)
+    return any(word.split("=")[0] in LOOKS for word in arguments)
 
 
 def prepare(arguments: list[str]) -> tuple[list[str], Path]:
@@ -51,7 +54,7 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
     fresh = any(_FRESH.get(word, False) for word in arguments)
     flags = [word for word in arguments if word in FLAGS]
     words = [word for word in arguments if word not in (*FLAGS, *_FRESH)]
-    given = [_unquoted(word.partition("=")[2]) for word in words if word.startswith("hydra.sweep.dir=")]
+    given = [_value(word) for word in words if word.startswith("hydra.sweep.dir=")]
     words = [word for word in words if not word.startswith("hydra.sweep.dir=")]
     folder = Path(given[-1]) if given else folder_of(words)
     if fresh and (aside := set_aside(folder)) is not None:
@@ -65,8 +68,7 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
         found = _loaded("seqlab_launchers._sweeper", "PlannedSweeper")
         Plugins.instance().register(found)
         words = [*words, f"hydra.sweeper._target_={found.__module__}.{found.__qualname__}"]
-    quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')  # a comma would make a sweep of it
-    return [*flags, *words, f'hydra.sweep.dir="{quoted}"'], folder
+    return [*flags, *words, setting("hydra.sweep.dir", str(folder))], folder
 
 
 _SWEEPERS = {"horizon": ("seqlab_horizon._sweeper", "HorizonSweeper")}
@@ -92,8 +94,13 @@ def refuse_search(arguments: list[str]) -> None:
         )
 
 
-def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+def _value(word: str) -> str:
+    """Read a setting's value as Hydra does.
+
+    Raises:
+        hydra.errors.HydraException: the word is not understood.
+    """
+    return str(OverridesParser.create().parse_override(word).value()).replace(r"\${", "${")
 
 
 @dataclass
@@ -197,6 +204,6 @@ def finish(folder: Path) -> int:
     show_faults(entries, console)
     console.print(f"sweep folder  {relative(folder)}", soft_wrap=True)
     if left := [entry for entry in entries if entry.state != "done"]:
-        again = f"python -m seqlab resume {relative(folder)}"
+        again = command("resume", relative(folder))
         console.print(f"{len(left)} of {len(entries)} runs are not done; to go on: {again}", soft_wrap=True)
     return 1 if left else 0

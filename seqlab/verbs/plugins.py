@@ -1,6 +1,5 @@
 """``plugins``: the installed plugins by kind, and what is broken."""
 
-import argparse
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from seqlab.discovery.config import CLASSES, node_type, plugin_class
 from seqlab.discovery.registry import KINDS, Plugin, plugins
 from seqlab.discovery.signature import summary
 from seqlab.errors import UserError
+from seqlab.verbs.arguments import Parser
 from seqlab.verbs.help import plain
 
 OWN = "seqlab"
@@ -20,8 +20,8 @@ _NARROWEST = 40
 
 def main(arguments: list[str]) -> int:
     """Print one line a plugin; a broken plugin shows its cause and breaks nothing else."""
-    parser = argparse.ArgumentParser(
-        "seqlab plugins",
+    parser = Parser(
+        "plugins",
         description="List the installed plugins: name, distribution where it is not seqlab, and description. "
         "Descriptions are cut to the width of a terminal, and whole in a pipe.",
     )

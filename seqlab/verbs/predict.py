@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Grid
 
 from seqlab.errors import UserError
+from seqlab.verbs.arguments import Parser
 from seqlab.verbs.tables import Table, chunks, kind_of, lines_as_they_come, open_table, write_table
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _asked(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "seqlab predict",
+    parser = Parser(
+        "predict",
+        texts="a text",
         description="Predict with a trained model: for texts on the command line, texts from stdin (one a line; "
         "answered as they come), or a column of a table.",
     )

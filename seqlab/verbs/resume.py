@@ -1,6 +1,5 @@
 """``resume SWEEP_DIR``: do the runs of a sweep that are not done."""
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -9,11 +8,13 @@ from seqlab.bounded import no_way_out
 from seqlab.sweeps.ledger import SWEEP, read, read_plan
 from seqlab.sweeps.selection import choosing
 from seqlab.sweeps.words import check_words
+from seqlab.training.commands import setting
+from seqlab.verbs.arguments import Parser
 
 
 def main(arguments: list[str]) -> int:
     """Start the sweep's words again; what is done is left alone, and what was begun goes on where it stopped."""
-    parser = argparse.ArgumentParser("seqlab resume", description="Do the runs of a sweep that are not done.")
+    parser = Parser("resume", description="Do the runs of a sweep that are not done.")
     parser.add_argument("folder", metavar="SWEEP_DIR", type=Path)
     parser.add_argument("--failed", action="store_true", help="only those that failed")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as hydra/launcher=joblib")
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
     from seqlab.verbs.train import train
 
     with choosing(folder, [entry.name for entry in left] if asked.failed else None):
-        return train(["-m", *words, *asked.overrides, f"hydra.sweep.dir={folder}"])
+        return train(["-m", *words, *asked.overrides, setting("hydra.sweep.dir", str(folder))])
 
 
 def _go_to(where: Path) -> None:

@@ -13,11 +13,12 @@ from rich.table import Table
 
 from seqlab.digits import written
 from seqlab.sweeps.ledger import STATES, Entry, read
+from seqlab.verbs.arguments import Parser
 
 
 def main(arguments: list[str]) -> int:
     """Print counts, and the runs that failed or stopped; the exit code is 1 where a run failed."""
-    parser = argparse.ArgumentParser("seqlab status", description="Say what became of each run of a sweep.")
+    parser = Parser("status", description="Say what became of each run of a sweep.")
     parser.add_argument("folder", metavar="SWEEP_DIR", type=Path)
     parser.add_argument("--all", action="store_true", help="list every run, not only those that failed or stopped")
     parser.add_argument("--watch", action="store_true", help="say it again every few seconds, until none is running")

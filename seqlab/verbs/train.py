@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("seqlab")
 
+_TAKEN = "Hydra takes ${ in the name of a folder for an interpolation; choose a folder without"
+
 TRY_AGAIN = 75
 """Exit code of a run that was told to stop and can go on: ``EX_TEMPFAIL`` of sysexits.h."""
 
@@ -77,11 +79,16 @@ def _train(arguments: list[str]) -> int:
 def _check_words(arguments: list[str]) -> None:
     from seqlab.bounded import no_way_out
     from seqlab.errors import UserError
+    from seqlab.verbs.multirun import LOOKS
 
     for argument in arguments:  # Hydra opens the log before the run folder is looked at
         key, _, value = argument.partition("=")
         if key in ("hydra.run.dir", "hydra.sweep.dir"):
             no_way_out(Path(value.strip("'\"")))
+            if r"\${" in value:
+                raise UserError(f"{argument}: {_TAKEN}")
+    if "${" in str(Path.cwd()) and not any(flag in arguments for flag in LOOKS):
+        raise UserError(f"the working folder is {Path.cwd()}: {_TAKEN}")
     for argument in arguments:
         if argument.startswith("="):
             raise UserError(f"{argument}: there is no key before the equals sign; an option is key=value")
@@ -192,15 +199,15 @@ def single(
     Returns:
         What it found, or why it failed.
     """
+    from seqlab.training.commands import command
     from seqlab.training.interrupt import StoppedError
     from seqlab.training.run import run
     from seqlab.training.runfolder import relative
     from seqlab.verbs.errors import explain, is_users
 
     folder = output_folder()
-    command = shlex.join(["python", "-m", "seqlab", *arguments])
     try:
-        result = run(config, folder, command)
+        result = run(config, folder, command(*arguments))
     except (KeyboardInterrupt, SystemExit):
         _say_how_to_go_on("interrupted", again, arguments, folder)
         raise KeyboardInterrupt from None
@@ -242,28 +249,34 @@ def output_folder() -> Path:
 def _show(result: "Result") -> None:
     from rich.console import Console
 
+    from seqlab.training.commands import command, texts
     from seqlab.training.results import show
     from seqlab.training.runfolder import relative
 
     console = Console(highlight=False)
-    shown = shlex.quote(relative(result.folder))
+    shown = relative(result.folder)
     show(result, console)
-    console.print(f"run folder  {shown}", soft_wrap=True)
+    console.print(f"run folder  {shlex.quote(shown)}", soft_wrap=True, markup=False)
     if example := result.record.get("example"):
-        verb = f"generate {shown} --prompt" if result.record["generates"] else f"predict {shown}"
-        console.print(f"try it      python -m seqlab {verb} {shlex.join(example)}", soft_wrap=True)
+        if result.record["generates"]:
+            prompt = " ".join(example)
+            words = ["generate", shown, *([f"--prompt={prompt}"] if prompt.startswith("-") else ["--prompt", prompt])]
+        else:
+            words = ["predict", shown, *texts(example)]
+        console.print(f"try it      {command(*words)}", soft_wrap=True, markup=False)
 
 
 def _say_how_to_go_on(what: str, again: list[str] | None, arguments: list[str], folder: Path) -> None:
+    from seqlab.training.commands import command, setting
     from seqlab.training.runfolder import RESUME, relative
 
     kept = [word for word in arguments if not word.startswith(("hydra.run.dir=", "ckpt_path="))]
     if again is not None or (folder / RESUME).exists():
-        kept = again or [*kept, f"hydra.run.dir={relative(folder)}", "ckpt_path=last"]
+        kept = again or [*kept, setting("hydra.run.dir", relative(folder)), "ckpt_path=last"]
         what += "; to go on"
     else:
         what += " before there was anything to keep; to begin anew"
-    print(f"{what}: python -m seqlab {shlex.join(kept)}", file=sys.stderr)
+    print(f"{what}: {command(*kept)}", file=sys.stderr)
 
 
 def _leave_nothing(folder: Path) -> None:
