@@ -89,13 +89,22 @@ def given(arguments: Sequence[str]) -> Iterable[str]:
             raise SystemExit("give texts or --input FILE, not both")
         return lines(Path(asked.input).read_bytes(), asked.input)
     if asked.texts and asked.texts != ["-"]:
-        for number, text in enumerate(asked.texts, start=1):
-            if any("\udc80" <= letter <= "\udcff" for letter in text):  # how Python passes on bytes of no character
-                raise SystemExit(f"text {number} is not UTF-8: {text!a}")
-        return list(asked.texts)
+        return [typed(text, number) for number, text in enumerate(asked.texts, start=1)]
     if sys.stdin is None or (not asked.texts and sys.stdin.isatty()):
         raise SystemExit("there is no text: give TEXT, --input FILE, or texts on stdin, one a line (--help says more)")
     return lines(sys.stdin.buffer.read(), "stdin")
+
+
+def typed(text: str, number: int) -> str:
+    """Read an argument as UTF-8, whatever the locale is.
+
+    Raises:
+        SystemExit: it is not UTF-8.
+    """
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError:
+        raise SystemExit(f"text {number} is not UTF-8: {text!a}") from None
 
 
 def lines(data: bytes, name: str) -> list[str]:

@@ -1,10 +1,15 @@
 """Argument parser of the commands: a mistake is one line and exit code 1."""
 
 import argparse
+import os
 import re
-from typing import NoReturn, final
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn, final
 
 from seqlab.errors import UserError
+
+_PLACES = ("RUN_DIR", "SWEEP_DIR", "DIR", "FILE", "FOLDER", "A", "B")
 
 
 @final
@@ -24,15 +29,55 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and where to read more."""
-        unknown = message.removeprefix("unrecognized arguments: ")
-        if unknown == message:
-            said = f"{self._verb}: {message}"
-            if option := re.fullmatch(r"argument (?:.*/)?(--[\w-]+): expected one argument", message):
-                said += f"; a value that begins with a dash is written {option[1]}=VALUE"
-        elif unknown.startswith("-"):
-            said = f"{self._verb}: there is no option {unknown}"
-            if self._texts:
-                said += f"; {self._texts} that begins with a dash goes after --"
-        else:
-            said = f"{self._verb}: too many arguments: {unknown}"
-        raise UserError(f"{said}; python -m seqlab {self._verb} --help says more")
+        raise UserError(f"{self._verb}: {self._said(message)}; python -m seqlab {self._verb} --help says more")
+
+    def _said(self, message: str) -> str:
+        """Put argparse's message into the words of a user."""
+        what, _, given = message.partition(": ")
+        if what == "the following arguments are required":
+            optional = {action.metavar for action in self._actions if action.nargs == "*"}
+            return f"{', '.join(name for name in given.split(', ') if name not in optional)} must be given"
+        if what == "unrecognized arguments" and not given.startswith("-"):
+            return f"too many arguments: {given}"
+        if what == "unrecognized arguments":
+            dash = f"; {self._texts} that begins with a dash goes after --" if self._texts else ""
+            return f"there is no option {given}{dash}"
+        if option := re.fullmatch(r"argument (?:.*/)?(--[\w-]+): expected one argument", message):
+            return f"{option[1]} needs a value; one that begins with a dash is written {option[1]}=VALUE"
+        return message.removeprefix("argument ")
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Refuse an empty name, as of a shell variable that is not set: it would mean the working folder."""
+        if not arg_string and (action.type is Path or action.metavar in _PLACES):
+            raise argparse.ArgumentError(action, "it is empty, where a file or a folder must be named")
+        return super()._get_value(action, arg_string)
+
+
+def check_flags(arguments: Sequence[str]) -> None:
+    """Check the flags of Hydra on a command line.
+
+    Raises:
+        UserError: one is unknown, or lacks its value.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    def error(message: str) -> NoReturn:
+        what, _, given = message.partition(": ")
+        said = f"there is no flag {given}" if what == "unrecognized arguments" else message.removeprefix("argument ")
+        raise UserError(f"{said}; python -m seqlab --hydra-help lists Hydra's flags")
+
+    parser = get_args_parser()
+    parser.error = error  # type: ignore[method-assign]  # argparse's own would print its usage and end with 2
+    parser.parse_args(list(arguments))
+
+
+def typed_text(text: str, name: str) -> str:
+    """Read an argument as UTF-8, which Python has not done where the locale has another encoding.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError as error:
+        raise UserError(f"{name} is not UTF-8: {text!a}") from error

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from seqlab.errors import UserError
 from seqlab.verbs.arguments import Parser
 
 
@@ -23,6 +24,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--examples", type=int, default=3, help="texts to show (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     asked = parser.parse_args(arguments)
+    if asked.examples < 0:
+        raise UserError(f"--examples is {asked.examples}; it must be at least 0")
     from seqlab.training.compose import compose
     from seqlab.training.run import plain_config
     from seqlab.training.survey import survey

@@ -132,6 +132,8 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
 
 def _hydra(error: HydraException) -> str:
     if isinstance(error, OverrideParseException):
+        if "=" not in error.override and not error.override.startswith("~"):
+            return f"{error.override}: this is no option; an option is key=value"
         reason = str(error).partition("\n")[0]
         return f"{error.override}: not understood ({reason}); a value with signs in it goes in quotes: 'key=\"value\"'"
     if several := re.match(r"Ambiguous value for argument '(.*?)'", str(error)):

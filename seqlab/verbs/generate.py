@@ -3,12 +3,13 @@
 import argparse
 import sys
 
-from seqlab.verbs.arguments import Parser
+from seqlab.verbs.arguments import Parser, typed_text
 
 
 def main(arguments: list[str]) -> int:
     """Write to the terminal as the model draws."""
     asked = _asked(arguments)
+    asked.prompt = typed_text(asked.prompt, "--prompt")
     from seqlab.training.generate import generate
     from seqlab.training.trained import load
 

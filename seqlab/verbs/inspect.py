@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seqlab.errors import UserError
-from seqlab.verbs.arguments import Parser
+from seqlab.verbs.arguments import Parser, typed_text
 
 if TYPE_CHECKING:
     from seqlab.study.inspection import Inspection, LayerView
@@ -23,6 +23,7 @@ _MOST_ROWS = 40
 def main(arguments: list[str]) -> int:
     """Draw the picture, and print a table and where the picture is."""
     asked = _asked(arguments)
+    asked.text = typed_text(asked.text, "TEXT")
     from seqlab.study.inspection import inspect
     from seqlab.study.inspection_figure import draw
     from seqlab.study.pictures import KINDS, save

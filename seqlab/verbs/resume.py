@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from seqlab.bounded import no_way_out
+from seqlab.errors import UserError
 from seqlab.sweeps.ledger import SWEEP, read, read_plan
 from seqlab.sweeps.selection import choosing
 from seqlab.sweeps.words import check_words
@@ -19,6 +20,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--failed", action="store_true", help="only those that failed")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as hydra/launcher=joblib")
     asked = parser.parse_args(arguments)
+    if wrong := [word for word in asked.overrides if "=" not in word and not word.startswith("~")]:
+        raise UserError(f"{wrong[0]}: there is one sweep at a time; further settings are key=value")
     folder = asked.folder.resolve()
     no_way_out(folder)
     plan, entries = read_plan(folder), read(folder)

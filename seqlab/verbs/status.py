@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from seqlab.digits import written
+from seqlab.errors import UserError
 from seqlab.sweeps.ledger import STATES, Entry, read
 from seqlab.verbs.arguments import Parser
 
@@ -25,6 +26,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--every", type=float, default=5.0, metavar="SECONDS", help="of --watch (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args(arguments)
+    if not 0 < asked.every < float("inf"):
+        raise UserError(f"--every is {asked.every}; it must be a number of seconds above 0")
     console = Console(highlight=False)
     while True:
         entries = read(asked.folder)

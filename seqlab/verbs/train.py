@@ -41,9 +41,11 @@ def _train(arguments: list[str]) -> int:
     import hydra
 
     from seqlab.discovery.hydra_source import register
+    from seqlab.verbs.arguments import check_flags
     from seqlab.verbs.configdir import check_config
 
     register()
+    check_flags(arguments)
     check_config(arguments)
     _check_words(arguments)
     if "--help" in arguments or "-h" in arguments:
@@ -84,12 +86,16 @@ def _check_words(arguments: list[str]) -> None:
     for argument in arguments:  # Hydra opens the log before the run folder is looked at
         key, _, value = argument.partition("=")
         if key in ("hydra.run.dir", "hydra.sweep.dir"):
+            if not value.strip("'\""):
+                raise UserError(f"{key} is empty; it must name a folder")
             no_way_out(Path(value.strip("'\"")))
             if r"\${" in value:
                 raise UserError(f"{argument}: {_TAKEN}")
     if "${" in str(Path.cwd()) and not any(flag in arguments for flag in LOOKS):
         raise UserError(f"the working folder is {Path.cwd()}: {_TAKEN}")
     for argument in arguments:
+        if not argument:
+            raise UserError("an argument is empty; an option is key=value")
         if argument.startswith("="):
             raise UserError(f"{argument}: there is no key before the equals sign; an option is key=value")
 

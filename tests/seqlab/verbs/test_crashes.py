@@ -154,7 +154,7 @@ CRASHES = [
 ]
 
 
-SLOW = ("numpy", "kernel=fast", "callbacks")
+SLOW = ("numpy", "kernel=fast", "callbacks", "loss", "unpack")
 
 
 @pytest.mark.parametrize(
