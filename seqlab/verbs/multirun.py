@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from rich.console import Console
 
 from seqlab.digits import written
@@ -95,12 +96,13 @@ def refuse_search(arguments: list[str]) -> None:
 
 
 def _value(word: str) -> str:
-    """Read a setting's value as Hydra does.
-
-    Raises:
-        hydra.errors.HydraException: the word is not understood.
-    """
-    return str(OverridesParser.create().parse_override(word).value()).replace(r"\${", "${")
+    """Read the name of a folder: in quotes as Hydra does, and else as it stands, whatever Hydra would make of it."""
+    value = word.partition("=")[2]
+    try:
+        parsed = OverridesParser.create().parse_override(word).value() if value[:1] in ("'", '"') else value
+    except HydraException:
+        return value
+    return parsed.replace(r"\${", "${") if isinstance(parsed, str) else value
 
 
 @dataclass

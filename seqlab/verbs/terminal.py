@@ -110,7 +110,7 @@ def guarded(*, keep_going: bool = False) -> Iterator[None]:
         _escaping(stream)
     out = Guarded(sys.stdout or _Closed(), "stdout", keep_going=keep_going)
     err = Guarded(sys.stderr or _Closed(), "stderr", keep_going=True)
-    sys.stdout, sys.stderr = out, err  # type: ignore[assignment]  # it has all that a stream has
+    sys.stdout, sys.stderr = out, err
     try:
         yield
     except SystemExit as stop:
