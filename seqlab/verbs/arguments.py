@@ -9,6 +9,7 @@ from typing import Any, NoReturn, final
 
 from seqlab.errors import UserError
 
+_TAKEN = "Hydra takes ${ in the name of a folder for an interpolation; choose a folder without"
 _PLACES = ("RUN_DIR", "SWEEP_DIR", "DIR", "FILE", "FOLDER", "A", "B")
 
 
@@ -69,6 +70,32 @@ def check_flags(arguments: Sequence[str]) -> None:
     parser = get_args_parser()
     parser.error = error  # type: ignore[method-assign]  # argparse's own would print its usage and end with 2
     parser.parse_args(list(arguments))
+
+
+def check_settings(arguments: Sequence[str]) -> None:
+    """Check the words of a training command that Hydra would obey before seqlab can look at them.
+
+    Raises:
+        UserError: one is empty or has no key, or a run folder cannot be what is asked for.
+    """
+    from seqlab.bounded import no_way_out
+    from seqlab.verbs.multirun import LOOKS
+
+    for argument in arguments:  # Hydra opens the log before the run folder is looked at
+        key, _, value = argument.partition("=")
+        if key in ("hydra.run.dir", "hydra.sweep.dir"):
+            if not value.strip("'\""):
+                raise UserError(f"{key} is empty; it must name a folder")
+            no_way_out(Path(value.strip("'\"")))
+            if r"\${" in value:
+                raise UserError(f"{argument}: {_TAKEN}")
+    if "${" in str(Path.cwd()) and not any(flag in arguments for flag in LOOKS):
+        raise UserError(f"the working folder is {Path.cwd()}: {_TAKEN}")
+    for argument in arguments:
+        if not argument:
+            raise UserError("an argument is empty; an option is key=value")
+        if argument.startswith("="):
+            raise UserError(f"{argument}: there is no key before the equals sign; an option is key=value")
 
 
 def typed_text(text: str, name: str) -> str:

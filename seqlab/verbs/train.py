@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("seqlab")
 
-_TAKEN = "Hydra takes ${ in the name of a folder for an interpolation; choose a folder without"
-
 TRY_AGAIN = 75
 """Exit code of a run that was told to stop and can go on: ``EX_TEMPFAIL`` of sysexits.h."""
 
@@ -41,13 +39,13 @@ def _train(arguments: list[str]) -> int:
     import hydra
 
     from seqlab.discovery.hydra_source import register
-    from seqlab.verbs.arguments import check_flags
+    from seqlab.verbs.arguments import check_flags, check_settings
     from seqlab.verbs.configdir import check_config
 
     register()
     check_flags(arguments)
     check_config(arguments)
-    _check_words(arguments)
+    check_settings(arguments)
     if "--help" in arguments or "-h" in arguments:
         return _help([argument for argument in arguments if argument not in ("--help", "-h")])
     if any(flag in arguments for flag in ("-m", "--multirun")):
@@ -76,28 +74,6 @@ def _train(arguments: list[str]) -> int:
     sys.argv = ["seqlab", *arguments]
     hydra.main(version_base="1.3", config_path="pkg://seqlab_conf", config_name="config")(job)()
     return 1 if failures else 0
-
-
-def _check_words(arguments: list[str]) -> None:
-    from seqlab.bounded import no_way_out
-    from seqlab.errors import UserError
-    from seqlab.verbs.multirun import LOOKS
-
-    for argument in arguments:  # Hydra opens the log before the run folder is looked at
-        key, _, value = argument.partition("=")
-        if key in ("hydra.run.dir", "hydra.sweep.dir"):
-            if not value.strip("'\""):
-                raise UserError(f"{key} is empty; it must name a folder")
-            no_way_out(Path(value.strip("'\"")))
-            if r"\${" in value:
-                raise UserError(f"{argument}: {_TAKEN}")
-    if "${" in str(Path.cwd()) and not any(flag in arguments for flag in LOOKS):
-        raise UserError(f"the working folder is {Path.cwd()}: {_TAKEN}")
-    for argument in arguments:
-        if not argument:
-            raise UserError("an argument is empty; an option is key=value")
-        if argument.startswith("="):
-            raise UserError(f"{argument}: there is no key before the equals sign; an option is key=value")
 
 
 def _sweep(arguments: list[str]) -> int:
