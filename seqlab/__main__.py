@@ -29,6 +29,8 @@ VERBS = {
     "plugins": "list what is plugged in: cells, models, tasks, preprocessing, kernels",
 }
 """Each verb is a module of the same name in ``seqlab.verbs``; the rest is what it does, in one line."""
+TRAINING = ("resume", "rerun", "reproduce")
+"""Verbs that train, which takes long, and leave their results in files: they go on if stdout cannot be written."""
 
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """Environment of GNU's and Intel's OpenMP, read when torch is loaded: threads that wait sleep instead of spinning."""
@@ -40,16 +42,22 @@ def main() -> None:
         os.environ.setdefault(name, value)
     gc.set_threshold(10_000, 50, 50)  # looking for cycles in what imports make is a tenth of the time to start
     arguments = sys.argv[1:]
-    if arguments in (["--help"], ["-h"]):
-        from seqlab.verbs.help import overview
-
-        overview(VERBS)
-        return
     from seqlab.verbs.terminal import guarded
 
-    with guarded():
-        if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]):
-            sys.exit(_verb(arguments[0], arguments[1:]))
+    verb = arguments[0] if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]) else None
+    with guarded(keep_going=verb is None or verb in TRAINING):
+        try:
+            os.getcwd()  # noqa: PTH109  # which is what everything else asks
+        except OSError as error:
+            print(f"the working folder cannot be used ({error.strerror}): cd to one that is there", file=sys.stderr)
+            sys.exit(1)
+        if arguments in (["--help"], ["-h"]):
+            from seqlab.verbs.help import overview
+
+            overview(VERBS)
+            sys.exit(0)
+        if verb is not None:
+            sys.exit(_verb(verb, arguments[1:]))
         from seqlab.verbs.train import train
 
         sys.exit(train(arguments))

@@ -189,3 +189,40 @@ def test_broken_distributions_break_nothing_else(tmp_path):
         out = shell.run("seqlab", f"cell=broken_{name}", *QUICK, code=1)
         assert BROKEN[name][1] in out
         assert len(out.strip().splitlines()) == 1
+
+
+CRASHING = """
+import torch
+from seqlab import Cell
+
+class Made(Cell):
+    "A cell that crashes in its step."
+
+    def __init__(self, input_size: int, hidden_size: int = 4) -> None:
+        super().__init__(input_size, hidden_size)
+        self.weights = torch.nn.Linear(input_size, hidden_size)
+
+    def step(self, x, state):
+        return self.weights[x], state
+"""
+
+
+def test_a_crash_names_the_distribution(tmp_path):
+    shell = Outside(tmp_path)
+    folder = tmp_path / "seqlab-crashing"
+    (folder / "seqlab_crashing").mkdir(parents=True)
+    (folder / "seqlab_crashing" / "__init__.py").write_text("", "utf-8")
+    (folder / "seqlab_crashing" / "cells.py").write_text(CRASHING, "utf-8")
+    (folder / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "seqlab-crashing"\nversion = "2.3"\n'
+        '[project.entry-points."seqlab.cells"]\ncrashing = "seqlab_crashing.cells:Made"\n',
+        "utf-8",
+    )
+    shell.install(folder)
+    out = shell.run("seqlab", "cell=crashing", *QUICK, "hydra.run.dir=run", code=1)
+    line = out.strip().splitlines()[-1]
+    where = f"seqlab_crashing/cells.py:{CRASHING.split(chr(10)).index('        return self.weights[x], state') + 1}"
+    assert f"(cell=crashing of seqlab-crashing 2.3 failed at {where}; its traceback is in run/error.txt)" in line
+    assert line.startswith("TypeError: ")
+    assert "fault of the program" not in out

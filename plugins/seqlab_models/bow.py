@@ -133,6 +133,10 @@ class BagOfNgrams(Model):
         norms = torch.segment_reduce(weights.square(), "sum", lengths=sizes, unsafe=True).sqrt()
         return index, weights / norms[row], sizes
 
+    def unexportable(self) -> str:
+        """Say that the n-grams are found in a table, whose rows are as many as the input has known n-grams."""
+        return "it looks up the n-grams of each input in a table, so that which operations it runs depends on the input"
+
     def _resize(self, size: int) -> None:
         """Make room for so many n-grams; a linear layer that fits stays, since an optimiser may hold it."""
         if size == len(self.keys):

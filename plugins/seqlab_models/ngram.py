@@ -174,6 +174,10 @@ class NGram(Model):
         """Count the tokens before the current one that are looked at."""
         return max(0, self.order - 2)
 
+    def unexportable(self) -> str:
+        """Say that the n-grams are found in a table, whose rows are as many as the input has known n-grams."""
+        return "it looks up the n-grams of each input in a table, so that which operations it runs depends on the input"
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Take the sizes of the tables from what is loaded, once that is known to be sound."""
         names = ("keys", "alpha", "gamma", "unigram")

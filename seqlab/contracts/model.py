@@ -77,5 +77,5 @@ class Model(nn.Module, ABC):
         return 0
 
     def unexportable(self) -> str | None:
-        """Name the option, where one is set, that a file run without seqlab cannot have, and say why; else ``None``."""
+        """Return why no exported program can compute what this model does, with the option that is to blame, if any."""
         return None

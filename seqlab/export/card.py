@@ -102,8 +102,24 @@ def _how(description: Mapping[str, Any], kind: "Format", files: Sequence[str]) -
 
 
 def _compared(found: Mapping[str, Any]) -> str:
-    return (
-        f"{found['batches']} batches of random inputs, of 1, 3 and 64 rows of up to 1, 7 and 500 steps each: the"
-        f" largest difference of an output was {found['largest_difference']:.1e}, where outputs are up to"
-        f" {found['largest_output']:.3g}."
+    """Show the largest difference at each length beside what the model's own rounding makes of it."""
+    rows = [
+        f"| {row['steps']} | {row['difference']:.1e} | {_error(row['rounding'])} | {row['allowed']:.1e}"
+        f" | {row['largest_output']:.3g} |"
+        for row in found["lengths"]
+    ]
+    return "\n".join(
+        [
+            f"{found['batches']} batches of random inputs, of 1, 3 and 64 rows. The rounding error is the largest"
+            " difference of the run's outputs in float32 from the same in float64, with the reference loop. Allowed is"
+            f" {found['multiple']} times that, or {found['floor']:g} of the largest output where this is more.",
+            "",
+            "| steps, at most | largest difference | rounding error of the run | allowed | largest output |",
+            "|---|---|---|---|---|",
+            *rows,
+        ]
     )
+
+
+def _error(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.1e}"

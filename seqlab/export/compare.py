@@ -1,12 +1,15 @@
-"""Whether an exported file computes what the run does."""
+"""Comparison of an exported file with the run, within the run's own rounding error."""
 
+import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
+from torch import Tensor
 
 from seqlab.contracts import UserError
 from seqlab.export.program import Padded, draw
+from seqlab.recurrence.recurrent import Recurrent
 
 if TYPE_CHECKING:
     from seqlab.contracts import InputSpec, Model
@@ -14,70 +17,162 @@ if TYPE_CHECKING:
 
 LENGTHS, BATCHES = (1, 7, 500), (1, 3, 64)
 """Steps of the longest row, and rows, of the batches that are compared; all pairs of them."""
-TOLERANCE = 1e-5
-"""Largest difference of an output; where outputs are larger than 1, as a share of the largest of them."""
+FLOOR = 1e-5
+"""Difference that is always allowed, as a share of the largest output of the same length."""
+MULTIPLE = 16
+"""How many times the run's float32 rounding error (its largest difference from float64) is allowed."""
+_TELLING = 0.01  # a bound above this share of the largest output at the shortest length would pass a wrong file
+
+
+@final
+@dataclass(frozen=True)
+class Row:
+    """The batches of one length.
+
+    Attributes:
+        steps: of the longest row.
+        difference: the largest of an output.
+        scale: the largest output.
+        noise: the run's largest difference from itself in float64; ``None`` where that cannot be computed.
+        allowed: the bound on ``difference``.
+    """
+
+    steps: int
+    difference: float
+    scale: float
+    noise: float | None
+    allowed: float
 
 
 @final
 @dataclass(frozen=True)
 class Compared:
-    """What came of it.
+    """Result of a comparison.
 
     Attributes:
         batches: how many were compared.
-        difference: the largest of an output.
-        scale: the largest output.
+        rows: one a length.
     """
 
     batches: int
-    difference: float
-    scale: float
+    rows: tuple[Row, ...]
+
+    @property
+    def difference(self) -> float:
+        """Return the largest difference of an output."""
+        return max(row.difference for row in self.rows)
+
+    @property
+    def scale(self) -> float:
+        """Return the largest output."""
+        return max(row.scale for row in self.rows)
 
 
-def compared(model: "Model", inputs: "InputSpec", run: "Run") -> Compared:
-    """Compare outputs on batches of random inputs, at all lengths and batch sizes.
+def compared(model: "Model", inputs: "InputSpec", run: "Run", *, same_program: bool = False) -> Compared:
+    r"""Compare outputs on batches of random inputs, at all lengths and batch sizes.
+
+    With :math:`y` the run's outputs at one length, :math:`y_{64}` the same in float64 by the reference loop, and
+    :math:`f` the file's, a sound file has
+
+    .. math:: \max |f - y| \le \max(10^{-5} \max |y|, 16 \max |y - y_{64}|).
 
     Args:
         model: the run's, in evaluation mode.
         inputs: what an input step is.
         run: the file that was read back.
+        same_program: whether ``run`` is a copy of the model with the file's weights, so that nothing is rounded
+            differently; then the first bound alone holds.
 
     Raises:
-        UserError: they differ, or the file cannot be run.
+        UserError: they differ, the file cannot be run, or the run rounds so much that no difference tells anything.
     """
-    worst = scale = 0.0
-    pairs = [(batch, time) for time in LENGTHS for batch in BATCHES]
-    for seed, (batch, time) in enumerate(pairs):
-        given = draw(inputs, batch, time, seed)
-        where = f"{batch} rows of up to {time} steps"
-        expected = _seeded(Padded(model), given, seed)
-        try:
-            found = _seeded(run, given, seed)
-        except Exception as error:  # whatever runs the file raises its own
-            raise UserError(f"the exported file fails on {where}: {type(error).__name__}: {error!s:.200}") from error
-        valid = _valid(expected, given[1])
-        if found.shape != expected.shape:
-            raise UserError(f"the exported file gives {list(found.shape)} for {where}, the run {list(expected.shape)}")
-        gap = (found - expected).abs()[valid]
-        largest = float(gap.nan_to_num(torch.inf).max()) if torch.isfinite(expected[valid]).all() else torch.inf
-        size = float(expected[valid].abs().max())
-        if not largest <= TOLERANCE * max(1.0, size):
-            raise UserError(
-                f"the exported file differs from the run by {largest:.2g} on {where}, where outputs are up to"
-                f" {size:.2g}; at most {TOLERANCE:g} is allowed, so nothing was written"
-            )
-        worst, scale = max(worst, largest), max(scale, size)
-    return Compared(len(pairs), worst, scale)
+    wide = None if same_program else _widened(model)
+    return Compared(len(LENGTHS) * len(BATCHES), tuple(_row(model, wide, inputs, run, time) for time in LENGTHS))
 
 
-def _seeded(run: "Run", given: tuple[torch.Tensor, torch.Tensor], seed: int) -> torch.Tensor:
+def _row(model: "Model", wide: "Run | None", inputs: "InputSpec", run: "Run", time: int) -> Row:
+    """Compare the batches of one length."""
+    found = [_batch(model, wide, inputs, run, (batch, time)) for batch in BATCHES]
+    difference, scale = max(each[0] for each in found), max(each[1] for each in found)
+    noises = [each[2] for each in found if each[2] is not None]
+    noise = max(noises) if len(noises) == len(found) else None
+    row = Row(time, difference, scale, noise, max(FLOOR * scale, MULTIPLE * (noise or 0.0)))
+    where = f"batches of up to {time} steps, where outputs are up to {scale:.2g}"
+    if time == min(LENGTHS) and row.allowed > _TELLING * scale:
+        raise UserError(
+            f"the run differs from its own computation in float64 by {noise:.2g} on {where}, so that no comparison can"
+            " tell whether the exported file is right; nothing was written"
+        )
+    if not difference <= row.allowed:
+        measured = "" if noise is None else f" and {MULTIPLE} times the run's own rounding error of {noise:.2g}"
+        raise UserError(
+            f"the exported file differs from the run by {difference:.2g} on {where}; at most {row.allowed:.2g} is"
+            f" allowed (the larger of {FLOOR:g} of the largest output{measured}), so nothing was written"
+        )
+    return row
+
+
+def _batch(
+    model: "Model", wide: "Run | None", inputs: "InputSpec", run: "Run", shape: tuple[int, int]
+) -> tuple[float, float, float | None]:
+    """Return the largest difference, the largest output and the largest rounding error of one batch."""
+    seed = LENGTHS.index(shape[1]) * len(BATCHES) + BATCHES.index(shape[0])
+    given = draw(inputs, *shape, seed)
+    where = f"{shape[0]} rows of up to {shape[1]} steps"
+    expected = _seeded(Padded(model), given, seed)
+    try:
+        found = _seeded(run, given, seed)
+    except Exception as error:  # whatever runs the file raises its own
+        raise UserError(f"the exported file fails on {where}: {type(error).__name__}: {error!s:.200}") from error
+    if found.shape != expected.shape:
+        raise UserError(f"the exported file gives {list(found.shape)} for {where}, the run {list(expected.shape)}")
+    valid = _valid(expected, given[1])
+    if not torch.isfinite(expected[valid]).all():
+        raise UserError(f"the run's outputs are not finite on {where}, so that nothing can be compared with them")
+    noise = None if wide is None else _noise(expected, _exact(wide, given, seed), valid)
+    return _largest(found - expected, valid), _largest(expected, valid), noise
+
+
+def _widened(model: "Model") -> "Run | None":
+    """Copy the model in float64, with the reference loop in place of each kernel; ``None`` where that fails."""
+    try:
+        wide = copy.deepcopy(model).double()
+    except Exception:  # a model may hold what cannot be copied
+        return None
+    for module in wide.modules():
+        if isinstance(module, Recurrent):
+            module.kernel = "loop"
+    return Padded(wide)
+
+
+def _exact(wide: "Run", given: tuple[Tensor, Tensor], seed: int) -> Tensor | None:
+    """Run in float64; ``None`` for a model that computes in another dtype of its own."""
+    inputs = given[0].double() if given[0].is_floating_point() else given[0]
+    try:
+        return _seeded(wide, (inputs, given[1]), seed)
+    except Exception:  # of a model that fixes its dtype: any
+        return None
+
+
+def _noise(expected: Tensor, exact: Tensor | None, valid: Tensor) -> float | None:
+    if exact is None or exact.dtype != torch.float64 or exact.shape != expected.shape:
+        return None
+    return _largest(expected.double() - exact, valid)
+
+
+def _largest(values: Tensor, valid: Tensor) -> float:
+    return float(values.abs()[valid].nan_to_num(torch.inf).max())
+
+
+def _seeded(run: "Run | Any", given: tuple[Tensor, Tensor], seed: int) -> Tensor:
     """Run with the same random numbers, if there are any."""
     with torch.random.fork_rng([]), torch.inference_mode():
         torch.manual_seed(seed)
-        return run(given[0].clone(), given[1].clone())
+        outputs: Tensor = run(given[0].clone(), given[1].clone())
+        return outputs
 
 
-def _valid(outputs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+def _valid(outputs: Tensor, lengths: Tensor) -> Tensor:
     """Mark the outputs that mean something: of a sequence all, of a step those within its row's length."""
     if outputs.dim() < 3:
         return torch.ones_like(outputs, dtype=torch.bool)

@@ -15,7 +15,7 @@ from seqlab.bounded import printable, within
 from seqlab.contracts import InputSpec, UserError
 from seqlab.discovery.registry import one_line
 from seqlab.export.card import model_card
-from seqlab.export.compare import Compared, compared
+from seqlab.export.compare import FLOOR, MULTIPLE, Compared, compared
 from seqlab.export.formats import FORMATS, Format
 from seqlab.export.program import INPUTS
 from seqlab.training import runfolder
@@ -74,7 +74,7 @@ def _write(
     place: Path, name: str, kind: Format, trained: Trained, inputs: InputSpec, results: Mapping[str, Any]
 ) -> Compared:
     kind.write(trained, inputs, place / kind.file)
-    found = compared(trained.model, inputs, kind.read(trained, place / kind.file))
+    found = compared(trained.model, inputs, kind.read(trained, place / kind.file), same_program=not kind.runs_alone)
     labels = trained.task.label_names()
     if labels is not None:
         runfolder.write_json(place / LABELS, list(labels))
@@ -127,6 +127,18 @@ def _description(
             "batches": found.batches,
             "largest_difference": found.difference,
             "largest_output": found.scale,
+            "floor": FLOOR,
+            "multiple": MULTIPLE,
+            "lengths": [
+                {
+                    "steps": row.steps,
+                    "difference": row.difference,
+                    "rounding": row.noise,
+                    "allowed": row.allowed,
+                    "largest_output": row.scale,
+                }
+                for row in found.rows
+            ],
         },
     }
 

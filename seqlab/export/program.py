@@ -3,8 +3,11 @@
 import contextlib
 import io
 import logging
+import re
+import traceback
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import final
 
 import torch
@@ -16,6 +19,8 @@ from seqlab.recurrence.exported import Form, put_routines_in, traceable
 
 INPUTS = ("inputs", "lengths")
 """Names of what an exported program takes, in this order."""
+_WEIGHTS = "--format safetensors and --format state-dict export its weights"
+_TORCH = Path(torch.__file__).parent
 _EXAMPLE = (3, 11)  # rows and steps that are traced; neither is kept
 
 
@@ -60,7 +65,7 @@ def program(model: Model, inputs: InputSpec, form: Form, name: str) -> torch.exp
         UserError: it cannot be traced, or an option of it is set that no exported file can have.
     """
     if fault := model.unexportable():
-        raise UserError(f"{name} cannot be exported to run without seqlab: {fault}")
+        raise UserError(f"{name} cannot be exported to run without seqlab: {fault}; {_WEIGHTS}")
     batch, time = torch.export.Dim("batch", min=1), torch.export.Dim("time", min=1)
     carries, model.carries_state = model.carries_state, False
     try:
@@ -74,15 +79,27 @@ def program(model: Model, inputs: InputSpec, form: Form, name: str) -> torch.exp
     except UserError:
         raise
     except Exception as error:  # torch.export raises errors of many types
-        reason = f"{type(error).__name__}: {one_line(error)[:200]}"
         raise UserError(
-            f"{name} cannot be traced for any number of rows and steps ({reason});"
-            " --format safetensors and state-dict can have it"
+            f"{name} cannot be traced for any number of rows and steps: {_reason(error)}; {_WEIGHTS}"
         ) from error
     finally:
         model.carries_state = carries
     put_routines_in(traced)
     return traced
+
+
+def _reason(error: Exception) -> str:
+    """Say why torch.export cannot trace, and at which line of the model: torch's own text is of its internals."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not Path(frame.filename).is_relative_to(_TORCH)]
+    place = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "?"
+    text = str(error).strip()
+    if "data-dependent" in text.lower() or "data dependent" in text.lower():
+        return f"which operations it runs depends on the values that it reads ({place})"
+    if bound := re.search(r"Suggested fixes:\s+(\w+ = .*)", text):
+        return f"it does not compute the same for every size of the axes batch and time ({bound[1]})"
+    said = one_line(text.partition("\n")[0])
+    return f"{type(error).__name__} at {place}: {said if len(said) <= 160 else said[:157] + '...'}"
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from seqlab.contracts import Batch, UserError
 from seqlab.recurrence import leaves
 from seqlab.training import runfolder
+from seqlab.training.commands import command
 
 log = logging.getLogger("seqlab")
 
@@ -96,9 +97,10 @@ class Guard:
         folder = self.folder / FOLDER
         if self.keeps:
             self._keep(folder, {"what": what, "value": str(value), "step": step, "epoch": epoch}, module)
+        shown = command("replay", runfolder.relative(folder))
         raise UserError(
             f"the {what} is {value} at step {step:,} of epoch {epoch + 1}; "
-            f"`seqlab replay {runfolder.relative(folder)}` shows where it begins; "
+            f"`{shown}` shows where it begins; "
             "a lower optimizer.lr, or trainer.skip_nonfinite=<steps to leave out>, goes on"
         )
 

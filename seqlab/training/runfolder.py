@@ -37,9 +37,10 @@ HASHED = (MODEL, MODEL_CARD, PREPROCESSOR)
 def relative(path: Path) -> str:
     """Show a path as a person in the working folder would type it."""
     try:
-        return str(path.relative_to(Path.cwd()))
+        shown = str(path.relative_to(Path.cwd()))
     except ValueError:
-        return str(path)
+        shown = str(path)
+    return f"./{shown}" if shown.startswith("-") else shown  # no option of a command
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:

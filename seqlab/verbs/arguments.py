@@ -17,6 +17,7 @@ from seqlab.errors import UserError
 
 SEARCHPATH = "hydra.searchpath"
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
+_TAKEN = "Hydra takes ${ in the name of a folder for an interpolation; choose a folder without"
 _INFO = ("--info", "-i")
 
 
@@ -143,6 +144,8 @@ def check_overrides(words: Sequence[str]) -> None:
         UserError: one is no override, or names no folder for the run's files.
     """
     for word in words:
+        if not word:
+            raise UserError("an argument is empty; an option is key=value")
         if word.startswith("="):
             raise UserError(f"{word}: there is no key before the equals sign; an option is key=value")
         if word.startswith("-"):
@@ -152,9 +155,21 @@ def check_overrides(words: Sequence[str]) -> None:
             name = value.strip("'\"").strip()
             if name in ("", "null", "???"):
                 raise UserError(f"{word}: {key.lstrip('~+')} must be the name of a folder")
+            if r"\${" in value:
+                raise UserError(f"{word}: {_TAKEN}")
             no_way_out(Path(name))  # Hydra opens the log there before the run folder is looked at
         if key == "hydra.mode":
             raise UserError(f"{word}: -m makes a sweep, and its absence a single run")
+
+
+def check_working_folder() -> None:
+    """Check that Hydra can name the working folder.
+
+    Raises:
+        UserError: it would take a part of the name for an interpolation.
+    """
+    if "${" in str(Path.cwd()):
+        raise UserError(f"the working folder is {Path.cwd()}: {_TAKEN}")
 
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:

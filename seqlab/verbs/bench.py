@@ -23,6 +23,7 @@ from seqlab.recurrence.choose import choose
 from seqlab.recurrence.compiled import Compiled
 from seqlab.recurrence.readiness import readiness
 from seqlab.recurrence.timing import Shape, Times, draw_lengths, measure, read_shape, ways
+from seqlab.verbs.parser import Parser
 
 SHAPES = "8x1000x16x64,16x1000x64x128,32x128x128x128,256x20x64x128,64x256x512x512,32x512x128x128r"
 TUNED = (
@@ -30,6 +31,7 @@ TUNED = (
     "256x20x64x128,64x20x512x512,8x40x512x512,32x200x64x64r,32x200x128x128r,64x20x512x512r"
 )
 _HEAP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
+_PICTURES = (".png", ".pdf", ".svg")
 _COLUMNS = (
     "cell",
     "shape",
@@ -46,7 +48,7 @@ _COLUMNS = (
 
 def main(arguments: list[str]) -> int:
     """Measure, print a table, and write what was asked for."""
-    asked = _parser().parse_args(arguments)
+    asked = _asked(arguments)
     if sys.platform == "linux" and not os.environ.keys() >= _HEAP.keys():
         # glibc gives large pieces back to the system at once and takes them anew, which costs torch's modules up to
         # half of their time, by chance: they are met at their best. It reads this when the process starts.
@@ -78,8 +80,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("seqlab bench", description="Measure the kernels of cells, run in turns.")
+def _asked(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser("bench", description="Measure the kernels of cells, run in turns.")
     parser.add_argument("--cells", default="", help="such as lstm,gru; all that have kernels unless given")
     parser.add_argument("--shapes", default="", help=f"batch x time x input x hidden, r for ragged; {SHAPES}")
     parser.add_argument("--kernels", default="", help="such as vendor,fused:save=recompute,auto; all unless given")
@@ -88,7 +90,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tune", action="store_true", help="keep the table, so that kernel=auto goes by it")
     parser.add_argument("--csv", type=Path, help="write the table there")
     parser.add_argument("--plot", type=Path, help="draw the ratios there (.png, .pdf, .svg)")
-    return parser
+    asked = parser.parse_args(arguments)
+    for name, value, least in (("--runs", asked.runs, 1), ("--threads", asked.threads, 0)):
+        if value < least:
+            raise UserError(f"{name} is {value}; it must be at least {least}")
+    for name, path in (("--csv", asked.csv), ("--plot", asked.plot)):
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{name} {path}: there is no folder {path.parent}")
+    if asked.plot is not None and asked.plot.suffix not in _PICTURES:
+        raise UserError(f"--plot {asked.plot}: a picture's name ends in one of {', '.join(_PICTURES)}")
+    return asked
 
 
 def _shape(text: str) -> Shape:

@@ -1,6 +1,5 @@
 """``check cell=mycell``: run the conformance kit on a plugin."""
 
-import argparse
 import dataclasses
 import json
 import time
@@ -13,6 +12,7 @@ from seqlab.discovery import trust
 from seqlab.recurrence.compilations import compilations
 from seqlab.testing import Outcome, run_suite
 from seqlab.verbs.checked import KINDS, Checked, checked
+from seqlab.verbs.parser import Parser
 
 _STYLES = {"passed": "green", "failed": "red", "skipped": "yellow"}
 
@@ -52,9 +52,9 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "seqlab check",
+def _parser() -> Parser:
+    parser = Parser(
+        "check",
         description="Run the conformance kit on a plugin, such as: seqlab check cell=lstm cell.hidden_size=8, "
         "or on a kernel over its cell: seqlab check cell=gru kernel=fused",
     )

@@ -1,6 +1,5 @@
 """``compare A B``: differences between two sets of runs, paired by seed and all other settings."""
 
-import argparse
 from pathlib import Path
 
 from rich.console import Console
@@ -11,14 +10,15 @@ from seqlab.digits import written
 from seqlab.study.compare import compare, sides_of
 from seqlab.study.comparison import Comparison
 from seqlab.training.runfolder import relative
+from seqlab.verbs.parser import Parser
 
 _MOST = 40
 
 
 def main(arguments: list[str]) -> int:
     """Print the pairs, what has no partner, and the verdict."""
-    parser = argparse.ArgumentParser(
-        "seqlab compare",
+    parser = Parser(
+        "compare",
         description="Compare two sets of runs, paired by seed, by their validation scores; test scores are shown.",
     )
     parser.add_argument("first", metavar="A", help="the folder of a run or a sweep; with --in a label of it")

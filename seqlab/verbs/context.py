@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from seqlab.errors import UserError
+from seqlab.verbs.parser import Parser
 
 if TYPE_CHECKING:
     from seqlab.study.context import Context
@@ -47,8 +48,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _asked(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "seqlab context",
+    parser = Parser(
+        "context",
         description="Measure how much of its context a trained language model uses (Khandelwal et al. 2018, arXiv "
         "1805.04623): its loss on the test split where it reads only the last n tokens, and where those before them "
         "are shuffled.",

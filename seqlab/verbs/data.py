@@ -1,6 +1,5 @@
 """``data task=...``: what will be trained on, before any training."""
 
-import argparse
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,13 +10,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from seqlab.errors import UserError
 from seqlab.verbs.arguments import add_config_dir, parse, with_config_dir
+from seqlab.verbs.parser import Parser
 
 
 def main(arguments: list[str]) -> int:
     """Print counts, samples, class balance, duplicates and what was dropped."""
-    parser = argparse.ArgumentParser(
-        prog="seqlab data",
+    parser = Parser(
+        "data",
         description="Show what a run with the same words would train on, such as: seqlab data task=textclf",
     )
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for training")
@@ -25,6 +26,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--examples", type=int, default=3, help="texts to show (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     asked = parser.parse_intermixed_args(arguments)
+    if asked.examples < 0:
+        raise UserError(f"--examples must be >= 0, got {asked.examples}")
     from seqlab.discovery.hydra_source import using
     from seqlab.training.compose import compose
     from seqlab.training.schema import plain_config

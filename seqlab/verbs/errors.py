@@ -6,7 +6,6 @@ import itertools
 import logging
 import os
 import re
-import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,10 +14,12 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from seqlab.bounded import printable
+from seqlab.discovery.attribution import crashed, culprit
 from seqlab.discovery.config import CLASSES, choices
 from seqlab.discovery.explain import explain_omegaconf
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
+from seqlab.training.commands import command
 from seqlab.training.runfolder import way_out
 
 _LONGEST = 2_000
@@ -36,8 +37,7 @@ def reported(action: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone, so that nobody is left to be told
+    except BrokenPipeError:  # the reader has gone, so that nobody is left to be told
         return 1
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1" and os.environ.get("SEQLAB_SET_FULL_ERROR") != "1":
@@ -56,10 +56,29 @@ def _is_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
-def explain(error: BaseException) -> str:
-    """Put an error into one line, of what a terminal shows and nobody scrolls through."""
+def explain(error: BaseException, note: str = "") -> str:
+    """Put an error into one line, of what a terminal shows and nobody scrolls through.
+
+    Args:
+        error: what was raised.
+        note: stands in brackets at the end, behind the plugin that crashed.
+    """
     line = printable(_explained(error))
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+    line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+    notes = "; ".join(filter(None, [raised_by(error), note]))
+    return f"{line} ({notes})" if notes else line
+
+
+def raised_by(error: BaseException) -> str | None:
+    """Name the third party's plugin that crashed; ``None`` where there is none, or it wrote the message for a user."""
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    if isinstance(first, UserError | OSError | HydraException | OmegaConfBaseException) or _is_memory(first):
+        return None
+    if first is not error and isinstance(first, ValueError) and not crashed(first):
+        return None
+    return culprit(first)
 
 
 def _explained(error: BaseException) -> str:
@@ -90,15 +109,18 @@ def _cause(error: BaseException) -> BaseException:
 
 def _hydra(error: HydraException) -> str:
     if isinstance(error, OverrideParseException):
+        if "=" not in error.override and not error.override.startswith("~"):
+            return f"{error.override}: this is no option; an option is key=value"
         reason = re.sub(r"^Lexer\w+: .*", "a character must be in quotes", str(error).partition("\n")[0])
         return f"{error.override}: not understood ({reason}); a value with signs in it goes in quotes: 'key=\"value\"'"
     if several := re.match(r"Ambiguous value for argument '(.*?)'", str(error)):
         key = several[1].partition("=")[0]
-        return f"{several[1]}: a comma makes a sweep, with -m: python -m seqlab -m {several[1]}; a list is {key}=[a,b]"
+        sweep = command("-m", several[1])
+        return f"{several[1]}: a comma makes a sweep, with -m: {sweep}; a list is {key}=[a,b]"
     if found := re.match(r"Cannot find primary config '(.*?)'", str(error)):
         return f"--config-name={found[1]}: there is no such file in the config folders"
     if swept := re.fullmatch(r"Sweep parameters '(.*)' requires --multirun", str(error).strip()):
-        return f"{swept[1]}: this makes a sweep, with -m: python -m seqlab -m {shlex.quote(swept[1])}"
+        return f"{swept[1]}: this makes a sweep, with -m: {command('-m', swept[1])}"
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     missing = [line for line in lines if line.startswith("Could not find") or "Could not find '" in line]
     if missing and "Available options in" in str(error):

@@ -20,6 +20,7 @@ from seqlab.errors import UserError
 from seqlab.tables import Layout, label_of, similar_to
 from seqlab.training.classes import class_rows, show_classes
 from seqlab.verbs.layout import add_layout, is_empty, layout_of
+from seqlab.verbs.parser import Parser
 from seqlab.verbs.predict import progress
 from seqlab.verbs.tables import chunks, open_table, read_text
 
@@ -100,8 +101,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _asked(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "seqlab evaluate",
+    parser = Parser(
+        "evaluate",
         description="Score a trained model on new texts with labels: the task's own metrics, beside those of a "
         "predictor that ignores its input, and the errors of which the model was the surest.",
     )

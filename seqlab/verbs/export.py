@@ -1,15 +1,16 @@
 """``export RUN_DIR --format FORMAT``: a trained model as others can run it."""
 
-import argparse
 from pathlib import Path
+
+from seqlab.verbs.parser import Parser
 
 FORMATS = ("torch-export", "onnx", "safetensors", "state-dict")
 
 
 def main(arguments: list[str]) -> int:
     """Write the folder, and say where it is and how far the file is from the run."""
-    parser = argparse.ArgumentParser(
-        "seqlab export",
+    parser = Parser(
+        "export",
         description="Write a trained model for others to run, with its labels, its preprocessing and a model card. The "
         "file takes padded inputs and lengths, of any number of rows and steps. It is compared with the run before the "
         "folder is put in its place.",

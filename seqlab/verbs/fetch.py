@@ -1,6 +1,5 @@
 """``fetch task=...``: fill the caches where there is a network, for runs where there is none."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import Any
 from seqlab.discovery.hydra_source import using
 from seqlab.verbs.arguments import add_config_dir, parse, with_config_dir
 from seqlab.verbs.multirun import FLAGS
+from seqlab.verbs.parser import Parser
 
 
 def main(arguments: list[str]) -> int:
     """Do what runs of the same words do before they train: download, fit and encode."""
-    parser = argparse.ArgumentParser(
-        prog="seqlab fetch",
+    parser = Parser(
+        "fetch",
         description="Fill the caches for runs or a sweep of the same words, such as: "
         "seqlab fetch task=lm task.source=ptb preprocessing=words,characters. On a cluster, type it on a node that "
         "has a network; runs on the others then need none, if SEQLAB_CACHE names a folder that they share.",

@@ -3,10 +3,13 @@
 import argparse
 import sys
 
+from seqlab.verbs.parser import Parser, typed_text
+
 
 def main(arguments: list[str]) -> int:
     """Write to the terminal as the model draws."""
     asked = _asked(arguments)
+    asked.prompt = typed_text(asked.prompt, "--prompt")
     from seqlab.training.generate import generate
     from seqlab.training.trained import load
 
@@ -24,8 +27,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _asked(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="seqlab generate",
+    parser = Parser(
+        "generate",
         description="Let a trained language model (task=lm) go on with a text. Ctrl-C stops it.",
         epilog="example: seqlab generate RUN_DIR --prompt 'def main(' --temperature 0.7",
     )

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seqlab.errors import UserError
+from seqlab.verbs.parser import Parser, typed_text
 
 if TYPE_CHECKING:
     from seqlab.study.inspection import Inspection, LayerView
@@ -22,6 +23,7 @@ _MOST_ROWS = 40
 def main(arguments: list[str]) -> int:
     """Draw the picture, and print a table and where the picture is."""
     asked = _asked(arguments)
+    asked.text = typed_text(asked.text, "TEXT")
     from seqlab.study.inspection import inspect
     from seqlab.study.inspection_figure import draw
     from seqlab.study.pictures import KINDS, save
@@ -43,8 +45,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _asked(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "seqlab inspect",
+    parser = Parser(
+        "inspect",
+        texts="a text",
         description="Draw what a trained recurrent model does along a text: gates and state at each symbol, what it "
         "would answer there, and how much the answer hangs on each input.",
         epilog="example: seqlab inspect RUN_DIR Satoshi",

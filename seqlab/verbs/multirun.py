@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -20,6 +22,7 @@ from seqlab.sweeps.expansion import key_of
 from seqlab.sweeps.launchers import check_launcher
 from seqlab.sweeps.ledger import SWEEP, Entry, entry_of, read, read_plan
 from seqlab.sweeps.start import choices_of, first_of_each, folder_of, plan, set_aside
+from seqlab.training.commands import command, setting
 from seqlab.training.compose import compose_all, compose_full
 from seqlab.training.results import Result
 from seqlab.training.runfolder import relative
@@ -46,7 +49,7 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
             raise UserError(f"{word}: fresh is true or false")
     fresh = any(_FRESH.get(word, False) for word in arguments)
     words = [word for word in arguments if word not in _FRESH]
-    given = [_unquoted(word.partition("=")[2]) for word in words if key_of(word) == "hydra.sweep.dir"]
+    given = [_value(word) for word in words if key_of(word) == "hydra.sweep.dir"]
     words = [word for word in words if key_of(word) != "hydra.sweep.dir"]
     folder = Path(given[-1]) if given else folder_of(words)
     sweeper, launcher = choices_of(words)
@@ -67,8 +70,7 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
         found = _loaded("seqlab_launchers._sweeper", "PlannedSweeper")
         Plugins.instance().register(found)
         words = [*words, f"hydra.sweeper._target_={found.__module__}.{found.__qualname__}"]
-    quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')  # a comma would make a sweep of it
-    return [*words, f'hydra.sweep.dir="{quoted}"'], folder
+    return [*words, setting("hydra.sweep.dir", str(folder))], folder
 
 
 _SWEEPERS = {"horizon": ("seqlab_horizon._sweeper", "HorizonSweeper")}
@@ -109,8 +111,14 @@ def refuse_search(words: list[str], sweeper: str) -> None:
         )
 
 
-def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+def _value(word: str) -> str:
+    """Read the name of a folder: in quotes as Hydra does, and else as it stands, whatever Hydra would make of it."""
+    value = word.partition("=")[2]
+    try:
+        parsed = OverridesParser.create().parse_override(word).value() if value[:1] in ("'", '"') else value
+    except HydraException:
+        return value
+    return parsed.replace(r"\${", "${") if isinstance(parsed, str) else value
 
 
 @dataclass
@@ -192,7 +200,7 @@ def register_launcher(words: list[str]) -> None:
     Raises:
         UserError: that is not installed.
     """
-    chosen = [_unquoted(word.partition("=")[2]) for word in words if key_of(word) == "hydra/launcher"]
+    chosen = [_value(word) for word in words if key_of(word) == "hydra/launcher"]
     if not chosen or chosen[-1] not in _LAUNCHERS:
         return
     module, name, extra = _LAUNCHERS[chosen[-1]]
@@ -214,6 +222,6 @@ def finish(folder: Path) -> int:
     show_faults(entries, console)
     console.print(f"sweep folder  {relative(folder)}", soft_wrap=True)
     if left := [entry for entry in entries if entry.state != "done"]:
-        again = f"python -m seqlab resume {relative(folder)}"
+        again = command("resume", relative(folder))
         console.print(f"{len(left)} of {len(entries)} runs are not done; to go on: {again}", soft_wrap=True)
     return 1 if left else 0

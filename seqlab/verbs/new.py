@@ -1,8 +1,8 @@
 """``new cell my_cell``: write a distribution that brings a plugin and passes its own tests."""
 
-import argparse
 import keyword
 import re
+import shlex
 import tempfile
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from seqlab.discovery.registry import GROUPS, plugins
 from seqlab.errors import UserError
+from seqlab.verbs.parser import Parser
 
 KINDS = ("cell", "task", "preprocessing")
 """What can be begun; each has a folder of templates."""
@@ -20,8 +21,8 @@ KINDS = ("cell", "task", "preprocessing")
 
 def main(arguments: list[str]) -> int:
     """Write the distribution and say what to type next."""
-    parser = argparse.ArgumentParser(
-        "seqlab new",
+    parser = Parser(
+        "new",
         description="Write a distribution of your own: a plugin, its entry point, a test by the conformance kit.",
     )
     parser.add_argument("kind", choices=KINDS, help="what it brings")
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> int:
     shown = str(folder) if folder.is_absolute() else f"./{folder}"
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"wrote {escape(str(folder))}; next:")
-    console.print(f"  pip install -e {escape(shown)}")
+    console.print(f"  pip install -e {escape(shlex.quote(shown))}")
     console.print(f"  python -m seqlab check {key}")
     console.print(f"  python -m seqlab {train}")
     return 0

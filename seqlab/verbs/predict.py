@@ -14,6 +14,7 @@ from rich.table import Table as Grid
 
 from seqlab.errors import UserError
 from seqlab.verbs.layout import add_layout, layout_of
+from seqlab.verbs.parser import Parser, typed_text
 from seqlab.verbs.tables import Table, chunks, kind_of, lines_as_they_come, open_table, write_table
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ def main(arguments: list[str]) -> int:
         raise UserError("there is nothing to predict: give TEXT, --input FILE, or texts from a pipe, one a line")
     from seqlab.training.trained import load
 
-    for number, text in enumerate(asked.texts, start=1):
-        if any("\udc80" <= letter <= "\udcff" for letter in text):  # how Python passes on bytes of no character
-            raise UserError(f"text {number} is not UTF-8: {text!a}")
+    asked.texts = [typed_text(text, f"text {number}") for number, text in enumerate(asked.texts, start=1)]
     trained = load(asked.run_dir)
     answers = trained.predict(asked.texts, top=asked.top)
     if asked.json or not _labelled(trained):
@@ -52,8 +51,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _asked(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "seqlab predict",
+    parser = Parser(
+        "predict",
+        texts="a text",
         description="Predict with a trained model: for texts on the command line, texts from stdin (one a line; "
         "answered as they come), or a column of a table.",
     )

@@ -1,6 +1,5 @@
 """``replay RUN_DIR/nonfinite``: compute a step once more whose loss or gradient was no finite number."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ from rich.table import Table
 
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
+from seqlab.verbs.parser import Parser
 
 
 def main(arguments: list[str]) -> int:
     """Show each part of the model: its largest output, what is not finite, and its gradient's norm."""
-    parser = argparse.ArgumentParser(
-        "seqlab replay",
+    parser = Parser(
+        "replay",
         description="Compute a step once more whose loss or gradient was no finite number: the largest output of each "
         "part of the model, the first one that is not finite, and the norm of each parameter's gradient.",
     )

@@ -1,6 +1,5 @@
 """``report DIR...``: what a sweep, several, or any runs found, as one page with its figures."""
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
 from seqlab.training.runfolder import relative
+from seqlab.verbs.parser import Parser
 
 _SILENT = 2.0
 """Seconds after which a line says how far it is."""
@@ -16,7 +16,7 @@ _SILENT = 2.0
 
 def main(arguments: list[str]) -> int:
     """Write the report and print where it is."""
-    parser = argparse.ArgumentParser("seqlab report", description="Write one page on the runs in some folders.")
+    parser = Parser("report", description="Write one page on the runs in some folders.")
     parser.add_argument("folders", metavar="DIR", nargs="+", type=Path, help="of a sweep, of a run, or of some of them")
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="where it goes (of one DIR: DIR/report)")
     parser.add_argument("--apart", action="store_true", help="put what is not comparable into sections of its own")

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from seqlab.errors import UserError
 from seqlab.study.recipes import Recipe, Row, load, names
 from seqlab.study.report.settings import REPLICATES
 from seqlab.verbs.arguments import add_config_dir, with_config_dir
+from seqlab.verbs.parser import Parser
 
 _FOLDER = Path("runs") / "reproduce"
 FIGURES = "reproduced.json"
@@ -49,8 +49,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _asked(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "seqlab reproduce",
+    parser = Parser(
+        "reproduce",
         description="Without a recipe, list those there are. With one, run the settings of a paper, each row as a sweep"
         " that goes on where it was left, and put our figures beside theirs.",
     )
@@ -152,10 +152,12 @@ def _first_seed(words: Sequence[str]) -> int:
 def _run(folder: Path, words: Sequence[str], seeds: int) -> bool:
     """Do the runs of a row that are not done; false where they cannot be composed, which was told then."""
     from seqlab.sweeps.ledger import SWEEP
+    from seqlab.training.commands import setting
     from seqlab.verbs.train import train
 
     first = _first_seed(words)
-    train(["-m", *words, f"seed={','.join(map(str, range(first, first + seeds)))}", f"hydra.sweep.dir={folder}"])
+    chosen = ",".join(map(str, range(first, first + seeds)))
+    train(["-m", *words, f"seed={chosen}", setting("hydra.sweep.dir", str(folder))])
     return (folder / SWEEP).is_file()
 
 
@@ -180,6 +182,7 @@ def _found(recipe: Recipe, row: Row, folder: Path) -> Attempt:
 
 
 def _tell(recipe: Recipe, attempts: Sequence[Attempt], asked: argparse.Namespace, console: Console) -> None:
+    from seqlab.training.commands import command
     from seqlab.training.runfolder import relative, write_json
 
     direction = "smaller" if recipe.mode == "min" else "larger"
@@ -199,8 +202,8 @@ def _tell(recipe: Recipe, attempts: Sequence[Attempt], asked: argparse.Namespace
     if not any(attempt.values for attempt in attempts):
         return
     path = _FOLDER / recipe.name / ("tried.json" if asked.quick else FIGURES)
-    command = shlex.join(["python", "-m", "seqlab", "reproduce", asked.recipe, *asked.overrides])
-    facts = {"recipe": recipe.name, "source": recipe.source, "metric": recipe.metric, "command": command}
+    typed = command("reproduce", asked.recipe, *asked.overrides)
+    facts = {"recipe": recipe.name, "source": recipe.source, "metric": recipe.metric, "command": typed}
     write_json(path, {"schema": 1, **facts, "rows": record})
     console.print(f"figures  {relative(path)}", soft_wrap=True)
 

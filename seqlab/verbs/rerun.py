@@ -1,11 +1,11 @@
 """``rerun RUN_DIR``: train once more from a run's folder, and say whether the numbers come out again."""
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab.discovery.registry import one_line
 from seqlab.errors import UserError
+from seqlab.verbs.parser import Parser
 
 if TYPE_CHECKING:
     from seqlab.training.results import Result
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> int:
     """Train, and compare; the exit code is 1 if the test metrics are others."""
-    parser = argparse.ArgumentParser(
-        "seqlab rerun",
+    parser = Parser(
+        "rerun",
         description="Train once more with the config that a run's folder holds, and compare: test metrics and weights.",
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder that a run wrote")

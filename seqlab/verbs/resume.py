@@ -1,6 +1,5 @@
 """``resume SWEEP_DIR``: do the runs of a sweep that are not done."""
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -11,16 +10,20 @@ from seqlab.sweeps.expansion import key_of
 from seqlab.sweeps.ledger import SWEEP, read, read_plan
 from seqlab.sweeps.selection import choosing
 from seqlab.sweeps.words import check_words
+from seqlab.training.commands import setting
 from seqlab.verbs.arguments import SEARCHPATH, parse
+from seqlab.verbs.parser import Parser
 
 
 def main(arguments: list[str]) -> int:
     """Start the sweep's words again; what is done is left alone, and what was begun goes on where it stopped."""
-    parser = argparse.ArgumentParser("seqlab resume", description="Do the runs of a sweep that are not done.")
+    parser = Parser("resume", description="Do the runs of a sweep that are not done.")
     parser.add_argument("folder", metavar="SWEEP_DIR", type=Path)
     parser.add_argument("--failed", action="store_true", help="only those that failed")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as hydra/launcher=joblib")
     asked = parser.parse_args(arguments)
+    if wrong := [word for word in asked.overrides if "=" not in word and not word.startswith("~")]:
+        raise UserError(f"{wrong[0]}: there is one sweep at a time; further settings are key=value")
     folder = asked.folder.resolve()
     no_way_out(folder)
     plan, entries = read_plan(folder), read(folder)
@@ -39,7 +42,7 @@ def main(arguments: list[str]) -> int:
     from seqlab.verbs.train import train
 
     with choosing(folder, [entry.name for entry in left] if asked.failed else None):
-        return train(["-m", *chosen, *words, *asked.overrides, f"hydra.sweep.dir={folder}"])
+        return train(["-m", *chosen, *words, *asked.overrides, setting("hydra.sweep.dir", str(folder))])
 
 
 _SOURCES = ("--config-name", SEARCHPATH)

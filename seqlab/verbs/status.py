@@ -12,18 +12,22 @@ from rich.markup import escape
 from rich.table import Table
 
 from seqlab.digits import written
+from seqlab.errors import UserError
 from seqlab.sweeps.ledger import STATES, Entry, read
+from seqlab.verbs.parser import Parser
 
 
 def main(arguments: list[str]) -> int:
     """Print counts, and the runs that failed or stopped; the exit code is 1 where a run failed."""
-    parser = argparse.ArgumentParser("seqlab status", description="Say what became of each run of a sweep.")
+    parser = Parser("status", description="Say what became of each run of a sweep.")
     parser.add_argument("folder", metavar="SWEEP_DIR", type=Path)
     parser.add_argument("--all", action="store_true", help="list every run, not only those that failed or stopped")
     parser.add_argument("--watch", action="store_true", help="say it again every few seconds, until none is running")
     parser.add_argument("--every", type=float, default=5.0, metavar="SECONDS", help="of --watch (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args(arguments)
+    if not 0 < asked.every < float("inf"):
+        raise UserError(f"--every is {asked.every}; it must be a number of seconds above 0")
     console = Console(highlight=False)
     while True:
         entries = read(asked.folder)

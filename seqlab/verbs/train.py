@@ -41,7 +41,7 @@ def train(arguments: list[str]) -> int:
 
 def _train(arguments: list[str]) -> int:
     from seqlab.discovery.hydra_source import register, using
-    from seqlab.verbs.arguments import check_overrides, parse
+    from seqlab.verbs.arguments import check_overrides, check_working_folder, parse
     from seqlab.verbs.configdir import check_config
 
     register()
@@ -52,11 +52,12 @@ def _train(arguments: list[str]) -> int:
         check_overrides(words)
         if asked.asks_help:
             return _help(words)
-        if asked.is_sweep:
-            return _sweep(words)
         if asked.is_look:
             _hydra_main(_no_run, asked.flags, words)
             return 0
+        check_working_folder()
+        if asked.is_sweep:
+            return _sweep(words)
         return _single_run(arguments, words)
 
 
@@ -237,14 +238,14 @@ def single(
 def _owned_run(
     config: DictConfig, folder: Path, arguments: list[str], again: list[str] | None
 ) -> tuple["Result | None", str | None]:
+    from seqlab.training.commands import command
     from seqlab.training.interrupt import StoppedError
     from seqlab.training.run import run
     from seqlab.training.runfolder import relative
     from seqlab.verbs.errors import explain, is_users
 
-    command = shlex.join(["python", "-m", "seqlab", *arguments])
     try:
-        result = run(config, folder, command)
+        result = run(config, folder, command(*arguments))
     except (KeyboardInterrupt, SystemExit):
         _say_how_to_go_on("interrupted", again, arguments, folder)
         raise KeyboardInterrupt from None
@@ -254,41 +255,59 @@ def _owned_run(
             raise KeyboardInterrupt from None
         raise SystemExit(TRY_AGAIN) from None
     except Exception as error:
-        line = explain(error)
+        note = ""
         if not is_users(error):
             _keep_traceback(folder)
-            line += f" (a fault of the program; its traceback is in {shlex.quote(relative(folder))}/error.txt)"
+            note = f"{_whose(error, config)}its traceback is in {shlex.quote(relative(folder))}/error.txt"
+        line = explain(error, note)
         print(line, file=sys.stderr)
         return None, line
     write_hydra(config, folder)
     return result, None
 
 
+def _whose(error: Exception, config: DictConfig) -> str:
+    """Say whose fault a crash may be, where no frame of its traceback is a third party's."""
+    from seqlab.discovery.attribution import in_use
+    from seqlab.verbs.errors import raised_by
+
+    if raised_by(error) is not None:
+        return ""
+    others = ", ".join(in_use(config))
+    return f"a fault of the program{f', or of what is in use beside it: {others}' if others else ''}; "
+
+
 def _show(result: "Result") -> None:
     from rich.console import Console
 
+    from seqlab.training.commands import command, texts
     from seqlab.training.results import show
     from seqlab.training.runfolder import relative
 
     console = Console(highlight=False)
-    shown = shlex.quote(relative(result.folder))
+    shown = relative(result.folder)
     show(result, console)
-    console.print(f"run folder  {shown}", soft_wrap=True)
+    console.print(f"run folder  {shlex.quote(shown)}", soft_wrap=True, markup=False)
     if example := result.record.get("example"):
-        verb = f"generate {shown} --prompt" if result.record["generates"] else f"predict {shown}"
-        console.print(f"try it      python -m seqlab {verb} {shlex.join(example)}", soft_wrap=True)
+        if result.record["generates"]:
+            prompt = " ".join(example)
+            words = ["generate", shown, *([f"--prompt={prompt}"] if prompt.startswith("-") else ["--prompt", prompt])]
+        else:
+            words = ["predict", shown, *texts(example)]
+        console.print(f"try it      {command(*words)}", soft_wrap=True, markup=False)
 
 
 def _say_how_to_go_on(what: str, again: list[str] | None, arguments: list[str], folder: Path) -> None:
+    from seqlab.training.commands import command, setting
     from seqlab.training.runfolder import RESUME, relative
 
     kept = [word for word in arguments if not word.startswith(("hydra.run.dir=", "ckpt_path="))]
     if again is not None or (folder / RESUME).exists():
-        kept = again or [*kept, f"hydra.run.dir={relative(folder)}", "ckpt_path=last"]
+        kept = again or [*kept, setting("hydra.run.dir", relative(folder)), "ckpt_path=last"]
         what += "; to go on"
     else:
         what += " before there was anything to keep; to begin anew"
-    print(f"{what}: python -m seqlab {shlex.join(kept)}", file=sys.stderr)
+    print(f"{what}: {command(*kept)}", file=sys.stderr)
 
 
 def _keep_traceback(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """``verify RUN_DIR``: is a run folder whole, and does its test metric come out again?"""
 
-import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+
+from seqlab.verbs.parser import Parser
 
 if TYPE_CHECKING:
     from seqlab.training.again import Finding
@@ -17,8 +18,8 @@ COLOURS = {"ok": "green", "differs": "yellow", "wrong": "red"}
 
 def main(arguments: list[str]) -> int:
     """Show what was found; the exit code is 1 if something is wrong."""
-    parser = argparse.ArgumentParser(
-        "seqlab verify",
+    parser = Parser(
+        "verify",
         description="Hold a run folder against what it says of itself: the hashes of its files, the shapes of its "
         "weights, the versions of its plugins, and the recorded test metrics, which are computed once more.",
     )

@@ -1,7 +1,6 @@
 """A search from its first run to its last: all rows side by side, every decision written down."""
 
 import logging
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from seqlab.study.horizon.search import Asking, Batch, Finding, Search
 from seqlab.study.horizon.settings import Settings
 from seqlab.study.matching import matched
 from seqlab.sweeps.ledger import entry_of, write_plan
+from seqlab.training.commands import command
 from seqlab.training.compose import Composer
 from seqlab.training.runfolder import relative
 
@@ -85,7 +85,7 @@ class Conductor:
         self, folder: Path, words: Sequence[str], typed: Sequence[str], settings: Settings, launch: Launch
     ) -> None:
         self.folder, self.words, self.settings, self._launch = folder, list(words), settings, launch
-        self.command = shlex.join(["python", "-m", "seqlab", "-m", *words])
+        self.command = command("-m", *words)
         rows = rows_of(typed, settings) if settings.match == "none" else _equal(rows_of(typed, settings), settings)
         searches = [Search(settings.rules) for _ in rows]
         self.lines = [Line(row, search, search.ask()) for row, search in zip(rows, searches, strict=True)]
@@ -160,9 +160,8 @@ class Conductor:
             f"{what}: {solved} of {len(answers)} solve it; horizon so far {found.horizon or 'none'}; {self.runs} runs"
         )
         if line.pending is None:
-            text += (
-                ", done" if found.complete else f", left open by runs that failed: see status {relative(self.folder)}"
-            )
+            left_open = f", left open by runs that failed: see {command('status', relative(self.folder))}"
+            text += ", done" if found.complete else left_open
         return text
 
 

@@ -1,12 +1,12 @@
 """What should move a horizon, by its cause, and the command that tries it."""
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from seqlab.contracts import Remedy
 from seqlab.discovery.config import targets
 from seqlab.study.horizon.search import Finding
 from seqlab.sweeps.expansion import key_of
+from seqlab.training.commands import command, quoted
 
 if TYPE_CHECKING:
     from seqlab.study.cause import Cause
@@ -51,8 +51,8 @@ def _command(row: "Row", words: list[str], conductor: "Conductor") -> str:
     changed = {key_of(word) for word in words}
     if settings.rows or settings.tasks:
         own = [word for word in typed if not word.startswith(("hydra/", "hydra."))]
-        kept.append(f"hydra.sweeper.only=[{row.name}]")
+        kept.append(f"hydra.sweeper.only=[{quoted(row.name)}]")
     else:
         own = list(row.asked)
     own = [word for word in own if key_of(word) not in changed]
-    return shlex.join(["python", "-m", "seqlab", "-m", *own, *words, *kept])
+    return command("-m", *own, *words, *kept)

@@ -1,6 +1,5 @@
 """The runs of a search: their names, what the ledger says of them, what they found."""
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from seqlab.study.horizon.rows import Row
 from seqlab.study.horizon.search import Batch
 from seqlab.sweeps.ledger import Entry, entry_of
 from seqlab.sweeps.start import run_name
+from seqlab.training.commands import command
 from seqlab.training.compose import Composer
 from seqlab.training.runfolder import RESULTS, read_json
 from seqlab.training.verdicts import deciding_verdict
@@ -50,7 +50,7 @@ class Trial:
     @property
     def command(self) -> str:
         """What does the same in a run by itself."""
-        return shlex.join(["python", "-m", "seqlab", *sources().words, *self.words])
+        return command(*sources().words, *self.words)
 
     def record(self) -> dict[str, Any]:
         """Give it as ``horizon.json`` has it."""

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from seqlab.errors import UserError
 from seqlab.study.report.runs import Run, check
 from seqlab.sweeps import ledger
 from seqlab.training import runfolder
+from seqlab.training.commands import command
 from seqlab.training.runfolder import relative
 
 HORIZON = "horizon.json"
@@ -116,7 +116,7 @@ def _entries(place: Path, found: Found) -> list[ledger.Entry]:
     """List a sweep's runs; of one whose plan is damaged those that left a folder."""
     try:
         entries = ledger.read(place)
-        found.commands.append("python -m seqlab -m " + shlex.join(ledger.read_plan(place)["words"]))
+        found.commands.append(command("-m", *ledger.read_plan(place)["words"]))
         return entries
     except (UserError, KeyError, TypeError, AttributeError) as error:
         what = one_line(error) if isinstance(error, UserError) else f"{ledger.SWEEP} lacks {one_line(error)}"
@@ -134,21 +134,21 @@ def _single(place: Path) -> ledger.Entry:
 
 
 def _read_run(folder: Path, source: Path, entry: ledger.Entry, labels: Mapping[str, str], found: Found) -> None:
-    command = "python -m seqlab " + shlex.join(entry.words) if entry.words else ""
+    typed = command(*entry.words) if entry.words else ""
     if entry.state != "done":
         cause = entry.cause or {"missing": "not begun", "stopped": "stopped by a signal"}.get(entry.state, entry.state)
-        found.faults.append(Fault(entry.state, relative(folder), cause, command))
+        found.faults.append(Fault(entry.state, relative(folder), cause, typed))
         return
     try:
         record = runfolder.read_json(folder / runfolder.RESULTS)
         check(record)
     except (UserError, ValueError, OSError) as error:
         what = one_line(error).replace(f"{folder / runfolder.RESULTS} ", "")
-        found.faults.append(Fault("damaged", relative(folder / runfolder.RESULTS), what, command))
+        found.faults.append(Fault("damaged", relative(folder / runfolder.RESULTS), what, typed))
         return
     if labels and entry.name not in labels:
         cause = "done, but not among the runs of the search's decisions: it checked the budget, or came in since"
-        found.faults.append(Fault("left out", relative(folder), cause, command))
+        found.faults.append(Fault("left out", relative(folder), cause, typed))
         return
     run = Run(folder, source, record, labels.get(entry.name))
     if run.score() is None:

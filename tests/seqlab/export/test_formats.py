@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import seqlab
-from seqlab import InputSpec, Ragged, UserError
+from seqlab import InputSpec, Model, Ragged, UserError
 from seqlab.export.compare import BATCHES, LENGTHS, compared
 from seqlab.export.formats import FORMATS
 from seqlab_cells.gru import GRU
@@ -21,6 +21,7 @@ from seqlab_cells.lstm import LSTM
 from seqlab_cells.rnn import RNN
 from seqlab_models.attention import AttentionModel
 from seqlab_models.bow import BagOfNgrams
+from seqlab_models.ngram import NGram
 from seqlab_models.recurrent import RecurrentModel
 
 TOKENS = InputSpec("tokens", 13)
@@ -36,9 +37,10 @@ def model(cell, spec=TOKENS, per_step=False, **options):
 def exported(trained, name, folder, spec=TOKENS):
     kind = FORMATS[name]
     kind.write(trained, spec, folder / kind.file)
-    found = compared(trained.model, spec, kind.read(trained, folder / kind.file))
+    found = compared(trained.model, spec, kind.read(trained, folder / kind.file), same_program=not kind.runs_alone)
     assert found.batches == len(LENGTHS) * len(BATCHES)
-    assert found.difference <= 1e-5
+    assert all(row.difference <= row.allowed for row in found.rows)
+    assert found.rows[0].allowed <= 1e-4
     assert found.scale > 0.1
     return folder / kind.file
 
@@ -148,15 +150,53 @@ def test_an_option_that_no_file_can_have_is_named(option, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch-export"])
-def test_what_depends_on_the_values_is_refused_in_one_line(form, tmp_path, capfd):
-    """Torch would print the graph that it could not finish."""
-    made = BagOfNgrams(TOKENS, 4, False)
+@pytest.mark.parametrize("name", ["bow", "ngram"])
+def test_counts_of_n_grams_export_as_weights_alone(name, form, tmp_path):
+    made = BagOfNgrams(TOKENS, 4, False) if name == "bow" else NGram(TOKENS, 13, True)
     made.prepare(lambda: Ragged.of([torch.randint(1, 13, (9,)) for _ in range(20)]))
-    trained = SimpleNamespace(model=made.eval(), nodes={"model": {"name": "bow"}})
-    with pytest.raises(UserError, match="model=bow cannot be traced") as caught:
+    trained = SimpleNamespace(model=made.eval(), nodes={"model": {"name": name}})
+    with pytest.raises(
+        UserError, match=f"^model={name} cannot be exported .* n-grams .* --format safetensors"
+    ) as caught:
         exported(trained, form, tmp_path)
-    assert "\n" not in str(caught.value)
-    assert "safetensors" in str(caught.value)
+    assert len(str(caught.value)) < 240
+    FORMATS["safetensors"].write(trained, TOKENS, tmp_path / "model.safetensors")
+    run = FORMATS["safetensors"].read(trained, tmp_path / "model.safetensors")
+    assert compared(trained.model, TOKENS, run, same_program=True).difference == 0
+
+
+class Strange(Model):
+    """A third party's model that torch.export cannot trace."""
+
+    uses_cell = False
+
+    def __init__(self, apply):
+        super().__init__()
+        self.layer, self.apply_to = nn.Linear(13, 4), apply
+
+    def forward(self, batch, state=None):
+        return self.apply_to(self.layer(nn.functional.one_hot(batch.inputs, 13).float())), None
+
+
+UNTRACEABLE = {
+    "depends on the values that it reads (test_formats.py:": lambda x: x[:, 0] if x.sum() > 0 else x[:, 1],
+    "for every size of the axes batch and time (time = 11)": lambda x: x[:, :11].reshape(-1, 44)[:, :4],
+    "KeyError at test_formats.py:": lambda x: {}["lost"],
+}
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch-export"])
+@pytest.mark.parametrize("said", UNTRACEABLE)
+def test_what_cannot_be_traced_is_refused_in_one_line(said, form, tmp_path, capfd):
+    """The line says where in the model; torch would print the graph that it could not finish."""
+    trained = SimpleNamespace(model=Strange(UNTRACEABLE[said]).eval(), nodes={"model": {"name": "strange"}})
+    with pytest.raises(UserError, match="model=strange cannot be traced") as caught:
+        exported(trained, form, tmp_path)
+    line = str(caught.value)
+    assert said in line
+    assert "\n" not in line
+    assert len(line) < 300
+    assert "safetensors" in line
     assert capfd.readouterr() == ("", "")
 
 
@@ -167,7 +207,12 @@ def test_another_file_is_not_taken(tmp_path):
         other.model.head.weight[0, 0] += 1e-3
     FORMATS["safetensors"].write(other, TOKENS, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match="differs from the run by"):
-        compared(trained.model, TOKENS, FORMATS["safetensors"].read(trained, tmp_path / "model.safetensors"))
+        compared(
+            trained.model,
+            TOKENS,
+            FORMATS["safetensors"].read(trained, tmp_path / "model.safetensors"),
+            same_program=True,
+        )
     with pytest.raises(UserError, match=r"gives \[1, 1\]"):
         compared(trained.model, TOKENS, lambda inputs, lengths: torch.zeros(len(inputs), 1))
     with pytest.raises(UserError, match="fails on 1 rows of up to 1 steps"):

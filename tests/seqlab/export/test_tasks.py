@@ -37,7 +37,7 @@ def test_a_run_of_each_task(task, form, tmp_path, monkeypatch):
     seqlab.run(seqlab.compose([f"task={task}", *TASKS[task], *TINY]), "run")
     _, found = export(Path("run"), form)
     assert found.batches == 9
-    assert found.difference <= 1e-5
+    assert all(row.difference <= row.allowed <= 1e-4 for row in found.rows)
 
 
 @pytest.mark.slow

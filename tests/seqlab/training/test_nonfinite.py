@@ -21,7 +21,7 @@ def explosive(names_folder, *more):
 
 @pytest.mark.parametrize("clip", ["null", "1e12"])
 def test_a_run_ends_there_and_keeps_the_step(names_folder, tmp_path, clip):
-    with pytest.raises(UserError, match=r"is (nan|inf) at step .* of epoch .*; `seqlab replay "):
+    with pytest.raises(UserError, match=r"is (nan|inf) at step .* of epoch .*; `python -m seqlab replay "):
         seqlab.run(explosive(names_folder, f"trainer.gradient_clip_val={clip}"), tmp_path / "run")
     kept = Kept(tmp_path / "run" / "nonfinite")
     assert kept.page["what"] in ("loss", "gradient")

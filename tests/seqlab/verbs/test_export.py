@@ -67,6 +67,60 @@ def test_onnx_goes_from_text_to_label_without_seqlab_and_torch(cli, run):
     assert str(Path(seqlab.__file__).parent).encode() not in (out / "model.onnx").read_bytes()
 
 
+COMMANDS = {
+    "texts": (["Banana", "--", "-Bonobo"], b"", ["Banana", "-Bonobo"]),
+    "a negative number": (["-5", "Bonobo"], b"", ["-5", "Bonobo"]),
+    "stdin": ([], b"\xef\xbb\xbfBanana\r\n\nN\xc3\xa9bele", ["Banana", "Nébele"]),
+    "a dash": (["-"], b"Bonobo\n", ["Bonobo"]),
+    "a file": (["--input", "texts.txt"], b"", ["Banana", "Bonobo", "Nébele"]),
+}
+REFUSED = {
+    "no text": ([], b"", "stdin has no text in it"),
+    "closed stdin": ([], None, "there is no text: give TEXT"),
+    "an option": (["-Bonobo"], b"", "there is no option -Bonobo; a text that begins with a dash goes after --"),
+    "no file": (["--input", "nowhere.txt"], b"", "nowhere.txt: No such file or directory"),
+    "not UTF-8": (["-"], b"Banana\nN\xe9bele\n", "stdin: byte 8 is not UTF-8"),
+    "bytes": ([b"N\xe9bele"], b"", "text 1 is not UTF-8"),
+    "both": (["Banana", "--input", "texts.txt"], b"", "not both"),
+}
+
+
+@pytest.mark.slow
+def test_the_command_line_of_predict_py(cli, run):
+    """What it reads, what it refuses with one line and exit code 1, and what it does where it cannot print."""
+    assert cli("export", str(run), "--format", "onnx", "--out", "out").code == 0
+    out, expected = Path("out"), dict(zip(NAMES, seqlab.load(run).predict(NAMES, top=1), strict=True))
+    (out / "texts.txt").write_text("\n".join(NAMES), "utf-8")
+    clean = {"PATH": os.defpath, "PYTHONIOENCODING": "utf-8"}
+
+    def started(arguments, data=b"", **options):
+        closed = {"preexec_fn": lambda: os.close(0)} if data is None else {"input": data}
+        options = {"stdout": subprocess.PIPE, "env": clean} | closed | options
+        program = [sys.executable, "-W", "ignore", "predict.py", *arguments]
+        return subprocess.run(program, cwd=out, stderr=subprocess.PIPE, timeout=120, **options)
+
+    for what, (arguments, data, texts) in COMMANDS.items():
+        done = started(arguments, data)
+        assert done.returncode == 0, (what, done.stderr)
+        rows = [line.split("\t") for line in done.stdout.decode().splitlines()]
+        assert [row[0] for row in rows] == texts, what
+        for text, label, probability in rows:
+            if text in expected:
+                (answer,) = expected[text]
+                assert (label, float(probability)) == (answer["label"], pytest.approx(answer["probability"], abs=1e-4))
+    for what, (arguments, data, said) in REFUSED.items():
+        done = started(arguments, data)
+        assert done.returncode == 1, what
+        (line,) = done.stderr.decode().splitlines()
+        assert said in line, what
+        assert not done.stdout, what
+    assert b"one text a line" in started(["--help"]).stdout
+    assert started(["Nébele"], env=clean | {"PYTHONIOENCODING": "ascii"}).stdout.startswith(b"N\\xe9bele\t")
+    with Path("/dev/full").open("wb") as full:
+        done = started(["Banana"], stdout=full)
+    assert (done.returncode, done.stderr.decode().splitlines()) == (1, ["No space left on device"])
+
+
 def test_the_weights_come_with_a_card(cli, run):
     done = cli("export", str(run), "--format", "safetensors")
     assert done.code == 0, done.err

@@ -1,11 +1,15 @@
 """``verify``: a run folder against what it says of itself."""
 
 import json
+import math
 import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
+import seqlab
+from seqlab.training import again
 
 
 @pytest.fixture
@@ -47,6 +51,30 @@ def test_weights_that_were_changed(cli, copy):
         "test metrics": "wrong",
     }
     assert "model.safetensors" in shown.out
+
+
+def test_a_loss_near_zero_has_no_more_digits_than_float32():
+    """The cross-entropy of a sure and right answer, log(1 + 17 exp(-20)), is 3.5e-8, and 0 in float32."""
+    exact = math.log1p(17 * math.exp(-20))
+    logits = torch.tensor([[20.0] + 17 * [0.0]])
+    found = float(torch.nn.functional.cross_entropy(logits, torch.tensor([0])))
+    assert abs(found - exact) > again.CLOSE * exact
+    assert again.compared("test", {"loss": exact}, {"loss": found}).state == "ok"
+    assert again.compared("test", {"loss": exact + 1e-5}, {"loss": found}).state == "wrong"
+
+
+def test_the_bound_follows_the_rounding_error_of_the_run(cli, copy):
+    """A metric may differ by 16 times what it differs from the same in float64, and by no more."""
+    trained = seqlab.load(copy)
+    plain = json.loads((copy / "results.json").read_text("utf-8"))["config"]
+    metrics, _ = again.scored(trained, plain)
+    error = again._rounding(trained, plain, metrics)
+    assert error.keys() == metrics.keys()
+    assert max(error.values()) < 1e-6
+    measured = {"loss": 1e-3}
+    assert again.compared("test", {"loss": 1.010}, {"loss": 1.0}, measured).state == "ok"
+    assert again.compared("test", {"loss": 1.010}, {"loss": 1.0}).state == "wrong"
+    assert again.compared("test", {"loss": 1.017}, {"loss": 1.0}, measured).state == "wrong"
 
 
 def test_weights_of_another_shape(cli, copy):
