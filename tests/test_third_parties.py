@@ -226,3 +226,40 @@ def test_a_crash_names_the_distribution(tmp_path):
     assert f"(cell=crashing of seqlab-crashing 2.3 failed at {where}; its traceback is in run/error.txt)" in line
     assert line.startswith("TypeError: ")
     assert "fault of the program" not in out
+
+
+KERNEL = """
+from seqlab import Kernel
+from seqlab.recurrence import Loop
+from seqlab_cells.rnn import RNN
+
+class Quick(Kernel):
+    name, cell = "aquick", RNN
+    def refuses(self, cells, x, lengths):
+        return None
+    def scan(self, cells, x, states, lengths):
+        return Loop().scan(cells, x, states, lengths)
+    def speed(self, cells, x, lengths):
+        return 9.0
+"""
+
+
+def test_auto_takes_a_kernel_of_others_once_it_was_checked(tmp_path, monkeypatch):
+    """It calls itself the fastest, and comes first in the alphabet."""
+    monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
+    shell, folder = Outside(tmp_path), tmp_path / "acme-quick"
+    (folder / "acme_quick").mkdir(parents=True)
+    (folder / "acme_quick" / "__init__.py").write_text(KERNEL, "utf-8")
+    (folder / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "acme-quick"\nversion = "1"\n'
+        '[project.entry-points."seqlab.kernels"]\n"rnn.aquick" = "acme_quick:Quick"\n',
+        "utf-8",
+    )
+    shell.install(folder)
+    words = ("seqlab", "cell=rnn", "cell.hidden_size=4", *QUICK, "trainer.limit_train_batches=1")
+    before = shell.run(*words, "hydra.run.dir=before")
+    assert "aquick of acme-quick 1 is not checked" in before
+    assert "kernel aquick: " not in before
+    assert "kernel=auto may now take aquick" in shell.run("seqlab", "check", "kernel=rnn.aquick")
+    assert "kernel aquick: the fastest, as far as is known" in shell.run(*words, "hydra.run.dir=after")

@@ -96,7 +96,7 @@ def _kernel(chosen: Mapping[str, str], given: Mapping[str, dict[str, Any]]) -> C
     scanned = config.plugin_class("cell", cell) if cell in plugins("cell") else None
     of_cell = _values("cell", cell, given.get("cell", {})) if scanned else {}
     if short == "compiled":
-        made = {"cell": staticmethod(scanned), "options": of_cell}
+        made: dict[str, Any] = {"cell": staticmethod(config.plugin_class("cell", cell)), "options": of_cell}
         return Checked(f"cell={cell} kernel=compiled", "seqlab", _suite(Suite, CellSuite, made), only=_COMPILED)
     target = config.plugin_class("kernel", entry)
     made = {

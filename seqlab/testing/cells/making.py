@@ -40,7 +40,7 @@ class _Size:
     where: str
     time: int
     batch: int
-    sizes: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, Any] = field(default_factory=dict)
 
 
 _SIZES = (

@@ -40,8 +40,8 @@ class StateChecks(CellMaking):
         """Join single steps, as ``generate`` makes them."""
         with torch.no_grad():
             state, outputs = one.cell.initial_state(one.x[0]), []
-            for x_t in one.x.split(1):
-                y, state = self.run(one.cell, x_t, state)
+            for t in range(len(one.x)):
+                y, state = self.run(one.cell, one.x[t : t + 1], state)
                 outputs.append(y)
         agree(f"{one.where}: the outputs of single steps joined by the state", torch.cat(outputs), whole)
 

@@ -1,5 +1,7 @@
 """Checks of a cell as one step."""
 
+from typing import Any
+
 import torch
 
 from seqlab.contracts import Cell, State
@@ -51,8 +53,9 @@ class StepChecks(CellMaking):
                 demand(y.shape == right, f"time {time}, batch {batch}, {mode}: {tuple(y.shape)}")
                 demand(bool(y.isfinite().all()), f"time {time}, batch {batch}, {mode}: the output is not finite")
             for what in ("input_size", "hidden_size"):
+                size: dict[str, Any] = {what: 1}
                 try:
-                    narrow = self.make(train=train, **{what: 1})
+                    narrow = self.make(train=train, **size)
                 except RefusedError:
                     continue
                 y, _ = self.run(narrow, self.inputs(3, 2, size=narrow.input_size))
