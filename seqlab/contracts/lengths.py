@@ -43,9 +43,9 @@ def check_lengths(lengths: Tensor, rows: int, steps: int) -> None:
     Raises:
         ValueError: there is not.
     """
-    if len(lengths) != rows:
-        raise ValueError(f"lengths must have one number for each of the {rows} rows of the batch, got {len(lengths)}")
-    if not rows or torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(lengths):
+    if (count := lengths.shape[0]) != rows:  # not len(), which would fix a traced size
+        raise ValueError(f"lengths must have one number for each of the {rows} rows of the batch, got {count}")
+    if torch.compiler.is_compiling() or not rows or torch._C._functorch.is_batchedtensor(lengths):
         return
     least, most = (int(bound) for bound in lengths.aminmax())
     if least < 0 or most > steps:

@@ -15,7 +15,7 @@ def checked(lengths: Lengths, x: Shaped[Tensor, "time batch *rest"]) -> Tensor:
             looked at, which would wait for it.
     """
     found = as_lengths(lengths)
-    if found.device.type == "cpu" or len(found) != x.shape[1]:
+    if found.device.type == "cpu" or found.shape[0] != x.shape[1]:
         check_lengths(found, x.shape[1], x.shape[0])
     return found.to(x.device)
 

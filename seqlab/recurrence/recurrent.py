@@ -133,7 +133,7 @@ class Recurrent(nn.Module):
         x = x.transpose(0, 1) if self.batch_first else x
         if lengths is not None:
             lengths = as_lengths(lengths)
-            check_lengths(lengths, x.shape[1], len(x))
+            check_lengths(lengths, x.shape[1], x.shape[0])
             lengths = lengths.to(x.device)
         states = self._unstack(state, x)
         with one_mask(self.weight_drop > 0):
