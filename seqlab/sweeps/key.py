@@ -13,6 +13,11 @@ from seqlab.discovery import find
 _NOT_THE_RUN = ("hydra", "logger", "ckpt_path")
 _NOT_THE_TRAINER = ("progress", "profiler", "checkpoint_minutes")
 _NOT_THE_DATA = ("allow_change",)
+_ADDED = {
+    "data": {"duplicates": "keep"},
+    "task": {"quoting": "auto", "header": "auto", "encoding": "utf-8"},
+}
+"""Keys that a later version brought: with these values a run computes what it did before, and keeps its name."""
 _NOT_THE_SWEEP = (
     "hydra.", "hydra/", "logger", "trainer.progress", "trainer.profiler", "trainer.checkpoint_minutes",
     "data.allow_change",
@@ -42,6 +47,8 @@ def run_key(config: Mapping[Any, Any] | DictConfig) -> str:
     Where the files go, who is told of the curves and how often is saved do not matter.
     """
     kept = plain(config)
+    for group, added in _ADDED.items():
+        kept[group] = {key: value for key, value in kept[group].items() if key not in added or added[key] != value}
     return _digest([kept, {kind: _version(kind, kept.get(kind)) for kind in _KINDS}])
 
 
