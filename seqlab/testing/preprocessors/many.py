@@ -25,13 +25,14 @@ class ManyChecks(PreprocessorMaking):
         self._check_calls(preprocessor, texts)
         learned = self.make()
         since = time.perf_counter()
-        learned.fit(texts)
+        words = [spelled(number) for number in range(_MANY)]
+        learned.fit([*texts, *words, *_SIGNS])
         check_range(learned, texts)
         spent = time.perf_counter() - since
         demand(spent < self.patience, f"fitting and encoding {len(texts):,} texts took {spent:.1f} s")
         self._check_calls(learned, texts)
         if not self.loses():
-            _check_distinct(learned, [spelled(number) for number in range(_MANY)], "words")
+            _check_distinct(learned, words, "words")
             _check_distinct(learned, _SIGNS, "signs")
 
     @staticmethod

@@ -51,8 +51,8 @@ class TextChecks(PreprocessorMaking):
         """The training texts come back from their ids, as far as the preprocessor does not normalise them."""
         if reason := self.loses():
             raise SkipTest(reason)
-        preprocessor = self.fitted()
         twice = [" ".join(word for word in text.split() for _ in (0, 1)) for text in self.texts]
+        preprocessor = self.fitted(*twice)
         faults = [fault for text in (*self.texts, *twice) if (fault := self.comes_back(preprocessor, text))]
         if faults:
             raise SkipTest(f"{faults[0]}, which has the same ids; a suite's normalised() can say whether that is meant")

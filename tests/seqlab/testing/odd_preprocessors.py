@@ -99,6 +99,16 @@ class Stemmed(Words):
         return [word.removesuffix("s") for word in super().split(text) if word not in ("the", "on", "a")]
 
 
+class Pairs(Words):
+    """Pairs of neighbouring characters, the first one behind a mark."""
+
+    def split(self, text: str) -> list[str]:
+        return [before + sign for before, sign in zip(f"^{text}", text, strict=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join("\ufffd" if token == UNKNOWN else self.words[token - FIRST][1] for token in ids if token)
+
+
 class Remembers(Words):
     """Keeps what it split last, of a hundred texts."""
 
@@ -114,4 +124,4 @@ class Remembers(Words):
         return self.seen[text]
 
 
-RIGHT: list[Any] = [Frequent, Hashed, Letters, Marked, Stemmed, Remembers]
+RIGHT: list[Any] = [Frequent, Hashed, Letters, Marked, Stemmed, Pairs, Remembers]
