@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, Union, final, get_args, get_origin
 from seqlab.errors import UserError
 
 _LONGEST = 80
+_TOO_LARGE = 2**63
+"""What no tensor holds."""
 
 
 @final
@@ -112,7 +114,8 @@ def check_value(key: str, annotation: Any, value: Any) -> None:
         UserError: the value has another type or is out of its range; NaN and infinity are no numbers.
     """
     if not accepts(annotation, value):
-        raise UserError(f"{key} must be {describe(annotation)}, got {shown(value)}")
+        hint = ", which is too large" if isinstance(value, int) and value >= _TOO_LARGE else ""
+        raise UserError(f"{key} must be {describe(annotation)}, got {shown(value)}{hint}")
 
 
 def accepts(annotation: Any, value: Any) -> bool:
@@ -148,7 +151,7 @@ def _accepts_simple(annotation: Any, value: Any) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     simple: dict[Any, Callable[[], bool]] = {
         bool: lambda: isinstance(value, bool),
-        int: lambda: is_number and isinstance(value, int),
+        int: lambda: is_number and isinstance(value, int) and abs(value) < _TOO_LARGE,
         float: lambda: is_number and math.isfinite(value),
         str: lambda: isinstance(value, str),
         Any: lambda: not isinstance(value, float) or math.isfinite(value),

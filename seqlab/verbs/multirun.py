@@ -3,10 +3,11 @@
 import sys
 import time
 from dataclasses import dataclass
-from importlib import import_module
+from importlib import import_module, reload
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins import basic_sweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -91,7 +92,10 @@ def _check_sweeper(sweeper: str, words: list[str]) -> None:
 
 
 def _loaded(module: str, name: str) -> Any:
-    return getattr(import_module(f"hydra_plugins.{module}"), name)
+    found = import_module(f"hydra_plugins.{module}")
+    if getattr(found, "BasicSweeper", basic_sweeper.BasicSweeper) is not basic_sweeper.BasicSweeper:
+        found = reload(found)  # a second sweep of this process: Hydra has loaded the base class anew
+    return getattr(found, name)
 
 
 def refuse_search(words: list[str], sweeper: str) -> None:

@@ -20,7 +20,7 @@ class Colour(Enum):
 
 NUMBER = Annotated[float, Ge(0), Lt(1)]
 CASES = [
-    (int, [0, -3, 10**12], [True, 1.0, math.nan, "1", None, [1]]),
+    (int, [0, -3, 10**12], [True, 1.0, math.nan, "1", None, [1], 2**63, -(10**20)]),
     (float, [0, -2.5, 3], [False, math.nan, math.inf, -math.inf, "0.1", None]),
     (bool, [True, False], [0, 1, "true", None]),
     (str, ["", "abc", "1"], [1, None, True, ["a"]]),

@@ -172,6 +172,22 @@ def test_data_reads_the_folder(cli, conf):
     assert set(json.loads(found.out)["classes"]) == {"Aaish", "Ooish", "Eeish"}
 
 
+RECIPE = """title: t
+source: s
+metric: accuracy
+mode: max
+words: [experiment=mine]
+rows: [{label: a, words: [], theirs: 0.5}]
+"""
+
+
+def test_a_recipe_names_an_experiment_of_the_folder(cli, conf):
+    Path("mine.yaml").write_text(RECIPE, "utf-8")
+    done = cli("reproduce", "mine.yaml", "--config-dir", str(conf))
+    assert done.code == 0, done.err
+    assert cli("reproduce", "mine.yaml", "-cd", str(conf), "--look").out.count("of 1") == 0  # it is found again
+
+
 @pytest.mark.slow  # processes that import torch
 @pytest.mark.parametrize(
     "launcher", [["hydra/launcher=joblib", "hydra.launcher.n_jobs=1"], ["hydra/launcher=submitit_local"]]
