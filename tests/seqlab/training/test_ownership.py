@@ -189,6 +189,7 @@ def test_a_forked_child_owns_nothing(tmp_path):
     worker.join()
 
 
+@pytest.mark.slow
 def test_what_a_user_made_stays(tmp_path):
     """A folder that was there, and anything in it, is left by a run that is refused; one of its own making is not."""
     (tmp_path / "mine").mkdir()

@@ -171,6 +171,7 @@ def test_what_differs_between_two_fingerprints():
     assert differences(one, {**one, "splits": {**one["splits"], "far": split}}) == ["far is new"]
 
 
+@pytest.mark.slow
 def test_a_generator_that_draws_otherwise_is_other_data(tmp_path, monkeypatch):
     from seqlab_tasks.synthetic.first import First
 
