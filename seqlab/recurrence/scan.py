@@ -22,8 +22,7 @@ def scan(
         cell: the step.
         x: the input of every step; what stands in the padding is never looked at.
         state: the state before the first step.
-        lengths: valid steps of each row, 0 to ``time``, as any sequence of integers; ``None`` where every row fills
-            all.
+        lengths: valid steps of each row, 0 to ``time``, a sequence of integers; ``None`` where all rows are full.
 
     Returns:
         The outputs, zero on padding, and the state after each row's last valid step.

@@ -34,7 +34,7 @@ def call_elsewhere(function: Callable[..., Any], *arguments: Any) -> list[Any]:
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise SkipTest(f"it cannot be sent to another process: {error}") from error
     path = [entry or os.getcwd() for entry in (*sys.path, "")]  # noqa: PTH109  # sys.path holds strings
-    request = (path, os.getcwd(), dict(os.environ), packed)  # noqa: PTH109
+    request = (path, os.getcwd(), dict(os.environ), packed)  # noqa: PTH109  # the other process is sent strings
     seeds = [seed for seed in ("1", "2", "3") if seed != os.environ.get("PYTHONHASHSEED")][:_PROCESSES]
     found = []
     for seed in seeds:

@@ -46,8 +46,8 @@ def no_network() -> Iterator[None]:
         raise OSError("the check of options opens no connection")
 
     kept = socket.socket.connect, socket.getaddrinfo
-    socket.socket.connect, socket.getaddrinfo = refuse, refuse  # type: ignore[method-assign]
+    socket.socket.connect, socket.getaddrinfo = refuse, refuse  # type: ignore[method-assign]  # put back below
     try:
         yield
     finally:
-        socket.socket.connect, socket.getaddrinfo = kept  # type: ignore[method-assign]
+        socket.socket.connect, socket.getaddrinfo = kept  # type: ignore[method-assign]  # as they were

@@ -25,6 +25,7 @@ REFUSED = (
     "optimizer.name", "optimizer.schedule", "optimizer.averaging", "optimizer.amsgrad", "optimizer.centered",
     "trainer.precision", "trainer.accumulate_grad_batches", "trainer.limit_train_batches",
     "trainer.limit_val_batches", "trainer.overfit_batches", "data.batch_size", "data.bucket",
+    "data.duplicates",
 )  # fmt: skip
 """Keys that a run keeps when it goes on, each with all keys below it; every other key takes effect."""
 _OF_DATA = ("task", "preprocessing")

@@ -149,7 +149,7 @@ def check_overrides(words: Sequence[str]) -> None:
         if word.startswith("="):
             raise UserError(f"{word}: there is no key before the equals sign; an option is key=value")
         if word.startswith("-"):
-            raise UserError(f"{word}: this is no override; an option is key=value")
+            raise UserError(f"{word}: this is no option; an option is key=value")
         key, _, value = word.partition("=")
         if key.lstrip("~+") in _FOLDERS:
             name = value.strip("'\"").strip()

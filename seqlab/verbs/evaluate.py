@@ -81,23 +81,29 @@ def main(arguments: list[str]) -> int:
         print(f"{line}; these rows are left out", file=sys.stderr)
     scores = score(trained, pairs, found.total() - strange.total(), asked.worst)
     if asked.json:
-        record = {
-            "run": str(asked.run_dir),
-            "data": str(asked.data),
-            "rows": scores.rows,
-            "skipped": dict(strange),
-            "empty": scores.empty,
-            "cut": scores.cut,
-            "metrics": _plain(scores.metrics),
-            "chance": _plain(scores.chance),
-            "classes": scores.classes,
-            "worst": scores.worst,
-            "notes": [*notes, *scores.notes],
-        }
+        record = _record(scores, asked, strange, notes)
         print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
         return 0
     show(scores, str(asked.data), trained, Console(highlight=False))
     return 0
+
+
+def _record(
+    scores: "Scores", asked: argparse.Namespace, strange: Mapping[str, int], notes: list[str]
+) -> dict[str, Any]:
+    return {
+        "run": str(asked.run_dir),
+        "data": str(asked.data),
+        "rows": scores.rows,
+        "skipped": dict(strange),
+        "empty": scores.empty,
+        "cut": scores.cut,
+        "metrics": _plain(scores.metrics),
+        "chance": _plain(scores.chance),
+        "classes": scores.classes,
+        "worst": scores.worst,
+        "notes": [*notes, *scores.notes],
+    }
 
 
 def _asked(arguments: list[str]) -> argparse.Namespace:
@@ -201,10 +207,8 @@ def score(trained: "Trained", pairs: Pairs, count: int, worst: int = 10) -> Scor
     import torch
 
     task = trained.task
-    names = task.label_names() or ()
-    index = {name: target for target, name in enumerate(names)}
-    metrics, blind = task.metrics(), task.metrics()
-    scores = Scores()
+    index = {name: target for target, name in enumerate(task.label_names() or ())}
+    metrics, blind, scores = task.metrics(), task.metrics(), Scores()
     surest: list[tuple[float, int, dict[str, Any]]] = []
     counts = Counter[tuple[str, str]]()
     known = (pair for pair in pairs() if pair[1] in index)
@@ -218,15 +222,15 @@ def score(trained: "Trained", pairs: Pairs, count: int, worst: int = 10) -> Scor
             for rows, batch, outputs in trained.outputs(encoded):
                 metrics.update(outputs, targets[rows])
                 blind.update(task.blind_outputs(batch), targets[rows])
-                answers = task.decode(outputs, 1)
-                counts.update((part[row][1], answer["label"]) for row, (answer, *_) in zip(rows, answers, strict=True))
-                surest += _errors(part, rows.tolist(), answers, scores.rows)
+                answers, places = task.decode(outputs, 1), rows.tolist()
+                counts.update((part[row][1], best["label"]) for row, (best, *_) in zip(places, answers, strict=True))
+                surest += _errors(part, places, answers, scores.rows)
             surest = heapq.nlargest(worst, surest, key=lambda entry: entry[:2])
             scores.rows += len(part)
             bar.advance(bar.task_ids[0], len(part))
         scores.metrics = {name: float(value) for name, value in metrics.compute().items()}
         scores.chance = {name: float(value) for name, value in blind.compute().items()}
-    scores.classes = class_rows(counts, names)
+    scores.classes = class_rows(counts, list(index))
     scores.worst = [error for _, _, error in surest]
     scores.notes = list(dict.fromkeys(one_line(warning.message) for warning in said))
     return scores

@@ -58,8 +58,9 @@ class LeakChecks(TaskMaking):
         """Features and targets are not standardised with valid and test, which a model must not know."""
         ready = self.ready()
         splits = ready.splits
-        if ready.preprocessor is None and splits["train"].inputs.values.is_floating_point():  # type: ignore[union-attr]
-            self._check_scale("feature", {name: part.inputs.values for name, part in splits.items()})  # type: ignore[union-attr]
+        features = {name: part.inputs.values for name, part in splits.items() if isinstance(part.inputs, Ragged)}
+        if ready.preprocessor is None and features["train"].is_floating_point():
+            self._check_scale("feature", features)
         if splits["train"].targets.is_floating_point() and not ready.task.per_step:
             self._check_scale("target", {name: part.targets for name, part in splits.items()})
 

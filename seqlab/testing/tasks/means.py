@@ -99,7 +99,7 @@ class MeanChecks(TaskMaking):
         cuts = sorted({0, min(1, rows), min(17, rows), rows})
         total, steps = 0.0, 0
         for low, high in pairwise(cuts):
-            part = Batch(*(None if each is None else each[low:high] for each in batch))  # type: ignore[arg-type]
+            part = Batch(*(None if each is None else each[low:high] for each in batch))  # type: ignore[arg-type]  # fields in order
             count = int(counted[low:high].sum())
             total += count * float(task.loss(outputs[low:high], part)) if count else 0.0
             steps += count

@@ -86,7 +86,7 @@ def test_the_config_of_an_earlier_release_gets_defaults(plain):
         ("trainer.gradient_clip_val", 0, "trainer.gradient_clip_val must be a number > 0 or null (no clipping), got 0"),
         ("trainer.limit_val_batches", 0, "trainer.limit_val_batches must be"),
         ("trainer.limit_val_batches", 2.0, "trainer.limit_val_batches must be"),
-        ("trainer.max_epochs", None, "trainer.max_epochs=null needs a limit"),
+        ("trainer.max_epochs", None, "trainer.max_epochs=null needs trainer.max_steps"),
         ("optimizer.momentum", 0.9, "optimizer.momentum: optimizer.name=adamw has no such key"),
         ("optimizer.maximize", True, "optimizer.maximize: there is no such key"),
         ("optimizer.lr", math.nan, "optimizer.lr must be a number >= 0, got nan"),

@@ -94,5 +94,7 @@ def test_what_the_user_says_of_waiting_threads_is_kept(monkeypatch):
     monkeypatch.setenv("KMP_BLOCKTIME", "200")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     monkeypatch.setattr(sys, "argv", ["seqlab", "--help"])
-    main()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"

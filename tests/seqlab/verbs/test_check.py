@@ -95,7 +95,7 @@ def test_its_options_are_the_configs(cli, faulty):
 
 
 @pytest.mark.parametrize(
-    ("plugin", "only"), [("kernel=gru.vendor", "the"), ("task=names", "a"), ("preprocessing=characters", "a")]
+    ("plugin", "only"), [("kernel=gru.vendor", "the"), ("task=names", "loss"), ("preprocessing=characters", "text")]
 )
 def test_other_kinds_have_their_suites(cli, plugin, only):
     done = cli("check", plugin, "--only", only, "--json")
@@ -121,7 +121,7 @@ def test_other_kinds_have_their_suites(cli, plugin, only):
         (["kernel=gru.fused", "kernel.nothing=1"], "kernel.nothing: "),
         (["cell=lstm", "hidden_size=3"], "hidden_size=3: an option must be cell.KEY=VALUE"),
         (["cell=lstm", "cell.hidden=3"], "cell.hidden: "),
-        (["cell=lstm", "cell.hidden_size=x"], "cell.hidden_size: "),
+        (["cell=lstm", "cell.hidden_size=x"], "cell.hidden_size must be a whole number"),
         (["cell=lstm", "--only", "nothing"], "nothing: there is no such check; there are shapes_and_dtypes, "),
     ],
 )

@@ -50,14 +50,18 @@ BY_VERB = {
     ],
     "new": [("cell", "NAME must be given"), ("foo x", "invalid choice: 'foo'"), ("cell 1x", "a name must be")],
     "plugins": [("nope", "invalid choice: 'nope'")],
-    "data": [("foo", "foo: this is no option"), ("--examples -1", "--examples is -1"), ("foo=1", "no such key")],
+    "data": [
+        ("foo", "foo: this is no option"),
+        ("--examples -1", "--examples must be >= 0, got -1"),
+        ("foo=1", "no such key"),
+    ],
     "fetch": [("foo", "foo: this is no option")],
     "verify": [("run extra", "too many arguments: extra")],
     "rerun": [("run --out run", "run is there already")],
     "replay": [("run", "keeps no step")],
 }
 TRAINING = [
-    (["--wrong"], "there is no flag --wrong"),
+    (["--wrong"], "--wrong: there is no such flag"),
     (["--cfg"], "expected one argument"),
     (["--cfg", "nope"], "invalid choice"),
     (["foo"], "there is no such verb"),
@@ -65,8 +69,8 @@ TRAINING = [
     (["task=names", "extra"], "extra: this is no option"),
     (["-5"], "-5: this is no option"),
     ([""], "an argument is empty"),
-    (["hydra.run.dir="], "hydra.run.dir is empty"),
-    (["-m", "hydra.sweep.dir=''"], "hydra.sweep.dir is empty"),
+    (["hydra.run.dir="], "hydra.run.dir must be the name of a folder"),
+    (["-m", "hydra.sweep.dir=''"], "hydra.sweep.dir must be the name of a folder"),
     ([r'hydra.run.dir="\${x}/run"'], "Hydra takes ${ in the name of a folder for an interpolation"),
 ]
 
