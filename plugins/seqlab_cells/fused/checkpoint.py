@@ -46,16 +46,18 @@ def _direction(
 ) -> tuple[Tensor, State]:
     size = every or max(1, math.isqrt(len(x)))
 
-    def run(x: Tensor, left: Tensor | None, *state: Tensor) -> tuple[Tensor, ...]:
+    def run(x: Tensor, left: Tensor | None, *rest: Tensor) -> tuple[Tensor, ...]:
         save = "gates" if torch.is_grad_enabled() else "none"
-        y, h, c, _ = fused_scan(x, left, state, weights, tail.name, save)
+        y, h, c, _ = fused_scan(x, left, rest[: tail.leaves], rest[tail.leaves :], tail.name, save)
         return (y, h[0], c[0]) if tail.leaves == 2 else (y, h[0])
 
     parts = []
     for begin in range(0, max(1, len(x)), size):
         segment = x[begin : begin + size]
         left = None if lengths is None else (lengths - begin).clamp(0, len(segment))
-        y, *state_after = checkpoint(run, segment, left, *state, use_reentrant=False, preserve_rng_state=False)
+        # The weights are arguments, so that autograd raises an error where one is changed in place before backward.
+        given = (segment, left, *state, *weights)
+        y, *state_after = checkpoint(run, *given, use_reentrant=False, preserve_rng_state=False)
         parts.append(y)
         state = tuple(state_after)
     return torch.cat(parts), state

@@ -2,14 +2,14 @@
 
 The input's product is one for all steps. Backward multiplies each step's gradient with factors that are made for all
 steps at once, so that a step is a handful of calls; the weights' gradients are one product at the end. Rows are sorted
-by length: those alive at a step are its first ones.
+by length: those alive at a step are its first ones. Autocast is off here: all is in the parameters' precision.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, autocast
 
 from seqlab.recurrence import reverse_within
 from seqlab.recurrence.ragged import blank
@@ -83,6 +83,7 @@ def _directions(
     return found
 
 
+@autocast("cpu", enabled=False)
 def forward(
     x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: Sequence[Tensor], tail: Tail, save: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -120,8 +121,8 @@ def _walk(each: _Direction, gates: Tensor, tail: Tail) -> tuple[Tensor, Tensor |
     projected, turned = each.projected(), each.w_hh.t()
     if tail.name == "Gru":
         for x, g, h, new in each.rows.steps(projected, gates, hs[:-1], hs[1:]):
-            product = torch.addmm(each.b_hh, h, turned).view(-1, 3, hidden)
-            x = x.view(-1, 3, hidden)
+            product = torch.addmm(each.b_hh, h, turned).view(len(h), 3, hidden)
+            x = x.view(len(h), 3, hidden)
             torch.add(x[:, :2], product[:, :2], out=g[:, :2]).sigmoid_()
             g[:, 3] = product[:, 2]
             torch.addcmul(x[:, 2], g[:, 0], product[:, 2], out=g[:, 2]).tanh_()
@@ -133,7 +134,7 @@ def _walk(each: _Direction, gates: Tensor, tail: Tail) -> tuple[Tensor, Tensor |
         cs = torch.zeros_like(hs)
         cs[0] = each.c0
         for x, g, h, new, c, new_c in each.rows.steps(projected, gates, hs[:-1], hs[1:], cs[:-1], cs[1:]):
-            g[:, :4] = torch.addmm(x, h, turned).view(-1, 4, hidden)
+            g[:, :4] = torch.addmm(x, h, turned).view(len(h), 4, hidden)
             g[:, :2].sigmoid_()
             g[:, 2].tanh_()
             g[:, 3].sigmoid_()
@@ -147,6 +148,7 @@ def _walk(each: _Direction, gates: Tensor, tail: Tail) -> tuple[Tensor, Tensor |
     return hs, None
 
 
+@autocast("cpu", enabled=False)
 def backward(
     gradients: Sequence[Tensor | None],
     x: Tensor,
@@ -165,7 +167,7 @@ def backward(
     dxs, dh0s, dc0s, dws = [], [], [], []
     for d, each in enumerate(_directions(x, lengths, states, weights, tail)):
         mine = slice(d * hidden, (d + 1) * hidden)
-        before = torch.cat([each.h0.unsqueeze(0), each.rows.enter(y[..., mine])[:-1]])
+        before = torch.cat([each.h0.unsqueeze(0), each.rows.enter(y[..., mine])])[:time]
         gates = _gates(each, kept, d, before, tail, save, (time, batch, tail.kept, hidden))
         dy = None if gradients[0] is None else gradients[0][..., mine]
         ends = [None if leaf is None else each.rows.sorted(leaf[d]) for leaf in gradients[1:]]
@@ -215,8 +217,10 @@ def _walk_back(
         into = into.clone()  # it may be the caller's own
         _add_at_end(into, ends[0], each.rows)
     dh = before.new_zeros(batch, hidden)
-    if each.rows.lengths is not None and ends[0] is not None:
+    if ends[0] is not None and each.rows.lengths is not None:
         dh += ends[0] * (each.rows.lengths == 0).unsqueeze(1)
+    elif ends[0] is not None and not time:
+        dh += ends[0]
     dc = None if tail.leaves == 1 else (before.new_zeros(batch, hidden) if ends[1] is None else ends[1].clone())
     of_state = before.new_zeros(time, batch, tail.gates, hidden)
     of_input = of_state
@@ -238,7 +242,7 @@ def _gru_back(each: _Direction, gates: Tensor, before: Tensor, into: Tensor, of_
     for d, out, a, keep in reversed(each.rows.steps(into, of_state, factor, z)):
         d += dh[: len(d)]
         torch.mul(d.unsqueeze(1), a, out=out)
-        torch.addmm(d * keep, out.view(len(d), -1), each.w_hh, out=dh[: len(d)])
+        torch.addmm(d * keep, out.flatten(1), each.w_hh, out=dh[: len(d)])
     return torch.cat([of_state[:, :, :2], (into * of_n).unsqueeze(2)], dim=2)
 
 
@@ -246,7 +250,7 @@ def _lstm_back(each: _Direction, gates: Tensor, into: Tensor, of_state: Tensor, 
     """Fill the gradients of the gates, from which those of both products are."""
     i, f, g, o, c = gates.unbind(2)
     assert each.c0 is not None
-    squashed, c_before = torch.tanh(c), torch.cat([each.c0.unsqueeze(0), c[:-1]])
+    squashed, c_before = torch.tanh(c), torch.cat([each.c0.unsqueeze(0), c])[: len(c)]
     of_c = torch.stack([g * i * (1 - i), c_before * f * (1 - f), i * (1 - g * g)], dim=2)
     of_o, through = squashed * o * (1 - o), o * (1 - squashed * squashed)
     for d, out, a, b, t, keep in reversed(each.rows.steps(into, of_state, of_c, of_o, through, f)):
@@ -255,7 +259,7 @@ def _lstm_back(each: _Direction, gates: Tensor, into: Tensor, of_state: Tensor, 
         torch.mul(carried.unsqueeze(1), a, out=out[:, :3])
         torch.mul(d, b, out=out[:, 3])
         carried *= keep
-        torch.mm(out.view(len(d), -1), each.w_hh, out=dh[: len(d)])
+        torch.mm(out.flatten(1), each.w_hh, out=dh[: len(d)])
 
 
 def _rnn_back(each: _Direction, after: Tensor, into: Tensor, of_state: Tensor, dh: Tensor, *, relu: bool) -> None:

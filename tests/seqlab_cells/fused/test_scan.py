@@ -15,7 +15,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.testing import assert_close
 
 from seqlab.testing import KernelSuite, run_suite
-from seqlab.testing.compare import check_once
+from seqlab.testing.compare import hold
+from seqlab.testing.layer import Call, noise
 from seqlab_cells.fused import eager
 from seqlab_cells.fused.build import library
 from seqlab_cells.fused.library import TAILS
@@ -90,9 +91,9 @@ def test_float32_loses_no_more_than_torch(tail: str, shape: tuple[int, int, int,
 def test_any_lengths(name: str, save: Any, lengths: list[int], directions: int) -> None:
     """Whatever the lengths: the loop's outputs, states and gradients, with NaN in the padding."""
     torch.manual_seed(len(lengths))
-    cells = [CELLS[name](3, hidden_size=5).double() for _ in range(directions)]
-    x = torch.randn(9, len(lengths), 3, dtype=torch.float64)
-    check_once(KERNELS[name](save=save), cells, x, torch.tensor(lengths), f"{name}, {save}, {lengths}")
+    cells = [CELLS[name](3, hidden_size=5) for _ in range(directions)]
+    call = Call(cells, noise((9, len(lengths), 3), 5), torch.tensor(lengths), f"{name}, {save}, {lengths}")
+    assert hold(KERNELS[name](save=save), call, [torch.float64])
 
 
 @every_tail
