@@ -14,7 +14,7 @@ from seqlab.recurrence.between import Around, LearnedStart, locked_dropout
 from seqlab.recurrence.choose import Choice, choose
 from seqlab.recurrence.ragged import blank, reverse_within
 from seqlab.recurrence.regularise import one_mask, probability, regularised, unwrapped
-from seqlab.recurrence.state import detach
+from seqlab.recurrence.state import detach, map_leaves
 
 StackedState: TypeAlias = tuple[Any, ...]
 """A state of all layers and directions: each leaf is ``[depth * directions, batch, ...]``, ordered as in torch."""
@@ -201,7 +201,7 @@ class Recurrent(nn.Module):
     def _unstack(self, state: StackedState | None, x: Tensor) -> list[State]:
         cells = self.cells
         like = x[0] if x.shape[0] else x.new_zeros(x.shape[1:])
-        starts = [cell.initial_state(like) for cell in cells]
+        starts = [_start(cell, like) for cell in cells]
         if self.starts:
             starts = [learned(start) for learned, start in zip(self.starts, starts, strict=True)]
         if state is None:
@@ -229,6 +229,17 @@ class Recurrent(nn.Module):
 
 def _cells(layer: nn.Module) -> list[Cell]:
     return list(layer.children())  # type: ignore[arg-type]  # a layer holds cells only
+
+
+def _start(cell: Cell, like: Tensor) -> State:
+    """Make a cell's initial state; while torch.export traces, of one row that is expanded.
+
+    The exporter takes ``len(like)`` for a constant, and every row starts the same.
+    """
+    if not torch.compiler.is_exporting():
+        return cell.initial_state(like)
+    one = cell.initial_state(like[:1])
+    return map_leaves(lambda leaf: leaf.expand(like.shape[0], *leaf.shape[1:]).contiguous(), one)
 
 
 def _stack(states: Sequence[State]) -> StackedState:

@@ -41,6 +41,7 @@ class _Size:
     time: int
     batch: int
     sizes: Mapping[str, Any] = field(default_factory=dict)
+    scale: float = 1.0
 
 
 _SIZES = (
@@ -58,6 +59,8 @@ _SIZES = (
     _Size("64 input features and units", 4, 3, {"input_size": 64, "hidden_size": 64}),
 )
 """Sizes at which the laws of a step are held: small, long, many rows, and widths around powers of two."""
+
+_LARGE = _Size("inputs 1000 times larger", 6, 4, scale=1000.0)
 
 
 class CellMaking(Suite):
@@ -86,9 +89,13 @@ class CellMaking(Suite):
         shape = (time, batch, self.input_size if size is None else size)
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
-    def settings(self) -> Iterator[Setting]:
-        """Make the cell in both modes, at each size that its constructor takes."""
-        for size in _SIZES:
+    def settings(self, *, large: bool = False) -> Iterator[Setting]:
+        """Make the cell in both modes, at each size that its constructor takes.
+
+        Args:
+            large: whether inputs a thousand times larger are among them.
+        """
+        for size in (*_SIZES, _LARGE) if large else _SIZES:
             if any(key in self.options for key in size.sizes):
                 continue
             for mode, train in MODES.items():
@@ -99,7 +106,7 @@ class CellMaking(Suite):
                         raise
                     break
                 where = f"{size.where}, {mode}" if size.where else mode
-                x = self.inputs(size.time, size.batch, size=cell.input_size)
+                x = size.scale * self.inputs(size.time, size.batch, size=cell.input_size)
                 yield Setting(where, cell, x, train and is_random(cell))
 
     @staticmethod

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from seqlab.recurrence.state import rebuild
 from seqlab.testing.cells.making import MODES, CellMaking
 from seqlab.testing.numbers import CASES, MODERATE, overflowed
 from seqlab.testing.suite import agree, demand
@@ -36,11 +37,18 @@ class NumberChecks(CellMaking):
         """Give outputs, final states and gradients, by name."""
         cell = self.make(dtype=dtype, train=train)
         x = x.to(dtype, copy=True).requires_grad_()
-        y, end = self.run(cell, x)
+        own, sources = cell.initial_state(x[0]), {"the inputs": x}
+        start = []
+        for name, leaf in zip(cell.state_names, own, strict=True):
+            if leaf.is_floating_point() and bool(leaf.isfinite().all()):
+                sources[f"the initial state {name}"] = added = torch.zeros_like(leaf).requires_grad_()
+                leaf = leaf + added  # as a learned initial state is differentiated
+            start.append(leaf)
+        y, end = self.run(cell, x, rebuild(own, start))
         found = {"the output": y} | {f"state {name}": leaf for name, leaf in zip(cell.state_names, end, strict=True)}
         found = {name: value for name, value in found.items() if value.is_floating_point()}
         total = torch.stack([value.mean() for value in found.values()]).sum()  # a mean, which does not itself overflow
-        sources = {"the inputs": x} | {name: p for name, p in cell.named_parameters() if p.requires_grad}
+        sources |= {name: p for name, p in cell.named_parameters() if p.requires_grad}
         results = {name: value.detach() for name, value in found.items()}
         if total.requires_grad:
             gradients = torch.autograd.grad(total, list(sources.values()), allow_unused=True)

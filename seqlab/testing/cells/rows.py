@@ -34,7 +34,7 @@ class RowChecks(CellMaking):
 
     def test_causality_by_gradient(self) -> None:
         """The gradient of the output at t with respect to every later input is zero."""
-        for one in self.settings():
+        for one in self.settings(large=True):
             x = one.x.clone().requires_grad_()
             y, _ = self.run(one.cell, x)
             for t in _places(len(x)) if y.requires_grad else ():
@@ -45,7 +45,7 @@ class RowChecks(CellMaking):
 
     def test_causality_by_perturbation(self) -> None:
         """Another future leaves the past as it was."""
-        for one in self.settings():
+        for one in self.settings(large=True):
             other = 3 * self.inputs(*one.x.shape[:2], seed=2, size=one.cell.input_size)
             y, _ = self.run(one.cell, one.x)
             for t in _places(len(one.x)):
@@ -56,7 +56,7 @@ class RowChecks(CellMaking):
 
     def test_rows_are_independent(self) -> None:
         """A row gives the same alone, in a batch, in another order and beside others; no gradient crosses over."""
-        for one in self.settings():
+        for one in self.settings(large=True):
             x = one.x.clone().requires_grad_()
             y, state = self.run(one.cell, x)
             if y.requires_grad:

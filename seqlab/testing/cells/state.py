@@ -15,7 +15,7 @@ class StateChecks(CellMaking):
 
     def test_state_carries_over_every_cut(self) -> None:
         """Two runs joined by the state are the run in one, wherever the cut: outputs, state and gradient."""
-        for one in self.settings():
+        for one in self.settings(large=True):
             if one.random:
                 continue
             x = one.x.clone().requires_grad_()

@@ -13,7 +13,7 @@ from seqlab.contracts import Cell
 from seqlab.recurrence.choose import Loop
 from seqlab.testing.compare import accepts, compared, computed
 from seqlab.testing.kernels.making import KernelMaking
-from seqlab.testing.layer import LAYOUTS, Call, everything, forward, starts
+from seqlab.testing.layer import LAYOUTS, Call, Values, everything, forward, starts
 from seqlab.testing.making import RefusedError
 from seqlab.testing.pickling import pickled
 from seqlab.testing.suite import agree, demand
@@ -70,6 +70,7 @@ class CallChecks(KernelMaking):
         kernel = self.make()
         for call in self.calls():
             first = computed(kernel, call)
+            right = _is_right(first, call)
             others = {
                 "another input": replace(call, x=2 * call.x.flip(0)),
                 "fewer steps": _shorter(call),
@@ -80,12 +81,15 @@ class CallChecks(KernelMaking):
             }
             with suppress(RefusedError):
                 wide = {"hidden_size": 12} if "hidden_size" not in self.options else {}
-                larger = self.call("", [9, 0, 2, 4, 9], time=9, directions=len(call.cells), input_size=8, **wide)
+                rows = None if call.lengths is None else [9, 0, 2, 4, 9]
+                larger = self.call(call.where, rows, time=9, batch=5, directions=len(call.cells), input_size=8, **wide)
                 others["a larger layer"] = larger.in_dtype(call.x.dtype)
             for what, other in others.items():
                 if accepts(kernel, other):
                     got = computed(kernel, other.at(f"after another call, now {what}"))
-                    compared(got, everything(Loop(), other.in_dtype(torch.float64)), other.at(f"now {what}"))
+                    if right:
+                        after = other.at(f"after another call, now {what}")
+                        compared(got, everything(Loop(), other.in_dtype(torch.float64)), after)
             for name, value in computed(kernel, call).items():
                 agree(f"{call.where}, the same call after others: {name}", value, first[name], 1e-6)
 
@@ -95,7 +99,8 @@ class CallChecks(KernelMaking):
         for call in self.calls():
             for what, change in _CHANGES.items():
                 own = call.in_dtype(call.x.dtype)
-                computed(kernel, own)
+                if not _is_right(computed(kernel, own), own):
+                    break
                 for cell in own.cells:
                     change(cell)
                 after = own.at(f"after parameters were {what}")
@@ -107,7 +112,8 @@ class CallChecks(KernelMaking):
         """Use one cell in another dtype after a first call."""
         kernel, own = self.make(), call.in_dtype(call.x.dtype)
         other = torch.float32 if call.x.dtype == torch.float64 else torch.float64
-        computed(kernel, own)
+        if not _is_right(computed(kernel, own), own):
+            return
         moved = replace(own, x=own.x.to(other), where=f"{call.where}, then the same cells as {other}")
         for cell in own.cells:
             cell.double() if other == torch.float64 else cell.float()
@@ -159,6 +165,15 @@ class _Halved(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Halve it."""
         return 0.5 * weight
+
+
+def _is_right(values: Values, call: Call) -> bool:
+    """Whether a first call gives the loop's results; where not, a later one is wrong for no reason of its own."""
+    try:
+        compared(values, everything(Loop(), call.in_dtype(torch.float64)), call)
+    except AssertionError:
+        return False
+    return True
 
 
 def _shorter(call: Call) -> Call:
