@@ -178,7 +178,8 @@ class RunCheckpoint(Checkpoint):
 
     def chosen(self) -> dict[str, Any]:
         """Return when validation chose the weights, and by which value of the metric, for the record."""
-        return {"epoch": self.best_epoch, "step": self.best_step, "valid": self.best}
+        step = None if self.best_step < 0 else self.best_step  # which an earlier release did not keep
+        return {"epoch": self.best_epoch, "step": step, "valid": self.best}
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

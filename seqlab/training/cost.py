@@ -35,6 +35,9 @@ class Cost(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
         self._stop()
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count what is done, also where the checkpoint left nothing to do."""
         self.epochs, self.steps = progress_of(trainer)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -44,11 +47,11 @@ class Cost(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         """Remember what was measured."""
         running = 0.0 if self._since is None else time.perf_counter() - self._since
-        return {"seconds": self.seconds + running, "epochs": self.epochs, "steps": self.steps}
+        return {"seconds": self.seconds + running}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back."""
-        self.seconds, self.epochs, self.steps = state_dict["seconds"], state_dict["epochs"], state_dict.get("steps", 0)
+        self.seconds = state_dict["seconds"]
 
     def _stop(self) -> None:
         if self._since is not None:

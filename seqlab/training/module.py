@@ -141,7 +141,7 @@ class SequenceModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin anew; a carried state of training waits until validation is over."""
-        self._waiting, self._state = self._state, None
+        self._waiting, self._state, self._leaves = (self._state, self._leaves), None, []
         self.valid_metrics.reset()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -153,7 +153,7 @@ class SequenceModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics, and the mean training loss of the epoch: one synchronisation for all its steps."""
-        self._state = self._waiting
+        self._state, self._leaves = self._waiting
         values = self._computed(self.valid_metrics, "valid")
         self.log_dict({f"valid/{name}": value for name, value in values.items()})
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
@@ -164,7 +164,7 @@ class SequenceModule(pl.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin anew."""
-        self._state = None
+        self._state, self._leaves = None, []
 
     def _computed(self, metrics: MetricCollection, split: str) -> dict[str, float]:
         values = {name: float(value) for name, value in metrics.compute().items()}

@@ -212,7 +212,8 @@ def _spent(result: Result) -> str:
     best = result.record["best"]
     done = f"{cost['epochs']} epochs, the best was {best['epoch'] + 1}"
     if best["epoch"] >= cost["epochs"] or result.record["config"]["trainer"]["max_steps"] > 0:
-        done = f"{cost['steps']:,} steps ({cost['epochs']} whole epochs), the best was after {best['step']:,}"
+        chosen = f"in epoch {best['epoch'] + 1}" if best["step"] is None else f"after {best['step']:,}"
+        done = f"{cost['steps']:,} steps ({cost['epochs']} whole epochs), the best was {chosen}"
     return (
         f"{done}; "
         f"{cost['training_seconds']:.1f} s of training, {cost['wall_seconds']:.1f} s in all; "

@@ -148,9 +148,8 @@ class Work:
             trainer = self._trainer(logger, [*callbacks, *shown] if self.where.rank == 0 else callbacks)
             if self.is_trained:
                 self._fit(trainer)
-                if (
-                    self.checkpoints.validated != trainer.global_step
-                ):  # stopped between its last step and its validation
+                # Stopped between its last step and its validation, or the checkpoint was written before that ended.
+                if self.checkpoints.validated != trainer.global_step or not self.baseline.values:
                     trainer.validate(self.module, datamodule=self.data, verbose=False)
                     self.checkpoints.keep(trainer, self.module)
                     trainer.strategy.barrier()

@@ -1,13 +1,16 @@
 """Limits on steps and batches: where a run ends within an epoch, and which limits leave nothing."""
 
 import pytest
+import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 import seqlab
 from seqlab import UserError
 from seqlab.training.checkpoint import ReachedError
 from seqlab.training.module import SequenceModule
-from seqlab.training.runfolder import MODEL
+from seqlab.training.results import show
+from seqlab.training.runfolder import MODEL, RESUME
 
 from .resumable import checkpoint_of, last, same
 
@@ -85,3 +88,30 @@ def test_limits_that_leave_nothing_are_refused_before_training(goes_on, tmp_path
     with pytest.raises(UserError, match=message):
         seqlab.run(goes_on("ckpt_path=null", *words), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["trainer.max_epochs=1"], ["trainer.max_steps=4", "trainer.max_epochs=null"]])
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_finished_run_that_goes_on_has_nothing_to_do(small_data, tmp_path, options, is_old):
+    """Its record stays, also of a carried state, and where an earlier release wrote the checkpoint."""
+    words = ["task=lm", small_data["lm"], "cell=gru", "cell.hidden_size=8", "task.sequence_length=10", "logger=none"]
+    words += ["data.batch_size=8", "trainer.accumulate_grad_batches=2", "trainer.limit_train_batches=5", *options]
+    words += ["trainer.threads=1", "trainer.progress=false"]
+    first = seqlab.run(seqlab.compose(words), tmp_path / "run")
+    if is_old:
+        saved = checkpoint_of(tmp_path / "run")
+        del saved["run"], saved["callbacks"]["ValidationBaseline"]
+        for key in ("best_step", "validated"):
+            del saved["callbacks"]["RunCheckpoint"][key]
+        saved["callbacks"]["Cost"] |= {"epochs": first.cost["epochs"]}
+        torch.save(saved, tmp_path / "run" / RESUME)
+    again = seqlab.run(seqlab.compose([*words, "ckpt_path=last"]), tmp_path / "run")
+    for key in ("metrics", "chance", "verdict"):
+        assert again.record[key] == first.record[key]
+    for key in ("epochs", "steps", "batches", "examples"):
+        assert again.cost[key] == first.cost[key]
+    step = None if is_old else first.cost["steps"]
+    assert again.record["best"] == {**first.record["best"], "step": step}
+    assert again.record["history"][-1]["to"] == first.record["history"][-1]["to"]
+    show(again, Console(quiet=True))
