@@ -45,6 +45,10 @@ def _wrong_type(key: str, message: str) -> str:
         return f"{where} must be {_TYPES[found[2]]}, got {_WRITTEN.get(found[1], found[1])}"
     if found := _CONTAINER.fullmatch(message):
         return f"{where} must be a text, got {found[1]}"
+    if found := re.fullmatch(r"Cannot assign \w+ to (Dict|List)\[.*", message):
+        return f"{where} must be a {'mapping of keys to values' if found[1] == 'Dict' else 'list'}"
+    if found := re.fullmatch(r"Merge error: \w+ is not a subclass of .*\. value: (.*)", message, re.DOTALL):
+        return f"{where} must be a mapping of keys to values, got {found[1]}"
     if "is not Optional" in message or "'None'" in message:
         return f"{where} must not be null"
     return f"{where}: {message[:1].lower()}{message[1:]}"

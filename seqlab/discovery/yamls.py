@@ -7,11 +7,12 @@ import yaml  # type: ignore[import-untyped]  # PyYAML, which OmegaConf brings, h
 from hydra._internal.core_plugins import file_config_source, importlib_resources_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.plugins.config_source import ConfigResult
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 
 from seqlab.bounded import read_bytes
 from seqlab.discovery.registry import one_line
+from seqlab.discovery.values import shown
 from seqlab.errors import UserError
 
 _TAGS = (None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")))
@@ -90,11 +91,15 @@ class FileConfigSource(file_config_source.FileConfigSource):
         path = Path(self.path, self._normalize_file_name(config_path))
         text = read_yaml(path, aliases=True)
         try:
-            header, config = self._get_header_dict(text), OmegaConf.create(text)
+            header = self._get_header_dict(text)
+            config = None if _is_scalar(text) else OmegaConf.create(text)
+        except KeyValidationError:  # its text names types of Python
+            raise UserError(f"{path}: a key is no text; put a name in quotes") from None
         except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
             raise UserError(f"{path} is no YAML that is read here: {one_line(error)[:200]}") from error
-        if not OmegaConf.is_dict(config) or _is_scalar(text):
+        if not isinstance(config, DictConfig):
             raise UserError(f"{path} must be a mapping of keys to values, such as trainer: {{max_epochs: 3}}")
+        _check_keys(OmegaConf.to_container(config, resolve=False), path)
         place = f"{self.scheme()}://{self.path}"
         return ConfigResult(provider=self.provider, path=place, config=config, header=header)
 
@@ -109,6 +114,22 @@ class ImportlibResourcesConfigSource(importlib_resources_config_source.Importlib
     def is_group(self, config_path: str) -> bool:
         """Say whether there is such a folder in the package."""
         return _stays(config_path) and super().is_group(config_path)
+
+
+def _check_keys(node: Any, path: Path) -> None:
+    """Check the keys of a file, and its defaults list.
+
+    Raises:
+        UserError: a key is no text, or the defaults are no list of names and of mappings of a group to a name.
+    """
+    for key, value in node.items():
+        if not isinstance(key, str):
+            raise UserError(f"{path}: {shown(key)} is no key; put a name in quotes")
+        if isinstance(value, dict):
+            _check_keys(value, path)
+    given = node.get("defaults", [])
+    if "defaults" in node and not (isinstance(given, list) and all(isinstance(each, str | dict) for each in given)):
+        raise UserError(f"{path}: defaults must be a list, such as [override /cell: gru, _self_], got {shown(given)}")
 
 
 def _is_scalar(text: str) -> bool:

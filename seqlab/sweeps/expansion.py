@@ -30,12 +30,15 @@ def expand(words: Sequence[str], params: Mapping[str, Any] | None = None) -> lis
 
     Raises:
         hydra.errors.HydraException: an override is not understood.
-        UserError: one has no list of values, or there are more runs than anyone could do.
+        UserError: one has no values, or there are more runs than anyone could do.
     """
     with configs():
         parsed = parse([*(f"{key}={value}" for key, value in (params or {}).items()), *words])
         _check_count(parsed)
         (runs,) = BasicSweeper.split_arguments(parsed, None)
+        if not runs:
+            empty = [each for each in parsed if each.is_sweep_override() and not any(each.sweep_string_iterator())]
+            raise UserError(f"{', '.join(str(each.input_line) for each in empty)}: there is no value, so no run")
     return runs
 
 

@@ -60,9 +60,11 @@ def _composed(words: Sequence[str]) -> DictConfig:
 
 @contextmanager
 def _choosing(words: Iterable[str]) -> Iterator[None]:
-    """Name the override for which Hydra raises a ``ValueError``: one of a group that is no name."""
+    """Name what Hydra raises an error of Python for: a group that is chosen by no name, or files without an end."""
     try:
         yield
+    except RecursionError as error:
+        raise UserError("config files include one another without an end; look at their defaults lists") from error
     except ValueError as error:
         parsed = OverridesParser.create().parse_overrides(list(words))
         wrong = [each for each in parsed if not each.is_delete() and not isinstance(each.value(), str | list)]

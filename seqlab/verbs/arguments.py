@@ -4,20 +4,24 @@ import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, final
+from typing import Any, NoReturn, final
 
 from hydra._internal.utils import get_args_parser
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from seqlab.bounded import no_way_out
 from seqlab.discovery.hydra_source import SOURCE, Sources
+from seqlab.discovery.suggest import no_such_key
 from seqlab.errors import UserError
 
 SEARCHPATH = "hydra.searchpath"
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 _TAKEN = "Hydra takes ${ in the name of a folder for an interpolation; choose a folder without"
+_SCHEMES = ("pkg", "structured")
 _INFO = ("--info", "-i")
 
 
@@ -65,6 +69,8 @@ def parse(arguments: Sequence[str]) -> Arguments:
     commands = [asked.run, asked.multirun, asked.cfg, asked.info, asked.shell_completion]
     if sum(map(bool, commands)) > 1:
         raise UserError("only one of --run, --multirun, --cfg, --info and --shell-completion can be asked for")
+    if asked.config_name is not None and not asked.config_name.strip():
+        raise UserError("--config-name is empty, where a config file must be named")
     typed = [] if asked.config_dir is None else [_folder(asked.config_dir)]
     overrides, searched = _searched(asked.overrides)
     looks = asked.cfg or asked.info or asked.hydra_help or asked.shell_completion
@@ -103,6 +109,8 @@ def _flags(asked: argparse.Namespace) -> Iterable[str]:
 
 
 def _folder(name: str) -> str:
+    if not name.strip():  # as of a shell variable that is not set; it would mean the working folder
+        raise UserError("--config-dir is empty, where a folder must be named")
     path = Path(name).expanduser().resolve()
     if not path.is_dir():
         raise UserError(f"--config-dir={name}: there is no such folder")
@@ -129,8 +137,10 @@ def _searched(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _absolute(place: str) -> str:
     scheme, separator, rest = place.partition("://")
-    if separator and scheme != "file":
+    if separator and scheme in _SCHEMES:
         return place
+    if separator and scheme != "file":
+        raise UserError(f"{SEARCHPATH}: {place} must begin with file://, {' or '.join(f'{s}://' for s in _SCHEMES)}")
     path = Path(rest if separator else place).expanduser().resolve()
     if not path.is_dir():
         raise UserError(f"{SEARCHPATH}: {place} is no folder")
@@ -158,8 +168,23 @@ def check_overrides(words: Sequence[str]) -> None:
             if r"\${" in value:
                 raise UserError(f"{word}: {_TAKEN}")
             no_way_out(Path(name))  # Hydra opens the log there before the run folder is looked at
+        if key.startswith("+"):
+            _check_hydra_key(key.lstrip("+"))
         if key == "hydra.mode":
             raise UserError(f"{word}: -m makes a sweep, and its absence a single run")
+
+
+def _check_hydra_key(key: str) -> None:
+    """Refuse to add a key to Hydra's own node that Hydra does not read."""
+    first, *rest = key.partition("@")[0].split(".")
+    node: Any = OmegaConf.structured(HydraConf)
+    for depth, part in enumerate(rest if first == "hydra" else []):
+        if not OmegaConf.is_dict(node) or OmegaConf.get_type(node) is dict:
+            return  # a launcher, say, whose keys its plugin knows
+        if part not in node.keys():  # noqa: SIM118  # a missing value is not in the node, and its key is
+            prefix = ".".join([first, *rest[:depth]])
+            raise UserError(no_such_key(f"{prefix}.{part}", [f"{prefix}.{name}" for name in node]))
+        node = None if OmegaConf.is_missing(node, part) else node[part]
 
 
 def check_working_folder() -> None:

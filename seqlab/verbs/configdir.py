@@ -1,17 +1,19 @@
 """A config folder that is not seqlab's: its files choose settings; what makes Hydra import or run is refused."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from seqlab.discovery.hydra_source import Sources, sources, using
+from seqlab.discovery.hydra_source import SOURCE, Sources, sources, using
 from seqlab.errors import UserError
 from seqlab.sweeps.words import check_words, launcher_fault, split_at_blanks
-from seqlab.training.compose import compose_full
+from seqlab.training.compose import compose_full, configs
 
 _OWN = ("hydra.", "hydra_plugins.", "logging.", "colorlog.")
 _NAMES_CODE = ("_target_", "class", "()")
@@ -42,9 +44,42 @@ def check_config(words: Sequence[str]) -> None:
     for key, value, usual in _fixed(node, own):
         if value != usual:
             raise UserError(f"hydra.{key} is {str(value)[:80]}: a config folder cannot set this; type it yourself")
-    for place, name in _named(node, "hydra"):
-        if not name.startswith(_OWN):
+    _check_names(node, typed)
+    _check_hidden(node["runtime"]["choices"])
+
+
+def _check_names(node: Mapping[str, Any], typed: Sequence[str]) -> None:
+    """Refuse names of what is imported, other than those of installed plugins of Hydra and those that were typed."""
+    keys = {word.lstrip("+~").partition("=")[0] for word in typed}
+    named = [each for each in _named(node, "hydra") if not each[1].startswith(_OWN) and each[0] not in keys]
+    usual = set(_names_of_plugins(node["runtime"]["choices"])) if named else set()
+    for place, name in named:
+        if (place, name) not in usual:
             raise UserError(f"{place}={name}: a config folder cannot name what Hydra imports; type it yourself")
+
+
+def _names_of_plugins(chosen: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """List the names that a launcher and a sweeper bring where no config folder is added."""
+    for kind in ("hydra/launcher", "hydra/sweeper"):
+        words = [f"{key}={name}" for key, name in chosen.items() if f"{key}/".startswith(f"{kind}/") and name]
+        with suppress(HydraException), using(Sources()):  # one of the folder's own
+            yield from _named(_composed(words), "hydra")
+
+
+def _check_hidden(chosen: Mapping[str, Any]) -> None:
+    """Refuse a file that Hydra would leave out, since a config of seqlab has its name and comes first."""
+    with configs():
+        every = GlobalHydra.instance().config_loader().get_sources()
+        for group, name in {"": sources().name, **chosen}.items():
+            place = f"{group.partition('@')[0]}/{name}".lstrip("/")
+            having = [each for each in every if isinstance(name, str) and each.is_config(place)]
+            hidden = [each for each in having[1:] if each.provider == SOURCE]
+            if hidden and having[0].provider != SOURCE:
+                way_out = "choose it" if group else "choose it with --config-name"
+                raise UserError(
+                    f"{hidden[0].path}/{place}.yaml is not read, since seqlab has a config of this name: give the file "
+                    f"another name and {way_out}"
+                )
 
 
 def _check_launcher(node: Mapping[str, Any], typed: Sequence[str]) -> None:
