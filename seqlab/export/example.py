@@ -114,10 +114,10 @@ def lines(data: bytes, name: str) -> list[str]:
         SystemExit: it is not UTF-8, or has no such line.
     """
     try:
-        found = data.decode("utf-8-sig").split("\n")
+        text = data.decode("utf-8").lstrip("\ufeff")
     except UnicodeDecodeError as error:
         raise SystemExit(f"{name}: byte {error.start:,} is not UTF-8; save it as UTF-8") from error
-    found = [line.rstrip("\r") for line in found if line.strip()]
+    found = [line.rstrip("\r") for line in text.split("\n" if "\n" in text else "\r") if line.strip()]
     if not found:
         raise SystemExit(f"{name} has no text in it; write one a line")
     return found

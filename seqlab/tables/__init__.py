@@ -1,6 +1,6 @@
 """Rows of CSV, TSV and JSON lines: how they are decoded, quoted and checked, and what a label is."""
 
-from seqlab.tables.decoding import Decoded, Decoder, Layout, check_encoding, decode
+from seqlab.tables.decoding import Decoded, Decoder, Layout, check_encoding, decode, split_lines
 from seqlab.tables.header import MOST_COLUMNS
 from seqlab.tables.labels import label_notes, label_of, no_column, similar_to
 from seqlab.tables.problems import Problems
@@ -25,4 +25,5 @@ __all__ = [
     "no_column",
     "read_rows",
     "similar_to",
+    "split_lines",
 ]

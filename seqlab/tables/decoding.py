@@ -1,12 +1,16 @@
 """Bytes of a file as text: the encoding, byte-order marks, zero bytes and line ends."""
 
 import codecs
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, final
 
 _CONTEXT = 12
 """Bytes before a wrong one that are shown as another encoding reads them."""
 _MARK = "\ufeff"
+_LINES, _OLD_LINES = re.compile(r"[^\n]*\n|[^\n]+"), re.compile(r"[^\r]*\r|[^\r]+")
+_END = re.compile(r"\n|\r+[^\r]?")
 _WIDE = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -56,8 +60,8 @@ class Decoded:
     r"""What is known of a file once all its bytes were decoded.
 
     Attributes:
-        newline: what ends a line: ``"\n"``, with or without a carriage return before it, or ``"\r"`` where there is
-            no newline in the whole file.
+        newline: what ends a line: ``"\n"``, with or without a carriage return before it, or ``"\r"`` where the first
+            line ends so and newlines are fewer: those within quotes, as spreadsheets for old Macs write them.
         marks: byte-order marks at the beginning.
         notes: what a reader should know.
     """
@@ -92,6 +96,11 @@ def decode(data: bytes, where: str, layout: Layout) -> tuple[str, Decoded]:
     return text[decoder.marks :], decoder.facts()
 
 
+def split_lines(text: str, newline: Literal["\n", "\r"]) -> Iterator[str]:
+    """Split a text into lines with their ends; ``io.StringIO`` would turn newlines into carriage returns."""
+    return (found[0] for found in (_LINES if newline == "\n" else _OLD_LINES).finditer(text))
+
+
 @final
 class Decoder:
     """Decodes a file piece by piece, and takes down its line ends, byte-order marks and replaced characters.
@@ -108,7 +117,7 @@ class Decoder:
         self._ascii_like = "\0".encode(layout.encoding) == b"\0"
         self._there = "\ufffd".encode(layout.encoding, "ignore")
         self._place, self._start, self._tail = 0, b"", b""
-        self._leading, self._newline, self._carriage = True, False, False
+        self._leading, self._first, self._newlines, self._carriages = True, "", 0, 0
         self._replaced = 0
 
     def feed(self, piece: bytes, *, final: bool) -> str:
@@ -117,9 +126,12 @@ class Decoder:
         Raises:
             ValueError: a byte is zero or not of the encoding; the message says which one and what to do.
         """
-        self._start = self._start or piece[:2]
+        self._start = self._start or piece[:3]
+        if self._start == codecs.BOM_UTF8 and not codecs.lookup(self.layout.encoding).name.startswith("utf-8"):
+            said = f"it begins with the byte-order mark of UTF-8, which {self.layout.encoding} would read as letters"
+            raise ValueError(f"{self.where} {said}; {self.layout.advice('encoding', 'utf-8')}")
         if self._ascii_like and (zero := piece.find(b"\0")) >= 0:
-            raise ValueError(f"{self.where} {_zero(self._place + zero, self._start, self.layout)}")
+            raise ValueError(f"{self.where} {_zero(self._place + zero, self._start[:2], self.layout)}")
         pending = len(self._decoder.getstate()[0])
         try:
             text = self._decoder.decode(piece, final=final)
@@ -135,7 +147,9 @@ class Decoder:
         return text
 
     def _take_down(self, text: str, piece: bytes) -> None:
-        self._newline, self._carriage = self._newline or "\n" in text, self._carriage or "\r" in text
+        self._newlines, self._carriages = self._newlines + text.count("\n"), self._carriages + text.count("\r")
+        if not self._first.strip("\r") and (end := _END.search(self._first + text)):
+            self._first = end[0]  # with the character behind it, which may be of the next piece
         if self._leading and text:
             rest = text.lstrip(_MARK)
             self.marks, self._leading = self.marks + len(text) - len(rest), not rest
@@ -151,7 +165,8 @@ class Decoder:
             notes.append(f"{self.marks} byte-order marks at the beginning, left out")
         if self._replaced > 0:
             notes.append(f"characters that are not {self.layout.shown}, shown as \ufffd: {self._replaced:,}")
-        return Decoded("\n" if self._newline or not self._carriage else "\r", self.marks, notes)
+        alone = self._first[:1] == "\r" and self._first[-1] != "\n" and self._carriages > self._newlines
+        return Decoded("\r" if alone else "\n", self.marks, notes)
 
 
 def _other(layout: Layout) -> str:

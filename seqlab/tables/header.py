@@ -1,6 +1,7 @@
 """The first lines of a table: its separator, blanks behind it, and whether there is a header."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ _SENTENCE = 5
 """Words from which on the name of a column is taken for a text."""
 _EVIDENCE = 3
 """Lines that must be there to believe them in place of the file's name."""
+_EXCEL = re.compile(r"sep=(.?)", re.IGNORECASE)
 NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 
 
@@ -100,6 +102,8 @@ def names_of(fields: Sequence[str], where: str, layout: Layout) -> list[str]:
     if layout.header == "none":
         return [str(number) for number in range(1, len(fields) + 1)]
     names = [field.strip().removeprefix("\ufeff") for field in fields]
+    if not any(names):
+        raise ValueError(f"{where}: the first line that is not empty was taken as the header, and names no column")
     if double := next((name for name, count in Counter(names).items() if name and count > 1), None):
         raise ValueError(f"{where} has several columns {double!r}; there must be one of each name")
     return [name or f"column {number}" for number, name in enumerate(names, start=1)]
@@ -107,6 +111,8 @@ def names_of(fields: Sequence[str], where: str, layout: Layout) -> list[str]:
 
 def separator_hint(columns: Sequence[str], separator: str) -> str:
     """Say which separator the only column seems to hold; empty where it holds none."""
+    if len(columns) == 1 and (told := _EXCEL.fullmatch(columns[0])):
+        return f"; line 1, {told[0]!r}, is for Excel alone: take it out"
     held = [NAMES[other] for other in NAMES if other != separator and len(columns) == 1 and other in columns[0]]
     return f"; the columns seem to be separated by {held[0]}: save it as .csv with commas, or as .tsv" if held else ""
 

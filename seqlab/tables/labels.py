@@ -64,7 +64,8 @@ def no_column(name: str, columns: Sequence[str]) -> str:
     """Say that a table has no such column, which it has, and which of them looks the same."""
     near = similar_to(name, columns)
     alike = "" if near is None else f" ({near!r} differs in capitals, blanks or invisible characters)"
-    return f"has no column {name!r}; there are {', '.join(columns)}{alike}"
+    there = ", ".join(each if each.isprintable() else repr(each) for each in columns)
+    return f"has no column {name!r}; there are {there}{alike}"
 
 
 def _folded(label: str) -> str:

@@ -186,7 +186,9 @@ class _Pass:
             longest = f"; the longest is lines {first:,} to {last:,}"
             yield f"rows with a field in quotes that spans several lines: {self.profile.spans:,}{longest}"
         if self.spans:
-            yield f"rows in quotes of which further lines could be rows of their own: {_listed(self.spans)}"
+            said = f"rows in quotes of which further lines could be rows of their own: {_listed(self.spans)}"
+            way = f"; if quotes are text here, {self.layout.advice('quoting', 'none')}"
+            yield said + (way if self.layout.quoting == "auto" else "")
         if self.edged and self.layout.quoting == "auto":
             advice = f"{self.layout.advice('quoting', 'standard')} to read them as CSV"
             yield f"rows with a quote at an end of a field, which are kept as text ({advice}): {self.edged:,}"

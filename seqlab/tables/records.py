@@ -35,7 +35,7 @@ def unquoted(lines: Iterable[str], separator: str) -> Iterator[Record]:
 
 def without_end(line: str) -> str:
     """Take the line end off a line."""
-    return line.removesuffix("\n").removesuffix("\r")
+    return line.removesuffix("\n").rstrip("\r")
 
 
 def quoted(lines: Iterable[str], separator: str, problems: Problems, *, skip_blanks: bool = False) -> Iterator[Record]:

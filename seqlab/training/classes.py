@@ -50,6 +50,18 @@ def class_table(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[str,
     return None
 
 
+def shown_classes(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return all classes, or the 5 of least F1 where there are more than 20."""
+    if len(rows) <= MOST:
+        return rows
+    return sorted((row for row in rows if row["f1"] is not None), key=lambda row: row["f1"])[:WORST]
+
+
+def noun_of(row: Mapping[str, Any]) -> str:
+    """Return the name of the column that names the class."""
+    return next((name for name in row if name not in _COLUMNS), "class")
+
+
 def show_classes(rows: Sequence[Mapping[str, Any]], console: Console, rest: str) -> None:
     """Print a row for each class, or the classes of least F1 where there are more than 20.
 
@@ -58,23 +70,22 @@ def show_classes(rows: Sequence[Mapping[str, Any]], console: Console, rest: str)
         console: where to.
         rest: where the other rows are.
     """
-    shown = rows
-    if len(rows) > MOST:
-        occurring = [row for row in rows if row["f1"] is not None]
-        shown = sorted(occurring, key=lambda row: row["f1"])[:WORST]
+    shown = shown_classes(rows)
+    if len(shown) < len(rows):
         line = f"{len(shown)} of {len(rows)} classes, those of least F1; all are in {rest}:"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    noun = next((name for name in rows[0] if name not in _COLUMNS), "class")
+    noun = noun_of(rows[0])
     grid = Table()
     grid.add_column(Text(noun))
     for heading in ("precision", "recall", "F1", "support"):
         grid.add_column(heading, justify="right")
     for row in shown:
         values = ("-" if row[name] is None else f"{row[name]:.3f}" for name in _COLUMNS[:3])
-        grid.add_row(Text(_shortened(str(row[noun]))), *values, f"{row['examples']:,}")
+        grid.add_row(Text(shortened(str(row[noun]))), *values, f"{row['examples']:,}")
     console.print(grid)
 
 
-def _shortened(label: str, most: int = 40) -> str:
+def shortened(label: str, most: int = 40) -> str:
+    """Put a label into one line of what can be shown."""
     line = "".join(letter if letter.isprintable() else "\ufffd" for letter in label)
     return line if len(line) <= most else f"{line[: most - 3]}..."

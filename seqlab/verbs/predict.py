@@ -143,6 +143,9 @@ def _table(asked: argparse.Namespace) -> int:
     write_table(asked.output, [*table.columns, *added], adding.rows(), quotes=not (tabs and table.found.plain))
     if tabs and not table.found.plain:
         print(f"{asked.output}: texts with tabs or line ends are in quotes, as in CSV", file=sys.stderr)
+    elif tabs and adding.opening:
+        said = f"{asked.output}: fields that begin with a quote stand as they are"
+        print(f"{said}; read them without quoting (csv.QUOTE_NONE): {adding.opening:,}", file=sys.stderr)
     _tell_unread(adding.unread)
     if adding.cut:
         longest = f"{trained.longest:,} tokens (task.sequence_length)"
@@ -165,7 +168,7 @@ def _added(table: Table) -> tuple[str, str]:
 class _Adding:
     def __init__(self, trained: "Trained", table: Table, column: str, added: Sequence[str]) -> None:
         self.trained, self.table, self.column, self.added = trained, table, column, added
-        self.unread = self.cut = 0
+        self.unread = self.cut = self.opening = 0
 
     def rows(self) -> Iterator[dict[str, Any]]:
         label, probability = self.added
@@ -176,6 +179,7 @@ class _Adding:
                     self.cut += int((encoded.lengths > self.trained.longest).sum())
                 for (_, row), answer in zip(part, self.trained.answers(encoded, top=1), strict=True):
                     self.unread += answer is None
+                    self.opening += sum(isinstance(value, str) and value[:1] == '"' for value in row.values())
                     best = answer[0] if answer else {"label": None, "probability": None}
                     yield {**row, label: best["label"], probability: _rounded(best["probability"])}
                 bar.advance(bar.task_ids[0], len(part))

@@ -187,7 +187,8 @@ def lines_as_they_come(stream: BinaryIO, name: str) -> Iterator[list[str]]:
         place += len(rest) + len(whole) + 1
         rest = piece_rest
     if rest:
-        yield _decoded_lines(rest, name, place)
+        lines = _decoded_lines(rest, name, place)
+        yield lines if place else lines[0].split("\r")  # without a newline, carriage returns end lines, as in tables
 
 
 def _decoded_lines(data: bytes, name: str, place: int) -> list[str]:
@@ -198,7 +199,7 @@ def _decoded_lines(data: bytes, name: str, place: int) -> list[str]:
     except UnicodeDecodeError as error:
         raise UserError(not_utf8(name, place + error.start, error)) from error
     if not place:
-        text = text.removeprefix("\ufeff")
+        text = text.lstrip("\ufeff")
     return [line.rstrip("\r") for line in text.split("\n")]
 
 

@@ -58,7 +58,7 @@ def pieces(parts: Sequence[Part], where: str, errors: Errors) -> Iterator[str]:
                 rest += _decoded(decoder, block, position, part, where)
                 position += len(block)
                 if part.start == 0 and position == len(block):
-                    rest = rest.removeprefix("\ufeff")  # a byte order mark
+                    rest = rest.lstrip("\ufeff")  # byte-order marks
                 cut = rest.rfind("\n") + 1 or (len(rest) if len(rest) > _BLOCK else 0)
                 if cut:
                     yield rest[:cut]

@@ -1,6 +1,5 @@
 """Tables and folders of texts with labels, and one clear line where they cannot be read."""
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from importlib.resources.abc import Traversable
@@ -9,7 +8,7 @@ from typing import Any, final
 
 from seqlab import UserError
 from seqlab.solid import read_solid
-from seqlab.tables import Check, Layout, Problems, check_kind, decode, label_of, no_column, read_rows
+from seqlab.tables import Check, Layout, Problems, check_kind, decode, label_of, no_column, read_rows, split_lines
 from seqlab_tasks.textclf.documents import SPLITS, Documents
 
 _PLAIN = Layout()
@@ -103,7 +102,7 @@ def read_table(
     if not text.strip():
         raise ValueError(f"{where} is empty")
     wanted = _Wanted(text_column, label_column, where, layout)
-    rows = read_rows(lambda: io.StringIO(text, newline=facts.newline), where, suffix, layout, wanted.check())
+    rows = read_rows(lambda: split_lines(text, facts.newline), where, suffix, layout, wanted.check())
     found = Documents(notes=[*facts.notes, *rows.notes])
     for _, row in rows.read():
         found.texts.append(wanted.text(row))

@@ -18,7 +18,7 @@ class Commands:
 
 Field = str | Commands
 
-_FIGURE = re.compile(r"[-−]?\d[\d,.e+-]*%?( (±|to) [-−]?\d[\d,.e+-]*)?")
+_FIGURE = re.compile(r"[-−]?\d[\d,.e+-]*%?( (±|to) [-−]?\d[\d,.e+-]*)?|-")
 
 
 def is_figure(field: Field) -> bool:

@@ -86,8 +86,15 @@ def _better(points: Sequence[Point]) -> str:
     return "higher is better" if points[0].runs[0].maximises else "lower is better"
 
 
-def _bound_lines(axes: "Axes", points: Sequence[Point]) -> None:
-    """Draw what chance scores, the best there can be, and from where on the task counts as solved."""
+def _bound_lines(axes: "Axes", points: Sequence[Point], *, upright: bool = False) -> None:
+    """Draw what chance scores, the best there can be, and from where on the task counts as solved.
+
+    Args:
+        axes: of the score; horizontal where the lines are to be ``upright``.
+        points: of one distance, or of none, where they are.
+        upright: whether lines are vertical.
+    """
+    scale = axes.get_xscale() if upright else axes.get_yscale()
     kinds: tuple[tuple[str, Callable[[Run], float | None], Any], ...] = (
         ("chance", lambda run: run.chance, (0, (5, 3))),
         ("best possible", lambda run: _bound(run, "optimal"), (0, (1, 2))),
@@ -99,10 +106,11 @@ def _bound_lines(axes: "Axes", points: Sequence[Point]) -> None:
             for run in point.runs:
                 if (value := value_of(run)) is not None:
                     values[point.distance or 0] = value
-        if not values or (axes.get_yscale() == "log" and min(values.values()) <= 0):
+        if not values or (scale == "log" and min(values.values()) <= 0):
             continue
         if len(set(values.values())) == 1:
-            axes.axhline(next(iter(values.values())), color=INK, alpha=0.75, linewidth=1, linestyle=line, label=what)
+            draw = axes.axvline if upright else axes.axhline
+            draw(next(iter(values.values())), color=INK, alpha=0.75, linewidth=1, linestyle=line, label=what)
         else:
             where = sorted(values)
             axes.plot(
@@ -136,13 +144,12 @@ def by_setting(name: str, points: Sequence[Point], monitor: str) -> Picture:
             point.scores, [row] * len(point.scores), **{**style.line_options(), "linestyle": "none", "alpha": 0.85}
         )
         axes.plot([point.mean] * 2, [row - 0.3, row + 0.3], color=style.colour, linewidth=2.4)
-    chances = {run.chance for point in points for run in point.runs if run.chance is not None}
+    chances = [run.chance for point in points for run in point.runs if run.chance is not None]
     scores = [score for point in points for score in point.scores]
-    if chances and (low := min(chances)) is not None:
-        axes.axvline(low, color=INK, alpha=0.75, linewidth=1, linestyle=(0, (5, 3)), label="chance")
-        legend(figure, axes)
     if not points[0].runs[0].maximises and min(scores) > 0 and max([*scores, *chances]) / min(scores) >= _LOG_FROM:
         axes.set_xscale("log")
+    _bound_lines(axes, points, upright=True)
+    legend(figure, axes)
     dress(axes, f"test {monitor} ({_better(points)})", "")
     axes.set_yticks(range(len(labels)), list(reversed(labels)), parse_math=False)
     axes.set_ylim(-0.6, len(labels) - 0.4)
@@ -169,6 +176,7 @@ def learning(name: str, points: Sequence[Point], curves: Mapping[Run, Sequence[M
             _runs_lines(axes, point, curves, drawn[point.label], f"valid/{monitor}")
         if with_curves[0].distance is not None:
             _score_axis(axes, with_curves)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         title = f"{distance:,} steps" if with_curves[0].distance is not None else ""
         below, left = place + columns >= len(chosen), place % columns == 0
         dress(axes, "training (batches)" if below else "", f"validation {monitor}" if left else "", title)
@@ -206,6 +214,7 @@ def cost(name: str, points: Sequence[Point]) -> Picture | None:
     has_distances = timed[0].distance is not None
     figure = new_figure(WIDTH, 3.1 if has_distances else 1.5 + 0.36 * len(drawn))
     panels = figure.subplots(1, 2, sharey=not has_distances)
+    figure.get_layout_engine().set(wspace=0.08)  # so that tick labels at the panels' ends stay apart
     kinds = (("tokens_per_second", "sequence steps per second"), ("training_seconds", "training (seconds)"))
     for axes, (key, what) in zip(panels, kinds, strict=True):
         if has_distances:

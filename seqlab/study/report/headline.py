@@ -25,7 +25,8 @@ def answer(title: str, points: Sequence[Point], searched: Sequence[Mapping[str, 
     rows = searched or horizons.measured(points)
     ranked = sorted(rows, key=lambda row: (-(row["horizon"] or 0), -(row["upper"] or row["largest"] + 1)))
     said = [f"{row['label']} reaches {_far(row)}" for row in ranked]
-    few = " One seed each: run more seeds." if {len(point.runs) for point in points} == {1} else ""
+    each = " each" if len(points) > 1 else ""
+    few = f" One seed{each}: run more seeds." if {len(point.runs) for point in points} == {1} else ""
     return f"On {title}, {'; '.join(said)}.{few}"
 
 
@@ -49,7 +50,8 @@ def _scores(points: Sequence[Point]) -> str:
     best, *others = ranked
     if not learned:
         what = f"{best.label} is no better than" if not others else "no setting is better than"
-        return f"{what} {baseline}; test {monitor}: {_listed(ranked)}."
+        noise = " by more than the noise of the validation split" if _is_above(best) else ""
+        return f"{what} {baseline}{noise}; test {monitor}: {_listed(ranked)}."
     if not others:
         return f"{best.label} has a test {monitor} of {_test(best)}; {scores}."
     if len(learned) == 1:
@@ -67,6 +69,12 @@ def _scores(points: Sequence[Point]) -> str:
     if idle := [point.label for point in ranked if not point.learned]:
         return f"{text}; no better than {baseline}: {', '.join(idle)}."
     return f"{text}; {scores}."
+
+
+def _is_above(point: Point) -> bool:
+    """Return whether the mean validation score is better than the baseline, if only by chance."""
+    run = point.runs[0]
+    return run.chance is not None and point.worth > (run.chance if run.maximises else -run.chance)
 
 
 def _listed(points: Sequence[Point]) -> str:

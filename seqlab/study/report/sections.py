@@ -19,6 +19,7 @@ from seqlab.study.report.blocks import (
     figure_text,
     with_spread,
 )
+from seqlab.study.report.classes import class_section
 from seqlab.study.report.figures import against_distance, by_label, by_setting, cost, learning
 from seqlab.study.report.headline import answer
 from seqlab.study.report.points import Point
@@ -105,7 +106,7 @@ def task_sections(part: Part) -> list[Section]:
         top.blocks.append(Text("No run of it has a score."))
         return [top]
     top.blocks.append(Text(answer(part.title, part.points, part.horizons), is_answer=True))
-    draw = against_distance if part.has_distances else by_setting
+    draw = against_distance if len({point.distance for point in part.points}) > 1 else by_setting
     top.blocks += [Shown(draw(f"{part.name}_scores", part.points, part.monitor)), _score_table(part)]
     top.blocks.append(Text(_explain(part)))
     made = [top]
@@ -113,7 +114,7 @@ def task_sections(part: Part) -> list[Section]:
         made.append(horizons.horizon_section(part.name, part.horizons, is_search=True))
     elif part.has_distances:
         made.append(horizons.horizon_section(part.name, horizons.measured(part.points), is_search=False))
-    makers = (_flow_section, _further_section, _cost_section, _learning_section)
+    makers = (_class_section, _flow_section, _further_section, _cost_section, _learning_section)
     return made + [section for make in makers if (section := make(part)) is not None]
 
 
@@ -173,6 +174,10 @@ def _explain(part: Part) -> str:
         if run.bounds and run.bounds.get("optimal") is None and run.bounds.get("reason")
     }  # fmt: skip
     return text + "".join(f" The best possible score is not known: {reason}." for reason in sorted(unknown))
+
+
+def _class_section(part: Part) -> Section | None:
+    return class_section(part.points, part.monitor)
 
 
 def _flow_section(part: Part) -> Section | None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from seqlab import UserError
 from seqlab.verbs.tables import check_utf8, chunks, lines_as_they_come, open_table, read_text, write_table
+from seqlab_tasks.textclf.reading import read_table
 
 # Any character but lone surrogates, which are none, and the zero byte, which is refused.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
@@ -158,15 +159,45 @@ def test_lines_of_a_pipe_are_whole(lines, size):
 
     data = "".join(f"{line}\n" for line in lines)
     got = [line for part in lines_as_they_come(Small(data.encode()), "stdin") for line in part]
-    if lines and lines[0].startswith("\ufeff"):
-        lines = [lines[0][1:], *lines[1:]]
+    if lines:
+        lines = [lines[0].lstrip("\ufeff"), *lines[1:]]
     assert got == lines
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_carriage_returns_end_the_lines_of_a_pipe_without_newlines(end):
+    data = "".join(f"{line}{end}" for line in ["one", "two", "three"]).encode()
+    got = [line for part in lines_as_they_come(io.BytesIO(data), "stdin") for line in part]
+    assert [line for line in got if line] == ["one", "two", "three"]
 
 
 @pytest.mark.parametrize(("bad", "message"), [(b"\xff", r"byte 5 is not UTF-8 \(0xff\)"), (b"\0", "byte 5 is zero")])
 def test_a_wrong_byte_of_a_pipe_is_named(bad, message):
     with pytest.raises(UserError, match=f"stdin: {message}"):
         list(lines_as_they_come(io.BytesIO(b"ab\ncd" + bad), "stdin"))
+
+
+@pytest.mark.parametrize(("suffix", "end"), [(".csv", "\r"), (".csv", "\r\r\n"), (".tsv", "\r\r\n")])
+def test_line_ends_of_old_and_of_doubled_kind(tmp_path, end, suffix):
+    """Spreadsheets for old Macs end lines with CR and put LF into quotes; text mode makes CR CR LF of CR LF."""
+    inner = "\n" if end == "\r" else " "
+    texts = [f"line one of {number}{inner}line two" for number in range(9)]
+    separator = "," if suffix == ".csv" else "\t"
+    lines = ["text,label", *(f'"{text}",good{number % 2}' for number, text in enumerate(texts))]
+    path = tmp_path / f"table{suffix}"
+    path.write_bytes("".join(line.replace(",", separator) + end for line in lines).encode())
+    read = open_table(path)
+    documents = read_table(path, "file")
+    expected = [f'"{text}"' for text in texts] if suffix == ".tsv" else texts
+    assert [row["text"] for _, row in read.rows()] == documents.texts == expected
+    assert [row["label"] for _, row in read.rows()] == documents.labels == [f"good{number % 2}" for number in range(9)]
+
+
+def test_a_line_that_is_for_excel_alone_is_told(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("sep=;\ntext;label\na;good\n")
+    with pytest.raises(UserError, match="line 1, 'sep=;', is for Excel alone: take it out"):
+        open_table(path, text="text")
 
 
 def test_chunks_are_bounded_by_count_and_by_size():

@@ -47,6 +47,11 @@ def test_nothing_wins_over_what_learned_nothing(said):
     )
 
 
+def test_better_by_less_than_noise_is_said_to_be_so(said):
+    text = said(gru=([1.0], "at chance"))
+    assert "no better than the input-independent baseline (0.25) by more than the noise of the validation split" in text
+
+
 def test_one_that_learned_is_named_alone(said):
     text = said(rnn=([0.8, 0.9], "learning"), gru=([0.1, 0.1], "at chance"))
     assert text.startswith(

@@ -1,0 +1,69 @@
+"""Results by class on the page of a report: of which run, and which classes of many."""
+
+import pytest
+
+from seqlab.study.report.classes import class_section
+from seqlab.study.report.figures import by_setting
+from seqlab.study.report.points import points
+from seqlab.study.report.reading import collect
+from seqlab.study.report.settings import labels
+
+from .made import page_of
+
+
+def rows_of(count, support):
+    """Hit one text more of each class in turn: recall and F1 rise with the class' number."""
+    return [
+        {"language": f"<L{at}>", "examples": support, "precision": None if at == 0 else 1.0, "recall": at / support,
+         "f1": 2 * at / (support + at)}
+        for at in range(count)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def made(sweep, record):
+    def make(*runs):
+        records = []
+        for seed, (score, valid, rows) in enumerate(runs):
+            records.append(record(seed=seed, score=score, valid=valid))
+            records[-1]["tables"]["by_language"] = rows
+        return sweep("classes", records)
+
+    return make
+
+
+def test_classes_are_those_of_the_run_that_validates_best(made):
+    folder = made((0.9, 0.5, rows_of(3, 10)), (0.2, 0.7, rows_of(4, 20)), (0.8, 0.6, rows_of(5, 30)))
+    section = class_section(points(labels(collect([folder]).runs)), "accuracy")
+    text, table = section.blocks
+    assert "best validation accuracy: gru at distance 4, run_1." in text.text
+    assert table.head == ("language", "precision", "recall", "F1", "support")
+    assert table.rows == (
+        ("<L0>", "-", "0.000", "0.000", "20"),
+        ("<L1>", "1.000", "0.050", "0.095", "20"),
+        ("<L2>", "1.000", "0.100", "0.182", "20"),
+        ("<L3>", "1.000", "0.150", "0.261", "20"),
+    )
+    assert "<L3>" in page_of(folder)
+
+
+def test_of_many_classes_the_worst_are_shown(made):
+    rows = rows_of(21, 40)[::-1]
+    text, table = class_section(points(labels(collect([made((0.9, 0.5, rows))]).runs)), "accuracy").blocks
+    assert [row[0] for row in table.rows] == [f"<L{at}>" for at in range(5)]
+    assert text.text.startswith("Test split. 5 of 21 classes, those of least F1;")
+
+
+@pytest.mark.parametrize("rows", [None, [], "x", [1], [{"f1": 1}], [{**rows_of(1, 4)[0], "f1": "x"}]])
+def test_a_record_without_classes_has_no_section(made, rows):
+    assert class_section(points(labels(collect([made((0.9, 0.5, rows))]).runs)), "accuracy") is None
+
+
+def test_settings_of_one_distance_are_drawn_apart(sweep, record):
+    """Against the distance the marks of equal scores would lie on one another."""
+    folder = sweep("one", [record(cell, 4, seed, 0.5) for cell in ("rnn", "gru", "lstm") for seed in (0, 1)])
+    (axes,) = by_setting("x", points(labels(collect([folder]).runs)), "accuracy").figure.axes
+    marks = [line for line in axes.lines if line.get_linestyle() == "None"]
+    assert sorted(line.get_ydata()[0] for line in marks) == [0, 1, 2]
+    assert {line.get_label() for line in axes.lines} >= {"chance", "best possible", "solved"}
+    assert "a mark for each seed" in page_of(folder)
