@@ -97,10 +97,32 @@ def test_a_row_alone_equals_the_row_in_the_batch(cell: type[Cell], time: int, hi
 def test_a_run_cut_anywhere_equals_the_uncut_run(cell: type[Cell]) -> None:
     recurrent, x = network(cell, depth=2), batch()
     whole, end = recurrent(x)
+    allowed = 8 * torch.finfo(x.dtype).eps * max(1.0, sensitivity(recurrent, x))
     for cut in range(1, 5):
         first, state = recurrent(x[:cut])
         second, state = recurrent(x[cut:], state)
-        assert_close((torch.cat([first, second]), *state), (whole, *end), rtol=0, atol=1e-14)
+        assert_close((torch.cat([first, second]), *state), (whole, *end), rtol=0, atol=allowed)
+
+
+def sensitivity(recurrent: Recurrent, x: torch.Tensor, change: float = 1e-7) -> float:
+    """Return the largest move of outputs and states, of 8 draws, per relative change of the weights.
+
+    Products over fewer steps are rounded differently; each is the exact product of weights that differ by a few eps
+    (Higham 2002, section 3.5). Two layers of layer normalisation over 4 units multiply that by 20 to 100, the other
+    cells by at most 4.
+    """
+    generator, moves = torch.Generator().manual_seed(2), [0.0]
+    with torch.no_grad():
+        y, end = recurrent(x)
+        for _ in range(8):
+            moved = copy.deepcopy(recurrent)
+            for weight in moved.parameters():
+                sign = torch.randint(0, 2, weight.shape, generator=generator, dtype=weight.dtype) * 2 - 1
+                weight.mul_(1 + change * sign)
+            other, other_end = moved(x)
+            pairs = zip((y, *end), (other, *other_end), strict=True)
+            moves += [float((one - another).abs().max()) for one, another in pairs]
+    return max(moves) / change
 
 
 @every_cell

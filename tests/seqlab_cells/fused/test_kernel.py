@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -77,14 +77,63 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         memory()
 
 
+CORE = (
+    "autocast",
+    "both_directions",
+    "empty_rows",
+    "layout_of_the_gradient",
+    "no_steps_and_no_rows",
+    "parts_of_the_loss",
+    "ragged_rows",
+)
+"""Checks for the fast tests: rows of all kinds, every part of the loss, other dtypes."""
+SLOW = {("gru", "recompute"), ("rnn", "gates")}
+"""What is run by ``make test-slow``; the rest, which shares its code, by ``make verify-long``."""
+
+
+def failures(name: str, save: str, checks: Sequence[str] = ("",)) -> list[tuple[str, str]]:
+    """Run checks of the conformance kit on a kernel; give those that fail, and why."""
+    kit = {"kernel": staticmethod(KERNELS[name]), "kernel_options": {"save": save}}
+    suite = type("Suite", (KernelSuite,), kit)
+    outcomes = [one for check in checks for one in run_suite(suite, check)]
+    assert any(one.result == "passed" for one in outcomes)
+    return [(one.check, one.detail) for one in outcomes if one.result == "failed"]
+
+
 @every_cell
 @pytest.mark.parametrize("save", ["gates", "recompute"])
-def test_without_a_compiler(name: str, save: Any, no_compiler: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_compiler(name: str, save: str, no_compiler: None, caplog: pytest.LogCaptureFixture) -> None:
     """The scan in torch is held to the same, and it is said why it runs."""
-    kernel = type("Eager", (KERNELS[name],), {"__init__": lambda self: KERNELS[name].__init__(self, save=save)})
-    outcomes = list(run_suite(type("Suite", (KernelSuite,), {"kernel": staticmethod(kernel)})))
-    assert [(one.check, one.detail) for one in outcomes if one.result == "failed"] == []
+    assert failures(name, save, CORE) == []
     assert "CXX=no-such-compiler is no program here" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        pytest.param(name, save, marks=[] if (name, save) in SLOW else [pytest.mark.long])
+        for name in KERNELS
+        for save in ("gates", "recompute", "checkpoint")
+    ],
+)
+def test_every_check_without_a_compiler(name: str, save: str, no_compiler: None) -> None:
+    """All of the kit."""
+    assert failures(name, save) == []
+
+
+@every_cell
+@pytest.mark.parametrize("save", ["gates", "recompute", "checkpoint"])
+def test_what_changes_before_backward_is_noticed(name: str, save: str) -> None:
+    """An error, or the right gradient, whatever is kept: never the gradient of weights that were not those."""
+    assert failures(name, save, ["values_kept_for_backward"]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lstm", *(pytest.param(name, marks=pytest.mark.long) for name in ("gru", "rnn"))])
+def test_every_check_of_checkpoints(name: str) -> None:
+    """The kit with save=checkpoint; test_conformance.py has the default, and the others by ``every_option``."""
+    assert failures(name, "checkpoint") == []
 
 
 def test_options() -> None:
