@@ -83,14 +83,16 @@ def given(arguments: Sequence[str]) -> Iterable[str]:
     )
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text; - reads stdin; -- ends the options")
     parser.add_argument("--input", metavar="FILE", help="a file in UTF-8 with one text a line")
-    asked = parser.parse_intermixed_args(list(arguments))
+    end = arguments.index("--") if "--" in arguments else len(arguments)  # argparse loses a -- before all texts
+    asked = parser.parse_intermixed_args(list(arguments[:end]))
+    texts = [*asked.texts, *arguments[end + 1 :]]
     if asked.input is not None:
-        if asked.texts:
+        if texts:
             raise SystemExit("give texts or --input FILE, not both")
         return lines(Path(asked.input).read_bytes(), asked.input)
-    if asked.texts and asked.texts != ["-"]:
-        return [typed(text, number) for number, text in enumerate(asked.texts, start=1)]
-    if sys.stdin is None or (not asked.texts and sys.stdin.isatty()):
+    if texts and texts != ["-"]:
+        return [typed(text, number) for number, text in enumerate(texts, start=1)]
+    if sys.stdin is None or (not texts and sys.stdin.isatty()):
         raise SystemExit("there is no text: give TEXT, --input FILE, or texts on stdin, one a line (--help says more)")
     return lines(sys.stdin.buffer.read(), "stdin")
 

@@ -69,6 +69,7 @@ def test_onnx_goes_from_text_to_label_without_seqlab_and_torch(cli, run):
 
 COMMANDS = {
     "texts": (["Banana", "--", "-Bonobo"], b"", ["Banana", "-Bonobo"]),
+    "a text with a dash": (["--", "-Bonobo"], b"", ["-Bonobo"]),
     "a negative number": (["-5", "Bonobo"], b"", ["-5", "Bonobo"]),
     "stdin": ([], b"\xef\xbb\xbfBanana\r\n\nN\xc3\xa9bele", ["Banana", "Nébele"]),
     "a dash": (["-"], b"Bonobo\n", ["Bonobo"]),
