@@ -44,7 +44,8 @@ def owned(folder: Path, *, keep_empty: bool = False) -> Iterator[None]:
     """Make a run folder and own it for a while; the system ends that with the process, however the process ends.
 
     The owner alone changes what is in the folder. A folder that is left with nothing but the lock and the log is
-    removed before the lock is released. The thread that owns a folder may own it once more.
+    removed before the lock is released, and so are a lock and a log beside files of which none was changed. The thread
+    that owns a folder may own it once more.
 
     Args:
         folder: the run folder.
@@ -60,7 +61,7 @@ def owned(folder: Path, *, keep_empty: bool = False) -> Iterator[None]:
         return
     no_way_out(folder)
     try:
-        lock = _locked(folder)
+        lock, is_new = _locked(folder)
     except OSError as error:
         raise UserError(
             f"the run folder {relative(folder)} cannot be written: {error.strerror}; set hydra.run.dir"
@@ -68,13 +69,15 @@ def owned(folder: Path, *, keep_empty: bool = False) -> Iterator[None]:
     if lock is None:
         raise OwnedError(f"{relative(folder)} is the run of another process just now; set hydra.run.dir")
     _HELD[key] = threading.get_ident(), lock
+    before = None
     try:
+        before = _contents(folder) if is_new else None
         _remove_unfinished(folder)
         yield
     finally:
         if _HELD.pop(key, None) is not None:  # else this is a forked child, which owns nothing
             if _is_at(lock, folder / LOCK):  # the folder may have been moved or removed by hand
-                _remove_empty(folder, keep_empty=keep_empty)
+                _remove_traces(folder, before, keep_empty=keep_empty)
             fcntl.flock(lock, fcntl.LOCK_UN)  # at once, also where a child that is being forked has a copy
             os.close(lock)
 
@@ -106,31 +109,36 @@ def logging_to(folder: Path) -> Iterator[None]:
         handler.close()
 
 
-def _locked(folder: Path) -> int | None:
-    """Return a descriptor that holds the folder's lock; ``None`` if another one does."""
+def _locked(folder: Path) -> tuple[int | None, bool]:
+    """Return a descriptor that holds the folder's lock, ``None`` if another one does; and whether the file is new."""
     until = time.monotonic() + _PATIENCE
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = _opened(folder / LOCK)
+            descriptor, is_new = _opened(folder / LOCK)
         except FileNotFoundError:  # the last owner has just removed the folder
             continue
         try:
             taken = _flock(descriptor, fcntl.LOCK_EX)
             # A file that was removed or replaced between opening and locking guards nothing.
             if taken and _is_at(descriptor, folder / LOCK):
-                return descriptor
+                return descriptor, is_new
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
         if not taken and time.monotonic() > until:
-            return None
+            return None, False
         time.sleep(0.005)
 
 
-def _opened(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+def _opened(path: Path) -> tuple[int, bool]:
+    """Open a file, or make it; and whether it was made."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666), True
+    except FileExistsError:
+        return os.open(path, flags), False
 
 
 def _flock(descriptor: int, kind: int) -> bool:
@@ -159,11 +167,25 @@ def _remove_unfinished(folder: Path) -> None:
             stale.unlink(missing_ok=True)
 
 
-def _remove_empty(folder: Path, *, keep_empty: bool) -> None:
-    """Remove the lock and the log, if there is nothing else, and then the folder."""
+def _contents(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return what is in a folder but its lock: the file of each name, and when it was changed."""
+    with os.scandir(folder) as entries:
+        found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries if entry.name != LOCK}
+    return {name: (status.st_ino, status.st_mtime_ns) for name, status in found.items()}
+
+
+def _remove_traces(folder: Path, before: dict[str, tuple[int, int]] | None, *, keep_empty: bool) -> None:
+    """Remove the lock and the log, if there is nothing else, and then the folder; or if all else is as it was."""
     with suppress(OSError):
-        if {path.name for path in folder.iterdir()} <= {LOCK, LOG}:
-            (folder / LOG).unlink(missing_ok=True)
+        now = _contents(folder)
+        is_empty, had_log = now.keys() <= {LOG}, before is not None and LOG in before
+        if is_empty or now == before or (not had_log and _without_log(now) == before):
+            if not had_log:
+                (folder / LOG).unlink(missing_ok=True)
             (folder / LOCK).unlink()
-            if not keep_empty:
+            if is_empty and not had_log and not keep_empty:
                 folder.rmdir()
+
+
+def _without_log(contents: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    return {name: each for name, each in contents.items() if name != LOG}

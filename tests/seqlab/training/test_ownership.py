@@ -6,7 +6,7 @@ import os
 import random
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from seqlab.sweeps import ledger
 from seqlab.sweeps.start import set_aside
 from seqlab.training import ownership
 from seqlab.training.again import results, verified
-from seqlab.training.ownership import LOCK, LOG, OwnedError, is_owned, owned
+from seqlab.training.ownership import LOCK, LOG, OwnedError, is_owned, logging_to, owned
 from seqlab.verbs.train import train
 
 FORK = multiprocessing.get_context("fork")
@@ -222,3 +222,20 @@ def test_a_sweep_that_another_process_works_on_is_not_set_aside(tmp_path):
     process.join()
     assert set_aside(sweep) == tmp_path / "sweep.1"
     assert (tmp_path / "sweep.1" / "a" / "results.json").read_text() == "mine"
+
+
+def test_an_owner_that_changes_nothing_leaves_no_trace_beside_the_files_of_others(tmp_path):
+    note = tmp_path / "note.txt"
+    note.write_text("mine")
+    for has_log in (False, True):
+        with suppress(UserError), owned(tmp_path), logging_to(tmp_path):
+            logging.getLogger("seqlab").error("no")
+            raise UserError
+        assert set(contents(tmp_path)) == {Path("note.txt"), *([Path(LOG)] if has_log else [])}
+        (tmp_path / LOG).write_text("of before")
+    with owned(tmp_path):
+        note.write_text("another")
+    assert (tmp_path / LOCK).exists()
+    with owned(tmp_path):
+        pass
+    assert set(contents(tmp_path)) == {Path("note.txt"), Path(LOCK), Path(LOG)}
