@@ -121,9 +121,9 @@ def _hydra(error: HydraException) -> str:
         return f"--config-name={found[1]}: there is no such file in the config folders"
     if swept := re.fullmatch(r"Sweep parameters '(.*)' requires --multirun", str(error).strip()):
         return f"{swept[1]}: this makes a sweep, with -m: {command('-m', swept[1])}"
-    if found := re.match(r"In '(.*?)': \w+ raised while composing config", str(error)):
-        if isinstance(error.__context__, OmegaConfBaseException):
-            return f"{found[1]}.yaml: {explain_omegaconf(error.__context__)}"
+    found = re.match(r"In '(.*?)': \w+ raised while composing config", str(error))
+    if found and isinstance(error.__context__, OmegaConfBaseException):
+        return f"{found[1]}.yaml: {explain_omegaconf(error.__context__)}"
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     missing = [line for line in lines if line.startswith("Could not find") or "Could not find '" in line]
     if missing and "Available options in" in str(error):
