@@ -10,17 +10,18 @@ from typing import Any
 from hydra._internal.core_plugins import basic_sweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from seqlab.digits import written
 from seqlab.errors import UserError
 from seqlab.sweeps.direction import directed
 from seqlab.sweeps.expansion import key_of
-from seqlab.sweeps.launchers import check_launcher
+from seqlab.sweeps.launchers import check_launcher, check_plugin
 from seqlab.sweeps.ledger import SWEEP, Entry, entry_of, read, read_plan
 from seqlab.sweeps.start import choices_of, first_of_each, folder_of, plan, set_aside
 from seqlab.training.commands import command, setting
@@ -55,10 +56,11 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
     folder = Path(given[-1]) if given else folder_of(words)
     sweeper, launcher = choices_of(words)
     register_launcher([f"hydra/launcher={launcher}"])
-    if launcher != "basic":
-        node = OmegaConf.to_container(compose_full(words, RunMode.MULTIRUN).hydra.launcher, resolve=False)
-        assert isinstance(node, dict)
-        check_launcher(launcher, {str(key): value for key, value in node.items()})
+    added = any(word.startswith("+") and key_of(word).startswith("hydra.") for word in words)
+    if added or (sweeper, launcher) != ("basic", "basic") or any(key_of(word).startswith(_PLUGINS) for word in words):
+        node = compose_full(words, RunMode.MULTIRUN).hydra
+        check_launcher(launcher, _plain(node.launcher))
+        check_plugins(node)
     _check_sweeper(sweeper, words)
     more = [] if sweeper in ("basic", *_SWEEPERS) else directed(words, sweeper)
     if fresh and (aside := set_aside(folder)) is not None:
@@ -74,6 +76,26 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
     return [*words, setting("hydra.sweep.dir", str(folder))], folder
 
 
+def check_plugins(node: DictConfig) -> None:
+    """Check the keys of ``hydra.launcher`` and ``hydra.sweeper`` against what these take.
+
+    Args:
+        node: ``hydra``, composed.
+
+    Raises:
+        UserError: one has no such key.
+    """
+    for kind in ("launcher", "sweeper"):
+        check_plugin(f"hydra.{kind}", _plain(node[kind]))
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+_PLUGINS = ("hydra.sweeper", "hydra.launcher")
 _SWEEPERS = {"horizon": ("seqlab_horizon._sweeper", "HorizonSweeper")}
 """Module and class of the sweepers that are imported when they are chosen."""
 
@@ -88,7 +110,15 @@ def _check_sweeper(sweeper: str, words: list[str]) -> None:
         plain = OmegaConf.to_container(node, resolve=True)
         _loaded(*_SWEEPERS[sweeper]).check(plain, own)
     else:
+        _check_intervals(own)
         list(compose_all([first_of_each(own)]))
+
+
+def _check_intervals(words: list[str]) -> None:
+    for each in OverridesParser.create().parse_overrides(words):
+        value = each.value()
+        if isinstance(value, IntervalSweep) and not (value.start or 0) <= (value.end or 0):
+            raise UserError(f"{each.input_line}: the interval ends before it starts")
 
 
 def _loaded(module: str, name: str) -> Any:

@@ -67,9 +67,11 @@ def _no_run(config: DictConfig) -> None:
 
 def _single_run(arguments: list[str], words: list[str]) -> int:
     from seqlab.training.compose import check_run
-    from seqlab.verbs.multirun import refuse_search
+    from seqlab.verbs.multirun import check_plugins, refuse_search
 
     checked = check_run(words)  # before Hydra makes a folder
+    if any(word.startswith(("+hydra.", "++hydra.")) for word in words):
+        check_plugins(checked.hydra)
     refuse_search(words, str(checked.hydra.runtime.choices["hydra/sweeper"]))
     failures: list[str] = []
     keep_empty = _names_folder_that_exists(words)
