@@ -63,13 +63,17 @@ def sniff(head: Sequence[str], separator: str, layout: Layout) -> Dialect:
 
 def _other_separator(lines: Sequence[str], separator: str) -> str | None:
     """Find another separator that cuts most of the first lines alike, where the expected one does not cut the first."""
-    if separator in lines[0] or len(lines) < _EVIDENCE:
+    if separator in lines[0]:
         return None
     found = {}
     for other in NAMES:
         header, *rows = [next(csv.reader([line], delimiter=other), []) for line in lines]
-        alike = sum(len(row) == len(header) for row in rows)
-        if other != separator and len(header) > 1 and _names(header) and 2 * alike >= len(rows):
+        if other == separator or len(header) < 2 or not _names(header):
+            continue
+        if len(lines) < _EVIDENCE and not _is_quoted(lines[0], other):
+            continue
+        joined = list(csv.reader((f"{line}\n" for line in lines[1:]), delimiter=other))  # texts of several lines
+        if any(2 * sum(len(row) == len(header) for row in each) >= len(each) for each in (rows, joined)):
             found[other] = len(header)
     return max(found, key=lambda other: found[other], default=None)
 

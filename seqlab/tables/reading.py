@@ -28,7 +28,8 @@ def check_kind(suffix: str, layout: Layout) -> None:
         ValueError: it does not; the message has no beginning.
     """
     if suffix not in SEPARATORS and suffix not in JSON_LINES:
-        raise ValueError(f"it must end in {', '.join([*SEPARATORS, *JSON_LINES])}")
+        kinds = ", ".join([*SEPARATORS, *JSON_LINES])
+        raise ValueError(f"its name does not say what kind of table it is; it must end in {kinds}")
     if suffix in JSON_LINES:
         for name in ("quoting", "header"):
             if (value := getattr(layout, name)) != "auto":

@@ -6,6 +6,7 @@ and in the columns whose values repeat, or are numbers, the values of other rows
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
@@ -51,6 +52,7 @@ class Profile:
         self.label, self.rows = label, 0
         self.values: list[set[str] | None] = [set() for _ in range(columns)]
         self.numbers = [True] * columns
+        self.shortest, self.longest_field = [sys.maxsize] * columns, [-1] * columns
         self.spans = 0
         self.longest = (0, 0)
         self._candidates: list[tuple[int, tuple[str, ...]]] = []
@@ -73,6 +75,8 @@ class Profile:
                 if len(known) > _MOST_VALUES:
                     self.values[column] = None
             self.numbers[column] = self.numbers[column] and _is_number(value)
+            self.shortest[column] = min(self.shortest[column], len(value))
+            self.longest_field[column] = max(self.longest_field[column], len(value))
 
     def fits(self, fields: Sequence[str]) -> bool:
         """Say whether fields look like a row: in the telling columns they hold what other rows hold."""
@@ -113,7 +117,8 @@ class Profile:
             sure = rows >= 2 and (rows == len(further) or (rows >= 3 and rows >= _SURE * len(further)))
             if not sure and self._alike([begin, *further]):
                 sure = self._regular([begin, *further])
-                if sure or self.rows < _MANY_ROWS:  # few rows need not show every label
+                if sure or self.rows < _MANY_ROWS or all(map(self._has_lengths, [begin, *further])):
+                    # few rows, or many classes, need not show every label
                     rows = len(further)
             if rows:
                 found.append(Span(first, first + len(lines) - 1, rows, sure))
@@ -122,6 +127,14 @@ class Profile:
     def _alike(self, rows: Sequence[Sequence[str]]) -> bool:
         """Say whether all lines have as many fields as there are columns, which texts of one column all have."""
         return len(self.values) > 1 and all(len(fields) == len(self.values) for fields in rows)
+
+    def _has_lengths(self, fields: Sequence[str]) -> bool:
+        """Say whether each field is as long as some other row's in its column, as labels are that occur once."""
+        values = (field.strip(' "') for field in fields)
+        return all(
+            low <= len(value) <= high
+            for value, low, high in zip(values, self.shortest, self.longest_field, strict=True)
+        )
 
     def _regular(self, rows: Sequence[Sequence[str]]) -> bool:
         """Say whether many lines are as regular as a table, whose values need not occur in other rows."""

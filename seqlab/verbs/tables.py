@@ -130,7 +130,7 @@ def kind_of(path: Path, layout: Layout = _PLAIN) -> str:
     try:
         check_kind(suffix, layout)
     except ValueError as error:
-        raise UserError(f"{path}: its name does not say what kind of table it is; {error}") from error
+        raise UserError(f"{path}: {error}") from error
     return suffix
 
 

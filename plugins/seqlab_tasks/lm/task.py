@@ -88,6 +88,8 @@ class LanguageModelling(Task):
             raise ValueError(
                 "data and data_dir are both set; data names files of one's own, data_dir a source's folder"
             )
+        if data_dir is not None and source == "stdlib":
+            raise ValueError(f"data_dir={data_dir} needs a public source, and source is stdlib; name own files by data")
         self.source, self.data, self.data_dir = source, data, data_dir
         self.sequence_length: int = sequence_length
         self.held_out, self.held_out_bytes, self.stdlib_bytes = held_out, held_out_bytes, stdlib_bytes

@@ -97,7 +97,7 @@ def read_table(
     try:
         check_kind(suffix, layout)
     except ValueError as error:
-        raise ValueError(f"{where}: its name does not say what kind of table it is; {error}") from error
+        raise ValueError(f"{where}: {error}") from error
     text, facts = decode(_bytes(file, where), where, layout)
     if not text.strip():
         raise ValueError(f"{where} is empty")

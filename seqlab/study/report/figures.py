@@ -214,7 +214,7 @@ def cost(name: str, points: Sequence[Point]) -> Picture | None:
     has_distances = timed[0].distance is not None
     figure = new_figure(WIDTH, 3.1 if has_distances else 1.5 + 0.36 * len(drawn))
     panels = figure.subplots(1, 2, sharey=not has_distances)
-    figure.get_layout_engine().set(wspace=0.08)  # so that tick labels at the panels' ends stay apart
+    figure.set_layout_engine("constrained", wspace=0.08)  # so that tick labels at the panels' ends stay apart
     kinds = (("tokens_per_second", "sequence steps per second"), ("training_seconds", "training (seconds)"))
     for axes, (key, what) in zip(panels, kinds, strict=True):
         if has_distances:

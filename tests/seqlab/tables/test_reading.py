@@ -109,6 +109,22 @@ def test_rows_that_are_sorted_by_label_are_seen_as_well():
         rows_of("\n".join(lines) + "\n")
 
 
+@pytest.mark.parametrize("last", [12, 20])
+def test_joined_rows_of_classes_that_occur_once_are_told(last):
+    lines = ["class,text", *(f"c{number:02},visit {number:02} was so so" for number in range(30))]
+    lines[11], lines[last] = lines[11].replace(",", ',"'), lines[last] + '"'
+    found, _ = rows_of("\n".join(lines) + "\n", label="class")
+    assert found.count == 30 - (last - 11)
+    assert any(f"lines 12 to {last + 1}; if quotes are text here, set task.quoting=none" in n for n in found.notes)
+
+
+@given(ROWS.filter(lambda rows: len(rows) > 1), ORDERS, st.sampled_from(";|"))
+def test_another_separator_is_found_though_texts_span_lines(rows, order, separator):
+    rows = numbered(rows)
+    _, got = rows_of(written(rows, order, separator, quoting=csv.QUOTE_ALL))
+    assert got == [{column: row[column] for column in order} for row in rows]
+
+
 def test_a_quoted_tab_separated_file_is_read_with_quotes_and_that_is_told():
     rows = [{"text": f"one\ttwo\tand\nthree {number}", "label": "good"} for number in range(4)]
     found, got = rows_of(written(rows, ("text", "label"), "\t"), ".tsv")
