@@ -123,7 +123,10 @@ class Task(ABC):
         """Make fresh scalar metrics; each is updated with ``(outputs, targets)``."""
 
     def derived(self, metrics: Mapping[str, float], statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Compute further figures from a split's metrics and statistics (``tokens``, ``bytes``)."""
+        """Compute further figures from a split's metrics and statistics (``tokens``, ``bytes``).
+
+        There are statistics of running text only; the names must not be those of metrics.
+        """
         return {}
 
     def details(self) -> MetricCollection | None:

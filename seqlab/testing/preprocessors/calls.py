@@ -7,6 +7,7 @@ import runpy
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from seqlab.testing.pickling import pickled, pickled_size
 from seqlab.testing.preprocessors.making import (
     ANY,
     OFTEN,
+    SURROGATES,
     UNSEEN,
     PreprocessorMaking,
     ids_of,
@@ -32,6 +34,8 @@ from seqlab.testing.taskdata import random_numbers
 
 _ROUND, _GROWTH = 1500, 30_000
 """Texts of a round, and bytes that may be kept of them."""
+_TIMES = 40
+"""How often a text is in a call, so that its words are in every text of the call."""
 
 
 class CallChecks(PreprocessorMaking):
@@ -45,6 +49,13 @@ class CallChecks(PreprocessorMaking):
             together = preprocessor.encode(batch)
             same(f"texts in the order {order}", together, Ragged.of([preprocessor.encode([t]).values for t in batch]))
         same("a tuple of texts", preprocessor.encode(tuple(texts)), preprocessor.encode(texts))
+        for text in self.texts:
+            alone = preprocessor.encode([text]).values
+            same(
+                f"{short(text)}, {_TIMES} times in a call,",
+                preprocessor.encode([text] * _TIMES),
+                Ragged.of([alone] * _TIMES),
+            )
 
     def test_same_texts_same_ids(self) -> None:
         """Two that were fitted on the same texts give the same ids, at every call."""
@@ -74,7 +85,7 @@ class CallChecks(PreprocessorMaking):
     def test_texts_are_left_alone(self) -> None:
         """Calls change no list that they are given, nor keep it, nor change what an earlier call gave."""
         preprocessor = self.make()
-        given = [*self.texts] * OFTEN
+        given = [*self.texts, *ANY.values(), "  two  blanks  ", "CAPITALS", *self._surrogates(), ""] * OFTEN
         for name, use in (("fit", preprocessor.fit), ("encode", preprocessor.encode)):
             texts = [*given]
             use(texts)
@@ -83,13 +94,24 @@ class CallChecks(PreprocessorMaking):
             texts += [UNSEEN] * 5
         before = preprocessor.encode(self.texts)
         kept = Ragged(before.values.clone(), before.lengths.clone())
-        same("after the list given to fit was changed", before, self.fitted().encode(self.texts))
+        other = self.make()
+        other.fit(given)
+        same("after the list given to fit was changed", before, other.encode(self.texts))
         preprocessor.encode([UNSEEN, *reversed(self.texts)])
         same("what was encoded before another call", before, kept)
         ids = [0, *ids_of(preprocessor, self.texts[0]), 0]
         copied = [*ids]
         preprocessor.decode(ids)
         demand(ids == copied, "decode changes the list that it is given")
+
+    def _surrogates(self) -> list[str]:
+        """Give the texts with lone surrogates that it takes."""
+        taken = []
+        for text in SURROGATES.values():
+            with suppress(ValueError):
+                self.fitted(text).encode([text])
+                taken.append(text)
+        return taken
 
     def test_texts_leave_nothing_behind(self) -> None:
         """Ids do not depend on texts that were encoded before, and what is kept of those is bounded."""

@@ -96,6 +96,19 @@ class LearningChecks(PreprocessorMaking):
             got, expected = fresh.decode(tokens), preprocessor.decode(tokens)
             demand(got == expected, f"after loading {short(got)} is decoded, and {short(expected)} before")
 
+    def test_loading_forgets(self) -> None:
+        """One that was fitted on other texts before it loads a state is the same as a fresh one that loads it."""
+        state = json.dumps(self.fitted().state_dict())
+        used, fresh = self.make(), self.make()
+        used.fit([UNSEEN, *self.texts[::-2], "words of its own"] * OFTEN)
+        used.encode(self.texts)
+        for one in (used, fresh):
+            one.load_state_dict(json.loads(state))
+        demand(used.size == fresh.size, f"size is {used.size} after loading over another vocabulary, else {fresh.size}")
+        texts = [*self.texts, UNSEEN, *ANY.values()]
+        same("loaded over another vocabulary", used.encode(texts), fresh.encode(texts))
+        demand(used.state_dict() == fresh.state_dict(), "the state loaded over another vocabulary is another one")
+
     def test_bad_states_are_refused(self) -> None:
         """A state that it did not write is refused with a ValueError."""
         check_refuses_bad_states(json.loads(json.dumps(self.fitted().state_dict())), self.make)

@@ -1,5 +1,6 @@
 """Checks of a preprocessor's options, and of the order of training texts."""
 
+from collections.abc import Sequence
 from typing import Any
 from unittest import SkipTest
 
@@ -16,6 +17,7 @@ _LIMITS = ("max_size", "vocabulary_size", "vocab_size", "max_tokens", "max_featu
 _RESERVED_IDS = 16
 """Ids that a vocabulary may have beyond its limit: padding, the unknown one, marks."""
 _OFTEN, _TWICE, _ONCE = "dodo", "k", "bcefghijlmnpqrstuvxyz"
+_WORDS = [spelled(number) for number in range(400)]
 
 
 class OptionChecks(PreprocessorMaking):
@@ -47,7 +49,7 @@ class OptionChecks(PreprocessorMaking):
         texts = [_OFTEN] * (40 if "min_count" in changed else 1500) + [_TWICE] * 2 + list(_ONCE)
         try:
             made = type(self).preprocessor(**{**self.options, **free, **changed})
-            made.fit([*texts, *map(spelled, range(400))] if "min_count" not in changed else texts)
+            made.fit([*texts, *_WORDS] if "min_count" not in changed else texts)
         except (ValueError, UserError):
             return None
         return made
@@ -59,8 +61,12 @@ class OptionChecks(PreprocessorMaking):
             if made is None:
                 continue
             sizes[limit] = made.size
+            known, whole = _used(made, [_OFTEN, _TWICE, *_ONCE, *_WORDS])
+            if whole:
+                continue  # it spells what is no token: the limit is not one of all ids
             most = limit + _RESERVED_IDS
             demand(made.size <= most, f"{name}={limit} gives {made.size} ids; {most} are the most that it can mean")
+            demand(known <= limit, f"{name}={limit} lets {known} different tokens be known")
             ids = ids_of(made, _OFTEN)
             demand(made.unknown_id not in ids, f"{name}={limit} leaves out {_OFTEN!r}, the most frequent word of all")
         if 5 in sizes and 9 in sizes:
@@ -77,9 +83,12 @@ class OptionChecks(PreprocessorMaking):
             made = self._limited(min_count=count)
             if made is not None:
                 times = {_OFTEN: 40, _TWICE: 2}.get(text, 1)
+                rare = len(_ONCE) + (count > 2)
+                spelled_out = not known and whole.size - made.size >= rare  # it is no token, but made of others
                 wrong = f"{'un' if known else ''}known"
                 demand(
-                    _knows(made, text) == known, f"min_count={count}: {text!r}, {times} times in training, is {wrong}"
+                    spelled_out or _knows(made, text) == known,
+                    f"min_count={count}: {text!r}, {times} times in training, is {wrong}",
                 )
 
     def test_every_option(self) -> None:
@@ -118,8 +127,25 @@ _OF_OPTIONS = (
     "fitting_again_forgets",
     "order_of_texts_does_not_matter",
     "state_is_taken_back",
+    "loading_forgets",
+    "reserved_names_are_texts",
+    "texts_are_left_alone",
+    "dropped_says_why",
+    "long_words",
 )
 """Checks that an option can make fail, of those that take little time."""
+
+
+def _used(preprocessor: Preprocessor, texts: Sequence[str]) -> tuple[int, bool]:
+    """Count the ids by which texts are known, marks that are in each text left out; say if none is unknown."""
+    found = [{*part.tolist()} for part in torch.split(*_split(preprocessor, texts))]
+    used, marks = set[int]().union(*found), set[int].intersection(*found)
+    return len(used - marks - {preprocessor.unknown_id}), preprocessor.unknown_id not in used
+
+
+def _split(preprocessor: Preprocessor, texts: Sequence[str]) -> tuple[torch.Tensor, list[int]]:
+    encoded = preprocessor.encode(texts)
+    return encoded.values, encoded.lengths.tolist()
 
 
 def _knows(preprocessor: Preprocessor, text: str) -> bool:

@@ -22,6 +22,7 @@ from seqlab.testing.preprocessors.making import (
     short,
 )
 from seqlab.testing.suite import agree, demand
+from seqlab.testing.unread import check_read
 
 _LONG = 100_000
 
@@ -34,6 +35,10 @@ class TextChecks(PreprocessorMaking):
     def test_constructor_needs_nothing(self) -> None:
         """Every argument of the constructor has a default."""
         check_defaults(self.make())
+
+    def test_options_are_read(self) -> None:
+        """Each option of the constructor is read by something."""
+        check_read(type(self.make()))
 
     def test_ids_are_in_range(self) -> None:
         """Ids are int64 from 1 to size - 1, 0 being padding, and the lengths are those of the texts in their order."""
@@ -56,6 +61,17 @@ class TextChecks(PreprocessorMaking):
         faults = [fault for text in (*self.texts, *twice) if (fault := self.comes_back(preprocessor, text))]
         if faults:
             raise SkipTest(f"{faults[0]}, which has the same ids; a suite's normalised() can say whether that is meant")
+
+    def test_reserved_names_are_texts(self) -> None:
+        """A text that is written like the name of a special token comes back like any other that training showed."""
+        if reason := self.loses():
+            raise SkipTest(reason)
+        preprocessor = self.fitted(*RESERVED)
+        for text in RESERVED:
+            ids = ids_of(preprocessor, text)
+            meant = "unk" in text.lower() and ids == [preprocessor.unknown_id]  # as corpora write an unknown word
+            if not meant and "\ufffd" not in text:
+                self.comes_back(preprocessor, text)
 
     def test_unseen_symbols_are_unknown(self) -> None:
         """A symbol that training did not show has ``unknown_id``, which is in range and decodes to U+FFFD."""

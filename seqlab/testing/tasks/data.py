@@ -19,6 +19,7 @@ from seqlab.testing.taskdata import (
     row_keys,
 )
 from seqlab.testing.tasks.making import SPLITS, TaskMaking
+from seqlab.testing.unread import check_read
 
 _MEANINGS = ("maximum", "window", "distance")
 
@@ -31,6 +32,10 @@ class DataChecks(TaskMaking):
     def test_constructor_needs_nothing(self) -> None:
         """Every argument of the constructor has a default."""
         check_defaults(self.make())
+
+    def test_options_are_read(self) -> None:
+        """Each option of the constructor is read by something."""
+        check_read(type(self.make()))
 
     def test_constructor_reads_no_data(self) -> None:
         """The constructor opens no file, folder or connection."""

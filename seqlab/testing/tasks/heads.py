@@ -1,5 +1,6 @@
 """Checks of a task's head, in training and in evaluation."""
 
+import copy
 from unittest import SkipTest
 
 import torch
@@ -12,6 +13,7 @@ from seqlab.testing.tasks.making import TaskMaking
 
 _CODES = 128
 """Features that tell the target where there are more classes than this."""
+_PASSES = 12
 _MODES = ((True, "in training"), (False, "in evaluation"))
 
 
@@ -53,6 +55,22 @@ class HeadChecks(TaskMaking):
                     agree(f"outputs {mode}, after later steps changed", now, before[:, :11], 1e-5)
                 again = _seeded(head, features, 7 if training else 8)
                 agree(f"outputs {mode} of the same features, after other ones,", again, before, 1e-5)
+
+    def test_head_keeps_no_statistics(self) -> None:
+        """What a head gives in evaluation does not depend on the features that it saw in training, but for learning."""
+        task = self.ready().task
+        made = task.head(6)
+        drawn = torch.randn((64, 9, 6) if task.per_step else (64, 6))
+        found = []
+        for shift in (0.0, 6.0):
+            head = copy.deepcopy(made).train()
+            for step in range(_PASSES):
+                _seeded(head, drawn + shift, step)
+            found.append(_seeded(head.eval(), drawn))
+        agree(
+            "outputs in evaluation, after training on features of another mean (running statistics?),",
+            found[1], found[0], 1e-5,
+        )  # fmt: skip
 
     def test_head_learns(self) -> None:
         """Gradients reach the features of every row, and a head on features that tell the targets learns them."""

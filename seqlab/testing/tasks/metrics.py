@@ -37,6 +37,24 @@ class MetricChecks(TaskMaking):
         demand(task.monitor in names, f"monitor is {task.monitor!r}; the metrics are {', '.join(names)}")
         demand(task.mode in ("min", "max"), f"mode is {task.mode!r}; it must be min or max")
 
+    def test_derived_figures_are_numbers(self) -> None:
+        """``derived`` makes numbers of metrics, changes none of them, and does without the statistics of a corpus."""
+        ready = self.ready()
+        task, batch = ready.task, ready.batch()
+        scores = self.scores(task, self.drawn(task, batch), batch.targets)
+        given = dict(scores)
+        try:
+            found = task.derived(given, {})
+        except Exception as error:
+            raise AssertionError(
+                f"derived fails on the metrics {', '.join(scores)} without statistics: {type(error).__name__}: {error}"
+            ) from error
+        demand(given == scores, "derived changes the metrics that it is given")
+        demand(isinstance(found, dict), f"derived gives a {type(found).__name__}, and no dict")
+        for name, value in found.items():
+            demand(isinstance(value, int | float), f"the derived figure {name} is a {type(value).__name__}")
+            demand(value == scores.get(name, value), f"derived gives {name} another value than the metric has")
+
     def test_metrics_are_fresh(self) -> None:
         """Each call of ``metrics`` makes new ones, which know nothing of the others."""
         ready = self.ready()

@@ -3,6 +3,7 @@
 from seqlab.testing.tasks.answers import AnswerChecks
 from seqlab.testing.tasks.baseline import BaselineChecks
 from seqlab.testing.tasks.data import DataChecks
+from seqlab.testing.tasks.dealing import DealingChecks
 from seqlab.testing.tasks.heads import HeadChecks
 from seqlab.testing.tasks.leaks import LeakChecks
 from seqlab.testing.tasks.loss import LossChecks
@@ -21,6 +22,7 @@ class TaskSuite(
     LossChecks,
     HeadChecks,
     LeakChecks,
+    DealingChecks,
     RepeatChecks,
     DataChecks,
 ):

@@ -32,6 +32,25 @@ class Frequent(Words):
         return sorted(kept, key=lambda word: (-counts[word], word))[: self.max_size]
 
 
+class Spelled(Frequent):
+    """Words that are not among the frequent ones are spelled by their characters, which no limit leaves out."""
+
+    def fit(self, texts: Iterable[str]) -> None:
+        texts = list(texts)
+        super().fit(texts)
+        signs = {sign for text in texts for word in self.split(text) if storable(word) for sign in word}
+        self.words += sorted(f" {sign}" for sign in signs)
+
+    def encode(self, texts: Sequence[str]) -> Ragged:
+        super().encode([])
+        ids = {word: FIRST + index for index, word in enumerate(self.words)}
+        rows = []
+        for text in texts:
+            pieces = [[word] if word in ids else [f" {sign}" for sign in word] for word in self.split(text)]
+            rows.append(torch.tensor([ids.get(piece, UNKNOWN) for each in pieces for piece in each], dtype=torch.int64))
+        return Ragged.of(rows)
+
+
 class Hashed(Preprocessor):
     """Each word is one of 50 by its checksum: nothing is learned, nothing is unknown, and nothing comes back."""
 
@@ -124,4 +143,4 @@ class Remembers(Words):
         return self.seen[text]
 
 
-RIGHT: list[Any] = [Frequent, Hashed, Letters, Marked, Stemmed, Pairs, Remembers]
+RIGHT: list[Any] = [Frequent, Spelled, Hashed, Letters, Marked, Stemmed, Pairs, Remembers]

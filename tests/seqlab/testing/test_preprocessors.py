@@ -11,11 +11,12 @@ from seqlab_preprocessing.words import Words as SplitWords
 
 from .broken_preprocessors import CAUGHT as FEW
 from .broken_preprocessors import LosesTheLastWord
+from .broken_preprocessors_calls import CAUGHT as CALLS
 from .broken_preprocessors_more import CAUGHT as MORE
 from .good_preprocessors import Bytes, Words, lowered
 from .odd_preprocessors import RIGHT
 
-CAUGHT = [*FEW, *MORE]
+CAUGHT = [*FEW, *MORE, *CALLS]
 ONE_IS_ENOUGH = {"same_ids_in_another_process": "it takes seconds, and another suite here runs it"}
 
 

@@ -13,6 +13,7 @@ from .good_preprocessors import Bytes
 from .good_sequences import FreshSum, NextToken, Parity, RunningSum
 from .good_tasks import TwoClasses, Yes
 from .odd_tasks import RIGHT
+from .odd_windows import Windows
 
 
 class TestNames(TaskSuite):
@@ -63,7 +64,7 @@ def test_balanced_names_pass(balance, about):
     assert [outcome for outcome in run_suite(Balanced, about) if outcome.result != "passed"] == []
 
 
-@pytest.mark.parametrize("right", RIGHT, ids=lambda right: right.__name__)
+@pytest.mark.parametrize("right", [*RIGHT, Windows], ids=lambda right: right.__name__)
 def test_odd_ones_that_are_right_pass(right):
     class Odd(TaskSuite):
         task = right
