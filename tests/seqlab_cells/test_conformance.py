@@ -12,11 +12,18 @@ COMPILED_ELSEWHERE = "test_compiled.py has it for two cells, `seqlab check` for 
 LARGE = {
     "causality_by_gradient", "causality_by_perturbation", "every_option", "gradients_are_right",
     "large_and_small_numbers", "rows_are_independent", "state_carries_over_every_cut",
-    "frozen_parameters", "long_rows", "many_rows", "sizes_of_the_cell",
 }  # fmt: skip
-"""Checks that run many sizes or options: in ``make test-slow``."""
+"""Checks of a cell that run many sizes or options: in ``make test-slow``."""
 SLOW = {"gru.fused", "lstm.vendor", "rnn.fused", "minlstm.parallel"}
-"""Kernels whose large checks run there; those of the others, which share their code, in ``make verify-long``."""
+"""Kernels whose other checks run there; those of the rest, which share their code, in ``make verify-long``."""
+
+
+CORE = {
+    "autocast", "both_directions", "empty_rows", "estimates", "full_rows", "layout_of_the_gradient", "names_its_cell",
+    "no_memory_between_calls", "no_steps_and_no_rows", "parameters_are_the_cells", "parts_of_the_loss", "ragged_rows",
+    "same_call_twice", "values_kept_for_backward",
+}  # fmt: skip
+"""Checks that every kernel passes in the fast tests."""
 
 
 def cell_suite(target, *, large):
@@ -25,8 +32,8 @@ def cell_suite(target, *, large):
     return type("Suite", (CellSuite,), made)
 
 
-def kernel_suite(target, *, large):
-    left_out = {name: "elsewhere" for name in KernelSuite.checks() if (name in LARGE) != large}
+def kernel_suite(target, *, core):
+    left_out = {name: "elsewhere" for name in KernelSuite.checks() if (name in CORE) != core}
     return type("Suite", (KernelSuite,), {"kernel": staticmethod(target), "skips": left_out})
 
 
@@ -49,7 +56,7 @@ def test_cell_at_large_sizes(entry):
 
 @pytest.mark.parametrize("entry", ENTRIES.select(group="seqlab.kernels"), ids=lambda entry: entry.name)
 def test_kernel(entry):
-    assert failures(kernel_suite(entry.load(), large=False)) == []
+    assert failures(kernel_suite(entry.load(), core=True)) == []
 
 
 @pytest.mark.slow
@@ -60,5 +67,5 @@ def test_kernel(entry):
         for entry in ENTRIES.select(group="seqlab.kernels")
     ],
 )
-def test_kernel_at_large_sizes(entry):
-    assert failures(kernel_suite(entry.load(), large=True)) == []
+def test_all_else_of_a_kernel(entry):
+    assert failures(kernel_suite(entry.load(), core=False)) == []
