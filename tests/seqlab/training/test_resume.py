@@ -142,9 +142,9 @@ def test_other_data_are_refused_and_named(two_epochs, base, goes_on, tmp_path, c
     before = contents(base)
     (data / "Aaish.txt").write_text((data / "Aaish.txt").read_text("utf-8") + "Bananala\n", "utf-8")
     caplog.clear()
-    with caplog.at_level("INFO", "seqlab"):
-        with pytest.raises(UserError, match=r"the data are not those .*rows.*data.allow_change=true"):
-            seqlab.run(goes_on("trainer.max_epochs=4", data=data), base)
+    refused = pytest.raises(UserError, match=r"the data are not those .*rows.*data.allow_change=true")
+    with caplog.at_level("INFO", "seqlab"), refused:
+        seqlab.run(goes_on("trainer.max_epochs=4", data=data), base)
     assert not caplog.records  # the log of the run does not say that it went on
     assert contents(base) == before
     result = seqlab.run(goes_on("trainer.max_epochs=4", "data.allow_change=true", data=data), base)
