@@ -49,6 +49,10 @@ def checkpoint_path(asked: str | None, folder: Path) -> Path | None:
         return None
     named = {"last": RESUME, "best": BEST}
     path = folder / named[asked] if asked in named else Path(asked)
+    if path.is_dir():
+        raise UserError(
+            f"ckpt_path={asked}: {relative(path)} is a folder; name a file, such as {relative(path / RESUME)}"
+        )
     if not path.is_file():
         hint = f"; hydra.run.dir=RUN_DIR says whose {asked} checkpoint is meant" if asked in named else ""
         raise UserError(f"ckpt_path={asked}: there is no {relative(path)}{hint}")

@@ -99,6 +99,7 @@ class Earlier:
         self.weights = _best_weights(checkpoint, path)
         self.epochs, self.within = int(progress["processed"]), progress["processed"] < progress["ready"]
         self.steps = int(checkpoint["global_step"])
+        self._told: tuple[int, str] | None = None
 
     def begin(self, plain: Mapping[str, Any], folder: Path) -> Record:
         """Check which keys of the config differ, tell which of them take effect, and begin the next segment.
@@ -113,7 +114,7 @@ class Earlier:
         self._check_length(plain["trainer"])
         here = {"from": {"epoch": self.epochs, "step": self.steps}}
         if self._record is None:
-            log.warning("%s: written by a release that recorded neither config nor data: unchecked", self._where)
+            self._told = logging.WARNING, "written by a release that recorded neither config nor data: unchecked"
             before = {"from": {"epoch": 0, "step": 0}, "to": here["from"], "changed": {}, "unrecorded": True}
             return Record(plain, [before], {**here, "changed": {}})
         changed = dict(_changed(self._record["config"], _plain(plain)))
@@ -125,8 +126,13 @@ class Earlier:
         if not changed:
             return Record(plain, history[:-1], history[-1])
         told = ", ".join(f"{key}={_shown(now)} (was {_shown(then)})" for key, (then, now) in changed.items())
-        log.info("%s: from step %s on with %s", self._where, f"{self.steps:,}", told)
+        self._told = logging.INFO, f"from step {self.steps:,} on with {told}"
         return Record(plain, history, {**here, "changed": {key: list(both) for key, both in changed.items()}})
+
+    def tell(self) -> None:
+        """Log what is not as it was, once nothing is left that could refuse to go on."""
+        if self._told is not None:
+            log.log(self._told[0], "%s: %s", self._where, self._told[1])
 
     def is_of(self, folder: Path) -> bool:
         """Whether the checkpoint is one of this run folder."""

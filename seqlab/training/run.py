@@ -78,6 +78,8 @@ def _run(plain: dict[str, Any], folder: Path, command: str | None, until: int | 
     with Followers(folder, place(plain["trainer"])) as followers:
         work = Work(plain, folder, resume_from, followers.leader)
         work.record(trained_with, earlier, until)
+        if earlier is not None:
+            earlier.tell()
         if plain["trainer"]["progress"] is not False:
             for line in describe(work.data.statistics):
                 log.info(line)

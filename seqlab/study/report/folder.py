@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqlab.bounded import no_way_out, printable
+from seqlab.bounded import no_way_out, open_regular, printable
 from seqlab.errors import UserError
 from seqlab.study.report import horizons
 from seqlab.study.report.blocks import Document, Shown
@@ -18,6 +18,8 @@ from seqlab.study.report.settings import differences, labels, show
 from seqlab.training.runfolder import write_atomically, write_text
 
 PAGE = "report.html"
+_MARK = b"default-src 'none'; style-src 'unsafe-inline'"
+"""Of each page, in its head."""
 
 
 def write(
@@ -27,7 +29,7 @@ def write(
 
     Args:
         folders: of sweeps, of runs, or of some of them.
-        out: where ``report.html``, ``report.md``, ``results.csv`` and ``figures`` go; files there are replaced.
+        out: where ``report.html``, ``report.md``, ``results.csv`` and ``figures`` go; an earlier report is replaced.
         apart: put runs that are not comparable into sections of their own.
         tell: is told now and then how far it is.
 
@@ -35,9 +37,11 @@ def write(
         The page.
 
     Raises:
-        UserError: a folder holds no runs; runs of one task are not comparable; ``out`` cannot be written.
+        UserError: a folder holds no runs; runs of one task are not comparable; ``out`` cannot be written, or has files
+            of such names that are no report's.
     """
     no_way_out(out)
+    _check_free(out)
     document, table = compose(folders, apart=apart, tell=tell)
     pictures = [block.picture for each in document.sections for block in each.blocks if isinstance(block, Shown)]
     inlined = {}
@@ -46,9 +50,21 @@ def write(
         inlined[picture.name] = _save(picture, out / "figures")
     from seqlab.study.report.render import html, markdown
 
-    for name, text in (("results.csv", table), ("report.md", markdown(document)), (PAGE, html(document, inlined))):
+    for name, text in ((PAGE, html(document, inlined)), ("report.md", markdown(document)), ("results.csv", table)):
         write_text(out / name, printable(text))
     return out / PAGE
+
+
+def _check_free(out: Path) -> None:
+    """Check that no file would be replaced that no report wrote: the page, which names its policy, is written first."""
+    page = out / PAGE
+    others = [name for name in ("report.md", "results.csv") if (out / name).exists()]
+    if page.is_file():
+        with open_regular(page) as file:
+            is_report = _MARK in file.read(1000)
+        others = [] if is_report else [PAGE]
+    if others:
+        raise UserError(f"{out} holds {others[0]}, which no report wrote; choose another folder by --out")
 
 
 def compose(

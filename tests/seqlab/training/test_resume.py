@@ -82,6 +82,7 @@ def test_every_key_takes_effect_or_is_refused_by_name_as_the_docs_say(two_epochs
         (["optimizer=sgd"], "optimizer.name was adamw, is sgd; set"),
         (["cell=lstm", "data.batch_size=8"], "cell.name was gru, is lstm; data.batch_size was 64, is 8"),
         (["task.split_seed=3"], "task.split_seed was 0, is 3; .*data.allow_change=true"),
+        (["ckpt_path=."], r"ckpt_path=\.: \. is a folder; name a file, such as resume.ckpt"),
         (["trainer.max_epochs=1"], r"trainer.max_epochs must be >= 2, got 1: 2 epochs are done"),
         (["trainer.max_steps=2"], r"trainer.max_steps must be >= \d+, got 2"),
     ],
@@ -134,14 +135,17 @@ def test_a_run_that_went_on_otherwise_is_replayed_in_its_parts(two_epochs, goes_
 
 
 @pytest.mark.slow
-def test_other_data_are_refused_and_named(two_epochs, base, goes_on, tmp_path):
+def test_other_data_are_refused_and_named(two_epochs, base, goes_on, tmp_path, caplog):
     data = tmp_path / "names"
     shutil.copytree(two_epochs / "names", data)
     seqlab.run(goes_on(data=data), base)  # the same data in another place are the same
     before = contents(base)
     (data / "Aaish.txt").write_text((data / "Aaish.txt").read_text("utf-8") + "Bananala\n", "utf-8")
-    with pytest.raises(UserError, match=r"the data are not those .*rows.*data.allow_change=true"):
+    caplog.clear()
+    refused = pytest.raises(UserError, match=r"the data are not those .*rows.*data.allow_change=true")
+    with caplog.at_level("INFO", "seqlab"), refused:
         seqlab.run(goes_on("trainer.max_epochs=4", data=data), base)
+    assert not caplog.records  # the log of the run does not say that it went on
     assert contents(base) == before
     result = seqlab.run(goes_on("trainer.max_epochs=4", "data.allow_change=true", data=data), base)
     assert "rows" in result.record["history"][-1]["data"][0]

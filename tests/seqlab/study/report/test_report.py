@@ -10,6 +10,7 @@ import pytest
 
 from seqlab import UserError
 from seqlab.study.report import write
+from seqlab.study.report.folder import _check_free
 from seqlab.study.report.reading import collect
 from seqlab.sweeps import ledger
 
@@ -197,6 +198,19 @@ def test_folders_without_runs(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no runs"):
         write([tmp_path / "empty"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["results.csv", "report.md", "report.html"])
+def test_only_a_report_is_replaced(out, tmp_path, name):
+    """A folder with a file of that name that somebody else wrote is refused, and left as it is."""
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / name).write_text("mine\n")
+    with pytest.raises(UserError, match=f"holds {name}, which no report wrote"):
+        write([out], own)
+    assert [path.name for path in own.iterdir()] == [name]
+    assert (own / name).read_text() == "mine\n"
+    _check_free(out)
 
 
 def test_a_sweep_of_which_nothing_is_done(sweep):
