@@ -14,8 +14,9 @@ def main(arguments: list[str]) -> int:
     from seqlab.training.trained import load
 
     trained = load(asked.run_dir)
-    sys.stdout.write(asked.prompt)
     pieces = generate(trained, asked.prompt, asked.length, asked.temperature, asked.top_k, asked.seed)
+    first = next(pieces, "")  # what cannot be done is refused here, before anything is shown
+    sys.stdout.write(asked.prompt + first)
     try:
         for piece in pieces:
             sys.stdout.write(piece)

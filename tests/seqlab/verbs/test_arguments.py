@@ -1,16 +1,19 @@
 """Flags among overrides, and config folders of the user's own in every command that composes a config."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
 import pytest
+from hydra.core.config_store import ConfigStore
 
 from seqlab.discovery.hydra_source import using
 from seqlab.errors import UserError
 from seqlab.sweeps.start import folder_of
 from seqlab.training.runfolder import RESULTS, read_json
 from seqlab.verbs.arguments import parse
+from seqlab.verbs.configdir import check_config
 
 MINE = """# @package _global_
 defaults:
@@ -21,6 +24,18 @@ cell: {hidden_size: 4}
 data: {batch_size: 16}
 trainer: {max_epochs: 1, progress: false}
 """
+
+WRONG = {
+    "node": "cell: [1]",
+    "defaults": "defaults: gru",
+    "number": "defaults: [3]",
+    "loop": "defaults: [loop]",
+    "no_text": "null: 2",
+    "truth": "trainer: {true: 2}",
+    "own_hydra": "hydra: {nothing: 3}",
+    "evil": "defaults: [override /hydra/sweeper: basic]\nhydra: {sweeper: {_target_: os.system}}",
+}
+"""Files of the group ``experiment`` that no config can be composed of."""
 
 
 @pytest.fixture
@@ -34,6 +49,8 @@ def conf(tmp_path, names_folder):
     (folder / "experiment" / "text.yaml").write_text("hello\n", "utf-8")
     (folder / "experiment" / "typo.yaml").write_text("# @package _global_\ntrainer: {max_epoch: 1}\n", "utf-8")
     (folder / "experiment" / "bare.yaml").write_text("trainer: {max_epochs: 1}\n", "utf-8")
+    for name, text in WRONG.items():
+        (folder / "experiment" / f"{name}.yaml").write_text(f"# @package _global_\n{text}\n", "utf-8")
     (folder / "own.yaml").write_text("defaults: [config, _self_]\nseed: 7\n", "utf-8")
     return folder
 
@@ -68,6 +85,9 @@ def test_a_relative_folder_is_that_of_the_working_folder(conf, monkeypatch):
     [
         ("--bogus", "--bogus: there is no such flag"),
         ("--config-dir", "expected one argument"),
+        ("--config-dir=", "--config-dir is empty"),
+        ("--config-name=", "--config-name is empty"),
+        ("hydra.searchpath=[bogus://x]", "must begin with file://"),
         ("--config-dir nowhere", "--config-dir=nowhere: there is no such folder"),
         ("--config-path x", "--config-dir adds a folder of yours"),
         ("--experimental-rerun x", "which can run code"),
@@ -199,3 +219,53 @@ def test_processes_of_a_launcher_know_the_folder(cli, conf, launcher):
     assert found.code == 0, found.err
     (results,) = Path("many").glob("*/results.json")
     assert read_json(results)["config"]["seed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("scalar", "scalar.yaml must be a mapping of keys to values"),
+        ("node", "experiment/node.yaml: a value must be a mapping of keys to values, got [1]"),
+        ("defaults", "defaults.yaml: defaults must be a list"),
+        ("number", "number.yaml: defaults must be a list"),
+        ("loop", "config files include one another"),
+        ("no_text", "no_text.yaml: a key is no text"),
+        ("truth", "truth.yaml: true is no key"),
+        ("own_hydra", "hydra.nothing: there is no such key"),
+        ("evil", "hydra.sweeper._target_=os.system: a config folder cannot name what Hydra imports"),
+    ],
+)
+def test_files_of_which_no_config_can_be_composed(cli, conf, name, said):
+    (conf / "experiment" / "scalar.yaml").write_text("3\n", "utf-8")
+    found = cli("--cfg", "job", "-cd", str(conf), f"experiment={name}")
+    assert (found.code, found.err.count("\n"), found.out) == (1, 1, "")
+    assert said in found.err
+    assert not re.search(r"\w+Error|NoneType|True|full_key", found.err)
+
+
+@pytest.mark.parametrize(("place", "word"), [("config", "seed=1"), ("cell/gru", "cell=gru")])
+def test_a_file_that_a_config_of_seqlab_hides_is_not_passed_over(cli, conf, place, word):
+    """Hydra reads the first of its sources that has a name, and is silent on the others."""
+    (conf / f"{place}.yaml").parent.mkdir(exist_ok=True)
+    (conf / f"{place}.yaml").write_text("seed: 1\n", "utf-8")
+    found = cli("--cfg", "job", "-cd", str(conf), word)
+    assert (found.code, found.err.count("\n")) == (1, 1)
+    assert f"{place}.yaml is not read" in found.err
+
+
+def test_names_that_a_plugin_of_hydra_brings_are_not_the_folders(conf):
+    """As the samplers of Optuna's sweeper, which are classes of Optuna; a folder's own name is refused."""
+    group, store = "hydra/sweeper", ConfigStore.instance()
+    target = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+    store.store(group=group, name="like_optuna", node={"_target_": target, "sampler": {"_target_": "optuna.Tpe"}})
+    mine = "# @package _global_\ndefaults: [override /hydra/sweeper: like_optuna]\n"
+    (conf / "experiment" / "search.yaml").write_text(mine, "utf-8")
+    (conf / "experiment" / "other.yaml").write_text(mine + "hydra: {sweeper: {sampler: {_target_: a.B}}}\n", "utf-8")
+    try:
+        with using(parse(["-cd", str(conf)]).sources):
+            check_config(["experiment=search"])
+            check_config(["hydra/sweeper=like_optuna", "hydra.sweeper.sampler._target_=a.B"])
+            with pytest.raises(UserError, match="a config folder cannot name what Hydra imports"):
+                check_config(["experiment=other"])
+    finally:
+        del store.repo["hydra"]["sweeper"]["like_optuna.yaml"]
