@@ -83,7 +83,7 @@ def _directions(
     return found
 
 
-@autocast("cpu", enabled=False)
+@autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]  # torch has no type for it
 def forward(
     x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: Sequence[Tensor], tail: Tail, save: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -148,7 +148,7 @@ def _walk(each: _Direction, gates: Tensor, tail: Tail) -> tuple[Tensor, Tensor |
     return hs, None
 
 
-@autocast("cpu", enabled=False)
+@autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]  # torch has no type for it
 def backward(
     gradients: Sequence[Tensor | None],
     x: Tensor,
