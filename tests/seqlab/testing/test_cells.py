@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
-from importlib import util
+from importlib import import_module, util
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from seqlab.discovery import plugins
 from seqlab.testing import CellSuite, run_suite
 from seqlab_cells.gru import GRU
 
@@ -113,37 +114,47 @@ def test_catches_a_step_that_compiles_to_something_else():
     assert "outputs: differs by" in outcome
 
 
-def test_catches_a_registered_kernel_that_differs(tmp_path):
-    (tmp_path / "faulty.py").write_text(
+@pytest.fixture
+def registered(tmp_path, monkeypatch):
+    """Give a folder of plugins, which are gone afterwards."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    plugins.cache_clear()
+
+
+def test_catches_a_registered_kernel_that_differs(registered):
+    (registered / "faulty.py").write_text(
         "from broken_kernels import WrongOutput as Fast, broken_cells\n"
         "class Made(broken_cells.Right):\n    pass\n"
         "Fast.cell = Made\n",
         encoding="utf-8",
     )
-    info = tmp_path / "faulty-1.dist-info"
+    info = registered / "faulty-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1\n", encoding="utf-8")
     (info / "entry_points.txt").write_text(
         "[seqlab.cells]\nfaulty = faulty:Made\n[seqlab.kernels]\nfaulty.fast = faulty:Fast\n", encoding="utf-8"
     )
-    outcome = run_elsewhere("from faulty import Made", "every_kernel", tmp_path)
-    assert "failed kernel faultless, full rows, forward" in outcome
+    plugins.cache_clear()
+    (outcome,) = run_suite(suite_of(import_module("faulty").Made), only="every_kernel")
+    assert outcome.result == "failed"
+    assert "kernel faultless, full rows, forward" in outcome.detail
 
 
-def run_elsewhere(imports, check, *folders):
+def run_elsewhere(imports, check):
     """Run one check in a process of its own: the hook that checks shapes does not go with the compiler."""
     program = (
         f"{imports}\nfrom seqlab.testing import CellSuite, run_suite\n"
         "class S(CellSuite):\n    cell = Made\n"
         f"(one,) = run_suite(S, only={check!r})\nprint(one.result, one.detail)\n"
     )
-    path = os.pathsep.join(map(str, [Path(__file__).parent, *folders]))
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": path, "JAXTYPING_DISABLE": "1"},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "JAXTYPING_DISABLE": "1"},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -101,6 +101,19 @@ def failures(name: str, save: str, checks: Sequence[str] = ("",)) -> list[tuple[
 
 
 @every_cell
+def test_autocast_without_a_compiler(name: str, no_compiler: None) -> None:
+    """No product is in bfloat16, forward or backward."""
+    torch.manual_seed(0)
+    cell, x = CELLS[name](3, hidden_size=4), torch.randn(5, 2, 3)
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", enabled=enabled):
+            y, _ = KERNELS[name]().scan([cell], x, [cell.initial_state(x[0])], None)
+            found.append([y, *torch.autograd.grad(y.square().sum(), list(cell.parameters()))])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@every_cell
 @pytest.mark.parametrize("save", ["gates", "recompute"])
 def test_without_a_compiler(name: str, save: str, no_compiler: None, caplog: pytest.LogCaptureFixture) -> None:
     """The scan in torch is held to the same, and it is said why it runs."""
