@@ -28,12 +28,14 @@ class Shell:
         self.cli, self.folder, self.monkeypatch = cli, folder, monkeypatch
         self.code = ""
         """The page's plugin."""
+        self.names = {"__name__": "page"}
+        """What its Python has defined so far."""
 
     def python(self, code):
         if "class " in code:
             self.code = self.code or code
         if "CellSuite" not in code and "Recurrent(" not in code:  # the cell's page; test_guides.py runs its Python
-            exec(compile(code, "page", "exec"), {"__name__": "page"})
+            exec(compile(code, "page", "exec"), self.names)
 
     def type(self, line):
         words = [each for word in shlex.split(line) for each in self.spread(word)]
