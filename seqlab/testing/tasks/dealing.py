@@ -21,7 +21,7 @@ class DealingChecks(TaskMaking):
     """Valid and test are like train, and apart from it."""
 
     def test_splits_are_dealt_by_chance(self) -> None:
-        """Neither valid nor test is of one class alone, or of none of training's, as if data sorted by class were cut."""
+        """Neither valid nor test is of one class alone, or of none of the classes of train, as in sorted data."""
         splits = self.ready().splits
         targets = {name: splits[name].targets for name in SPLITS}
         if self.ready().task.per_step or not is_class(targets["train"]) or targets["train"].dim() != 1:
