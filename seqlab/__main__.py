@@ -40,6 +40,8 @@ def main() -> None:
     """Run the command line; the exit code is 1 for a user's mistake or a failed run."""
     for name, value in PASSIVE.items():
         os.environ.setdefault(name, value)
+    if os.environ.get("COLUMNS", "").strip() == "0":
+        del os.environ["COLUMNS"]  # as some terminals and CI set it; tables would be empty
     gc.set_threshold(10_000, 50, 50)  # looking for cycles in what imports make is a tenth of the time to start
     arguments = sys.argv[1:]
     from seqlab.verbs.terminal import guarded

@@ -40,3 +40,8 @@ def test_marks_of_docstrings_are_taken_out():
     assert plain("an average (:class:`.pooling.Attention`) of :math:`T` steps, or ``last``") == (
         "an average (pooling.Attention) of T steps, or last"
     )
+
+
+def test_a_terminal_that_says_it_has_no_columns(cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "0")
+    assert "cell=" in cli("--help").out

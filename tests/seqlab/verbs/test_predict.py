@@ -222,3 +222,8 @@ def test_blank_lines_of_a_pipe_are_counted(cli, tongues, pipe):
     done = cli("predict", str(tongues))
     assert len(done.out.strip().split("\n")) == 2
     assert "blank lines, which got no answer: 2" in done.err
+
+
+def test_generate_refuses_a_run_of_another_task_before_it_writes(cli, tongues):
+    found = cli("generate", str(tongues), "--prompt", "a")
+    assert (found.code, found.out, found.err.count("\n")) == (1, "", 1)
