@@ -12,6 +12,7 @@ ROWS = dict(re.findall(r"^\| `([^`]+)` \| ([a-z ]+?) \|", PAGE, re.MULTILINE))
 KINDS = {
     "text": lambda value: isinstance(value, str),
     "whole number": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "whole number or null": lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool)),
     "number": lambda value: value is None or (isinstance(value, int | float) and not isinstance(value, bool)),
     "true or false": lambda value: isinstance(value, bool),
     "anything": lambda value: True,
