@@ -106,7 +106,7 @@ def _taken(target: type, module: str) -> list[str] | None:
     if "submitit" in module:
         queues = import_module("hydra_plugins.hydra_submitit_launcher.config")
         queue = queues.LocalQueueConf if "Local" in target.__name__ else queues.SlurmQueueConf
-        return [*named, *_fields(queue), *_OF_SEQLAB]
+        return [*named, *_fields(queue), *_OF_SEQLAB, *_TYPES["slurm"], *_OF_SBATCH]
     return None
 
 
@@ -116,3 +116,8 @@ def _fields(schema: type) -> Iterable[str]:
 
 _OF_SEQLAB = ("parallel", "array_size")
 """Keys by which seqlab's launchers exceed those of the package."""
+_OF_SBATCH = (
+    "account", "dependency", "exclude", "exclusive", "gpus_per_task", "gres", "mail_type", "mail_user",
+    "mem", "mem_per_cpu", "mem_per_gpu", "nodelist", "ntasks_per_node", "num_gpus", "teardown", "time", "use_srun", "wckey",
+)  # fmt: skip
+"""Further options that submitit hands to sbatch."""
