@@ -118,6 +118,7 @@ _OF_SEQLAB = ("parallel", "array_size")
 """Keys by which seqlab's launchers exceed those of the package."""
 _OF_SBATCH = (
     "account", "dependency", "exclude", "exclusive", "gpus_per_task", "gres", "mail_type", "mail_user",
-    "mem", "mem_per_cpu", "mem_per_gpu", "nodelist", "ntasks_per_node", "num_gpus", "teardown", "time", "use_srun", "wckey",
+    "mem", "mem_per_cpu", "mem_per_gpu", "nodelist", "ntasks_per_node", "num_gpus", "teardown", "time",
+    "use_srun", "wckey",
 )  # fmt: skip
 """Further options that submitit hands to sbatch."""
