@@ -62,7 +62,13 @@ class _Server:
             [sys.executable, "-W", "ignore", "-c", _START],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            # one thread: a process that is forked from one whose OpenMP threads wait can hang
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONHASHSEED": seed,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            },
         )
         self.owner = os.getpid()
         atexit.register(self._end)
