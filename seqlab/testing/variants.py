@@ -1,11 +1,14 @@
-"""Other values of a plugin's options, and a network that is not there."""
+"""Other values of a plugin's options, the checks that they have to pass, and a network that is not there."""
 
 import socket
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin
+from unittest import SkipTest
+
+import torch
 
 from seqlab.discovery.signature import options
 
@@ -51,3 +54,25 @@ def no_network() -> Iterator[None]:
         yield
     finally:
         socket.socket.connect, socket.getaddrinfo = kept  # type: ignore[method-assign]  # as they were
+
+
+def hold(suite: Any, checks: Sequence[str], what: str) -> None:
+    """Run some checks of a suite.
+
+    Args:
+        suite: an instance of it.
+        checks: their names.
+        what: says which options the suite was made with.
+
+    Raises:
+        AssertionError: a check fails; the message begins with the options.
+    """
+    for check in checks:
+        torch.manual_seed(0)
+        try:
+            getattr(suite, f"test_{check}")()
+        except SkipTest:
+            continue
+        except Exception as error:
+            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+            raise AssertionError(f"with {what}, {check.replace('_', ' ')}: {kind}{error}") from error

@@ -11,7 +11,7 @@ from seqlab.discovery.signature import options
 from seqlab.testing.plain import has_option
 from seqlab.testing.preprocessors.making import OFTEN, PreprocessorMaking, ids_of, same, spelled
 from seqlab.testing.suite import demand
-from seqlab.testing.variants import variants
+from seqlab.testing.variants import hold, variants
 
 _LIMITS = ("max_size", "vocabulary_size", "vocab_size", "max_tokens", "max_features", "max_vocab")
 _RESERVED_IDS = 16
@@ -102,15 +102,7 @@ class OptionChecks(PreprocessorMaking):
                 suite.make()
             except (ValueError, UserError, ImportError):
                 continue  # it contradicts another option, or needs what is not here
-            for check in _OF_OPTIONS:
-                torch.manual_seed(0)
-                try:
-                    getattr(suite, f"test_{check}")()
-                except SkipTest:
-                    continue
-                except Exception as error:
-                    kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-                    raise AssertionError(f"with {what}, {check.replace('_', ' ')}: {kind}{error}") from error
+            hold(suite, _OF_OPTIONS, what)
 
 
 _OF_OPTIONS = (

@@ -22,7 +22,7 @@ from seqlab.testing.suite import demand
 from seqlab.testing.taskdata import check_targets, check_tensors, difference, random_numbers, row_keys, updated
 from seqlab.testing.tasks.leaks import held
 from seqlab.testing.tasks.making import SPLITS, TaskMaking
-from seqlab.testing.variants import no_network, variants
+from seqlab.testing.variants import hold, no_network, variants
 
 _SEEDS = (1, 2, 3, 4, 11, 257, 65_537, 2**24, 2**24 + 1, 2**31 + 1, 2**32 - 5)
 """Seeds that fall together if some of their digits are lost; the framework's are below 2**32."""
@@ -165,15 +165,7 @@ class RepeatChecks(TaskMaking):
                     suite.ready()
             except (ValueError, OSError, UserError, ImportError):
                 continue  # it contradicts another option, or needs what is not here
-            for check in _OF_OPTIONS:
-                torch.manual_seed(0)
-                try:
-                    getattr(suite, f"test_{check}")()
-                except SkipTest:
-                    continue
-                except Exception as error:
-                    kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-                    raise AssertionError(f"with {what}, {check.replace('_', ' ')}: {kind}{error}") from error
+            hold(suite, _OF_OPTIONS, what)
 
 
 _OF_OPTIONS = (
