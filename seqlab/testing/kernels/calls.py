@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,13 @@ from torch.nn.utils import parametrize
 
 from seqlab.contracts import Cell
 from seqlab.recurrence.choose import Loop
-from seqlab.testing.compare import accepts, compared, computed
+from seqlab.testing.compare import TOLERANCES, accepts, compared, computed, short
 from seqlab.testing.kernels.making import KernelMaking
 from seqlab.testing.layer import LAYOUTS, Call, Values, everything, forward, starts
 from seqlab.testing.making import RefusedError
 from seqlab.testing.pickling import pickled
 from seqlab.testing.suite import agree, demand
+from seqlab.testing.surroundings import Trainable, random_states, unchanged, unusual_settings
 
 
 class CallChecks(KernelMaking):
@@ -27,9 +29,10 @@ class CallChecks(KernelMaking):
         kernel = self.make()
         for call in self.calls():
             torch.manual_seed(3)
-            before = torch.get_rng_state()
+            before = random_states()
             first = computed(kernel, call)
-            agree(f"{call.where}: the state of torch's random numbers", torch.get_rng_state(), before, 0.0)
+            for whose, state in random_states().items():
+                demand(state == before[whose], f"{call.where}: a call changes the state of {whose}'s random numbers")
             torch.manual_seed(4)
             for name, value in computed(kernel, call).items():
                 agree(f"{call.where}, the same call again: {name}", value, first[name], 1e-6)
@@ -40,8 +43,44 @@ class CallChecks(KernelMaking):
             self._left_alone(call)
             with torch.no_grad():
                 self._left_alone(call.at("without gradients"))
-        demand(torch.is_grad_enabled(), "it switches gradients off")
-        demand(torch.get_default_dtype() == torch.float32, "it changes torch's default dtype")
+
+    def test_settings_are_left_alone(self) -> None:
+        """Neither torch's settings, the cells' mode, nor ``requires_grad`` and ``.grad`` of a parameter are changed."""
+        for call in self.calls():
+            with unusual_settings() as before:
+                self._settings_left_alone(call, before)
+
+    def _settings_left_alone(self, call: Call, before: dict[str, Any]) -> None:
+        kernel = self.make()
+        unchanged("the constructor", before)
+        x, states, kept = call.given()[1], starts(call.cells, call.x), Trainable(call.cells)
+        for grad in (True, False) if call.differentiable else (False,):
+            where = f"{call.where}: a call {'with' if grad else 'without'} gradients"
+            with torch.set_grad_enabled(grad):
+                if kernel.refuses(call.cells, x, call.lengths):
+                    continue
+                y, ends = kernel.scan(call.cells, x, states, call.lengths)
+                if grad and y.requires_grad:
+                    wanted = [p for cell in call.cells for p in cell.parameters() if p.requires_grad]
+                    torch.autograd.grad(y.sum(), wanted, allow_unused=True)
+            unchanged(where, before)
+            kept.unchanged(where)
+            follows = y.requires_grad or any(leaf.requires_grad for end in ends for leaf in end)
+            demand(grad or not follows, f"{where} gives results with a gradient to follow")
+
+    def test_trains_after_inference(self) -> None:
+        """After a call under ``inference_mode`` it gives the loop's gradients, as before."""
+        kernel = self.make()
+        for rows, directions in ((None, 1), ([0, 11, 4, 11, 6, 1], 2)):
+            plain = self.call("after inference_mode", rows, time=11, batch=6, directions=directions)
+            for dtype in TOLERANCES:
+                call = plain.in_dtype(dtype).at(short(dtype))
+                with torch.inference_mode():
+                    if not accepts(kernel, call):
+                        continue
+                    computed(kernel, call)
+                if accepts(kernel, call):
+                    compared(computed(kernel, call), everything(Loop(), call.in_dtype(torch.float64)), call)
 
     def _left_alone(self, call: Call) -> None:
         weights = [{name: value.clone() for name, value in cell.state_dict().items()} for cell in call.cells]
@@ -94,9 +133,16 @@ class CallChecks(KernelMaking):
                 agree(f"{call.where}, the same call after others: {name}", value, first[name], 1e-6)
 
     def test_sees_changed_parameters(self) -> None:
-        """Parameters that were changed since the last call, in whatever way, are seen."""
-        kernel = self.make()
+        """Parameters that were changed since the last call, in whatever way, are seen, with gradients or without."""
         for call in self.calls():
+            self._sees_changes(call)
+            with torch.no_grad():
+                self._sees_changes(call.at("without gradients"))
+            self._moves(call)
+
+    def _sees_changes(self, call: Call) -> None:
+        kernel = self.make()
+        if accepts(kernel, call):
             for what, change in _CHANGES.items():
                 own = call.in_dtype(call.x.dtype)
                 if not _is_right(computed(kernel, own), own):
@@ -106,7 +152,6 @@ class CallChecks(KernelMaking):
                 after = own.at(f"after parameters were {what}")
                 if accepts(kernel, after):
                     compared(computed(kernel, after), everything(Loop(), own.in_dtype(torch.float64)), after)
-            self._moves(call)
 
     def _moves(self, call: Call) -> None:
         """Use one cell in another dtype after a first call."""
