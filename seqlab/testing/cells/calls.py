@@ -49,45 +49,6 @@ class CallChecks(CellMaking):
             fault = f"the constructor sets {whose}'s seed: all weights drawn after it are the same after any seed"
             demand(not fixed, fault)
 
-    def test_settings_are_left_alone(self) -> None:
-        """Neither torch's settings, the cell's mode, nor ``requires_grad`` and ``.grad`` of a parameter are changed."""
-        for mode, train in MODES.items():
-            with unusual_settings() as before:
-                self._settings_left_alone(mode, train, before)
-
-    def _settings_left_alone(self, mode: str, train: bool, before: dict[str, Any]) -> None:
-        cell, x = self.make(train=train), self.inputs(3, 2)
-        unchanged("the constructor", before)
-        kept = Trainable([cell])
-        for grad in (True, False):
-            where = f"a call in {mode}, {'with' if grad else 'without'} gradients,"
-            with torch.set_grad_enabled(grad):
-                y, end = self.run(cell, x)
-            follows = [
-                name
-                for name, value in zip(("the output", *cell.state_names), (y, *end), strict=True)
-                if value.requires_grad
-            ]
-            demand(grad or not follows, f"{where} gives {', '.join(follows)} with a gradient to follow")
-            unchanged(where, before)
-            kept.unchanged(where)
-
-    def test_trains_after_inference(self) -> None:
-        """After a call under ``inference_mode`` it trains as before."""
-        for mode, train in MODES.items():
-            cell, x = self.make(train=train), self.inputs(3, 2)
-            wanted, _ = self.run(self.make(train=train), x)
-            with torch.inference_mode():
-                self.run(cell, x)
-            try:
-                y, _ = self.run(cell, x)
-                if y.requires_grad:
-                    torch.autograd.backward(y.sum())
-            except RuntimeError as error:
-                first = str(error).splitlines()[0]
-                raise AssertionError(f"{mode}: training after a call under inference_mode raises: {first}") from error
-            agree(f"{mode}: the output after a call under inference_mode", y, wanted, 1e-12)
-
     def test_no_memory_between_calls(self) -> None:
         """A call does not change what the next one gives, nor a parameter or buffer, in training or in evaluation."""
         for train_between in MODES.values():
@@ -193,6 +154,45 @@ class CallChecks(CellMaking):
         if fresh:
             for name, leaf, kept in zip(cell.state_names, cell.initial_state(x[0]), start, strict=True):
                 agree(f"{where}: initial_state {name} after steps against before them", leaf, kept, 0.0)
+
+    def test_settings_are_left_alone(self) -> None:
+        """Neither torch's settings, the cell's mode, nor ``requires_grad`` and ``.grad`` of a parameter are changed."""
+        for mode, train in MODES.items():
+            with unusual_settings() as before:
+                self._settings_left_alone(mode, train, before)
+
+    def _settings_left_alone(self, mode: str, train: bool, before: dict[str, Any]) -> None:
+        cell, x = self.make(train=train), self.inputs(3, 2)
+        unchanged("the constructor", before)
+        kept = Trainable([cell])
+        for grad in (True, False):
+            where = f"a call in {mode}, {'with' if grad else 'without'} gradients,"
+            with torch.set_grad_enabled(grad):
+                y, end = self.run(cell, x)
+            follows = [
+                name
+                for name, value in zip(("the output", *cell.state_names), (y, *end), strict=True)
+                if value.requires_grad
+            ]
+            demand(grad or not follows, f"{where} gives {', '.join(follows)} with a gradient to follow")
+            unchanged(where, before)
+            kept.unchanged(where)
+
+    def test_trains_after_inference(self) -> None:
+        """After a call under ``inference_mode`` it trains as before."""
+        for mode, train in MODES.items():
+            cell, x = self.make(train=train), self.inputs(3, 2)
+            wanted, _ = self.run(self.make(train=train), x)
+            with torch.inference_mode():
+                self.run(cell, x)
+            try:
+                y, _ = self.run(cell, x)
+                if y.requires_grad:
+                    torch.autograd.backward(y.sum())
+            except RuntimeError as error:
+                first = str(error).splitlines()[0]
+                raise AssertionError(f"{mode}: training after a call under inference_mode raises: {first}") from error
+            agree(f"{mode}: the output after a call under inference_mode", y, wanted, 1e-12)
 
 
 def _watch(watched: list[tuple[str, Tensor, Tensor]], what: str, cell: Cell, state: State) -> None:

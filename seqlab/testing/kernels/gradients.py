@@ -88,18 +88,6 @@ class GradientChecks(KernelMaking):
             twice = {name: 2 * value if name in added else value for name, value in expected.items()}
             compared(done.values() | added, twice, call.at(".grad after two passes backward"))
 
-    def test_second_derivative(self) -> None:
-        """The gradient of a gradient is the loop's, or asking for it raises an error."""
-        for call in self.calls(gradients=True):
-            if call.x.dtype != torch.float64:
-                continue
-            try:
-                got = _second(forward(self.make(), call))
-            except RuntimeError:
-                continue
-            for name, value in _second(forward(Loop(), call)).items():
-                agree(f"{call.where}: the second derivative: {name}", got[name], value, 1e-7)
-
     def test_calls_that_share_parameters(self) -> None:
         """Two calls, and one cell in both directions: their gradients add up, in whatever order they are asked for."""
         kernel = self.make()
@@ -152,18 +140,6 @@ class GradientChecks(KernelMaking):
                 except RuntimeError:
                     continue
                 compared(values | got, expected, call.at(f"{what} changed in place before the pass backward"))
-
-
-def _second(done: Forward) -> Values:
-    """Differentiate a sum over all gradients once more."""
-    loss, wanted = done.loss.square(), list(done.sources.values())
-    if not loss.requires_grad:
-        return {}
-    first = torch.autograd.grad(loss, wanted, create_graph=True, allow_unused=True)
-    total = torch.stack([gradient.square().sum() for gradient in first if gradient is not None]).sum()
-    if not total.requires_grad:
-        raise RuntimeError("the gradient has no graph")
-    return named_gradients(done.sources, torch.autograd.grad(total, wanted, allow_unused=True))
 
 
 def _is_part(name: str, value: Tensor) -> bool:
