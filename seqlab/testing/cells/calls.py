@@ -26,9 +26,9 @@ class CallChecks(CellMaking):
             agree(f"state {name} after two evaluations of the same input, with other random numbers,", leaf, kept, 0.0)
         for mode, train in MODES.items():
             found, after = [], []
-            for seed in (3, 4, 3):
+            for turn, seed in enumerate((3, 4, 3)):
                 cell = self.make(train=train)
-                seed_all(seed)
+                seed_all(turn)  # run sets torch's seed
                 found.append(self.run(cell, x, seed=seed)[0])
                 after.append(random_states())
             agree(f"two runs in {mode} from one seed", found[2], found[0], 0.0)
