@@ -50,7 +50,7 @@ def restore(before: dict[str, Any]) -> None:
     torch.set_num_threads(before["the number of threads"])
     torch.set_float32_matmul_precision(before["the precision of float32 products"])
     torch.use_deterministic_algorithms(before["whether algorithms are deterministic"])
-    torch.autograd.set_detect_anomaly(before["whether autograd looks for anomalies"])  # type: ignore[no-untyped-call]
+    torch.autograd.set_detect_anomaly(before["whether autograd looks for anomalies"])
     torch.set_flush_denormal(before["whether denormal numbers are flushed to zero"])
     torch._C._set_mkldnn_enabled(before["whether oneDNN is used"])
 

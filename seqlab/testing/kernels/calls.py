@@ -220,9 +220,9 @@ def _right(values: Values, call: Call) -> frozenset[str]:
 
 def _compare(kernel: Kernel, call: Call, right: frozenset[str]) -> None:
     """Hold a later call against the loop, in those results that were right at first."""
-    expected = everything(Loop(), call.in_dtype(torch.float64))
-    got = computed(kernel, call)
-    compared(*({name: one[name] for name in one if name in right} for one in (got, expected)), call)
+    both = computed(kernel, call), everything(Loop(), call.in_dtype(torch.float64))
+    got, expected = ({name: value for name, value in one.items() if name in right} for one in both)
+    compared(got, expected, call)
 
 
 def _shorter(call: Call) -> Call:
