@@ -49,7 +49,8 @@ def numeric(target: Any, given: Mapping[str, Any]) -> dict[str, Sequence[float]]
         default = option.default
         if float in kinds:
             known = float(default) if isinstance(default, int | float) else 0.0
-            found[option.name] = [v for v in (known + 0.5, known / 2, 0.75, 0.3, 2 * known + 1) if v != default]
+            tried = (known / 2, known + 0.5, 0.75, 0.3, 2 * known + 1)  # half of it is in its range
+            found[option.name] = [v for v in tried if v not in (default, 0.0)]
         elif int in kinds:
             whole = default if isinstance(default, int) else 0
             found[option.name] = [v for v in (whole + 1, 2 * whole, whole - 1, 2, 4) if v != default]

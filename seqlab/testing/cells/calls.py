@@ -1,5 +1,7 @@
 """Checks that the calls of a cell leave no trace."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,7 @@ from seqlab.contracts import Cell, State
 from seqlab.testing.cells.making import MODES, CellMaking
 from seqlab.testing.making import is_random
 from seqlab.testing.suite import agree, demand
+from seqlab.testing.surroundings import Trainable, random_states, seed_all, unchanged, unusual_settings
 
 
 class CallChecks(CellMaking):
@@ -23,22 +26,28 @@ class CallChecks(CellMaking):
             agree(f"state {name} after two evaluations of the same input, with other random numbers,", leaf, kept, 0.0)
         for mode, train in MODES.items():
             found, after = [], []
-            for seed in (3, 4, 3):
+            for turn, seed in enumerate((3, 4, 3)):
                 cell = self.make(train=train)
+                seed_all(turn)  # run sets torch's seed
                 found.append(self.run(cell, x, seed=seed)[0])
-                after.append(torch.get_rng_state())
+                after.append(random_states())
             agree(f"two runs in {mode} from one seed", found[2], found[0], 0.0)
-            fixed = torch.equal(after[0], after[1])
-            demand(not fixed, f"a call in {mode} sets torch's seed: what is drawn after it is the same after any seed")
+            for whose in after[0]:
+                fixed = after[0][whose] == after[1][whose]
+                fault = f"a call in {mode} sets {whose}'s seed: what is drawn after it is the same after any seed"
+                demand(not fixed, fault)
         default = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         demand(default == torch.float32, f"it sets torch's default dtype to {default}")
         after = []
         for seed in (3, 4):
+            seed_all(seed)
             self.make(seed=seed)
-            after.append(torch.get_rng_state())
-        fixed = torch.equal(*after)
-        demand(not fixed, "the constructor sets torch's seed: all weights drawn after it are the same after any seed")
+            after.append(random_states())
+        for whose in after[0]:
+            fixed = after[0][whose] == after[1][whose]
+            fault = f"the constructor sets {whose}'s seed: all weights drawn after it are the same after any seed"
+            demand(not fixed, fault)
 
     def test_no_memory_between_calls(self) -> None:
         """A call does not change what the next one gives, nor a parameter or buffer, in training or in evaluation."""
@@ -97,6 +106,17 @@ class CallChecks(CellMaking):
         cell.load_state_dict(other.state_dict())
         got, _ = self.run(cell, x)
         agree(f"{where}: the output after weights were loaded between two calls", got, wanted, 1e-12)
+        for changed in (cell, fresh):
+            for parameter in changed.parameters():
+                parameter.data.mul_(0.9)
+        wanted, got = (self.run(one, x)[0] for one in (self._twin(fresh, train), cell))
+        agree(f"{where}: the output after weights were changed through .data between two calls", got, wanted, 1e-12)
+
+    def _twin(self, cell: Cell, train: bool) -> Cell:
+        """Make a cell that was never called, of the same weights."""
+        twin = self.make(seed=3, train=train)
+        twin.load_state_dict(cell.state_dict())
+        return twin
 
     def test_input_is_left_alone(self) -> None:
         """Neither the input, the state that comes in nor an earlier result is changed in place."""
@@ -134,6 +154,45 @@ class CallChecks(CellMaking):
         if fresh:
             for name, leaf, kept in zip(cell.state_names, cell.initial_state(x[0]), start, strict=True):
                 agree(f"{where}: initial_state {name} after steps against before them", leaf, kept, 0.0)
+
+    def test_settings_are_left_alone(self) -> None:
+        """Neither torch's settings, the cell's mode, nor ``requires_grad`` and ``.grad`` of a parameter are changed."""
+        for mode, train in MODES.items():
+            with unusual_settings() as before:
+                self._settings_left_alone(mode, train, before)
+
+    def _settings_left_alone(self, mode: str, train: bool, before: dict[str, Any]) -> None:
+        cell, x = self.make(train=train), self.inputs(3, 2)
+        unchanged("the constructor", before)
+        kept = Trainable([cell])
+        for grad in (True, False):
+            where = f"a call in {mode}, {'with' if grad else 'without'} gradients,"
+            with torch.set_grad_enabled(grad):
+                y, end = self.run(cell, x)
+            follows = [
+                name
+                for name, value in zip(("the output", *cell.state_names), (y, *end), strict=True)
+                if value.requires_grad
+            ]
+            demand(grad or not follows, f"{where} gives {', '.join(follows)} with a gradient to follow")
+            unchanged(where, before)
+            kept.unchanged(where)
+
+    def test_trains_after_inference(self) -> None:
+        """After a call under ``inference_mode`` it trains as before."""
+        for mode, train in MODES.items():
+            cell, x = self.make(train=train), self.inputs(3, 2)
+            wanted, _ = self.run(self.make(train=train), x)
+            with torch.inference_mode():
+                self.run(cell, x)
+            try:
+                y, _ = self.run(cell, x)
+                if y.requires_grad:
+                    torch.autograd.backward(y.sum())
+            except RuntimeError as error:
+                first = str(error).splitlines()[0]
+                raise AssertionError(f"{mode}: training after a call under inference_mode raises: {first}") from error
+            agree(f"{mode}: the output after a call under inference_mode", y, wanted, 1e-12)
 
 
 def _watch(watched: list[tuple[str, Tensor, Tensor]], what: str, cell: Cell, state: State) -> None:

@@ -52,9 +52,11 @@ _SIZES = (
     _Size("16 units", 4, 3, {"hidden_size": 16}),
     _Size("33 units", 4, 3, {"hidden_size": 33}),
     _Size("65 units", 4, 3, {"hidden_size": 65}),
+    _Size("128 units", 3, 2, {"hidden_size": 128}),
     _Size("one input feature", 4, 3, {"input_size": 1}),
     _Size("16 input features", 4, 3, {"input_size": 16}),
     _Size("33 input features", 4, 3, {"input_size": 33}),
+    _Size("128 input features", 3, 2, {"input_size": 128}),
     _Size("as many steps, rows, features and units", 5, 5, {"input_size": 5, "hidden_size": 5}),
     _Size("64 input features and units", 4, 3, {"input_size": 64, "hidden_size": 64}),
 )

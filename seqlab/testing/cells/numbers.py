@@ -18,7 +18,8 @@ class NumberChecks(CellMaking):
             x = self.inputs(6, 3, dtype=torch.float32)
             plain = [self._results(dtype, train, x) for dtype in (torch.float32, torch.float64)]
             for name, value in plain[0].items():
-                agree(f"{mode}: {name} in float32 against float64", value, plain[1][name], 1e-2)
+                demand(bool(plain[1][name].isfinite().all()), f"{mode}: {name} is not finite")
+                agree(f"{mode}: {name} in float32 against float64", value, plain[1][name], 1e-3)
             for what, change in CASES.items():
                 given = change(x)
                 low, high = (self._results(dtype, train, given) for dtype in (torch.float32, torch.float64))

@@ -18,7 +18,7 @@ from seqlab.recurrence import Recurrent
 from seqlab.recurrence.compiled import Compiled, fault_of
 from seqlab.recurrence.state import rebuild
 from seqlab.testing.cells.making import MODES, CellMaking
-from seqlab.testing.choices import told, variants
+from seqlab.testing.choices import numeric, told, variants
 from seqlab.testing.compare import check_kernel, refusal_everywhere
 from seqlab.testing.kernels.making import KernelMaking
 from seqlab.testing.layer import LAYOUTS
@@ -175,16 +175,24 @@ class PathChecks(CellMaking):
     # Options ----------------------------------------------------------------------------------------------------------
 
     def test_every_option(self) -> None:
-        """Every value of a ``Literal``, ``bool`` or enum option: all checks but those of exporting and of kernels."""
+        """Every value of a ``Literal``, ``bool`` or enum option: all checks; other numbers: a few."""
         tried, mine = 0, type(self)
-        left_out = dict.fromkeys(_ONCE, "checked for the default options alone")
-        for chosen in variants(mine.cell, self.options):
-            made = {"options": {**self.options, **chosen}, "skips": {**self.skips, **left_out}}
+        settled = set[str]()
+        few = set(mine.checks()) - set(_OF_NUMBERS)
+        for chosen, left_out in [
+            *((chosen, set(_ONCE)) for chosen in variants(mine.cell, self.options)),
+            *(({name: value}, few) for name, values in numeric(mine.cell, self.options).items() for value in values),
+        ]:
+            skips = dict.fromkeys(left_out, "checked for the default options alone")
+            made = {"options": {**self.options, **chosen}, "skips": {**self.skips, **skips}}
+            if left_out is few and settled & set(chosen):
+                continue  # one other number is enough
             try:
                 type("Variant", (mine,), made)().make()
             except RefusedError:  # this value goes with another one only
                 continue
             tried += 1
+            settled |= set(chosen)
             for outcome in run_suite(type("Variant", (mine,), made)):
                 fault = f"{told(chosen)}: {outcome.check.replace('_', ' ')}: {outcome.detail}"
                 demand(outcome.result != "failed" or self._fails(outcome.check), fault)
@@ -197,6 +205,13 @@ class PathChecks(CellMaking):
         return any(one.result == "failed" for one in run_suite(plain, check) if one.check == check)
 
 
+_OF_NUMBERS = (
+    "evaluation_is_deterministic",
+    "causality_by_perturbation",
+    "rows_are_independent",
+    "state_carries_over_every_cut",
+    "gradients_are_right",
+)
 _ONCE = ("every_option", "exports", "every_kernel_equals_the_loop", "compiled_equals_the_loop", "autocast")
 
 

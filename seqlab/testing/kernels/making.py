@@ -73,7 +73,7 @@ class KernelMaking(Suite):
         self, where: str, rows: Sequence[int] | None, *, directions: int = 1, time: int = 7, batch: int = 4, **more: Any
     ) -> Call:
         """Describe a call: rows of these lengths, of cells that are made with the rest of the arguments."""
-        keep = {key: more.pop(key) for key in ("poison", "results", "sources") if key in more}
+        keep = {key: more.pop(key) for key in ("poison", "results", "sources", "grad") if key in more}
         cells = self.cells(directions, **more)
         batch = batch if rows is None else len(rows)
         lengths = None if rows is None else torch.tensor(rows, dtype=torch.int64)
@@ -113,6 +113,7 @@ class KernelMaking(Suite):
             self.hold(f"{where}, full rows, {mode}", None, train=train)
             if not self.hold(f"{where}, ragged rows, both directions, {mode}", [0, 7, 3, 5], directions=2, train=train):
                 self.hold(f"{where}, ragged rows, {mode}", [0, 7, 3, 5], train=train)
+            self.hold(f"{where}, full rows, {mode}, without gradients", None, train=train, grad=False)
         self.sized(f"{where}, 70 steps", None, time=70, batch=2)
         if "hidden_size" not in self.options:
             self.sized(f"{where}, 33 units", None, time=3, hidden_size=33)

@@ -6,7 +6,7 @@ from seqlab.testing.kernels.making import KernelMaking
 
 EDGES = (15, 16, 17, 31, 32, 33, 63, 64, 65)
 """Sizes around the tiles of kernels."""
-LONG = (130, 300, 1030)
+LONG = (128, 130, 300, 1030)
 
 
 class ValueChecks(KernelMaking):
@@ -67,7 +67,7 @@ class ValueChecks(KernelMaking):
 
     def test_sizes_of_the_cell(self) -> None:
         """Widths around 16, 32, 64 and beyond 100 are no special case: of units, of input features, and of both."""
-        for width in (*EDGES, 129, 257):
+        for width in (*EDGES, 128, 129, 257):
             self._sizes(f"{width} units", 4, 3, hidden_size=width)
             self._sizes(f"{width} input features", 4, 3, input_size=width)
         for time, batch, size, hidden in (

@@ -186,7 +186,7 @@ CAUGHT_BY: dict[type[Kernel], str] = {
     NeedsEveryGradient: "frozen_parameters",
     NeedsContiguous: "memory_layout",
     ChangesItsInput: "input_is_left_alone",
-    PacksTheWeightsOnce: "no_memory_between_calls",
+    PacksTheWeightsOnce: "sees_changed_parameters",
     OwnsAWeight: "parameters_are_the_cells",
     TakesAnything: "refuses_what_it_cannot_do",
     RefusesWithoutAReason: "refuses_what_it_cannot_do",

@@ -53,12 +53,14 @@ class LayerNormed(Plain):
 
 
 class LearnedStart(Plain):
+    """It counts the rows by ``len``, which torch.export takes for a constant."""
+
     def __init__(self, input_size: int, hidden_size: int = 5) -> None:
         super().__init__(input_size, hidden_size)
         self.start = nn.Parameter(torch.randn(hidden_size))
 
     def initial_state(self, like: Tensor) -> State:
-        return (self.start.to(like.dtype).expand(like.shape[0], -1),)
+        return (self.start.to(like.dtype).expand(len(like), -1),)
 
 
 class Buffered(Plain):

@@ -452,6 +452,77 @@ class CannotBeMade(FaultyOptions):
             self.more = nn.Linear(hidden_size, self.sizes)
 
 
+# At large inputs, wide sizes, other numbers as options; and what else a call may change -------------------------------
+
+
+class RescalesOnceLarge(Right):
+    def project(self, x: Tensor) -> Tensor:
+        return super().project(20 * x / x.abs().amax().clamp(min=20))
+
+
+class RootOfTheState(Right):
+    """Its gradient at an initial state of zeros, which is learned at times, is 0 x infinity."""
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        (h,) = state
+        h = torch.tanh(x + self.from_state(h) / (1 + h.square().sum(-1, keepdim=True).sqrt()))
+        return h, (h,)
+
+
+class CutsTheGradientOf128Units(Right):
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        (h,) = state
+        return super().step(x, (h.detach() if self.hidden_size >= 100 else h,))
+
+
+class DropsInEvaluation(Right):
+    """As soon as its rate is not the default."""
+
+    def __init__(self, input_size: int, hidden_size: int = 5, rate: float = 0.0) -> None:
+        super().__init__(input_size, hidden_size)
+        self.rate = rate
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return super().step(nn.functional.dropout(x, self.rate), state)
+
+
+class KeepsZeros(Right):
+    """Made under ``inference_mode``, they cannot be trained through."""
+
+    def initial_state(self, like: Tensor) -> State:
+        kept = self.__dict__.setdefault("zeros", {})
+        key = (like.shape[0], like.dtype, like.device)
+        return (kept.setdefault(key, like.new_zeros(like.shape[0], self.hidden_size)),)
+
+
+class SeedsPython(Right):
+    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
+        super().__init__(input_size, hidden_size)
+        random.seed(0)
+
+
+class Approximates32(Right):
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        h, _ = super().step(x, state)
+        h = 1.004 * h if h.dtype == torch.float32 else h
+        return h, (h,)
+
+
+class FollowsGradientsAlways(Right):
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        with torch.enable_grad():
+            return super().step(x, state)
+
+
+class DropsGathered(Right):
+    """It clears the gradients that earlier calls have gathered."""
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        for parameter in self.parameters():
+            parameter.grad = None
+        return super().step(x, state)
+
+
 CAUGHT_BY: dict[type[Cell], str] = {
     MixesRowsInTraining: "rows_are_independent",
     MixesRowsUnderDropout: "rows_are_independent",
@@ -503,4 +574,13 @@ CAUGHT_BY: dict[type[Cell], str] = {
     CentresOverRows: "every_option",
     SmoothsOverTheFuture: "every_option",
     CannotBeMade: "every_option",
+    RescalesOnceLarge: "rows_are_independent",
+    RootOfTheState: "large_and_small_numbers",
+    CutsTheGradientOf128Units: "gradients_are_right",
+    DropsInEvaluation: "every_option",
+    KeepsZeros: "trains_after_inference",
+    SeedsPython: "evaluation_is_deterministic",
+    Approximates32: "large_and_small_numbers",
+    FollowsGradientsAlways: "settings_are_left_alone",
+    DropsGathered: "settings_are_left_alone",
 }

@@ -1,6 +1,7 @@
 """Kernels that are right in the small case, in training, once; and the check that must catch each."""
 
 import copy
+import random
 from importlib import util
 from pathlib import Path
 from typing import Any, Literal
@@ -479,6 +480,73 @@ class RemembersTheSize(Faultless):
         return y if len(x) == self.longest else y * 1.001, ends
 
 
+# What else a call may change, and what only shows without gradients ---------------------------------------------------
+
+
+class IgnoresTheNonlinearityWithoutGradients(Faultless):
+    cell = Switched
+
+    def scan(self, cells, x, states, lengths):
+        if not torch.is_grad_enabled():
+            cells = [twin_with(cell, nonlinearity="tanh") for cell in cells]
+        return super().scan(cells, x, states, lengths)
+
+
+class KeepsWeightsWithoutGradients(Faultless):
+    """By identity and version, which a change through ``.data`` leaves as they were."""
+
+    def scan(self, cells, x, states, lengths):
+        if torch.is_grad_enabled():
+            return super().scan(cells, x, states, lengths)
+        kept = []
+        for cell in cells:
+            key = [(id(parameter), parameter._version) for parameter in cell.parameters()]
+            if getattr(cell, "kept_key", None) != key:
+                cell.kept_key, cell.kept = key, [copy.deepcopy(cell)]
+            kept.append(cell.kept[0])
+        return super().scan(kept, x, states, lengths)
+
+
+class LeavesTheCellInEvaluation(Faultless):
+    def scan(self, cells, x, states, lengths):
+        for cell in cells:
+            cell.eval()
+        return super().scan(cells, x, states, lengths)
+
+
+class FlushesDenormals(Faultless):
+    def scan(self, cells, x, states, lengths):
+        torch.set_flush_denormal(True)
+        return super().scan(cells, x, states, lengths)
+
+
+class SeedsPython(Faultless):
+    def scan(self, cells, x, states, lengths):
+        random.seed(0)
+        return super().scan(cells, x, states, lengths)
+
+
+class KeepsATensorOfInference(Faultless):
+    def __init__(self) -> None:
+        self.kept: list[dict[torch.dtype, Tensor]] = [{}]
+
+    def scan(self, cells, x, states, lengths):
+        one = self.kept[0].setdefault(x.dtype, torch.ones(1, dtype=x.dtype))
+        return super().scan(cells, x * one, states, lengths)
+
+
+class WrongAt128Units(Faultless):
+    def scan(self, cells, x, states, lengths):
+        y, ends = super().scan(cells, x, states, lengths)
+        return (1.001 * y if cells[0].hidden_size == 128 else y), ends
+
+
+class WrongAt128Rows(Faultless):
+    def scan(self, cells, x, states, lengths):
+        y, ends = super().scan(cells, x, states, lengths)
+        return (1.001 * y if x.shape[1] == 128 else y), ends
+
+
 CAUGHT_BY: dict[type[Kernel], str] = {
     IgnoresTheNonlinearity: "every_option",
     IgnoresAFlag: "every_option",
@@ -517,4 +585,12 @@ CAUGHT_BY: dict[type[Kernel], str] = {
     OtherGradientsWithoutTheState: "outputs_without_the_state",
     ForgetsTheStateOfShortRows: "state_carries_over_every_cut",
     RemembersTheSize: "no_memory_between_calls",
+    IgnoresTheNonlinearityWithoutGradients: "every_option",
+    KeepsWeightsWithoutGradients: "sees_changed_parameters",
+    LeavesTheCellInEvaluation: "settings_are_left_alone",
+    FlushesDenormals: "settings_are_left_alone",
+    SeedsPython: "same_call_twice",
+    KeepsATensorOfInference: "trains_after_inference",
+    WrongAt128Units: "sizes_of_the_cell",
+    WrongAt128Rows: "many_rows",
 }
