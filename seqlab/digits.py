@@ -1,4 +1,6 @@
-"""How a metric is written for people."""
+"""Formatting of metrics and paths for people."""
+
+from pathlib import Path
 
 
 def written(value: float, sign: str = "") -> str:
@@ -10,3 +12,12 @@ def written(value: float, sign: str = "") -> str:
     """
     kind = ".4f" if value == 0 or not abs(value) < 0.001 else ".2e"
     return f"{value:{sign}{kind}}"
+
+
+def relative(path: Path) -> str:
+    """Show a path as a person in the working folder would type it."""
+    try:
+        shown = str(path.relative_to(Path.cwd()))
+    except ValueError:
+        shown = str(path)
+    return f"./{shown}" if shown.startswith("-") else shown  # no option of a command
