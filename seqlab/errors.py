@@ -10,3 +10,8 @@ class UserError(Exception):
     Plugins may raise ``ValueError`` and ``OSError`` for the same purpose while they are built or read data; the
     framework shows all three as one line, without a traceback, and exits with 1.
     """
+
+
+def one_line(error: object) -> str:
+    """Fold an error's message to one line."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, final
 
-from seqlab.errors import UserError
+from seqlab.errors import UserError, one_line
 
 KINDS = ("cell", "model", "task", "preprocessing", "kernel", "pinned", "step", "callback")
 """What can be plugged in; a ``pinned`` is a choice of ``cell=`` that names a kernel as well."""
@@ -66,11 +66,6 @@ class Plugin:
                 raise UserError(f"{whose}: {module} has no {attribute}")
             value = getattr(value, part)
         return value
-
-
-def one_line(error: object) -> str:
-    """Fold an error's message to one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @cache

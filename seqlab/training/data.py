@@ -1,5 +1,6 @@
 """The one LightningDataModule: a task's splits, encoded once into tensors."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, cast, final
@@ -304,3 +305,28 @@ class SequenceData(pl.LightningDataModule):
         window = self.task.sequence_length or 1
         rows = max(1, min(32, _EVALUATION_SCORES // (window * self.task.outputs)))
         return [loader, WindowLoader(self.tokens["test"], self.begin, window=window, rows=rows, share=self.share)]
+
+
+def check_batches(trainer: Mapping[str, Any], data: SequenceData) -> None:
+    """Check that a share of a split's batches is at least one batch, before anything is trained.
+
+    Raises:
+        UserError: it is none.
+    """
+    loaders: dict[str, Sequence[Any]] = {
+        "limit_train_batches": [data.train_dataloader()],
+        "limit_val_batches": [data.val_dataloader()],
+        "limit_test_batches": _several(data.test_dataloader()),
+    }
+    for key, several in loaders.items():
+        share = trainer.get(key, 1.0)
+        fewest = min(map(len, several))
+        if isinstance(share, float) and int(fewest * share) < 1:
+            least = math.ceil(1e4 / fewest) / 1e4
+            raise UserError(
+                f"trainer.{key}={share} of {fewest} batches is none; set at least {least}, or a number of batches"
+            )
+
+
+def _several(loaders: Any) -> Sequence[Any]:
+    return loaders if isinstance(loaders, list) else [loaders]

@@ -1,13 +1,9 @@
 """How long a run trains and how much of each split it reads: what must hold before it begins."""
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from seqlab.errors import UserError
-
-if TYPE_CHECKING:
-    from seqlab.training.data import SequenceData
 
 _NEEDED = {
     "limit_train_batches": "a run trains on at least one batch an epoch",
@@ -30,28 +26,3 @@ def check_limits(trainer: Mapping[str, Any]) -> None:
     for key, reason in _NEEDED.items():
         if trainer.get(key, 1.0) == 0:
             raise UserError(f"trainer.{key} must be > 0, got {trainer[key]}: {reason}")
-
-
-def check_batches(trainer: Mapping[str, Any], data: "SequenceData") -> None:
-    """Check that a share of a split's batches is at least one batch, before anything is trained.
-
-    Raises:
-        UserError: it is none.
-    """
-    loaders: dict[str, Sequence[Any]] = {
-        "limit_train_batches": [data.train_dataloader()],
-        "limit_val_batches": [data.val_dataloader()],
-        "limit_test_batches": _several(data.test_dataloader()),
-    }
-    for key, several in loaders.items():
-        share = trainer.get(key, 1.0)
-        fewest = min(map(len, several))
-        if isinstance(share, float) and int(fewest * share) < 1:
-            least = math.ceil(1e4 / fewest) / 1e4
-            raise UserError(
-                f"trainer.{key}={share} of {fewest} batches is none; set at least {least}, or a number of batches"
-            )
-
-
-def _several(loaders: Any) -> Sequence[Any]:
-    return loaders if isinstance(loaders, list) else [loaders]
