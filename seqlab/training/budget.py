@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
-from seqlab.contracts import UserError
+from seqlab.errors import UserError
 
 _SLACK = 2**20
 """Numbers that a model may have beyond those in its file: tables that are not saved."""
