@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from seqlab import Recurrent
 from seqlab.recurrence import scan
-from seqlab.recurrence.compilations import compilations
+from seqlab.recurrence.graphs import compilations
 from seqlab_cells.gru import GRU
 from seqlab_cells.lstm import LSTM
 

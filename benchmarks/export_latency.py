@@ -19,8 +19,7 @@ import torch
 from torch import nn
 
 from seqlab import InputSpec
-from seqlab.export.formats import FORMATS
-from seqlab.export.program import INPUTS, Padded, draw
+from seqlab.export.formats import FORMATS, INPUTS, Padded, draw
 from seqlab_cells.gru import GRU
 from seqlab_cells.lstm import LSTM
 from seqlab_cells.rnn import RNN

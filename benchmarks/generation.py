@@ -11,8 +11,8 @@ from statistics import median
 
 import torch
 
-from seqlab.training.assemble import build_model, build_task
-from seqlab.training.data import SequenceData
+from seqlab.config.build import build_model, build_task
+from seqlab.data.datamodule import SequenceData
 
 TASKS = ("first", "adding", "copying", "temporal_order", "parity", "recall", "dyck", "agreement", "fluent")
 

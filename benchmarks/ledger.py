@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 import seqlab
+from seqlab.runs import ownership, run_folder
 from seqlab.sweeps import ledger
-from seqlab.sweeps.start import run_name
-from seqlab.training import ownership, runfolder
+from seqlab.sweeps.plan import run_name
 
 QUICK = ("trainer.max_epochs=1", "cell.hidden_size=4", "logger=csv", "trainer.progress=false", "trainer.threads=1")
 
@@ -33,7 +33,7 @@ def synthetic(folder: Path, run: Path, count: int) -> None:
     """Write a sweep of runs that differ by their seed; one in a hundred failed, one in a hundred is missing."""
     label = run_name(seqlab.compose([])).rpartition("_")[0]
     names = [f"{label}_{index:012x}" for index in range(count)]
-    page, results = json.loads((run / ledger.RUN).read_text()), json.loads((run / runfolder.RESULTS).read_text())
+    page, results = json.loads((run / ledger.RUN).read_text()), json.loads((run / run_folder.RESULTS).read_text())
     ledger.write_plan(folder, ["seed=..."], {name: [*QUICK, f"seed={seed}"] for seed, name in enumerate(names)})
     small = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file() and path.suffix == ".json"}
     for seed, name in enumerate(names):
@@ -48,10 +48,10 @@ def synthetic(folder: Path, run: Path, count: int) -> None:
         own = {**page, "words": [*QUICK, f"seed={seed}"], "state": "failed" if failed else "done"}
         (where / ledger.RUN).write_text(json.dumps(own, indent=2))
         if failed:
-            (where / runfolder.RESULTS).unlink()
+            (where / run_folder.RESULTS).unlink()
         else:
             own_results = {**results, "config": {**results["config"], "seed": seed}}
-            (where / runfolder.RESULTS).write_text(json.dumps(own_results, indent=2))
+            (where / run_folder.RESULTS).write_text(json.dumps(own_results, indent=2))
 
 
 def read_results(folder: Path) -> int:
@@ -59,7 +59,7 @@ def read_results(folder: Path) -> int:
     rows = []
     for entry in ledger.read(folder):
         if entry.state == "done":
-            record = runfolder.read_json(folder / entry.name / runfolder.RESULTS)
+            record = run_folder.read_json(folder / entry.name / run_folder.RESULTS)
             rows.append((record["metrics"]["test"], record["config"]["seed"]))
     return len(rows)
 
@@ -84,7 +84,7 @@ def main() -> None:
         files = [path for path in run.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files)
         print(
-            f"a real run: {len(files)} files, {size:,} bytes; results.json {(run / runfolder.RESULTS).stat().st_size:,}"
+            f"a real run: {len(files)} files, {size:,} bytes; results.json {(run / run_folder.RESULTS).stat().st_size:,}"
         )
         began = time.perf_counter()
         (work / "sweep").mkdir()

@@ -18,9 +18,9 @@ from rounds import compare
 from torch import Tensor, nn
 
 import seqlab
-from seqlab.training.assemble import build_preprocessor, build_task
-from seqlab.training.data import SequenceData
-from seqlab.training.streams import StreamLoader
+from seqlab.config.build import build_preprocessor, build_task
+from seqlab.data.datamodule import SequenceData
+from seqlab.data.streams import StreamLoader
 
 States = tuple[Tensor, Tensor]
 

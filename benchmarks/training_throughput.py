@@ -16,10 +16,10 @@ from rounds import compare
 from torch import Tensor, nn
 
 import seqlab
-from seqlab.training.assemble import build_preprocessor, build_task
-from seqlab.training.data import SequenceData
-from seqlab.training.loader import BucketLoader
-from seqlab.training.optimise import schedule
+from seqlab.config.build import build_preprocessor, build_task
+from seqlab.data.datamodule import SequenceData
+from seqlab.data.loader import BucketLoader
+from seqlab.training.optimizers import schedule
 
 
 class HandWritten(nn.Module):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from seqlab._version import __version__
 
 if TYPE_CHECKING:
-    from seqlab.cache import cache_folder
+    from seqlab.config.compose import compose
     from seqlab.contracts import (
         PLUGIN_API,
         Batch,
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
         Task,
         UserError,
     )
+    from seqlab.inference.loading import load
+    from seqlab.io.cache import cache_folder
     from seqlab.recurrence import Recurrent
-    from seqlab.training.compose import compose
-    from seqlab.training.results import Result
+    from seqlab.runs.results import Result
     from seqlab.training.run import run
-    from seqlab.training.trained import load
 
 # Names are looked up on first use, so that `python -m seqlab --help` does not pay for importing torch.
 _HOMES = {
@@ -42,11 +42,11 @@ _HOMES = {
         "seqlab.contracts",
     ),
     "Recurrent": "seqlab.recurrence",
-    "cache_folder": "seqlab.cache",
-    "compose": "seqlab.training.compose",
-    "load": "seqlab.training.trained",
+    "cache_folder": "seqlab.io.cache",
+    "compose": "seqlab.config.compose",
+    "load": "seqlab.inference.loading",
     "run": "seqlab.training.run",
-    "Result": "seqlab.training.results",
+    "Result": "seqlab.runs.results",
 }  # fmt: skip
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""``python -m seqlab``: a verb, or Hydra's train."""
+"""``python -m seqlab``: a command, or Hydra's train."""
 
 import gc
 import os
@@ -6,7 +6,7 @@ import re
 import sys
 from importlib import import_module
 
-VERBS = {
+COMMANDS = {
     "data": "see what will be trained on: data task=NAME [key=value ...]",
     "fetch": "fill the caches, for runs without a network: fetch task=NAME [key=value ...]",
     "status": "what became of each run of a sweep: status SWEEP_DIR",
@@ -28,9 +28,21 @@ VERBS = {
     "new": "begin a plugin of your own: new cell NAME (or task, preprocessing)",
     "plugins": "list what is plugged in: cells, models, tasks, preprocessing, kernels",
 }
-"""Each verb is a module of the same name in ``seqlab.verbs``; the rest is what it does, in one line."""
+"""Commands, each with one line of help."""
+MODULES = {
+    "inspect": "inspection:inspect_text",
+    "context": "inspection:context",
+    "generate": "model:generate",
+    "export": "model:export",
+    "verify": "verification:verify",
+    "rerun": "verification:rerun",
+    "replay": "verification:replay",
+    "new": "plugins:new",
+    "plugins": "plugins:plugins_table",
+}
+"""Module and function in ``seqlab.cli.commands`` of those that are not ``main`` of the module of their name."""
 TRAINING = ("resume", "rerun", "reproduce")
-"""Verbs that train, which takes long, and leave their results in files: they go on if stdout cannot be written."""
+"""Commands that train and leave their results in files: they go on if stdout cannot be written."""
 
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """Environment of GNU's and Intel's OpenMP, read when torch is loaded: threads that wait sleep instead of spinning."""
@@ -44,39 +56,40 @@ def main() -> None:
         del os.environ["COLUMNS"]  # as some terminals and CI set it; tables would be empty
     gc.set_threshold(10_000, 50, 50)  # looking for cycles in what imports make is a tenth of the time to start
     arguments = sys.argv[1:]
-    from seqlab.verbs.terminal import guarded
+    from seqlab.cli.terminal import guarded_streams
 
-    verb = arguments[0] if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]) else None
-    with guarded(keep_going=verb is None or verb in TRAINING):
+    command = arguments[0] if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]) else None
+    with guarded_streams(keep_going=command is None or command in TRAINING):
         try:
             os.getcwd()  # noqa: PTH109  # which is what everything else asks
         except OSError as error:
             print(f"the working folder cannot be used ({error.strerror}): cd to one that is there", file=sys.stderr)
             sys.exit(1)
         if arguments in (["--help"], ["-h"]):
-            from seqlab.verbs.help import overview
+            from seqlab.cli.help import overview
 
-            overview(VERBS)
+            overview(COMMANDS)
             sys.exit(0)
-        if verb is not None:
-            sys.exit(_verb(verb, arguments[1:]))
-        from seqlab.verbs.train import train
+        if command is not None:
+            sys.exit(_command(command, arguments[1:]))
+        from seqlab.cli.train import train
 
         sys.exit(train(arguments))
 
 
-def _verb(name: str, arguments: list[str]) -> int:
-    if name not in VERBS:
+def _command(name: str, arguments: list[str]) -> int:
+    if name not in COMMANDS:
         if arguments[:1] == ["="]:
             print(f"{name} = {' '.join(arguments[1:])}: no blanks stand beside the =: {name}=...", file=sys.stderr)
             return 1
-        there_are = ", ".join(VERBS)
-        print(f"{name}: there is no such verb; there are {there_are}; options are key=value", file=sys.stderr)
+        there_are = ", ".join(COMMANDS)
+        print(f"{name}: there is no such command; there are {there_are}; options are key=value", file=sys.stderr)
         return 1
-    from seqlab.verbs.errors import reported
+    from seqlab.cli.errors import report_errors
 
-    module = import_module(f"seqlab.verbs.{name.replace('-', '_')}")
-    return reported(lambda: module.main(arguments))
+    module, _, function = MODULES.get(name, f"{name}:main").partition(":")
+    command = getattr(import_module(f"seqlab.cli.commands.{module}"), function)
+    return report_errors(lambda: command(arguments))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seqlab.discovery import GROUPS, KINDS
+from seqlab.plugins import GROUPS, KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))

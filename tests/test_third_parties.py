@@ -127,7 +127,7 @@ def test_spawned_workers_find_it(outside):
         "    def __init__(self, cell): self.cell = cell\n"
         "    def __len__(self): return 2\n"
         "    def __getitem__(self, index):\n"
-        "        from seqlab.discovery import plugins\n"
+        "        from seqlab.plugins import plugins\n"
         "        assert 'mgu' in plugins('cell')\n"
         "        y, _ = seqlab.Recurrent(lambda input_size: self.cell, 3)(torch.ones(4, 1, 3))\n"
         "        return y.detach()\n"

@@ -13,11 +13,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 from unittest.mock import patch
 
 import seqlab_conf
-from seqlab.__main__ import VERBS
-from seqlab.discovery import plugins
-from seqlab.discovery.config import BUILT_IN_KERNELS
-from seqlab.discovery.signature import Option, options
-from seqlab.verbs.help import file_keys, typed
+from seqlab.__main__ import COMMANDS
+from seqlab.cli.help import file_keys, typed
+from seqlab.plugins import plugins
+from seqlab.plugins.config import BUILT_IN_KERNELS
+from seqlab.plugins.signature import Option, options
 
 GROUPS = {
     "cell": "Cells: one time step each, with its equation and its source.",
@@ -185,7 +185,7 @@ def verbs_page() -> str:
     page = heading("Verbs", "=")
     page += "``python -m seqlab VERB ...``, or ``seqlab VERB ...``. Without a verb it trains: every word is a key and "
     page += "its value (:doc:`../config`). The exit code is 1 where something went wrong, and one line says what.\n\n"
-    for name, meaning in VERBS.items():
+    for name, meaning in COMMANDS.items():
         page += heading(name, "-") + _quoted(meaning.rpartition(": ")[0]).capitalize() + ".\n\n"
         page += ".. code-block:: text\n\n" + "".join(f"   {line}".rstrip() + "\n" for line in help_of(name)) + "\n"
     return page
@@ -193,7 +193,7 @@ def verbs_page() -> str:
 
 def help_of(verb: str) -> list[str]:
     """Ask a verb for its help, as ``python -m seqlab VERB --help`` prints it."""
-    module = import_module(f"seqlab.verbs.{verb.replace('-', '_')}")
+    module = import_module(f"seqlab.cli.{verb.replace('-', '_')}")
     shown = io.StringIO()
     plain: Mapping[str, str] = {"COLUMNS": "90", "NO_COLOR": "1"}
     with patch.dict(os.environ, plain), contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):

@@ -3,8 +3,7 @@
 import csv
 from pathlib import Path
 
-from seqlab.study.pictures import save
-from seqlab.study.style import INK, WIDTH, dress, legend, new_figure, styles
+from seqlab.study.plotting import INK, WIDTH, label_axes, legend, new_figure, save_figure, styles
 
 CELLS = ("rnn", "gru", "lstm")
 COMMANDS = [f"python -m seqlab bench --cells {cell} --kernels fused --runs 5 --csv FILE" for cell in CELLS]
@@ -38,8 +37,8 @@ def draw(table: Path, picture: Path) -> None:
     axes.axvline(1, color=INK, alpha=0.75, linewidth=1, linestyle=(0, (5, 3)), label="torch.nn")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
-    dress(axes, "times as fast as torch.nn, training step", "batch x time x input x hidden")
+    label_axes(axes, "times as fast as torch.nn, training step", "batch x time x input x hidden")
     axes.set_yticks(range(len(shapes)), [shape.replace("r", "\nragged") for shape in shapes])
     axes.invert_yaxis()
     legend(figure, axes, 4)
-    save(figure, picture)
+    save_figure(figure, picture)

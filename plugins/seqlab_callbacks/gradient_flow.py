@@ -11,11 +11,11 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from seqlab import UserError
-from seqlab.recurrence.record import is_recurrent
+from seqlab.recurrence.recording import is_recurrent
 from seqlab.study.gradient_flow import FlowWriter, read
-from seqlab.study.gradient_flow_figure import draw
+from seqlab.study.gradient_flow_figure import draw_flow
 from seqlab.study.gradient_flow_measure import measure, measure_step
-from seqlab.study.pictures import save
+from seqlab.study.plotting import save_figure
 
 log = logging.getLogger("seqlab")
 
@@ -113,9 +113,9 @@ class GradientFlow(pl.Callback):
         flow = read(self._folder)
         if flow is None or not flow.rows:
             return
-        figure = draw(flow, f"{self.read} validation sequences" if self.read else "one batch")
+        figure = draw_flow(flow, f"{self.read} validation sequences" if self.read else "one batch")
         for name in ("gradient_flow.png", "gradient_flow.svg"):
-            save(figure, self._folder / name)
+            save_figure(figure, self._folder / name)
             self.figures.append(name)
         log.info("gradient flow: %s", self._folder / "gradient_flow.png")
 

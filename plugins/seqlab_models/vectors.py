@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from seqlab import UserError
-from seqlab.bounded import open_regular
+from seqlab.io.safe_io import open_regular
 
 _LONGEST_LINE = 2**20
 

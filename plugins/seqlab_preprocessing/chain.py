@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from inspect import isclass
 from typing import final
 
-from seqlab.discovery import find
 from seqlab.errors import UserError
+from seqlab.plugins import find
 from seqlab_preprocessing.steps.forms import normalised
 
 MOST_STEPS = 100

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from seqlab.bounded import member
+from seqlab.io.safe_io import read_member
 
 _PATIENCE = 600.0
 """Seconds to wait for another process that is fetching the same files."""
@@ -134,7 +134,7 @@ def _unpack(archive: Path, members: Mapping[str, str], folder: Path, address: st
 
 def _member(archive: zipfile.ZipFile, path: str, address: str) -> bytes:
     try:
-        return member(archive, path)
+        return read_member(archive, path)
     except ValueError as error:
         raise ValueError(f"{path} in {address}: {error}") from error
 

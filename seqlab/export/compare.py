@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import UserError
-from seqlab.export.program import Padded, draw
+from seqlab.export.formats import Padded, draw
 from seqlab.recurrence.recurrent import Recurrent
 
 if TYPE_CHECKING:

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 
 from seqlab._version import __version__
-from seqlab.bounded import printable, within
 from seqlab.contracts import InputSpec, UserError
-from seqlab.discovery.registry import one_line
+from seqlab.errors import one_line
 from seqlab.export.card import model_card
 from seqlab.export.compare import FLOOR, MULTIPLE, Compared, compared
-from seqlab.export.formats import FORMATS, Format
-from seqlab.export.program import INPUTS
-from seqlab.training import runfolder
-from seqlab.training.trained import Trained, load
+from seqlab.export.formats import FORMATS, INPUTS, Format
+from seqlab.inference.loading import Trained, load
+from seqlab.io import atomic
+from seqlab.io.safe_io import check_within, escape_control
+from seqlab.runs import run_folder
 
 FORMAT = 1
 """Version of ``export.json``."""
@@ -43,13 +43,13 @@ def export(run_dir: Path, name: str, out: Path | None = None) -> tuple[Path, Com
     """
     kind = FORMATS[name]
     kind.require()
-    out = within(run_dir, run_dir / "export" / name) if out is None else out
+    out = check_within(run_dir, run_dir / "export" / name) if out is None else out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already; choose another --out, or remove it")
     trained = load(run_dir)
-    results = runfolder.read_json(run_dir / runfolder.RESULTS)
-    inputs = _inputs(trained, runfolder.read_json(run_dir / runfolder.MODEL_CARD))
-    with runfolder.writing(out):
+    results = run_folder.read_json(run_dir / run_folder.RESULTS)
+    inputs = _inputs(trained, run_folder.read_json(run_dir / run_folder.MODEL_CARD))
+    with atomic.reported_write_errors(out):
         made = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
         out.parent.mkdir(parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
@@ -77,23 +77,23 @@ def _write(
     found = compared(trained.model, inputs, kind.read(trained, place / kind.file), same_program=not kind.runs_alone)
     labels = trained.task.label_names()
     if labels is not None:
-        runfolder.write_json(place / LABELS, list(labels))
+        atomic.write_json(place / LABELS, list(labels))
     if trained.preprocessor is not None:
         state = {"plugin": _without_folders(trained.nodes["preprocessing"]), "state": trained.preprocessor.state_dict()}
-        runfolder.write_json(place / runfolder.PREPROCESSOR, state)
+        atomic.write_json(place / run_folder.PREPROCESSOR, state)
         for file, source in (trained.preprocessor.standalone() or {}).items():
-            runfolder.write_text(place / file, source)
+            atomic.write_text(place / file, source)
     if (place / "encode.py").exists() and kind.file == "model.onnx" and labels is not None and _is_softmax(trained):
-        runfolder.write_text(place / EXAMPLE, Path(__file__).with_name("example.py").read_text("utf-8"))
+        atomic.write_text(place / EXAMPLE, Path(__file__).with_name("example.py").read_text("utf-8"))
     description = _description(name, kind, trained, inputs, results, found)
-    runfolder.write_json(place / DESCRIPTION, description)
+    atomic.write_json(place / DESCRIPTION, description)
     names = sorted(path.name for path in place.iterdir())
     try:
         card = model_card(description, results, kind, names)
     except (AttributeError, TypeError, KeyError, ValueError) as error:  # of what is no record of a run
         said = f"{type(error).__name__}: {one_line(error)[:200]}"
-        raise UserError(f"{trained.folder / runfolder.RESULTS} is not as a run writes it: {said}") from error
-    runfolder.write_text(place / CARD, printable(card))
+        raise UserError(f"{trained.folder / run_folder.RESULTS} is not as a run writes it: {said}") from error
+    atomic.write_text(place / CARD, escape_control(card))
     return found
 
 
@@ -165,6 +165,6 @@ def _settle(place: Path, out: Path) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
     place.chmod(0o755)
-    runfolder.sync_folder(place)
+    atomic.sync_folder(place)
     place.rename(out)
-    runfolder.sync_folder(out.parent)
+    atomic.sync_folder(out.parent)

@@ -12,11 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.recurrence.adjoint import differentiable_scan, plain_scan
-from seqlab.recurrence.compilations import compilations
-from seqlab.recurrence.graphs import Graphs, Parameters, Step
-from seqlab.recurrence.ragged import alive, blank, reverse_within
-from seqlab.recurrence.scan import scan
-from seqlab.recurrence.state import rebuild
+from seqlab.recurrence.graphs import Graphs, Parameters, Step, compilations
+from seqlab.recurrence.scan import rebuild, reverse_within, scan, valid_mask, zero_padding
 
 log = logging.getLogger("seqlab")
 
@@ -47,8 +44,8 @@ class Compiled(Kernel):
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
     ) -> tuple[Tensor, list[State]]:
         """Scan the first cell forward and the second, if there is one, backward within each row's length."""
-        mask = alive(_full(x) if lengths is None else lengths, x.shape[0])
-        x = x if lengths is None else blank(x, lengths)
+        mask = valid_mask(_full(x) if lengths is None else lengths, x.shape[0])
+        x = x if lengths is None else zero_padding(x, lengths)
         outputs, ends = [], []
         for cell, state, backward in zip(cells, states, (False, True), strict=False):
             y, end = _direction(cell, reverse_within(x, lengths) if backward else x, state, mask, lengths)

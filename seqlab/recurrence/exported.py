@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from seqlab.contracts import Cell, Kernel, Routine, State
-from seqlab.discovery.kernels import kernels_for
+from seqlab.plugins.kernels import kernels_for
 from seqlab.recurrence.graphs import Step
-from seqlab.recurrence.ragged import alive, blank, reverse_within
 from seqlab.recurrence.recurrent import Recurrent
-from seqlab.recurrence.state import rebuild
+from seqlab.recurrence.scan import rebuild, reverse_within, valid_mask, zero_padding
 
 Form = Literal["torch", "onnx"]
 """Whether a cell that has a routine becomes torch's operator or ONNX's node; any other one is scanned in both."""
@@ -65,15 +64,15 @@ class Exported(Kernel):
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
     ) -> tuple[Tensor, list[State]]:
         """Scan step by step, by torch's ``scan`` operator: of most cells there is nothing else that gives the state."""
-        return _both(scanned, cells, x, states, lengths)
+        return _both(exported_scan, cells, x, states, lengths)
 
     def outputs(self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None) -> Tensor:
         """Run torch's routine or ONNX's node where the cells have one, and scan step by step where not."""
         node = self.network.onnx[self.nodes[id(cells[0])]]  # type: ignore[index]  # a list of modules
         if isinstance(node, Node):
             y: Tensor = node(x, states, _all(x, lengths))
-            return y if lengths is None else blank(y, lengths)
-        run = scanned if any(routine_of(cell) is None for cell in cells) else _routine
+            return y if lengths is None else zero_padding(y, lengths)
+        run = exported_scan if any(routine_of(cell) is None for cell in cells) else _routine
         return _both(run, cells, x, states, lengths)[0]
 
 
@@ -85,17 +84,17 @@ def _both(
     lengths: Tensor | None,
 ) -> tuple[Tensor, list[State]]:
     """Run the first cell forward and the second, if there is one, backward within each row's length."""
-    x = x if lengths is None else blank(x, lengths)
+    x = x if lengths is None else zero_padding(x, lengths)
     outputs, ends = [], []
     for cell, state, backward in zip(cells, states, (False, True), strict=False):
         y, end = run(cell, reverse_within(x, lengths) if backward else x, state, lengths)
-        y = y if lengths is None else blank(y, lengths)
+        y = y if lengths is None else zero_padding(y, lengths)
         outputs.append(reverse_within(y, lengths) if backward else y)
         ends.append(end)
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)), ends
 
 
-def scanned(cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+def exported_scan(cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
     """Run a cell forward by torch's ``scan`` operator, whose body is one step.
 
     Its outputs behind a row's end are of no meaning.
@@ -110,7 +109,7 @@ def scanned(cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tupl
         kept = [torch.where(_over(there, n), n, o) for n, o in zip(new, old, strict=True)]
         return [*kept, y.clone()]  # the operator takes no tensor twice
 
-    mask = alive(_all(x, lengths), x.shape[0])
+    mask = valid_mask(_all(x, lengths), x.shape[0])
     *end, y = torch.ops.higher_order.scan(combine, list(state), [cell.project(x), mask], tuple(parameters.values()))
     return y, rebuild(state, end)
 
@@ -158,7 +157,7 @@ def _stand_in(operator: Any) -> Any:
     return made
 
 
-def put_routines_in(program: torch.export.ExportedProgram) -> None:
+def insert_routines(program: torch.export.ExportedProgram) -> None:
     """Put torch's routines into a traced program, in place of what stood in for them."""
     for node in program.graph.nodes:
         if node.target in _MEANT:

@@ -8,13 +8,19 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from seqlab.contracts import Cell, Kernel, State
-from seqlab.contracts.lengths import Lengths, as_lengths, check_lengths
-from seqlab.discovery.kernels import kernels_for
-from seqlab.recurrence.between import Around, LearnedStart, locked_dropout
-from seqlab.recurrence.choose import Choice, choose
-from seqlab.recurrence.ragged import blank, reverse_within
-from seqlab.recurrence.regularise import one_mask, probability, regularised, unwrapped
-from seqlab.recurrence.state import detach, map_leaves
+from seqlab.contracts.batch import Lengths, as_lengths, check_lengths
+from seqlab.plugins.kernels import kernels_for
+from seqlab.recurrence.scan import detach, map_state, reverse_within, zero_padding
+from seqlab.recurrence.selection import Choice, choose
+from seqlab.recurrence.wrappers import (
+    LayerWrapper,
+    LearnedStart,
+    check_probability,
+    locked_dropout,
+    regularised,
+    shared_masks,
+    unwrapped,
+)
 
 StackedState: TypeAlias = tuple[Any, ...]
 """A state of all layers and directions: each leaf is ``[depth * directions, batch, ...]``, ordered as in torch."""
@@ -76,8 +82,8 @@ class Recurrent(nn.Module):
         if truncate < 0:
             raise ValueError(f"truncate is {truncate}; it must be 0 (never) or a number of steps")
         self.depth, self.bidirectional, self.weight_drop = depth, bidirectional, weight_drop
-        self.dropout = probability("dropout", dropout)
-        self.locked_dropout = probability("locked_dropout", locked_dropout)
+        self.dropout = check_probability("dropout", dropout)
+        self.locked_dropout = check_probability("locked_dropout", locked_dropout)
         self.batch_first, self.kernel, self.truncate = batch_first, kernel, truncate
         rates = {"zoneout": zoneout, "state_dropout": state_dropout, "weight_drop": weight_drop}
         self.layers, self.around = nn.ModuleList(), nn.ModuleList()
@@ -85,7 +91,7 @@ class Recurrent(nn.Module):
             cells = [regularised(cell(input_size=input_size, **cell_options), **rates) for _ in range(self.directions)]
             output_size = sum(each.output_size for each in cells)
             self.layers.append(nn.ModuleList(cells))
-            self.around.append(Around(input_size, output_size, layer_norm=layer_norm, connection=connection))
+            self.around.append(LayerWrapper(input_size, output_size, layer_norm=layer_norm, connection=connection))
             input_size = output_size
         self.starts = nn.ModuleList(LearnedStart(unwrapped(each)) for each in self.cells if learned_start)
         self.output_size = input_size
@@ -136,7 +142,7 @@ class Recurrent(nn.Module):
             check_lengths(lengths, x.shape[1], x.shape[0])
             lengths = lengths.to(x.device)
         states = self._unstack(state, x)
-        with one_mask(self.weight_drop > 0):
+        with shared_masks(self.weight_drop > 0):
             x, final_states = self._layers(x, states, lengths, final_state)
         return (x.transpose(0, 1) if self.batch_first else x), _stack(final_states) if final_state else None
 
@@ -154,7 +160,7 @@ class Recurrent(nn.Module):
             final_states += ends
         # A way past the layers, or a normalisation, may have put something into the padding.
         changed = any(not each.is_plain for each in self.around)
-        return (blank(x, lengths) if changed and lengths is not None else x), final_states
+        return (zero_padding(x, lengths) if changed and lengths is not None else x), final_states
 
     def _layer(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None, final_state: bool
@@ -239,7 +245,7 @@ def _start(cell: Cell, like: Tensor) -> State:
     if not torch.compiler.is_exporting():
         return cell.initial_state(like)
     one = cell.initial_state(like[:1])
-    return map_leaves(lambda leaf: leaf.expand(like.shape[0], *leaf.shape[1:]).contiguous(), one)
+    return map_state(lambda leaf: leaf.expand(like.shape[0], *leaf.shape[1:]).contiguous(), one)
 
 
 def _stack(states: Sequence[State]) -> StackedState:

@@ -1,13 +1,146 @@
-"""The reference loop: what every faster path is held against."""
+"""The reference loop, masks of ragged rows, and operations on states."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from seqlab.contracts import Cell, State
-from seqlab.contracts.lengths import Lengths
-from seqlab.recurrence.ragged import alive, blank, checked
-from seqlab.recurrence.state import keep_dtypes, merge, same_structure
+from seqlab.contracts.batch import Lengths, as_lengths, check_lengths
+
+
+def checked_lengths(lengths: Lengths, x: Shaped[Tensor, "time batch *rest"]) -> Tensor:
+    """Convert lengths to an int64 tensor on the input's device.
+
+    Raises:
+        ValueError: they are no integers from 0 to ``time``, one for each row. The range of what is on a GPU is not
+            looked at, which would wait for it.
+    """
+    found = as_lengths(lengths)
+    if found.device.type == "cpu" or found.shape[0] != x.shape[1]:
+        check_lengths(found, x.shape[1], x.shape[0])
+    return found.to(x.device)
+
+
+def valid_mask(lengths: Lengths, time: int) -> Bool[Tensor, "{time} batch"]:
+    """Mark the valid steps: ``alive[t, b] = t < lengths[b]``."""
+    lengths = as_lengths(lengths)
+    return torch.arange(time, device=lengths.device).unsqueeze(1) < lengths
+
+
+def zero_padding(x: Shaped[Tensor, "time batch *rest"], lengths: Lengths) -> Shaped[Tensor, "time batch *rest"]:
+    """Set the padding to zero; nothing in it, NaN included, reaches a value or a gradient."""
+    dead = ~valid_mask(checked_lengths(lengths, x), x.shape[0])
+    return x.masked_fill(dead.view(*dead.shape, *(1,) * (x.dim() - 2)), 0)
+
+
+def reverse_within(
+    x: Shaped[Tensor, "time batch *rest"], lengths: Lengths | None
+) -> Shaped[Tensor, "time batch *rest"]:
+    """Reverse each row within its own length and leave its padding where it is; its own inverse."""
+    if lengths is None:
+        return x.flip(0)
+    lengths = checked_lengths(lengths, x)
+    time, batch = x.shape[:2]
+    steps = torch.arange(time, device=x.device).unsqueeze(1)
+    source = torch.where(steps < lengths, lengths - 1 - steps, steps)
+    rows = source * batch + torch.arange(batch, device=x.device)
+    return x.flatten(0, 1).index_select(0, rows.flatten()).view_as(x)
+
+
+def last_valid(
+    x: Shaped[Tensor, "time batch *rest"],
+    lengths: Lengths | None,
+    default: Shaped[Tensor, "batch *rest"] | None = None,
+) -> Shaped[Tensor, "batch *rest"]:
+    """Take each row's last valid step; a row of length 0 gives its row of ``default`` (zeros if there is none)."""
+    if not len(x):
+        return x.new_zeros(x.shape[1:]) if default is None else default
+    if lengths is None:
+        return x[-1]
+    lengths, batch = checked_lengths(lengths, x), x.shape[1]
+    rows = (lengths - 1).clamp(min=0) * batch + torch.arange(batch, device=x.device)
+    last = x.flatten(0, 1).index_select(0, rows)
+    empty = (lengths == 0).view(-1, *(1,) * (last.dim() - 1))
+    return torch.where(empty, torch.zeros_like(last) if default is None else default, last)
+
+
+Tree = TypeVar("Tree")
+
+
+def rebuild(like: tuple[Any, ...], leaves: Sequence[Any]) -> tuple[Any, ...]:
+    """Make a tuple of the same type as ``like`` (a plain or a named one) from leaves."""
+    return type(like)(*leaves) if hasattr(like, "_fields") else tuple(leaves)
+
+
+def map_state(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
+    """Apply a function to every tensor of a nesting of tuples, whose ``None`` stay."""
+    if isinstance(tree, Tensor):
+        return function(tree)  # type: ignore[return-value]  # Tree is Tensor here
+    if isinstance(tree, tuple):
+        leaves = [map_state(function, leaf) for leaf in tree]
+        return rebuild(tree, leaves)  # type: ignore[return-value]  # Tree is this tuple's type
+    return tree
+
+
+def state_tensors(tree: Any) -> list[Tensor]:
+    """List every tensor of a nesting of tuples."""
+    found: list[Tensor] = []
+
+    def keep(leaf: Tensor) -> Tensor:
+        found.append(leaf)
+        return leaf
+
+    map_state(keep, tree)
+    return found
+
+
+def fill_state(tree: Tree, tensors: Sequence[Tensor]) -> Tree:
+    """Put what :func:`leaves` listed into a nesting of the same form."""
+    rest = iter(tensors)
+    return map_state(lambda _: next(rest), tree)
+
+
+def detach(tree: Tree) -> Tree:
+    """Cut a state off its history, so that no gradient flows further back."""
+    return map_state(torch.Tensor.detach, tree)
+
+
+def select(state: State, rows: Int[Tensor, " chosen"]) -> State:
+    """Take some rows of the batch out of a cell's state."""
+    return map_state(lambda leaf: leaf[rows], state)
+
+
+def merge(alive: Bool[Tensor, " batch"], new: State, old: State) -> State:
+    """Take the new state in rows that are alive, and keep the old one in those that are not."""
+    return rebuild(new, [_where(alive, n, o) for n, o in zip(new, old, strict=True)])
+
+
+def _where(alive: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(alive.view(-1, *(1,) * (new.dim() - 1)), new, old)
+
+
+def keep_dtypes(new: Any, old: State) -> Any:
+    """Undo autocast on a state: the step may compute in lower precision, but what is carried keeps its own."""
+    if not isinstance(new, tuple) or len(new) != len(old):
+        return new  # a fault, which same_structure names
+    return rebuild(new, [n.to(o.dtype) for n, o in zip(new, old, strict=True)])
+
+
+def same_structure(new: Any, old: State) -> str | None:
+    """Say in what the state after a step differs from the state before it; ``None`` where it does not."""
+    if not isinstance(new, tuple):
+        return f"the state is a {type(new).__name__}; it must be a tuple of tensors"
+    if len(new) != len(old):
+        return f"the state has {len(new)} leaves after the step and {len(old)} before it"
+    for index, (n, o) in enumerate(zip(new, old, strict=True)):
+        if n.shape != o.shape:
+            return f"leaf {index} of the state is {tuple(n.shape)} after the step and {tuple(o.shape)} before it"
+        if n.dtype != o.dtype:
+            return f"leaf {index} of the state is {n.dtype} after the step and {o.dtype} before it"
+    return None
 
 
 def scan(
@@ -31,9 +164,9 @@ def scan(
         ValueError: the step changes the structure, a shape or a dtype of its state, or ``lengths`` do not fit ``x``.
     """
     if lengths is not None:
-        lengths = checked(lengths, x)
-        x = blank(x, lengths)
-        mask = alive(lengths, x.shape[0])
+        lengths = checked_lengths(lengths, x)
+        x = zero_padding(x, lengths)
+        mask = valid_mask(lengths, x.shape[0])
     lowered = torch.is_autocast_enabled(x.device.type)
     outputs = []
     for t, x_t in enumerate(cell.project(x)):

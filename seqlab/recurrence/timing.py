@@ -64,7 +64,7 @@ Way = Callable[[Tensor], Tensor]
 """From the inputs ``[time, batch, input]`` to the outputs."""
 
 
-def ways(
+def timed_paths(
     cell: Callable[..., Cell], shape: Shape, kernels: Mapping[str, Kernel], lengths: Tensor | None
 ) -> dict[str, tuple[Way, list[nn.Parameter]]]:
     """Make the paths through one layer: each kernel, and torch's module of the cell's name if there is one.

@@ -1,24 +1,133 @@
-r"""Two sets of runs, paired: which is better, by how much, and how sure that is.
-
-The verdict goes by the validation split, since it chooses one of two; the same pairs' test scores are shown beside it.
-
-Runs are paired where all settings are equal but those in which the two sets differ as a whole: the cell, say. The unit
-is the seed (with ``task.split_seed``): differences at several distances of one seed are averaged first, since they
-share its luck. Student's interval is that of :math:`\bar d ± t_{n-1} s_d / \sqrt n` over these, cut at what a
-difference of two values of the metric can be.
-"""
+"""Comparison of two sets of runs, paired by seed and settings."""
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
 from seqlab.errors import UserError
-from seqlab.study.comparison import Comparison, Pair, Side
+from seqlab.io.formatting import relative_path
 from seqlab.study.intervals import Interval, student
-from seqlab.study.report.reading import collect
-from seqlab.study.report.runs import Run
-from seqlab.study.report.settings import REPLICATES, is_guarded, labels, show
-from seqlab.training.runfolder import relative
+from seqlab.study.report.reading import Fault, collect
+from seqlab.study.report.runs import REPLICATES, Run, is_guarded, labels, show
+
+FEW = 5
+"""Seeds below which the interval leans on differences that are normal."""
+
+
+@final
+@dataclass(frozen=True)
+class Side:
+    """One of the two that are compared.
+
+    Attributes:
+        name: as it was asked for.
+        runs: its finished runs.
+        faults: what could not be read.
+    """
+
+    name: str
+    runs: Sequence[Run]
+    faults: Sequence[Fault] = ()
+
+
+@final
+@dataclass(frozen=True)
+class Pair:
+    """Two runs that differ in what is compared alone.
+
+    Attributes:
+        first: of A.
+        second: of B.
+        shared: the settings that tell this pair from the others.
+        values: the validation metric of each.
+        tested: the test metric of each; ``None`` where one is absent or no number.
+    """
+
+    first: Run
+    second: Run
+    shared: Mapping[str, str]
+    values: tuple[float, float]
+    tested: tuple[float, float] | None = None
+
+    @property
+    def difference(self) -> float:
+        """B less A, in validation."""
+        return self.values[1] - self.values[0]
+
+    @property
+    def test_difference(self) -> float | None:
+        """B less A, on the test split."""
+        return None if self.tested is None else self.tested[1] - self.tested[0]
+
+
+@final
+@dataclass(frozen=True)
+class Comparison:
+    """What came of it.
+
+    Attributes:
+        sides: A and B.
+        metric: that is compared.
+        maximises: whether it is better when larger; ``None`` where that is not known.
+        differ: the settings in which A and B differ as a whole: ``{"cell.name": ("lstm", "gru")}``.
+        pairs: by their settings.
+        unpaired: runs without a partner, and why, a line each.
+        interval: of the mean validation difference, B less A, over seeds.
+        test_interval: the same on the test split, which decides nothing; ``None`` where a pair lacks a test score.
+    """
+
+    sides: tuple[Side, Side]
+    metric: str
+    maximises: bool | None
+    differ: Mapping[str, tuple[str, str]]
+    pairs: Sequence[Pair]
+    unpaired: Sequence[str]
+    interval: Interval
+    test_interval: Interval | None = None
+
+    def verdict(self) -> str:
+        """Say in a sentence which validates better, or that this cannot be told."""
+        a, b = (side.name for side in self.sides)
+        found, what = self.interval, f"validation {self.metric}"
+        if found.low is None or found.high is None:
+            said = f"B - A is {found.mean:+.4g} with the one seed there is"
+            return f"{what}: {said}; run more seeds to tell which is better."
+        seeds = f"{found.count} seeds" + (f" of {len(self.pairs)} pairs" if len(self.pairs) > found.count else "")
+        few = "; so few seeds lean on differences that are normal" if found.count < FEW else ""
+        if found.low == found.high == 0:
+            return f"{what}: {a} and {b} score the same in every pair ({seeds})."
+        ends = f"{_ends(found)}, {seeds}"
+        if found.low <= 0 <= found.high:
+            return f"{what}: {a} and {b} cannot be told apart ({ends}){few}."
+        gain = -found.mean if self.maximises is False else found.mean
+        better, worse = (b, a) if gain > 0 else (a, b)
+        how = "higher" if self.maximises is None else "better"
+        return f"{what}: {better} is {how} than {worse} by {abs(found.mean):.4g} ({ends}){few}."
+
+    def tested(self) -> str | None:
+        """Say how the two differ on the test split, on which the verdict does not depend."""
+        if self.test_interval is None:
+            return None
+        return f"test {self.metric}, which decides nothing: {_ends(self.test_interval)}"
+
+    def idle(self) -> list[str]:
+        """Name the sides whose runs learned nothing: a gain over them is a gain over the input-independent baseline."""
+        found = []
+        for place, side in zip("AB", self.sides, strict=True):
+            runs = [pair.first if place == "A" else pair.second for pair in self.pairs]
+            if none := sum(not run.learned for run in runs):
+                found.append(
+                    f"{side.name}: {none} of {len(runs)} runs are no better than the input-independent baseline"
+                )
+        return found
+
+
+def _ends(found: Interval) -> str:
+    if found.low is None or found.high is None:
+        return f"B - A is {found.mean:+.4g}"
+    return f"B - A is {found.mean:+.4g}, 95 % interval {found.low:+.4g} to {found.high:+.4g}"
 
 
 def sides_of(first: str, second: str, within: Path | None) -> tuple[Side, Side]:
@@ -44,7 +153,7 @@ def sides_of(first: str, second: str, within: Path | None) -> tuple[Side, Side]:
     for name in (first, second):
         if name not in by_label:
             there = ", ".join(repr(label) for label in by_label) or "none"
-            raise UserError(f"{relative(within)} has no label {name!r}; there are {there}")
+            raise UserError(f"{relative_path(within)} has no label {name!r}; there are {there}")
     return Side(first, by_label[first], found.faults), Side(second, by_label[second])
 
 
@@ -141,7 +250,7 @@ def _pair(
         values = _both(run.validation(metric), other.validation(metric))
         if values is None:
             who = run if run.validation(metric) is None else other
-            unpaired.append(f"{relative(who.folder)}: its validation {metric} is absent or no number")
+            unpaired.append(f"{relative_path(who.folder)}: its validation {metric} is absent or no number")
             continue
         shared = {key: found[common.index(key)] for key in varied}
         pairs.append(Pair(run, other, shared, values, _both(run.score(metric), other.score(metric))))
@@ -174,7 +283,7 @@ def _by_settings(side: Side, keys: Sequence[str]) -> dict[tuple[str, ...], Run]:
 
 def _alone(run: Run, varied: Sequence[str], other: Side) -> str:
     settings = " ".join(f"{key}={show(run.settings.get(key))}" for key in varied)
-    return f"{relative(run.folder)} ({settings}): {other.name} has no run of these settings"
+    return f"{relative_path(run.folder)} ({settings}): {other.name} has no run of these settings"
 
 
 def _no_pair(first: Side, second: Side, metric: str, unpaired: Sequence[str]) -> str:

@@ -1,9 +1,12 @@
 """How much of what it has read a language model uses: loss against truncated and against shuffled context."""
 
+import csv
+import io
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, final
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 import torch
@@ -11,8 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqlab.contracts import Batch, Corpus, UserError
-from seqlab.training.tokens import Tokens, begin_id, encode
-from seqlab.training.trained import Trained
+from seqlab.data.tokens import Tokens, begin_id, encode_corpus
+from seqlab.inference.loading import Trained
+from seqlab.io.atomic import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 LENGTHS = (5, 10, 20, 50, 100, 200, 500)
 """Tokens of context that are tried."""
@@ -93,7 +101,7 @@ def tokens_of_test(trained: Trained) -> Tokens:
         corpus = task.splits()["test"]
         if not isinstance(corpus, Corpus):
             raise UserError(f"{trained.folder}: its task reads no running text, so that there is no context to cut")
-        return encode(corpus, trained.preprocessor, trained.nodes.get("preprocessing"), "test")
+        return encode_corpus(corpus, trained.preprocessor, trained.nodes.get("preprocessing"), "test")
     except (ValueError, OSError) as error:
         raise UserError(f"{trained.folder}: the text it was tested on cannot be had: {error}") from error
 
@@ -260,3 +268,53 @@ def _mean(values: Tensor) -> tuple[float, float]:
 def _row(kind: Literal["truncated", "shuffled"], context: int, losses: Tensor, whole: Tensor) -> ContextRow:
     more = losses - whole
     return ContextRow(kind, context, len(losses), *_mean(losses), *_mean(more), float(more.abs().max()))
+
+
+_LOOKS = {"truncated": ("#0072B2", "o", "-"), "shuffled": ("#D55E00", "s", "--")}
+
+
+def write_context(found: Context, path: Path) -> None:
+    """Write the rows as CSV, and the whole context as one more, which has no length."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(ContextRow))
+    for row in found.rows:
+        writer.writerow(_cell(getattr(row, field.name)) for field in fields(ContextRow))
+    writer.writerow(["whole", "", found.tokens, _cell(found.bits), _cell(found.standard_error), "", "", ""])
+    write_text(path, text.getvalue())
+
+
+def _cell(value: object) -> str:
+    return f"{value:.8g}" if isinstance(value, float) else str(value)
+
+
+def draw_context(found: Context, title: str) -> "Figure":
+    """Draw bits a token against tokens of context, with two standard errors of the difference to each side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.4, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    names = {
+        "truncated": "only the last n tokens are read",
+        "shuffled": f"{found.shuffled_to:,} are read, those before the last n shuffled",
+    }
+    for kind, (colour, marker, line) in _LOOKS.items():
+        rows = [row for row in found.rows if row.kind == kind]
+        where, bits = [row.context for row in rows], [row.bits for row in rows]
+        errors = [2 * row.difference_error for row in rows]
+        look = {"color": colour, "marker": marker, "linestyle": line, "markersize": 4.5, "capsize": 3}
+        axes.errorbar(where, bits, errors, label=names[kind], **look)  # type: ignore[arg-type]  # of the line
+    axes.axhline(found.bits, color="0.2", linewidth=1, label=f"whole context: {found.bits:.3f}")
+    axes.axhspan(found.bits, 1.01 * found.bits, color="0.2", alpha=0.12, linewidth=0, label="within 1 %")
+    if found.effective is not None:
+        label = f"effective context: {found.effective:,} tokens"
+        axes.axvline(found.effective, color="#009E73", linestyle=":", linewidth=1.6, label=label)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("n, tokens of context left as they are")
+    axes.set_ylabel("loss (bits a token)\nbars: two standard errors of the difference", fontsize=9)
+    axes.set_title(f"{title}, {found.tokens:,} tokens predicted", fontsize=10, loc="left")
+    axes.grid(visible=True, which="both", alpha=0.2)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    return figure

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, final
 
-from seqlab.training.rows import whole_rows
-from seqlab.training.runfolder import write_text, writing
+from seqlab.io.atomic import reported_write_errors, write_text
+from seqlab.io.curves import whole_rows
 
 FLOW = Path("curves") / "gradient_flow.csv"
 SATURATION = Path("curves") / "saturation.csv"
@@ -161,7 +161,7 @@ class FlowWriter:
         """
         for name, lines in ((FLOW, _lines(rows)), (SATURATION, _lines(saturation))):
             path = self.folder / name
-            with writing(path), path.open("a", encoding="utf-8", newline="") as file:
+            with reported_write_errors(path), path.open("a", encoding="utf-8", newline="") as file:
                 file.write(lines)
 
 

@@ -24,7 +24,7 @@ _MOST_PLACES = 6
 _LOWEST = 1e-300
 
 
-def draw(flow: GradientFlow, title: str = "") -> "Figure":
+def draw_flow(flow: GradientFlow, title: str = "") -> "Figure":
     """Draw a row for each layer and direction, a panel for each leaf of the state, and one for the gates.
 
     Args:

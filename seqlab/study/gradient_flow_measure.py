@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from seqlab.contracts import Batch, Model, Probe, State, Task
-from seqlab.recurrence.record import Recording, Track
+from seqlab.recurrence.recording import Recording, Track
 from seqlab.study.gradient_flow import FlowRow, SaturationRow
 
 _EACH = 256

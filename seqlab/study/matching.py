@@ -8,12 +8,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
+from seqlab.config.build import build_model
+from seqlab.config.schema import plain_config
 from seqlab.contracts import Batch, InputSpec, Model, Task, UserError
-from seqlab.discovery.config import targets
-from seqlab.discovery.signature import options
-from seqlab.training.assemble import build_model
-from seqlab.training.schema import plain_config
-from seqlab.training.work import prepared
+from seqlab.plugins.config import targets
+from seqlab.plugins.signature import options
+from seqlab.training.session import prepare_data
 
 Budget = Literal["parameters", "state", "flops"]
 
@@ -151,7 +151,7 @@ def _task(config: DictConfig) -> tuple[Task, InputSpec]:
     key = OmegaConf.to_yaml(OmegaConf.create({name: plain[name] for name in ("task", "preprocessing", "data", "seed")}))
     if key not in _PREPARED:
         _PREPARED.clear()
-        task, data = prepared(plain)
+        task, data = prepare_data(plain)
         _PREPARED[key] = task, data.inputs
     return _PREPARED[key]
 

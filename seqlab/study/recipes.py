@@ -12,10 +12,9 @@ import yaml  # type: ignore[import-untyped]  # PyYAML, which OmegaConf brings, h
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seqlab.discovery.registry import one_line
-from seqlab.discovery.yamls import read_yaml
-from seqlab.errors import UserError
-from seqlab.sweeps.words import check_words
+from seqlab.errors import UserError, one_line
+from seqlab.plugins.hydra_source import read_yaml
+from seqlab.sweeps.overrides import check_file_overrides
 
 Verdict = Literal["better", "reached", "not reached", "not run"]
 _NEEDED = {"title": str, "source": str, "metric": str, "mode": str, "words": list, "rows": list}
@@ -136,7 +135,7 @@ def load(name: str) -> Recipe:
             raise UserError(f"{name}: there is no such file")
         recipe = _parse(path.stem, name, read_yaml(path, aliases=False))
         for words in (recipe.words, recipe.quick, *(row.words for row in recipe.rows)):
-            check_words(words, name, "take it out, and type it behind the recipe if you want it")
+            check_file_overrides(words, name, "take it out, and type it behind the recipe if you want it")
         return recipe
     if name not in (found := _found()):
         raise UserError(

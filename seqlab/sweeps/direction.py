@@ -16,11 +16,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from seqlab.config.build import build_task
+from seqlab.config.compose import compose_all, configs
 from seqlab.errors import UserError
-from seqlab.sweeps.expansion import alternatives
 from seqlab.sweeps.ledger import entry_of
-from seqlab.training.assemble import build_task
-from seqlab.training.compose import compose_all, configs
+from seqlab.sweeps.overrides import alternatives
 
 log = logging.getLogger("seqlab")
 
@@ -58,7 +58,7 @@ class Direction:
         return f"{self.key}=[{word}]" if name == "directions" or isinstance(self.value, list) else f"{self.key}={word}"
 
 
-def directed(words: Sequence[str], sweeper: str) -> list[str]:
+def with_direction(words: Sequence[str], sweeper: str) -> list[str]:
     """Return the overrides that make a sweeper optimise in the direction of the task.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from seqlab.contracts import UserError
-from seqlab.discovery import find
+from seqlab.plugins import find
 
 _NOT_THE_RUN = ("hydra", "logger", "ckpt_path")
 _NOT_THE_TRAINER = ("progress", "profiler", "checkpoint_minutes")

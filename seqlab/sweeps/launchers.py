@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Annotated, Any, Literal
 
-from seqlab.discovery.suggest import no_such_key
-from seqlab.discovery.values import Ge, Le, Meaning, NotEmpty, check_value
 from seqlab.errors import UserError
+from seqlab.plugins.diagnostics import unknown_key
+from seqlab.plugins.signature import Ge, Le, Meaning, NotEmpty, check_value
 
 _Count = Annotated[int, Ge(1)]
 _Processes = Annotated[int, Ge(1), Le(1024)]
@@ -90,7 +90,7 @@ def check_plugin(place: str, node: Mapping[str, Any]) -> None:
     taken = _taken(target, module)
     for key, value in node.items():
         if taken is not None and key not in taken and not key.startswith("_"):
-            raise UserError(no_such_key(f"{place}.{key}", [f"{place}.{each}" for each in taken]))
+            raise UserError(unknown_key(f"{place}.{key}", [f"{place}.{each}" for each in taken]))
         if place == "hydra.sweeper" and key in _COUNTS and value is not None:
             check_value(f"{place}.{key}", _Count, value)
 

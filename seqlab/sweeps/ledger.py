@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
-from seqlab.bounded import is_name
-from seqlab.discovery.registry import one_line
-from seqlab.errors import UserError
-from seqlab.sweeps import gpus, slurm
-from seqlab.training import runfolder
-from seqlab.training.ownership import is_owned
+from seqlab.errors import UserError, one_line
+from seqlab.io import atomic
+from seqlab.io.safe_io import is_plain_name
+from seqlab.runs import run_folder
+from seqlab.runs.ownership import is_owned
+from seqlab.sweeps import resources
 
 log = logging.getLogger("seqlab")
 
@@ -73,7 +73,7 @@ def write_plan(folder: Path, words: Sequence[str], runs: Mapping[str, Sequence[s
     """
     planned = [{"name": name, "words": list(each)} for name, each in runs.items()]
     record = {"schema": SCHEMA, "words": list(words), "working_folder": str(Path.cwd()), "runs": planned, "open": open}
-    runfolder.write_json(folder / SWEEP, record)
+    atomic.write_json(folder / SWEEP, record)
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     """
     if not (folder / SWEEP).is_file():
         raise UserError(f"{folder} is no sweep's folder: it has no {SWEEP}")
-    plan = runfolder.read_json(folder / SWEEP, plain=True)
+    plan = run_folder.read_json(folder / SWEEP, plain=True)
     if plan.get("schema") != SCHEMA:
         raise UserError(f"{folder / SWEEP} has schema {plan.get('schema')}; this version reads {SCHEMA}")
     runs = plan.get("runs")
@@ -92,7 +92,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / SWEEP} has no list of runs with their words")
     if len(runs) > MOST_RUNS:
         raise UserError(f"{folder / SWEEP} names {len(runs):,} runs; a sweep has {MOST_RUNS:,} at most")
-    if wrong := [run.get("name") for run in runs if not is_name(run.get("name"))]:
+    if wrong := [run.get("name") for run in runs if not is_plain_name(run.get("name"))]:
         raise UserError(f"{folder / SWEEP} names a run {str(wrong[0])[:80]!r}, which is no name of a folder")
     if not _are_words(plan.get("words")) or not isinstance(plan.get("working_folder"), str):
         raise UserError(f"{folder / SWEEP} has no words, or no working_folder")
@@ -116,7 +116,7 @@ def read(folder: Path) -> list[Entry]:
     entries = [entry_of(folder / name, words.get(name)) for name in [*words, *more]]
     if not any(entry.state == "queued" for entry in entries):
         return entries
-    waiting = slurm.active()
+    waiting = resources.active()
     return [
         replace(entry, state="stopped", cause=f"job {entry.job} is not in the queue any more")
         if entry.state == "queued" and entry.job not in waiting
@@ -134,8 +134,8 @@ def entry_of(folder: Path, words: Sequence[str] | None = None) -> Entry:
     state, cause = page.get("state", "missing"), page.get("cause")
     if state == "running" and not is_owned(folder):
         state, cause = "stopped", f"its process on {page.get('host')} is gone"
-    if state == "done" and not (folder / runfolder.RESULTS).is_file():
-        state, cause = "missing", f"its {runfolder.RESULTS} is gone"
+    if state == "done" and not (folder / run_folder.RESULTS).is_file():
+        state, cause = "missing", f"its {run_folder.RESULTS} is gone"
     if words is None:
         words = page.get("words") or ()
     objective = _objective(folder, page) if state == "done" else None
@@ -148,7 +148,7 @@ def _objective(folder: Path, page: Mapping[str, Any]) -> float | None:
         objective: float | None = page.get("objective")
         return objective
     try:
-        best = runfolder.read_json(folder / runfolder.RESULTS).get("best")
+        best = run_folder.read_json(folder / run_folder.RESULTS).get("best")
     except (UserError, OSError):
         return None
     value: Any = best.get("valid") if isinstance(best, Mapping) else None
@@ -158,7 +158,7 @@ def _objective(folder: Path, page: Mapping[str, Any]) -> float | None:
 def _page(folder: Path) -> dict[str, Any]:
     page: dict[str, Any] = {}
     for name in (QUEUED, RUN):
-        found = runfolder.find_json(folder / name, plain=True)
+        found = run_folder.find_json(folder / name, plain=True)
         if found is None:
             continue
         _check_page(found, folder / name)
@@ -191,11 +191,11 @@ def _is_number(value: Any) -> bool:
 
 def write_queued(folder: Path, words: Sequence[str], job: str) -> None:
     """Say that a run waits as this job of the scheduler; the run's own page takes its place."""
-    runfolder.write_json(folder / QUEUED, {"words": list(words), "job": job})
+    atomic.write_json(folder / QUEUED, {"words": list(words), "job": job})
 
 
 @contextmanager
-def page(folder: Path, words: Sequence[str]) -> Iterator[dict[str, Any]]:
+def run_status(folder: Path, words: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Keep a run folder's page: ``running`` now, and at the end what the caller put into it.
 
     The caller sets ``state`` to ``done`` or ``failed``, and ``objective`` or ``cause``; whatever ends it without is
@@ -210,10 +210,10 @@ def page(folder: Path, words: Sequence[str]) -> Iterator[dict[str, Any]]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "job": job_id(),
-        "gpus": os.environ.get(gpus.VARIABLE),
+        "gpus": os.environ.get(resources.VARIABLE),
         "began": began,
     }
-    runfolder.write_json(folder / RUN, record)
+    atomic.write_json(folder / RUN, record)
     (folder / QUEUED).unlink(missing_ok=True)
     try:
         yield record
@@ -222,7 +222,7 @@ def page(folder: Path, words: Sequence[str]) -> Iterator[dict[str, Any]]:
             record["state"] = "stopped"
         record["seconds"] = time.time() - began
         try:
-            runfolder.write_json(folder / RUN, record)
+            atomic.write_json(folder / RUN, record)
         except UserError as error:  # its state then reads as stopped, so that it can go on
             log.error("%s", error)
 

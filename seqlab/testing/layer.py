@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Cell, Kernel, State
-from seqlab.recurrence.choose import Loop
-from seqlab.recurrence.state import map_leaves, rebuild
+from seqlab.recurrence.scan import map_state, rebuild
+from seqlab.recurrence.selection import Loop
 from seqlab.testing.suite import demand
 
 Values: TypeAlias = dict[str, Tensor]
@@ -169,7 +169,7 @@ def forward(kernel: Kernel, call: Call, *, copied: bool = False) -> Forward:
         rebuild(state, [call.state_layout(leaf) if leaf.dim() > 1 else leaf for leaf in state]) for state in leaves
     ]
     if copied:
-        handed, states = handed.clone(), [map_leaves(torch.clone, state) for state in states]
+        handed, states = handed.clone(), [map_state(torch.clone, state) for state in states]
     with torch.set_grad_enabled(call.differentiable):
         results = _run(kernel, call, handed, states)
     if not call.differentiable:

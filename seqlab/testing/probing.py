@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Cell, Probe, State
-from seqlab.recurrence.state import rebuild
+from seqlab.recurrence.scan import rebuild
 from seqlab.testing.suite import agree, demand
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a crash: the best weights, and all that is needed to go on."""
+"""Checkpoints: files written whole or not at all, the best weights, and the state to resume from."""
 
 import logging
 import math
@@ -7,20 +7,97 @@ import random
 import shutil
 import signal
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
 from seqlab.contracts import UserError
-from seqlab.training.checkpoint_file import read_checkpoint
-from seqlab.training.interrupt import StoppedError, StopRequest
+from seqlab.distributed.collectives import RankConsensus, all_gather
+from seqlab.distributed.signals import StoppedError, StopRequest
+from seqlab.errors import one_line
+from seqlab.io.atomic import sync_folder, write_atomically
+from seqlab.io.formatting import relative_path
+from seqlab.io.safe_io import check_within, open_regular
+from seqlab.io.tensors import check_archive, check_values
+from seqlab.runs.run_folder import BEST, MODEL, RESUME, write_weights
 from seqlab.training.module import SequenceModule
-from seqlab.training.runfolder import BEST, MODEL, RESUME, sync_folder, write_atomically, write_weights
-from seqlab.training.talk import Agreement, gathered
+
+_NEEDED = ("state_dict", "callbacks", "loops", "optimizer_states", "epoch", "global_step")
+"""What Lightning writes into every checkpoint."""
+
+
+@final
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes to a temporary file, syncs and renames; reads tensors and plain values only, never code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write the file, or leave the old one as it was."""
+        write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+        """Read the file with ``weights_only=True``, whatever is asked for."""
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete the file."""
+        Path(path).unlink(missing_ok=True)
+
+
+def checkpoint_path(asked: str | None, folder: Path) -> Path | None:
+    """Find the checkpoint that ``ckpt_path`` names.
+
+    Args:
+        asked: ``None``, ``last`` or ``best`` (of this run folder) or a file.
+        folder: the run folder.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    if asked is None:
+        return None
+    named = {"last": RESUME, "best": BEST}
+    path = folder / named[asked] if asked in named else Path(asked)
+    if path.is_dir():
+        raise UserError(
+            f"ckpt_path={asked}: {relative_path(path)} is a folder; name a file, such as {relative_path(path / RESUME)}"
+        )
+    if not path.is_file():
+        hint = f"; hydra.run.dir=RUN_DIR says whose {asked} checkpoint is meant" if asked in named else ""
+        raise UserError(f"ckpt_path={asked}: there is no {relative_path(path)}{hint}")
+    if asked in named:
+        check_within(folder, path)
+    try:
+        read_checkpoint(path)
+    except UserError as error:
+        raise UserError(f"ckpt_path={asked}: {error}") from error
+    return path
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint: tensors and plain values, no code, and no more of them than the file has bytes.
+
+    Raises:
+        UserError: it is none, or it has something else in it.
+    """
+    try:
+        with warnings.catch_warnings(), open_regular(path) as file:
+            warnings.simplefilter("ignore")  # torch warns of odd archives before it refuses them
+            check_archive(file)
+            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+            check_values(loaded, os.fstat(file.fileno()).st_size)
+    except Exception as error:
+        raise UserError(f"{relative_path(path)} cannot be read: {one_line(error)[:200]}") from error
+    if not isinstance(loaded, dict) or (lacking := [key for key in _NEEDED if key not in loaded]):
+        what = ", ".join(lacking) if isinstance(loaded, dict) else "keys"
+        raise UserError(f"{relative_path(path)} is no checkpoint of a run: it has no {what}")
+    return loaded
+
 
 log = logging.getLogger("seqlab")
 
@@ -79,7 +156,7 @@ class RunCheckpoint(Checkpoint):
         self._rng: list[dict[str, Any]] = []
         self._forgets = False
         self._saved, self._is_asked, self._ended = time.monotonic(), False, False
-        self._agreement = Agreement()
+        self._agreement = RankConsensus()
 
     def start_with(self, weights: Mapping[str, torch.Tensor] | None) -> None:
         """Go on from another folder's checkpoint: take over the weights that it chose, or choose anew without them."""
@@ -165,7 +242,7 @@ class RunCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Remember the best epoch and the random generators."""
-        return {**self._choice(), "rng": gathered(rng_state())}
+        return {**self._choice(), "rng": all_gather(rng_state())}
 
     def _choice(self) -> dict[str, Any]:
         return {

@@ -9,18 +9,18 @@ from typing import Any, final
 
 from torch import Tensor
 
+from seqlab.config.build import OF_TASK
 from seqlab.contracts import Model, Task, UserError
-from seqlab.discovery.registry import one_line
-from seqlab.training import runfolder
-from seqlab.training.assemble import OF_TASK
-from seqlab.training.trained import Trained, load
+from seqlab.errors import one_line
+from seqlab.inference.loading import Trained, load
+from seqlab.runs import run_folder
 
 log = logging.getLogger("seqlab")
 
 
 @final
 @dataclass(frozen=True)
-class Origin:
+class InitRecord:
     """What a run began with, as ``model.json`` and ``results.json`` record it.
 
     Attributes:
@@ -35,7 +35,7 @@ class Origin:
 
 
 @final
-class Start:
+class PretrainedInit:
     """The run that ``init_from`` names.
 
     Args:
@@ -79,7 +79,7 @@ class Start:
             head |= {name for name in own if _part(name) not in {_part(other) for other in weights}}
         given = {name: value for name, value in weights.items() if name not in head}
         self._load(where, model, given, {name: value for name, value in own.items() if name not in head}, nodes)
-        origin = Origin(self.run, list(given), [name for name in own if name in head])
+        origin = InitRecord(self.run, list(given), [name for name in own if name in head])
         log.info(_told(where, origin))
         return asdict(origin)
 
@@ -119,7 +119,7 @@ class Start:
         raise UserError(f"{where}: its weights do not fit: {'; '.join(faults[:3])}{more}; {way}") from error
 
 
-def begin(plain: dict[str, Any], folder: Path, resume_from: Path | None) -> Start | None:
+def load_init(plain: dict[str, Any], folder: Path, resume_from: Path | None) -> PretrainedInit | None:
     """Load what ``init_from`` names, and set ``preprocessing`` to that run's; ``None`` where nothing is named.
 
     A run that goes on reads its own folder instead, so that it needs the other one no more.
@@ -157,10 +157,12 @@ def begin(plain: dict[str, Any], folder: Path, resume_from: Path | None) -> Star
     if there != here:
         log.info(f"init_from={run}: preprocessing={there['name']}, as that run has it, with its vocabulary")
         plain["preprocessing"] = there
-    return Start(run, trained, recorded)
+    return PretrainedInit(run, trained, recorded)
 
 
-def hand_over(start: Start | None, model: Model, task: Task, plain: Mapping[str, Any]) -> dict[str, Any] | None:
+def initialise_weights(
+    start: PretrainedInit | None, model: Model, task: Task, plain: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """Give a prepared model the weights that it begins with, and freeze its parts.
 
     Returns:
@@ -176,9 +178,9 @@ def hand_over(start: Start | None, model: Model, task: Task, plain: Mapping[str,
 
 def _own_card(folder: Path, resume_from: Path | None) -> dict[str, Any] | None:
     """Read ``model.json`` of a run that goes on from its own folder."""
-    if resume_from is None or resume_from.resolve() != (folder / runfolder.RESUME).resolve():
+    if resume_from is None or resume_from.resolve() != (folder / run_folder.RESUME).resolve():
         return None
-    return runfolder.read_json(folder / runfolder.MODEL_CARD)
+    return run_folder.read_json(folder / run_folder.MODEL_CARD)
 
 
 def _same_outputs(there: Task, here: Task) -> bool:
@@ -209,7 +211,7 @@ def _typed(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _told(where: str, origin: Origin) -> str:
+def _told(where: str, origin: InitRecord) -> str:
     line = f"{where}: {_parts(origin.taken)} taken"
     return f"{line}; {_parts(origin.new)} new, as the outputs are others" if origin.new else line
 

@@ -6,8 +6,8 @@ import threading
 from pathlib import Path
 
 from seqlab.contracts import UserError
-from seqlab.training.devices import RANK, Place
-from seqlab.training.ranks import follow, read_orders
+from seqlab.distributed.devices import RANK, Place
+from seqlab.training.ranks import read_orders, run_worker_rank
 
 
 def main(folder: Path) -> int:
@@ -20,7 +20,7 @@ def main(folder: Path) -> int:
     place = orders["place"]
     where = Place(place["devices"], local_rank=int(os.environ[RANK]), port=place["port"])
     try:
-        follow(folder, where, _say_ready)
+        run_worker_rank(folder, where, _say_ready)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

@@ -9,10 +9,10 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from seqlab.bounded import read_bytes
 from seqlab.contracts import UserError
-from seqlab.training.curves import CurvesLogger
-from seqlab.training.runfolder import write_text
+from seqlab.io.atomic import write_text
+from seqlab.io.safe_io import read_bytes
+from seqlab.runs.curves import CurvesLogger
 
 WANDB_ID = "wandb.id"
 _NAMES = ("csv", "none", "tensorboard", "wandb")
@@ -71,7 +71,7 @@ def _logged_in() -> bool:
     return wandb.Api is not None and wandb.setup().settings.api_key is not None
 
 
-def close(logger: Logger | None, failed: bool) -> None:
+def close_logger(logger: Logger | None, failed: bool) -> None:
     """End a logger's run, so that the next one in this process starts its own."""
     if isinstance(logger, WandbLogger):
         import wandb

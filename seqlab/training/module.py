@@ -11,12 +11,11 @@ from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from seqlab.contracts import Batch, Model, Task
-from seqlab.recurrence import detach, leaves, refill
-from seqlab.recurrence.readiness import readiness
-from seqlab.training.counted import shared_out
+from seqlab.distributed.collectives import all_gather, all_reduce_sum, reshard_counts
+from seqlab.recurrence import detach, fill_state, state_tensors
+from seqlab.recurrence.selection import readiness
 from seqlab.training.nonfinite import Guard
-from seqlab.training.optimise import EpochDecay, make_optimizer, schedule
-from seqlab.training.talk import gathered, summed
+from seqlab.training.optimizers import EpochDecay, make_optimizer, schedule
 
 _SET_IN_EVERY_STEP = frozenset({"_batches", "_current_fx_name", "_leaves", "_loss_sum", "_state", "examples", "steps"})
 """Lightning writes the first of them 50 times a step, which cost 3 % of one by ``nn.Module``'s way."""
@@ -131,7 +130,7 @@ class SequenceModule(pl.LightningModule):
         with torch.no_grad(), torch.random.fork_rng():
             form = self.model(batch, None)[1]
         saved, self._leaves = [leaf.to(self.device) for leaf in self._leaves], []
-        return refill(form, saved)
+        return fill_state(form, saved)
 
     def on_train_epoch_start(self) -> None:
         """Begin anew."""
@@ -159,7 +158,7 @@ class SequenceModule(pl.LightningModule):
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
             self._decay.end(values[self.task.monitor])
         if self._loss_sum is not None:
-            mean = summed(self._loss_sum) / (self._batches * self.trainer.world_size)
+            mean = all_reduce_sum(self._loss_sum) / (self._batches * self.trainer.world_size)
             self.log("train/loss", mean.float(), prog_bar=True)
 
     def on_test_epoch_start(self) -> None:
@@ -255,13 +254,13 @@ class SequenceModule(pl.LightningModule):
         within = progress.processed < progress.ready
         checkpoint["loader"] = self._loader().state_dict() if within else None
         own = {
-            "state": [leaf.cpu() for leaf in leaves(self._state)],
+            "state": [leaf.cpu() for leaf in state_tensors(self._state)],
             "loss_sum": None if self._loss_sum is None else self._loss_sum.cpu(),
             "batches": self._batches,
             "examples": self.examples,
             "steps": self.steps,
         }
-        checkpoint["processes"] = gathered(own)
+        checkpoint["processes"] = all_gather(own)
         checkpoint["kernels_wait"] = dict(readiness.said)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -275,13 +274,13 @@ class SequenceModule(pl.LightningModule):
         readiness.begin(checkpoint["kernels_wait"])
         self._loader_state = checkpoint["loader"]
         saved, within = checkpoint["processes"], self._loader_state is not None
-        own = shared_out(saved, self.trainer.global_rank, self.trainer.world_size, within=within)
+        own = reshard_counts(saved, self.trainer.global_rank, self.trainer.world_size, within=within)
         self._leaves, self._loss_sum, self._batches = own["state"], own["loss_sum"], own["batches"]
         self.examples, self.steps = own["examples"], own["steps"]
 
     def on_train_end(self) -> None:
         """Add up what all processes read; one of them writes it down."""
-        counts = gathered((self.examples, self.steps))
+        counts = all_gather((self.examples, self.steps))
         self.examples, self.steps = (sum(numbers) for numbers in zip(*counts, strict=True))
 
     def _loader(self) -> Any:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.contracts import Batch, UserError
-from seqlab.recurrence import leaves
-from seqlab.training import runfolder
-from seqlab.training.commands import command
+from seqlab.io import atomic, formatting
+from seqlab.recurrence import state_tensors
+from seqlab.runs import run_folder
+from seqlab.runs.commands import shell_command
 
 log = logging.getLogger("seqlab")
 
@@ -55,7 +56,7 @@ class Guard:
 
     def begin(self, batch: Batch, state: Any) -> None:
         """Remember what a step reads, until the next one."""
-        self._batch, self._state, self._rng = batch, leaves(state), torch.get_rng_state()
+        self._batch, self._state, self._rng = batch, state_tensors(state), torch.get_rng_state()
 
     def takes(self, loss: Tensor, module: nn.Module, step: int, epoch: int) -> bool:
         """Say whether a loss is fit to be trained on.
@@ -97,7 +98,7 @@ class Guard:
         folder = self.folder / FOLDER
         if self.keeps:
             self._keep(folder, {"what": what, "value": str(value), "step": step, "epoch": epoch}, module)
-        shown = command("replay", runfolder.relative(folder))
+        shown = shell_command("replay", formatting.relative_path(folder))
         raise UserError(
             f"the {what} is {value} at step {step:,} of epoch {epoch + 1}; "
             f"`{shown}` shows where it begins; "
@@ -111,12 +112,12 @@ class Guard:
         if self._batch.lengths is not None:
             tensors["batch.lengths"] = self._batch.lengths
         tensors |= {f"state.{index}": leaf for index, leaf in enumerate(self._state)}
-        runfolder.write_weights(folder / TENSORS, tensors)
-        runfolder.write_json(folder / PAGE, {"schema": SCHEMA, **page})
+        run_folder.write_weights(folder / TENSORS, tensors)
+        atomic.write_json(folder / PAGE, {"schema": SCHEMA, **page})
 
 
 @final
-class Kept:
+class SavedStep:
     """A step that was kept.
 
     Attributes:
@@ -134,12 +135,12 @@ class Kept:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.page = runfolder.read_json(folder / PAGE, plain=True)
+        self.page = run_folder.read_json(folder / PAGE, plain=True)
         if self.page.get("schema") != SCHEMA:
             raise UserError(f"{folder / PAGE} has schema {self.page.get('schema')}; this version reads {SCHEMA}")
         if not all(type(self.page.get(key)) is int for key in ("step", "epoch")):
             raise UserError(f"{folder / PAGE} says of no step and epoch when it was")
-        tensors = runfolder.read_weights(folder / TENSORS)
+        tensors = run_folder.read_weights(folder / TENSORS)
         try:
             self.batch = Batch(tensors["batch.inputs"], tensors.get("batch.lengths"), tensors["batch.targets"])
             self.rng = tensors["rng"]

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 
 from seqlab.contracts import UserError
-from seqlab.digits import written
+from seqlab.io.formatting import format_metric
 
 log = logging.getLogger("seqlab")
 
@@ -54,7 +54,9 @@ class EpochLines(pl.Callback):
         """Write the line."""
         metrics = trainer.callback_metrics
         parts = [_place(trainer)]
-        parts += [f"{name} {written(float(metrics[name]))}" for name in ("train/loss", self.monitor) if name in metrics]
+        parts += [
+            f"{name} {format_metric(float(metrics[name]))}" for name in ("train/loss", self.monitor) if name in metrics
+        ]
         parts.append(f"{time.perf_counter() - self._since:.1f} s")
         log.log(self.level, "  ".join(parts))
 

@@ -21,10 +21,10 @@ from typing import IO, Any, Self, final
 import torch
 
 from seqlab.contracts import UserError
-from seqlab.training import runfolder
-from seqlab.training.devices import RANK, Place, place, started_by_srun
-from seqlab.training.interrupt import StoppedError
-from seqlab.training.work import Work
+from seqlab.distributed.devices import RANK, Place, place, started_by_srun
+from seqlab.distributed.signals import StoppedError
+from seqlab.io import atomic
+from seqlab.training.session import TrainingSession
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 _PATIENCE = 15.0
@@ -32,7 +32,7 @@ _PATIENCE = 15.0
 
 
 @final
-class Followers:
+class WorkerRanks:
     """The other processes of a run, as rank 0 sees them; none for a run on one device.
 
     On one machine they are started here, and import what they need while rank 0 reads the data. Those that ``srun``
@@ -153,7 +153,7 @@ def _ends(process: subprocess.Popen[str], patience: float) -> bool:
 
 
 @contextmanager
-def leading(folder: Path) -> Iterator[None]:
+def released_ranks(folder: Path) -> Iterator[None]:
     """Let the processes that ``srun`` started go when rank 0 is through with a run, whether it began it or not."""
     try:
         yield
@@ -169,10 +169,10 @@ def orders_path(folder: Path) -> Path:
 
 
 def _write(folder: Path, record: dict[str, Any]) -> None:
-    runfolder.write_text(orders_path(folder), json.dumps(record))
+    atomic.write_text(orders_path(folder), json.dumps(record))
 
 
-def follow(folder: Path, where: Place | None = None, ready: Callable[[], None] = lambda: None) -> None:
+def run_worker_rank(folder: Path, where: Place | None = None, ready: Callable[[], None] = lambda: None) -> None:
     """Do another process' part of a run: what rank 0 wrote into the run folder, as soon as it has.
 
     Args:
@@ -188,7 +188,7 @@ def follow(folder: Path, where: Place | None = None, ready: Callable[[], None] =
     resume_from = None if orders["resume_from"] is None else Path(orders["resume_from"])
     where = where or place(orders["config"]["trainer"])
     torch.set_default_dtype(_DTYPES[orders["dtype"]])
-    work = Work(orders["config"], folder, resume_from, where)
+    work = TrainingSession(orders["config"], folder, resume_from, where)
     ready()
     with suppress(StoppedError):  # as rank 0 does, which says so
         work.do(None)

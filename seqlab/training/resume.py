@@ -10,9 +10,9 @@ from typing import Any, final
 from torch import Tensor
 
 from seqlab.contracts import UserError
-from seqlab.training.checkpoint_file import read_checkpoint
-from seqlab.training.fingerprint import differences
-from seqlab.training.runfolder import MODEL, RESUME, read_weights
+from seqlab.data.fingerprint import differences
+from seqlab.runs.run_folder import MODEL, RESUME, read_weights
+from seqlab.training.checkpoint import read_checkpoint
 
 log = logging.getLogger("seqlab")
 
@@ -74,7 +74,7 @@ class Record:
 
 
 @final
-class Earlier:
+class ResumePoint:
     """A checkpoint to go on from.
 
     Attributes:
@@ -120,7 +120,7 @@ class Earlier:
         changed = dict(_changed(self._record["config"], _plain(plain)))
         if self.is_of(folder):  # of which init_from and freeze are checked elsewhere
             changed = {key: both for key, both in changed.items() if not _is_of(key, ("init_from", "freeze"))}
-        self._check_keys(changed, insists=is_insisted(plain))
+        self._check_keys(changed, insists=allows_data_change(plain))
         changed = {key: both for key, both in changed.items() if not _is_of(key, _WITHOUT_EFFECT)}
         history = [dict(segment) for segment in self._record["history"]]
         if not changed:
@@ -155,9 +155,9 @@ class Earlier:
         if then is None or not (found := differences(then, data)):
             return []
         line = f"{self._where}: the data are not those that the run was trained on: {'; '.join(found)}"
-        if sizes(then) != sizes(data):
+        if fingerprint_sizes(then) != fingerprint_sizes(data):
             raise UserError(f"{line}; the model cannot read them: begin a new run, with init_from for its weights")
-        if not is_insisted(plain):
+        if not allows_data_change(plain):
             raise UserError(f"{line}; {INSIST}=true goes on with them")
         log.warning("%s", line)
         return found
@@ -198,23 +198,23 @@ def _best_weights(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Tensor
     return read_weights(beside) if path.name == RESUME and beside.is_file() else None
 
 
-def first(plain: Mapping[str, Any]) -> Record:
+def first_record(plain: Mapping[str, Any]) -> Record:
     """Begin the record of a run that begins."""
     return Record(plain, [], {"from": {"epoch": 0, "step": 0}, "changed": {}})
 
 
-def is_insisted(plain: Mapping[str, Any]) -> bool:
+def allows_data_change(plain: Mapping[str, Any]) -> bool:
     """Whether the config lets a run go on with other data."""
     return plain["data"].get("allow_change", False) is True
 
 
-def sizes(data: Mapping[str, Any]) -> tuple[int | None, int | None]:
+def fingerprint_sizes(data: Mapping[str, Any]) -> tuple[int | None, int | None]:
     """Return the numbers of labels and of the vocabulary's entries in a fingerprint, which a model is made for."""
     labels, vocabulary = data["labels"], data["vocabulary"]
     return None if labels is None else len(labels), None if vocabulary is None else vocabulary["size"]
 
 
-def replay(record: Mapping[str, Any]) -> list[tuple[dict[str, Any], int | None]]:
+def config_history(record: Mapping[str, Any]) -> list[tuple[dict[str, Any], int | None]]:
     """Return the configs that a run was trained with, each with the step after which the next one began.
 
     Args:

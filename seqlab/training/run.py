@@ -10,21 +10,20 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from seqlab.config.schema import plain_config
 from seqlab.contracts import Model, UserError
-from seqlab.training import runfolder
-from seqlab.training.ambient import as_found
-from seqlab.training.card import write_card
-from seqlab.training.checkpoint_file import checkpoint_path
-from seqlab.training.data import SPLITS
-from seqlab.training.devices import place
-from seqlab.training.lengths import describe
-from seqlab.training.loggers import close, make_logger
-from seqlab.training.ownership import owned
-from seqlab.training.ranks import Followers
-from seqlab.training.results import (
+from seqlab.data.datamodule import SPLITS
+from seqlab.data.encoding import describe_lengths
+from seqlab.distributed.devices import place
+from seqlab.inference.loading import write_preprocessor
+from seqlab.io import atomic, formatting
+from seqlab.runs import run_folder
+from seqlab.runs.card import write_card
+from seqlab.runs.ownership import owned_folder
+from seqlab.runs.results import (
     SCHEMA,
     Result,
-    compute,
+    compute_settings,
     further_tests,
     git_state,
     hardware,
@@ -33,10 +32,12 @@ from seqlab.training.results import (
     peak_memory,
     versions,
 )
-from seqlab.training.resume import Earlier, first
-from seqlab.training.schema import plain_config
-from seqlab.training.trained import write_preprocessor
-from seqlab.training.work import Work
+from seqlab.training.checkpoint import checkpoint_path
+from seqlab.training.loggers import close_logger, make_logger
+from seqlab.training.process_state import restored_process_state
+from seqlab.training.ranks import WorkerRanks
+from seqlab.training.resume import ResumePoint, first_record
+from seqlab.training.session import TrainingSession
 
 log = logging.getLogger("seqlab")
 
@@ -64,24 +65,24 @@ def run(
         ReachedError: the run stopped after ``until``.
     """
     plain = plain_config(config)  # before there is a folder
-    with as_found(), owned(Path(folder)):
+    with restored_process_state(), owned_folder(Path(folder)):
         return _run(plain, Path(folder), command, until)
 
 
 def _run(plain: dict[str, Any], folder: Path, command: str | None, until: int | None) -> Result:
     started = time.perf_counter()
     resume_from = checkpoint_path(plain["ckpt_path"], folder)
-    claim(folder, resumes=resume_from is not None and resume_from.resolve().parent == folder.resolve())
-    earlier = None if resume_from is None else Earlier(plain["ckpt_path"], resume_from)
-    trained_with = first(plain) if earlier is None else earlier.begin(plain, folder)
+    check_unfinished(folder, resumes=resume_from is not None and resume_from.resolve().parent == folder.resolve())
+    earlier = None if resume_from is None else ResumePoint(plain["ckpt_path"], resume_from)
+    trained_with = first_record(plain) if earlier is None else earlier.begin(plain, folder)
     logger = None
-    with Followers(folder, place(plain["trainer"])) as followers:
-        work = Work(plain, folder, resume_from, followers.leader)
+    with WorkerRanks(folder, place(plain["trainer"])) as followers:
+        work = TrainingSession(plain, folder, resume_from, followers.leader)
         work.record(trained_with, earlier, until)
         if earlier is not None:
             earlier.tell()
         if plain["trainer"]["progress"] is not False:
-            for line in describe(work.data.statistics):
+            for line in describe_lengths(work.data.statistics):
                 log.info(line)
             for note in work.data.notes:
                 log.info(note)
@@ -96,24 +97,24 @@ def _run(plain: dict[str, Any], folder: Path, command: str | None, until: int | 
             work.do(logger)
             failed = False
         finally:
-            close(logger, failed)
+            close_logger(logger, failed)
     return _record(work, started, command)
 
 
-def claim(folder: Path, *, resumes: bool) -> None:
+def check_unfinished(folder: Path, *, resumes: bool) -> None:
     """Leave a folder alone that holds a finished run.
 
     Raises:
         UserError: it does.
     """
-    if (folder / runfolder.RESULTS).exists() and not resumes:
+    if (folder / run_folder.RESULTS).exists() and not resumes:
         raise UserError(
-            f"{runfolder.relative(folder)} holds a finished run; "
+            f"{formatting.relative_path(folder)} holds a finished run; "
             "choose another hydra.run.dir, or go on with ckpt_path=last"
         )
 
 
-def _record(work: Work, started: float, command: str | None) -> Result:
+def _record(work: TrainingSession, started: float, command: str | None) -> Result:
     plain, folder, task, data, module = work.plain, work.folder, work.task, work.data, work.module
     model = work.model
     report = task.report(module.details, folder)
@@ -122,7 +123,7 @@ def _record(work: Work, started: float, command: str | None) -> Result:
     no_cell = f"model={plain['model']['name']} uses no cell: cell= and kernel= mean nothing to it"
     record = {
         "schema": SCHEMA,
-        "title": title(plain, model),
+        "title": run_title(plain, model),
         **scores,
         "cost": costs,
         "kernel": model.kernel_report(),
@@ -138,18 +139,18 @@ def _record(work: Work, started: float, command: str | None) -> Result:
         "init_from": work.origin,
         "freeze": list(plain.get("freeze") or []),
         "config": plain,
-        "files": runfolder.hashes(folder),
+        "files": run_folder.hashes(folder),
         "versions": versions(),
         "hardware": hardware(),
-        "compute": compute(model, work.threads),
+        "compute": compute_settings(model, work.threads),
         "git": git_state(),
         "command": command or shlex.join(sys.argv),
     }
-    runfolder.write_json(folder / runfolder.RESULTS, record)
+    atomic.write_json(folder / run_folder.RESULTS, record)
     return Result(folder, module.test_results, module.baseline, scores["verdict"], task.monitor, costs, record)
 
 
-def _scores(work: Work) -> dict[str, Any]:
+def _scores(work: TrainingSession) -> dict[str, Any]:
     """Return what of the record is a score: of the test split, and of the validation split, by which is chosen."""
     task, module, checkpoints, statistics = work.task, work.module, work.checkpoints, work.data.statistics
     valid, blind = checkpoints.best_metrics, work.baseline.values
@@ -167,7 +168,7 @@ def _scores(work: Work) -> dict[str, Any]:
     }
 
 
-def _costs(work: Work, started: float) -> dict[str, Any]:
+def _costs(work: TrainingSession, started: float) -> dict[str, Any]:
     return {
         **work.cost.report(work.module),
         "devices": work.where.world,
@@ -178,7 +179,7 @@ def _costs(work: Work, started: float) -> dict[str, Any]:
     }
 
 
-def title(plain: Mapping[str, Any], model: Model) -> str:
+def run_title(plain: Mapping[str, Any], model: Model) -> str:
     """Name a run by what matters most."""
     what = f"{plain['cell']['name']} on {plain['task']['name']}"
     return what if model.uses_cell else f"{plain['model']['name']} on {plain['task']['name']}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seqlab.discovery.registry import plugins
+from seqlab.plugins.registry import plugins
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 FENCE = re.compile(r"^```(python|sh)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -110,7 +110,7 @@ def test_a_command_that_is_wrong_would_be_seen(shell):
 
 def test_every_key_that_is_typed_in_a_page_exists():
     """Of the pages that no test runs: a key that was renamed must be renamed there, too."""
-    from seqlab.training.compose import compose
+    from seqlab.config.compose import compose
 
     line = re.compile(r"^(?:    )?python -m seqlab ((?:\S+=\S* ?)+)(?:#.*)?$", re.MULTILINE)
     pages = [path for path in sorted(DOCS.glob("*/*.md")) if f"{path.parent.name}/{path.stem}" not in PAGES]

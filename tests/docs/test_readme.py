@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from seqlab.__main__ import VERBS
-from seqlab.training.compose import compose
+from seqlab.__main__ import COMMANDS
+from seqlab.config.compose import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -39,7 +39,7 @@ def test_what_the_table_points_to_is_there():
         words = [word for word in shlex.split(shown) if word != "-m"]
         if shown.startswith("tests/"):
             assert (ROOT / shown).exists(), shown
-        elif words[0] not in VERBS:
+        elif words[0] not in COMMANDS:
             compose(words)
 
 

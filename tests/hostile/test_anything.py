@@ -13,15 +13,15 @@ from safetensors.numpy import load_file, save
 
 import seqlab
 from seqlab import UserError
-from seqlab.bounded import DEEPEST, no_way_out, parse_json, printable, within
-from seqlab.discovery import plugins
-from seqlab.discovery.config import build, plugin_class
-from seqlab.discovery.signature import options
+from seqlab.cli.tables import open_table
+from seqlab.io.safe_io import DEEPEST, check_links, check_within, escape_control, parse_json
+from seqlab.io.tensors import read_header
+from seqlab.plugins import plugins
+from seqlab.plugins.config import build, plugin_class
+from seqlab.plugins.signature import options
 from seqlab.sweeps.ledger import STATES, entry_of, read
-from seqlab.sweeps.words import check_words
-from seqlab.training.checkpoint_file import read_checkpoint
-from seqlab.training.weights import described
-from seqlab.verbs.tables import open_table
+from seqlab.sweeps.overrides import check_file_overrides
+from seqlab.training.checkpoint import read_checkpoint
 
 from .conftest import RUN
 
@@ -40,7 +40,7 @@ def depth(value):
 
 def one_line(error):
     assert str(error)
-    assert "\n" not in printable(str(error)).strip()
+    assert "\n" not in escape_control(str(error)).strip()
 
 
 # Pages -----------------------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def test_no_path_leads_out_of_its_folder(tmp_path, parts):
         (root / "in").symlink_to(root / "a")
     path = root.joinpath(*parts)
     try:
-        given_back = within(root, path)
+        given_back = check_within(root, path)
     except UserError:
         assert not path.resolve().is_relative_to(root.resolve())
     else:
@@ -100,10 +100,10 @@ def test_wandb_may_link_its_logs(tmp_path):
     logs = tmp_path / "run" / "wandb" / "offline-run-1" / "logs"
     logs.mkdir(parents=True)
     (logs / "debug-core.log").symlink_to(tmp_path / "elsewhere")
-    no_way_out(tmp_path / "run")
+    check_links(tmp_path / "run")
     (tmp_path / "run" / "wandb" / "latest").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="leads out of"):
-        no_way_out(tmp_path / "run")
+        check_links(tmp_path / "run")
 
 
 # Tensors ---------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_a_header_is_believed_only_where_the_file_bears_it_out(tmp_path, header,
     raw = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", max(0, len(raw) + lie)) + raw + data)
     try:
-        found = described(path)
+        found = read_header(path)
     except UserError as error:
         one_line(error)
         return
@@ -139,7 +139,7 @@ def test_what_safetensors_writes_is_described_as_it_reads_it(tmp_path, shapes):
     path = tmp_path / "model.safetensors"
     shapes.pop("__metadata__", None)
     path.write_bytes(save({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}))
-    assert {name: each.shape for name, each in described(path).items()} == {
+    assert {name: each.shape for name, each in read_header(path).items()} == {
         name: value.shape for name, value in load_file(path).items()
     }
 
@@ -212,7 +212,7 @@ def test_no_size_of_a_task_takes_the_memory_before_data_is_asked_for(name):
 )
 def test_words_of_a_plan_reach_nothing_of_hydra_but_what_says_how_much(word):
     try:
-        check_words([word], "sweep.json", "say it again")
+        check_file_overrides([word], "sweep.json", "say it again")
     except UserError as error:
         one_line(error)
     else:

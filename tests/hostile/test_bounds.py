@@ -10,11 +10,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from seqlab import UserError
-from seqlab.discovery.yamls import read_yaml
-from seqlab.training.nonfinite import Kept
-from seqlab.training.rows import read_curves
-from seqlab.verbs.errors import explain, is_users
-from seqlab.verbs.resume import _go_to
+from seqlab.cli.commands.resume import _go_to
+from seqlab.cli.errors import explain, is_user_error
+from seqlab.io.curves import read_curves
+from seqlab.plugins.hydra_source import read_yaml
+from seqlab.training.nonfinite import SavedStep
 from seqlab_tasks.names.reading import read_names
 from seqlab_tasks.textclf.documents import SPLITS, Documents, arrange
 from seqlab_tasks.textclf.reading import read_table
@@ -48,7 +48,7 @@ def test_a_step_to_replay_is_no_longer_than_a_step_is(tmp_path):
     )
     (tmp_path / "step.json").write_text('{"schema": 1, "step": 1, "epoch": 0}', "utf-8")
     with pytest.raises(UserError, match=r"batch of the shape \[1, 100000\]"):
-        Kept(tmp_path)
+        SavedStep(tmp_path)
 
 
 def test_no_process_imports_what_lies_where_a_plan_says_that_it_was_made(tmp_path, monkeypatch):
@@ -92,5 +92,5 @@ def test_a_row_of_a_million_letters_is_no_name(tmp_path):
 
 def test_too_little_memory_is_no_fault_of_the_program():
     error = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4352000000 bytes")
-    assert is_users(error)
+    assert is_user_error(error)
     assert explain(error).startswith("this takes more memory than there is: ")

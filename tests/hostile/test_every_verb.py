@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from seqlab.__main__ import VERBS
+from seqlab.__main__ import COMMANDS
 
 from .attack import BEGIN_WITH, EVALUATE, EXPORT, FAST, GO_ON, INSPECT, MARK, PREDICT, REPORT, RERUN, VERIFY, pickled
 from .files import archive
@@ -33,7 +33,7 @@ WITHOUT_A_RUN = {"data", "fetch", "reproduce", "check", "bench", "new", "plugins
 
 
 def test_every_verb_that_reads_a_run_is_here():
-    assert {name for name in CALLS if "," not in name} == set(VERBS) - WITHOUT_A_RUN
+    assert {name for name in CALLS if "," not in name} == set(COMMANDS) - WITHOUT_A_RUN
 
 
 def test_the_pickle_would_run_where_it_is_loaded(tmp_path, monkeypatch):

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from seqlab.bounded import normalised, printable
-from seqlab.verbs.terminal import Guarded
+from seqlab.cli.terminal import GuardedStream
+from seqlab.io.safe_io import escape_control, normalise_unicode
 from seqlab_preprocessing.reviews import Reviews
 from seqlab_preprocessing.steps import ascii, emoji, mojibake, plain, punctuation, urls
 from seqlab_preprocessing.steps.html import html
@@ -34,7 +34,7 @@ LONG = {
 }
 STEPS = {
     "ascii": ascii.ascii_fold, "emoji": emoji.emoji, "mojibake": mojibake.mojibake, "nfkc": plain.nfkc,
-    "nfc": plain.nfc, "lines": lambda text: normalised("NFC", text), "whitespace": plain.whitespace,
+    "nfc": plain.nfc, "lines": lambda text: normalise_unicode("NFC", text), "whitespace": plain.whitespace,
     "punctuation": punctuation.punctuation, "urls": urls.urls, "html": html, "names": clean,
 }  # fmt: skip
 
@@ -57,9 +57,9 @@ def test_no_text_breaks_a_pipeline():
 
 def test_what_is_printed_commands_no_terminal():
     kept = io.StringIO()
-    Guarded(kept).write("a\x1b[2Jb\x9bc\u202ed\te\r\n")
+    GuardedStream(kept).write("a\x1b[2Jb\x9bc\u202ed\te\r\n")
     assert kept.getvalue() == "a\\x1b[2Jb\\x9bc\\u202ed\te\r\n"
-    assert printable("é\u0301 ok") == "é\u0301 ok"
+    assert escape_control("é\u0301 ok") == "é\u0301 ok"
 
 
 class Terminal(io.StringIO):
@@ -69,7 +69,7 @@ class Terminal(io.StringIO):
 
 def test_colours_and_progress_bars_pass_to_a_terminal():
     kept = Terminal()
-    Guarded(kept).write("\x1b[1mbold\x1b[0m\x1b[2K\x1b]0;title\x07")
+    GuardedStream(kept).write("\x1b[1mbold\x1b[0m\x1b[2K\x1b]0;title\x07")
     assert kept.getvalue() == "\x1b[1mbold\x1b[0m\x1b[2K\\x1b]0;title\\x07"
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from seqlab import Recurrent
-from seqlab.discovery.registry import find
+from seqlab.plugins.registry import find
 
 
 def compare(name: str) -> None:

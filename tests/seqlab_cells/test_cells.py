@@ -9,7 +9,7 @@ from jaxtyping import TypeCheckError
 from torch import nn
 
 from seqlab import Cell, Recurrent
-from seqlab.discovery.registry import find
+from seqlab.plugins.registry import find
 from seqlab_cells.gru import GRU
 from seqlab_cells.lstm import LSTM
 from seqlab_cells.rnn import RNN

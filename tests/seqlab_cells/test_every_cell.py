@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from seqlab import Cell, Recurrent
-from seqlab.discovery.registry import find
+from seqlab.plugins.registry import find
 from seqlab_cells.coupled_lstm import CoupledLSTM
 from seqlab_cells.indrnn import IndRNN
 from seqlab_cells.layer_norm_lstm import LayerNormLSTM

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqlab import Cell, Recurrent
-from seqlab.discovery.kernels import kernels_for
+from seqlab.plugins.kernels import kernels_for
 from seqlab.recurrence import Loop
 from seqlab_cells import parallel
 from seqlab_cells.mingru import MinGRU

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from seqlab import Cell
 from seqlab.contracts.probe import Gate
-from seqlab.discovery import find, plugins
+from seqlab.plugins import find, plugins
 from seqlab_cells.lstm import LSTM
 from seqlab_cells.rnn import RNN
 

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.testing import assert_close
 
 from seqlab import Cell, Kernel, Recurrent
-from seqlab.discovery.kernels import kernels_for
+from seqlab.plugins.kernels import kernels_for
 from seqlab.recurrence import Loop
 from seqlab_cells.gru import GRU
 from seqlab_cells.gru.vendor import GRUVendor

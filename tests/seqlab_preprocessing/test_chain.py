@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from seqlab import UserError
-from seqlab.discovery import registry
+from seqlab.plugins import registry
 from seqlab_preprocessing.chain import Chain
 
 ENGLISH = "The room is cheap and the staff is very nice"

@@ -11,10 +11,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from seqlab.study.horizon.conduct import Conductor
 from seqlab.study.horizon.rows import rows_of
+from seqlab.study.horizon.runner import SearchRunner, finish_search
 from seqlab.study.horizon.settings import read_settings
-from seqlab.study.horizon.show import ended
 from seqlab.sweeps.ledger import read_plan
 
 
@@ -71,9 +70,9 @@ class HorizonSweeper(Sweeper):
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        conductor = Conductor(folder, read_plan(folder)["words"], arguments, settings, self._launch)
+        conductor = SearchRunner(folder, read_plan(folder)["words"], arguments, settings, self._launch)
         conductor.conduct()
-        ended(conductor)
+        finish_search(conductor)
 
     def _launch(self, runs: Sequence[Sequence[str]]) -> None:
         assert self.launcher is not None

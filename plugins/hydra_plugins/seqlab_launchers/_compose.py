@@ -8,7 +8,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from seqlab.training.compose import Composer
+from seqlab.config.compose import Composer
 
 _COMPOSERS: dict[tuple[str, ...], Composer] = {}
 """Of this process, by what all runs of a sweep have in common; a loader arrives anew with every run."""

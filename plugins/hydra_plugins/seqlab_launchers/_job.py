@@ -13,13 +13,13 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from seqlab.discovery.hydra_source import register as register_plugins
+from seqlab.distributed.signals import SIGNALS
 from seqlab.errors import UserError
+from seqlab.plugins.hydra_source import register as register_plugins
 from seqlab.sweeps.direction import no_value
-from seqlab.sweeps.gpus import use_gpus
 from seqlab.sweeps.ledger import entry_of, read_plan
-from seqlab.sweeps.start import register as register_names
-from seqlab.training.interrupt import SIGNALS
+from seqlab.sweeps.plan import register as register_names
+from seqlab.sweeps.resources import use_gpus
 
 
 @final

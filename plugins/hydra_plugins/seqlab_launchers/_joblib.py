@@ -18,9 +18,9 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError  # type
 
 from hydra_plugins.seqlab_launchers._compose import sharing
 from hydra_plugins.seqlab_launchers._job import Job, folders_of, told
-from seqlab.sweeps.gpus import visible_gpus
+from seqlab.distributed.signals import SIGNALS
 from seqlab.sweeps.ledger import State, entry_of
-from seqlab.training.interrupt import SIGNALS
+from seqlab.sweeps.resources import visible_gpus
 
 log = logging.getLogger("seqlab")
 

@@ -15,10 +15,10 @@ from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher  # type: ignore[import-untyped]  # it has no types
 
 from hydra_plugins.seqlab_launchers._job import Job, folders_of, told
-from seqlab.sweeps import slurm
-from seqlab.sweeps.gpus import visible_gpus
+from seqlab.sweeps import resources
 from seqlab.sweeps.ledger import entry_of, write_queued
-from seqlab.sweeps.selection import is_meant
+from seqlab.sweeps.resources import visible_gpus
+from seqlab.sweeps.selection import is_selected
 
 log = logging.getLogger("seqlab")
 
@@ -50,7 +50,7 @@ class _LedgerLauncher(BaseSubmititLauncher):  # type: ignore[misc]  # untyped, a
 
     @staticmethod
     def _is_left(folder: Path) -> bool:
-        return entry_of(folder).state not in ("done", "running") and is_meant(folder.name)
+        return entry_of(folder).state not in ("done", "running") and is_selected(folder.name)
 
     def _executor(self, cluster: str) -> Any:
         import submitit
@@ -88,7 +88,7 @@ class SlurmLauncher(_LedgerLauncher):
     """An array job on SLURM."""
 
     def _waiting(self) -> set[str]:
-        return slurm.active()
+        return resources.active()
 
     def _do(self, left: Sequence[Run], adopted: dict[Path, str]) -> None:
         size, watched = self.params["array_size"], dict(adopted)
@@ -108,7 +108,7 @@ class SlurmLauncher(_LedgerLauncher):
         gone: dict[Path, float] = {}
         while watched:
             time.sleep(min(30.0, max(_POLL, len(watched) / 100)))
-            waiting = slurm.active()
+            waiting = resources.active()
             for folder, job in list(watched.items()):
                 if job in waiting:
                     gone.pop(folder, None)

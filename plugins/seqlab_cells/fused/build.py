@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from seqlab.cache import locked, place
+from seqlab.io.cache import cache_path, locked
 
 log = logging.getLogger("seqlab")
 
@@ -43,7 +43,7 @@ def library_path(tail: str, dtype: torch.dtype) -> Path:
     """
     source = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
     key = [source, FLAGS, REALS[dtype], tail, march(), os.environ.get("CXX"), torch.__version__, _cpu()]
-    return place("kernels", key, ".so")
+    return cache_path("kernels", key, ".so")
 
 
 @cache

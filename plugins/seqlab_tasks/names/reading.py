@@ -9,9 +9,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal, final
 
-from seqlab.bounded import normalised
-from seqlab.solid import read_solid
-from seqlab.tables import label_of
+from seqlab.io.safe_io import normalise_unicode, read_not_sparse
+from seqlab.io.tables import label_of
 
 JUNK = frozenset({"to the first page"})
 """Rows that a web page's navigation left in the PyTorch tutorial's files."""
@@ -91,7 +90,7 @@ def _label(file: Traversable, where: str) -> str:
 
 def _decode(file: Traversable, where: str, errors: Literal["strict", "replace"]) -> str:
     try:
-        data = read_solid(file) if isinstance(file, Path) else file.read_bytes()
+        data = read_not_sparse(file) if isinstance(file, Path) else file.read_bytes()
     except ValueError as error:
         raise ValueError(f"{where}: {file.name} cannot be read: {error}") from error
     except OSError as error:
@@ -117,7 +116,7 @@ def clean(row: str) -> str:
 
 
 def _plain(row: str) -> str:
-    return " ".join(normalised("NFC", row).split()).strip(_INVISIBLE)
+    return " ".join(normalise_unicode("NFC", row).split()).strip(_INVISIBLE)
 
 
 def _counted(row: str, counts: Counter[str], mended: list[str]) -> str:
@@ -132,7 +131,7 @@ def _counted(row: str, counts: Counter[str], mended: list[str]) -> str:
 
 def spelling(name: str) -> str:
     """Give what the spellings of one name share, however they treat capitals, accents, hyphens and apostrophes."""
-    letters = normalised("NFKD", normalised("NFKD", name).casefold())
+    letters = normalise_unicode("NFKD", normalise_unicode("NFKD", name).casefold())
     return "".join(filter(_matters, letters)) or name
 
 

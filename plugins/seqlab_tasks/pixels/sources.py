@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqlab import UserError
-from seqlab.bounded import check_archive
+from seqlab.io.safe_io import check_archive
 from seqlab_tasks.pixels.images import Images
 from seqlab_tasks.textclf.documents import SPLITS
 

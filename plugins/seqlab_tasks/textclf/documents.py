@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from seqlab.bounded import normalised
+from seqlab.io.safe_io import normalise_unicode
 from seqlab_tasks.splitting import SplitError, grouped_split
 
 SPLITS = ("train", "valid", "test")
@@ -99,7 +99,7 @@ def arrange(found: Documents, where: str, seed: int) -> Arranged:
 
 def key(text: str) -> str:
     """Give what the copies of one text share."""
-    return " ".join(normalised("NFC", text).split()).casefold()
+    return " ".join(normalise_unicode("NFC", text).split()).casefold()
 
 
 def _classes(found: Documents, where: str) -> list[str]:

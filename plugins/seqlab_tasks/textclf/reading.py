@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, final
 
 from seqlab import UserError
-from seqlab.solid import read_solid
-from seqlab.tables import Check, Layout, Problems, check_kind, decode, label_of, no_column, read_rows, split_lines
+from seqlab.io.safe_io import read_not_sparse
+from seqlab.io.tables import Check, Layout, Problems, check_kind, decode, label_of, no_column, read_rows, split_lines
 from seqlab_tasks.textclf.documents import SPLITS, Documents
 
 _PLAIN = Layout()
@@ -114,7 +114,7 @@ def read_table(
 
 def _bytes(file: Traversable, where: str) -> bytes:
     try:
-        return read_solid(file) if isinstance(file, Path) else file.read_bytes()
+        return read_not_sparse(file) if isinstance(file, Path) else file.read_bytes()
     except (UserError, ValueError) as error:
         raise ValueError(f"{where} cannot be read: {error}") from error
     except OSError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from seqlab import cache_folder
-from seqlab.tables import Layout, decode
+from seqlab.io.tables import Layout, decode
 from seqlab_tasks.download import fetch_files
 from seqlab_tasks.textclf.documents import Documents
 from seqlab_tasks.textclf.reading import read_table

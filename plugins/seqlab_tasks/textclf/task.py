@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from seqlab import Examples, Report
-from seqlab.tables import Layout, check_encoding
+from seqlab.io.tables import Layout, check_encoding
 from seqlab_tasks.classification import Balance, Classification
 from seqlab_tasks.metrics import Confusion, Reliability, classification_metrics
 from seqlab_tasks.reliability import draw_reliability, reliability_table

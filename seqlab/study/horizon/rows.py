@@ -9,13 +9,13 @@ from typing import Any, final
 
 from omegaconf import DictConfig
 
+from seqlab.config.compose import compose_all
 from seqlab.contracts import Task, UserError
-from seqlab.discovery.config import targets
-from seqlab.discovery.registry import find, plugins
+from seqlab.plugins.config import targets
+from seqlab.plugins.registry import find, plugins
 from seqlab.study.horizon.search import Batch
 from seqlab.study.horizon.settings import Settings
-from seqlab.sweeps.expansion import choices, key_of
-from seqlab.training.compose import compose_all
+from seqlab.sweeps.overrides import choices, key_of
 
 _OURS = {
     "task.sequence_length": "start and max_distance",

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, cast, final
 
-from seqlab.discovery.suggest import no_such_key
-from seqlab.discovery.values import Ge, Gt, Le, check_value, shown
 from seqlab.errors import UserError
-from seqlab.study.horizon.ladder import Ladder
-from seqlab.study.horizon.search import Rules
-from seqlab.sweeps.words import split_at_blanks
+from seqlab.plugins.diagnostics import unknown_key
+from seqlab.plugins.signature import Ge, Gt, Le, check_value, format_value
+from seqlab.study.horizon.search import Ladder, Rules
+from seqlab.sweeps.overrides import split_overrides
 
 Match = Literal["none", "parameters", "state", "flops"]
 _FINEST = 1e-4
@@ -97,14 +96,14 @@ def read_settings(node: Mapping[str, Any]) -> Settings:
     """
     for key in node:
         if key != "_target_" and key not in _TYPES:
-            raise UserError(no_such_key(f"hydra.sweeper.{key}", [f"hydra.sweeper.{each}" for each in _TYPES]))
+            raise UserError(unknown_key(f"hydra.sweeper.{key}", [f"hydra.sweeper.{each}" for each in _TYPES]))
     given = {key: value for key, value in node.items() if key in _TYPES}
     for key in ("learning_rates", "callbacks", "only"):
         if key in given:
             given[key] = _items(key, given[key])
     for key in ("rows", "tasks", "params"):
         if not isinstance(given.get(key) or {}, Mapping):
-            raise UserError(f"hydra.sweeper.{key} must map names to overrides, got {shown(given[key])}")
+            raise UserError(f"hydra.sweeper.{key} must map names to overrides, got {format_value(given[key])}")
     for key in ("rows", "tasks"):
         if key in given:
             given[key] = {str(label): _words(key, label, words) for label, words in (given[key] or {}).items()}
@@ -119,7 +118,7 @@ def read_settings(node: Mapping[str, Any]) -> Settings:
     rates = settings.learning_rates
     if not rates or len(set(rates)) < len(rates):
         fault = "each may occur once" if rates else "it must list one at least"
-        raise UserError(f"hydra.sweeper.learning_rates is {shown(list(rates))}; {fault}")
+        raise UserError(f"hydra.sweeper.learning_rates is {format_value(list(rates))}; {fault}")
     return settings
 
 
@@ -127,13 +126,15 @@ def _items(key: str, value: Any) -> tuple[Any, ...]:
     if value is None:
         return ()
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-        raise UserError(f"hydra.sweeper.{key} must be a list, such as [{shown(value)}], got {shown(value)}")
+        raise UserError(
+            f"hydra.sweeper.{key} must be a list, such as [{format_value(value)}], got {format_value(value)}"
+        )
     return tuple(value)
 
 
 def _words(key: str, label: Any, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        return tuple(split_at_blanks(value))
+        return tuple(split_overrides(value))
     if not isinstance(value, Sequence) or not all(isinstance(word, str) for word in value):
-        raise UserError(f"hydra.sweeper.{key}.{label} must list overrides such as cell=lstm, got {shown(value)}")
+        raise UserError(f"hydra.sweeper.{key}.{label} must list overrides such as cell=lstm, got {format_value(value)}")
     return tuple(cast(Sequence[str], value))

@@ -1,5 +1,5 @@
 """Reports of finished runs: what lies in run folders, put into tables and figures."""
 
-from seqlab.study.report.folder import write
+from seqlab.study.report.folder import write_report
 
-__all__ = ["write"]
+__all__ = ["write_report"]

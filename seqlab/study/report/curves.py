@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqlab.bounded import read_bytes
-from seqlab.discovery.registry import one_line
-from seqlab.errors import UserError
+from seqlab.errors import UserError, one_line
+from seqlab.io.curves import read_curves
+from seqlab.io.formatting import relative_path
+from seqlab.io.safe_io import read_bytes
 from seqlab.study.report.reading import Fault
 from seqlab.study.report.runs import Run
-from seqlab.training.rows import read_curves
-from seqlab.training.runfolder import relative
 
 _LARGEST = 1e100
 NEEDED = {
@@ -31,7 +30,7 @@ def read_all(runs: Sequence[Run], faults: list[Fault]) -> dict[str, dict[Run, Se
             try:
                 found[name][run] = _read(path, numbers, columns)
             except (UserError, ValueError, OSError, csv.Error) as error:
-                faults.append(Fault("damaged", relative(path), f"it is left out: {one_line(error)}"))
+                faults.append(Fault("damaged", relative_path(path), f"it is left out: {one_line(error)}"))
     return found
 
 

@@ -6,10 +6,9 @@ from typing import Any, final
 
 import numpy as np
 
-from seqlab.study.report.figures import Picture
-from seqlab.study.report.points import Point
+from seqlab.study.plotting import INK, WIDTH, Style, label_axes, legend, new_figure, styles
+from seqlab.study.report.figures import Picture, Point
 from seqlab.study.report.runs import Run
-from seqlab.study.style import INK, WIDTH, Style, dress, legend, new_figure, styles
 
 FLOW = "gradient_flow.csv"
 SATURATION = "saturation.csv"
@@ -59,7 +58,7 @@ class Flow:
         return [int(row["distance"]) for row in rows], [float(row[column]) for row in rows]
 
 
-def choose(points: Sequence[Point], flows: Mapping[Run, Sequence[Mapping[str, Any]]]) -> list[Flow]:
+def choose_flows(points: Sequence[Point], flows: Mapping[Run, Sequence[Mapping[str, Any]]]) -> list[Flow]:
     """Choose the run of each label whose flow is shown: at the largest distance that every label was probed at.
 
     Where there is no such distance, each label's largest; of the seeds the first.
@@ -77,7 +76,7 @@ def choose(points: Sequence[Point], flows: Mapping[Run, Sequence[Mapping[str, An
     return [Flow(label, run, flows[run]) for label, run in chosen.items()]
 
 
-def pictures(name: str, flows: Sequence[Flow]) -> list[Picture]:
+def flow_figures(name: str, flows: Sequence[Flow]) -> list[Picture]:
     """Draw one figure for each kind of state, early and late in training, and one with the formulas of each label."""
     states = list(dict.fromkeys(state for flow in flows for _, _, state in flow.places()))
     made = [_early_and_late(f"{name}_flow_{state}", flows, state) for state in states]
@@ -102,7 +101,7 @@ def _early_and_late(name: str, flows: Sequence[Flow], state: str) -> Picture:
             steps = sorted({flow.steps()[end] for flow in there})
             at = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
             where_ = f", layer {place[0]}, {place[1]}" if len(places) > 1 else ""
-            dress(
+            label_axes(
                 axes,
                 "steps back",
                 "" if column else f"|dL/d{state}_t| / |dL/d{state}_T|",
@@ -158,7 +157,7 @@ def _formulas(name: str, flow: Flow) -> Picture | None:
     axes.set_yscale("log")
     axes.set_xlim(-0.03 * max(1, last), 1.03 * max(1, last))
     _both_ways([[axes]])
-    dress(axes, "steps back", f"|dL/d{place[2]}_t|, mean of the rows")
+    label_axes(axes, "steps back", f"|dL/d{place[2]}_t|, mean of the rows")
     legend(figure, axes, columns=1)
     layer = f"layer {place[0]}, {place[1]}, step {step:,} of training"
     caption = f"{flow.label}: the gradient beside the formulas, {layer}. {' '.join(note for note in notes if note)}"

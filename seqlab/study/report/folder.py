@@ -1,28 +1,97 @@
-"""A report's folder: one page, the same as Markdown, the table of all runs, and the figures."""
+"""``results.csv``: a row for each run, done or not."""
 
-from collections.abc import Callable, Iterator, Sequence
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqlab.bounded import no_way_out, open_regular, printable
 from seqlab.errors import UserError
+from seqlab.io.atomic import write_atomically, write_text
+from seqlab.io.formatting import relative_path
+from seqlab.io.safe_io import check_links, escape_control, open_regular
+from seqlab.runs.scores import deciding_verdict
 from seqlab.study.report import horizons
-from seqlab.study.report.blocks import Document, Shown
-from seqlab.study.report.csvtable import results_csv
 from seqlab.study.report.curves import read_all
-from seqlab.study.report.points import points
-from seqlab.study.report.reading import Found, collect
-from seqlab.study.report.runs import Run
+from seqlab.study.report.document import Document, FigureBlock
+from seqlab.study.report.figures import points
+from seqlab.study.report.reading import Collected, Fault, collect
+from seqlab.study.report.runs import DISTANCE, RATE, REPLICATES, Run, differences, labels, show, varying
 from seqlab.study.report.sections import Part, header, task_sections
-from seqlab.study.report.settings import differences, labels, show
-from seqlab.training.runfolder import write_atomically, write_text
+
+_COSTS = (
+    "parameters",
+    "state_size",
+    "training_seconds",
+    "tokens_per_second",
+    "examples_per_second",
+    "peak_memory_bytes",
+    "peak_gpu_memory_bytes",
+)
+
+
+def results_csv(labels: Mapping[Run, str], faults: Sequence[Fault]) -> str:
+    """Write all runs as one table: what was varied, metrics with their chance, cost, command; then what is missing."""
+    rows = [_row(run, label) for run, label in labels.items()]
+    by_task: dict[str, list[Run]] = {}
+    for run in labels:
+        by_task.setdefault(run.task, []).append(run)
+    varied = {task: [key for key in varying(runs) if key not in (DISTANCE, RATE)] for task, runs in by_task.items()}
+    for run, row in zip(labels, rows, strict=True):
+        row |= {key: run.settings[key] for key in varied[run.task] if key in run.settings}
+    rows += [
+        {"state": fault.kind, "folder": fault.place, "cause": fault.what, "command": fault.command} for fault in faults
+    ]
+    first = ("task", "label", "distance", "seed", "learning_rate", "state", "verdict")
+    last = ("command", "folder", "cause")
+    columns = dict.fromkeys([*first, *(name for row in rows for name in row if name not in last), *last])
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows([_field(row.get(column)) for column in columns] for row in rows)
+    return text.getvalue()
+
+
+def _row(run: Run, label: str) -> dict[str, Any]:
+    tested = run.record["metrics"]["test"]
+    blind = (run.record.get("chance") or {}).get("test") or {}
+    row = {
+        "task": run.task,
+        "label": label,
+        "distance": run.distance,
+        "seed": run.seed,
+        "learning_rate": run.rate,
+        "state": "done",
+        "verdict": run.record.get("verdict"),
+        "monitor": run.monitor,
+        **{f"test/{name}": value for name, value in tested.items()},
+        **{f"chance/{name}": value for name, value in blind.items()},
+        f"valid/{run.monitor}": run.valid,
+        "valid/verdict": deciding_verdict(run.record),
+        "bounds/chance": run.bounds.get("chance"),
+        "bounds/optimal": run.bounds.get("optimal"),
+        "bounds/solved": run.bounds.get("solved"),
+        **{name: run.cost(name) for name in _COSTS},
+        "command": run.command,
+        "folder": relative_path(run.folder),
+    }
+    row |= {key: run.settings[key] for key in REPLICATES[1:] if key in run.settings}
+    return row
+
+
+def _field(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
 
 PAGE = "report.html"
 _MARK = b"default-src 'none'; style-src 'unsafe-inline'"
 """Of each page, in its head."""
 
 
-def write(
+def write_report(
     folders: Sequence[Path], out: Path, *, apart: bool = False, tell: Callable[[str], None] = lambda _: None
 ) -> Path:
     """Report on all runs in some folders.
@@ -40,18 +109,18 @@ def write(
         UserError: a folder holds no runs; runs of one task are not comparable; ``out`` cannot be written, or has files
             of such names that are no report's.
     """
-    no_way_out(out)
+    check_links(out)
     _check_free(out)
     document, table = compose(folders, apart=apart, tell=tell)
-    pictures = [block.picture for each in document.sections for block in each.blocks if isinstance(block, Shown)]
+    pictures = [block.picture for each in document.sections for block in each.blocks if isinstance(block, FigureBlock)]
     inlined = {}
     for count, picture in enumerate(pictures, start=1):
         tell(f"figure {count} of {len(pictures)}")
         inlined[picture.name] = _save(picture, out / "figures")
-    from seqlab.study.report.render import html, markdown
+    from seqlab.study.report.document import html, markdown
 
     for name, text in ((PAGE, html(document, inlined)), ("report.md", markdown(document)), ("results.csv", table)):
-        write_text(out / name, printable(text))
+        write_text(out / name, escape_control(text))
     return out / PAGE
 
 
@@ -90,7 +159,7 @@ def compose(
 
 
 def _save(picture: Any, folder: Path) -> str:
-    from seqlab.study.report.svg import inline, png, standalone
+    from seqlab.study.report.document import inline, png, standalone
 
     text, data = standalone(picture), png(picture)
     write_text(folder / f"{picture.name}.svg", text)
@@ -102,7 +171,7 @@ def _write(file: Any, data: bytes) -> None:
     file.write(data)
 
 
-def _parts(found: Found, *, apart: bool) -> Iterator[Part]:
+def _parts(found: Collected, *, apart: bool) -> Iterator[Part]:
     """Put the runs of each task into one part, or where asked into several.
 
     Raises:

@@ -1,16 +1,164 @@
-"""A finished run: what its record says, and what a report asks of it."""
+"""Finished runs as a report reads them: settings, labels, scores."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
-from seqlab.bounded import is_name
+from seqlab.io.safe_io import is_plain_name
+from seqlab.runs import run_folder
+from seqlab.runs.scores import deciding_verdict
 from seqlab.study.intervals import Range
-from seqlab.study.report.settings import flat
-from seqlab.training import runfolder
-from seqlab.training.verdicts import deciding_verdict
+
+if TYPE_CHECKING:
+    pass
+
+DISTANCE = "task.sequence_length"
+RATE = "optimizer.lr"
+REPLICATES = ("seed", "task.split_seed")
+_IGNORED = (
+    "logger",
+    "callbacks",
+    "ckpt_path",
+    "hydra",
+    "task.name",
+    "task.eval_lengths",
+    "trainer.progress",
+    "trainer.profiler",
+    "trainer.checkpoint_minutes",
+    "trainer.accelerator",
+    "trainer.threads",
+    "data.workers",
+    "data.eval_batch_size",
+    "data.allow_change",
+)
+_GUARDED = (
+    "task",
+    "preprocessing",
+    "data.batch_size",
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.early_stopping",
+    "trainer.accumulate_grad_batches",
+    "trainer.limit_train_batches",
+    "trainer.limit_val_batches",
+    "trainer.limit_test_batches",
+    "trainer.overfit_batches",
+)
+
+
+def _is_of(key: str, prefixes: Iterable[str]) -> bool:
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def flat(config: Mapping[str, Any], *, uses_cell: bool) -> dict[str, Any]:
+    """Flatten a config into ``{"cell.hidden_size": 32}``, without what is ignored; lists and null stay values.
+
+    Args:
+        config: a run's.
+        uses_cell: whether cell and kernel mean anything to its model.
+    """
+    found: dict[str, Any] = {}
+
+    def walk(node: Mapping[str, Any], prefix: str) -> None:
+        for name, value in node.items():
+            key = f"{prefix}{name}"
+            if _is_of(key, _IGNORED) or (not uses_cell and _is_of(key, ("cell", "kernel"))):
+                continue
+            if isinstance(value, Mapping):
+                walk(value, f"{key}.")
+            else:
+                found[key] = value
+
+    walk(config, "")
+    return found
+
+
+def is_guarded(key: str, *, distance: bool) -> bool:
+    """Whether runs that differ in a setting measure different things.
+
+    Args:
+        key: the setting's.
+        distance: whether the task's difficulty is a distance, which then is the axis of the figure.
+    """
+    return _is_of(key, _GUARDED) and key not in REPLICATES and not (distance and key == DISTANCE)
+
+
+def differences(runs: Sequence["Run"]) -> list[str]:
+    """Name the guarded settings that differ between the folders of some runs of one task, with their values.
+
+    A setting that some folder varies by itself does not count: it tells the rows of that sweep apart.
+    """
+    by_source: dict[str, dict[Any, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for run in runs:
+        by_source["the monitored metric"][run.source].add(run.monitor)
+        for key, value in run.settings.items():
+            if is_guarded(key, distance=run.distance is not None):
+                by_source[key][run.source].add(show(value))
+    found = []
+    for key, sources in by_source.items():
+        fixed = all(len(values) == 1 for values in sources.values())
+        if fixed and len(every := set().union(*sources.values())) > 1:
+            found.append(f"{key} ({' and '.join(sorted(every, key=_natural))})")
+    return found
+
+
+def _natural(text: str) -> tuple[float, str]:
+    try:
+        return float(text), text
+    except ValueError:
+        return float("inf"), text
+
+
+def varying(runs: Sequence["Run"]) -> list[str]:
+    """List the settings that were varied, in the order of the config, but those that the head and the axes show.
+
+    An option of a plugin varies if it differs among runs of that plugin: that an LSTM has 16 units and the RNN beside
+    it 32 is no variation of either.
+    """
+    seen: dict[str, dict[Any, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for run in runs:
+        for key, value in run.settings.items():
+            if not _is_shown(key, run):
+                group = key.partition(".")[0]
+                plugin = None if key == f"{group}.name" else run.settings.get(f"{group}.name")
+                seen[key][plugin].add(show(value))
+    return [key for key, plugins in seen.items() if any(len(values) > 1 for values in plugins.values())]
+
+
+def _is_shown(key: str, run: "Run") -> bool:
+    if key in REPLICATES or key == "cell.name" or (key == "model.name" and not run.uses_cell):
+        return True
+    return run.distance is not None and key in (DISTANCE, RATE)
+
+
+def labels(runs: Sequence["Run"]) -> dict["Run", str]:
+    """Name what each run of a task is a repetition of: its cell, or its model, and what else varies.
+
+    What a horizon search made bears the name that the search gave it.
+    """
+    named: dict[Run, str] = {}
+    for label in dict.fromkeys(run.horizon_label for run in runs):
+        group = [run for run in runs if run.horizon_label == label]
+        keys = varying(group)
+        short = [key.rpartition(".")[2] for key in keys]
+        for run in group:
+            words = [
+                f"{key if short.count(brief) > 1 or brief == 'name' else brief}={show(run.settings[key])}"
+                for key, brief in zip(keys, short, strict=True)
+                if key in run.settings
+            ]
+            named[run] = " ".join([label or run.head, *(word.replace(".name=", "=") for word in words)])
+    return named
+
+
+def show(value: Any) -> str:
+    """Write a setting's value as it would be typed."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
 
 _SHARE = Range(0.0, 1.0)
 KNOWN_RANGES = {
@@ -160,13 +308,15 @@ def check(record: Mapping[str, Any]) -> None:
     Raises:
         ValueError: it has not; the message names the key.
     """
-    if record.get("schema") != runfolder.RESULTS_SCHEMA:
-        raise ValueError(f"has schema {record.get('schema')}; this version reads {runfolder.RESULTS_SCHEMA}")
+    if record.get("schema") != run_folder.RESULTS_SCHEMA:
+        raise ValueError(f"has schema {record.get('schema')}; this version reads {run_folder.RESULTS_SCHEMA}")
     for path in ("config.task.name", "config.model.name", "config.cell.name", "metrics.test", "best.monitor"):
         value: Any = record
         for key in path.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
-        if path.endswith(".name") and value is not None and not is_name(value):  # pictures' files are called by it
+        if (
+            path.endswith(".name") and value is not None and not is_plain_name(value)
+        ):  # pictures' files are called by it
             raise ValueError(f"has a {path} that is no name")
         if value is None or (path == "metrics.test" and not isinstance(value, Mapping)):
             raise ValueError(f"has no {path}")

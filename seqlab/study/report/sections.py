@@ -1,31 +1,154 @@
-"""The sections of a report, from what was read to tables, figures and sentences."""
+"""Sections of a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import stdev
 from typing import Any, final
 
+from seqlab.io.formatting import relative_path
+from seqlab.runs.scores import class_column, class_table, shorten_label, shown_classes
 from seqlab.study.intervals import Range, student
 from seqlab.study.report import flow, horizons
-from seqlab.study.report.blocks import (
+from seqlab.study.report.document import (
     Code,
     Commands,
     Field,
+    FigureBlock,
     Section,
-    Shown,
     Table,
     Text,
     bytes_text,
     figure_text,
     with_spread,
 )
-from seqlab.study.report.classes import class_section
-from seqlab.study.report.figures import against_distance, by_label, by_setting, cost, learning
-from seqlab.study.report.headline import answer
-from seqlab.study.report.points import Point
-from seqlab.study.report.reading import Fault, Found
+from seqlab.study.report.figures import Point, against_distance, by_label, by_setting, cost, learning, mean_validation
+from seqlab.study.report.reading import Collected, Fault
 from seqlab.study.report.runs import Run, number, versions
-from seqlab.training.runfolder import relative
+
+_MOST = 3
+"""Settings that a headline names where none is to be chosen."""
+
+
+def headline(title: str, points: Sequence[Point], searched: Sequence[Mapping[str, Any]]) -> str:
+    """Answer the question of a section in a sentence; validation ranks, and test scores are only shown.
+
+    Args:
+        title: of the section.
+        points: its runs, put together.
+        searched: rows of the horizon searches among them.
+    """
+    if points[0].distance is None:
+        return f"On {title}, {_scores(points)}"
+    rows = searched or horizons.measured(points)
+    ranked = sorted(rows, key=lambda row: (-(row["horizon"] or 0), -(row["upper"] or row["largest"] + 1)))
+    said = [f"{row['label']} reaches {_far(row)}" for row in ranked]
+    each = " each" if len(points) > 1 else ""
+    few = f" One seed{each}: run more seeds." if {len(point.runs) for point in points} == {1} else ""
+    return f"On {title}, {'; '.join(said)}.{few}"
+
+
+def _far(row: Mapping[str, Any]) -> str:
+    interval = horizons.interval(row).replace(" (", ", ").removesuffix(")")
+    if not row["horizon"]:
+        return f"no distance that was tried (interval {interval})"
+    steps = f"{row['horizon']:,} step{'s' if row['horizon'] > 1 else ''}"
+    limited = ", budget-limited" if row.get("budget_limited") else ""
+    return f"{steps} (interval {interval}{limited})"
+
+
+def _scores(points: Sequence[Point]) -> str:
+    """Say which setting validates best, unless there is one alone, or no other learned anything."""
+    run = points[0].runs[0]
+    monitor, baseline = run.monitor, "the input-independent baseline"
+    scores = f"{baseline} scores {figure_text(run.chance)}" if run.chance is not None else "no baseline is known"
+    baseline += "" if run.chance is None else f" ({figure_text(run.chance)})"
+    ranked = sorted(points, key=lambda point: -point.worth)
+    learned = [point for point in ranked if point.learned]
+    best, *others = ranked
+    if not learned:
+        what = f"{best.label} is no better than" if not others else "no setting is better than"
+        noise = " by more than the noise of the validation split" if _is_above(best) else ""
+        return f"{what} {baseline}{noise}; test {monitor}: {_listed(ranked)}."
+    if not others:
+        return f"{best.label} has a test {monitor} of {_test(best)}; {scores}."
+    if len(learned) == 1:
+        return f"only {learned[0].label} is better than {baseline}; test {monitor}: {_listed([*learned, *others])}."
+    single = all(len(point.runs) == 1 for point in ranked)
+    what = "the highest" if run.maximises else "the lowest"
+    text = (
+        f"{best.label} has {what if single else 'the best'} validation {monitor}; its test {monitor} is {_test(best)}"
+    )
+    text += f"; next is {others[0].label} with {_test(others[0])}"
+    if single:
+        text += "; one run each: run more seeds"
+    elif _is_close(best, others[0]):
+        text += ", closer in validation than one standard deviation over the seeds"
+    if idle := [point.label for point in ranked if not point.learned]:
+        return f"{text}; no better than {baseline}: {', '.join(idle)}."
+    return f"{text}; {scores}."
+
+
+def _is_above(point: Point) -> bool:
+    """Return whether the mean validation score is better than the baseline, if only by chance."""
+    run = point.runs[0]
+    return run.chance is not None and point.worth > (run.chance if run.maximises else -run.chance)
+
+
+def _listed(points: Sequence[Point]) -> str:
+    shown = list({point.label: f"{point.label} {_test(point)}" for point in points}.values())
+    more = f"; {len(shown) - _MOST:,} more" if len(shown) > _MOST else ""
+    return "; ".join(shown[:_MOST]) + more
+
+
+def _test(point: Point) -> str:
+    return f"{with_spread(point.mean, point.spread)} ({len(point.scores)} seed{'s' if len(point.scores) > 1 else ''})"
+
+
+def _is_close(best: Point, other: Point) -> bool:
+    found = [[value for run in point.runs if (value := run.valid) is not None] for point in (best, other)]
+    spread = max(stdev(values) if len(values) > 1 else 0.0 for values in found)
+    return abs(best.worth - other.worth) <= spread
+
+
+_RATIOS = ("precision", "recall", "f1")
+
+
+def class_section(points: Sequence[Point], monitor: str) -> Section | None:
+    """Make the table of precision, recall, F1 and support; ``None`` where no record has one."""
+    runs = {run: (point, rows) for point in points for run in point.runs if (rows := _rows(run))}
+    if not runs:
+        return None
+    best = max(runs, key=lambda run: mean_validation([run]))
+    point, rows = runs[best]
+    shown = shown_classes(rows)
+    noun = class_column(rows[0])
+    said = "Test split."
+    if sum(len(point.runs) for point in points) > 1:
+        at = "" if point.distance is None else f" at distance {point.distance:,}"
+        said = f"Test split, of the run with the best validation {monitor}: {point.label}{at}, {best.folder.name}."
+    if len(shown) < len(rows):
+        said += f" {len(shown)} of {len(rows)} classes, those of least F1; all are in its results.json."
+    made: list[tuple[Field, ...]] = []
+    for row in shown:
+        ratios = (number(row[name]) for name in _RATIOS)
+        figures = ("-" if ratio is None else f"{ratio:.3f}" for ratio in ratios)
+        made.append((shorten_label(str(row.get(noun, ""))), *figures, f"{number(row['examples']) or 0:,.0f}"))
+    return Section("Classes", 3, [Text(said), Table((noun, "precision", "recall", "F1", "support"), tuple(made))])
+
+
+def _rows(run: Run) -> Sequence[Mapping[str, Any]]:
+    """Return the table of classes in a record; empty where there is none, or its F1 are no numbers."""
+    tables = {
+        str(name): rows
+        for name, rows in (run.record.get("tables") or {}).items()
+        if isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows)
+    }
+    found = class_table(tables)
+    if found is None or any(row["f1"] is not None and number(row["f1"]) is None for row in found[1]):
+        return ()
+    return found[1]
+
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -62,7 +185,7 @@ class Part:
         return self.points[0].runs[0].monitor
 
 
-def header(found: Found, folders: Sequence[Path]) -> list[Section]:
+def header(found: Collected, folders: Sequence[Path]) -> list[Section]:
     """Say first what is missing, then what the report was made of."""
     made = []
     faults = [fault for fault in found.faults if fault.kind != "left out"]
@@ -74,7 +197,7 @@ def header(found: Found, folders: Sequence[Path]) -> list[Section]:
         counted = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
         more = f" The first {_MOST_FAULTS} are listed; all are in results.csv." if len(ordered) > _MOST_FAULTS else ""
         made.append(Section("What is not in it", 2, [Text(f"{counted}.{more}"), _fault_table(ordered[:_MOST_FAULTS])]))
-    facts: list[tuple[Field, ...]] = [("folders", ", ".join(relative(folder) for folder in folders))]
+    facts: list[tuple[Field, ...]] = [("folders", ", ".join(relative_path(folder) for folder in folders))]
     facts.append(("runs", f"{len(found.runs):,} of {found.asked:,} are in this report"))
     if checks := len(found.faults) - len(faults):
         why = f"{checks:,} that checked a budget, or came in since the search last decided; results.csv has them"
@@ -105,9 +228,9 @@ def task_sections(part: Part) -> list[Section]:
     if not part.points:
         top.blocks.append(Text("No run of it has a score."))
         return [top]
-    top.blocks.append(Text(answer(part.title, part.points, part.horizons), is_answer=True))
+    top.blocks.append(Text(headline(part.title, part.points, part.horizons), is_answer=True))
     draw = against_distance if len({point.distance for point in part.points}) > 1 else by_setting
-    top.blocks += [Shown(draw(f"{part.name}_scores", part.points, part.monitor)), _score_table(part)]
+    top.blocks += [FigureBlock(draw(f"{part.name}_scores", part.points, part.monitor)), _score_table(part)]
     top.blocks.append(Text(_explain(part)))
     made = [top]
     if part.horizons:
@@ -181,10 +304,10 @@ def _class_section(part: Part) -> Section | None:
 
 
 def _flow_section(part: Part) -> Section | None:
-    flows = flow.choose(part.points, part.curves[flow.FLOW])
+    flows = flow.choose_flows(part.points, part.curves[flow.FLOW])
     if not flows:
         return None
-    section = Section("Gradient flow", 3, [Shown(picture) for picture in flow.pictures(part.name, flows)])
+    section = Section("Gradient flow", 3, [FigureBlock(picture) for picture in flow.flow_figures(part.name, flows)])
     if rows := flow.saturation_rows(flows, part.curves[flow.SATURATION]):
         section.blocks.append(
             Text("Gate activations in the lowest and the highest tenth of their range, late in training:")
@@ -240,7 +363,7 @@ def _cost_section(part: Part) -> Section:
     )
     section = Section("Cost", 3, [table, Text(text)])
     if (picture := cost(f"{part.name}_cost", part.points)) is not None:
-        section.blocks.insert(0, Shown(picture))
+        section.blocks.insert(0, FigureBlock(picture))
     return section
 
 
@@ -254,4 +377,4 @@ def _range(runs: Sequence[Run], name: str) -> str:
 
 def _learning_section(part: Part) -> Section | None:
     picture = learning(f"{part.name}_learning", part.points, part.curves["metrics.csv"])
-    return None if picture is None else Section("Learning curves", 3, [Shown(picture)])
+    return None if picture is None else Section("Learning curves", 3, [FigureBlock(picture)])

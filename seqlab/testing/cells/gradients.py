@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Cell, State
-from seqlab.recurrence.state import rebuild
-from seqlab.testing.cells.making import MODES, CellMaking
-from seqlab.testing.gradients import check_gradients, check_slopes
+from seqlab.recurrence.scan import rebuild
+from seqlab.testing.cells.values import MODES, CellMaking
+from seqlab.testing.comparison import check_gradients, check_slopes
 from seqlab.testing.probing import check_probe
 from seqlab.testing.suite import agree, demand
 

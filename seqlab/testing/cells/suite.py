@@ -1,12 +1,8 @@
 """Checks that every cell must pass."""
 
-from seqlab.testing.cells.calls import CallChecks
+from seqlab.testing.cells.calls import CallChecks, PathChecks
 from seqlab.testing.cells.gradients import GradientChecks
-from seqlab.testing.cells.numbers import NumberChecks
-from seqlab.testing.cells.paths import PathChecks
-from seqlab.testing.cells.rows import RowChecks
-from seqlab.testing.cells.state import StateChecks
-from seqlab.testing.cells.steps import StepChecks
+from seqlab.testing.cells.values import NumberChecks, RowChecks, StateChecks, StepChecks
 
 
 class CellSuite(PathChecks, NumberChecks, GradientChecks, StateChecks, RowChecks, CallChecks, StepChecks):

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from seqlab.contracts import Cell, Kernel
-from seqlab.recurrence.choose import Loop
-from seqlab.testing.compare import accepts, compared, computed
-from seqlab.testing.kernels.making import KernelMaking
+from seqlab.recurrence.selection import Loop
+from seqlab.testing.comparison import accepts, compared, computed
+from seqlab.testing.inputs import RefusedError
+from seqlab.testing.kernels.values import KernelMaking
 from seqlab.testing.layer import LAYOUTS, Call, Values, everything, forward, starts
-from seqlab.testing.making import RefusedError
-from seqlab.testing.pickling import pickled
+from seqlab.testing.process import Trainable, pickled, random_states, seed_all, unchanged, unusual_settings
 from seqlab.testing.suite import agree, demand
-from seqlab.testing.surroundings import Trainable, random_states, seed_all, unchanged, unusual_settings
 
 
 class CallChecks(KernelMaking):

@@ -6,9 +6,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from seqlab.recurrence.choose import Loop
-from seqlab.testing.compare import TOLERANCES, accepts, compared, computed, short
-from seqlab.testing.kernels.making import KernelMaking
+from seqlab.recurrence.selection import Loop
+from seqlab.testing.comparison import TOLERANCES, accepts, compared, computed, short
+from seqlab.testing.kernels.values import KernelMaking
 from seqlab.testing.layer import Call, Forward, Values, everything, forward, named_gradients
 from seqlab.testing.suite import agree
 

@@ -1,9 +1,8 @@
 """Checks that every kernel must pass."""
 
 from seqlab.testing.kernels.calls import CallChecks
-from seqlab.testing.kernels.contract import ContractChecks
 from seqlab.testing.kernels.gradients import GradientChecks
-from seqlab.testing.kernels.values import ValueChecks
+from seqlab.testing.kernels.values import ContractChecks, ValueChecks
 
 
 class KernelSuite(ContractChecks, GradientChecks, ValueChecks, CallChecks):

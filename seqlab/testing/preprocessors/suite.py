@@ -1,10 +1,7 @@
 """Checks that every preprocessor must pass."""
 
-from seqlab.testing.preprocessors.calls import CallChecks
-from seqlab.testing.preprocessors.learning import LearningChecks
-from seqlab.testing.preprocessors.many import ManyChecks
-from seqlab.testing.preprocessors.options import OptionChecks
-from seqlab.testing.preprocessors.texts import TextChecks
+from seqlab.testing.preprocessors.calls import CallChecks, LearningChecks, OptionChecks
+from seqlab.testing.preprocessors.texts import ManyChecks, TextChecks
 
 
 class PreprocessorSuite(OptionChecks, LearningChecks, CallChecks, ManyChecks, TextChecks):

@@ -1,25 +1,215 @@
-"""Checks of a task's constructor and data."""
+"""What the checks of a task are made of."""
 
-from collections.abc import Iterator
-from itertools import combinations
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from itertools import combinations, islice
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
-from seqlab.contracts import Examples, Ragged, Task, UserError
-from seqlab.discovery import find
-from seqlab.testing.guesses import is_class
-from seqlab.testing.plain import check_defaults, has_option, reads
-from seqlab.testing.suite import demand
-from seqlab.testing.taskdata import (
+from seqlab.contracts import Batch, Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
+from seqlab.plugins import find
+from seqlab.testing.hints import is_class, output_shape, perfect
+from seqlab.testing.inputs import (
+    CodePoints,
+    Ready,
+    check_defaults,
     check_more_classes,
     check_targets,
     check_tensors,
     difference,
+    has_option,
+    reads,
     row_keys,
+    updated,
+    values_of,
+    windows,
 )
-from seqlab.testing.tasks.making import SPLITS, TaskMaking
-from seqlab.testing.unread import check_read
+from seqlab.testing.options import check_read
+from seqlab.testing.suite import Suite, demand
+
+SPLITS = ("train", "valid", "test")
+_PIECES = 4
+"""Pieces of a running text that are looked at."""
+
+
+class TaskMaking(Suite):
+    """Names a task and makes it ready for its checks.
+
+    Attributes:
+        task: its type, or a factory that takes its options.
+        options: what the constructor is to be given, such as ``{"data_dir": ...}``.
+        preprocessor: makes what encodes the texts; else the task's default is looked up.
+    """
+
+    task: ClassVar[Callable[..., Task]]
+    options: ClassVar[Mapping[str, Any]] = {}
+    preprocessor: ClassVar[Callable[[], Preprocessor] | None] = None
+    _made: ClassVar[Ready]
+
+    # Making things ------------------------------------------------------------------------------------------------
+
+    def make(self, **changed: Any) -> Task:
+        """Make the task, without its data."""
+        made = type(self).task(**{**self.options, **changed})
+        demand(isinstance(made, Task), f"it is a {type(made).__name__}, and no seqlab.Task")
+        return made
+
+    def ready(self) -> Ready:
+        """Make the task and its splits; they are made once for all checks, each of which gets a copy of the task."""
+        cls = type(self)
+        if "_made" not in vars(cls):
+            task = self.make()
+            cls._made = self._ready(task, self.splits_of(task))
+        made = cls._made
+        try:
+            return Ready(copy.deepcopy(made.task), made.splits, made.preprocessor)
+        except Exception:  # a task that holds a lock, say, is made anew
+            task = self.make()
+            return self._ready(task, self.splits_of(task))
+
+    def splits_of(self, task: Task) -> Mapping[str, Examples]:
+        """Make the splits; running text becomes windows of tokens, up to some thousands of them."""
+        splits = task.splits()
+        if not isinstance(splits["train"], Corpus):
+            return cast(Mapping[str, Examples], splits)
+        preprocessor = self._encoder(task)
+        texts = {name: list(islice(cast(Corpus, split).pieces(), _PIECES)) for name, split in splits.items()}
+        preprocessor.fit(texts["train"])
+        ids = {name: preprocessor.encode(pieces).values for name, pieces in texts.items()}
+        counts = torch.bincount(ids["train"], minlength=preprocessor.size)
+        task.observe(InputSpec("tokens", preprocessor.size, preprocessor.symbols), counts)
+        return {name: windows(values, task.sequence_length or 1) for name, values in ids.items()}
+
+    def _ready(self, task: Task, splits: Mapping[str, Examples]) -> Ready:
+        texts = splits["train"].inputs
+        if isinstance(texts, Ragged):
+            return Ready(task, splits, None)
+        preprocessor = self._encoder(task)
+        preprocessor.fit(texts)
+        return Ready(task, splits, preprocessor)
+
+    def _encoder(self, task: Task) -> Preprocessor:
+        if (factory := type(self).preprocessor) is not None:
+            return factory()
+        try:
+            made = find("preprocessing", task.preprocessing or "").load()()
+        except UserError:  # which test_default_preprocessing reports
+            return CodePoints()
+        demand(isinstance(made, Preprocessor), f"preprocessing={task.preprocessing} is no seqlab.Preprocessor")
+        return made  # type: ignore[no-any-return]  # an entry point can be anything
+
+    def perfect_outputs(self, task: Task, batch: Batch) -> Tensor:
+        """Give outputs that fit the targets; for a task to override whose outputs :func:`perfect` cannot find."""
+        return perfect(task, batch)
+
+    @staticmethod
+    def drawn(task: Task, batch: Batch, seed: int = 1) -> Tensor:
+        """Draw outputs for a batch from the normal distribution."""
+        return torch.randn(output_shape(task, batch), generator=torch.Generator().manual_seed(seed))
+
+    @staticmethod
+    def scores(task: Task, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Compute fresh metrics of some outputs."""
+        return values_of(updated(task.metrics(), outputs, targets))
+
+
+_FEWEST = 20
+_ROWS = 1500
+_SHORTEST = 6
+_CHANCE = math.log(1e9)
+_SHARE = 0.3
+
+
+class DealingChecks(TaskMaking):
+    """Valid and test are like train, and apart from it."""
+
+    def test_splits_are_dealt_by_chance(self) -> None:
+        """Neither valid nor test is of one class alone, or of none of the classes of train, as in sorted data."""
+        splits = self.ready().splits
+        targets = {name: splits[name].targets for name in SPLITS}
+        if self.ready().task.per_step or not is_class(targets["train"]) or targets["train"].dim() != 1:
+            return
+        found = {name: {*part.tolist()} for name, part in targets.items()}
+        if len(set().union(*found.values())) < 2:
+            return
+        for name in ("valid", "test"):
+            if len(targets[name]) < _FEWEST:
+                continue
+            demand(
+                len(found[name]) > 1,
+                f"all {len(targets[name])} examples of {name} are of class {min(found[name])}: are the data sorted by"
+                " class? Shuffle them by split_seed before they are cut",
+            )
+            demand(
+                found[name] & found["train"],
+                f"no class of {name} is in train: are the data sorted by class? Shuffle them by split_seed before they"
+                " are cut",
+            )
+
+    def test_splits_share_no_steps(self) -> None:
+        """No windows of valid or test overlap those of train, as where windows are shuffled before they are cut."""
+        ready = self.ready()
+        parts = {name: ready.splits[name].inputs for name in SPLITS}
+        train = parts["train"]
+        if not isinstance(train, Ragged) or train.even is None or len(train) < _FEWEST:
+            return
+        steps = int(train.lengths[0])
+        run = steps // 2
+        if steps < _SHORTEST:
+            return
+        rows = {name: _rows(part, steps) for name, part in parts.items() if isinstance(part, Ragged)}
+        numbered = _numbered(torch.cat(list(rows.values())), list(map(len, rows.values())))
+        numbers = dict(zip(rows, numbered, strict=True))
+        kinds = len(torch.unique(numbers["train"]))
+        places = range(steps - run, -1, -1)
+        train_rows = numbers["train"]
+        known = {key: place for place in places for key in _keys(train_rows[:, place : place + run])}
+        if kinds < len(numbers["train"]) / 2 and run * math.log(max(kinds, 2)) < _CHANCE:
+            return  # sequences of a few kinds of steps can be alike by chance
+        if len(known) < len(numbers["train"]) / 2:
+            return  # the same patterns everywhere
+        for name in ("valid", "test"):
+            found = numbers.get(name)
+            if found is None or len(found) < _FEWEST:
+                continue
+            first, last = _keys(found[:, :run]), _keys(found[:, -run:])
+            ends = zip(first, last, _varied(found[:, :run]), _varied(found[:, -run:]), strict=True)
+            shared = sum(
+                (v and known.get(one, 0) > 0) or (w and known.get(other, steps - run) < steps - run)
+                for one, other, v, w in ends
+            )
+            demand(
+                shared <= _SHARE * len(found),
+                f"{shared} of {len(found)} sequences of {name} begin or end with {run} steps that stand elsewhere in a"
+                " sequence of train: windows that overlap must not be shuffled before they are cut into splits",
+            )
+
+
+def _rows(part: Ragged, steps: int) -> Tensor:
+    """Give up to some thousand sequences of that length, ``[rows, steps, features]``."""
+    if part.even is None or part.even.shape[1] != steps:
+        return part.values.new_zeros(0, steps, math.prod(part.values.shape[1:]))
+    return part.even[:_ROWS].reshape(-1, steps, math.prod(part.values.shape[1:]))
+
+
+def _numbered(rows: Tensor, counts: list[int]) -> list[Tensor]:
+    """Give equal steps the same number, ``[rows, steps]``."""
+    _, numbers = torch.unique(rows.flatten(0, 1), dim=0, return_inverse=True)
+    return list(numbers.view(rows.shape[:2]).split(counts))
+
+
+def _keys(numbers: Tensor) -> list[bytes]:
+    return [row.tobytes() for row in numbers.contiguous().numpy()]
+
+
+def _varied(numbers: Tensor) -> list[bool]:
+    """Say of which rows at least half of the steps differ from the step before."""
+    changes = (numbers[:, 1:] != numbers[:, :-1]).sum(1)
+    return (2 * changes >= numbers.shape[1] - 1).tolist()
+
 
 _MEANINGS = ("maximum", "window", "distance")
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Batch, Task
-from seqlab.testing.guesses import is_class, live, output_shape, targets_of
-from seqlab.testing.ready import Ready
+from seqlab.testing.hints import is_class, live, output_shape, targets_of
+from seqlab.testing.inputs import Ready
 from seqlab.testing.suite import agree, demand
-from seqlab.testing.tasks.making import TaskMaking
+from seqlab.testing.tasks.data import TaskMaking
 
 _SIZES = (1, 2, 17, 32, 33, 65, 100, 129, 257)
 """Rows of a batch, around what a block or a chunk may hold."""

@@ -1,16 +1,11 @@
 """Checks that every task must pass."""
 
-from seqlab.testing.tasks.answers import AnswerChecks
-from seqlab.testing.tasks.baseline import BaselineChecks
-from seqlab.testing.tasks.data import DataChecks
-from seqlab.testing.tasks.dealing import DealingChecks
-from seqlab.testing.tasks.heads import HeadChecks
-from seqlab.testing.tasks.leaks import LeakChecks
-from seqlab.testing.tasks.loss import LossChecks
+from seqlab.testing.tasks.data import DataChecks, DealingChecks
+from seqlab.testing.tasks.leaks import HeadChecks, LeakChecks
+from seqlab.testing.tasks.loss import LossChecks, MistakeChecks
 from seqlab.testing.tasks.means import MeanChecks
-from seqlab.testing.tasks.metrics import MetricChecks
-from seqlab.testing.tasks.mistakes import MistakeChecks
-from seqlab.testing.tasks.repeats import RepeatChecks
+from seqlab.testing.tasks.metrics import BaselineChecks, MetricChecks
+from seqlab.testing.tasks.repeats import AnswerChecks, RepeatChecks
 
 
 class TaskSuite(

@@ -8,8 +8,8 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 from hydra_plugins.seqlab_launchers._compose import SharingLoader, sharing
-from seqlab.sweeps.start import register
-from seqlab.training.compose import configs
+from seqlab.config.compose import configs
+from seqlab.sweeps.plan import register
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*is validated against ConfigStore schema")  # of Hydra's launcher
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from seqlab import InputSpec, UserError
 from seqlab.export.compare import FLOOR, MULTIPLE, compared
-from seqlab.export.program import Padded
+from seqlab.export.formats import Padded
 from seqlab_cells.gru import GRU
 from seqlab_cells.layer_norm_lstm import LayerNormLSTM
 from seqlab_cells.lstm import LSTM

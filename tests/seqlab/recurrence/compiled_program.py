@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from seqlab import Cell, Recurrent, State
-from seqlab.recurrence.compilations import compilations
+from seqlab.recurrence.graphs import compilations
 from seqlab_cells.gru import GRU
 from seqlab_cells.lstm import LSTM
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from seqlab import Cell, Ragged, Recurrent
-from seqlab.contracts.lengths import as_lengths
-from seqlab.recurrence import alive, choose, last_valid, reverse_within, scan
+from seqlab.contracts.batch import as_lengths
+from seqlab.recurrence import last_valid, reverse_within, scan, selection, valid_mask
 from seqlab_cells.gru import GRU
 from seqlab_cells.lstm import LSTM
 
@@ -66,7 +66,7 @@ def _scan(lengths: Any) -> Tensor:
 
 
 def _choose(lengths: Any) -> str:
-    return choose("auto", [], [GRU(2, 3)], torch.ones(4, 3, 2), lengths).kernel.name
+    return selection("auto", [], [GRU(2, 3)], torch.ones(4, 3, 2), lengths).kernel.name
 
 
 TAKERS: dict[str, Callable[[Any], Any]] = {
@@ -94,7 +94,7 @@ def test_a_small_integer_type_does_not_wrap() -> None:
     lengths = torch.tensor([200, 100], dtype=torch.uint8)
     assert reverse_within(x, lengths)[:, 0].equal(x[:, 0].flip(0))
     assert last_valid(x, lengths).flatten().tolist() == [398.0, 199.0]
-    assert alive(lengths, 200).sum(0).tolist() == [200, 100]
+    assert valid_mask(lengths, 200).sum(0).tolist() == [200, 100]
 
 
 def test_ragged_takes_any_form_and_refuses_what_is_none() -> None:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from seqlab import Cell, Kernel, State
-from seqlab.recurrence import Loop, choose, scan, tuning
-from seqlab.recurrence.readiness import readiness
-from seqlab.recurrence.tuning import Entry, speeds, write
+from seqlab.recurrence import Loop, scan, selection
+from seqlab.recurrence.selection import Entry, measured_speeds, readiness, write
 
 CPU = torch.device("cpu")
 
@@ -51,12 +50,12 @@ def kernel(called: str, fast: float, late: str | None = None) -> Kernel:
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
-    tuning._read.cache_clear()
+    selection._read.cache_clear()
     readiness.begin()
 
 
 def taken(*kernels: Kernel, batch: int = 2, time: int = 10) -> tuple[str, str]:
-    chosen = choose("auto", kernels, [Echo(4)], torch.zeros(time, batch, 4), None)
+    chosen = selection("auto", kernels, [Echo(4)], torch.zeros(time, batch, 4), None)
     return chosen.kernel.name, chosen.reason
 
 
@@ -96,10 +95,10 @@ def test_the_nearest_shape_speaks() -> None:
     x = torch.zeros(16, 8, 4)
     near, far = {"a": 2.0}, {"a": 1.0}
     write(CPU, [Entry("Echo", 8, 20, 4, 4, 1.0, near), Entry("Echo", 32, 20, 4, 4, 1.0, far)])
-    assert speeds("Echo", 4, x, None) == near
-    assert speeds("Other", 4, x, None) == {}
+    assert measured_speeds("Echo", 4, x, None) == near
+    assert measured_speeds("Other", 4, x, None) == {}
 
 
 def test_a_damaged_table_is_none() -> None:
-    tuning.table_path(CPU).write_text("{", "utf-8")
-    assert speeds("Echo", 4, torch.zeros(2, 2, 4), None) == {}
+    selection.table_path(CPU).write_text("{", "utf-8")
+    assert measured_speeds("Echo", 4, torch.zeros(2, 2, 4), None) == {}

@@ -54,7 +54,7 @@ def lay_out(folder, records, missing=()):
     planned = {each: [f"seed={each}"] for each in [*names, *missing]}
     ledger.write_plan(folder, ["task=first", "cell=rnn,gru"], planned)
     for each, made in zip(names, records, strict=True):
-        with ledger.page(folder / each, planned[each]) as page:
+        with ledger.run_status(folder / each, planned[each]) as page:
             (folder / each / "results.json").write_text(json.dumps(made), "utf-8")
             page.update(state="done")
     return folder

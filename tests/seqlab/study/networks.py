@@ -3,8 +3,8 @@
 import torch
 
 from seqlab import Batch
-from seqlab.training.assemble import build_model, build_task
-from seqlab.training.data import SequenceData
+from seqlab.config.build import build_model, build_task
+from seqlab.data.datamodule import SequenceData
 
 
 def network(cell, task="first", rows=3, length=12, hidden_size=5, model=None, kernel="auto", **options):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from seqlab.study.cause import FLOW, SATURATION, Signs, explain, signs
+from seqlab.study.horizon.results import FLOW, SATURATION, Signs, explain_limit, read_signs
 
 
 def run_folder(folder, norms=(), gates=(), scores=(), verdict="at chance"):
@@ -61,21 +61,21 @@ FLOWS, VANISHES = [1.0, 0.9, 0.8], [1.0, 1e-3, 1e-6]
     ],
 )
 def test_each_rule_is_told_by_its_figures(tmp_path, left, cause, fragment):
-    found = [signs(run_folder(tmp_path / str(seed), **left)) for seed in range(3)]
-    named, because = explain(found, reached_the_end=False, budget_limited=None)
+    found = [read_signs(run_folder(tmp_path / str(seed), **left)) for seed in range(3)]
+    named, because = explain_limit(found, reached_the_end=False, budget_limited=None)
     assert named == cause
     assert fragment in because
 
 
 def test_a_limit_that_is_none_and_one_that_the_budget_moves_need_no_probe():
-    assert explain([], reached_the_end=True, budget_limited=None)[0] == "none"
+    assert explain_limit([], reached_the_end=True, budget_limited=None)[0] == "none"
     vanished = Signs(1e-9, (0.9, "h"), 0.0, "at chance")
-    assert explain([vanished], reached_the_end=False, budget_limited=True)[0] == "budget"
-    assert explain([], reached_the_end=False, budget_limited=False)[0] == "unknown"
+    assert explain_limit([vanished], reached_the_end=False, budget_limited=True)[0] == "budget"
+    assert explain_limit([], reached_the_end=False, budget_limited=False)[0] == "unknown"
 
 
 def test_a_file_that_was_cut_is_read_as_far_as_it_is_whole(tmp_path):
     folder = run_folder(tmp_path / "run", norms=[(0, "h", VANISHES)], scores=FLAT)
     text = (folder / FLOW).read_text()
     (folder / FLOW).write_text(text + "9,0,forward,h,0,1.0\n9,0,forw")
-    assert signs(folder).ratio == pytest.approx(1e-6)
+    assert read_signs(folder).ratio == pytest.approx(1e-6)

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from seqlab.study.gradient_flow import FLOW, SATURATION, FlowRow, FlowWriter, SaturationRow, read, slack
-from seqlab.study.gradient_flow_figure import draw
-from seqlab.study.pictures import save
+from seqlab.study.gradient_flow_figure import draw_flow
+from seqlab.study.plotting import save_figure
 
 
 def rows(step, far=4):
@@ -72,12 +72,12 @@ def test_the_figure_states_the_slack(tmp_path):
     writer = FlowWriter(tmp_path)
     for step in (0, 10):
         writer.add([*rows(step), FlowRow(step, 0, "forward", "h", 4, 0.0, 0.0, math.inf)], shares(step))
-    figure = draw(read(tmp_path), "a test")
+    figure = draw_flow(read(tmp_path), "a test")
     said = "\n".join(text.get_text() for axes in figure.axes for text in axes.texts)
     assert "late: slack of the bound 64x the gradient at 3 steps (4x a step)" in said
     assert "early: gates alone 0.9x the gradient at 3 steps" in said
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
     assert [text.get_text() for text in figure.legends[0].get_texts()][-2:] == ["early: step 0", "late: step 10"]
     for name in ("flow.png", "flow.svg"):
-        save(figure, tmp_path / name)
+        save_figure(figure, tmp_path / name)
         assert (tmp_path / name).stat().st_size > 5_000

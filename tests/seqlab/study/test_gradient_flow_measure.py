@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from seqlab.recurrence.record import Recording
+from seqlab.recurrence.recording import Recording
 from seqlab.study.gradient_flow_measure import distances, measure
 from seqlab.training.checkpoint import rng_state
 

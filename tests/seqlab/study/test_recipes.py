@@ -3,8 +3,8 @@
 import pytest
 
 import seqlab
+from seqlab.config.compose import compose_all
 from seqlab.study.recipes import Recipe, Row, load, names
-from seqlab.training.compose import compose_all
 
 GOOD = """
 title: t

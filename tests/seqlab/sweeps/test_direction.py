@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from seqlab import UserError
 from seqlab.sweeps import ledger
-from seqlab.sweeps.direction import directed, directions, no_value
-from seqlab.sweeps.words import check_words
+from seqlab.sweeps.direction import directions, no_value, with_direction
+from seqlab.sweeps.overrides import check_file_overrides
 
 NODES = {
     "like_optuna": {"_target_": "x.Sweeper", "direction": "minimize", "params": None, "n_trials": 20},
@@ -49,21 +49,21 @@ def sweepers():
 def test_the_task_sets_the_direction(sweeper, maximising):
     """Accuracy is to be large and an error small, whatever the default."""
     words = [f"hydra/sweeper={sweeper}", "optimizer.lr=interval(0,1)"]
-    assert directed([*words, "task=first"], sweeper) == [maximising]
+    assert with_direction([*words, "task=first"], sweeper) == [maximising]
     with pytest.raises(UserError, match="task=adding, whose validation mse is better when smaller, got"):
-        directed([*words, "task=adding", maximising], sweeper)
+        with_direction([*words, "task=adding", maximising], sweeper)
 
 
 def test_what_is_right_already_stays():
     words = ["hydra/sweeper=like_optuna"]
-    assert directed([*words, "task=adding"], "like_optuna") == []
-    assert directed([*words, "task=first", "hydra.sweeper.direction=maximize"], "like_optuna") == []
+    assert with_direction([*words, "task=adding"], "like_optuna") == []
+    assert with_direction([*words, "task=first", "hydra.sweeper.direction=maximize"], "like_optuna") == []
 
 
 def test_the_default_that_somebody_types_is_a_contradiction():
     words = ["hydra/sweeper=like_optuna", "task=first"]
     with pytest.raises(UserError, match=r"hydra\.sweeper\.direction must be maximize for task=first") as caught:
-        directed([*words, "hydra.sweeper.direction=minimize"], "like_optuna")
+        with_direction([*words, "hydra.sweeper.direction=minimize"], "like_optuna")
     assert "\n" not in str(caught.value)
 
 
@@ -75,8 +75,8 @@ def test_the_default_that_a_config_file_says_is_a_contradiction(tmp_path):
     words = ["hydra/sweeper=like_optuna", "experiment=own", f"hydra.searchpath=[file://{tmp_path}]"]
     assert [each.is_said for each in directions(words)] == [True]
     with pytest.raises(UserError, match="must be maximize for task=names"):
-        directed([*words, "task=names"], "like_optuna")
-    assert directed([*words, "task=adding"], "like_optuna") == []
+        with_direction([*words, "task=names"], "like_optuna")
+    assert with_direction([*words, "task=adding"], "like_optuna") == []
 
 
 @pytest.mark.parametrize(
@@ -91,17 +91,17 @@ def test_the_default_that_a_config_file_says_is_a_contradiction(tmp_path):
 )
 def test_what_has_no_direction_is_one_line(words, said):
     with pytest.raises(UserError, match=said):
-        directed(["hydra/sweeper=like_optuna", "task=first", *words], "like_optuna")
+        with_direction(["hydra/sweeper=like_optuna", "task=first", *words], "like_optuna")
 
 
 def test_a_sweeper_without_a_direction_is_left_alone(caplog):
     words = ["hydra/sweeper=without", "task=first,adding"]
-    assert directed(words, "without") == []
+    assert with_direction(words, "without") == []
     assert "runs return validation mse (min) and accuracy (max)" in caplog.text
 
 
 def test_only_a_sweeper_that_optimises_is_told_why_there_is_no_value(tmp_path):
-    with ledger.page(tmp_path / "run", []) as page:
+    with ledger.run_status(tmp_path / "run", []) as page:
         page.update(state="failed", cause="no such file")
     assert no_value(tmp_path / "run", NODES["like_ax"]) == "run has no validation score: no such file"
     assert no_value(tmp_path / "run", NODES["without"]) is None
@@ -159,7 +159,9 @@ def test_optuna_maximises_validation_accuracy(optuna, names_folder, tmp_path, mo
 
 def test_a_plan_may_set_a_sweeper_and_not_what_it_imports_or_writes():
     """Optuna imports ``custom_search_space``, opens ``storage``; params become overrides of Hydra's own node."""
-    check_words(["hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=1"], "plan", "no")
+    check_file_overrides(
+        ["hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=1"], "plan", "no"
+    )
     for word in (
         "hydra.sweeper.custom_search_space=os.system",
         "hydra.sweeper.storage=sqlite:///home/x.db",
@@ -169,4 +171,4 @@ def test_a_plan_may_set_a_sweeper_and_not_what_it_imports_or_writes():
         "hydra/sweeper/_x=y",
     ):
         with pytest.raises(UserError, match=r"could (make Hydra )?run code"):
-            check_words([word], "plan", "no")
+            check_file_overrides([word], "plan", "no")

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from seqlab.errors import UserError
-from seqlab.training.checkpoint_file import AtomicCheckpointIO
-from seqlab.training.runfolder import write_text, write_weights
+from seqlab.io.atomic import write_text
+from seqlab.runs.run_folder import write_weights
+from seqlab.training.checkpoint import AtomicCheckpointIO
 
 QUICK = ("trainer.max_epochs=4", "logger=csv", "trainer.progress=false", "trainer.threads=1", "cell.hidden_size=64")
 

@@ -3,10 +3,10 @@
 import pytest
 
 import seqlab
+from seqlab.config.compose import Composer, compose_all
 from seqlab.sweeps import key
 from seqlab.sweeps.key import run_key, sweep_key
-from seqlab.sweeps.start import expand, run_name
-from seqlab.training.compose import Composer, compose_all
+from seqlab.sweeps.plan import expand, run_name
 
 BASE = run_key(seqlab.compose([]))
 

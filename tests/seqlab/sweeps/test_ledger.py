@@ -6,20 +6,20 @@ import multiprocessing
 import pytest
 
 from seqlab import UserError
+from seqlab.runs import run_folder
+from seqlab.runs.ownership import OwnedError, owned_folder
 from seqlab.sweeps import ledger
-from seqlab.sweeps.selection import choosing, is_meant
-from seqlab.training import runfolder
-from seqlab.training.ownership import OwnedError, owned
+from seqlab.sweeps.selection import is_selected, selecting
 
 
 def done(folder, objective=0.5):
-    with ledger.page(folder, ["seed=1"]) as record:
-        (folder / runfolder.RESULTS).write_text("{}")
+    with ledger.run_status(folder, ["seed=1"]) as record:
+        (folder / run_folder.RESULTS).write_text("{}")
         record.update(state="done", objective=objective)
 
 
 def hold(folder, began, end):
-    with owned(folder), ledger.page(folder, ["seed=2"]):
+    with owned_folder(folder), ledger.run_status(folder, ["seed=2"]):
         began.set()
         end.wait(60)
 
@@ -32,9 +32,9 @@ def sweep(tmp_path):
 
 def test_each_state(sweep):
     done(sweep / "a")
-    with ledger.page(sweep / "b", []) as record:
+    with ledger.run_status(sweep / "b", []) as record:
         record.update(state="failed", cause="no such file")
-    with pytest.raises(KeyboardInterrupt), ledger.page(sweep / "c", []):
+    with pytest.raises(KeyboardInterrupt), ledger.run_status(sweep / "c", []):
         raise KeyboardInterrupt
     began, end = multiprocessing.Event(), multiprocessing.Event()
     process = multiprocessing.get_context("fork").Process(target=hold, args=(sweep / "d", began, end))
@@ -46,13 +46,13 @@ def test_each_state(sweep):
     assert states == {"a": "done", "b": "failed", "c": "stopped", "d": "running", "e": "failed", "f": "missing"}
     assert ledger.read(sweep)[0].objective == 0.5
     assert ledger.read(sweep)[1].cause == "no such file"
-    with pytest.raises(OwnedError, match="another process"), owned(sweep / "d"):
+    with pytest.raises(OwnedError, match="another process"), owned_folder(sweep / "d"):
         pass
     process.kill()
     process.join()
     assert ledger.entry_of(sweep / "d").state == "stopped"
     assert "is gone" in ledger.entry_of(sweep / "d").cause
-    with owned(sweep / "d"), owned(sweep / "d"):  # free again, and a process may own it twice
+    with owned_folder(sweep / "d"), owned_folder(sweep / "d"):  # free again, and a process may own it twice
         pass
 
 
@@ -64,13 +64,13 @@ def test_the_objective_is_of_the_validation_split(sweep):
     del page["objective_split"]
     (sweep / "a" / ledger.RUN).write_text(json.dumps(page))
     for best, value in (({"valid": 0.75}, 0.75), ({"valid": None}, None), ({}, None), ("text", None)):
-        (sweep / "a" / runfolder.RESULTS).write_text(json.dumps({"best": best}))
+        (sweep / "a" / run_folder.RESULTS).write_text(json.dumps({"best": best}))
         assert ledger.entry_of(sweep / "a").objective == value
 
 
 def test_results_that_are_gone_are_missing(sweep):
     done(sweep / "a")
-    (sweep / "a" / runfolder.RESULTS).unlink()
+    (sweep / "a" / run_folder.RESULTS).unlink()
     assert ledger.entry_of(sweep / "a").state == "missing"
 
 
@@ -89,13 +89,13 @@ def test_what_is_no_sweep(tmp_path):
 
 
 def test_a_choice_holds_for_a_while(sweep):
-    assert is_meant("a")
-    with choosing(sweep, ["b"]):
-        assert is_meant("b")
-        assert not is_meant("a")
-    with choosing(sweep, None):
-        assert is_meant("a")
-    assert is_meant("a")
+    assert is_selected("a")
+    with selecting(sweep, ["b"]):
+        assert is_selected("b")
+        assert not is_selected("a")
+    with selecting(sweep, None):
+        assert is_selected("a")
+    assert is_selected("a")
 
 
 def test_many_runs_are_read(tmp_path):
@@ -105,7 +105,7 @@ def test_many_runs_are_read(tmp_path):
     for name in names[::2]:
         (tmp_path / name).mkdir()
         (tmp_path / name / ledger.RUN).write_text(page)
-        (tmp_path / name / runfolder.RESULTS).touch()
+        (tmp_path / name / run_folder.RESULTS).touch()
     entries = ledger.read(tmp_path)
     assert [entry.name for entry in entries] == names
     assert [entry.state for entry in entries] == ["done", "missing"] * 1_000

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqlab import Cell, Kernel, State
 from seqlab.recurrence import scan
-from seqlab.recurrence.choose import Loop
+from seqlab.recurrence.selection import Loop
 
 spec = util.spec_from_file_location("broken_cells", Path(__file__).with_name("broken_cells.py"))
 broken_cells = util.module_from_spec(spec)

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from seqlab.discovery import plugins
+from seqlab.plugins import plugins
 from seqlab.testing import CellSuite, run_suite
 from seqlab_cells.gru import GRU
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 import seqlab
 from seqlab import UserError
-from seqlab.training import runfolder
+from seqlab.runs import run_folder
 from seqlab.training.averaging import NonMonotonicAveraging
 from seqlab.training.module import SequenceModule
 
@@ -72,7 +72,7 @@ def test_what_is_kept_is_the_mean_of_the_steps_weights(names_folder, tmp_path, m
     monkeypatch.setattr(NonMonotonicAveraging, "on_train_batch_end", watched)
     seqlab.run(configured(names_folder), tmp_path / "run")
     assert steps, "averaging never began"
-    checkpoint = torch.load(tmp_path / "run" / runfolder.RESUME, weights_only=True)["state_dict"]
+    checkpoint = torch.load(tmp_path / "run" / run_folder.RESUME, weights_only=True)["state_dict"]
     names = [name for name in checkpoint if name.startswith("model.")]
     means = [torch.stack([step[index] for step in steps]).mean(0) for index in range(len(steps[0]))]
     for name, mean in zip(names, means, strict=True):
@@ -94,10 +94,10 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(names_folder, tmp_pa
         with pytest.raises(KeyError):
             seqlab.run(configured(names_folder), tmp_path / "cut")
     seqlab.run(configured(names_folder, "ckpt_path=last"), tmp_path / "cut")
-    whole, cut = (load_file(tmp_path / name / runfolder.MODEL) for name in ("whole", "cut"))
+    whole, cut = (load_file(tmp_path / name / run_folder.MODEL) for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     resumed = [
-        torch.load(tmp_path / name / runfolder.RESUME, weights_only=True)["state_dict"] for name in ("whole", "cut")
+        torch.load(tmp_path / name / run_folder.RESUME, weights_only=True)["state_dict"] for name in ("whole", "cut")
     ]
     assert all(torch.equal(resumed[0][name], resumed[1][name]) for name in resumed[0])
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 import seqlab
 from seqlab import UserError
-from seqlab.training import runfolder
+from seqlab.runs import run_folder
 
 FAST = [
     "trainer.max_epochs=2",
@@ -26,7 +26,7 @@ def configured(data, *overrides):
 
 
 def weights_of(folder):
-    return load_file(folder / runfolder.MODEL)
+    return load_file(folder / run_folder.MODEL)
 
 
 def record_of(folder):
@@ -111,7 +111,7 @@ def test_frozen_parts_stay_bit_for_bit_and_the_rest_learns(names_folder, parent,
     """The optimiser would let weights decay, too, if it had them."""
     overrides = [f"init_from={parent}", f"freeze=[{','.join(parts)}]", f"kernel={kernel}", "optimizer.weight_decay=0.5"]
     seqlab.run(configured(names_folder, *overrides), tmp_path / "child")
-    resume = torch.load(tmp_path / "child" / runfolder.RESUME, weights_only=True)["state_dict"]
+    resume = torch.load(tmp_path / "child" / run_folder.RESUME, weights_only=True)["state_dict"]
     for name, value in weights_of(parent).items():
         frozen = any(f"{name}.".startswith(f"{part}.") for part in parts)
         assert torch.equal(resume[f"model.{name}"], value) == frozen, name

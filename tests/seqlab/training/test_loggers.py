@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 import seqlab
-from seqlab.training.curves import CurvesLogger, read_curves
+from seqlab.runs.curves import CurvesLogger, read_curves
 from seqlab.training.loggers import make_logger, run_id
 from seqlab.training.module import SequenceModule
 
@@ -70,7 +70,7 @@ def test_rows_that_are_done_again_are_replaced_and_a_cut_one_is_left_out(tmp_pat
 
 def test_a_row_is_there_when_the_process_is_killed(tmp_path):
     code = (
-        "import os, pathlib, signal; from seqlab.training.curves import CurvesLogger\n"
+        "import os, pathlib, signal; from seqlab.runs.curves import CurvesLogger\n"
         f"logger = CurvesLogger(pathlib.Path({str(tmp_path)!r}))\n"
         "for step in range(5): logger.log_metrics({'loss': step}, step)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

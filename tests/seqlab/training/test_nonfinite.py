@@ -8,7 +8,7 @@ import torch
 
 import seqlab
 from seqlab import UserError
-from seqlab.training.nonfinite import Guard, Kept
+from seqlab.training.nonfinite import Guard, SavedStep
 
 FAST = ["trainer.max_epochs=2", "cell.hidden_size=8", "data.batch_size=16", "logger=none", "trainer.progress=false"]
 
@@ -23,7 +23,7 @@ def explosive(names_folder, *more):
 def test_a_run_ends_there_and_keeps_the_step(names_folder, tmp_path, clip):
     with pytest.raises(UserError, match=r"is (nan|inf) at step .* of epoch .*; `python -m seqlab replay "):
         seqlab.run(explosive(names_folder, f"trainer.gradient_clip_val={clip}"), tmp_path / "run")
-    kept = Kept(tmp_path / "run" / "nonfinite")
+    kept = SavedStep(tmp_path / "run" / "nonfinite")
     assert kept.page["what"] in ("loss", "gradient")
     assert len(kept.batch.inputs) == 16
     assert not (tmp_path / "run" / "results.json").exists()

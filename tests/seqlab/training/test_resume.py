@@ -10,15 +10,15 @@ from safetensors.torch import load_file
 
 import seqlab
 from seqlab import UserError
+from seqlab.cli.commands.verification import rerun as rerun
+from seqlab.data.fingerprint import differences
+from seqlab.runs.run_folder import BEST, MODEL, RESULTS, RESUME
 from seqlab.training import resume
-from seqlab.training.again import verified
 from seqlab.training.checkpoint import ReachedError
-from seqlab.training.fingerprint import differences
 from seqlab.training.run import plain_config
-from seqlab.training.runfolder import BEST, MODEL, RESULTS, RESUME
-from seqlab.verbs.rerun import main as rerun
+from seqlab.training.verification import verify_run
 
-from .resumable import checkpoint_of, contents, last, record_of, same
+from ..resumable import checkpoint_of, contents, last, record_of, same
 
 
 def leaves(node, prefix=""):
@@ -53,7 +53,7 @@ def test_every_key_takes_effect_or_is_refused_by_name_as_the_docs_say(two_epochs
     plain["optimizer"] |= plain_config(goes_on())["optimizer"]
     keys = [key for key, _ in leaves(plain) if key != "ckpt_path"]
     assert len(keys) > 60
-    found, earlier = {}, resume.Earlier("last", two_epochs / "run" / RESUME)
+    found, earlier = {}, resume.ResumePoint("last", two_epochs / "run" / RESUME)
     earlier._record["config"] = json.loads(json.dumps(plain))
     for key in keys:
         node = json.loads(json.dumps(plain))
@@ -151,7 +151,7 @@ def test_other_data_are_refused_and_named(two_epochs, base, goes_on, tmp_path, c
     assert "rows" in result.record["history"][-1]["data"][0]
     assert result.record["config"]["data"]["allow_change"] is True
     with pytest.raises(UserError, match="went on with other data"):
-        resume.replay(result.record)
+        resume.config_history(result.record)
     (data / "Aaish.txt").rename(data / "Uuish.txt")
     with pytest.raises(UserError, match="labels are others: new Uuish, missing Aaish"):
         seqlab.run(goes_on("trainer.max_epochs=5", data=data), base)
@@ -198,7 +198,7 @@ def test_a_checkpoint_without_a_record_goes_on_and_says_so(base, goes_on, caplog
     assert "recorded neither config nor data" in caplog.text
     assert result.record["history"][0]["unrecorded"] is True
     with pytest.raises(UserError, match="cannot be reproduced"):
-        resume.replay(result.record)
+        resume.config_history(result.record)
 
 
 @pytest.mark.slow
@@ -236,10 +236,10 @@ def test_labels_that_are_others_are_not_scored(two_epochs, base, tmp_path):
     card["task"]["parameters"]["data_dir"] = str(data)
     (base / RESULTS).write_text(json.dumps(record))
     (base / "model.json").write_text(json.dumps(card))
-    findings = {finding.what: finding for finding in verified(base)}
+    findings = {finding.what: finding for finding in verify_run(base)}
     assert findings["data"].state == findings["test metrics"].state == "ok"
     (data / "Aaish.txt").rename(data / "Zzish.txt")
-    findings = {finding.what: finding for finding in verified(base)}
+    findings = {finding.what: finding for finding in verify_run(base)}
     assert findings["data"].state == "differs"
     assert "new Zzish, missing Aaish" in findings["data"].said
     assert findings["test metrics"].state == "wrong"

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 import seqlab
 from seqlab import UserError
-from seqlab.training import runfolder
+from seqlab.runs import run_folder
 
 FAST = [
     "trainer.max_epochs=4",
@@ -24,7 +24,7 @@ def configured(names_folder, *overrides):
 
 
 def weights_of(folder):
-    return load_file(folder / runfolder.MODEL)
+    return load_file(folder / run_folder.MODEL)
 
 
 def same(a, b):
@@ -33,7 +33,7 @@ def same(a, b):
 
 def last_weights(folder):
     """All of the last epoch: weights and the optimiser's moments."""
-    checkpoint = torch.load(folder / runfolder.RESUME, weights_only=True)
+    checkpoint = torch.load(folder / run_folder.RESUME, weights_only=True)
     state = checkpoint["optimizer_states"][0]["state"]
     moments = {f"{key}.{name}": value for key, entry in state.items() for name, value in entry.items()}
     return {**checkpoint["state_dict"], **moments}
@@ -78,7 +78,7 @@ def test_the_loaded_model_scores_what_the_run_recorded(names_folder, tmp_path):
     config = configured(names_folder)
     result = seqlab.run(config, tmp_path / "run")
     trained = seqlab.load(tmp_path / "run")
-    from seqlab.training.assemble import build_task
+    from seqlab.config.build import build_task
 
     task = build_task(config.task)
     test = task.splits()["test"]

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 import seqlab
 from seqlab import Batch, UserError
-from seqlab.training import runfolder
-from seqlab.training.generate import generate
+from seqlab.inference.generation import generate
+from seqlab.runs import run_folder
 from seqlab.training.module import SequenceModule
 
 FAST = [
@@ -99,7 +99,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(text, tmp_path, monk
         with pytest.raises(KeyError):
             seqlab.run(configured(text, *overrides), tmp_path / "cut")
     seqlab.run(configured(text, *overrides, "ckpt_path=last"), tmp_path / "cut")
-    whole, cut = (load_file(tmp_path / name / runfolder.MODEL) for name in ("whole", "cut"))
+    whole, cut = (load_file(tmp_path / name / run_folder.MODEL) for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
@@ -122,7 +122,7 @@ def test_a_run_in_bfloat16_goes_on_within_an_epoch_bit_for_bit(text, tmp_path, m
             seqlab.run(configured(text, *overrides, "trainer.checkpoint_minutes=0"), tmp_path / "cut")
     assert {leaf.dtype for state in states if state is not None for leaf in state} == {torch.float32}
     seqlab.run(configured(text, *overrides, "ckpt_path=last"), tmp_path / "cut")
-    whole, cut = (load_file(tmp_path / name / runfolder.MODEL) for name in ("whole", "cut"))
+    whole, cut = (load_file(tmp_path / name / run_folder.MODEL) for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 

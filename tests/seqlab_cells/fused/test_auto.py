@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seqlab import Recurrent
-from seqlab.recurrence.readiness import readiness
+from seqlab.recurrence.selection import readiness
 from seqlab_cells.fused import build
 from seqlab_cells.gru import GRU
 from seqlab_cells.gru.fused import GRUFused

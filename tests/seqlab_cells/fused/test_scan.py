@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.testing import assert_close
 
 from seqlab.testing import KernelSuite, run_suite
-from seqlab.testing.compare import hold
+from seqlab.testing.comparison import hold
 from seqlab.testing.layer import Call, noise
 from seqlab_cells.fused import eager
 from seqlab_cells.fused.build import library

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from seqlab.discovery import plugins
+from seqlab.plugins import plugins
 from seqlab_preprocessing.chain import Chain
 
 STEPS = ["language:vi" if name == "language" else name for name in plugins("step")]

@@ -6,10 +6,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import seqlab
-from seqlab.discovery import find, plugins
-from seqlab.study.horizon.conduct import Conductor
-from seqlab.study.horizon.intervention import intervention
+from seqlab.plugins import find, plugins
+from seqlab.study.horizon.results import intervention
 from seqlab.study.horizon.rows import rows_of
+from seqlab.study.horizon.runner import SearchRunner
 from seqlab.study.horizon.search import Finding
 from seqlab.study.horizon.settings import Settings, read_settings
 
@@ -19,7 +19,7 @@ FOUND = Finding(horizon=8, rate=0.01, lower=7, upper=20, complete=True)
 def proposed(words, cause, **settings):
     """Propose for the first row; gives the row, the text, and the row of the command."""
     typed = [word for word in words if not word.startswith("hydra")]
-    conductor = Conductor("", words, typed, read_settings(settings), launch=None)
+    conductor = SearchRunner("", words, typed, read_settings(settings), launch=None)
     row = conductor.lines[0].row
     made = intervention(row, cause, FOUND, conductor)
     if made is None:
@@ -73,7 +73,7 @@ def test_the_settings_of_the_file_are_the_defaults():
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
-    from seqlab.training.compose import configs
+    from seqlab.config.compose import configs
 
     with configs():
         loader = GlobalHydra.instance().config_loader()

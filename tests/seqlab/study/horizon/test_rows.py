@@ -5,11 +5,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from seqlab import UserError
+from seqlab.config.compose import configs
 from seqlab.study.horizon.rows import rows_of
 from seqlab.study.horizon.search import Batch
 from seqlab.study.horizon.settings import Settings, read_settings
-from seqlab.sweeps.start import choices_of
-from seqlab.training.compose import configs
+from seqlab.sweeps.plan import choices_of
 
 
 def names(words, **settings):

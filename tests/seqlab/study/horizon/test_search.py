@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqlab.study.horizon.ladder import Ladder
-from seqlab.study.horizon.search import Rules, Search
+from seqlab.study.horizon.search import Ladder, Rules, Search
 
 RATES = (0.001, 0.003, 0.01)
 SEEDS, FRESH = (0, 1, 2), (3, 4, 5)

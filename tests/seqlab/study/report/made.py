@@ -3,9 +3,8 @@
 import json
 from html.parser import HTMLParser
 
-from seqlab.study.report.blocks import Shown
+from seqlab.study.report.document import FigureBlock, html
 from seqlab.study.report.folder import compose
-from seqlab.study.report.render import html
 from seqlab.sweeps import ledger
 
 
@@ -95,7 +94,9 @@ def curve_of(folder, values=(0.1, 0.4, 0.9)):
 def page_of(*folders, **options):
     """Give the text of a page whose figures are not drawn, which takes the longest."""
     document, _ = compose(folders, **options)
-    names = [block.picture.name for each in document.sections for block in each.blocks if isinstance(block, Shown)]
+    names = [
+        block.picture.name for each in document.sections for block in each.blocks if isinstance(block, FigureBlock)
+    ]
     return Page(html(document, dict.fromkeys(names, ""))).text
 
 
@@ -106,6 +107,6 @@ def complete(lay, record):
         if entry.state == "done":
             curve_of(folder / entry.name)
             flow_of(folder / entry.name)
-    with ledger.page(folder / "bad", ["cell=<b>", "seed=9"]) as page:
+    with ledger.run_status(folder / "bad", ["cell=<b>", "seed=9"]) as page:
         page.update(state="failed", cause="out of <script>memory</script>")
     return folder

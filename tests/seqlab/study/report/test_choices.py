@@ -6,14 +6,13 @@ import re
 
 import pytest
 
+from seqlab.runs.scores import deciding_verdict
 from seqlab.study.compare import compare, sides_of
-from seqlab.study.report.figures import best_labels
-from seqlab.study.report.headline import answer
+from seqlab.study.report.figures import best_labels, points
 from seqlab.study.report.horizons import measured
-from seqlab.study.report.points import points
 from seqlab.study.report.reading import collect
-from seqlab.study.report.settings import labels
-from seqlab.training.verdicts import deciding_verdict
+from seqlab.study.report.runs import labels
+from seqlab.study.report.sections import headline
 
 
 def noisy(records):
@@ -58,7 +57,7 @@ def without_figures(text):
 
 def test_a_headline_is_the_same(sweep, record):
     made = of_scores(record)
-    said = [answer("names", points_of(sweep(name, each)), []) for name, each in (("a", made), ("b", noisy(made)))]
+    said = [headline("names", points_of(sweep(name, each)), []) for name, each in (("a", made), ("b", noisy(made)))]
     assert said[0] != said[1]  # the test scores are shown
     assert without_figures(said[0]) == without_figures(said[1])
     assert said[0].startswith("On names, rnn has the best validation accuracy; its test accuracy is 0.5")

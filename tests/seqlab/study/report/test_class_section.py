@@ -2,11 +2,10 @@
 
 import pytest
 
-from seqlab.study.report.classes import class_section
-from seqlab.study.report.figures import by_setting
-from seqlab.study.report.points import points
+from seqlab.study.report.figures import by_setting, points
 from seqlab.study.report.reading import collect
-from seqlab.study.report.settings import labels
+from seqlab.study.report.runs import labels
+from seqlab.study.report.sections import class_section
 
 from .made import page_of
 

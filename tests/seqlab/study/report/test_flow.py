@@ -1,6 +1,6 @@
 """What the figures of gradient flow say where the gradient has come to an end."""
 
-from seqlab.study.report.flow import Flow, pictures
+from seqlab.study.report.flow import Flow, flow_figures
 
 
 def rows(norms, step=1):
@@ -12,7 +12,7 @@ def rows(norms, step=1):
 
 def test_a_gradient_that_is_nothing_from_somewhere_on_is_told_and_not_cut():
     run = type("Run", (), {"distance": 4})()
-    made = {picture.name: picture for picture in pictures("flow", [Flow("IRNN", run, rows([1.0, 0.5, 0.0, 0.0]))])}
+    made = {picture.name: picture for picture in flow_figures("flow", [Flow("IRNN", run, rows([1.0, 0.5, 0.0, 0.0]))])}
     (formulas,) = [picture for picture in made.values() if "beside the formulas" in picture.caption]
     assert "From 2 steps back on the measured norm is 0" in formulas.caption
     low, high = formulas.figure.axes[0].get_xlim()
@@ -22,5 +22,5 @@ def test_a_gradient_that_is_nothing_from_somewhere_on_is_told_and_not_cut():
 
 def test_one_that_arrives_is_not_said_to_end():
     run = type("Run", (), {"distance": 4})()
-    captions = " ".join(picture.caption for picture in pictures("flow", [Flow("IRNN", run, rows([1.0, 0.5, 0.2]))]))
+    captions = " ".join(picture.caption for picture in flow_figures("flow", [Flow("IRNN", run, rows([1.0, 0.5, 0.2]))]))
     assert "the measured norm is 0" not in captions

@@ -6,13 +6,11 @@ import pytest
 
 from seqlab.study.intervals import Interval, Range, student
 from seqlab.study.report.curves import read_all
-from seqlab.study.report.headline import answer
-from seqlab.study.report.horizon_figure import reaches
-from seqlab.study.report.horizons import interval
-from seqlab.study.report.points import points
+from seqlab.study.report.figures import points
+from seqlab.study.report.horizons import interval, reaches
 from seqlab.study.report.reading import collect
-from seqlab.study.report.runs import Run
-from seqlab.study.report.settings import labels
+from seqlab.study.report.runs import Run, labels
+from seqlab.study.report.sections import headline
 
 from .made import flow_of, page_of
 
@@ -32,7 +30,7 @@ def said(sweep, record):
                 made[-1]["sequence_length_means"], made[-1]["best"]["verdict"] = "maximum", verdict
                 made[-1]["chance"]["test"]["accuracy"] = 0.25
         found = collect([sweep(next(names), made)])
-        return answer("names", points(labels(found.runs)), [])
+        return headline("names", points(labels(found.runs)), [])
 
     return say
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from seqlab.study.report.points import points, reach
+from seqlab.study.report.figures import points, reach
 from seqlab.study.report.reading import collect
-from seqlab.study.report.settings import labels
+from seqlab.study.report.runs import labels
 
 
 def points_of(folder):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from seqlab import UserError
-from seqlab.study.report import write
+from seqlab.study.report import write_report
 from seqlab.study.report.folder import _check_free
 from seqlab.study.report.reading import collect
 from seqlab.sweeps import ledger
@@ -26,7 +26,7 @@ def full(sweep, record):
 def out(sweeps, record):
     """The report of it."""
     folder = complete(sweeps, record)
-    return write([folder], folder.parent / "out").parent
+    return write_report([folder], folder.parent / "out").parent
 
 
 def test_a_page_asks_for_nothing_and_runs_nothing(out):
@@ -171,7 +171,7 @@ def test_settings_that_are_not_comparable(sweep, record, tmp_path):
     a = sweep("a", grid(record, ["rnn"], task__choices=4))
     b = sweep("b", grid(record, ["gru"], task__choices=8))
     with pytest.raises(UserError, match=r"task=first: these folders are not comparable: task.choices \(4 and 8\)") as e:
-        write([a, b], tmp_path / "out")
+        write_report([a, b], tmp_path / "out")
     assert "\n" not in str(e.value)
     assert not (tmp_path / "out").exists()
     page = page_of(a, b, apart=True)
@@ -194,10 +194,10 @@ def test_a_mix_of_tasks_and_an_ordinary_sweep(sweep, record):
 
 def test_folders_without_runs(tmp_path):
     with pytest.raises(UserError, match="is no folder"):
-        write([tmp_path / "nowhere"], tmp_path / "out")
+        write_report([tmp_path / "nowhere"], tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no runs"):
-        write([tmp_path / "empty"], tmp_path / "out")
+        write_report([tmp_path / "empty"], tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["results.csv", "report.md", "report.html"])
@@ -207,7 +207,7 @@ def test_only_a_report_is_replaced(out, tmp_path, name):
     own.mkdir()
     (own / name).write_text("mine\n")
     with pytest.raises(UserError, match=f"holds {name}, which no report wrote"):
-        write([out], own)
+        write_report([out], own)
     assert [path.name for path in own.iterdir()] == [name]
     assert (own / name).read_text() == "mine\n"
     _check_free(out)
@@ -228,6 +228,6 @@ def test_two_hundred_runs_take_seconds(sweep, record, tmp_path):
     for entry in ledger.read(folder):
         curve_of(folder / entry.name, [0.5] * 100)
     began = time.process_time()
-    text = write([folder], tmp_path / "out").read_text("utf-8")
+    text = write_report([folder], tmp_path / "out").read_text("utf-8")
     assert time.process_time() - began < 30
     assert len(text) < 3e6

@@ -1,7 +1,7 @@
 """What may stand in one table, and what a row is called."""
 
 from seqlab.study.report.reading import collect
-from seqlab.study.report.settings import differences, labels
+from seqlab.study.report.runs import differences, labels
 
 
 def runs_of(*folders):

@@ -1,0 +1,212 @@
+"""``plugins``: the installed plugins by kind, and what is broken."""
+
+import json
+import keyword
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.markup import escape
+
+from seqlab.cli.help import plain
+from seqlab.cli.parser import Parser
+from seqlab.errors import UserError
+from seqlab.plugins.config import CLASSES, node_type, plugin_class
+from seqlab.plugins.registry import GROUPS, KINDS, Plugin, plugins
+from seqlab.plugins.signature import summary
+
+OWN = "seqlab"
+_NARROWEST = 40
+
+
+def plugins_table(arguments: list[str]) -> int:
+    """Print one line a plugin; a broken plugin shows its cause and breaks nothing else."""
+    parser = Parser(
+        "plugins",
+        description="List the installed plugins: name, distribution where it is not seqlab, and description. "
+        "Descriptions are cut to the width of a terminal, and whole in a pipe.",
+    )
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="only this kind")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    asked = parser.parse_args(arguments)
+    rows = [_row(plugin) for kind in KINDS if asked.kind in (None, kind) for plugin in plugins(kind).values()]
+    if asked.json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return 0
+    print("\n".join(table(rows, _width())))
+    return 0
+
+
+def _width() -> int | None:
+    """Return the columns of the terminal, or those that ``COLUMNS`` says; ``None`` in a pipe."""
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit():
+        return None
+    return max(_NARROWEST, shutil.get_terminal_size().columns)
+
+
+def table(rows: list[dict[str, str]], width: int | None) -> list[str]:
+    """Lay plugins out, one line each, under the name of their kind.
+
+    Args:
+        rows: as :func:`_row` makes them.
+        width: columns that a line may have; longer descriptions end in ``…`` at a word. The cause of a broken plugin is
+            never cut.
+    """
+    names = {_key(row): _named(row) for row in rows}
+    column = max(map(cell_len, names.values()), default=0)
+    if width is not None:
+        column = min(column, width // 3)
+    own = sorted({row["version"] for row in rows if row["distribution"] == OWN})
+    lines = [f"of {OWN} {', '.join(own)}, where no other distribution is named"] if own else []
+    kind = None
+    for row in rows:
+        if row["kind"] != kind:
+            kind = row["kind"]
+            lines += [*([""] if lines else []), kind]
+        name = names[_key(row)]
+        begin = f"  {name}{' ' * (column - cell_len(name))}  "
+        if row["problem"]:
+            lines.append(f"{begin}broken: {row['problem']}")
+        else:
+            lines.append(f"{begin}{_cut(plain(row['description']), width, begin)}".rstrip())
+    return lines
+
+
+def _key(row: dict[str, str]) -> tuple[str, str]:
+    return row["kind"], row["name"]
+
+
+def _named(row: dict[str, str]) -> str:
+    return row["name"] if row["distribution"] == OWN else f"{row['name']} ({row['distribution']} {row['version']})"
+
+
+def _cut(text: str, width: int | None, begin: str) -> str:
+    """Cut a text at a word so that it fits behind what stands before it."""
+    if width is None or cell_len(begin + text) <= width:
+        return text
+    room = max(8, width - cell_len(begin) - 1)
+    while text and cell_len(text) > room:
+        shorter = text.rpartition(" ")[0]
+        text = shorter or text[: max(1, len(text) - 1)]
+    return text.rstrip(" ,;:(") + "…"
+
+
+def _row(plugin: Plugin) -> dict[str, str]:
+    description, problem = "", ""
+    try:
+        if plugin.kind in CLASSES:
+            description = summary(plugin_class(plugin.kind, plugin.name))
+            if plugin.kind != "kernel":
+                node_type(plugin.kind, plugin.name)
+        else:
+            description = summary(plugin.load())
+    except UserError as error:
+        problem = str(error)
+    return {
+        "kind": plugin.kind,
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "description": description,
+        "problem": problem,
+    }
+
+
+TEMPLATES = ("cell", "task", "preprocessing")
+"""What can be begun; each has a folder of templates."""
+
+
+def new(arguments: list[str]) -> int:
+    """Write the distribution and say what to type next."""
+    parser = Parser(
+        "new",
+        description="Write a distribution of your own: a plugin, its entry point, a test by the conformance kit.",
+    )
+    parser.add_argument("kind", choices=TEMPLATES, help="what it brings")
+    parser.add_argument("name", metavar="NAME", help="what the config will call it, such as my_cell")
+    parser.add_argument("--dir", type=Path, default=Path(), help="the folder that it is written into (this one)")
+    asked = parser.parse_args(arguments)
+    folder = write(asked.kind, asked.name, asked.dir)
+    key = f"{asked.kind}={asked.name}"
+    train = {"cell": f"{key} task=names", "task": f"cell=lstm {key}", "preprocessing": f"task=names {key}"}[asked.kind]
+    shown = str(folder) if folder.is_absolute() else f"./{folder}"
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"wrote {escape(str(folder))}; next:")
+    console.print(f"  pip install -e {escape(shlex.quote(shown))}")
+    console.print(f"  python -m seqlab check {key}")
+    console.print(f"  python -m seqlab {train}")
+    return 0
+
+
+def write(kind: str, name: str, parent: Path) -> Path:
+    """Write the distribution, whole or not at all.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        name: the entry point's name: small letters, digits and ``_``.
+        parent: the folder that the distribution's own folder goes into.
+
+    Returns:
+        The distribution's folder.
+
+    Raises:
+        UserError: the name cannot be one, is taken, or the folder cannot be written.
+    """
+    _check_name(kind, name)
+    distribution = f"seqlab-{name.replace('_', '-')}"
+    folder = parent / distribution
+    if folder.exists():
+        raise UserError(f"{folder} is there already; take another name or --dir")
+    module = f"seqlab_{name}"
+    values = {
+        "kind": kind,
+        "name": name,
+        "distribution": distribution,
+        "module": module,
+        "class_name": "".join(part.capitalize() for part in name.split("_")),
+        "group": GROUPS[kind],
+    }
+    contents = {
+        Path("pyproject.toml"): _filled("common/pyproject.toml.in", values),
+        Path("README.md"): _filled(f"{kind}/README.md.in", values),
+        Path(module, "__init__.py"): _filled(f"{kind}/module.py.in", values),
+        Path(module, "py.typed"): "",
+        Path("tests", f"test_{name}.py"): _filled(f"{kind}/test.py.in", values),
+    }
+    _write_whole(folder, contents)
+    return folder
+
+
+def _check_name(kind: str, name: str) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+        raise UserError(
+            f"{name}: a name must be of small letters, digits and _, begin with a letter, and be no keyword"
+        )
+    if name in plugins(kind):
+        raise UserError(f"{kind}={name} is there already, brought by {plugins(kind)[name].distribution}; take another")
+
+
+def _write_whole(folder: Path, contents: dict[Path, str]) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+            for path, text in contents.items():
+                target = Path(scratch, folder.name, path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(text, encoding="utf-8")
+            Path(scratch, folder.name).rename(folder)  # fails where another process has put something meanwhile
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}; take another --dir") from error
+
+
+def _filled(template: str, values: dict[str, str]) -> str:
+    text = files("seqlab").joinpath("templates", *template.split("/")).read_text(encoding="utf-8")
+    return Template(text).substitute(values)

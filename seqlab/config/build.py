@@ -1,0 +1,96 @@
+"""From the config's nodes to a task, a preprocessor and a model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from seqlab.contracts import Cell, CellFactory, HeadFactory, InputSpec, Kernel, Model, Preprocessor, Task, UserError
+from seqlab.plugins.config import BUILT_IN_KERNELS, build, checked_node, named_option, plugin_class, targets
+from seqlab.plugins.kernels import kernel_types
+from seqlab.plugins.registry import plugins
+from seqlab.plugins.signature import options
+
+Node = Mapping[str, Any]
+
+OF_TASK = "of_task"
+"""The attribute that marks the part of a model that the task made: what another task has another one of."""
+
+
+def build_task(node: Node) -> Task:
+    """Make the task; it reads no data yet."""
+    task: Task = build("task", node)
+    return task
+
+
+def build_preprocessor(node: Node | None) -> Preprocessor | None:
+    """Make the preprocessor, not fitted; ``None`` where there is none."""
+    if node is None:
+        return None
+    preprocessor: Preprocessor = build("preprocessing", node)
+    return preprocessor
+
+
+def build_model(nodes: Mapping[str, Any], task: Task, inputs: InputSpec) -> Model:
+    """Make the model of the nodes ``model``, ``cell`` and ``kernel`` for a task whose outputs are known."""
+    target: type[Model]
+    (target,) = targets("model", nodes["model"]["name"])
+    supplied: dict[str, Any] = {
+        "inputs": inputs,
+        "outputs": task.outputs,
+        "head": head_factory(task),
+        "per_step": task.per_step,
+    }
+    if target.uses_cell:
+        supplied |= {"cell": cell_factory(nodes["cell"]), "kernel": build_kernel(nodes["kernel"], nodes["cell"])}
+    model: Model = build("model", nodes["model"], **supplied)
+    model.carries_state = task.carries_state
+    return model
+
+
+def head_factory(task: Task) -> HeadFactory:
+    """Make the factory of the task's head, which marks what it makes as :data:`OF_TASK`."""
+
+    def make(features: int) -> nn.Module:
+        made = task.head(features)
+        setattr(made, OF_TASK, True)
+        return made
+
+    return make
+
+
+def cell_factory(node: Node) -> CellFactory:
+    """Make the factory of the configured cell; its options are checked here, once."""
+    name = node["name"]
+    (target,) = targets("cell", name)
+    keywords = checked_node("cell", node)
+    del keywords["name"]
+
+    def make(input_size: int) -> Cell:
+        try:
+            cell: Cell = target(input_size=input_size, **keywords)
+        except (ValueError, TypeError) as error:
+            raise UserError(named_option("cell", name, error)) from error
+        return cell
+
+    return make
+
+
+def build_kernel(node: Node, cell_node: Node) -> str | Kernel:
+    """Make the configured kernel for the configured cell; ``auto`` and ``loop`` stay names."""
+    keywords = checked_node("kernel", node)
+    name = keywords.pop("name")
+    if name in BUILT_IN_KERNELS:
+        return str(name)
+    (cell,) = targets("cell", cell_node["name"])
+    available = kernel_types(cell)
+    if name not in available:
+        if (entry := f"{cell_node['name']}.{name}") in plugins("kernel"):
+            plugin_class("kernel", entry)  # says what is wrong with it
+        have = ", ".join([*BUILT_IN_KERNELS, *available])
+        raise UserError(f"kernel={name}: cell={cell_node['name']} has no such kernel; it has {have}")
+    known = {option.name for option in options(available[name])}
+    try:
+        return available[name](**{key: value for key, value in keywords.items() if key in known})
+    except ValueError as error:
+        raise UserError(named_option("kernel", name, error)) from error

@@ -1,0 +1,1 @@
+"""Data: encoding, loaders, statistics and the LightningDataModule."""

@@ -1,0 +1,119 @@
+"""Fingerprint of the data that a run is trained on: encoded splits, labels and vocabulary."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqlab.contracts import Ragged
+from seqlab.data.datamodule import SequenceData
+
+_DRAWN = 16
+"""Examples that are drawn to tell one generator of training examples from another."""
+_SHOWN = 10
+"""Labels to name in a message."""
+
+
+def fingerprint(data: SequenceData) -> dict[str, Any]:
+    """Compute the fingerprint of prepared data, as plain values.
+
+    Every encoded value, length and target counts, in order. Of running text it is the checksum that its cached tokens
+    have, and of a task that draws its training examples also a sample of them.
+
+    Returns:
+        ``splits`` (``rows`` or ``tokens``, and ``hash``, of each), ``labels`` (in the order of their ids, or ``None``),
+        ``vocabulary`` (``size`` and ``hash``, or ``None``) and ``drawn`` (a hash, or ``None``).
+    """
+    task, preprocessor = data.task, data.preprocessor
+    splits = {
+        name: {"tokens": len(tokens), "hash": f"crc32 {tokens.facts['crc32']:08x}"}
+        for name, tokens in data.tokens.items()
+    }
+    splits |= {
+        name: {"rows": len(targets), "hash": _of_examples(inputs, targets)}
+        for name, (inputs, targets) in data.encoded.items()
+    }
+    labels, vocabulary = task.label_names(), None
+    if preprocessor is not None:
+        text = json.dumps(preprocessor.state_dict(), sort_keys=True, default=str)
+        vocabulary = {"size": preprocessor.size, "hash": _of(text.encode("utf-8", "surrogatepass"))}
+    drawn = None
+    if task.fresh and not data.tokens:
+        with torch.random.fork_rng(devices=[]):
+            drawn = _of_examples(*data.draw(_DRAWN, 0))
+    return {
+        "splits": splits,
+        "labels": None if labels is None else list(labels),
+        "vocabulary": vocabulary,
+        "drawn": drawn,
+    }
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say what differs between two fingerprints, a phrase each; nothing where they are the same."""
+    found = [*_labels(then["labels"], now["labels"]), *_vocabulary(then["vocabulary"], now["vocabulary"])]
+    if then["drawn"] != now["drawn"]:
+        found.append("the task draws other training examples")
+    names = list(dict.fromkeys([*then["splits"], *now["splits"]]))
+    others = [_split(name, then["splits"].get(name), now["splits"].get(name), told=bool(found)) for name in names]
+    return [*found, *(phrase for phrase in others if phrase)]
+
+
+def _labels(then: Sequence[str] | None, now: Sequence[str] | None) -> list[str]:
+    if then == now:
+        return []
+    before, after = list(then or ()), list(now or ())
+    if sorted(before) == sorted(after):
+        return [f"the labels are in another order: {_shown(after)}, were {_shown(before)}"]
+    new = [label for label in after if label not in set(before)]
+    gone = [label for label in before if label not in set(after)]
+    parts = [f"{what} {_shown(which)}" for what, which in (("new", new), ("missing", gone)) if which]
+    return [f"the labels are others: {', '.join(parts)}"]
+
+
+def _shown(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:_SHOWN]) + (" ..." if len(labels) > _SHOWN else "")
+
+
+def _vocabulary(then: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> list[str]:
+    if then == now:
+        return []
+    if then is None or now is None:
+        return ["there is no vocabulary any more" if now is None else "there was no vocabulary"]
+    if then["size"] == now["size"]:
+        return [f"the vocabulary has other entries ({now['size']:,}, as before)"]
+    return [f"the vocabulary has {now['size']:,} entries, had {then['size']:,}"]
+
+
+def _split(name: str, then: Mapping[str, Any] | None, now: Mapping[str, Any] | None, *, told: bool) -> str | None:
+    if then is None or now is None:
+        return f"{name} is {'gone' if now is None else 'new'}"
+    what = "tokens" if "tokens" in now else "rows"
+    if then.get(what) != now[what]:
+        return f"{name} has {now[what]:,} {what}, had {then.get(what, 0):,}"
+    if then["hash"] != now["hash"] and not told:  # other ids of labels or tokens change every row
+        return f"{name} has other {what} ({now[what]:,}, as before)"
+    return None
+
+
+def _of_examples(inputs: Ragged, targets: Tensor) -> str:
+    return _of(*(_bytes(tensor) for tensor in (inputs.values, inputs.lengths, targets)))
+
+
+def _bytes(tensor: Tensor) -> bytes | memoryview:
+    values = tensor.detach().cpu().contiguous()
+    if not values.numel():
+        return repr(values.shape).encode()
+    data: Any = values.reshape(-1).view(torch.uint8).numpy()
+    return memoryview(data)
+
+
+def _of(*parts: bytes | memoryview) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()

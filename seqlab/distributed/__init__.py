@@ -1,0 +1,1 @@
+"""Devices, ranks, threads, signals and collective operations of a run."""

@@ -1,0 +1,1 @@
+"""Trained models: loading from a run folder, and generation of text."""

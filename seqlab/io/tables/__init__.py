@@ -1,0 +1,27 @@
+"""Rows of CSV, TSV and JSON lines: how they are decoded, quoted and checked, and what a label is."""
+
+from seqlab.io.tables.decoding import Decoded, Decoder, Layout, check_encoding, decode, split_lines
+from seqlab.io.tables.labels import label_notes, label_of, no_column, similar_to
+from seqlab.io.tables.reading import JSON_LINES, MOST_COLUMNS, SEPARATORS, check_kind, read_rows
+from seqlab.io.tables.rows import Check, Problems, Rows
+
+__all__ = [
+    "JSON_LINES",
+    "MOST_COLUMNS",
+    "SEPARATORS",
+    "Check",
+    "Decoded",
+    "Decoder",
+    "Layout",
+    "Problems",
+    "Rows",
+    "check_encoding",
+    "check_kind",
+    "decode",
+    "label_notes",
+    "label_of",
+    "no_column",
+    "read_rows",
+    "similar_to",
+    "split_lines",
+]

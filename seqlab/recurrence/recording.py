@@ -1,0 +1,166 @@
+"""A run of a network that keeps what happened at each step, on a copy, so that the network is left as it is."""
+
+from collections.abc import Sequence
+from copy import copy, deepcopy
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, final
+
+import torch
+from torch import Tensor, nn
+
+from seqlab.contracts import Cell, Kernel, State
+from seqlab.recurrence.recurrent import Recurrent
+from seqlab.recurrence.scan import reverse_within, scan
+from seqlab.recurrence.wrappers import Wrapper
+
+Known = TypeVar("Known")
+
+
+@final
+@dataclass
+class Track:
+    """What one cell did along a batch: one layer in one direction, in the order in which it read.
+
+    Attributes:
+        layer: counted from 0.
+        direction: ``forward`` or ``backward``.
+        cell: whose steps these are.
+        inputs: what the layer read, ``[time, batch, features]``, in the order of the sequence.
+        start: the state before the first step.
+        x: what the cell's ``project`` made of each step.
+        after: the state after each step, as it is in the graph of autograd; beyond a row's length it means nothing.
+        lengths: valid steps of each row, ``[batch]``.
+    """
+
+    layer: int
+    direction: str
+    cell: Cell
+    inputs: Tensor
+    start: State
+    lengths: Tensor
+    x: list[Tensor] = field(default_factory=list)
+    after: list[State] = field(default_factory=list)
+
+    def by_end(self, values: Tensor) -> Tensor:
+        """Shift each row of ``[time, batch, ...]`` so that its last valid step is the last one; before it stand zeros.
+
+        ``values`` may have one entry more than there are steps, the state before the first of them.
+        """
+        time = len(self.x)
+        missing = time - self.lengths
+        source = torch.arange(len(values), device=values.device).unsqueeze(1) - missing
+        rows = torch.arange(values.shape[1], device=values.device)
+        found = values[source.clamp(min=0), rows]
+        return found.masked_fill((source < 0).view(*source.shape, *(1,) * (values.dim() - 2)), 0)
+
+    def ends(self) -> tuple[Tensor, State]:
+        """Give what :meth:`Cell.probe` takes, cut off from its history, each row by its end."""
+        x = self.by_end(torch.stack(self.x).detach())
+        leaves = zip(self.start, *self.after, strict=True)
+        return x, tuple(self.by_end(torch.stack(leaf).detach()) for leaf in leaves)
+
+
+@final
+class _Watched(Wrapper):
+    """A cell that notes its steps.
+
+    Args:
+        inner: the cell.
+        track: where they are noted.
+    """
+
+    def __init__(self, inner: Cell, track: Track) -> None:
+        super().__init__(inner)
+        self.track = track
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Advance the cell."""
+        y, new = self.inner.step(x, state)
+        self.track.x.append(x)
+        self.track.after.append(new)
+        return y, new
+
+
+@final
+class _Recorder(Kernel):
+    """The loop, which fills a track for each layer and direction."""
+
+    name = "loop"
+    cell = Cell
+
+    def __init__(self) -> None:
+        self.tracks: list[Track] = []
+        self._layers = 0
+
+    def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
+        """Never."""
+        return None
+
+    def scan(
+        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
+    ) -> tuple[Tensor, list[State]]:
+        """Scan as the loop does."""
+        x = x if x.requires_grad else x.detach().requires_grad_()  # so that it can be asked for a gradient
+        forward, final_state = self._one(cells[0], "forward", x, x, states[0], lengths)
+        if len(cells) == 1:
+            self._layers += 1
+            return forward, [final_state]
+        backward, final_backward = self._one(cells[1], "backward", x, reverse_within(x, lengths), states[1], lengths)
+        self._layers += 1
+        return torch.cat([forward, reverse_within(backward, lengths)], dim=-1), [final_state, final_backward]
+
+    def _one(
+        self, cell: Cell, direction: str, inputs: Tensor, read: Tensor, state: State, lengths: Tensor | None
+    ) -> tuple[Tensor, State]:
+        steps = read.new_full((read.shape[1],), len(read), dtype=torch.int64) if lengths is None else lengths
+        track = Track(self._layers, direction, cell, inputs, state, steps)
+        self.tracks.append(track)
+        return scan(_Watched(cell, track), read, state, lengths)
+
+
+@final
+class Recording:
+    """A copy of a network in evaluation mode, in double precision, whose recurrent parts keep what they did.
+
+    The copy draws no random numbers that anyone else would have drawn, counts nothing and changes nothing; its
+    gradients are not cut by truncation.
+
+    Args:
+        network: with any number of :class:`Recurrent` in it.
+
+    Attributes:
+        network: the copy, to be called once.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._copies: dict[int, Any] = {}
+        self.network: nn.Module = deepcopy(network, self._copies).double().eval()
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())  # frozen ones, too
+        self._recorder = _Recorder()
+        self._parts = [part for part in self.network.modules() if isinstance(part, Recurrent)]
+        for part in self._parts:
+            part.kernel, part.truncate = self._recorder, 0
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether there is anything to keep."""
+        return bool(self._parts)
+
+    @property
+    def tracks(self) -> list[Track]:
+        """What was kept, layer by layer."""
+        return self._recorder.tracks
+
+    def known_to(self, other: Known) -> Known:
+        """Give a shallow copy of an object that knows parts of the network by attribute; it knows the copy's parts."""
+        made = copy(other)
+        for name, value in vars(other).items():
+            if isinstance(value, nn.Module) and id(value) in self._copies:
+                setattr(made, name, self._copies[id(value)])
+        return made
+
+
+def is_recurrent(network: nn.Module) -> bool:
+    """Say whether a network has a recurrent part."""
+    return any(isinstance(part, Recurrent) for part in network.modules())

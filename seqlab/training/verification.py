@@ -1,0 +1,269 @@
+"""A finished run once more: whether its folder is whole, and whether its numbers come out again."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+import pytorch_lightning as pl
+import torch
+
+from seqlab._version import __version__
+from seqlab.contracts import Model, UserError
+from seqlab.data.fingerprint import differences, fingerprint
+from seqlab.errors import one_line
+from seqlab.inference.loading import Trained, load
+from seqlab.plugins import find
+from seqlab.recurrence.recurrent import Recurrent
+from seqlab.runs import run_folder
+from seqlab.runs.results import SCHEMA, versions
+from seqlab.training.finetune import PretrainedInit
+from seqlab.training.module import SequenceModule
+from seqlab.training.session import prepare_data, silence_lightning
+
+CLOSE = 1e-4
+"""Relative difference of a metric that another machine, or another number of threads, may make."""
+MULTIPLE = 16
+"""How many times a metric's own rounding error it may differ; see :data:`seqlab.export.compare.MULTIPLE`."""
+_SMALLEST = 2.0**-23
+"""Rounding error of a metric of float32 outputs of size 1: the loss of a solved task has no more digits."""
+
+_KINDS = ("task", "preprocessing", "model", "cell")
+
+
+@final
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, and what was found.
+
+    Attributes:
+        what: such as ``shapes``.
+        state: ``ok``; ``differs``, which is worth knowing; ``wrong``, so that the run is not what it says.
+        said: in one line.
+    """
+
+    what: str
+    state: Literal["ok", "differs", "wrong"]
+    said: str
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """Read ``results.json``.
+
+    Raises:
+        UserError: the run has none, or one of another version.
+    """
+    record = run_folder.read_json(folder / run_folder.RESULTS)
+    where = folder / run_folder.RESULTS
+    if record.get("schema") != SCHEMA:
+        raise UserError(_other_schema(where, record))
+    if not isinstance(record.get("config"), dict) or not isinstance(record.get("metrics"), dict):
+        raise UserError(f"{where} holds no config or no metrics")
+    for kind in ("task", "model", "optimizer", "trainer", "data"):
+        if not isinstance(record["config"].get(kind), dict):
+            raise UserError(f"{where} has no config of {kind}")
+    metrics = record["metrics"].values()
+    if not all(isinstance(each, dict) and all(map(_is_metric, each.values())) for each in metrics):
+        raise UserError(f"{where} has metrics that are no numbers")
+    if not isinstance(record.get("versions") or {}, dict):
+        raise UserError(f"{where} has versions that are no object")
+    return record
+
+
+def _other_schema(where: Path, record: Mapping[str, Any]) -> str:
+    then, newer = record.get("schema"), isinstance(record.get("schema"), int) and record["schema"] > SCHEMA
+    line = f"{where} has schema {str(then)[:40]}; this is seqlab {__version__}, which reads {SCHEMA}"
+    return f"{line}: pip install -U seqlab" if newer else line
+
+
+def _is_metric(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def verify_run(folder: Path, *, scores: bool = True) -> list[Finding]:
+    """Hold a run folder against what it says of itself.
+
+    Args:
+        folder: of a finished run.
+        scores: whether to score the test split once more, which needs the data.
+
+    Raises:
+        UserError: it is no finished run, or it cannot be loaded.
+    """
+    record = results(folder)
+    trained = load(folder)  # which knows how large each file may be, so that none is hashed for ever
+    findings = [_files(folder, record.get("files"))]
+    count = sum(value.numel() for value in trained.model.state_dict().values())
+    findings.append(Finding("shapes", "ok", f"{count:,} numbers fit the model that {run_folder.MODEL_CARD} describes"))
+    findings.append(_versions(run_folder.read_json(folder / run_folder.MODEL_CARD), record))
+    if scores:
+        metrics, data, same = _scored(trained, record["config"])
+        findings += data_finding(record, data)
+        if not same and record.get("fingerprint") is None:
+            findings.append(Finding("data", "differs", "labels or vocabulary are not those that it was trained on"))
+        if metrics is None:
+            findings.append(Finding("test metrics", "wrong", "not computed: the labels, or their order, are others"))
+        else:
+            then = record["metrics"].get("test", {})
+            finding = compare_metrics("test metrics", then, metrics)
+            if finding.state == "wrong":
+                finding = compare_metrics("test metrics", then, metrics, _rounding(trained, record["config"], metrics))
+            findings.append(finding)
+    return findings
+
+
+def data_finding(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[Finding]:
+    """Compare the data with those that a run records; nothing of a run that recorded none."""
+    then = record.get("fingerprint")
+    if then is None:
+        return []
+    try:
+        found = differences(then, now)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{run_folder.RESULTS} has a fingerprint that cannot be read: {type(error).__name__}"
+        ) from error
+    if found:
+        return [Finding("data", "differs", f"not those that it was trained on: {'; '.join(found)}")]
+    return [Finding("data", "ok", "splits, labels and vocabulary are those of the run")]
+
+
+def _rounding(trained: Trained, plain: Mapping[str, Any], metrics: Mapping[str, float]) -> dict[str, float]:
+    """Compute how far each metric is from the same in float64, by the reference loop; empty where that fails."""
+    if str(plain["trainer"]["precision"]) != "32-true":
+        return {}
+    try:
+        wide = copy.deepcopy(trained.model).double()
+        for part in wide.modules():
+            if isinstance(part, Recurrent):
+                part.kernel = "loop"
+        exact, *_ = rescore(trained, plain, wide)
+    except Exception:  # of a model that fixes its dtype: any
+        return {}
+    if exact is None:
+        return {}
+    return {name: abs(exact[name] - metrics[name]) for name in exact.keys() & metrics.keys()}
+
+
+def _scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float] | None, dict[str, Any], bool]:
+    """Score, and tell in a line where the config is not one that can be used."""
+    try:
+        return rescore(trained, plain)
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # what a trainer makes of a stranger's values is anything
+        said = f"{type(error).__name__}: {one_line(error)[:300]}"
+        raise UserError(f"{trained.folder}: its test split cannot be scored: {said}") from error
+
+
+def _files(folder: Path, recorded: Mapping[str, str] | None) -> Finding:
+    if not isinstance(recorded, dict):
+        return Finding("hashes", "differs", f"{run_folder.RESULTS} has none to compare with")
+    found = run_folder.hashes(folder)
+    changed = [name for name in run_folder.HASHED if recorded.get(name) != found[name]]
+    if changed:
+        return Finding("hashes", "wrong", f"{', '.join(changed)}: not the file that the run wrote")
+    return Finding("hashes", "ok", f"{len(found)} files are those that the run wrote")
+
+
+def _versions(card: Mapping[str, Any], record: Mapping[str, Any]) -> Finding:
+    others = []
+    for kind in _KINDS:
+        if (entry := card.get(kind)) is None:
+            continue
+        plugin = find(kind, entry["name"])
+        then, now = (entry.get("distribution"), entry.get("version")), (plugin.distribution, plugin.version)
+        if then != now:
+            others.append(f"{kind} {entry['name']} was of {then[0]} {then[1]}, and is of {now[0]} {now[1]}")
+    others += differing_packages(record)
+    if others:
+        return Finding("versions", "differs", "; ".join(others))
+    return Finding("versions", "ok", "plugins and packages are those of the run")
+
+
+def differing_packages(record: Mapping[str, Any]) -> list[str]:
+    """Name the packages that are others than those a run was trained with."""
+    now = versions()
+    then = record.get("versions") or {}
+    return [f"{name} was {then[name]}, and is {now[name]}" for name in now if name in then and then[name] != now[name]]
+
+
+def rescore(
+    trained: Trained, plain: Mapping[str, Any], wide: Model | None = None
+) -> tuple[dict[str, float] | None, dict[str, Any], bool]:
+    """Score a trained model on its test split once more.
+
+    Args:
+        trained: the run.
+        plain: its config.
+        wide: the model in float64, to be scored in place of the run's own.
+
+    Returns:
+        The metrics, the fingerprint of the data, and whether their labels and vocabulary are those of the run. There
+        are no metrics where the labels are not the model's, in its order.
+
+    Raises:
+        UserError: the data cannot be had.
+    """
+    for kind in _KINDS:
+        if plain.get(kind) != trained.nodes[kind]:
+            raise UserError(f"{trained.folder}: {run_folder.RESULTS} and {run_folder.MODEL_CARD} differ in {kind}")
+    silence_lightning()
+    trained_state, labels = trained.task.state_dict(), trained.task.label_names()
+    task, data = prepare_data(
+        {**plain, "data": {**plain["data"], "workers": 0}}, PretrainedInit(str(trained.folder), trained)
+    )
+    found, same = fingerprint(data), task.state_dict() == trained_state
+    if list(task.label_names() or ()) != list(labels or ()):
+        return None, found, same
+    module = SequenceModule(wide or trained.model, task, plain["optimizer"], data.statistics, data.further)
+    trainer = pl.Trainer(
+        accelerator="auto" if torch.cuda.is_available() else "cpu",
+        devices=1,
+        precision="64-true" if wide is not None else plain["trainer"]["precision"],
+        limit_test_batches=plain["trainer"]["limit_test_batches"],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        use_distributed_sampler=False,
+    )
+    trainer.test(module, datamodule=data, verbose=False)
+    return module.test_results, found, same
+
+
+def compare_metrics(
+    what: str, then: Mapping[str, Any], now: Mapping[str, float], rounding: Mapping[str, float] | None = None
+) -> Finding:
+    """Say whether metrics came out again: to the last digit, but for rounding, or not.
+
+    Args:
+        what: is compared.
+        then: the recorded metrics.
+        now: those that were computed.
+        rounding: of each metric its rounding error, where it was measured. :data:`MULTIPLE` times that is allowed, and
+            as many times 2^-23: of a metric near 0, such as the loss of a solved task, float32 has no more digits.
+    """
+    if not then or set(then) != set(now):
+        return Finding(what, "wrong", f"it had {', '.join(then) or 'none'}; now there are {', '.join(now)}")
+    gaps = {name: _gap(then[name], now[name]) for name in then}
+    worst = max(gaps, key=lambda name: gaps[name])
+    shown = f"{worst} was {then[worst]}, and is {now[worst]}"
+    if gaps[worst] == 0:
+        return Finding(what, "ok", f"all {len(then)} came out again, to the last digit")
+    if all(gaps[name] <= CLOSE or _rounded(then[name], now[name], (rounding or {}).get(name)) for name in then):
+        return Finding(what, "ok", f"all {len(then)} came out again, but for rounding: {shown}")
+    return Finding(what, "wrong", shown)
+
+
+def _rounded(then: Any, now: float, error: float | None) -> bool:
+    return then is not None and abs(then - now) <= MULTIPLE * max(error or 0.0, _SMALLEST)
+
+
+def _gap(then: Any, now: float) -> float:
+    """Compute the relative difference; what JSON cannot hold is ``None`` there."""
+    finite = abs(now) < float("inf")
+    if then is None or not finite:
+        return 0.0 if then is None and not finite else float("inf")
+    return float(abs(then - now) / max(abs(then), abs(now), 1e-12))

@@ -1,0 +1,190 @@
+"""``export``: the folder that others get, from text to label without seqlab, and what is refused."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import seqlab
+from seqlab.export.formats import FORMATS
+
+pytestmark = pytest.mark.usefixtures("no_shape_checks")
+NAMES = ["Banana", "Bonobo", "Nébele"]
+
+
+@pytest.fixture
+def run(tongues, tmp_path):
+    shutil.copytree(tongues, tmp_path / "run")
+    return Path("run")
+
+
+def fails(finished, *fragments):
+    assert finished.code == 1, finished
+    (line,) = finished.err.strip().split("\n")
+    for fragment in fragments:
+        assert fragment in line
+
+
+ALONE = """
+import sys
+for name in ("seqlab", "seqlab_cells", "seqlab_models", "seqlab_preprocessing", "seqlab_tasks", "torch"):
+    sys.modules[name] = None  # an import of it fails
+sys.path.insert(0, ".")
+from predict import predict
+import json
+print(json.dumps(predict(sys.argv[1:])))
+"""
+
+
+def test_onnx_goes_from_text_to_label_without_seqlab_and_torch(cli, run):
+    done = cli("export", str(run), "--format", "onnx", "--out", "given/away")
+    assert done.code == 0, done.err
+    assert "given/away: 9 batches compared with the run" in done.out
+    out = Path("given/away")
+    assert {path.name for path in out.iterdir()} == {
+        "README.md", "encode.py", "export.json", "labels.json", "model.onnx", "predict.py", "preprocessor.json",
+    }  # fmt: skip
+    assert json.loads((out / "labels.json").read_text("utf-8")) == ["Aaish", "Eeish", "Ooish"]
+    card = (out / "README.md").read_text("utf-8")
+    exec(
+        card.partition("```python\n")[2].partition("```")[0].replace("model.onnx", str(out / "model.onnx")), shown := {}
+    )
+    assert shown["outputs"].shape == (2, 3)
+    alone = subprocess.run(
+        [sys.executable, "-I", "-c", ALONE, *NAMES], cwd=out, capture_output=True, text=True, timeout=250
+    )
+    assert alone.returncode == 0, alone.stderr
+    found = json.loads(alone.stdout)
+    expected = seqlab.load(run).predict(NAMES, top=1)
+    for (label, probability), (answer,) in zip(found, expected, strict=True):
+        assert label == answer["label"]
+        assert probability == pytest.approx(answer["probability"], abs=1e-5)
+    assert str(Path(seqlab.__file__).parent).encode() not in (out / "model.onnx").read_bytes()
+
+
+COMMANDS = {
+    "texts": (["Banana", "--", "-Bonobo"], b"", ["Banana", "-Bonobo"]),
+    "a text with a dash": (["--", "-Bonobo"], b"", ["-Bonobo"]),
+    "a negative number": (["-5", "Bonobo"], b"", ["-5", "Bonobo"]),
+    "stdin": ([], b"\xef\xbb\xbfBanana\r\n\nN\xc3\xa9bele", ["Banana", "Nébele"]),
+    "a dash": (["-"], b"Bonobo\n", ["Bonobo"]),
+    "a file": (["--input", "texts.txt"], b"", ["Banana", "Bonobo", "Nébele"]),
+}
+REFUSED = {
+    "no text": ([], b"", "stdin has no text in it"),
+    "closed stdin": ([], None, "there is no text: give TEXT"),
+    "an option": (["-Bonobo"], b"", "there is no option -Bonobo; a text that begins with a dash goes after --"),
+    "no file": (["--input", "nowhere.txt"], b"", "nowhere.txt: No such file or directory"),
+    "not UTF-8": (["-"], b"Banana\nN\xe9bele\n", "stdin: byte 8 is not UTF-8"),
+    "bytes": ([b"N\xe9bele"], b"", "text 1 is not UTF-8"),
+    "both": (["Banana", "--input", "texts.txt"], b"", "not both"),
+}
+
+
+@pytest.mark.slow
+def test_the_command_line_of_predict_py(cli, run):
+    """What it reads, what it refuses with one line and exit code 1, and what it does where it cannot print."""
+    assert cli("export", str(run), "--format", "onnx", "--out", "out").code == 0
+    out, expected = Path("out"), dict(zip(NAMES, seqlab.load(run).predict(NAMES, top=1), strict=True))
+    (out / "texts.txt").write_text("\n".join(NAMES), "utf-8")
+    clean = {"PATH": os.defpath, "PYTHONIOENCODING": "utf-8"}
+
+    def started(arguments, data=b"", **options):
+        closed = {"preexec_fn": lambda: os.close(0)} if data is None else {"input": data}
+        options = {"stdout": subprocess.PIPE, "env": clean} | closed | options
+        program = [sys.executable, "-W", "ignore", "predict.py", *arguments]
+        return subprocess.run(program, cwd=out, stderr=subprocess.PIPE, timeout=120, **options)
+
+    for what, (arguments, data, texts) in COMMANDS.items():
+        done = started(arguments, data)
+        assert done.returncode == 0, (what, done.stderr)
+        rows = [line.split("\t") for line in done.stdout.decode().splitlines()]
+        assert [row[0] for row in rows] == texts, what
+        for text, label, probability in rows:
+            if text in expected:
+                (answer,) = expected[text]
+                assert (label, float(probability)) == (answer["label"], pytest.approx(answer["probability"], abs=1e-4))
+    for what, (arguments, data, said) in REFUSED.items():
+        done = started(arguments, data)
+        assert done.returncode == 1, what
+        (line,) = done.stderr.decode().splitlines()
+        assert said in line, what
+        assert not done.stdout, what
+    assert b"one text a line" in started(["--help"]).stdout
+    assert started(["Nébele"], env=clean | {"PYTHONIOENCODING": "ascii"}).stdout.startswith(b"N\\xe9bele\t")
+    with Path("/dev/full").open("wb") as full:
+        done = started(["Banana"], stdout=full)
+    assert (done.returncode, done.stderr.decode().splitlines()) == (1, ["No space left on device"])
+
+
+def test_the_weights_come_with_a_card(cli, run):
+    done = cli("export", str(run), "--format", "safetensors")
+    assert done.code == 0, done.err
+    out = run / "export" / "safetensors"
+    card = (out / "README.md").read_text("utf-8")
+    record = json.loads((run / "results.json").read_text("utf-8"))
+    for name, value in record["metrics"]["test"].items():
+        chance = record["chance"]["test"][name]
+        assert f"| {name} | {value:.4f} | {chance:.4f} |" in card
+    assert f"cell: `{record['config']['cell']['name']}` (hidden_size=8" in card
+    assert "load_file" in card
+    told = json.loads((out / "export.json").read_text("utf-8"))
+    assert told["takes"]["inputs"] == {"type": "int64", "axes": ["batch", "time"]}
+    assert told["plugins"]["task"]["data_dir"] == Path(record["config"]["task"]["data_dir"]).name
+    assert told["gives"] == {"outputs": ["batch", 3]}
+    assert told["compared"]["largest_difference"] <= 1e-5
+    fails(cli("export", str(run), "--format", "safetensors"), "export/safetensors is there already", "--out")
+
+
+def test_a_state_dict_loads_with_weights_only(cli, run):
+    assert cli("export", str(run), "--format", "state-dict", "--out", "out").code == 0
+    weights = torch.load("out/model.pt", weights_only=True)
+    assert all(torch.equal(weights[name], value) for name, value in seqlab.load(run).model.state_dict().items())
+
+
+def test_a_file_that_differs_leaves_nothing(cli, run, monkeypatch):
+    """Between tracing and reading back something goes wrong: a weight is another one."""
+    kind = FORMATS["safetensors"]
+    load = type(kind).load
+
+    def off(self, path):
+        weights = load(self, path)
+        name = next(name for name in weights if "head" in name)
+        return {**weights, name: weights[name] + 0.01}
+
+    monkeypatch.setattr(type(kind), "load", off)
+    before = sorted(run.rglob("*"))
+    fails(cli("export", str(run), "--format", "safetensors"), "differs from the run by", "nothing was written")
+    assert sorted(run.rglob("*")) == before
+
+
+def test_without_the_extra(cli, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    fails(cli("export", str(run), "--format", "onnx"), "onnxscript", 'pip install "seqlab[export]"')
+    assert not (run / "export").exists()
+
+
+def test_what_is_no_run(cli, run):
+    fails(cli("export", "nowhere", "--format", "safetensors"), "nowhere is no folder")
+    (run / "results.json").unlink()
+    fails(cli("export", str(run), "--format", "safetensors"), "results.json")
+    Path("file").write_text("")
+    fails(cli("export", str(run), "--format", "safetensors", "--out", "file"), "file is there already")
+    assert not (run / "export").exists()
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written(cli, run):
+    Path("locked").mkdir(mode=0o555)
+    fails(cli("export", str(run), "--format", "safetensors", "--out", "locked/out"), "locked/out cannot be written")
+
+
+def test_the_verb_offers_what_there_is():
+    from seqlab.cli.commands.model import FORMATS as OFFERED
+
+    assert tuple(FORMATS) == OFFERED

@@ -1,0 +1,110 @@
+"""``verify``: a run folder against what it says of itself."""
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import seqlab
+from seqlab.training import verification
+
+
+@pytest.fixture
+def copy(tongues, tmp_path):
+    shutil.copytree(tongues, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def states(finished):
+    return {finding["what"]: finding["state"] for finding in json.loads(finished.out)["findings"]}
+
+
+def change(path, alter):
+    record = json.loads(path.read_text("utf-8"))
+    alter(record)
+    path.write_text(json.dumps(record), "utf-8")
+
+
+def test_a_whole_run(cli, tongues):
+    shown = cli("verify", str(tongues), "--json")
+    assert shown.code == 0, shown
+    assert set(states(shown).values()) == {"ok"}
+    assert "to the last digit" in shown.out
+    assert "test metrics" in cli("verify", str(tongues)).out
+
+
+def test_weights_that_were_changed(cli, copy):
+    weights = load_file(copy / "model.safetensors")
+    name = next(name for name in weights if "head" in name and weights[name].dim() == 2)
+    weights[name] = -weights[name]
+    save_file(weights, copy / "model.safetensors")
+    shown = cli("verify", str(copy), "--json")
+    assert shown.code == 1
+    assert states(shown) | {"versions": "ok"} == {
+        "hashes": "wrong",
+        "shapes": "ok",
+        "versions": "ok",
+        "data": "ok",
+        "test metrics": "wrong",
+    }
+    assert "model.safetensors" in shown.out
+
+
+def test_a_loss_near_zero_has_no_more_digits_than_float32():
+    """The cross-entropy of a sure and right answer, log(1 + 17 exp(-20)), is 3.5e-8, and 0 in float32."""
+    exact = math.log1p(17 * math.exp(-20))
+    logits = torch.tensor([[20.0] + 17 * [0.0]])
+    found = float(torch.nn.functional.cross_entropy(logits, torch.tensor([0])))
+    assert abs(found - exact) > verification.CLOSE * exact
+    assert verification.compare_metrics("test", {"loss": exact}, {"loss": found}).state == "ok"
+    assert verification.compare_metrics("test", {"loss": exact + 1e-5}, {"loss": found}).state == "wrong"
+
+
+def test_the_bound_follows_the_rounding_error_of_the_run(cli, copy):
+    """A metric may differ by 16 times what it differs from the same in float64, and by no more."""
+    trained = seqlab.load(copy)
+    plain = json.loads((copy / "results.json").read_text("utf-8"))["config"]
+    metrics, *_ = verification.rescore(trained, plain)
+    error = verification._rounding(trained, plain, metrics)
+    assert error.keys() == metrics.keys()
+    assert max(error.values()) < 1e-6
+    measured = {"loss": 1e-3}
+    assert verification.compare_metrics("test", {"loss": 1.010}, {"loss": 1.0}, measured).state == "ok"
+    assert verification.compare_metrics("test", {"loss": 1.010}, {"loss": 1.0}).state == "wrong"
+    assert verification.compare_metrics("test", {"loss": 1.017}, {"loss": 1.0}, measured).state == "wrong"
+
+
+def test_weights_of_another_shape(cli, copy):
+    weights = load_file(copy / "model.safetensors")
+    weights["head.bias"] = torch.zeros(77)
+    save_file(weights, copy / "model.safetensors")
+    shown = cli("verify", str(copy))
+    assert shown.code == 1
+    assert "does not fit together" in shown.err
+    assert "head.bias" in shown.err
+
+
+def test_a_metric_that_does_not_come_out(cli, copy):
+    change(copy / "results.json", lambda record: record["metrics"]["test"].update(accuracy=0.123))
+    shown = cli("verify", str(copy), "--json")
+    assert shown.code == 1
+    assert states(shown)["test metrics"] == "wrong"
+    assert "accuracy was 0.123" in shown.out
+    assert cli("verify", str(copy), "--no-score").code == 0
+
+
+def test_other_versions_are_told(cli, copy):
+    change(copy / "results.json", lambda record: record["versions"].update(torch="1.0"))
+    shown = cli("verify", str(copy), "--no-score", "--json")
+    assert shown.code == 0
+    assert states(shown)["versions"] == "differs"
+    assert "torch was 1.0" in shown.out
+
+
+def test_no_run(cli, tmp_path):
+    shown = cli("verify", str(tmp_path))
+    assert shown.code == 1
+    assert "no results.json" in shown.err

@@ -1,0 +1,279 @@
+"""Several processes compute what one does: the same batches, shared out; the same losses; the same metrics."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import seqlab
+from seqlab import Ragged, UserError
+from seqlab.data.loader import BucketLoader, Share
+from seqlab.data.streams import StreamLoader, WindowLoader
+from seqlab.distributed.collectives import RankConsensus, all_gather
+from seqlab.distributed.devices import Place, place
+from seqlab.runs import run_folder
+
+from ..numbered import Numbers
+
+CPU = {"devices": 1, "num_nodes": 1, "accelerator": "cpu"}
+FAST = ["cell.hidden_size=12", "logger=csv", "trainer.progress=false", "trainer.threads=1", "trainer.max_epochs=3"]
+SMALL = {
+    "names": [*FAST, "task=names", "data.batch_size=33"],
+    "lm": [*FAST, "task=lm", "task.sequence_length=10", "data.batch_size=5"],
+}
+TWO = ["trainer=ddp_cpu", *[word for word in FAST if word.startswith("trainer.")]]
+
+
+def targets_of(loader):
+    """Give what counts of each batch, and its weight."""
+    for batch in loader:
+        counts = batch.targets[batch.targets > 0] if loader.weight else batch.targets[:0]
+        yield counts.flatten().tolist(), loader.weight
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=40),
+    batch_size=st.integers(1, 16),
+    world=st.integers(1, 5),
+    shuffle=st.booleans(),
+    by_steps=st.booleans(),
+)
+def test_the_shares_of_a_batch_are_the_batch(lengths, batch_size, world, shuffle, by_steps):
+    lengths = torch.tensor(lengths)
+    inputs, targets = Ragged(torch.ones(int(lengths.sum()), dtype=torch.int64), lengths), torch.arange(len(lengths)) + 1
+    settings = {"batch_size": batch_size, "shuffle": shuffle, "bucket": 2, "by_steps": by_steps}
+    whole = [counts for counts, _ in targets_of(BucketLoader(inputs, targets, **settings))]
+    shares = [
+        list(targets_of(BucketLoader(inputs, targets, **settings, share=Share(rank, world)))) for rank in range(world)
+    ]
+    assert {len(share) for share in shares} == {len(whole)}
+    for index, batch in enumerate(whole):
+        assert sorted(chain.from_iterable(share[index][0] for share in shares)) == sorted(batch)
+        assert sum(share[index][1] for share in shares) == pytest.approx(world)
+        sizes = [
+            lengths[torch.tensor(share[index][0]) - 1].sum() if by_steps else len(share[index][0])
+            for share in shares
+            if share[index][0]
+        ]
+        weights = [share[index][1] for share in shares if share[index][0]]
+        assert [weight / sum(weights) for weight in weights] == pytest.approx([float(n / sum(sizes)) for n in sizes])
+
+
+@given(
+    count=st.integers(1, 120), streams=st.integers(1, 7), window=st.integers(1, 9), world=st.integers(1, 4),
+    even=st.booleans(),
+)  # fmt: skip
+def test_the_shares_of_a_text_are_the_text(count, streams, window, world, even):
+    window = min(window, count)
+    settings = {"streams": streams, "window": window, "even": even}
+    whole = [counts for counts, _ in targets_of(StreamLoader(Numbers(count), 1, **settings))]
+    shares = [
+        list(targets_of(StreamLoader(Numbers(count), 1, **settings, share=Share(r, world)))) for r in range(world)
+    ]
+    assert {len(share) for share in shares} == {len(whole)}
+    for index, batch in enumerate(whole):
+        assert sorted(chain.from_iterable(share[index][0] for share in shares)) == sorted(batch)
+        assert sum(share[index][1] for share in shares) == pytest.approx(world)
+    loaders = [WindowLoader(Numbers(count), 1, window=window, rows=3, share=Share(r, world)) for r in range(world)]
+    read = chain.from_iterable(counts for loader in loaders for counts, _ in targets_of(loader))
+    alone = [counts for counts, _ in targets_of(WindowLoader(Numbers(count), 1, window=window, rows=3))]
+    assert sorted(read) == sorted(chain.from_iterable(alone))
+
+
+def test_one_process_agrees_with_itself():
+    agreement = RankConsensus()
+    assert [agreement.ask(3), agreement.ask(0), agreement.settle(2)] == [3, 0, 2]
+    assert all_gather("x") == ["x"]
+
+
+def test_where_a_process_stands(monkeypatch):
+    assert place(CPU) == Place()
+    two = place({**CPU, "devices": 2})
+    assert (two.world, two.rank, two.by_srun) == (2, 0, False)
+    with pytest.raises(UserError, match=r"trainer.num_nodes=2: only SLURM .*hydra.launcher.nodes=2"):
+        place({**CPU, "num_nodes": 2})
+    step = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_NODEID": "1", "SLURM_LOCALID": "1", "SLURM_PROCID": "3"}
+    for name, value in step.items():
+        monkeypatch.setenv(name, value)
+    there = place({**CPU, "devices": 2, "num_nodes": 2})
+    assert (there.world, there.rank, there.local_rank, there.by_srun) == (4, 3, 1, True)
+    with pytest.raises(UserError, match=r"srun started 4 tasks, but trainer.devices=1 on trainer.num_nodes=1 are 1"):
+        place(CPU)
+
+
+@pytest.fixture
+def configured(small_data):
+    return lambda task, *overrides: seqlab.compose([*SMALL[task], small_data[task], *overrides])
+
+
+def curve(folder):
+    """Read the loss and the metrics of each epoch."""
+    path = folder / "curves" / "metrics.csv"
+    names, *rows = [line.split(",") for line in path.read_text().splitlines()]
+    return [
+        {name: float(value) for name, value in zip(names, row, strict=True) if value and name != "step"} for row in rows
+    ]
+
+
+WEIGHTED = ["task.balance=weights", "data.batch_size=32", "trainer.accumulate_grad_batches=2", "model.depth=2"]
+CLUSTERS = [
+    "task.adaptive=[4,9]",
+    "cell.hidden_size=32",
+    "optimizer=nt_asgd",
+    "optimizer.averaging=1",
+    "optimizer.lr=0.5",
+    "trainer.precision=64-true",
+]
+THREE = ["data.eval_batch_size=3", "trainer.devices=3"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("names", ["kernel=fused"]),
+        pytest.param("names", [], marks=pytest.mark.long),
+        pytest.param("lm", ["kernel=fused"], marks=pytest.mark.long),
+        pytest.param("names", WEIGHTED, marks=pytest.mark.long),
+        ("lm", CLUSTERS),
+        pytest.param("lm", THREE, marks=pytest.mark.long),
+        pytest.param("names", ["model=bow", "trainer.devices=3"], marks=pytest.mark.long),
+        pytest.param("lm", ["model=ngram"], marks=pytest.mark.long),
+    ],
+)
+def test_two_processes_train_as_one(configured, tmp_path, task, options):
+    """The batches are the same, so that the curve is, too, but for the order in which floats are added up."""
+    within = 1e-7 if "trainer.precision=64-true" in options else 1e-5  # metrics are sums in float32
+    alone = [option for option in options if not option.startswith("trainer.devices")]
+    one = seqlab.run(configured(task, "trainer=cpu", *FAST, *alone), tmp_path / "one")
+    two = seqlab.run(configured(task, *TWO, *options), tmp_path / "two")
+    assert two.cost["devices"] == (3 if "trainer.devices=3" in options else 2)
+    for name, value in one.metrics.items():
+        assert two.metrics[name] == pytest.approx(value, rel=within), name
+    assert two.record["chance"]["test"] == pytest.approx(one.record["chance"]["test"], rel=1e-6)
+    for here, there in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
+        assert there == pytest.approx(here, rel=within)
+    for count in ("batches", "examples", "epochs"):
+        assert two.cost[count] == one.cost[count]
+    assert two.record["tables"].keys() == one.record["tables"].keys()
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
+    assert torch.get_num_threads() > 0
+    assert not torch.distributed.is_initialized()
+
+
+def command(*words):
+    return [sys.executable, "-m", "seqlab", *words]
+
+
+def child_of(process):
+    """Find rank 1, which rank 0 started."""
+    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+
+
+def until(happens, seconds=60):
+    end = time.monotonic() + seconds
+    while not (found := happens()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.long  # tests/cluster stops two processes of a job by a signal, too
+@pytest.mark.parametrize("signalled", ["all", "rank 1"])
+def test_all_stop_after_the_same_step_and_go_on_bit_for_bit(configured, names_folder, tmp_path, signalled):
+    """With dropout, of which each process draws its own."""
+    words = [*SMALL["lm"], *TWO, f"task.data={tmp_path / 'text.txt'}", "model.dropout=0.3", "model.depth=2"]
+    words += ["data.workers=1", "trainer.checkpoint_minutes=0", "trainer.max_epochs=8", "trainer.early_stopping=null"]
+    out = subprocess.run(command(*words, f"hydra.run.dir={tmp_path / 'whole'}"), capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    cut = tmp_path / "cut"
+    process = subprocess.Popen(
+        command(*words, f"hydra.run.dir={cut}"), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    until(lambda: (cut / run_folder.RESUME).exists())
+    if signalled == "all":
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        os.kill(child_of(process), signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert "stopped by SIGTERM; to go on" in errors
+    assert not (cut / run_folder.RESULTS).exists()
+    out = subprocess.run(command(*words, f"hydra.run.dir={cut}", "ckpt_path=last"), capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    one, other = (run_folder.read_weights(tmp_path / name / run_folder.MODEL) for name in ("whole", "cut"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    one, other = (json.loads((tmp_path / name / run_folder.RESULTS).read_text()) for name in ("whole", "cut"))
+    assert one["metrics"] == other["metrics"]
+    assert one["cost"]["examples"] == other["cost"]["examples"]
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_run_and_says_why(configured, tmp_path):
+    words = [*SMALL["lm"], *TWO, f"task.data={tmp_path / 'text.txt'}", "trainer.max_epochs=500"]
+    words += ["trainer.early_stopping=null", f"hydra.run.dir={tmp_path / 'run'}", "trainer.checkpoint_minutes=0"]
+    process = subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True)
+    until(lambda: (tmp_path / "run" / run_folder.RESUME).exists())
+    os.kill(child_of(process), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the process of rank 1 failed: it ended with -9" in errors
+    assert "Traceback" not in errors
+    torch.load(tmp_path / "run" / run_folder.RESUME, weights_only=True)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_others_end_with_rank_0(configured, tmp_path):
+    words = [*SMALL["lm"], *TWO, f"task.data={tmp_path / 'text.txt'}", "trainer.max_epochs=500"]
+    words += ["trainer.early_stopping=null", f"hydra.run.dir={tmp_path / 'run'}", "trainer.checkpoint_minutes=0"]
+    process = subprocess.Popen(command(*words), stderr=subprocess.DEVNULL)
+    until(lambda: (tmp_path / "run" / run_folder.RESUME).exists())
+    child = child_of(process)
+    process.kill()
+    process.wait()
+    stat = Path(f"/proc/{child}/stat")
+    until(lambda: not stat.exists() or stat.read_text().split()[2] == "Z", 20)
+
+
+@pytest.mark.slow
+def test_other_processes_go_on_where_an_epoch_ended_but_not_within_a_carried_one(configured, tmp_path):
+    two = ["trainer.max_epochs=1"]
+    first = seqlab.run(configured("lm", *TWO, *two), tmp_path / "run")
+    assert first.cost["epochs"] == 1
+    further = seqlab.run(configured("lm", "trainer=cpu", *FAST, "ckpt_path=last"), tmp_path / "run")
+    assert further.cost["epochs"] == 3
+    assert further.cost["examples"] == 3 * first.cost["examples"]
+    checkpoint = torch.load(tmp_path / "run" / run_folder.RESUME, weights_only=True)
+    assert len(checkpoint["processes"]) == 1
+    checkpoint["processes"] = checkpoint["processes"] * 2
+    checkpoint["loader"] = {"done": 3}
+    torch.save(checkpoint, tmp_path / "run" / run_folder.RESUME)
+    with pytest.raises(UserError, match=r"within an epoch by 2 processes.*trainer.devices=2, or ckpt_path=best"):
+        seqlab.run(configured("lm", "trainer.max_epochs=4", "ckpt_path=last"), tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [pytest.param("basic", marks=pytest.mark.long), "submitit_local"])
+def test_a_sweep_of_runs_on_two_devices(configured, names_folder, tmp_path, monkeypatch, launcher):
+    """Each run has one folder, whoever starts it, and one process does not start the sweep anew."""
+    monkeypatch.chdir(tmp_path)
+    alone = seqlab.run(configured("names", "trainer=cpu", *FAST, "seed=1"), tmp_path / "alone")
+    words = [*SMALL["names"], *TWO, f"task.data_dir={names_folder}", "seed=0,1", f"hydra/launcher={launcher}"]
+    out = subprocess.run(command("-m", *words), capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr + out.stdout
+    assert "2 runs: 2 done" in out.stdout
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("runs/sweeps/*/*/results.json")]
+    assert [result["cost"]["devices"] for result in results] == [2, 2]
+    (again,) = [result for result in results if result["config"]["seed"] == 1]
+    assert again["metrics"]["test"] == pytest.approx(alone.metrics, rel=1e-5)

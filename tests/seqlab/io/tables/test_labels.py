@@ -1,0 +1,53 @@
+"""Labels: one rule, and those that are easily confused."""
+
+import pytest
+
+from seqlab.io.tables import label_notes, label_of, similar_to
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        ("good", "good"), (" good\xa0\n", "good"), ("e\u0301", "é"), ("1", "1"), (1, "1"), (1.0, "1.0"), ("1.0", "1.0"),
+        (True, "true"), (False, "false"), ("NaN", "NaN"), (-2.5, "-2.5"), (0, "0"),
+    ],
+)  # fmt: skip
+def test_what_a_value_is_as_a_label(value, label):
+    assert label_of(value) == label
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("", "is empty"), (" \u2003", "is empty"), (None, "is no text, but null"), (float("nan"), "no text, but NaN"),
+        (float("inf"), "is no text, but Infinity"), ([1], r"is no text, but \[1\]"), ({"a": 1}, "is no text, but {"),
+    ],
+)  # fmt: skip
+def test_what_is_no_label(value, message):
+    with pytest.raises(ValueError, match=message):
+        label_of(value)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("Good", "good"), ("a b", "a\xa0b"), ("a b", "a  b"), ("good", "go\u200bod"), ("1", "1.0"), ("1", "01"),
+        ("good", '"good"'), ("ﬁne", "fine"), ("True", "true"), ("1e2", "100"), ("good\u00ad", "good"),
+    ],
+)  # fmt: skip
+def test_labels_that_look_alike_are_told(pair):
+    (note,) = label_notes(["other", *pair])
+    assert f"{pair[0]!r} and {pair[1]!r}" in note
+    assert similar_to(pair[0], ["other", pair[1]]) == pair[1]
+
+
+def test_labels_that_are_told_apart_are_not():
+    assert label_notes(["good", "bad", "goods", "1", "2", "10", "a-b", "a_b", "é", "e", "1a", "1.0a", "", "+"]) == []
+    assert similar_to("good", ["bad", "good"]) is None
+
+
+@pytest.mark.parametrize("label", ["NaN", "nan", "null", "None", "N/A"])
+def test_a_label_that_may_stand_for_a_missing_value_is_told(label):
+    (note,) = label_notes(["good", label])
+    assert note.startswith("labels that may stand for a missing value: ")
+    assert repr(label) in note

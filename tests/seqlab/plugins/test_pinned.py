@@ -1,0 +1,36 @@
+"""cell=fused_lstm is cell=lstm with kernel=fused."""
+
+import pytest
+
+from seqlab import UserError, compose
+from seqlab.config.schema import plain_config
+from seqlab.plugins.config import choices, targets
+from seqlab.plugins.pinned import pinned_parts, unpinned
+from seqlab_cells.lstm import LSTM
+
+
+def test_it_is_its_cell() -> None:
+    assert pinned_parts("fused_lstm") == ("lstm", "fused")
+    assert targets("cell", "fused_lstm") == [LSTM]
+    assert {"lstm", "fused_lstm", "fused_gru", "fused_rnn"} <= set(choices("cell"))
+
+
+def test_it_is_recorded_as_its_cell() -> None:
+    plain = plain_config(compose(["cell=fused_lstm", "cell.hidden_size=9"]))
+    assert plain["cell"] == {**plain_config(compose(["cell=lstm", "cell.hidden_size=9"]))["cell"]}
+    assert plain["kernel"]["name"] == "fused"
+
+
+def test_the_kernels_options_may_be_said() -> None:
+    plain = plain_config(compose(["cell=fused_gru", "kernel=fused", "kernel.save=recompute"]))
+    assert (plain["cell"]["name"], plain["kernel"]["save"]) == ("gru", "recompute")
+
+
+def test_another_kernel_is_an_error() -> None:
+    with pytest.raises(UserError, match="cell=fused_gru is cell=gru with kernel=fused; for kernel=vendor say"):
+        plain_config(compose(["cell=fused_gru", "kernel=vendor"]))
+
+
+def test_others_are_left_alone() -> None:
+    config = {"cell": {"name": "lstm"}, "kernel": {"name": "auto"}}
+    assert unpinned(config) == config

@@ -1,0 +1,59 @@
+"""Results by class, against scikit-learn's figures for the same labels."""
+
+import io
+import random
+from collections import Counter
+
+import pytest
+from rich.console import Console
+
+from seqlab.runs.scores import class_rows, class_table, show_classes
+
+
+def shown(rows, rest="there"):
+    console = Console(file=io.StringIO(), width=80)
+    show_classes(rows, console, rest)
+    return console.file.getvalue()
+
+
+def test_precision_recall_f1_and_support_are_scikit_learns():
+    metrics = pytest.importorskip("sklearn.metrics")
+    draw, labels = random.Random(0), ["a", "b", "c", "d"]
+    true, predicted = draw.choices("abc", k=200), draw.choices("abd", k=200)
+    expected = metrics.precision_recall_fscore_support(true, predicted, labels=labels, zero_division=0)
+    rows = class_rows(Counter(zip(true, predicted, strict=True)), [*labels, "never"])
+    found = [[row[name] or 0.0 for row in rows] for name in ("precision", "recall", "f1", "examples")]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs.tolist())
+
+
+def test_by_hand():
+    """Of a: 2 of 3 found, 2 of 2 answers right; of b: 1 of 1 and 1 of 2; c is never answered, d never true."""
+    counts = Counter({("a", "a"): 2, ("a", "b"): 1, ("b", "b"): 1, ("c", "d"): 1})
+    rows = class_rows(counts, ["a", "b", "c", "d", "e"], "letter")
+    assert rows[0] == {"letter": "a", "examples": 3, "precision": 1.0, "recall": 2 / 3, "f1": 4 / 5}
+    assert rows[1] == {"letter": "b", "examples": 1, "precision": 0.5, "recall": 1.0, "f1": 2 / 3}
+    assert rows[2] == {"letter": "c", "examples": 1, "precision": None, "recall": 0.0, "f1": 0.0}
+    assert rows[3] == {"letter": "d", "examples": 0, "precision": 0.0, "recall": None, "f1": 0.0}
+    assert len(rows) == 4
+    page = shown(rows)
+    assert [line.replace("│", " ").split() for line in page.splitlines() if line.startswith("│ a")] == [
+        ["a", "1.000", "0.667", "0.800", "3"]
+    ]
+    assert "letter" in page
+
+
+def test_of_many_classes_the_worst_are_shown_and_where_the_others_are():
+    counts = Counter({(f"right{n}", f"right{n}"): 5 for n in range(30)} | {("wrong", "right3"): 9})
+    rows = class_rows(counts, ["wrong", *(f"right{n}" for n in range(30))])
+    page = shown(rows, "results.json, tables.classes")
+    assert "5 of 31 classes, those of least F1; all are in results.json, tables.classes" in page
+    lines = [line.split()[1] for line in page.splitlines() if line.startswith("│")]
+    assert lines[:2] == ["wrong", "right3"]
+    assert len(lines) == 5
+
+
+def test_the_table_is_found_among_others_by_its_columns():
+    rows = class_rows(Counter({("a", "a"): 1}), ["a"])
+    assert class_table({"reliability": [{"bin": 1}], "none": [], "languages": rows}) == ("languages", rows)
+    assert class_table({"reliability": [{"bin": 1}]}) is None

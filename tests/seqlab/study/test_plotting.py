@@ -1,0 +1,83 @@
+"""Colours are fixed by name, and lines can be told apart without them."""
+
+import pytest
+
+from seqlab.plugins import plugins
+from seqlab.study import plotting
+
+LUMINANCE = {"light": 1.0, "dark": 0.009}
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    plotting._places.cache_clear()
+    yield
+    plotting._places.cache_clear()
+
+
+def luminance(colour):
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_a_label_has_the_colour_of_its_first_word_whatever_is_beside_it():
+    assert plotting.colour("lstm") == plotting.colour("lstm hidden_size=3")
+    assert len({plotting.colour(cell) for cell in ("rnn", "lstm", "gru")}) == 3
+    for others in (["lstm", "rnn"], ["gru", "lstm"], ["attention", "lstm", "nobody_knows"]):
+        assert plotting.styles(others)["lstm"] == plotting.styles(["lstm"])["lstm"]
+
+
+def test_another_distribution_moves_no_colour(distribution):
+    before = {name: plotting.styles([name])[name] for kind in ("cell", "model") for name in plugins(kind)}
+    distribution("aa-cells", "[seqlab.cells]\naa = aa:A\n[seqlab.models]\na = aa:B\n")
+    plotting._places.cache_clear()
+    assert "aa" in plugins("cell")
+    assert {name: plotting.styles([name])[name] for name in before} == before
+
+
+def test_every_label_of_a_figure_can_be_told_from_the_others():
+    cells = [*plugins("cell"), *plugins("model")]
+    for labels in (cells, [f"lstm hidden_size={size}" for size in range(20)], [*cells[:3], "gru a=1", "gru a=2"]):
+        given = list(plotting.styles(labels).values())
+        assert len(set(given)) == len(labels)
+        in_grey = {(each.line, each.marker, each.filled) for each in given}
+        assert len(in_grey) == len(labels)
+
+
+@pytest.mark.parametrize("colour", [*plotting.COLOURS, plotting.GREY])
+def test_lines_stand_out_on_both_papers(colour):
+    found = luminance(colour)
+    assert (1.05 / (found + 0.05)) > 2.2
+    assert ((found + 0.05) / (LUMINANCE["dark"] + 0.05)) > 3
+
+
+def test_the_distances_that_were_run_are_the_ticks():
+    axes = plotting.new_figure(4, 3).add_subplot()
+    plotting.distance_axis(axes, [5, 10, 40])
+    assert axes.get_xscale() == "log"
+    assert axes.xaxis.get_majorticklocs().tolist() == [5, 10, 40]
+    axes = plotting.new_figure(4, 3).add_subplot()
+    plotting.distance_axis(axes, [0, 1, 2])
+    assert axes.get_xscale() == "linear"
+    assert plotting._apart([6, 7, 10, 11, 12, 20, 40], logarithmic=True) == [6, 10, 12, 20, 40]
+    assert len(plotting._apart(list(range(1, 500)), logarithmic=False)) <= 13
+
+
+def test_a_label_that_is_no_cell_takes_a_colour_that_is_free():
+    for name in ("IRNN", "mine", "yours", "theirs"):
+        given = plotting.styles(["rnn", name, "lstm", "gru"])
+        assert len({each.colour for each in given.values()}) == 4
+        assert given["lstm"] == plotting.styles(["lstm"])["lstm"]
+
+
+def test_a_legend_is_never_wider_than_its_figure():
+    figure = plotting.new_figure(plotting.WIDTH, 3)
+    axes = figure.add_subplot()
+    for place in range(7):
+        axes.plot([0, 1], [0, place], label=f"lstm a long setting={place} more")
+    plotting.legend(figure, axes)
+    figure.draw_without_rendering()
+    shown = figure.legends[0]
+    assert shown.get_window_extent().width <= figure.bbox.width
+    assert 1 <= shown._ncols < 3
