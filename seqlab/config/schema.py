@@ -8,9 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqlab.errors import UserError
-from seqlab.plugins.config import check_node
+from seqlab.plugins.config import check_node, unpinned
 from seqlab.plugins.diagnostics import explain_omegaconf, keys_of, unknown_key
-from seqlab.plugins.pinned import unpinned
 from seqlab.plugins.signature import Ge, Gt, Le, Lt, Meaning, NotEmpty, check_value
 
 _NEEDED = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seqlab.__main__ import COMMANDS
+from seqlab.__main__ import COMMANDS as NAMES
 from seqlab.config.compose import compose
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +39,7 @@ def test_what_the_table_points_to_is_there():
         words = [word for word in shlex.split(shown) if word != "-m"]
         if shown.startswith("tests/"):
             assert (ROOT / shown).exists(), shown
-        elif words[0] not in COMMANDS:
+        elif words[0] not in NAMES:
             compose(words)
 
 

@@ -16,8 +16,8 @@ from rich.table import Table
 from seqlab.cli.parser import Parser
 from seqlab.errors import UserError, one_line
 from seqlab.plugins import config, kernels
+from seqlab.plugins.config import is_pinned, pinned_parts
 from seqlab.plugins.kernels import is_own
-from seqlab.plugins.pinned import is_pinned, pinned_parts
 from seqlab.plugins.registry import find, plugins
 from seqlab.recurrence.graphs import compilations
 from seqlab.testing import CellSuite, KernelSuite, Outcome, PreprocessorSuite, Suite, TaskSuite, run_suite

@@ -4,8 +4,7 @@ import pytest
 
 from seqlab import UserError, compose
 from seqlab.config.schema import plain_config
-from seqlab.plugins.config import choices, targets
-from seqlab.plugins.pinned import pinned_parts, unpinned
+from seqlab.plugins.config import choices, pinned_parts, targets, unpinned
 from seqlab_cells.lstm import LSTM
 
 
