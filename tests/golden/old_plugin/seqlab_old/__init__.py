@@ -1,0 +1,1 @@
+"""A plugin of each kind, written for the contracts of seqlab 0.1."""
