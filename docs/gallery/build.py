@@ -56,7 +56,8 @@ def horizons(sweep: Path, work: Path) -> list[str]:
     found = json.loads((sweep / "horizon.json").read_text("utf-8"))
     if not (report / "report.md").is_file() or newer(sweep / "horizon.json", report / "report.md"):
         seqlab("report", str(sweep), "--out", str(report))
-    said, about = search.answers((report / "report.md").read_text("utf-8")), search.about(sweep)
+    said = search.answers((report / "report.md").read_text("utf-8"))
+    about = setup(*sweep.glob("*/results.json"))
     sections = ["## Horizons\n"]
     for task, answer in said.items():
         keep(report / "figures" / f"{task}_horizon.png", f"horizon_{task}.png")
@@ -86,13 +87,13 @@ def gradients(sweep: Path, work: Path, task: str, about: str) -> list[str]:
 
 def names(work: Path) -> list[str]:
     """Train an LSTM on the bundled names; show its gates along one and its confusion matrix."""
-    words = ["cell=lstm", "cell.forget_bias=0", "task=names"]
-    folder = trained(words, work / "names")
+    overrides = ["cell=lstm", "cell.forget_bias=0", "task=names"]
+    folder = trained(overrides, work / "names")
     record = json.loads((folder / "results.json").read_text("utf-8"))
     seqlab("inspect", str(folder), NAME, "--out", str(work / "gates.png"))
     keep(work / "gates.png", "gates.png")
     keep(folder / "confusion.png", "confusion.png")
-    train, about = f"python -m seqlab {shlex.join(words)} hydra.run.dir=RUN_DIR", dated(folder, record)
+    train, about = f"python -m seqlab {shlex.join(overrides)} hydra.run.dir=RUN_DIR", setup(folder / "results.json")
     return [
         "## Gates and confusions\n",
         f"![States and gates of an LSTM along {NAME}](gates.png)\n",
@@ -105,8 +106,8 @@ def names(work: Path) -> list[str]:
 
 def reviews(work: Path) -> list[str]:
     """Train a GRU on the bundled reviews; show its calibration."""
-    words = ["task=textclf", "cell=gru"]
-    folder = trained(words, work / "reviews")
+    overrides = ["task=textclf", "cell=gru"]
+    folder = trained(overrides, work / "reviews")
     record = json.loads((folder / "results.json").read_text("utf-8"))
     keep(folder / "reliability.png", "reliability.png")
     error = record["metrics"]["test"]["calibration_error"]
@@ -115,7 +116,7 @@ def reviews(work: Path) -> list[str]:
         "![Reliability diagram](reliability.png)\n",
         f"{score(record)} Calibration error {error:.3f}; below the diagonal the model is overconfident. Bars count"
         " reviews.\n",
-        shown([f"python -m seqlab {shlex.join(words)} hydra.run.dir=RUN_DIR"], dated(folder, record)),
+        shown([f"python -m seqlab {shlex.join(overrides)} hydra.run.dir=RUN_DIR"], setup(folder / "results.json")),
     ]
 
 
@@ -132,17 +133,17 @@ def kernel_speed() -> list[str]:
     ]
 
 
-def trained(words: Sequence[str], folder: Path) -> Path:
+def trained(overrides: Sequence[str], folder: Path) -> Path:
     """Train unless the results exist; return the run's folder."""
     if not (folder / "results.json").is_file():
-        seqlab(*words, "trainer.progress=false", f"hydra.run.dir={folder}")
+        seqlab(*overrides, "trainer.progress=false", f"hydra.run.dir={folder}")
     return folder
 
 
-def seqlab(*words: str) -> None:
+def seqlab(*overrides: str) -> None:
     """Run a command; exit with its code if it fails."""
-    print(f"python -m seqlab {shlex.join(words)}", flush=True)
-    done = subprocess.run([sys.executable, "-m", "seqlab", *words], stdout=subprocess.DEVNULL)
+    print(f"python -m seqlab {shlex.join(overrides)}", flush=True)
+    done = subprocess.run([sys.executable, "-m", "seqlab", *overrides], stdout=subprocess.DEVNULL)
     if done.returncode:
         sys.exit(done.returncode)
 
@@ -163,10 +164,12 @@ def shown(commands: Sequence[str], about: str) -> str:
     return "\n".join([*(f"    {command}" for command in commands), "", f"({about})", ""])
 
 
-def dated(folder: Path, record: dict[str, Any]) -> str:
-    """Return when a run ended, and its machine."""
-    day = datetime.fromtimestamp((folder / "results.json").stat().st_mtime, UTC)
-    return search.machine(day, record)
+def setup(*results: Path) -> str:
+    """Return date, machine and torch version of the newest results."""
+    newest = max(results, key=lambda path: path.stat().st_mtime)
+    day, record = datetime.fromtimestamp(newest.stat().st_mtime, UTC), json.loads(newest.read_text("utf-8"))
+    hardware, torch = record["hardware"], record["versions"]["torch"]
+    return f"{day.day} {day:%B %Y}; {hardware['cpu']}, {hardware['cpu_threads']} threads, torch {torch}"
 
 
 def score(record: dict[str, Any]) -> str:

@@ -1,10 +1,9 @@
-"""Results, setup and a pair of comparable runs of a horizon search."""
+"""Results and a pair of comparable runs of a horizon search."""
 
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
 
@@ -26,20 +25,6 @@ def caption(found: Mapping[str, Any]) -> str:
         f" smallest that none solves (arrow: none found). [The search](../do/horizon.md) took {found['runs']:,} runs; a"
         f" full grid has {found['grid_runs']:,}.{ended}\n"
     )
-
-
-def about(sweep: Path) -> str:
-    """Return when a sweep's last run began, and its machine."""
-    runs = sorted(sweep.glob("*/run.json"))
-    began = max(json.loads(run.read_text("utf-8")).get("began") or 0 for run in runs)
-    record = next(sweep.glob("*/results.json"))
-    return machine(datetime.fromtimestamp(began, UTC), json.loads(record.read_text("utf-8")))
-
-
-def machine(day: datetime, record: Mapping[str, Any]) -> str:
-    """Return a date with a run's hardware and torch version."""
-    hardware, torch = record["hardware"], record["versions"]["torch"]
-    return f"{day.day} {day:%B %Y}; {hardware['cpu']}, {hardware['cpu_threads']} threads, torch {torch}"
 
 
 @final
@@ -93,8 +78,11 @@ def of_cell(sweep: Path, task: str, cell: str) -> Iterator[tuple[tuple[int, int,
     """Yield (distance, seed, learning rate) and folder of a cell's runs with default options but any forget bias."""
     for path in sweep.glob("*/run.json"):
         run = json.loads(path.read_text("utf-8"))
-        words = dict(word.partition("=")[::2] for word in run["words"])
-        plain = not any(key.startswith("cell.") and key != "cell.forget_bias" for key in words)
+        overrides = dict(override.partition("=")[::2] for override in run["words"])
+        plain = not any(key.startswith("cell.") and key != "cell.forget_bias" for key in overrides)
         measured = run["state"] == "done" and (path.parent / "curves" / "gradient_flow.csv").is_file()
-        if measured and plain and (words.get("task"), words.get("cell")) == (task, cell):
-            yield (int(words["task.sequence_length"]), int(words["seed"]), float(words["optimizer.lr"])), path.parent
+        if measured and plain and (overrides.get("task"), overrides.get("cell")) == (task, cell):
+            yield (
+                (int(overrides["task.sequence_length"]), int(overrides["seed"]), float(overrides["optimizer.lr"])),
+                path.parent,
+            )
