@@ -1,4 +1,4 @@
-"""The gallery's picture of the kernels' speed, from what ``bench --csv`` wrote."""
+"""Figure of the kernels' speed, from the output of ``bench --csv``."""
 
 import csv
 from pathlib import Path
@@ -6,18 +6,17 @@ from pathlib import Path
 from seqlab.study.plotting import INK, WIDTH, label_axes, legend, new_figure, save_figure, styles
 
 CELLS = ("rnn", "gru", "lstm")
-COMMANDS = [f"python -m seqlab bench --cells {cell} --kernels fused --runs 5 --csv FILE" for cell in CELLS]
-ABOUT = "22 November 2026; two idle cores of an AMD EPYC with AVX2; torch 2.13.0 for CPUs, two threads, float32"
+COMMANDS = [f"python -m seqlab bench --cells {','.join(CELLS)} --kernels fused --runs 5 --csv FILE"]
+ABOUT = "22 November 2026; two idle cores of an AMD EPYC with AVX2, 2 threads, torch 2.13.0+cpu, float32"
 CAPTION = (
-    "How many times as fast a training step is with `kernel=fused` as with `torch.nn` on a CPU (ragged: packed). The"
-    " lines go from the fused kernel's slowest run of five to its fastest. Long sequences with few units gain most, as"
-    " what is saved is the work around each step; large products gain least, as torch's are as good. It is the table of"
-    " [kernels](../results/kernels.md#a-training-step); the figures are in [kernels.csv](kernels.csv).\n"
+    "Training step with `kernel=fused` relative to `torch.nn` (ragged: packed), with the range of five runs. Small"
+    " networks gain most: the overhead per step shrinks, the matrix products do not. [Table](../results/kernels.md),"
+    " [CSV](kernels.csv).\n"
 )
 
 
 def draw(table: Path, picture: Path) -> None:
-    """Draw the ratio of each cell and shape, with its spread, on a logarithmic axis."""
+    """Draw the speed-up of each cell and shape, with its spread, on a logarithmic axis."""
     with table.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["path"] == "fused"]
     shapes = list(dict.fromkeys(row["shape"] for row in rows))

@@ -1,10 +1,9 @@
-"""What the gallery says of a horizon search: its answers, when and where it ran, and two runs to put side by side."""
+"""Results and a pair of comparable runs of a horizon search."""
 
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
 
@@ -14,69 +13,48 @@ PAIR = ("rnn", "lstm")
 
 
 def answers(report: str) -> dict[str, str]:
-    """Take the sentence of each task out of a report's Markdown."""
+    """Return the result sentence of each task from a report's Markdown."""
     return dict(re.findall(r"^## (\w+)\n\n(\*\*On .*\*\*)$", report, re.MULTILINE))
 
 
-def alternative(found: Mapping[str, Any], task: str) -> str:
-    """Say in words what the picture of a task's horizons shows."""
-    rows = [row for row in found["rows"] if row["task"] == task]
-    return f"Horizons on {task}: " + ", ".join(f"{row['label']} {row['horizon'] or 'none'}" for row in rows)
-
-
 def caption(found: Mapping[str, Any]) -> str:
-    """Say how the pictures of the search are read, what it cost, and whether it has ended."""
-    ended = "has ended" if found["finished"] else "was stopped before it had ended, so that intervals may yet narrow"
+    """Return how to read the pictures of a search, its number of runs, and whether it is complete."""
+    ended = "" if found["finished"] else " The search is incomplete; intervals may narrow."
     return (
-        "The mark is the largest distance at which at least two of three seeds solve the task, the line goes from the"
-        " largest that all solve to the smallest that none solves; an arrow: no distance was found that none solves."
-        f" Below them the scores that this was read from. The search {ended}; it took {found['runs']:,} runs of the"
-        f" {found['grid_runs']:,} that the full grid has. [How it searches](../do/horizon.md).\n"
+        "Mark: largest distance that at least two of three seeds solve; line: from the largest that all solve to the"
+        f" smallest that none solves (arrow: none found). [The search](../do/horizon.md) took {found['runs']:,} runs; a"
+        f" full grid has {found['grid_runs']:,}.{ended}\n"
     )
-
-
-def about(sweep: Path) -> str:
-    """Say when a sweep's last run began, and on what."""
-    runs = sorted(sweep.glob("*/run.json"))
-    began = max(json.loads(run.read_text("utf-8")).get("began") or 0 for run in runs)
-    record = next(sweep.glob("*/results.json"))
-    return machine(datetime.fromtimestamp(began, UTC), json.loads(record.read_text("utf-8")))
-
-
-def machine(day: datetime, record: Mapping[str, Any]) -> str:
-    """Say a day and a run's hardware."""
-    hardware, torch = record["hardware"], record["versions"]["torch"]
-    return f"{day.day} {day:%B %Y}; {hardware['cpu']}, {hardware['cpu_threads']} threads of the CPU; torch {torch}"
 
 
 @final
 @dataclass(frozen=True)
 class Pair:
-    """A run of each of :data:`PAIR`, alike in task, distance and seed.
+    """Runs of the cells of :data:`PAIR` with equal task, distance and seed.
 
     Attributes:
-        runs: their folders.
-        distance: of the task.
+        runs: folders, in the order of :data:`PAIR`.
+        distance: the distance of the task.
+        task: its name.
     """
 
     runs: tuple[Path, Path]
     distance: int
+    task: str
 
     def caption(self) -> str:
-        """Say what is left of the gradient at the first step, before and after training."""
+        """Return the share of the gradient at the first step, before and after training."""
         said = []
         for label, folder in zip(PAIR, self.runs, strict=True):
             early, late = self.left(folder)
-            said.append(f"the {label.upper()} has {early:.1g} of it before training and {late:.1g} after")
+            said.append(f"{label.upper()} {early:.1g} before and {late:.1g} after training")
         return (
-            f"Both read {self.distance} symbols and have to say the first. What the last state is told to change, the"
-            " gradient carries back; shown is how much of it there is at each earlier state. At the first one,"
-            f" {said[0]}, {said[1]}. A line that falls to nothing leaves nothing to learn from that far"
-            " back. [How it is measured](../do/gradient_flow.md).\n"
+            f"[Gradient](../do/gradient_flow.md) at the first of {self.distance} steps on {self.task}, relative to the"
+            f" last: {said[0]}; {said[1]}.\n"
         )
 
     def left(self, folder: Path) -> tuple[float, float]:
-        """Give the gradient of ``h`` at the first step to that at the last, at the first moment and at the last."""
+        """Return the gradient norm of ``h`` at the first step over that at the last, before and after training."""
         flow = read(folder)
         assert flow is not None  # a pair has the files
         shares = []
@@ -87,21 +65,24 @@ class Pair:
 
 
 def pair(sweep: Path, task: str) -> Pair | None:
-    """Find runs of both cells of :data:`PAIR` at the largest distance that both have, of the least seed and rate."""
+    """Return runs of both cells at the largest common distance, with the lowest seed and learning rate."""
     found = {cell: dict(sorted(of_cell(sweep, task, cell), reverse=True)) for cell in PAIR}
     common = set(found[PAIR[0]]) & set(found[PAIR[1]])
     if not common:
         return None
     best = max(common, key=lambda key: (key[0], -key[1], -key[2]))
-    return Pair((found[PAIR[0]][best], found[PAIR[1]][best]), best[0])
+    return Pair((found[PAIR[0]][best], found[PAIR[1]][best]), best[0], task)
 
 
 def of_cell(sweep: Path, task: str, cell: str) -> Iterator[tuple[tuple[int, int, float], Path]]:
-    """Give the runs of a cell as it is by default but for its forget bias: distance, seed, learning rate, folder."""
+    """Yield (distance, seed, learning rate) and folder of a cell's runs with default options but any forget bias."""
     for path in sweep.glob("*/run.json"):
         run = json.loads(path.read_text("utf-8"))
-        words = dict(word.partition("=")[::2] for word in run["words"])
-        plain = not any(key.startswith("cell.") and key != "cell.forget_bias" for key in words)
+        overrides = dict(override.partition("=")[::2] for override in run["words"])
+        plain = not any(key.startswith("cell.") and key != "cell.forget_bias" for key in overrides)
         measured = run["state"] == "done" and (path.parent / "curves" / "gradient_flow.csv").is_file()
-        if measured and plain and (words.get("task"), words.get("cell")) == (task, cell):
-            yield (int(words["task.sequence_length"]), int(words["seed"]), float(words["optimizer.lr"])), path.parent
+        if measured and plain and (overrides.get("task"), overrides.get("cell")) == (task, cell):
+            yield (
+                (int(overrides["task.sequence_length"]), int(overrides["seed"]), float(overrides["optimizer.lr"])),
+                path.parent,
+            )

@@ -67,9 +67,10 @@ class Shell:
         return sorted(map(str, Path().glob(word))) if "*" in word else [word]
 
     def install(self, distribution):
-        """Install what the page made, with the page's class in place of the template's."""
+        """Install what the page made, with the page's class, if it has one, in place of the template's."""
         module = distribution / distribution.name.replace("-", "_") / "__init__.py"
-        module.write_text(self.code, "utf-8")
+        if self.code:
+            module.write_text(self.code, "utf-8")
         site = self.folder / "site"
         pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
         pip += ["--no-build-isolation", "--target", str(site), str(distribution)]

@@ -27,7 +27,7 @@ def test_every_picture_of_the_page_is_there_and_small_and_there_is_no_other():
 
 def test_every_picture_has_a_command_and_a_date():
     sections = PAGE.split("\n## ")[1:]
-    assert len(sections) == 6
+    assert len(sections) == 5
     for section in sections:
         assert re.search(r"^    python -m seqlab ", section, re.MULTILINE), section
         assert re.search(r"^\(\d+ \w+ 20\d\d; .*\)$", section, re.MULTILINE), section

@@ -9,7 +9,6 @@ GUIDES = Path(__file__).resolve().parents[2] / "docs" / "do"
 FIRST_CELL = (GUIDES / "cell.md").read_text("utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", FIRST_CELL, re.DOTALL)
 DISTANCES = (GUIDES / "distances.md").read_text("utf-8")
-FLOW = (GUIDES / "gradient_flow.md").read_text("utf-8")
 
 
 LARGE = (
@@ -39,14 +38,3 @@ def test_the_table_of_distances_names_every_generated_task():
     """And no other: the tasks whose sequence_length is a distance."""
     distances = {name for name in plugins("task") if find("task", name).load().sequence_length_means == "distance"}
     assert set(re.findall(r"^\| `(\w+)` \| [a-z]+ ", DISTANCES, re.MULTILINE)) == distances
-
-
-def test_two_lines_show_that_a_gradient_vanishes_or_explodes(capsys):
-    *setting, example = re.findall(r"```python\n(.*?)```", FLOW, re.DOTALL)
-    (said,) = re.findall(r"```text\n(.*?)```", FLOW, re.DOTALL)
-    assert len(example.splitlines()) == 2
-    exec("\n".join([*setting, example]), {})
-    assert capsys.readouterr().out == said
-    for line in said.splitlines():
-        measured, power = line.split()
-        assert measured == power
