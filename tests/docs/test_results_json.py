@@ -10,12 +10,12 @@ import seqlab
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "results_json.md").read_text("utf-8")
 ROWS = dict(re.findall(r"^\| `([^`]+)` \| ([a-z ]+?) \|", PAGE, re.MULTILINE))
 KINDS = {
-    "text": lambda value: isinstance(value, str),
-    "whole number": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "whole number or null": lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool)),
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "integer or null": lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool)),
     "number": lambda value: value is None or (isinstance(value, int | float) and not isinstance(value, bool)),
-    "true or false": lambda value: isinstance(value, bool),
-    "anything": lambda value: True,
+    "boolean": lambda value: isinstance(value, bool),
+    "any": lambda value: True,
 }
 ELSEWHERE = {
     "cost.peak_gpu_memory_bytes", "hardware.gpus[]", "data.*.dropped.*", "git", "git.commit", "git.dirty", "freeze[]",
