@@ -1,4 +1,4 @@
-"""The Python of a page runs from top to bottom, prints what the page says, and draws the pages' pictures."""
+"""Python blocks of pages: printed output and pictures as shown."""
 
 from pathlib import Path
 
