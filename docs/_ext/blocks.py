@@ -1,7 +1,7 @@
-"""The Python of a page: run it from top to bottom, and hold what it prints against the page.
+"""Run the Python blocks of a page and compare their output with the page.
 
-``python docs/_ext/blocks.py docs/learn/*.md`` runs pages, each in an empty folder, writes what their blocks print into
-the fence below each, and puts the pictures that they draw beside the page.
+``python docs/_ext/blocks.py docs/learn/*.md`` runs pages, each in an empty folder, and updates the output below each
+block and the pictures beside the page.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 @contextlib.contextmanager
 def at(folder: Path) -> Iterator[None]:
-    """Work in a folder, with pictures that depend on neither the date nor chance."""
+    """Change into a folder; pictures depend on neither date nor random ids."""
     import matplotlib
 
     settings = {"svg.hashsalt": "seqlab", "svg.fonttype": "path"}
@@ -40,7 +40,7 @@ def at(folder: Path) -> Iterator[None]:
 
 
 def outputs(page: str, folder: Path, name: str = "page") -> list[str]:
-    """Run the Python blocks one after another in one namespace; give what each printed."""
+    """Run the Python blocks in one namespace; return what each printed."""
     names: dict[str, Any] = {"__name__": name}
     printed = []
     with at(folder):
@@ -54,7 +54,7 @@ def outputs(page: str, folder: Path, name: str = "page") -> list[str]:
 
 
 def expected(page: str) -> list[tuple[str, bool]]:
-    """Give what the page says below each Python block, and whether its figures are meant to be about right only."""
+    """Return the output shown below each Python block, and whether its figures are approximate (``about``)."""
     found: list[tuple[str, bool]] = []
     for language, words, body in FENCE.findall(page):
         if language == "python":
@@ -65,7 +65,7 @@ def expected(page: str) -> list[tuple[str, bool]]:
 
 
 def differs(said: str, printed: str, *, about: bool) -> bool:
-    """Compare; figures that are about right are within 0.1, or a tenth, of those that are said."""
+    """Compare; approximate figures may differ by 0.1 or a tenth, whichever is larger."""
     if not about:
         return said != printed
     if NUMBER.split(said) != NUMBER.split(printed):
@@ -75,7 +75,7 @@ def differs(said: str, printed: str, *, about: bool) -> bool:
 
 
 def filled(page: str, printed: list[str]) -> str:
-    """Write what was printed into the fences below the blocks."""
+    """Return the page with the printed output below its blocks."""
     left = iter(printed)
     last = ""
 

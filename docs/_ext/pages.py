@@ -1,4 +1,4 @@
-"""Writes the generated pages before Sphinx reads any, and prepares docstrings."""
+"""Sphinx extension: writes the generated pages and prepares docstrings."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from sphinx.application import Sphinx
 
 
 def write(app: Sphinx) -> None:
-    """Write what changed into ``reference/generated/``, and remove what is there no more."""
+    """Write changed pages into ``reference/generated/`` and delete obsolete ones."""
     from reference import pages
 
     folder = Path(app.srcdir) / "reference" / "generated"
@@ -23,7 +23,7 @@ def write(app: Sphinx) -> None:
 
 
 def returned(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
-    """Keep what a docstring says of a result in one piece: before a colon in it Napoleon expects a type."""
+    """Prefix a colon to a documented result, before which Napoleon would look for a type."""
     for place, line in enumerate(lines[:-1]):
         if line.strip() in ("Returns:", "Yields:"):
             after = lines[place + 1]
@@ -31,7 +31,7 @@ def returned(app: Sphinx, what: str, name: str, found: Any, options: Any, lines:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Hook both in, the second before Napoleon."""
+    """Connect both, the second before Napoleon."""
     app.connect("builder-inited", write)
     app.connect("autodoc-process-docstring", returned, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""Marks cells that hold a sentence, so that a phone gives them room and the table scrolls instead."""
+"""Sphinx extension: marks table cells that hold a sentence, so that narrow screens scroll instead of squeezing them."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 PROSE = 36
-"""Characters from which on a cell is more than a name or a figure."""
+"""Minimum length in characters of such a cell."""
 
 
 def mark(_: Sphinx, tree: nodes.document) -> None:
-    """Give the class ``prose`` to the cells of every table that need it."""
+    """Add the class ``prose`` to long table cells."""
     for cell in tree.findall(nodes.entry):
         if len(cell.astext()) >= PROSE:
             cell["classes"].append("prose")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Hook it in where a page has been read."""
+    """Run after a page has been read."""
     app.connect("doctree-read", mark)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

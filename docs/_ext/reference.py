@@ -1,4 +1,4 @@
-"""Reference pages made from the code itself: the config from the registry, the verbs from their own help."""
+"""Generated reference pages: the config from the registry, the commands from their help."""
 
 import contextlib
 import inspect
@@ -20,42 +20,42 @@ from seqlab.plugins.config import BUILT_IN_KERNELS
 from seqlab.plugins.signature import Option, options
 
 GROUPS = {
-    "cell": "Cells: one time step each, with its equation and its source.",
-    "model": "Models: what a batch goes through. ``recurrent`` runs a cell; the others are what it is compared with.",
-    "task": "Tasks: data, a loss and metrics.",
-    "preprocessing": "Preprocessing: texts to token ids, fitted on the training split alone.",
-    "kernel": "Kernels: ways to run a cell over time. All give the same; some are faster.",
-    "callback": "Callbacks: what watches a run. Chosen with ``callbacks=NAME``, set with ``callbacks.NAME.KEY``.",
-    "step": "Steps: what is done to a text before it is cut into tokens, ``preprocessing.steps=[lower,urls]``.",
+    "cell": "One time step of a recurrent network, with its equation and source.",
+    "model": "Networks: ``recurrent`` runs a cell; the others are baselines.",
+    "task": "Data, loss and metrics.",
+    "preprocessing": "Texts to token ids, fitted on the training split only.",
+    "kernel": "Ways to run a cell over time, with the same result at different speeds.",
+    "callback": "Training callbacks: ``callbacks=NAME``, with options ``callbacks.NAME.KEY``.",
+    "step": "Text normalisation before tokenisation: ``preprocessing.steps=[lower,urls]``.",
 }
-"""The pages on what is plugged in, by kind, and what each begins with."""
+"""The first line of each page on a kind of plugin."""
 
 FILES = {
-    "trainer": "How long, on what, and how carefully.",
-    "optimizer": "How the weights move.",
-    "data": "How batches are cut.",
-    "logger": "Where the curves go.",
-    "debug": "Runs that answer a question about the code, not about the model.",
-    "experiment": "Settings under one name, of papers and of what was measured.",
-    "hydra/launcher": "What runs the runs of a sweep; ``basic``, one after another, needs no file.",
-    "hydra/sweeper": "What decides which runs a sweep has; ``basic``, all combinations, needs no file.",
+    "trainer": "Training length, devices, precision and safeguards.",
+    "optimizer": "Optimiser and learning rate schedule.",
+    "data": "Batches.",
+    "logger": "Learning curves.",
+    "debug": "Short runs for debugging.",
+    "experiment": "Named settings: those of papers, and those behind the measured results.",
+    "hydra/launcher": "How the runs of a sweep are executed. Default ``basic``: one after another.",
+    "hydra/sweeper": "Which runs a sweep has. Default ``basic``: all combinations.",
 }
-"""The groups that are files of ``conf/seqlab_conf``, and what each page begins with."""
+"""The first line of each page on a group of files in ``conf/seqlab_conf``."""
 
 BUILT_IN = {
-    "auto": "The fastest of those that do not refuse, and the reason with it.",
-    "loop": "One step after another: the truth that the others are held against.",
-    "compiled": "Any cell's step, compiled together with the loop over time by ``torch.compile``.",
+    "auto": "The fastest kernel that accepts the input.",
+    "loop": "A plain loop over time: the reference for the other kernels.",
+    "compiled": "Step and loop of any cell, compiled by ``torch.compile``.",
 }
 
 _CONF = Path(next(iter(seqlab_conf.__path__)))
 
 
 def pages() -> dict[str, str]:
-    """Write all pages, in reStructuredText, by name."""
+    """Return all pages in reStructuredText, by name."""
     made = {f"config_{kind}": plugin_page(kind, said) for kind, said in GROUPS.items()}
     made |= {f"config_{group.replace('/', '_')}": file_page(group, said) for group, said in FILES.items()}
-    return {**made, "config_run": run_page(), "verbs": verbs_page()}
+    return {**made, "config_run": run_page(), "commands": verbs_page()}
 
 
 def heading(text: str, line: str) -> str:
@@ -64,7 +64,7 @@ def heading(text: str, line: str) -> str:
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]], widths: str = "auto") -> str:
-    """Write a list-table; nothing where there are no rows."""
+    """Return a list-table, or an empty string without rows."""
     written = [_row(row) for row in rows]
     if not written:
         return ""
@@ -78,19 +78,19 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def plugin_page(kind: str, said: str) -> str:
-    """Write the page of one kind of plugin: each with its docstring, keys, types and defaults."""
+    """Return the page of one kind of plugin: docstrings, keys, types and defaults."""
     page = heading(_key(kind), "=") + said + "\n\n"
     if kind == "kernel":
         page += "".join(heading(f"kernel={name}", "-") + BUILT_IN[name] + "\n\n" for name in BUILT_IN_KERNELS)
     for name, plugin in plugins(kind).items():
-        if plugin.distribution != "seqlab":  # the site is about seqlab, whatever else is installed beside it
+        if plugin.distribution != "seqlab":  # the site covers seqlab only
             continue
         target = plugin.load()
         page += heading(_title(kind, name), "-") + described(target) + "\n\n"
         if inspect.isclass(target):
             prefix = {"callback": f"callbacks.{name}", "kernel": "kernel", "step": ""}.get(kind, kind)
             keys = [_option(prefix, option) for option in options(target) if not option.supplied and prefix]
-            page += table(("key", "default", "what it may be", "meaning"), keys)
+            page += table(("key", "default", "type", "meaning"), keys)
     return page
 
 
@@ -110,13 +110,13 @@ def _option(prefix: str, option: Option) -> tuple[str, str, str, str]:
 
 
 def described(target: Any) -> str:
-    """Give a docstring up to its first section."""
+    """Return a docstring up to its first section."""
     text = inspect.getdoc(target) or ""
     return re.split(r"^(?:Args|Attributes|Raises|Returns|Yields):$", text, maxsplit=1, flags=re.MULTILINE)[0].strip()
 
 
 def spoken(annotation: Any) -> str:
-    """Say in words what an option may be."""
+    """Describe the type of an option."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return ", ".join(f"``{typed(value)}``" for value in arguments)
@@ -124,14 +124,13 @@ def spoken(annotation: Any) -> str:
         parts = ["``null``" if part is type(None) else spoken(part) for part in arguments]
         return " or ".join(parts)
     if arguments:
-        of = spoken(arguments[0]).replace("number", "numbers")
-        return f"list of {of}" if origin is not dict else "keys and values"
-    names = {int: "whole number", float: "number", str: "text", bool: "true or false", Any: "anything"}
+        return "mapping" if origin is dict else f"list[{spoken(arguments[0])}]"
+    names = {int: "integer", float: "number", str: "string", bool: "boolean", Any: "any"}
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
 def file_page(group: str, said: str) -> str:
-    """Write the page of a group that is files: a table of each, from its lines and their comments."""
+    """Return the page of a group of YAML files: a table for each, from its lines and comments."""
     page = heading(f"{group}=", "=") + said + "\n\n"
     for path in sorted((_CONF / group).glob("*.yaml"), key=lambda path: (path.stem != "default", path.stem)):
         text = path.read_text("utf-8")
@@ -142,11 +141,11 @@ def file_page(group: str, said: str) -> str:
 
 
 def run_page() -> str:
-    """Write the page of the keys that stand in no group."""
+    """Return the page of the keys outside groups."""
     text = (_CONF / "config.yaml").read_text("utf-8")
     wanted = ("seed", "ckpt_path", "init_from", "freeze")
     keys = [row for row in _lines("", text) if row[0].strip("`") in wanted]
-    said = "Keys of a run that belong to no group, and the groups that are chosen where nothing is said.\n\n"
+    said = "Keys outside groups, and the default choice of each group.\n\n"
     defaults = re.findall(r"^  - ([\w/]+): (\S+)", text, re.MULTILINE)
     chosen = [(f"``{group}=``", f"``{name}``") for group, name in defaults]
     return (
@@ -155,7 +154,7 @@ def run_page() -> str:
 
 
 def _opening(text: str) -> str:
-    """Give what a file's first comment says, and below it the commands in it."""
+    """Return the first comment of a file, its commands as a code block."""
     found = re.match(r"(?:#.*\n)+", text)
     lines = [line.lstrip("# ") for line in found[0].splitlines()] if found else []
     typed = [line for line in lines if line.startswith("python -m ")]
@@ -171,7 +170,7 @@ def _lines(group: str, text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _quoted(comment: str) -> str:
-    """Escape what reStructuredText would read as markup."""
+    """Escape the markup characters of reStructuredText."""
     return re.sub(r"([*_`|\\])", r"\\\1", comment)
 
 
@@ -181,19 +180,19 @@ def _source(text: str) -> str:
 
 
 def verbs_page() -> str:
-    """Write the page of the verbs: what each says of itself."""
-    page = heading("Verbs", "=")
-    page += "``python -m seqlab VERB ...``, or ``seqlab VERB ...``. Without a verb it trains: every word is a key and "
-    page += "its value (:doc:`../config`). The exit code is 1 where something went wrong, and one line says what.\n\n"
-    for name, meaning in COMMANDS.items():
+    """Return the page of the commands: the help of each."""
+    page = heading("Commands", "=")
+    page += "``python -m seqlab COMMAND ...``, or ``seqlab COMMAND ...``. Without a command it trains, with overrides "
+    page += "of the :doc:`../config` as arguments. Errors are one line with exit code 1.\n\n"
+    for name, meaning in VERBS.items():
         page += heading(name, "-") + _quoted(meaning.rpartition(": ")[0]).capitalize() + ".\n\n"
         page += ".. code-block:: text\n\n" + "".join(f"   {line}".rstrip() + "\n" for line in help_of(name)) + "\n"
     return page
 
 
 def help_of(verb: str) -> list[str]:
-    """Ask a verb for its help, as ``python -m seqlab VERB --help`` prints it."""
-    module = import_module(f"seqlab.cli.{verb.replace('-', '_')}")
+    """Return the help of a command, as ``python -m seqlab COMMAND --help`` prints it."""
+    module = import_module(f"seqlab.verbs.{verb.replace('-', '_')}")
     shown = io.StringIO()
     plain: Mapping[str, str] = {"COLUMNS": "90", "NO_COLOR": "1"}
     with patch.dict(os.environ, plain), contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):

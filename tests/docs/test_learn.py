@@ -1,4 +1,4 @@
-"""The Python of a page runs from top to bottom, prints what the page says, and draws the pages' pictures."""
+"""Python blocks of pages: printed output and pictures as shown."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from blocks import PICTURE, differs, expected, outputs
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = [
-    "learn/rnn.md", "learn/vanishing.md", "learn/lstm.md", "learn/names.md", "explain/loop.md", "explain/kernels.md",
+    "learn/rnn.md", "learn/vanishing.md", "learn/lstm.md", "learn/names.md", "explain/kernels.md",
     "reference/results_json.md",
 ]  # fmt: skip
 
