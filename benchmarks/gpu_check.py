@@ -1,4 +1,4 @@
-"""How ``gpu_campaign.py`` holds the kernels against the loop in float64."""
+"""Comparison of GPU kernels with the loop in float64, for ``gpu_campaign.py``."""
 
 import copy
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ from torch import Tensor
 from seqlab import Recurrent
 
 BOUNDS = {"bfloat16": 2e-2, "float16": 3e-3, "tf32": 3e-3, "float32": 2e-5}
-"""The largest ‖found − expected‖ / ‖expected‖ of an output, a state or a gradient that is right."""
+"""Tolerance of ‖found − expected‖ / ‖expected‖ of outputs, states and gradients."""
 
 
 def check(point: Point, device: str) -> dict[str, Any]:
-    """Hold outputs, states and every gradient against the loop in float64; the farthest of them, relative."""
+    """Compare outputs, states and all gradients with the loop in float64; return the largest relative error."""
     with precision(point.dtype):
         layer, x, lengths = drawn(point, device)
         reference = copy.deepcopy(layer).double()
         reference.kernel = "loop"
         if lengths is not None:
             x = torch.where(torch.arange(len(x), device=device)[:, None, None] < lengths[:, None], x, torch.nan)
-        if device == "cuda":  # what is not written must not be right by chance
+        if device == "cuda":  # unwritten memory must not hold right values
             _poison()
         shape = (point.directions, point.batch, point.hidden)
         start = [torch.randn(shape, device=device).to(x.dtype) for _ in layer.cells[0].state_names]
@@ -37,7 +37,7 @@ def check(point: Point, device: str) -> dict[str, Any]:
 
 
 def _poison() -> None:
-    """Leave NaN in the memory that comes next."""
+    """Fill the memory that is allocated next with NaN."""
     torch.full((2**26,), torch.nan, device="cuda")
 
 

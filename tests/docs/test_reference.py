@@ -1,4 +1,4 @@
-"""The generated pages: no key without a meaning, no marks of Hydra's in the prose."""
+"""The generated reference pages."""
 
 import re
 
