@@ -28,7 +28,7 @@ def check(point: Point, device: str) -> dict[str, Any]:
         shape = (point.directions, point.batch, point.hidden)
         start = [torch.randn(shape, device=device).to(x.dtype) for _ in layer.cells[0].state_names]
         found = _all(layer, x.detach(), start, lengths)
-        expected = _all(reference, x.detach().double(), [leaf.double() for leaf in start], lengths)
+        expected = _all(reference, x.detach().double(), [tensor.double() for tensor in start], lengths)
     apart = {key: float((found[key].double() - each).norm() / each.norm()) for key, each in expected.items()}
     worst = max(apart, key=lambda key: apart[key] if apart[key] == apart[key] else float("inf"))
     fits = apart[worst] <= BOUNDS[point.dtype]
@@ -42,12 +42,12 @@ def _poison() -> None:
 
 
 def _all(layer: Recurrent, x: Tensor, start: Sequence[Tensor], lengths: Tensor | None) -> dict[str, Tensor]:
-    x, states = x.clone().requires_grad_(), tuple(leaf.clone().requires_grad_() for leaf in start)
+    x, states = x.clone().requires_grad_(), tuple(tensor.clone().requires_grad_() for tensor in start)
     output, state = layer(x, states, lengths)
     assert state is not None
-    parts = {"output": output, **{f"state {k}": leaf for k, leaf in enumerate(state)}}
+    parts = {"output": output, **{f"state {k}": tensor for k, tensor in enumerate(state)}}
     total = sum((part.double() * _weight(part)).sum() for part in parts.values())
-    leaves = {"x": x, **{f"start {k}": leaf for k, leaf in enumerate(states)}, **dict(layer.named_parameters())}
+    leaves = {"x": x, **{f"start {k}": tensor for k, tensor in enumerate(states)}, **dict(layer.named_parameters())}
     gradients = torch.autograd.grad(total, list(leaves.values()))
     found = {**parts, **{f"gradient of {key}": each for key, each in zip(leaves, gradients, strict=True)}}
     return {key: torch.nan_to_num(each.detach(), nan=1e30) for key, each in found.items()}

@@ -148,15 +148,10 @@ def run_page() -> str:
     text = (_CONF / "config.yaml").read_text("utf-8")
     shown = ("seed", "ckpt_path", "init_from", "freeze")
     keys = [row for row in _lines("", text) if row[0].strip("`") in shown]
-    introduction = "Keys outside of groups, and the default of each group.\n\n"
+    page = heading("A run", "=") + "Keys outside of groups, and the default of each group.\n\n"
     defaults = re.findall(r"^  - ([\w/]+): (\S+)", text, re.MULTILINE)
     chosen = [(f"``{group}=``", f"``{name}``") for group, name in defaults]
-    return (
-        heading("A run", "=")
-        + introduction
-        + table(("key", "default", "meaning"), keys)
-        + table(("group", "default"), chosen)
-    )
+    return page + table(("key", "default", "meaning"), keys) + table(("group", "default"), chosen)
 
 
 def _opening(text: str) -> str:
@@ -165,9 +160,8 @@ def _opening(text: str) -> str:
     lines = [line.lstrip("# ") for line in found[0].splitlines()] if found else []
     commands = [line for line in lines if line.startswith("python -m ")]
     introduction = " ".join(line for line in lines if line not in commands and not line.startswith("@package"))
-    return introduction + (
-        "\n\n.. code-block:: sh\n\n" + "".join(f"   {line}\n" for line in commands) if commands else ""
-    )
+    block = ["\n\n.. code-block:: sh\n\n", *(f"   {line}\n" for line in commands)] if commands else []
+    return introduction + "".join(block)
 
 
 def _lines(group: str, text: str) -> Iterator[tuple[str, str, str]]:
