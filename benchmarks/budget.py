@@ -1,4 +1,4 @@
-"""Measuring in several runs, each of so many minutes: what is there already is not measured again."""
+"""Measurements over several invocations, each with a time limit; finished ones are not repeated."""
 
 import json
 import time
@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 START = time.monotonic()
-"""When this process began, its imports nearly left out."""
+"""Start of this process, most imports excluded."""
 
 
 class Budget:
-    """A folder of results, a line of JSON for each, and the minutes that a run may take.
+    """Results as JSON lines in a folder, with a time limit.
 
     Args:
-        folder: where the results are; it is made.
-        name: of the file in it, without ``.jsonl``.
-        minutes: after which nothing more is begun.
+        folder: of the results; created if missing.
+        name: of the file, without ``.jsonl``.
+        minutes: after which no measurement starts.
     """
 
     def __init__(self, folder: Path, name: str, minutes: float) -> None:
@@ -24,7 +24,7 @@ class Budget:
         self._path, self._end, self._took = folder / f"{name}.jsonl", START + 60 * minutes, list[float]()
         self.found: dict[str, dict[str, Any]] = {}
         if self._path.exists():
-            # A line that an end cut short is made again.
+            # A truncated line is measured again.
             for line in self._path.read_text("utf-8").splitlines():
                 try:
                     row = json.loads(line)
@@ -36,18 +36,18 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """Seconds until nothing more is begun."""
+        """Seconds until no measurement starts."""
         return self._end - time.monotonic()
 
     def each(self, work: Iterable[tuple[str, Callable[[], Mapping[str, Any]]]], margin: float = 10.0) -> bool:
-        """Do in turn what is not there yet; an error is the result of what raised it, and stops nothing else.
+        """Run the missing measurements in order; an exception is recorded as the result.
 
         Args:
-            work: a key and what makes its result.
-            margin: seconds that must be left to begin; more where one of the last three took longer.
+            work: keys and measurements.
+            margin: seconds that must be left to start one; at least the longest of the last three.
 
         Returns:
-            Whether all of it is there.
+            Whether all results exist.
         """
         for key, make in work:
             if key in self.found:
@@ -57,7 +57,7 @@ class Budget:
             began = time.monotonic()
             try:
                 result = dict(make())
-            except Exception as error:  # measured on another's machine, where time is short
+            except Exception as error:  # machine time is limited: continue with the next
                 result = {"error": f"{type(error).__name__}: {str(error).strip()[:300]}"}
             seconds = time.monotonic() - began
             self._took.append(seconds)
@@ -72,11 +72,11 @@ class Budget:
 
 
 def table(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Write rows as columns of text.
+    """Return a text table.
 
     Args:
-        columns: a heading for each key.
-        rows: what lacks a key has a dash there.
+        columns: heading of each key.
+        rows: values by key; a missing one is shown as a dash.
     """
 
     def word(value: Any) -> str:

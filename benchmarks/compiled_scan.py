@@ -1,11 +1,10 @@
 """Training steps of ``kernel=compiled`` against ``torch.nn.GRU``, the loop and a compiled step, interleaved.
 
-A step is a forward and a backward pass in float32 over ragged rows, to every parameter and the input. The figures are
-medians over the rounds, and the ratios are of one round each, with their quartiles. Compiling is timed apart. Wants a
-quiet machine.
+A step is a forward and a backward pass in float32 over ragged rows, to all parameters and the input. Reports medians
+over rounds, and ratios per round with quartiles; compilation is timed separately. Run on an idle machine.
 
     python benchmarks/compiled_scan.py --rounds 9
-    python benchmarks/compiled_scan.py --grid       # the two ways to compile a GRU's step, over batch, length and size
+    python benchmarks/compiled_scan.py --grid       # a GRU's compiled scan and step over batch, time, size
 """
 
 import argparse
@@ -33,16 +32,16 @@ ODD = Path(__file__).parents[1] / "tests" / "seqlab" / "recurrence" / "odd_cells
 
 
 def odd_cells() -> dict[str, type]:
-    """Load the odd cells of the tests: what no vendor's routine could run."""
+    """Load the cells of the tests that no vendor kernel supports."""
     spec = util.spec_from_file_location("odd_cells", ODD)
     module = util.module_from_spec(spec)
-    sys.modules["odd_cells"] = module  # where the compiler looks for what a function refers to
+    sys.modules["odd_cells"] = module  # torch.compile resolves globals here
     spec.loader.exec_module(module)
     return {cell.__name__: cell for cell in module.ODD}
 
 
 def training_step(run: Callable[[], Tensor], parameters: list[Tensor]) -> Callable[[], float]:
-    """Make a function that runs one step and gives its seconds."""
+    """Return a function that runs one step and returns its seconds."""
 
     def step() -> float:
         since = time.perf_counter()
@@ -55,7 +54,7 @@ def training_step(run: Callable[[], Tensor], parameters: list[Tensor]) -> Callab
 
 
 def contenders(batch: int, steps: int, hidden: int, lengths: Tensor, *, rivals: bool) -> dict[str, Callable[[], float]]:
-    """Make the steps to be timed, by name."""
+    """Return the steps to time, by name."""
     x = torch.randn(steps, batch, hidden, requires_grad=True)
     found: dict[str, Callable[[], float]] = {}
 
@@ -63,7 +62,7 @@ def contenders(batch: int, steps: int, hidden: int, lengths: Tensor, *, rivals: 
         found[name] = training_step(run, [x, *module.parameters()])
 
     for name, cell in {"GRU": GRU, "LSTM": LSTM, **odd_cells()}.items():
-        size = 32 if name == "MatrixMemory" else hidden  # a matrix of 128 x 128 a row would measure memory alone
+        size = 32 if name == "MatrixMemory" else hidden  # a 128 x 128 matrix per row would only measure memory
         for kernel in ("compiled", "loop"):
             net = Recurrent(cell, hidden, hidden_size=size, kernel=kernel)
             add(f"{name} {kernel}", net, lambda net=net: net(x, lengths=lengths)[0])
@@ -82,7 +81,7 @@ def contenders(batch: int, steps: int, hidden: int, lengths: Tensor, *, rivals: 
 
 
 def measure(batch: int, steps: int, hidden: int, rounds: int) -> None:
-    """Print one shape's table."""
+    """Print the table of one shape."""
     generator = torch.Generator().manual_seed(1)
     lengths = torch.randint(steps // 2, steps + 1, (batch,), generator=generator)
     lengths[0] = steps
@@ -115,7 +114,7 @@ def measure(batch: int, steps: int, hidden: int, rounds: int) -> None:
 
 
 def compare_ways(batch: int, steps: int, hidden: int, rounds: int) -> None:
-    """Print how a compiled scan and a compiled step of a GRU do against the loop."""
+    """Print the speed of a compiled scan and of a compiled step of a GRU, relative to the loop."""
     x = torch.randn(steps, batch, hidden, requires_grad=True)
     loop, compiled = (Recurrent(GRU, hidden, hidden_size=hidden, kernel=kernel) for kernel in ("loop", "compiled"))
     stepped = GRU(hidden, hidden)
@@ -140,14 +139,14 @@ def compare_ways(batch: int, steps: int, hidden: int, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--grid", action="store_true", help="compare the two ways over batch, time and hidden size")
+    parser.add_argument("--grid", action="store_true", help="compiled scan and step over batch, time, size")
     asked = parser.parse_args()
     if asked.rounds < 2:
-        parser.error("--rounds must be at least 2: quartiles need them")
+        parser.error(f"--rounds must be >= 2, got {asked.rounds}")
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {asked.rounds} rounds")
     if asked.grid:
-        print("how many times the loop's speed (seconds of compiling): compiled scan, compiled step")
+        print("speed relative to the loop (compile time): compiled scan, compiled step")
     for shape in GRID if asked.grid else SHAPES:
         (compare_ways if asked.grid else measure)(*shape, asked.rounds)
 

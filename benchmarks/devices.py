@@ -1,7 +1,7 @@
-"""Training throughput of two processes against one, a thread each, with the same batches; interleaved in one run.
+"""Training throughput of two single-threaded processes against one, on the same batches, interleaved.
 
-The figure is the ratio of examples (for ``task=lm`` tokens) per second of training, at the median of the rounds; the
-start of the processes is not in it. Wants a quiet machine with two cores.
+Reports the ratio of examples (``task=lm``: tokens) per second at the median of the rounds, process start excluded. Run
+on an idle machine with two cores.
 
     python benchmarks/devices.py task=names cell.hidden_size=128
     python benchmarks/devices.py task=lm
@@ -18,7 +18,7 @@ import seqlab
 
 
 def rate(overrides: list[str], unit: str) -> float:
-    """Train, and give the rate."""
+    """Train and return the rate."""
     with tempfile.TemporaryDirectory() as folder:
         return seqlab.run(seqlab.compose(overrides), Path(folder) / "run").cost[f"{unit}_per_second"]
 
@@ -26,7 +26,7 @@ def rate(overrides: list[str], unit: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--batches", type=int, default=400, help="of task=lm in a round (%(default)s)")
+    parser.add_argument("--batches", type=int, default=400, help="batches per round of task=lm (%(default)s)")
     parser.add_argument("overrides", nargs="*", help="config overrides, such as task=lm")
     asked = parser.parse_args()
     common = ["logger=none", "trainer.progress=false", "trainer.threads=1", "trainer.max_epochs=1", *asked.overrides]

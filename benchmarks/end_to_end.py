@@ -1,9 +1,9 @@
-"""Seconds of training with one kernel against another, whole runs by turns, after one of each that compiles.
+"""Training time with one kernel against another, whole runs interleaved, after one of each that compiles.
 
     python benchmarks/end_to_end.py task=names
     python benchmarks/end_to_end.py task=adding task.sequence_length=500 trainer.max_epochs=1
 
-Validation, checkpoints and imports are not in them. Wants a quiet machine.
+Validation, checkpoints and imports are excluded. Run on an idle machine.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from rounds import compare
 import seqlab
 
 
-def training(words: list[str], kernel: str) -> Callable[[], float]:
-    """Make what trains once and gives the examples per second."""
-    config = seqlab.compose([*words, f"kernel={kernel}", "logger=none", "trainer.progress=false"])
+def training(overrides: list[str], kernel: str) -> Callable[[], float]:
+    """Return a function that trains once and returns examples per second."""
+    config = seqlab.compose([*overrides, f"kernel={kernel}", "logger=none", "trainer.progress=false"])
 
     def run() -> float:
         with tempfile.TemporaryDirectory() as folder:
@@ -32,10 +32,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cell", default="gru")
     parser.add_argument("--kernels", nargs=2, default=["fused", "vendor"])
-    parser.add_argument("words", nargs="*", help="of the command line of both")
+    parser.add_argument("overrides", nargs="*", help="config overrides of both")
     asked = parser.parse_args()
-    words = [f"cell={asked.cell}", *asked.words]
-    compare({kernel: training(words, kernel) for kernel in asked.kernels}, asked.rounds, "examples")
+    overrides = [f"cell={asked.cell}", *asked.overrides]
+    compare({kernel: training(overrides, kernel) for kernel in asked.kernels}, asked.rounds, "examples")
 
 
 if __name__ == "__main__":

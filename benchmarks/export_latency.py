@@ -1,7 +1,7 @@
-"""How long an exported model takes in onnxruntime, as a ratio to the model in torch; calls of the two by turns.
+"""Latency of an exported model in onnxruntime relative to torch, calls interleaved, with the same number of threads.
 
-A model of two layers (embedding 64, hidden 128) reads 500 steps, in both directions with ``--bidirectional``. The ratio
-is the time of onnxruntime / that of torch, for one call each in turns, with the same number of threads.
+The model has two layers (embedding 64, hidden 128), in both directions with ``--bidirectional``, and reads 500 steps.
+The ratio is onnxruntime / torch per call.
 
     python benchmarks/export_latency.py --threads 1
 """
@@ -36,7 +36,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def sessions(cell: type, bidirectional: bool, threads: int) -> tuple[Padded, Any]:
-    """Make a model, and onnxruntime's session of its export."""
+    """Return a model and the onnxruntime session of its export."""
     import onnxruntime
 
     made = RecurrentModel(
@@ -44,7 +44,7 @@ def sessions(cell: type, bidirectional: bool, threads: int) -> tuple[Padded, Any
         depth=2, bidirectional=bidirectional,
     )  # fmt: skip
     trained: Any = SimpleNamespace(model=made.eval(), nodes={"model": {"name": "recurrent"}})
-    made.carries_state = False  # as on a task that puts a label on a sequence
+    made.carries_state = False  # as for sequence classification
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +55,7 @@ def sessions(cell: type, bidirectional: bool, threads: int) -> tuple[Padded, Any
 
 
 def ratios(model: Padded, session: Any, batch: int, rounds: int) -> list[tuple[float, float]]:
-    """Give the seconds of onnxruntime and of torch in each round, after one that warms up."""
+    """Return the seconds of onnxruntime and torch per round, after a warm-up round."""
     inputs, lengths = draw(SPEC, batch, STEPS, seed=0)
     given = dict(zip(INPUTS, (inputs.numpy(), lengths.numpy()), strict=True))
     with torch.inference_mode():

@@ -1,6 +1,6 @@
-"""Wall time of a first run ever, its compiling included: ``kernel=auto`` against ``kernel=vendor``.
+"""Wall time of a first run, compilation included: ``kernel=auto`` against ``kernel=vendor``.
 
-Each process has an empty cache. Wants a quiet machine.
+Each process has an empty cache. Run on an idle machine.
 
     python benchmarks/first_run.py cell=gru task=names
     python benchmarks/first_run.py cell=gru task=adding task.sequence_length=500
@@ -16,7 +16,7 @@ import time
 
 
 def wall(words: list[str], kernel: str) -> float:
-    """Run once from an empty cache and give the seconds of the whole process."""
+    """Run once with an empty cache and return the seconds of the process."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "seqlab", *words, f"kernel={kernel}", f"hydra.run.dir={folder}/run"]
         since = time.perf_counter()
@@ -28,7 +28,7 @@ def wall(words: list[str], kernel: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("words", nargs="+", help="of the command line")
+    parser.add_argument("words", nargs="+", help="config overrides")
     asked = parser.parse_args()
     pairs = []
     for turn in range(asked.rounds):

@@ -1,7 +1,7 @@
-"""What the file system sees of a run: files, bytes, opens, renames and processes, for the start and for each run.
+"""File system footprint of a run: files, bytes, opens, renames and processes, per process start and per run.
 
-Counts Python's audit events in sweeps of one run and of several; the difference is what each run costs, the rest is
-the start of a process. What compiled code opens by itself (shared libraries) is not seen.
+Counts Python's audit events in sweeps of one run and of several; the difference is the cost per run. Files opened by
+native code (shared libraries) are not counted.
 
     python benchmarks/footprint.py
 """
@@ -20,7 +20,7 @@ WATCHED = {"open": "opens", "os.rename": "renames", "os.mkdir": "folders made", 
 
 
 def watch(words: list[str]) -> None:
-    """Run the command line in this process, and print what was counted."""
+    """Run the command line in this process and print the counts."""
     from seqlab.__main__ import main as command
 
     counts: Counter[str] = Counter()
@@ -40,7 +40,7 @@ def watch(words: list[str]) -> None:
 
 
 def sweep(folder: Path, runs: int) -> Counter[str]:
-    """Count over a sweep of so many runs."""
+    """Return the counts of a sweep of so many runs."""
     words = ["-m", *QUICK, f"seed=range({runs})", f"hydra.sweep.dir={folder}"]
     done = subprocess.run([sys.executable, __file__, "--watch", *words], check=True, capture_output=True, text=True)
     return Counter(json.loads(done.stdout.splitlines()[-1]))

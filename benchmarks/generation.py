@@ -1,8 +1,7 @@
-"""What drawing a batch costs beside training on it: ``python benchmarks/generation.py``.
+"""Time to generate a batch relative to training on it: ``python benchmarks/generation.py``.
 
-Of each generated task: the mean time in which a batch of 64 is drawn (many are drawn together, so that most are there
-already), the median one of a training step of a GRU on it (``kernel=fused``, one thread), and the share of the first
-in their sum.
+For each generated task: the mean time to generate a batch of 64 (generated in blocks), the median time of a training
+step of a GRU (``kernel=fused``, one thread), and the share of the first in the sum.
 """
 
 import argparse
@@ -18,7 +17,7 @@ TASKS = ("first", "adding", "copying", "temporal_order", "parity", "recall", "dy
 
 
 def compared(task_name: str, length: int, hidden_size: int, rounds: int) -> tuple[float, float]:
-    """Give the seconds of drawing a batch and of a training step."""
+    """Return the seconds of generating a batch and of a training step."""
     task = build_task({"name": task_name, "sequence_length": length, "examples": 64 * rounds, "held_out": 1})
     data = SequenceData(task, None, batch_size=64)
     data.prepare()
@@ -45,7 +44,7 @@ def compared(task_name: str, length: int, hidden_size: int, rounds: int) -> tupl
 
 
 def main() -> None:
-    """Print a row for each task and distance."""
+    """Print a row per task and distance."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lengths", type=int, nargs="+", default=[20, 200])
     parser.add_argument("--hidden-size", type=int, default=64)
@@ -58,7 +57,7 @@ def main() -> None:
             drawing, training = compared(name, length, asked.hidden_size, asked.rounds)
             share = drawing / (drawing + training)
             print(
-                f"{name:16} T={length:<5} drawing {1e3 * drawing:7.2f}  step {1e3 * training:8.2f}  share {share:.1%}"
+                f"{name:16} T={length:<5} generate {1e3 * drawing:7.2f}  step {1e3 * training:8.2f}  share {share:.1%}"
             )
 
 

@@ -1,20 +1,20 @@
-"""The kernels for GPUs on one: right or not, how fast against cuDNN, and how near to what the device can do.
+"""Correctness and speed of the GPU kernels, against cuDNN and the device's peak rates.
 
-One command, which begins nothing after ``--minutes``; begun again with the same folder it goes on where it was. It
-needs torch and Triton and, of seqlab, the source tree alone: no Hydra, and no installation.
+Starts nothing after ``--minutes``; the same command resumes. Needs torch, Triton and the source tree of seqlab only: no
+Hydra and no installation.
 
     PYTHONPATH=.:plugins python benchmarks/gpu_campaign.py --to FOLDER
 
-First the kernels are compiled, by several processes; then the device's ceilings are measured: the bytes a second of a
-large copy, read and written, and the products' rate in each type of number; then each kernel is held against the loop
-in float64, and then the points of ``gpu_points.py`` are measured, the most wanted first: training steps (forward, and
-the gradients of the input and of all parameters), medians of runs in turns. ``vendor`` is ``kernel=vendor``, which
-``auto`` would take else, float32 in TF32 as cuDNN has it unless told not to; ``padded`` and ``packed`` are torch's
-modules, which run cuDNN. The short table comes last.
+1. Compile the kernels, in several processes.
+2. Measure the peak rates: bytes per second of a large copy (read and written), FLOP per second of matrix products per
+   dtype.
+3. Compare each kernel with the loop in float64.
+4. Measure the points of ``gpu_points.py`` in order: training steps (forward, gradients of the input and all
+   parameters), medians of interleaved runs. ``vendor`` is ``kernel=vendor``, the alternative of ``auto``, in TF32 for
+   float32 as is cuDNN's default; ``padded`` and ``packed`` are torch's modules on cuDNN.
 
-``record.json`` is what ``kernel=auto`` goes by: laid into ``plugins/seqlab_cells/gpu/campaigns/`` under any name.
-
-``--dry`` does the same in tiny sizes on a CPU, by Triton's interpreter.
+A summary table comes last. ``kernel=auto`` reads ``record.json`` from ``plugins/seqlab_cells/gpu/campaigns/``, under
+any name. ``--dry`` runs tiny sizes on a CPU in Triton's interpreter.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-if "--dry" in sys.argv:  # Triton reads this when it is imported
+if "--dry" in sys.argv:  # read by Triton on import
     os.environ |= {"TRITON_INTERPRET": "1", "SEQLAB_TRITON_ON_CPU": "1", "SEQLAB_COMPILE": "never"}
 
 import torch
@@ -43,10 +43,10 @@ COLUMNS = {
     "over_packed": "packed/", "bandwidth": "of copy", "flops": "of FLOP", "scan": "scan of copy", "mib": "MiB",
 }  # fmt: skip
 COMPILED = (Point("lstm", 512, 512, 128), Point("gru", 512, 512, 128), Point("gru", 512, 512, 128, ragged=True))
-"""Points at which the compiled scan is measured too, last of all: compiling it takes long."""
+"""Points at which the compiled scan is measured, too, last because it compiles slowly."""
 
 TILES = ((16, 4), (16, 8), (16, 16), (32, 8), (32, 16))
-"""Rows and warps that are tried at the points after those: each is compiled anew."""
+"""Rows and warps tried at the points after those; each is compiled."""
 TILED = (Point("lstm", 512, 512, 128), Point("gru", 512, 512, 128), Point("lstm", 256, 256, 64))
 
 
@@ -55,18 +55,18 @@ def main() -> int:
     parser.add_argument(
         "--to", type=Path, default=Path("runs/gpu_campaign"), help="folder of the results (%(default)s)"
     )
-    parser.add_argument("--minutes", type=float, default=9.0, help="nothing is begun after these (%(default)s)")
-    parser.add_argument("--workers", type=int, default=min(14, os.cpu_count() or 1), help="processes that compile")
-    parser.add_argument("--dry", action="store_true", help="tiny sizes on a CPU, by the interpreter")
-    parser.add_argument("--compile", metavar="K/N", help=argparse.SUPPRESS)  # what a worker does: every N-th from K
+    parser.add_argument("--minutes", type=float, default=9.0, help="start nothing after this time (%(default)s)")
+    parser.add_argument("--workers", type=int, default=min(14, os.cpu_count() or 1), help="compiler processes")
+    parser.add_argument("--dry", action="store_true", help="tiny sizes on a CPU, in the interpreter")
+    parser.add_argument("--compile", metavar="K/N", help=argparse.SUPPRESS)  # K/N, of a worker: every N-th point from K
     asked = parser.parse_args()
     device = "cpu" if asked.dry else "cuda"
     if device == "cuda" and not torch.cuda.is_available():
-        parser.error("no GPU is seen; --dry runs without one")
+        parser.error("no GPU found; --dry runs without one")
     if asked.compile:
         return _compile(*map(int, asked.compile.split("/")))
     if asked.dry:
-        linear.STEPS, linear.COLUMNS = 4, 16  # the interpreter folds number by number
+        linear.STEPS, linear.COLUMNS = 4, 16  # the interpreter reduces elementwise
     else:
         _warm_up(asked.workers, asked.minutes)
     points = tiny() if asked.dry else declared()
@@ -95,7 +95,7 @@ def _work(
 
 
 def checks(dry: bool) -> list[Point]:
-    """List what is held against float64: every cell, type of number, direction and size, ragged and not."""
+    """Return the points compared with float64: every cell, dtype, direction and size, ragged and not."""
     if dry:
         return tiny()
     found = [
@@ -116,7 +116,7 @@ def _refusal(point: Point) -> str | None:
 
 
 def _compile(first: int, of: int) -> int:
-    """Run one step of each form that the campaign will meet, so that Triton's cache has it."""
+    """Run one step of each variant to fill Triton's cache."""
     torch.set_num_threads(1)
     forms = {}
     for point in [*declared(), *checks(False)]:
@@ -130,7 +130,7 @@ def _compile(first: int, of: int) -> int:
                 torch.autograd.grad(output.sum(), [x, *layer.parameters()])
                 with torch.no_grad():
                     layer(x, lengths=lengths, final_state=False)
-        except Exception as error:  # it will be told where it is measured
+        except Exception as error:  # reported when it is measured
             print(f"{point.key}: {error}", file=sys.stderr)
     return 0
 
@@ -147,7 +147,7 @@ def _warm_up(workers: int, minutes: float) -> None:
 
 
 def report(folder: Path, points: list[Point], budget: Budget, checked: Budget, finished: bool) -> str:
-    """Write ``record.json``, and make the table of what is there."""
+    """Write ``record.json`` and return the table of the results so far."""
     rows = [budget.found[point.key] for point in points if point.key in budget.found]
     good = [row for row in rows if "error" not in row]
     wrong = [row["key"] for row in checked.found.values() if row.get("right") is False or "error" in row]
@@ -177,12 +177,12 @@ def report(folder: Path, points: list[Point], budget: Budget, checked: Budget, f
     lines += [f"{row['key']}: {row['error']}" for row in rows if "error" in row]
     for row in budget.found.values():
         if row["key"].endswith(" compiled") and "over_compiled" in row:
-            lines.append(f"{row['key']}: {row['over_compiled']:.2f} x the time of ours")
+            lines.append(f"{row['key']}: {row['over_compiled']:.2f} x our time")
         for name, took in row.get("tiles", {}).items():
             lines.append(f"{row['key']}: {name}: {json.dumps(took)} ms")
     right = sum(row.get("right") is True for row in checked.found.values())
-    lines.append(f"checks: {right} right; wrong or failed: {', '.join(wrong) or 'none'}")
-    lines.append(f"{len(rows)} of {len(points)} points" + ("" if finished else "; run the same command to go on"))
+    lines.append(f"checks: {right} passed; failed: {', '.join(wrong) or 'none'}")
+    lines.append(f"{len(rows)} of {len(points)} points" + ("" if finished else "; run the same command to resume"))
     return "\n".join(lines)
 
 
@@ -201,7 +201,7 @@ def _machine() -> dict[str, Any]:
     device = torch.device("cuda", torch.cuda.current_device())
     takes = torch.cudnn_is_acceptable(torch.ones(1, dtype=torch.bfloat16, device=device))
     versions += f", CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
-    versions += "" if takes else " (not for bfloat16: there torch's own steps are met)"
+    versions += "" if takes else " (not for bfloat16, where torch's own steps are measured)"
     return {"architecture": architecture(device), "device": torch.cuda.get_device_name(device), "versions": versions}
 
 

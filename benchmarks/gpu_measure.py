@@ -1,4 +1,4 @@
-"""How ``gpu_campaign.py`` measures: a device's ceilings, what a layer's kernels take, and how far off they are."""
+"""Measurements for ``gpu_campaign.py``: peak rates of a device, time and memory of kernels."""
 
 import copy
 import statistics
@@ -36,18 +36,18 @@ Ways = Mapping[str, Callable[[], Any]]
 
 
 def wait(device: str) -> None:
-    """Let the device finish."""
+    """Synchronise the device."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def seconds(ways: Ways, device: str, budget: float) -> tuple[dict[str, float], dict[str, str]]:
-    """Time each way, in turns: medians, and what went wrong with others.
+    """Return the median seconds of interleaved calls, and the errors.
 
     Args:
-        ways: what is timed, by name.
+        ways: functions to time, by name.
         device: ``cuda`` or ``cpu``.
-        budget: seconds for all of them, warming up left out; each runs three times at least, on a CPU once.
+        budget: seconds for all, without warm-up; each runs at least three times, on a CPU once.
     """
     warm: dict[str, float] = {}
     faults: dict[str, str] = {}
@@ -59,7 +59,7 @@ def seconds(ways: Ways, device: str, budget: float) -> tuple[dict[str, float], d
             way()
             wait(device)
             warm[name] = time.perf_counter() - began
-        except Exception as error:  # what one way cannot do, another can
+        except Exception as error:  # the others may succeed
             faults[name] = f"{type(error).__name__}: {str(error).strip()[:200]}"
             if device == "cuda":
                 torch.cuda.empty_cache()
@@ -85,7 +85,7 @@ def _once(way: Callable[[], Any], device: str) -> float:
 
 
 def peak(way: Callable[[], Any], device: str) -> int | None:
-    """Say how many bytes a call takes at its height, beside what was there."""
+    """Return the peak memory of a call in bytes, beyond what was allocated before."""
     if device != "cuda":
         return None
     torch.cuda.synchronize()
@@ -97,7 +97,7 @@ def peak(way: Callable[[], Any], device: str) -> int | None:
 
 
 def ceilings(device: str) -> dict[str, float]:
-    """Measure what the device can do: bytes a second of a copy, read and written, and FLOP a second of products."""
+    """Measure peak rates: bytes per second of a copy (read and written), FLOP per second of matrix products."""
     numbers = 2**30 if device == "cuda" else 2**16
     one, other = torch.ones(2, numbers, dtype=torch.bfloat16, device=device)
     found, _ = seconds({"copy": lambda: other.copy_(one)}, device, 0.5)
@@ -116,7 +116,7 @@ def ceilings(device: str) -> dict[str, float]:
 
 @contextmanager
 def precision(name: str) -> Iterator[None]:
-    """Have float32 meet float32 as a point's type of number says, for torch, cuDNN and our kernels alike."""
+    """Set the float32 precision of torch, cuDNN and our kernels to that of a dtype of the points."""
     before, theirs = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = name == "tf32"
@@ -128,14 +128,14 @@ def precision(name: str) -> Iterator[None]:
 
 
 def ours(point: Point) -> Kernel:
-    """Make the kernel that is measured."""
+    """Return the measured kernel."""
     kernel = CELLS[point.cell][1]
     made: Kernel = kernel(by="triton") if point.cell == "mingru" else kernel(save=point.save)
     return made
 
 
 def drawn(point: Point, device: str) -> tuple[Recurrent, Tensor, Tensor | None]:
-    """Make a layer, its input, and lengths from 1 to the time, one row filling it."""
+    """Return a layer, an input, and lengths between 1 and the time, one row full."""
     torch.manual_seed(0)
     kernel = ours(point)
     layer = Recurrent(
@@ -151,7 +151,7 @@ def drawn(point: Point, device: str) -> tuple[Recurrent, Tensor, Tensor | None]:
 
 
 def ways(point: Point, device: str, *, compiled: bool) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
-    """Make what is compared: training steps through one layer, and our walk forward alone."""
+    """Return the functions to compare: training steps of one layer, and our forward pass."""
     layer, x, lengths = drawn(point, device)
     weight = torch.randn(point.time, point.batch, layer.output_size, device=device).to(x.dtype)
     twin = copy.deepcopy(layer)
@@ -181,7 +181,7 @@ def ways(point: Point, device: str, *, compiled: bool) -> tuple[dict[str, Callab
 
 
 def as_it_comes(way: Callable[[], Any]) -> Callable[[], Any]:
-    """Let cuDNN use TF32 for float32, as it does unless it is told not to: so ``auto`` meets it."""
+    """Allow TF32 in cuDNN, its default, which ``auto`` meets."""
 
     def run() -> Any:
         before = torch.backends.cudnn.allow_tf32
@@ -195,14 +195,14 @@ def as_it_comes(way: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def packed(module: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
-    """Run torch's module over packed input."""
+    """Run a module of torch on packed input."""
     output, _ = module(pack_padded_sequence(x, lengths, enforce_sorted=False))
     padded: Tensor = pad_packed_sequence(output, total_length=len(x))[0]
     return padded
 
 
 def measure(point: Point, device: str, ceiling: Mapping[str, float], *, compiled: bool = False) -> dict[str, Any]:
-    """Measure a point: milliseconds of each way, ratios to ours, shares of the ceilings, and memory."""
+    """Measure a point: milliseconds of each function, ratios to ours, shares of the peak rates, memory."""
     with precision(point.dtype):
         made, facts = ways(point, device, compiled=compiled)
         found, faults = seconds(made, device, 1.2 if device == "cuda" else 0.0)
@@ -224,7 +224,7 @@ def measure(point: Point, device: str, ceiling: Mapping[str, float], *, compiled
 
 
 def tiles(point: Point, device: str, shapes: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """Measure our training step, and its walk forward alone, with other tiles than :func:`.limits.tile` chooses."""
+    """Measure our training step and forward pass with other tiles than those of :func:`.limits.tile`."""
     result: dict[str, Any] = {}
     with precision(point.dtype):
         made, _ = ways(point, device, compiled=False)
@@ -241,7 +241,7 @@ def tiles(point: Point, device: str, shapes: Sequence[tuple[int, int]]) -> dict[
 
 
 def cost(point: Point, steps: int) -> tuple[float, float]:
-    """Count the bytes that a training step has to move with what it keeps, each number once, and its FLOP."""
+    """Return the bytes that a training step must move, each number once, and its FLOP."""
     size, h, d = DTYPES[point.dtype].itemsize, point.hidden, point.directions
     if point.cell == "mingru":  # a, b and h; then a, h, dh, da and db; the maps around it: x, two gates, and back
         return float(steps * h * size * d * (8 + 8)), float(steps * d * 3 * 2 * 2 * h * h)

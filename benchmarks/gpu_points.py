@@ -1,4 +1,4 @@
-"""What ``gpu_campaign.py`` measures, the most wanted first."""
+"""Points that ``gpu_campaign.py`` measures, in order of priority."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,12 +8,12 @@ import torch
 DTYPES = {
     "bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32, "tf32": torch.float32,
 }  # fmt: skip
-"""``float32`` is IEEE's, ``tf32`` what tensor cores make of it."""
+"""``float32`` is IEEE; ``tf32`` is float32 on tensor cores."""
 TAILS = {"lstm": "Lstm", "gru": "Gru", "rnn": "RnnTanh", "mingru": "linear"}
 
 
 class Point(NamedTuple):
-    """A layer and its input; as many features come in as go out of one direction."""
+    """A layer and its input; input size equals hidden size."""
 
     cell: str
     batch: int
@@ -26,14 +26,14 @@ class Point(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Name it in one word."""
+        """Unique name."""
         form = ("both" if self.directions == 2 else "one") + ("-ragged" if self.ragged else "")
         word = f"{self.cell}-B{self.batch}-T{self.time}-H{self.hidden}-{self.dtype}-{form}"
         return word if self.save == "gates" else f"{word}-{self.save}"
 
     @property
     def layer(self) -> dict[str, object]:
-        """Give what a record of a campaign says of a point."""
+        """Description of the point in ``record.json``."""
         return {
             "tail": TAILS[self.cell], "dtype": self.dtype, "directions": self.directions, "ragged": self.ragged,
             "batch": self.batch, "time": self.time, "hidden": self.hidden,
@@ -41,14 +41,14 @@ class Point(NamedTuple):
 
 
 def declared() -> list[Point]:
-    """List the points: at most 120, none of which needs more than some 30 GB."""
+    """Return the points: at most 120, each within about 30 GB."""
     points = list(dict.fromkeys(_declared()))
     assert len(points) <= 120
     return points
 
 
 def _declared() -> Iterator[Point]:
-    # What the project promises.
+    # The project's targets.
     for batch in (64, 512, 2048):
         yield Point("lstm", batch, 512, 128)
     yield Point("lstm", 512, 512, 128, directions=2)
@@ -59,7 +59,7 @@ def _declared() -> Iterator[Point]:
     yield Point("gru", 512, 512, 128, directions=2)
     yield Point("gru", 512, 512, 128, ragged=True)
     yield Point("rnn", 512, 512, 128)
-    # Each form and type of number, for `auto`, which looks up these first.
+    # Each variant and dtype, for `auto`, which looks these up first.
     for dtype in ("bfloat16", "float16", "tf32", "float32"):
         for cell in ("lstm", "gru", "rnn"):
             for directions in (1, 2):
@@ -69,7 +69,7 @@ def _declared() -> Iterator[Point]:
         for directions in (1, 2):
             for ragged in (False, True):
                 yield Point("mingru", 256, 1024, 256, dtype, directions, ragged)
-    # How it goes with rows, steps and units.
+    # Scaling with batch, time and hidden size.
     for cell in ("lstm", "gru"):
         for batch in (1, 16, 4096):
             yield Point(cell, batch, 512, 128)
@@ -90,7 +90,7 @@ def _declared() -> Iterator[Point]:
 
 
 def tiny() -> list[Point]:
-    """List points for Triton's interpreter on a CPU, which multiplies no bfloat16."""
+    """Return points for Triton's interpreter on a CPU, which lacks bfloat16 products."""
     return [
         Point("lstm", 3, 3, 4, "float16"),
         Point("gru", 2, 3, 4, "float32", 2, True),

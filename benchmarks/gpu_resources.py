@@ -1,4 +1,4 @@
-"""What the compiler makes of the kernels for GPUs: registers, spills, shared memory. Needs no GPU.
+"""Registers, spills and shared memory of the GPU kernels, as compiled. Needs no GPU.
 
 python benchmarks/gpu_resources.py --capability 90
 """
@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--capability", type=int, default=90, help="the architecture, 90 for 9.0 (%(default)s)")
     parser.add_argument("--hidden", default="64,128", help="sizes (%(default)s)")
-    parser.add_argument("--kinds", default="bfloat16,tf32,float32", help="types of number (%(default)s)")
+    parser.add_argument("--kinds", default="bfloat16,tf32,float32", help="dtypes (%(default)s)")
     parser.add_argument("--tails", default="Lstm,Gru,RnnTanh", help="cells (%(default)s)")
     asked = parser.parse_args()
     rows = []

@@ -1,17 +1,16 @@
-"""What takes a GPU to find out: published figures, how far back over thousands of steps, and training throughput.
+"""Studies that need a GPU: published figures, horizons over thousands of steps, training throughput.
 
-One command, which stops after ``--minutes``; begun again with the same folder each study goes on where it was: a run
-from its checkpoint, a sweep from its finished runs. The short table comes last and is of all that is there, of
-unfinished runs the curve so far.
+Stops after ``--minutes``; the same command with the same folder resumes each study: a run from its checkpoint, a sweep
+from its finished runs. A summary table comes last, with the curve so far of unfinished runs.
 
     python benchmarks/gpu_studies.py --to FOLDER --data FOLDER_OF_PTB
 
-seqlab has to be importable as an installed distribution, with Hydra. Where nothing may be installed, a folder does,
-filled elsewhere and named by ``PYTHONPATH``:
+seqlab must be importable as an installed distribution, with Hydra. Where nothing may be installed, fill a folder
+elsewhere and add it to ``PYTHONPATH``:
 
     pip install --target SITE --no-deps . hydra-core omegaconf antlr4-python3-runtime==4.9.3 platformdirs pooch
 
-``--dry`` does the same in tiny sizes on a CPU.
+``--dry`` runs tiny sizes on a CPU.
 """
 
 import argparse
@@ -30,7 +29,7 @@ from typing import Any, NamedTuple
 from budget import START, table
 
 TAKES = 40.0
-"""Seconds that a run may take to write what it goes on from."""
+"""Seconds that a run may take to write its checkpoint."""
 SHORT = ["trainer.max_epochs=1", "trainer.limit_train_batches=3", "trainer.limit_val_batches=1"]
 SHORT += ["trainer.limit_test_batches=1", "cell.hidden_size=4"]
 THROUGHPUT = ["cell=lstm", "trainer.precision=bf16-mixed", "trainer.early_stopping=null"]
@@ -38,14 +37,14 @@ TEXT = [*THROUGHPUT, "task=lm", "cell.hidden_size=128", "data.batch_size=256"]
 
 
 class Study(NamedTuple):
-    """A command of seqlab's.
+    """A seqlab command.
 
     Attributes:
-        key: its name, and that of its folder.
-        words: of the command.
-        dry: words that make it tiny.
-        minutes: that it may take of a run of this script, so that those behind it have their turn.
-        theirs: the figures it is compared with.
+        key: name of the study and of its folder.
+        words: arguments of the command.
+        dry: arguments for ``--dry``.
+        minutes: time limit per invocation of this script.
+        theirs: published figures.
     """
 
     key: str
@@ -56,15 +55,15 @@ class Study(NamedTuple):
 
     @property
     def goes_on(self) -> bool:
-        """Whether its words alone make it go on; a single run has to be told."""
+        """Whether the same arguments resume it; a single run needs ``ckpt_path``."""
         return self.words[0] in ("-m", "reproduce")
 
 
 def studies(data: Path | None) -> list[Study]:
-    """List them, the most wanted first."""
+    """Return the studies in order of priority."""
     ptb = [] if data is None else [f"task.data_dir={data.resolve()}"]
     tiny = [*SHORT, "model.embedding_size=4", "data.batch_size=2"]
-    # Those recipes ask for kernel=fused, which has no room for their sizes on a GPU.
+    # These recipes set kernel=fused, whose GPU kernel does not support their sizes.
     recipe = ["kernel=auto", "--seeds", "1"]
     return [
         Study("names", [*THROUGHPUT, "task=names", "trainer.max_epochs=15"], SHORT, 1.0),
@@ -94,7 +93,7 @@ def studies(data: Path | None) -> list[Study]:
 
 
 def words(study: Study, folder: Path, *, dry: bool) -> list[str]:
-    """Make the command's words; relative paths are in the study's own folder."""
+    """Return the arguments of the command; relative paths are in the folder of the study."""
     shared = ["logger=none", "trainer.progress=false", f"trainer={'cpu' if dry else 'gpu'}"]
     made = [*study.words, *shared]
     if not study.goes_on:
@@ -105,12 +104,12 @@ def words(study: Study, folder: Path, *, dry: bool) -> list[str]:
 
 
 def is_done(folder: Path) -> bool:
-    """Whether a study was ended before; ``done`` is written then."""
+    """Return whether a study is finished, which ``done`` marks."""
     return (folder / "done").is_file()
 
 
 def work(study: Study, folder: Path, seconds: float, *, dry: bool) -> str:
-    """Run a study for so long, and say how that ended."""
+    """Run a study with a time limit and return its status."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "seqlab", *words(study, folder, dry=dry)]
     with (folder / "log").open("a", encoding="utf-8") as log:
@@ -118,13 +117,13 @@ def work(study: Study, folder: Path, seconds: float, *, dry: bool) -> str:
         try:
             code = running.wait(seconds)
         except subprocess.TimeoutExpired:
-            running.send_signal(signal.SIGINT)  # it ends where it can go on
+            running.send_signal(signal.SIGINT)  # stops at a checkpoint
             try:
                 running.wait(TAKES)
             except subprocess.TimeoutExpired:
                 running.kill()
                 running.wait()
-            return "stopped; it goes on next time"
+            return "stopped; resumes next time"
     if code:
         return f"failed ({code}): {_last_line(folder / 'log')}"
     (folder / "done").touch()
@@ -137,7 +136,7 @@ def _last_line(path: Path) -> str:
 
 
 def rows(folder: Path, found: list[Study]) -> Iterator[dict[str, Any]]:
-    """Read what is there: a row for each run, finished or not."""
+    """Return a row per run, finished or not."""
     for study in found:
         for place in sorted({path.parent for path in (folder / study.key).rglob(".hydra")}):
             name = str(place.relative_to(folder / study.key))
@@ -180,7 +179,7 @@ def main() -> int:
     parser.add_argument("--dry", action="store_true", help="tiny sizes on a CPU")
     asked = parser.parse_args()
     if lacking := [name for name in ("hydra", "omegaconf") if importlib.util.find_spec(name) is None]:
-        parser.error(f"{', '.join(lacking)} cannot be imported; the head of this file says how to bring it along")
+        parser.error(f"{', '.join(lacking)} cannot be imported; see the docstring of this file")
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     found = studies(asked.data)
     if asked.only:

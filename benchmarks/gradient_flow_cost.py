@@ -1,7 +1,7 @@
-"""What ``callbacks=gradient_flow`` costs of a run: ``python benchmarks/gradient_flow_cost.py``.
+"""Cost of ``callbacks=gradient_flow`` in a run: ``python benchmarks/gradient_flow_cost.py``.
 
-Of each cell and distance, one run of ``task=first`` at the default interval: the seconds in which the gradient was
-measured, those of training without them, and their ratio; the seconds of drawing at the end, which are in neither.
+For each cell and distance, one run of ``task=first`` at the default interval: seconds of measuring gradients, seconds
+of training without them, and their ratio; plotting at the end is reported separately.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from seqlab_callbacks import gradient_flow
 
 
 def timed(name: str, spent: list[float]) -> None:
-    """Time every call of a function that the callback uses."""
+    """Time every call of a function of the callback."""
     inner = getattr(gradient_flow, name)
 
     def wrapper(*arguments: Any) -> Any:
@@ -29,12 +29,12 @@ def timed(name: str, spent: list[float]) -> None:
 
 
 def main() -> None:
-    """Print a row for each cell and distance."""
+    """Print a row per cell and distance."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", nargs="+", default=["rnn", "lstm", "gru"])
     parser.add_argument("--lengths", type=int, nargs="+", default=[20, 200])
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("words", nargs="*", help="further words of the command line, such as cell.hidden_size=64")
+    parser.add_argument("words", nargs="*", help="config overrides, such as cell.hidden_size=64")
     asked = parser.parse_args()
     measured, drawn = list[float](), list[float]()
     timed("measure", measured)
@@ -48,10 +48,10 @@ def main() -> None:
                 result = seqlab.run(seqlab.compose([*words, *quiet, *asked.words]), Path(folder) / "run")
                 flow = read(result.folder)
             assert flow is not None
-            training = result.cost["training_seconds"] - sum(measured[1:-1])  # the first and the last are outside of it
+            training = result.cost["training_seconds"] - sum(measured[1:-1])  # first and last: outside training
             print(
                 f"{cell:5} T={length:<5} training {training:7.2f} s, measuring {sum(measured):6.2f} s at the steps "
-                f"{', '.join(map(str, flow.steps))}: {sum(measured) / training:.1%}; drawing {sum(drawn):.2f} s",
+                f"{', '.join(map(str, flow.steps))}: {sum(measured) / training:.1%}; plotting {sum(drawn):.2f} s",
                 flush=True,
             )
 

@@ -1,4 +1,4 @@
-"""Whether fresh seeds land inside the intervals of a finished horizon search: the same search with other seeds.
+"""Repetition of a finished horizon search with other seeds: do the horizons fall within its intervals?
 
 python benchmarks/horizon_fresh.py SWEEP_DIR --times 5
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="of the finished search")
+    parser.add_argument("folder", type=Path, help="folder of the finished search")
     parser.add_argument("--times", type=int, default=5, help="searches with fresh seeds (%(default)s)")
     parser.add_argument("words", nargs="*", help="such as hydra/launcher=joblib, 'hydra.sweeper.only=[gru/first]'")
     asked = parser.parse_intermixed_args()
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def is_inside(horizon: int | None, lower: int | None, upper: int | None) -> bool:
-    """Whether a horizon lies between both ends; an end that was not met is no bound."""
+    """Return whether a horizon lies in an interval, whose ends may be open."""
     found = 0 if horizon is None else horizon
     return (lower or 0) <= found and (upper is None or found <= upper)
 

@@ -1,14 +1,13 @@
-"""Memory of training on a text of a gigabyte, above that of a process that has imported all and does nothing.
+"""Memory of training on a text of a gigabyte, beyond that of an idle process with the same imports.
 
-Writes a text of so many bytes from the standard library's source, trains on it by the command line and samples the
-resident memory of the process and its children: all of it, and the part that is not file pages, which the system takes
-back when it needs them.
+Writes a text from the standard library's source, trains on it from the command line and samples the resident memory of
+the process and its children: in total, and without file pages, which the system can reclaim.
 
     python benchmarks/large_text.py --preprocessing characters bpe
     python benchmarks/large_text.py preprocessing.max_size=10000 data.batch_size=4 --preprocessing words
 
-The scores of all words for a window of all streams are what a model of words takes most memory for, whatever the text:
-64 streams, 100 steps and 10,000 words make 256 MB, three times over. The second command leaves them out of the figure.
+A word-level model needs most memory for its logits, whatever the text: 64 streams, 100 steps and 10,000 words make 256
+MB, three times. The second command excludes them.
 """
 
 import argparse
@@ -29,9 +28,9 @@ time.sleep(60)
 
 
 def resident(pid: int) -> tuple[int, int]:
-    """Give all resident bytes of a process and its children, and those that are not file pages.
+    """Return the resident bytes of a process and its children, in total and without file pages.
 
-    What several of them share, as a worker shares what its parent had, counts once (the kernel's PSS).
+    Shared memory counts once (proportional set size).
     """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
@@ -47,7 +46,7 @@ def resident(pid: int) -> tuple[int, int]:
 
 
 def idle() -> tuple[int, int]:
-    """Measure a process that has imported all and does nothing."""
+    """Return the memory of an idle process with the same imports."""
     process = subprocess.Popen([sys.executable, "-c", IDLE], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
@@ -58,7 +57,7 @@ def idle() -> tuple[int, int]:
 
 
 def write_text(path: Path, size: int) -> None:
-    """Write the standard library's source again and again, each time behind another line."""
+    """Write the standard library's source repeatedly, each copy after a different line."""
     sources = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
     texts = [source.read_bytes() for source in sources]
     with path.open("wb") as file:
@@ -74,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", type=float, default=1e9, help="bytes of text (%(default).0e)")
     parser.add_argument("--preprocessing", nargs="+", default=["characters"], help="such as characters words bpe")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further options of the training")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="config overrides")
     asked = parser.parse_args()
     before = idle()
     print(f"idle: {before[0] / 1e6:,.0f} MB resident, {before[1] / 1e6:,.0f} MB without file pages")

@@ -1,8 +1,6 @@
-"""Reading a large sweep: a synthetic one of run folders with the files of a real run.
+"""Time to read a large sweep, made of copies of one real run's files.
 
-One run is trained for real; its files are then written into so many folders, each as a run of its own.
-
-    python benchmarks/ledger.py --runs 10000
+python benchmarks/ledger.py --runs 10000
 """
 
 import argparse
@@ -22,7 +20,7 @@ QUICK = ("trainer.max_epochs=1", "cell.hidden_size=4", "logger=csv", "trainer.pr
 
 
 def real_run(folder: Path) -> Path:
-    """Sweep over one run, and give its folder."""
+    """Run a sweep of one run and return its folder."""
     words = [sys.executable, "-m", "seqlab", "-m", *QUICK, "seed=0", "hydra.sweep.dir=real"]
     subprocess.run(words, cwd=folder, check=True, capture_output=True)
     (found,) = [path.parent for path in (folder / "real").glob("*/results.json")]
@@ -30,7 +28,7 @@ def real_run(folder: Path) -> Path:
 
 
 def synthetic(folder: Path, run: Path, count: int) -> None:
-    """Write a sweep of runs that differ by their seed; one in a hundred failed, one in a hundred is missing."""
+    """Write a sweep of runs with different seeds; 1 % failed, 1 % missing."""
     label = run_name(seqlab.compose([])).rpartition("_")[0]
     names = [f"{label}_{index:012x}" for index in range(count)]
     page, results = json.loads((run / ledger.RUN).read_text()), json.loads((run / run_folder.RESULTS).read_text())
@@ -55,7 +53,7 @@ def synthetic(folder: Path, run: Path, count: int) -> None:
 
 
 def read_results(folder: Path) -> int:
-    """Read what a report needs: the metrics and the config of every run that is done."""
+    """Read the metrics and config of every finished run, as a report does."""
     rows = []
     for entry in ledger.read(folder):
         if entry.state == "done":
@@ -65,7 +63,7 @@ def read_results(folder: Path) -> int:
 
 
 def timed_status(folder: Path, *options: str) -> float:
-    """Time the verb in a process of its own."""
+    """Return the seconds of the command in its own process."""
     began = time.perf_counter()
     words = [sys.executable, "-m", "seqlab", "status", str(folder), *options]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -76,7 +74,7 @@ def timed_status(folder: Path, *options: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=10_000)
-    parser.add_argument("--folder", type=Path, help="where the sweep is written (a temporary folder)")
+    parser.add_argument("--folder", type=Path, help="folder of the sweep (a temporary one)")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         work = Path(name)

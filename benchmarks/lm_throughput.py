@@ -1,8 +1,7 @@
-"""Training throughput of a language model against a bare loop over ``torch.nn.LSTM``, interleaved in one run.
+"""Training throughput of a language model against a plain loop over ``torch.nn.LSTM``, interleaved.
 
-Both train the model of ``experiment=ptb_small`` on the same windows with the same clipping and optimiser, the state
-carried; the loop has no framework at all. The figure is the ratio of tokens per second, at the median of the rounds.
-Wants a quiet machine.
+Both train the model of ``experiment=ptb_small`` on the same windows with the same clipping and optimiser, carrying the
+state. Reports the ratio of tokens per second at the median of the rounds. Run on an idle machine.
 
     python benchmarks/lm_throughput.py task.data_dir=FOLDER
 """
@@ -37,13 +36,13 @@ class Bare(nn.Module):
             nn.init.uniform_(parameter, -model["init_range"], model["init_range"])
 
     def forward(self, ids: Tensor, state: States | None) -> tuple[Tensor, States]:
-        """Give logits ``[time, batch, symbols]`` and the state."""
+        """Return logits ``[time, batch, symbols]`` and the state."""
         outputs, state = self.lstm(self.embedding(ids), state)
         return self.linear(outputs), state
 
 
 def train_bare(loader: StreamLoader, net: Bare, config: dict) -> float:
-    """Train for an epoch of the loader and give the tokens per second."""
+    """Train for an epoch and return the tokens per second."""
     optimizer = torch.optim.SGD(net.parameters(), lr=config["optimizer"]["lr"])
     net.train()
     state, tokens = None, 0
@@ -62,7 +61,7 @@ def train_bare(loader: StreamLoader, net: Bare, config: dict) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--batches", type=int, default=300, help="batches of 20 x 20 tokens in a round (%(default)s)")
+    parser.add_argument("--batches", type=int, default=300, help="batches of 20 x 20 tokens per round (%(default)s)")
     parser.add_argument("overrides", nargs="*", help="config overrides, such as task.data_dir=FOLDER")
     asked = parser.parse_args()
     limits = [f"trainer.limit_train_batches={asked.batches}", "trainer.limit_val_batches=1"]

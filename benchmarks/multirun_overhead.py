@@ -1,4 +1,4 @@
-"""What a run of a sweep costs beyond its training: a multirun of tiny runs in one process.
+"""Overhead of a run of a sweep beyond its training, by a sweep of tiny runs in one process.
 
 python benchmarks/multirun_overhead.py --runs 30
 """
@@ -20,7 +20,7 @@ QUICK = ("trainer.max_epochs=1", "cell.hidden_size=4", "logger=csv", "trainer.pr
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("words", nargs="*", default=QUICK, help="of the runs (tiny ones on the bundled names)")
+    parser.add_argument("words", nargs="*", default=QUICK, help="of the runs (tiny runs on the bundled names)")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         began = time.time()

@@ -1,9 +1,9 @@
-"""The table of names: every cell and the opponents over five data splits, one run each, in one process.
+"""Table of results on names: cells and baselines over five data splits, one run each, in one process.
 
     python benchmarks/names_table.py --data-dir FOLDER     the 20,074 names of the PyTorch tutorial
     python benchmarks/names_table.py                       the bundled names
 
-Runs that are there already are not repeated: the table goes on where it was interrupted.
+Finished runs are not repeated.
 """
 
 import argparse
@@ -30,7 +30,7 @@ ROWS = {
 
 
 def record(folder: Path, overrides: list[str]) -> dict:
-    """Read a run's results, or do the run."""
+    """Return the results of a run, which is done if missing."""
     if not (folder / "results.json").is_file():
         seqlab.run(seqlab.compose([*overrides, "logger=none", "trainer.progress=false"]), folder)
     return json.loads((folder / "results.json").read_text("utf-8"))
@@ -45,7 +45,7 @@ def main() -> None:
     asked = parser.parse_args()
     source = [f"task.data_dir={asked.data_dir}"] if asked.data_dir else []
     console = Console()
-    table = Table("model", "accuracy", "spread", "balanced accuracy", "macro F1", "seconds a run")
+    table = Table("model", "accuracy", "spread", "balanced accuracy", "macro F1", "seconds per run")
     for name in asked.rows:
         records = []
         for split in range(asked.splits):

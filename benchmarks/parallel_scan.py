@@ -1,8 +1,7 @@
-"""Training steps of MinGRU and MinLSTM in parallel over time, against the loop and ``torch.nn.GRU``, interleaved.
+"""Training steps of MinGRU and MinLSTM by parallel scan, against the loop and ``torch.nn.GRU``, interleaved.
 
-A step is a forward and a backward pass in float32 over full rows, from the sum of squared outputs to every parameter
-and the input. The figures are medians over the rounds, and ratios to ``parallel`` with their spread. Wants a quiet
-machine.
+A step is a forward and a backward pass in float32 over full rows, from the sum of squared outputs to all parameters and
+the input. Reports medians over rounds, and ratios to ``parallel`` with quartiles. Run on an idle machine.
 
     python benchmarks/parallel_scan.py --rounds 15
 """
@@ -23,7 +22,7 @@ SHAPES = [(32, 128, 128), (16, 1000, 128), (1, 1000, 128)]  # batch, time, hidde
 
 
 def training_step(module: nn.Module, x: Tensor) -> Callable[[], float]:
-    """Make a function that runs one step and gives its seconds."""
+    """Return a function that runs one step and returns its seconds."""
 
     def step() -> float:
         since = time.perf_counter()
@@ -38,7 +37,7 @@ def training_step(module: nn.Module, x: Tensor) -> Callable[[], float]:
 
 
 def measure(batch: int, steps: int, hidden: int, rounds: int, device: str) -> None:
-    """Print one shape's table."""
+    """Print the table of one shape."""
     x = torch.randn(steps, batch, hidden, device=device, requires_grad=True)
     contenders = {
         f"{cell.__name__.lower()} {kernel}": Recurrent(cell, hidden, hidden_size=hidden, kernel=kernel)
@@ -51,7 +50,7 @@ def measure(batch: int, steps: int, hidden: int, rounds: int, device: str) -> No
     for round_ in range(rounds + 1):
         for name, run in runs.items():
             taken = run()
-            if round_:  # the first warms up
+            if round_:  # the first is a warm-up
                 seconds[name].append(taken)
     print(f"B{batch} T{steps} H{hidden}")
     for name, each in seconds.items():
@@ -70,7 +69,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     if asked.rounds < 2:
-        parser.error("--rounds must be at least 2: quartiles need them")
+        parser.error(f"--rounds must be >= 2, got {asked.rounds}")
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
     for shape in SHAPES:

@@ -1,4 +1,4 @@
-"""Two ways compared in interleaved rounds: their rates, and the ratio of each round."""
+"""Interleaved comparison of two functions: their rates and the ratio per round."""
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping
@@ -7,12 +7,12 @@ import torch
 
 
 def compare(ways: Mapping[str, Callable[[], float]], rounds: int, unit: str) -> None:
-    """Measure two ways by turns after a round that warms up, and print each round and the medians.
+    """Measure two functions alternately after a warm-up round; print each round and the medians.
 
     Args:
-        ways: the rate of each, in ``unit`` a second, by name; the ratio is that of the first to the second.
-        rounds: how many.
-        unit: what is counted.
+        ways: functions that return a rate in ``unit`` per second, by name; the ratio is first / second.
+        rounds: number of rounds.
+        unit: of the rates.
     """
     (one, first), (other, second) = ways.items()
     pairs: list[tuple[float, float]] = []

@@ -1,7 +1,7 @@
-"""Training throughput of seqlab against a hand-written loop over ``torch.nn.LSTM``, interleaved in one run.
+"""Training throughput of seqlab against a hand-written loop over ``torch.nn.LSTM``, interleaved.
 
-Both train the same model on the same batches with the same optimiser, schedule and clipping; the loop has no
-framework at all. The figure is the ratio of examples per second, at the median of the rounds. Wants a quiet machine.
+Both train the same model on the same batches with the same optimiser, schedule and clipping. Reports the ratio of
+examples per second at the median of the rounds. Run on an idle machine.
 
     python benchmarks/training_throughput.py --rounds 7
 """
@@ -34,14 +34,14 @@ class HandWritten(nn.Module):
         self.output_dropout = nn.Dropout(model.get("output_dropout", 0.0))
 
     def forward(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
-        """Give the logits of one batch."""
+        """Return the logits of a batch."""
         outputs, _ = self.lstm(self.input_dropout(self.embedding(ids.t())))
         last = outputs[-1] if lengths is None else outputs[lengths - 1, torch.arange(len(lengths))]
         return self.linear(self.output_dropout(last))
 
 
 def train_by_hand(loader: BucketLoader, net: HandWritten, task: seqlab.Task, config: dict, epochs: int) -> float:
-    """Train and give the examples per second."""
+    """Train and return the examples per second."""
     settings = config["optimizer"]
     decayed = [p for p in net.parameters() if p.dim() > 1]
     rest = [p for p in net.parameters() if p.dim() <= 1]

@@ -1,7 +1,7 @@
-"""What each wrapper costs on each kernel: training steps of a GRU with it, against those without it, interleaved.
+"""Cost of each layer wrapper on each kernel: training steps of a GRU, relative to no wrapper, interleaved.
 
-A step is a forward and a backward pass in float32 over ragged rows, two layers deep, so that what stands between layers
-counts. Figures are the median of the rounds' ratios. Wants a quiet machine.
+A step is a forward and a backward pass in float32 over ragged rows, two layers deep. Reports the median ratio of the
+rounds. Run on an idle machine.
 
     python benchmarks/wrappers.py --rounds 11
 """
@@ -35,7 +35,7 @@ WRAPPERS: dict[str, dict[str, object]] = {
 
 
 def training_step(kernel: str, options: dict[str, object]) -> tuple[Callable[[], float], str]:
-    """Make a function that runs one step and gives its seconds, and say what ran."""
+    """Return a function that runs one step and returns its seconds, and the name of the kernel."""
     net = Recurrent(
         GRU, HIDDEN, hidden_size=HIDDEN, depth=2, kernel="auto" if kernel == "vendor" else kernel, **options
     )
@@ -51,7 +51,7 @@ def training_step(kernel: str, options: dict[str, object]) -> tuple[Callable[[],
         return time.perf_counter() - since
 
     step()
-    step()  # what was refused at the first call is known now
+    step()  # kernel refusals are known after the first calls
     assert net.choice is not None
     return step, net.choice.kernel.name
 
@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=11)
     rounds = parser.parse_args().rounds
-    logging.getLogger("seqlab").setLevel(logging.ERROR)  # the refusals stand in the table
+    logging.getLogger("seqlab").setLevel(logging.ERROR)  # the table shows the refusals
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {rounds} rounds, B{BATCH} T{STEPS} H{HIDDEN}")
     steps = {(w, k): training_step(k, options) for w, options in WRAPPERS.items() for k in KERNELS}
@@ -69,7 +69,7 @@ def main() -> None:
         for key, (step, _ran) in steps.items():
             seconds[key].append(step())
     base = seconds["none", "vendor"]
-    print(f"{'':22}" + "".join(f"{kernel:>22}" for kernel in KERNELS) + "   (of plain vendor; what ran)")
+    print(f"{'':22}" + "".join(f"{kernel:>22}" for kernel in KERNELS) + "   (/ vendor, no wrapper; kernel)")
     for wrapper in WRAPPERS:
         cells = []
         for kernel in KERNELS:

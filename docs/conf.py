@@ -1,4 +1,4 @@
-"""The site's settings. `make docs` builds it; nothing is fetched, at build time or by a reader's browser."""
+"""Sphinx settings; nothing is fetched at build time or by a browser."""
 
 import sys
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "_ext"))
 
-from seqlab import __version__  # noqa: E402  # behind the path of the extensions, as Sphinx wants one block of settings
+from seqlab import __version__  # noqa: E402  # after the path of the extension
 
 project = "seqlab"
 author = "the seqlab developers"
 copyright = "the seqlab developers, Apache-2.0"
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml", "pages", "prose"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "extension"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "_ext"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]

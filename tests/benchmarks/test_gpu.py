@@ -1,4 +1,4 @@
-"""The scripts for a GPU, without one: nothing there is written for the first time when one is at hand."""
+"""The GPU benchmark scripts, run without a GPU."""
 
 import json
 import os
@@ -26,8 +26,8 @@ def run(script: str, *words: str) -> str:
     return done.stdout
 
 
-def test_what_is_there_is_not_done_again(tmp_path):
-    """Nor what failed; a line that an end cut short is."""
+def test_finished_measurements_are_not_repeated(tmp_path):
+    """Failed ones neither; truncated ones are."""
     from budget import Budget
 
     done = []
@@ -51,7 +51,7 @@ def test_what_is_there_is_not_done_again(tmp_path):
     assert [json.loads(line)["key"] for line in path.read_text("utf-8").splitlines()] == ["one", "bad", "two", "three"]
 
 
-def test_nothing_is_begun_after_the_time(tmp_path):
+def test_nothing_starts_after_the_time_limit(tmp_path):
     from budget import Budget
 
     budget = Budget(tmp_path, "points", 0)
@@ -59,32 +59,31 @@ def test_nothing_is_begun_after_the_time(tmp_path):
     assert not budget.found
 
 
-def test_the_points_are_few_and_speak_for_all_forms():
-    """Each type of number, direction and form of a cell has one, or `auto` would know nothing of it."""
+def test_the_points_cover_all_variants():
+    """Every cell, dtype and direction, ragged and not: `auto` looks them up."""
     from gpu_points import DTYPES, declared
 
     points = declared()
     assert len(points) <= 120
     assert len({point.key for point in points}) == len(points)
-    forms = {(point.cell, point.dtype, point.directions, point.ragged) for point in points}
+    variants = {(point.cell, point.dtype, point.directions, point.ragged) for point in points}
     for cell in ("lstm", "gru", "rnn"):
         for dtype in DTYPES:
-            assert {(cell, dtype, d, r) for d in (1, 2) for r in (False, True)} <= forms
+            assert {(cell, dtype, d, r) for d in (1, 2) for r in (False, True)} <= variants
     for point in points:  # what is kept, the projection and its gradients, at 4 bytes: within 30 GB
         assert point.batch * point.time * point.hidden * point.directions * 4 * 16 < 120e9
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_campaign_in_tiny_sizes(tmp_path):
-    """By the interpreter: all points, all right, and a record that `auto` can read."""
+def test_a_dry_run_writes_a_record_that_auto_reads(tmp_path):
     from gpu_points import tiny
 
     from seqlab_cells.gpu import campaigns
 
     said = run("gpu_campaign.py", "--to", str(tmp_path), "--minutes", "60")
     assert f"{len(tiny())} of {len(tiny())} points" in said
-    assert "wrong or failed: none" in said
+    assert "failed: none" in said
     rows = [json.loads(line) for line in (tmp_path / "points.jsonl").read_text("utf-8").splitlines()]
     assert not [row for row in rows if "error" in row]
     assert not [row for row in rows if row.get("faults")]
@@ -97,7 +96,6 @@ def test_a_campaign_in_tiny_sizes(tmp_path):
 
 
 def test_every_study_composes(tmp_path):
-    """The words exist, with those that make it tiny and without."""
     from gpu_studies import studies, words
 
     from seqlab.study.recipes import load
@@ -118,8 +116,7 @@ def test_every_study_composes(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_study_in_tiny_sizes(tmp_path):
-    """Trained, told, and not run again."""
+def test_a_dry_study_is_not_repeated(tmp_path):
     said = run("gpu_studies.py", "--to", str(tmp_path), "--only", "names", "--minutes", "60")
     assert "names: done" in said
     assert "accuracy" in said.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Python blocks of pages: printed output and pictures as shown."""
+"""The Python blocks of a page print what it shows and draw its figures."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from blocks import PICTURE, differs, expected, outputs
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = [
-    "learn/rnn.md", "learn/vanishing.md", "learn/lstm.md", "learn/names.md", "explain/kernels.md",
+    "learn/rnn.md", "learn/vanishing.md", "learn/lstm.md", "learn/names.md", "explain/loop.md", "explain/kernels.md",
     "reference/results_json.md",
 ]  # fmt: skip
 
@@ -30,9 +30,9 @@ def test_the_blocks_of_a_page_print_what_it_says(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("distance", [15, 40])
 def test_an_lstm_learns_over_the_distances_of_the_page_at_its_defaults(distance, tmp_path):
-    """With 8 symbols, of which a guess is right once in eight times."""
-    words = ["cell=lstm", "task=first", f"task.sequence_length={distance}", "trainer.stop_when_solved=1"]
-    config = seqlab.compose([*words, "trainer.threads=1", "trainer.progress=false", "logger=none"])
+    """With 8 symbols: the majority-class baseline is 1/8."""
+    overrides = ["cell=lstm", "task=first", f"task.sequence_length={distance}", "trainer.stop_when_solved=1"]
+    config = seqlab.compose([*overrides, "trainer.threads=1", "trainer.progress=false", "logger=none"])
     result = seqlab.run(config, tmp_path / "run")
     assert result.verdict == "solved"
     assert result.metrics["accuracy"] > 0.99

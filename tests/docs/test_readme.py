@@ -1,4 +1,4 @@
-"""What the README says to type, works as typed."""
+"""The commands, code and table of the README."""
 
 import os
 import re
@@ -31,8 +31,7 @@ def test_there_is_something_to_run():
     assert len(COMMANDS) >= 8
 
 
-def test_what_the_table_points_to_is_there():
-    """Of each row of the table beside others, the test that is named, or the command's verb or keys."""
+def test_the_table_names_existing_tests_and_commands():
     rows = re.findall(r"^\| [^|]+ \| `([^`]+)` \|(?: [-+()]* ?\|){7}$", README, re.MULTILINE)
     assert len(rows) >= 8
     for shown in rows:
@@ -52,7 +51,7 @@ def test_python_blocks_run(code, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_run_as_typed(command, tmp_path):
-    """Training commands get few steps and no download; everything else is as typed."""
+    """Training gets few steps and no download; everything else is as typed."""
     words = shlex.split(command)[1:]
     data = os.environ.get("SEQLAB_DATA")
     if "task.source=pytorch-tutorial" in words:
