@@ -81,9 +81,8 @@ def main() -> None:
         run = real_run(work)
         files = [path for path in run.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files)
-        print(
-            f"a real run: {len(files)} files, {size:,} bytes; results.json {(run / run_folder.RESULTS).stat().st_size:,}"
-        )
+        results = (run / run_folder.RESULTS).stat().st_size
+        print(f"a real run: {len(files)} files, {size:,} bytes; results.json {results:,}")
         began = time.perf_counter()
         (work / "sweep").mkdir()
         synthetic(work / "sweep", run, asked.runs)

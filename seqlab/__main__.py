@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import sys
+from collections.abc import Callable
 from importlib import import_module
 
 COMMANDS = {
@@ -87,9 +88,14 @@ def _command(name: str, arguments: list[str]) -> int:
         return 1
     from seqlab.cli.errors import report_errors
 
+    return report_errors(lambda: function_of(name)(arguments))
+
+
+def function_of(name: str) -> Callable[[list[str]], int]:
+    """Import the function of a command: it takes the arguments and returns the exit code."""
     module, _, function = MODULES.get(name, f"{name}:main").partition(":")
-    command = getattr(import_module(f"seqlab.cli.commands.{module}"), function)
-    return report_errors(lambda: command(arguments))
+    found: Callable[[list[str]], int] = getattr(import_module(f"seqlab.cli.commands.{module}"), function)
+    return found
 
 
 if __name__ == "__main__":

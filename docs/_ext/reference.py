@@ -7,17 +7,16 @@ import os
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 from unittest.mock import patch
 
 import seqlab_conf
-from seqlab.__main__ import COMMANDS, MODULES
-from seqlab.discovery import plugins
-from seqlab.discovery.config import BUILT_IN_KERNELS
-from seqlab.discovery.signature import Option, options
+from seqlab.__main__ import COMMANDS
 from seqlab.cli.help import file_keys, typed
+from seqlab.plugins import plugins
+from seqlab.plugins.config import BUILT_IN_KERNELS
+from seqlab.plugins.signature import Option, options
 
 GROUPS = {
     "cell": "Recurrent cells: one time step each, with equation and source.",
@@ -193,9 +192,8 @@ def commands_page() -> str:
 
 def help_of(command: str) -> list[str]:
     """Return the lines that ``python -m seqlab COMMAND --help`` prints."""
-    module = import_module(f"seqlab.verbs.{command.replace('-', '_')}")
     shown = io.StringIO()
     plain: Mapping[str, str] = {"COLUMNS": "90", "NO_COLOR": "1"}
     with patch.dict(os.environ, plain), contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-        module.main(["--help"])
+        function_of(command)(["--help"])
     return shown.getvalue().splitlines()

@@ -135,6 +135,6 @@ def rename_old_sweep(folder: Path) -> Path | None:
                 own.enter_context(owned_folder(run))
             except OwnedError as error:
                 raise UserError(
-                    f"fresh=true: another process is doing {relative_path(run)}; wait for its end, or set hydra.sweep.dir"
+                    f"fresh=true: another process runs {relative_path(run)}; wait for its end, or set hydra.sweep.dir"
                 ) from error
         return folder.rename(aside)

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from seqlab.discovery import find, plugins
+from seqlab.plugins import find, plugins
 
 GUIDES = Path(__file__).resolve().parents[2] / "docs" / "do"
 FIRST_CELL = (GUIDES / "cell.md").read_text("utf-8")

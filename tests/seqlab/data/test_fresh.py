@@ -15,7 +15,7 @@ from seqlab.data.loaders import GeneratedLoader
 from seqlab.runs import run_folder
 from seqlab.training.module import SequenceModule
 
-from .test_data import Letters
+from .test_datamodule import Letters
 
 SMALL = [
     "task=first",
