@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from seqlab import Cell, Gate, Kernel, Probe, State
-from seqlab.recurrence.ragged import alive
+from seqlab.contracts.masks import valid_mask
 from seqlab_cells.gpu import campaigns, limits, linear
 
 SHORT = 16
@@ -108,7 +108,7 @@ class Parallel(Kernel):
             return x.new_zeros(0, x.shape[1], sum(cell.output_size for cell in cells)), list(states)
         dead = None
         if lengths is not None and not bool((lengths == len(x)).all()):
-            dead = ~alive(lengths, len(x)).unsqueeze(-1)
+            dead = ~valid_mask(lengths, len(x)).unsqueeze(-1)
             x = x.masked_fill(dead, 0)
         by_triton = self._by_triton(cells, x, lengths)
         outputs: list[Tensor] = []

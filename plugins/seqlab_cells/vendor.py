@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqlab import Cell, Kernel, State
 from seqlab.recurrence import last_valid, reverse_within
-from seqlab.recurrence.ragged import alive
+from seqlab.contracts.masks import valid_mask
 from seqlab_cells.linear import modified, weights
 
 
@@ -75,7 +75,7 @@ class Vendor(Kernel):
         parameters = weights(cell)
         if lengths is None:
             return self._run(cell, x, state, parameters)
-        dead = ~alive(lengths, len(x))
+        dead = ~valid_mask(lengths, len(x))
         x = blank_where(dead, x)
         if final_state and (column := self.padding(cell, parameters[0])) is not None:
             x = torch.cat([x, dead.unsqueeze(-1).to(x.dtype)], dim=-1)

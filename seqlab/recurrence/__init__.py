@@ -1,7 +1,10 @@
 """What a step function gets for free: time, ragged lengths, depth, direction, dropout, truncation and fast kernels."""
 
+import warnings
+from typing import Any
+
+from seqlab.contracts.masks import last_valid, reverse_within, valid_mask
 from seqlab.recurrence.choose import Choice, Loop, choose
-from seqlab.recurrence.ragged import alive, last_valid, reverse_within
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.recurrence.scan import scan
 from seqlab.recurrence.state import detach, leaves, merge, refill, select
@@ -10,7 +13,6 @@ __all__ = [
     "Choice",
     "Loop",
     "Recurrent",
-    "alive",
     "choose",
     "detach",
     "last_valid",
@@ -20,4 +22,12 @@ __all__ = [
     "reverse_within",
     "scan",
     "select",
+    "valid_mask",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "alive":
+        warnings.warn("seqlab.recurrence.alive is now valid_mask", DeprecationWarning, stacklevel=2)
+        return valid_mask
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,40 +3,32 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, final
 
-import torch
 from torch import Tensor
 
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.contracts.lengths import Lengths
+from seqlab.contracts.masks import checked
 from seqlab.discovery.kernels import whose
 from seqlab.recurrence import tuning
 from seqlab.recurrence.compiled import Compiled
-from seqlab.recurrence.ragged import checked, reverse_within
 from seqlab.recurrence.readiness import readiness
 from seqlab.recurrence.scan import scan
 
 
 @final
 class Loop(Kernel):
-    """The reference: a plain loop over time, for every cell."""
+    """The reference: a loop over time, for any cell."""
 
     name = "loop"
     cell = Cell
 
     def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
-        """Never."""
+        """Refuse nothing."""
         return None
 
-    def scan(
-        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
-    ) -> tuple[Tensor, list[State]]:
-        """Scan the first cell forward and the second, if there is one, backward within each row's length."""
-        forward, final_state = scan(cells[0], x, states[0], lengths)
-        if len(cells) == 1:
-            return forward, [final_state]
-        backward, final_backward = scan(cells[1], reverse_within(x, lengths), states[1], lengths)
-        outputs = torch.cat([forward, reverse_within(backward, lengths)], dim=-1)
-        return outputs, [final_state, final_backward]
+    def scan_one(self, cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """Scan step by step."""
+        return scan(cell, x, state, lengths)
 
 
 class Choice(NamedTuple):

@@ -9,10 +9,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.contracts.lengths import Lengths, as_lengths, check_lengths
+from seqlab.contracts.masks import reverse_within, zero_padding
 from seqlab.discovery.kernels import kernels_for
 from seqlab.recurrence.between import Around, LearnedStart, locked_dropout
 from seqlab.recurrence.choose import Choice, choose
-from seqlab.recurrence.ragged import blank, reverse_within
 from seqlab.recurrence.regularise import one_mask, probability, regularised, unwrapped
 from seqlab.recurrence.state import detach, map_leaves
 
@@ -154,7 +154,7 @@ class Recurrent(nn.Module):
             final_states += ends
         # A way past the layers, or a normalisation, may have put something into the padding.
         changed = any(not each.is_plain for each in self.around)
-        return (blank(x, lengths) if changed and lengths is not None else x), final_states
+        return (zero_padding(x, lengths) if changed and lengths is not None else x), final_states
 
     def _layer(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None, final_state: bool

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from seqlab.contracts import Cell, State
 from seqlab.contracts.lengths import Lengths
-from seqlab.recurrence.ragged import alive, blank, checked
+from seqlab.contracts.masks import checked, valid_mask, zero_padding
 from seqlab.recurrence.state import keep_dtypes, merge, same_structure
 
 
@@ -32,8 +32,8 @@ def scan(
     """
     if lengths is not None:
         lengths = checked(lengths, x)
-        x = blank(x, lengths)
-        mask = alive(lengths, x.shape[0])
+        x = zero_padding(x, lengths)
+        mask = valid_mask(lengths, x.shape[0])
     lowered = torch.is_autocast_enabled(x.device.type)
     outputs = []
     for t, x_t in enumerate(cell.project(x)):

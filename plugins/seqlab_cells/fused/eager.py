@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, autocast
 
 from seqlab.recurrence import reverse_within
-from seqlab.recurrence.ragged import blank
+from seqlab.contracts.masks import zero_padding
 from seqlab_cells.fused.library import Tail
 
 
@@ -37,12 +37,12 @@ class _Rows:
     def enter(self, x: Tensor) -> Tensor:
         """``[time, batch, ...]`` as this direction reads it, zero on padding."""
         if self.lengths is not None:
-            x = blank(x[:, self.order], self.lengths)
+            x = zero_padding(x[:, self.order], self.lengths)
         return reverse_within(x, self.lengths) if self.backward else x
 
     def leave(self, y: Tensor) -> Tensor:
         y = reverse_within(y, self.lengths) if self.backward else y
-        return y if self.lengths is None else blank(y, self.lengths)[:, self.place]
+        return y if self.lengths is None else zero_padding(y, self.lengths)[:, self.place]
 
     def steps(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
         """Each step's rows that are alive, of every tensor ``[time, batch, ...]``."""

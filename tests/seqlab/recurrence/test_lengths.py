@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from seqlab import Cell, Ragged, Recurrent
 from seqlab.contracts.lengths import as_lengths
-from seqlab.recurrence import alive, choose, last_valid, reverse_within, scan
+from seqlab.recurrence import choose, last_valid, reverse_within, scan, valid_mask
 from seqlab_cells.gru import GRU
 from seqlab_cells.lstm import LSTM
 
@@ -94,7 +94,7 @@ def test_a_small_integer_type_does_not_wrap() -> None:
     lengths = torch.tensor([200, 100], dtype=torch.uint8)
     assert reverse_within(x, lengths)[:, 0].equal(x[:, 0].flip(0))
     assert last_valid(x, lengths).flatten().tolist() == [398.0, 199.0]
-    assert alive(lengths, 200).sum(0).tolist() == [200, 100]
+    assert valid_mask(lengths, 200).sum(0).tolist() == [200, 100]
 
 
 def test_ragged_takes_any_form_and_refuses_what_is_none() -> None:

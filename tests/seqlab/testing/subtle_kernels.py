@@ -12,7 +12,7 @@ from torch import Tensor
 from seqlab import Kernel
 from seqlab.recurrence import scan
 from seqlab.recurrence.choose import Loop
-from seqlab.recurrence.ragged import alive, blank
+from seqlab.contracts.masks import valid_mask, zero_padding
 
 spec = util.spec_from_file_location("broken_kernels", Path(__file__).with_name("broken_kernels.py"))
 broken_kernels = util.module_from_spec(spec)
@@ -158,10 +158,10 @@ class Evaluates(Faultless):
     def scan(self, cells, x, states, lengths):
         if torch.is_grad_enabled() or len(cells) == 1 or lengths is None:
             return super().scan(cells, x, states, lengths)
-        x = blank(x, lengths)
+        x = zero_padding(x, lengths)
         y, end = scan(cells[0], x, states[0], lengths)
         back, back_end = scan(cells[1], x.flip(0), states[1], None)
-        dead = ~alive(lengths, len(x)).unsqueeze(-1)
+        dead = ~valid_mask(lengths, len(x)).unsqueeze(-1)
         return torch.cat([y, back.flip(0).masked_fill(dead, 0)], -1), [end, back_end]
 
 

@@ -1,4 +1,4 @@
-"""Rows of unequal length in one padded tensor, time first."""
+"""Masks and reversal of padded batches, time first."""
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -10,9 +10,10 @@ from seqlab.contracts.lengths import Lengths, as_lengths, check_lengths
 def checked(lengths: Lengths, x: Shaped[Tensor, "time batch *rest"]) -> Tensor:
     """Convert lengths to an int64 tensor on the input's device.
 
+    The range of lengths that are on a GPU is not checked: reading them would wait for it.
+
     Raises:
-        ValueError: they are no integers from 0 to ``time``, one for each row. The range of what is on a GPU is not
-            looked at, which would wait for it.
+        ValueError: they are no integers from 0 to ``time``, one for each row.
     """
     found = as_lengths(lengths)
     if found.device.type == "cpu" or found.shape[0] != x.shape[1]:
@@ -20,16 +21,23 @@ def checked(lengths: Lengths, x: Shaped[Tensor, "time batch *rest"]) -> Tensor:
     return found.to(x.device)
 
 
-def alive(lengths: Lengths, time: int) -> Bool[Tensor, "{time} batch"]:
-    """Mark the valid steps: ``alive[t, b] = t < lengths[b]``."""
+def all_full(lengths: Tensor, time: int) -> bool:
+    """Return whether every row has ``time`` valid steps; False where the values cannot be read (traced, vmap, meta)."""
+    if torch.compiler.is_compiling() or lengths.is_meta or torch._C._functorch.is_batchedtensor(lengths):
+        return False
+    return bool((lengths == time).all())
+
+
+def valid_mask(lengths: Lengths, time: int) -> Bool[Tensor, "{time} batch"]:
+    """Return the mask of valid steps: ``mask[t, b] = t < lengths[b]``."""
     lengths = as_lengths(lengths)
     return torch.arange(time, device=lengths.device).unsqueeze(1) < lengths
 
 
-def blank(x: Shaped[Tensor, "time batch *rest"], lengths: Lengths) -> Shaped[Tensor, "time batch *rest"]:
+def zero_padding(x: Shaped[Tensor, "time batch *rest"], lengths: Lengths) -> Shaped[Tensor, "time batch *rest"]:
     """Set the padding to zero; nothing in it, NaN included, reaches a value or a gradient."""
-    dead = ~alive(checked(lengths, x), x.shape[0])
-    return x.masked_fill(dead.view(*dead.shape, *(1,) * (x.dim() - 2)), 0)
+    padding = ~valid_mask(checked(lengths, x), x.shape[0])
+    return x.masked_fill(padding.view(*padding.shape, *(1,) * (x.dim() - 2)), 0)
 
 
 def reverse_within(
@@ -51,7 +59,7 @@ def last_valid(
     lengths: Lengths | None,
     default: Shaped[Tensor, "batch *rest"] | None = None,
 ) -> Shaped[Tensor, "batch *rest"]:
-    """Take each row's last valid step; a row of length 0 gives its row of ``default`` (zeros if there is none)."""
+    """Return each row's last valid step; a row of length 0 gives its row of ``default`` (zeros if there is none)."""
     if not len(x):
         return x.new_zeros(x.shape[1:]) if default is None else default
     if lengths is None:
