@@ -22,10 +22,13 @@ def checked(lengths: Lengths, x: Shaped[Tensor, "time batch *rest"]) -> Tensor:
 
 
 def all_full(lengths: Tensor, time: int) -> bool:
-    """Return whether every row has ``time`` valid steps; False where the values cannot be read (traced, vmap, meta)."""
-    if torch.compiler.is_compiling() or lengths.is_meta or torch._C._functorch.is_batchedtensor(lengths):
-        return False
-    return bool((lengths == time).all())
+    """Return whether every row has ``time`` valid steps; False where the values cannot be read."""
+    return _readable(lengths) and bool((lengths == time).all())
+
+
+def _readable(lengths: Tensor) -> bool:
+    """Return whether a tensor holds values: not while it is traced, under vmap, or on the meta device."""
+    return not (torch.compiler.is_compiling() or lengths.is_meta or torch._C._functorch.is_batchedtensor(lengths))
 
 
 def valid_mask(lengths: Lengths, time: int) -> Bool[Tensor, "{time} batch"]:
@@ -36,7 +39,11 @@ def valid_mask(lengths: Lengths, time: int) -> Bool[Tensor, "{time} batch"]:
 
 def zero_padding(x: Shaped[Tensor, "time batch *rest"], lengths: Lengths) -> Shaped[Tensor, "time batch *rest"]:
     """Set the padding to zero; nothing in it, NaN included, reaches a value or a gradient."""
-    padding = ~valid_mask(checked(lengths, x), x.shape[0])
+    lengths = checked(lengths, x)
+    padding = ~valid_mask(lengths, x.shape[0])
+    if x.device.type == "cpu" and _readable(lengths):  # row by row, which takes half the time
+        rows = padding.flatten().nonzero().squeeze(1)
+        return x.flatten(0, 1).index_fill(0, rows, 0).view_as(x)
     return x.masked_fill(padding.view(*padding.shape, *(1,) * (x.dim() - 2)), 0)
 
 

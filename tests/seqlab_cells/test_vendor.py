@@ -13,10 +13,8 @@ from torch.testing import assert_close
 from seqlab import Cell, Kernel, Recurrent
 from seqlab.discovery.kernels import kernels_for
 from seqlab.recurrence import Loop
-from seqlab_cells.gru import GRU
-from seqlab_cells.gru.vendor import GRUVendor
-from seqlab_cells.lstm import LSTM
-from seqlab_cells.lstm.vendor import LSTMVendor
+from seqlab_cells.gru import GRU, GRUVendor
+from seqlab_cells.lstm import LSTM, LSTMVendor
 from seqlab_cells.rnn import RNN
 
 every_cell = pytest.mark.parametrize("cell", [RNN, LSTM, GRU])

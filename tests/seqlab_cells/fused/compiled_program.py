@@ -6,12 +6,9 @@ from torch.testing import assert_close
 
 from seqlab import Cell, Recurrent
 from seqlab_cells.fused.kernel import Fused
-from seqlab_cells.gru import GRU
-from seqlab_cells.gru.fused import GRUFused
-from seqlab_cells.lstm import LSTM
-from seqlab_cells.lstm.fused import LSTMFused
-from seqlab_cells.rnn import RNN
-from seqlab_cells.rnn.fused import RNNFused
+from seqlab_cells.gru import GRU, GRUFused
+from seqlab_cells.lstm import LSTM, LSTMFused
+from seqlab_cells.rnn import RNN, RNNFused
 
 
 def compare(cell: type[Cell], kernel: Fused) -> None:

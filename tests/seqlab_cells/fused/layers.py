@@ -8,14 +8,11 @@ from torch import Tensor, nn
 
 from seqlab import Cell
 from seqlab_cells.fused.kernel import Fused
-from seqlab_cells.fused.library import TAILS
+from seqlab_cells.weights import EPILOGUES
 from seqlab_cells.fused.ops import fused_scan
-from seqlab_cells.gru import GRU
-from seqlab_cells.gru.fused import GRUFused
-from seqlab_cells.lstm import LSTM
-from seqlab_cells.lstm.fused import LSTMFused
-from seqlab_cells.rnn import RNN
-from seqlab_cells.rnn.fused import RNNFused
+from seqlab_cells.gru import GRU, GRUFused
+from seqlab_cells.lstm import LSTM, LSTMFused
+from seqlab_cells.rnn import RNN, RNNFused
 
 KERNELS: dict[str, type[Fused]] = {"rnn": RNNFused, "lstm": LSTMFused, "gru": GRUFused}
 CELLS: dict[str, type[Cell]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}

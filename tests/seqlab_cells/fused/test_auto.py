@@ -9,10 +9,8 @@ import torch
 from seqlab import Recurrent
 from seqlab.recurrence.readiness import readiness
 from seqlab_cells.fused import build
-from seqlab_cells.gru import GRU
-from seqlab_cells.gru.fused import GRUFused
-from seqlab_cells.lstm import LSTM
-from seqlab_cells.lstm.fused import LSTMFused
+from seqlab_cells.gru import GRU, GRUFused
+from seqlab_cells.lstm import LSTM, LSTMFused
 
 
 @pytest.fixture

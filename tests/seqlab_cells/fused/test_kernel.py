@@ -18,8 +18,7 @@ from seqlab.recurrence import Loop
 from seqlab.testing import KernelSuite, run_suite
 from seqlab_cells.fused.build import _known, library
 from seqlab_cells.fused.kernel import _told
-from seqlab_cells.gru import GRU
-from seqlab_cells.gru.fused import GRUFused
+from seqlab_cells.gru import GRU, GRUFused
 
 from .layers import CELLS, KERNELS, every_cell
 

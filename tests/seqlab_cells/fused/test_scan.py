@@ -19,7 +19,7 @@ from seqlab.testing.compare import hold
 from seqlab.testing.layer import Call, noise
 from seqlab_cells.fused import eager
 from seqlab_cells.fused.build import library
-from seqlab_cells.fused.library import TAILS
+from seqlab_cells.weights import EPILOGUES
 from seqlab_cells.fused.ops import fused_scan
 
 from .layers import CELLS, KERNELS, TORCH, draw, every_cell, every_tail, everything

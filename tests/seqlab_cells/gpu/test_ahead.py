@@ -6,7 +6,7 @@ import pytest
 import torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
-from seqlab_cells.fused.library import TAILS
+from seqlab_cells.weights import EPILOGUES
 from seqlab_cells.gpu import ahead, limits
 
 pytestmark = [

@@ -11,12 +11,9 @@ from torch import Tensor
 from seqlab import Cell, Recurrent
 from seqlab_cells.fused.kernel import Fused
 from seqlab_cells.gpu import limits
-from seqlab_cells.gru import GRU
-from seqlab_cells.gru.fused import GRUFused
-from seqlab_cells.lstm import LSTM
-from seqlab_cells.lstm.fused import LSTMFused
-from seqlab_cells.rnn import RNN
-from seqlab_cells.rnn.fused import RNNFused
+from seqlab_cells.gru import GRU, GRUFused
+from seqlab_cells.lstm import LSTM, LSTMFused
+from seqlab_cells.rnn import RNN, RNNFused
 
 INTERPRETED = limits.INTERPRETED and os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seqlab_cells.fused.library import TAILS
+from seqlab_cells.weights import EPILOGUES
 from seqlab_cells.gpu import limits
 
 

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from seqlab import Recurrent
 from seqlab_cells.gpu import limits, linear
-from seqlab_cells.mingru import MinGRU
-from seqlab_cells.mingru.parallel import MinGRUParallel
+from seqlab_cells.mingru import MinGRU, MinGRUParallel
 from seqlab_cells.parallel import affine_scan
 
 INTERPRETED = limits.INTERPRETED and os.environ.get("TRITON_INTERPRET") == "1"

@@ -1,4 +1,4 @@
-"""Minimal long short-term memory."""
+"""Minimal long short-term memory and its kernel."""
 
 from typing import final
 
@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from seqlab_cells.linear import initialise
-from seqlab_cells.parallel import Affine, positive
+from seqlab_cells.initialisation import initialise
+from seqlab_cells.parallel import Affine, Parallel, positive
 
 
 @final
@@ -46,3 +46,10 @@ class MinLSTM(Affine):
         f, i, v = self.from_input(x).chunk(3, dim=-1)
         more = logsigmoid(f) - logsigmoid(i)
         return torch.sigmoid(more), torch.sigmoid(-more) * positive(v)
+
+
+@final
+class MinLSTMParallel(Parallel):
+    """MinLSTM by a scan in parallel over time."""
+
+    cell = MinLSTM

@@ -1,19 +1,17 @@
 """Long short-term memory with layer normalisation."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, final
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, Gate, Probe, Remedy, State
-from seqlab_cells.linear import initialise
-from seqlab_cells.memory import FORGET_BIAS, longer_memory
+from seqlab import Gate, Probe, State
+from seqlab_cells.initialisation import FORGET_BIAS, ForgetBiasCell, initialise
 
 
 @final
-class LayerNormLSTM(Cell):
+class LayerNormLSTM(ForgetBiasCell):
     r"""LSTM with layer normalisation (Ba, Kiros & Hinton 2016, section 3.1 and the supplement's equations for LSTM).
 
     .. math::
@@ -36,8 +34,6 @@ class LayerNormLSTM(Cell):
         ValueError: ``input_size`` is not positive, or ``hidden_size`` is less than 2.
     """
 
-    state_names = ("h", "c")
-
     def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = FORGET_BIAS) -> None:
         super().__init__(input_size, hidden_size)
         if hidden_size < 2:
@@ -50,13 +46,6 @@ class LayerNormLSTM(Cell):
         self.norm_cell = nn.LayerNorm(hidden_size)
         with torch.no_grad():
             self.norm_input.bias[hidden_size : 2 * hidden_size] += forget_bias
-
-    @classmethod
-    def remedy(
-        cls, cause: Literal["gradient", "saturation"], distance: int, options: Mapping[str, Any]
-    ) -> Remedy | None:
-        """Propose a forget bias that suits the distance."""
-        return longer_memory(distance, options)
 
     def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch gates"]:
         """Map the inputs of all steps to the gates, in the order i, f, g, o: :math:`LN(W x) + b`."""
@@ -72,7 +61,7 @@ class LayerNormLSTM(Cell):
         return h, (h, c)
 
     def probe(self, x: Float[Tensor, "time batch gates"], states: State) -> Probe:
-        """Give the gates, and what the forget gate keeps."""
+        """Return the gates, and what the forget gate keeps."""
         i, f, g, o = (x + self.norm_state(self.from_state(states[0][:-1]))).chunk(4, dim=-1)
         forget = torch.sigmoid(f)
         gates = {

@@ -1,4 +1,4 @@
-"""Gated recurrent unit."""
+"""Gated recurrent unit and its kernels."""
 
 from typing import final
 
@@ -6,8 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, Gate, Probe, State
-from seqlab_cells.linear import initialise
+from seqlab import Cell, Gate, Probe, Routine, State
+from seqlab_cells.fused.kernel import Fused
+from seqlab_cells.initialisation import initialise
+from seqlab_cells.vendor import Vendor
+from seqlab_cells.weights import EPILOGUES, Epilogue, modified, weights
 
 
 @final
@@ -49,7 +52,7 @@ class GRU(Cell):
         return h, (h,)
 
     def probe(self, x: Float[Tensor, "time batch gates"], states: State) -> Probe:
-        r"""Give the gates, what the update gate keeps, and the Jacobian of each step.
+        r"""Return the gates, what the update gate keeps, and the Jacobian of each step.
 
         .. math::
             \frac{∂h'}{∂h} = \mathrm{diag}(z) + \mathrm{diag}((h - n) z (1 - z)) U_z
@@ -70,3 +73,33 @@ class GRU(Cell):
 
         gates = {"reset": Gate(r), "update": Gate(z), "candidate": Gate(n, -1.0, 1.0)}
         return Probe(gates, product, forget={"h": z})
+
+
+@final
+class GRUVendor(Vendor):
+    """GRU by ``torch.gru``."""
+
+    cell = GRU
+
+    def run(self, cell: Cell, x: Tensor, state: State, parameters: list[Tensor]) -> tuple[Tensor, State]:
+        """Run one layer forward."""
+        h = state[0].unsqueeze(0)
+        y, h = torch.gru(x, h, parameters, True, 1, 0.0, torch.is_grad_enabled(), False, False)
+        return y, (h[0],)
+
+    def routine(self, cell: Cell) -> Routine | None:
+        """Return ONNX's ``GRU``: gates in the order z, r, n, reset after the product if told to."""
+        if modified(cell):
+            return None
+        return Routine(torch.ops.aten.gru.input, "GRU", weights(cell), (1, 0, 2), {"linear_before_reset": 1})
+
+
+@final
+class GRUFused(Fused):
+    """Fused scan of a GRU."""
+
+    cell = GRU
+
+    def epilogue(self, cell: Cell) -> Epilogue:
+        """Return that of a GRU."""
+        return EPILOGUES["Gru"]

@@ -1,4 +1,4 @@
-"""Minimal gated recurrent unit."""
+"""Minimal gated recurrent unit and its kernel."""
 
 from typing import final
 
@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab_cells.linear import initialise
-from seqlab_cells.parallel import Affine, positive
+from seqlab_cells.initialisation import initialise
+from seqlab_cells.parallel import Affine, Parallel, positive
 
 
 @final
@@ -40,3 +40,10 @@ class MinGRU(Affine):
         z, v = self.from_input(x).chunk(2, dim=-1)
         update = torch.sigmoid(z)
         return 1 - update, update * positive(v)
+
+
+@final
+class MinGRUParallel(Parallel):
+    """MinGRU by a scan in parallel over time."""
+
+    cell = MinGRU

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from seqlab import Cell, Gate, Probe, State
-from seqlab_cells.linear import initialise
+from seqlab_cells.initialisation import initialise
 
 
 @final
@@ -33,7 +33,7 @@ class IndRNN(Cell):
     def __init__(self, input_size: int, hidden_size: int = 128, nonlinearity: Literal["relu", "tanh"] = "relu") -> None:
         super().__init__(input_size, hidden_size)
         if nonlinearity not in ("relu", "tanh"):
-            raise ValueError(f"nonlinearity is {nonlinearity!r}; it must be relu or tanh")
+            raise ValueError(f"nonlinearity must be relu or tanh, got {nonlinearity!r}")
         self.nonlinearity = nonlinearity
         self.from_input = nn.Linear(input_size, hidden_size)
         initialise(self)
@@ -52,7 +52,7 @@ class IndRNN(Cell):
         return h, (h,)
 
     def probe(self, x: Float[Tensor, "time batch hidden"], states: State) -> Probe:
-        r"""Give the activations, and the Jacobian :math:`\mathrm{diag}(φ'_t ⊙ u)` of each step with its norm."""
+        r"""Return the activations, and the Jacobian :math:`\mathrm{diag}(φ'_t ⊙ u)` of each step with its norm."""
         h = states[0][1:]
         slope = (h > 0).to(h.dtype) if self.nonlinearity == "relu" else 1 - h**2
         factor = slope * self.from_itself

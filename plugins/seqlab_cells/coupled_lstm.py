@@ -1,19 +1,17 @@
-"""Long short-term memory whose input gate is what the forget gate leaves."""
+"""Long short-term memory with coupled input and forget gates."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, final
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, Gate, Probe, Remedy, State
-from seqlab_cells.linear import initialise
-from seqlab_cells.memory import FORGET_BIAS, longer_memory
+from seqlab import Gate, Probe, State
+from seqlab_cells.initialisation import FORGET_BIAS, ForgetBiasCell, initialise
 
 
 @final
-class CoupledLSTM(Cell):
+class CoupledLSTM(ForgetBiasCell):
     r"""LSTM with coupled input and forget gates: CIFG (Greff et al. 2017, "LSTM: A search space odyssey").
 
     .. math::
@@ -32,8 +30,6 @@ class CoupledLSTM(Cell):
         ValueError: a size is not positive.
     """
 
-    state_names = ("h", "c")
-
     def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = FORGET_BIAS) -> None:
         super().__init__(input_size, hidden_size)
         self.from_input = nn.Linear(input_size, 3 * hidden_size)
@@ -41,13 +37,6 @@ class CoupledLSTM(Cell):
         initialise(self)
         with torch.no_grad():
             self.from_input.bias[:hidden_size] += forget_bias
-
-    @classmethod
-    def remedy(
-        cls, cause: Literal["gradient", "saturation"], distance: int, options: Mapping[str, Any]
-    ) -> Remedy | None:
-        """Propose a forget bias that suits the distance."""
-        return longer_memory(distance, options)
 
     def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch gates"]:
         """Map the inputs of all steps to the gates, in the order f, g, o: :math:`W x + b`."""
@@ -64,7 +53,7 @@ class CoupledLSTM(Cell):
         return h, (h, c)
 
     def probe(self, x: Float[Tensor, "time batch gates"], states: State) -> Probe:
-        """Give the gates, and what the forget gate keeps."""
+        """Return the gates, and what the forget gate keeps."""
         f, g, o = (x + self.from_state(states[0][:-1])).chunk(3, dim=-1)
         forget = torch.sigmoid(f)
         gates = {

@@ -1,19 +1,22 @@
-"""Long short-term memory."""
+"""Long short-term memory and its kernels."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, final
+from collections.abc import Sequence
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
-from seqlab import Cell, Gate, Probe, Remedy, State
-from seqlab_cells.linear import initialise
-from seqlab_cells.memory import FORGET_BIAS, longer_memory
+from seqlab import Cell, Gate, Probe, Routine, State
+from seqlab_cells.fused.kernel import Fused
+from seqlab_cells.initialisation import FORGET_BIAS, ForgetBiasCell, initialise
+from seqlab_cells.vendor import Vendor, large
+from seqlab_cells.weights import EPILOGUES, Epilogue, modified, weights
 
 
 @final
-class LSTM(Cell):
+class LSTM(ForgetBiasCell):
     r"""Long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000), as ``torch.nn.LSTM``.
 
     .. math::
@@ -32,8 +35,6 @@ class LSTM(Cell):
         ValueError: a size is not positive.
     """
 
-    state_names = ("h", "c")
-
     def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = FORGET_BIAS) -> None:
         super().__init__(input_size, hidden_size)
         self.from_input = nn.Linear(input_size, 4 * hidden_size)
@@ -41,13 +42,6 @@ class LSTM(Cell):
         initialise(self)
         with torch.no_grad():
             self.from_input.bias[hidden_size : 2 * hidden_size] += forget_bias
-
-    @classmethod
-    def remedy(
-        cls, cause: Literal["gradient", "saturation"], distance: int, options: Mapping[str, Any]
-    ) -> Remedy | None:
-        """Propose a forget bias that suits the distance."""
-        return longer_memory(distance, options)
 
     def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch gates"]:
         """Map the inputs of all steps to the gates, in the order i, f, g, o: :math:`W x + b`."""
@@ -63,7 +57,7 @@ class LSTM(Cell):
         return h, (h, c)
 
     def probe(self, x: Float[Tensor, "time batch gates"], states: State) -> Probe:
-        r"""Give the gates, what the forget gate keeps, and the Jacobians of each step.
+        r"""Return the gates, what the forget gate keeps, and the Jacobians of each step.
 
         Those of the cell state alone have four terms, where :math:`h_{t-1} = o_{t-1} ⊙ \tanh c_{t-1}` feeds the gates:
 
@@ -94,3 +88,47 @@ class LSTM(Cell):
 
         gates = {"input": Gate(i), "forget": Gate(f), "candidate": Gate(g, -1.0, 1.0), "output": Gate(o)}
         return Probe(gates, product, forget={"c": f}, terms={"c": terms})
+
+
+@final
+class LSTMVendor(Vendor):
+    """LSTM by ``torch.lstm``: oneDNN for float32 on a CPU, cuDNN on a GPU."""
+
+    cell = LSTM
+
+    def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
+        """Refuse forward-mode differentiation too, which oneDNN's and cuDNN's layers lack."""
+        if forward_ad._current_level >= 0:
+            return "torch.lstm has no forward-mode derivative"
+        return super().refuses(cells, x, lengths)
+
+    def run(self, cell: Cell, x: Tensor, state: State, parameters: list[Tensor]) -> tuple[Tensor, State]:
+        """Run one layer forward."""
+        start = [each.unsqueeze(0) for each in state]
+        y, h, c = torch.lstm(x, start, parameters, True, 1, 0.0, torch.is_grad_enabled(), False, False)
+        return y, (h[0], c[0])
+
+    def padding(self, cell: Cell, like: Tensor) -> Tensor | None:
+        """Freeze c on padding by a forget gate of exactly 1 and an input gate of exactly 0.
+
+        ``torch.lstm`` returns c only after the last padded step; frozen, that is the c of the last valid step, and so
+        are its gradients.
+        """
+        column = like.new_zeros(4, cell.hidden_size)
+        column[0], column[1] = -large(like), large(like)
+        return column.flatten()
+
+    def routine(self, cell: Cell) -> Routine | None:
+        """Return ONNX's ``LSTM``: gates in the order i, o, f, g."""
+        return None if modified(cell) else Routine(torch.ops.aten.lstm.input, "LSTM", weights(cell), (0, 3, 1, 2))
+
+
+@final
+class LSTMFused(Fused):
+    """Fused scan of an LSTM."""
+
+    cell = LSTM
+
+    def epilogue(self, cell: Cell) -> Epilogue:
+        """Return that of an LSTM."""
+        return EPILOGUES["Lstm"]

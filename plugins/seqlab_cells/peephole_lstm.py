@@ -1,19 +1,17 @@
-"""Long short-term memory whose gates look at the cell."""
+"""Long short-term memory with peepholes."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, final
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, Gate, Probe, Remedy, State
-from seqlab_cells.linear import initialise
-from seqlab_cells.memory import FORGET_BIAS, longer_memory
+from seqlab import Gate, Probe, State
+from seqlab_cells.initialisation import FORGET_BIAS, ForgetBiasCell, initialise
 
 
 @final
-class PeepholeLSTM(Cell):
+class PeepholeLSTM(ForgetBiasCell):
     r"""LSTM with peepholes (Gers & Schmidhuber 2000, "Recurrent nets that time and count"; Gers et al. 2002).
 
     .. math::
@@ -33,8 +31,6 @@ class PeepholeLSTM(Cell):
         ValueError: a size is not positive.
     """
 
-    state_names = ("h", "c")
-
     def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = FORGET_BIAS) -> None:
         super().__init__(input_size, hidden_size)
         self.from_input = nn.Linear(input_size, 4 * hidden_size)
@@ -43,13 +39,6 @@ class PeepholeLSTM(Cell):
         initialise(self)
         with torch.no_grad():
             self.from_input.bias[hidden_size : 2 * hidden_size] += forget_bias
-
-    @classmethod
-    def remedy(
-        cls, cause: Literal["gradient", "saturation"], distance: int, options: Mapping[str, Any]
-    ) -> Remedy | None:
-        """Propose a forget bias that suits the distance."""
-        return longer_memory(distance, options)
 
     def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch gates"]:
         """Map the inputs of all steps to the gates, in the order i, f, g, o: :math:`W x + b`."""
@@ -66,7 +55,7 @@ class PeepholeLSTM(Cell):
         return h, (h, c)
 
     def probe(self, x: Float[Tensor, "time batch gates"], states: State) -> Probe:
-        """Give the gates, and what the forget gate keeps."""
+        """Return the gates, and what the forget gate keeps."""
         h, c = states
         i, f, g, o = (x + self.from_state(h[:-1])).chunk(4, dim=-1)
         p_i, p_f, p_o = self.peepholes.chunk(3)

@@ -1,4 +1,4 @@
-"""Elman's recurrent network."""
+"""Elman's recurrent network and its kernels."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, final
@@ -7,8 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, Gate, Probe, Remedy, State
-from seqlab_cells.linear import initialise
+from seqlab import Cell, Gate, Probe, Remedy, Routine, State
+from seqlab_cells.fused.kernel import Fused
+from seqlab_cells.initialisation import initialise
+from seqlab_cells.vendor import Vendor, large
+from seqlab_cells.weights import EPILOGUES, Epilogue, modified, weights
 
 
 @final
@@ -40,9 +43,9 @@ class RNN(Cell):
     ) -> None:
         super().__init__(input_size, hidden_size)
         if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity is {nonlinearity!r}; it must be tanh or relu")
+            raise ValueError(f"nonlinearity must be tanh or relu, got {nonlinearity!r}")
         if initialisation not in ("torch", "identity"):
-            raise ValueError(f"initialisation is {initialisation!r}; it must be torch or identity")
+            raise ValueError(f"initialisation must be torch or identity, got {initialisation!r}")
         self.nonlinearity = nonlinearity
         self.from_input = nn.Linear(input_size, hidden_size)
         self.from_state = nn.Linear(hidden_size, hidden_size)
@@ -76,7 +79,7 @@ class RNN(Cell):
         return h, (h,)
 
     def probe(self, x: Float[Tensor, "time batch hidden"], states: State) -> Probe:
-        r"""Give the activations, the Jacobian :math:`\mathrm{diag}(φ') U` of each step, and the bound on its norm.
+        r"""Return the activations, the Jacobian :math:`\mathrm{diag}(φ') U` of each step, and the bound on its norm.
 
         .. math:: \|\mathrm{diag}(φ'_t) U\| ≤ \max φ'_t \; σ_{\max}(U)
         """
@@ -93,3 +96,39 @@ class RNN(Cell):
     def extra_repr(self) -> str:
         """Show the nonlinearity."""
         return f"nonlinearity={self.nonlinearity}"
+
+
+@final
+class RNNVendor(Vendor):
+    """RNN by ``torch.rnn_tanh`` and ``torch.rnn_relu``."""
+
+    cell = RNN
+
+    def run(self, cell: Cell, x: Tensor, state: State, parameters: list[Tensor]) -> tuple[Tensor, State]:
+        """Run one layer forward."""
+        routine = torch.rnn_tanh if cell.nonlinearity == "tanh" else torch.rnn_relu
+        y, h = routine(x, state[0].unsqueeze(0), parameters, True, 1, 0.0, torch.is_grad_enabled(), False, False)
+        return y, (h[0],)
+
+    def padding(self, cell: Cell, like: Tensor) -> Tensor | None:
+        """Hold relu at zero on padding: unbounded, it could overflow there, and 0 x inf is a NaN gradient."""
+        return None if cell.nonlinearity == "tanh" else like.new_full((cell.hidden_size,), -large(like))
+
+    def routine(self, cell: Cell) -> Routine | None:
+        """Return ONNX's ``RNN``, whose one gate is torch's."""
+        if modified(cell):
+            return None
+        tanh = cell.nonlinearity == "tanh"
+        operator = torch.ops.aten.rnn_tanh.input if tanh else torch.ops.aten.rnn_relu.input
+        return Routine(operator, "RNN", weights(cell), (0,), activations=("Tanh" if tanh else "Relu",))
+
+
+@final
+class RNNFused(Fused):
+    """Fused scan of an RNN, tanh or relu."""
+
+    cell = RNN
+
+    def epilogue(self, cell: Cell) -> Epilogue:
+        """Return that of its nonlinearity."""
+        return EPILOGUES["RnnTanh" if cell.nonlinearity == "tanh" else "RnnRelu"]
