@@ -1,4 +1,4 @@
-"""The fused scan against torch.nn, the loop, and itself."""
+"""The fused scan as an operator, against torch.nn, the loop, and itself."""
 
 import copy
 import platform
@@ -18,11 +18,11 @@ from seqlab.testing import KernelSuite, run_suite
 from seqlab.testing.compare import hold
 from seqlab.testing.layer import Call, noise
 from seqlab_cells.fused import eager
-from seqlab_cells.fused.build import library
-from seqlab_cells.weights import EPILOGUES
+from seqlab_cells.fused.native import library
 from seqlab_cells.fused.ops import fused_scan
+from seqlab_cells.weights import EPILOGUES, Layer
 
-from .layers import CELLS, KERNELS, TORCH, draw, every_cell, every_tail, everything
+from .layers import CELLS, EPILOGUE, KERNELS, TORCH, draw, every_cell, every_epilogue, results
 
 
 @contextmanager
@@ -35,38 +35,38 @@ def threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@every_tail
+@every_epilogue
 @pytest.mark.parametrize(("hidden", "lengths"), [(3, None), (9, [4, 0, 2])])
-def test_gradcheck(tail: str, hidden: int, lengths: list[int] | None) -> None:
+def test_gradcheck(epilogue: str, hidden: int, lengths: list[int] | None) -> None:
     """Finite differences through the operator agree with its derivative, both directions, in float64."""
-    given = draw(tail, 4, 3, 2, hidden, directions=2)
-    if tail == "RnnRelu":  # away from the kink, where no derivative exists
+    given = draw(epilogue, 4, 3, 2, hidden, directions=2)
+    if epilogue == "RnnRelu":  # away from the kink, where no derivative exists
         given["weights"] = [weight + 0.3 * (weight.dim() == 1) for weight in given["weights"]]
     valid = None if lengths is None else torch.tensor(lengths)
     count = len(given["states"])
     sources = [given["x"], *given["states"], *given["weights"]]
 
     def run(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        y, h, c, _ = fused_scan(x, valid, rest[:count], rest[count:], tail, "gates")
-        return (y, h, c) if TAILS[tail].leaves == 2 else (y, h)
+        y, h, c, _ = fused_scan(x, valid, rest[:count], rest[count:], epilogue, "gates")
+        return (y, h, c) if EPILOGUES[epilogue].states == 2 else (y, h)
 
     assert torch.autograd.gradcheck(run, [each.requires_grad_() for each in sources], fast_mode=True)
 
 
-@pytest.mark.parametrize("tail", list(TORCH))
+@pytest.mark.parametrize("epilogue", list(TORCH))
 @pytest.mark.parametrize("shape", [(300, 4, 16, 64), (50, 5, 7, 33)])
-def test_float32_loses_no_more_than_torch(tail: str, shape: tuple[int, int, int, int]) -> None:
+def test_float32_loses_no_more_than_torch(epilogue: str, shape: tuple[int, int, int, int]) -> None:
     """The error of outputs and every gradient against float64 is at most twice that of torch.nn in float32."""
     time, batch, size, hidden = shape
     torch.manual_seed(0)
-    truth = TORCH[tail](size, hidden).double()
+    truth = TORCH[epilogue](size, hidden).double()
     x = torch.randn(time, batch, size, dtype=torch.float64)
-    states = [torch.randn(1, batch, hidden, dtype=torch.float64) for _ in range(TAILS[tail].leaves)]
+    states = [torch.randn(1, batch, hidden, dtype=torch.float64) for _ in range(EPILOGUES[epilogue].states)]
 
     def torchs(dtype: torch.dtype) -> list[Tensor]:
         module = copy.deepcopy(truth).to(dtype)
         inputs = x.to(dtype).requires_grad_()
-        start = [leaf.to(dtype).requires_grad_() for leaf in states]
+        start = [each.to(dtype).requires_grad_() for each in states]
         y, _ = module(inputs, tuple(start) if len(start) == 2 else start[0])
         return [y, *torch.autograd.grad(weighted(y), [inputs, *start, *module.parameters()])]
 
@@ -74,9 +74,9 @@ def test_float32_loses_no_more_than_torch(tail: str, shape: tuple[int, int, int,
         return (y * torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view_as(y).to(y.dtype)).sum()
 
     inputs = x.float().requires_grad_()
-    start = [leaf[0].float().requires_grad_() for leaf in states]
+    start = [each[0].float().requires_grad_() for each in states]
     weights = [parameter.detach().float().requires_grad_() for parameter in truth.parameters()]
-    y, *_ = fused_scan(inputs, None, start, weights, tail, "gates")
+    y, *_ = fused_scan(inputs, None, start, weights, epilogue, "gates")
     ours = [y, *torch.autograd.grad(weighted(y), [inputs, *start, *weights])]
     expected, theirs = torchs(torch.float64), torchs(torch.float32)
     for index, (a, b, c) in enumerate(zip(ours, theirs, expected, strict=True)):
@@ -96,24 +96,24 @@ def test_any_lengths(name: str, save: Any, lengths: list[int], directions: int) 
     assert hold(KERNELS[name](save=save), call, [torch.float64])
 
 
-@every_tail
+@every_epilogue
 @pytest.mark.parametrize("size", [(1, 1, 1, 1), (40, 1, 3, 7), (3, 17, 20, 40), (130, 9, 16, 32)])
-def test_saving_less_changes_nothing(tail: str, size: tuple[int, int, int, int]) -> None:
+def test_saving_less_changes_nothing(epilogue: str, size: tuple[int, int, int, int]) -> None:
     """What is built again in backward is what was there."""
-    given = draw(tail, *size, directions=2)
-    for actual, expected in zip(everything(tail, given, save="recompute"), everything(tail, given), strict=True):
+    given = draw(epilogue, *size, directions=2)
+    for actual, expected in zip(results(epilogue, given, save="recompute"), results(epilogue, given), strict=True):
         assert_close(actual, expected, rtol=1e-10, atol=1e-12)
 
 
-@every_tail
-def test_threads(tail: str) -> None:
+@every_epilogue
+def test_threads(epilogue: str) -> None:
     """At one number of threads every bit is the same each time; at another the digits that matter are."""
-    given = draw(tail, 60, 7, 5, 24, directions=2)
+    given = draw(epilogue, 60, 7, 5, 24, directions=2)
     lengths = torch.tensor([60, 3, 44, 0, 17, 60, 31])
     found = []
     for n in (1, 2, 3, 4):
         with threads(n):
-            first, second = everything(tail, given, lengths), everything(tail, given, lengths)
+            first, second = results(epilogue, given, lengths), results(epilogue, given, lengths)
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
         found.append(first)
     for other in found[1:]:
@@ -121,28 +121,28 @@ def test_threads(tail: str) -> None:
             assert_close(actual, expected, rtol=1e-10, atol=1e-12)
 
 
-@every_tail
-def test_only_what_is_asked_for(tail: str) -> None:
+@every_epilogue
+def test_only_what_is_asked_for(epilogue: str) -> None:
     """A gradient of the inputs alone, of the weights alone, or through the final state alone, is the same one."""
-    given = draw(tail, 12, 3, 4, 6)
+    given = draw(epilogue, 12, 3, 4, 6)
     x, states, weights = given["x"].requires_grad_(), given["states"], given["weights"]
-    alone = fused_scan(x, None, states, weights, tail, "gates")[1].sum()
+    alone = fused_scan(x, None, states, weights, epilogue, "gates")[1].sum()
     (of_x,) = torch.autograd.grad(alone, [x])
     weights = [weight.requires_grad_() for weight in weights]
-    both = torch.autograd.grad(fused_scan(x, None, states, weights, tail, "gates")[1].sum(), [x, *weights])
+    both = torch.autograd.grad(fused_scan(x, None, states, weights, epilogue, "gates")[1].sum(), [x, *weights])
     assert_close(of_x, both[0])
-    of_weights = torch.autograd.grad(fused_scan(x.detach(), None, states, weights, tail, "gates")[1].sum(), weights)
+    of_weights = torch.autograd.grad(fused_scan(x.detach(), None, states, weights, epilogue, "gates")[1].sum(), weights)
     assert_close(of_weights, both[1:])
 
 
-@every_tail
-def test_opcheck(tail: str) -> None:
+@every_epilogue
+def test_opcheck(epilogue: str) -> None:
     """Schema, shapes, derivative and compilation of the operator agree with one another."""
-    given = draw(tail, 5, 3, 4, 6, directions=2)
+    given = draw(epilogue, 5, 3, 4, 6, directions=2)
     tensors = [given["x"], *given["states"], *given["weights"]]
     for tensor in tensors:
         tensor.requires_grad_()
-    arguments = (given["x"], torch.tensor([5, 2, 0]), given["states"], given["weights"], tail, "gates")
+    arguments = (given["x"], torch.tensor([5, 2, 0]), given["states"], given["weights"], epilogue, "gates")
     # What is kept is for backward alone: which of its numbers mean something is nobody else's business.
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.seqlab_cells.fused_scan.default, arguments, test_utils=checks)
@@ -152,26 +152,26 @@ def test_opcheck(tail: str) -> None:
 def test_long_padded_input_is_the_packed_one(name: str) -> None:
     """Ragged rows in both directions: torch.nn on packed input, from the same parameters."""
     torch.manual_seed(0)
-    tail = {"rnn": "RnnTanh", "lstm": "Lstm", "gru": "Gru"}[name]
-    module = TORCH[tail](6, 20, bidirectional=True)
+    epilogue = EPILOGUE[name]
+    module = TORCH[epilogue](6, 20, bidirectional=True)
     lengths = torch.tensor([90, 1, 37, 64, 90])
     x = torch.randn(90, 5, 6)
     packed, _ = module(pack_padded_sequence(x, lengths, enforce_sorted=False))
     expected, _ = pad_packed_sequence(packed, total_length=90)
-    leaves = TAILS[tail].leaves
-    y, *_ = fused_scan(x, lengths, [torch.zeros(5, 20)] * 2 * leaves, list(module.parameters()), tail, "none")
+    count = EPILOGUES[epilogue].states
+    y, *_ = fused_scan(x, lengths, [torch.zeros(5, 20)] * 2 * count, list(module.parameters()), epilogue, "none")
     assert_close(y, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
-@every_tail
-def test_twenty_thousand_steps(tail: str) -> None:
+@every_epilogue
+def test_twenty_thousand_steps(epilogue: str) -> None:
     """Long sequences keep their digits: float32 against float64."""
-    given = draw(tail, 20_000, 2, 3, 8)
+    given = draw(epilogue, 20_000, 2, 3, 8)
     narrow = {
         name: [v.float() for v in value] if isinstance(value, list) else value.float() for name, value in given.items()
     }
-    for actual, expected in zip(everything(tail, narrow), everything(tail, given), strict=True):
+    for actual, expected in zip(results(epilogue, narrow), results(epilogue, given), strict=True):
         scale = expected.abs().max().clamp(min=1e-30)
         assert (actual - expected).abs().max() <= 2e-4 * scale
 
@@ -185,23 +185,23 @@ def test_built_for_another_cpu(name: str, march: str, width: int, monkeypatch: p
     monkeypatch.setenv("SEQLAB_MARCH", march)
     library.cache_clear()
     try:
-        assert library({"rnn": "RnnTanh", "lstm": "Lstm", "gru": "Gru"}[name], torch.float32).vector_bytes() == width
+        assert library(EPILOGUE[name], torch.float32).vector_bytes() == width
         outcomes = list(run_suite(type("Suite", (KernelSuite,), {"kernel": staticmethod(KERNELS[name])})))
         assert [(one.check, one.detail) for one in outcomes if one.result == "failed"] == []
-        for tail in TAILS:
-            if tail.lower().startswith(name):
-                given = draw(tail, 23, 5, 3, 7, directions=2)
-                for a, b in zip(everything(tail, given), everything(tail, given, save="recompute"), strict=True):
+        for epilogue in EPILOGUES:
+            if epilogue.lower().startswith(name):
+                given = draw(epilogue, 23, 5, 3, 7, directions=2)
+                for a, b in zip(results(epilogue, given), results(epilogue, given, save="recompute"), strict=True):
                     assert_close(a, b, rtol=1e-10, atol=1e-12)
     finally:
         library.cache_clear()
 
 
-def test_the_gradient_that_arrives_is_left_as_it_is() -> None:
-    """Who hands a gradient in may use it again, or have given it to somebody else too."""
+def test_incoming_gradients_are_left_as_they_are() -> None:
+    """The caller may use them again."""
     given = draw("Lstm", 3, 2, 2, 4)
-    y, h, c, kept = eager.forward(given["x"], None, given["states"], given["weights"], TAILS["Lstm"], "gates")
+    layer = Layer(given["x"], None, given["states"], given["weights"], EPILOGUES["Lstm"], "gates")
+    y, h, c, kept = eager.forward(layer)
     arriving = [torch.ones_like(each) for each in (y, h, c)]
-    rest = (given["x"], None, given["states"], given["weights"], y, kept, TAILS["Lstm"], "gates", (True, True))
-    eager.backward(arriving, *rest)
+    eager.backward(layer, arriving, y, kept, (True, True))
     assert all(bool((each == 1).all()) for each in arriving)
