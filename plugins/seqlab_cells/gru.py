@@ -1,5 +1,6 @@
 """Gated recurrent unit and its kernels."""
 
+from collections.abc import Callable
 from typing import final
 
 import torch
@@ -81,11 +82,9 @@ class GRUVendor(Vendor):
 
     cell = GRU
 
-    def run(self, cell: Cell, x: Tensor, state: State, parameters: list[Tensor]) -> tuple[Tensor, State]:
-        """Run one layer forward."""
-        h = state[0].unsqueeze(0)
-        y, h = torch.gru(x, h, parameters, True, 1, 0.0, torch.is_grad_enabled(), False, False)
-        return y, (h[0],)
+    def function(self, cell: Cell) -> Callable[..., tuple[Tensor, ...]]:
+        """Return ``torch.gru``."""
+        return torch.gru
 
     def routine(self, cell: Cell) -> Routine | None:
         """Return ONNX's ``GRU``: gates in the order z, r, n, reset after the product if told to."""

@@ -1,6 +1,6 @@
 """Long short-term memory and its kernels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
@@ -102,11 +102,9 @@ class LSTMVendor(Vendor):
             return "torch.lstm has no forward-mode derivative"
         return super().refuses(cells, x, lengths)
 
-    def run(self, cell: Cell, x: Tensor, state: State, parameters: list[Tensor]) -> tuple[Tensor, State]:
-        """Run one layer forward."""
-        start = [each.unsqueeze(0) for each in state]
-        y, h, c = torch.lstm(x, start, parameters, True, 1, 0.0, torch.is_grad_enabled(), False, False)
-        return y, (h[0], c[0])
+    def function(self, cell: Cell) -> Callable[..., tuple[Tensor, ...]]:
+        """Return ``torch.lstm``."""
+        return torch.lstm
 
     def padding(self, cell: Cell, like: Tensor) -> Tensor | None:
         """Freeze c on padding by a forget gate of exactly 1 and an input gate of exactly 0.

@@ -1,6 +1,6 @@
 """Elman's recurrent network and its kernels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, final
 
 import torch
@@ -104,11 +104,9 @@ class RNNVendor(Vendor):
 
     cell = RNN
 
-    def run(self, cell: Cell, x: Tensor, state: State, parameters: list[Tensor]) -> tuple[Tensor, State]:
-        """Run one layer forward."""
-        routine = torch.rnn_tanh if cell.nonlinearity == "tanh" else torch.rnn_relu
-        y, h = routine(x, state[0].unsqueeze(0), parameters, True, 1, 0.0, torch.is_grad_enabled(), False, False)
-        return y, (h[0],)
+    def function(self, cell: Cell) -> Callable[..., tuple[Tensor, ...]]:
+        """Return torch's routine of the nonlinearity."""
+        return torch.rnn_tanh if cell.nonlinearity == "tanh" else torch.rnn_relu
 
     def padding(self, cell: Cell, like: Tensor) -> Tensor | None:
         """Hold relu at zero on padding: unbounded, it could overflow there, and 0 x inf is a NaN gradient."""

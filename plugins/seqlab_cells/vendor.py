@@ -2,7 +2,7 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -25,8 +25,8 @@ class Vendor(Kernel):
     name = "vendor"
 
     @abstractmethod
-    def run(self, cell: Cell, x: Tensor, state: State, parameters: list[Tensor]) -> tuple[Tensor, State]:
-        """Call torch's routine; return the outputs and the state after the last padded step."""
+    def function(self, cell: Cell) -> Callable[..., tuple[Tensor, ...]]:
+        """Return torch's routine, such as ``torch.gru``."""
 
     def padding(self, cell: Cell, like: Tensor) -> Tensor | None:
         """Return what a padded step adds to the gates, ``[gates]``; ``None`` where it can do no harm."""
@@ -62,9 +62,16 @@ class Vendor(Kernel):
 
         return scan_directions(run, cells, x, states, lengths)[0]
 
+    def _call(self, cell: Cell, x: Tensor, state: State, parameters: list[Tensor]) -> tuple[Tensor, State]:
+        """Return the outputs and the state after the last padded step."""
+        start = [each.unsqueeze(0) for each in state]
+        given = start if len(start) > 1 else start[0]
+        y, *end = self.function(cell)(x, given, parameters, True, 1, 0.0, torch.is_grad_enabled(), False, False)
+        return y, tuple(each[0] for each in end)
+
     def _run(self, cell: Cell, x: Tensor, state: State, parameters: list[Tensor]) -> tuple[Tensor, State]:
         if not x.is_cuda:
-            return self.run(cell, x, state, parameters)
+            return self._call(cell, x, state, parameters)
         kind = x.device.type
         lowered = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         if lowered is not None and torch.cudnn_is_acceptable(x.new_empty(1, dtype=lowered)):
@@ -83,7 +90,7 @@ class Vendor(Kernel):
         with warnings.catch_warnings():
             # cuDNN copies weights that are not in one chunk, which is little work, and advises nn.RNN's remedy.
             warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
-            return self.run(cell, x, state, parameters)
+            return self._call(cell, x, state, parameters)
 
 
 def large(like: Tensor) -> float:

@@ -147,7 +147,7 @@ def _steps(each: _Direction, gates: Tensor, epilogue: Epilogue) -> tuple[Tensor,
 
 @autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]  # torch leaves its type out
 def backward(
-    layer: Layer, gradients: Sequence[Tensor | None], y: Tensor, kept: Tensor, wanted: tuple[bool, bool]
+    layer: Layer, gradients: Sequence[Tensor | None], y: Tensor, kept: Tensor, wanted: Sequence[bool]
 ) -> Results:
     """Differentiate the scan, as :func:`.native.backward` does."""
     (time, batch, _), hidden = layer.x.shape, layer.hidden

@@ -145,7 +145,7 @@ class Fused(Kernel):
             flat = [each.to(dtype) for each in flat]
             _warn(epilogue.name, dtype)
         x = x.to(dtype)
-        save = self.save
+        save: str = self.save
         if not torch.is_grad_enabled() or not any(each.requires_grad for each in (x, *flat, *parameters)):
             save = "none"
         if save == "checkpoint":

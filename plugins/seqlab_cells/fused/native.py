@@ -70,12 +70,9 @@ def library(epilogue: str, dtype: torch.dtype) -> ctypes.CDLL:
                 _compile(epilogue, dtype, path)
         # OpenMP is torch's own, already loaded: two of them would take each other's cores.
         loaded = ctypes.CDLL(str(path))
-    except OSError as error:
+    except (OSError, NoCompilerError) as error:
         _known[epilogue, dtype] = None
         raise NoCompilerError(str(error)) from error
-    except NoCompilerError:
-        _known[epilogue, dtype] = None
-        raise
     _known[epilogue, dtype] = True
     return loaded
 
@@ -250,7 +247,7 @@ def forward(layer: Layer) -> Results:
 
 
 def backward(
-    layer: Layer, gradients: Sequence[Tensor | None], y: Tensor, kept: Tensor, wanted: tuple[bool, bool]
+    layer: Layer, gradients: Sequence[Tensor | None], y: Tensor, kept: Tensor, wanted: Sequence[bool]
 ) -> Results:
     """Differentiate the scan.
 

@@ -86,23 +86,10 @@ def _forward(
     return result
 
 
-def _backward(
-    dy: Tensor | None,
-    dh: Tensor | None,
-    dc: Tensor | None,
-    x: Tensor,
-    lengths: Tensor | None,
-    states: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    y: Tensor,
-    kept: Tensor,
-    epilogue: str,
-    save: str,
-    of_x: bool,
-    of_weights: bool,
-) -> Results:
+def _backward(dy: Tensor | None, dh: Tensor | None, dc: Tensor | None, *rest: Any) -> Results:
+    x, lengths, states, weights, y, kept, epilogue, save, *wanted = rest
     layer = Layer(x, lengths, states, weights, EPILOGUES[epilogue], save)
-    result: Results = _implementation(layer).backward(layer, (dy, dh, dc), y, kept, (of_x, of_weights))
+    result: Results = _implementation(layer).backward(layer, (dy, dh, dc), y, kept, wanted)
     return result
 
 
@@ -122,21 +109,8 @@ def _forward_shapes(
     return x.new_empty(*x.shape[:2], layer.directions * layer.hidden), *_state_shapes(layer), x.new_empty(kept)
 
 
-def _backward_shapes(
-    dy: Tensor | None,
-    dh: Tensor | None,
-    dc: Tensor | None,
-    x: Tensor,
-    lengths: Tensor | None,
-    states: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    y: Tensor,
-    kept: Tensor,
-    epilogue: str,
-    save: str,
-    of_x: bool,
-    of_weights: bool,
-) -> Results:
+def _backward_shapes(dy: Tensor | None, dh: Tensor | None, dc: Tensor | None, *rest: Any) -> Results:
+    x, lengths, states, weights, _, _, epilogue, save, of_x, of_weights = rest
     layer = Layer(x, lengths, states, weights, EPILOGUES[epilogue], save)
     per_direction = layer.epilogue.gates * layer.hidden * (x.shape[2] + layer.hidden + 2)
     dw = x.new_empty((layer.directions, per_direction) if of_weights else (0,))

@@ -114,7 +114,7 @@ def forward(layer: Layer) -> Results:
 
 
 def backward(
-    layer: Layer, gradients: Sequence[Tensor | None], y: Tensor, kept: Tensor, wanted: tuple[bool, bool]
+    layer: Layer, gradients: Sequence[Tensor | None], y: Tensor, kept: Tensor, wanted: Sequence[bool]
 ) -> Results:
     """Differentiate the scan, as :func:`.native.backward` does, with the states' gradients in float32."""
     inputs = _inputs(layer)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from seqlab import Kernel
+from seqlab.contracts.masks import valid_mask, zero_padding
 from seqlab.recurrence import scan
 from seqlab.recurrence.choose import Loop
-from seqlab.contracts.masks import valid_mask, zero_padding
 
 spec = util.spec_from_file_location("broken_kernels", Path(__file__).with_name("broken_kernels.py"))
 broken_kernels = util.module_from_spec(spec)
