@@ -33,12 +33,9 @@ def to_torch(recurrent: Recurrent) -> nn.RNNBase:
         cells[0].input_size,
         cells[0].hidden_size,
         num_layers=recurrent.depth,
-        bidirectional=recurrent.bidirectional,
-        dropout=recurrent.dropout,
-        batch_first=recurrent.batch_first,
         dtype=like.dtype,
         device=like.device,
-        **_options(cells[0]),
+        **_shared(recurrent, cells[0]),
     )
     for theirs, ours in _pairs(module, recurrent):
         _copy(ours, cast(Tensor, theirs))
@@ -63,11 +60,8 @@ def from_torch(module: nn.RNNBase) -> Recurrent:
         _CELLS[type(module)],
         module.input_size,
         depth=module.num_layers,
-        bidirectional=module.bidirectional,
-        dropout=module.dropout,
-        batch_first=module.batch_first,
         hidden_size=module.hidden_size,
-        **_options(module),
+        **_shared(module, module),
     ).to(like)
     for theirs, ours in _pairs(module, recurrent):
         _copy(theirs, ours)
@@ -94,8 +88,10 @@ def _beyond_torch(recurrent: Recurrent) -> str | None:
     return None
 
 
-def _options(source: nn.Module) -> dict[str, Any]:
-    return {"nonlinearity": source.nonlinearity} if isinstance(source, RNN | nn.RNN) else {}
+def _shared(network: nn.Module, cell: nn.Module) -> dict[str, Any]:
+    """Return the options that are called alike on both sides."""
+    shared = {name: getattr(network, name) for name in ("bidirectional", "dropout", "batch_first")}
+    return shared | ({"nonlinearity": cell.nonlinearity} if isinstance(cell, RNN | nn.RNN) else {})
 
 
 def _pairs(module: nn.RNNBase, recurrent: Recurrent) -> Iterator[tuple[Tensor | None, Tensor]]:

@@ -18,8 +18,8 @@ class CoupledLSTM(ForgetBiasCell):
         f = σ(W_f x + b_f + U_f h), \quad g = \tanh(W_g x + b_g + U_g h), \quad o = σ(W_o x + b_o + U_o h)
         c' = f ⊙ c + (1 - f) ⊙ g, \quad h' = o ⊙ \tanh(c')
 
-    What comes in takes the place of what goes, so that :math:`c` stays within :math:`(-1, 1)` and cannot count. The
-    paper couples the gates of an LSTM with peepholes; this one has none.
+    :math:`c` stays within :math:`(-1, 1)` and so cannot count. The paper couples the gates of an LSTM with peepholes;
+    this one has none.
 
     Args:
         input_size: features of one input step.

@@ -17,9 +17,9 @@ class IndRNN(Cell):
     .. math::
         h' = φ(W x + b + u ⊙ h), \quad φ = \mathrm{relu} \text{ or } \tanh
 
-    A unit remembers itself alone, so that its gradient over :math:`n` steps goes as :math:`u^n`; units meet in the next
+    A unit reads its own state alone: its gradient over :math:`n` steps goes as :math:`u^n`, and units mix in the next
     layer. :math:`u` is drawn from :math:`U(0, 1)`: the paper's range is 0 to :math:`γ^{1/T}` for sequences of length
-    :math:`T`, whose upper end is nearly 1 where :math:`T` is large. Training does not hold it there.
+    :math:`T`, whose upper end is nearly 1 where :math:`T` is large. Training does not constrain it.
 
     Args:
         input_size: features of one input step.

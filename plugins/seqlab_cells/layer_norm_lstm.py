@@ -21,13 +21,12 @@ class LayerNormLSTM(ForgetBiasCell):
     .. math::
         \mathrm{LN}(v; α, β) = α ⊙ \frac{v - \mathrm{mean}(v)}{\sqrt{\mathrm{var}(v) + 10^{-5}}} + β
 
-    The mean and the variance of the first two run over all four gates at once. Their shifts :math:`β` would only be
-    added to :math:`b`, which stands for all three. Gains begin at 1 and all other
-    biases at 0, as in the paper.
+    Mean and variance of the first two run over all four gates at once; their shifts :math:`β` are part of :math:`b`.
+    Gains start at 1 and all other biases at 0, as in the paper.
 
     Args:
         input_size: features of one input step.
-        hidden_size: features of each half of the state and of the output; at least 2, for one number has no spread.
+        hidden_size: features of each half of the state and of the output; at least 2, for one number has no variance.
         forget_bias: the forget gate's bias :math:`b_f` at initialisation; 2 as in ``LSTM``, 0 in the paper.
 
     Raises:
@@ -37,7 +36,7 @@ class LayerNormLSTM(ForgetBiasCell):
     def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = FORGET_BIAS) -> None:
         super().__init__(input_size, hidden_size)
         if hidden_size < 2:
-            raise ValueError(f"hidden_size is {hidden_size}; under layer normalisation it must be at least 2")
+            raise ValueError(f"hidden_size must be >= 2 under layer normalisation, got {hidden_size}")
         self.from_input = nn.Linear(input_size, 4 * hidden_size, bias=False)
         self.from_state = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
         initialise(self)

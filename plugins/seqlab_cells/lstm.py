@@ -28,8 +28,8 @@ class LSTM(ForgetBiasCell):
         input_size: features of one input step.
         hidden_size: features of each half of the state and of the output; positive.
         forget_bias: added once, at initialisation, to the forget gate's input bias :math:`b_f`; from then on it is
-            part of that weight. 2, the default, keeps 0.88 of :math:`c` at each step to begin with (Jozefowicz et al.
-            2015 advise 1 or 2); 1 is what Keras has; 0 is torch's initialisation, which keeps half.
+            part of that weight. 2, the default, keeps 0.88 of :math:`c` at each initial step (Jozefowicz et al. 2015
+            advise 1 or 2); 1 is Keras's default; 0 is torch's initialisation, which keeps half.
 
     Raises:
         ValueError: a size is not positive.

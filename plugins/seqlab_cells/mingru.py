@@ -36,7 +36,7 @@ class MinGRU(Affine):
     def affine(
         self, x: Float[Tensor, "time batch input"]
     ) -> tuple[Float[Tensor, "time batch hidden"], Float[Tensor, "time batch hidden"]]:
-        """Make :math:`a = 1 - z` and :math:`b = z ⊙ v` of all steps, each of which is :math:`h' = a ⊙ h + b`."""
+        """Return :math:`a = 1 - z` and :math:`b = z ⊙ v` of all steps :math:`h' = a ⊙ h + b`."""
         z, v = self.from_input(x).chunk(2, dim=-1)
         update = torch.sigmoid(z)
         return 1 - update, update * positive(v)

@@ -39,7 +39,7 @@ class MinLSTM(Affine):
     def affine(
         self, x: Float[Tensor, "time batch input"]
     ) -> tuple[Float[Tensor, "time batch hidden"], Float[Tensor, "time batch hidden"]]:
-        """Make the share of the state and what is added to it, of all steps, each of which is :math:`h' = a ⊙ h + b`.
+        """Return :math:`a`, the share of the state, and :math:`b` of all steps :math:`h' = a ⊙ h + b`.
 
         The shares come from the difference of the gates' logarithms, which is still one where both gates round to 0.
         """

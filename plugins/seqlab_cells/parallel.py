@@ -66,9 +66,9 @@ class Affine(Cell):
 class Parallel(Kernel):
     r"""Scans ``h' = a * h + b`` over all steps at once.
 
-    Two consecutive steps combine into one: :math:`(a_1, b_1)` and then :math:`(a_2, b_2)` is :math:`(a_1 a_2, a_2 b_1 +
-    b_2)`. Combined again and again, :math:`2 \log_2 T` operations compute every state. Without a division or a
-    logarithm, gates of exactly 0 and 1 are exact.
+    Two consecutive steps :math:`(a_1, b_1)` and :math:`(a_2, b_2)` combine into one,
+    :math:`(a_1 a_2, a_2 b_1 + b_2)`; combined again and again, :math:`2 \log_2 T` operations compute every state.
+    Without a division or a logarithm, gates of exactly 0 and 1 are exact.
 
     On padding :math:`a = 1` and :math:`b = 0`: the state stays as it is, and the backward cell can start there.
 

@@ -19,8 +19,8 @@ class PeepholeLSTM(ForgetBiasCell):
         g = \tanh(W_g x + b_g + U_g h), \quad c' = f ⊙ c + i ⊙ g
         o = σ(W_o x + b_o + U_o h + p_o ⊙ c'), \quad h' = o ⊙ \tanh(c')
 
-    A closed output gate hides :math:`c` from the other gates of an LSTM; through a peephole they see it all the same,
-    and can count and time. Each unit looks at its own :math:`c` only.
+    A closed output gate hides :math:`c` from the other gates of an LSTM; through peepholes they read it all the same,
+    and can count and time. Each unit reads its own :math:`c` only.
 
     Args:
         input_size: features of one input step.

@@ -75,7 +75,7 @@ class Vendor(Kernel):
         kind = x.device.type
         lowered = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         if lowered is not None and torch.cudnn_is_acceptable(x.new_empty(1, dtype=lowered)):
-            # Left to itself autocast makes cuDNN compute in float16, whatever dtype was asked for.
+            # By itself autocast makes cuDNN compute in float16, whatever dtype was asked for.
             with torch.autocast(kind, enabled=False):
                 lower = [each.to(lowered) for each in (x, *state, *parameters)]
                 count = 1 + len(state)

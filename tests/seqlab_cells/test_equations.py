@@ -56,7 +56,7 @@ def test_hell_step_by_step() -> None:
 
 @torch.no_grad()
 def test_one_lstm_step_by_hand() -> None:
-    """x = 1, h = 1, c = 2. (The slide ends in o + tanh(c') = 1.986; its own formula, o * tanh(c'), gives 0.986.)"""
+    """x = 1, h = 1, c = 2. The gates round to 0.986, 0.997, 0.966 and 0.992."""
     cell = LSTM(1, 1).double()
     w = torch.tensor([[1.65], [1.63], [0.94], [-0.19]])  # i f g o
     u = torch.tensor([[2.0], [2.7], [1.41], [4.38]])
@@ -70,7 +70,7 @@ def test_one_lstm_step_by_hand() -> None:
     assert (f, i, g, o) == (0.997, 0.986, 0.966, 0.992)
     assert round(f * 2 + i * g, 3) == 2.946
     h, (_, c) = cell.step(cell.project(one.unsqueeze(0))[0], (one, 2 * one))
-    assert abs(float(c) - 2.946) < 2e-3  # the slide rounds each gate before it multiplies
+    assert abs(float(c) - 2.946) < 2e-3  # from rounded gates
     assert round(float(h), 3) == 0.986
 
 
@@ -95,7 +95,7 @@ def test_the_gate_table(kernel: str, name: str, i: int, f: int) -> None:
 
 
 def assign(cell: Cell, w: Tensor, u: Tensor, b: Tensor) -> None:
-    """Set the weights; a lecture's single bias goes to the input, and zero to the state."""
+    """Set the weights; a single bias goes to the input, and zero to the state."""
     with torch.no_grad():
         for parameter, value in zip(cell.parameters(), (w, b, u, torch.zeros_like(b)), strict=True):
             parameter.copy_(value)

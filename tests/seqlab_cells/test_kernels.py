@@ -60,7 +60,7 @@ def test_vendor_in_float32_is_near_the_loop_in_float64(kind: str) -> None:
     double.load_state_dict(single.state_dict())
     x, start = torch.randn(40, 6, INPUT), starts(single, 6)
     lengths = [40, 1, 7, 23, 39, 16]
-    precise = tuple(leaf.detach().double().requires_grad_() for leaf in start)
+    precise = tuple(each.detach().double().requires_grad_() for each in start)
     expected = run(double, x.double(), precise, lengths)
     assert_close(run(single, x, start, lengths), expected, rtol=1e-4, atol=1e-5, check_dtype=False)
 

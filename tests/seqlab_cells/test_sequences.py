@@ -16,8 +16,8 @@ few = settings(max_examples=8)
 
 
 def padded_with(x: Tensor, lengths: list[int], value: float) -> Tensor:
-    dead = torch.arange(len(x)).unsqueeze(1) >= torch.tensor(lengths)
-    return x.masked_fill(dead.unsqueeze(-1), value)
+    padding = torch.arange(len(x)).unsqueeze(1) >= torch.tensor(lengths)
+    return x.masked_fill(padding.unsqueeze(-1), value)
 
 
 def batch(kind: str, kernel: str, lengths: list[int], extra: int = 0) -> tuple[Recurrent, Tensor, tuple[Tensor, ...]]:

@@ -134,17 +134,17 @@ def store_gates(to, at, valid, g0, g1, g2, g3, H: tl.constexpr, BM: tl.constexpr
 @triton.jit
 def forward_product(h, w0, w1, w2, w3, a0, a1, a2, a3, EPILOGUE: tl.constexpr, PRECISION: tl.constexpr):
     """Multiply the state with each gate's W and add the input's product, which of a GRU's candidate stays separate."""
-    meets = h.to(w0.dtype)
-    p0 = tl.dot(meets, w0, a0.to(tl.float32), input_precision=PRECISION)
+    rounded = h.to(w0.dtype)
+    p0 = tl.dot(rounded, w0, a0.to(tl.float32), input_precision=PRECISION)
     p1, p2, p3 = p0, p0, p0
     if EPILOGUE == "Gru":
-        p1 = tl.dot(meets, w1, a1.to(tl.float32), input_precision=PRECISION)
-        p2 = tl.dot(meets, w2, input_precision=PRECISION)
+        p1 = tl.dot(rounded, w1, a1.to(tl.float32), input_precision=PRECISION)
+        p2 = tl.dot(rounded, w2, input_precision=PRECISION)
         p3 = a2.to(tl.float32)
     if EPILOGUE == "Lstm":
-        p1 = tl.dot(meets, w1, a1.to(tl.float32), input_precision=PRECISION)
-        p2 = tl.dot(meets, w2, a2.to(tl.float32), input_precision=PRECISION)
-        p3 = tl.dot(meets, w3, a3.to(tl.float32), input_precision=PRECISION)
+        p1 = tl.dot(rounded, w1, a1.to(tl.float32), input_precision=PRECISION)
+        p2 = tl.dot(rounded, w2, a2.to(tl.float32), input_precision=PRECISION)
+        p3 = tl.dot(rounded, w3, a3.to(tl.float32), input_precision=PRECISION)
     return p0, p1, p2, p3
 
 
