@@ -188,19 +188,12 @@ class _Scan(torch.autograd.Function):
         return affine_scan(a, moved, start_dot, backward=ctx.backward_in_time)
 
     @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        a: Tensor,
-        b: Tensor,
-        start: Tensor,
-        backward: bool,
-        by_triton: bool,
-    ) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
         def lead(x: Tensor, dim: int | None) -> Tensor:
             return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
 
-        a, b, start = (lead(x, dim) for x, dim in zip((a, b, start), in_dims, strict=False))
+        a, b, start = (lead(x, dim) for x, dim in zip(inputs[:3], in_dims, strict=False))
+        backward, by_triton = inputs[3:]
         return affine_scan(a.transpose(0, 1), b.transpose(0, 1), start, backward=backward, by_triton=by_triton), 1
 
 

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from seqlab import Cell, Kernel, Recurrent
 from seqlab.discovery.kernels import kernels_for
 from seqlab.recurrence import Loop
-from seqlab_cells.gru import GRU, GRUVendor
+from seqlab_cells.gru import GRU
 from seqlab_cells.lstm import LSTM, LSTMVendor
 from seqlab_cells.mingru import MinGRU
 from seqlab_cells.minlstm import MinLSTM
@@ -121,16 +121,6 @@ class Doubled(LSTM):  # type: ignore[misc]  # final to type checkers; nothing st
     def step(self, x: Any, state: Any) -> Any:
         h, state = super().step(x, state)
         return 2 * h, state
-
-
-def test_an_unknown_kernel_lists_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"kernel=vender: LSTM has no such kernel; it has auto, loop,.* vendor"):
-        layer(LSTM, "vender")(batch())
-
-
-def test_a_kernel_of_another_cell_is_not_taken() -> None:
-    with pytest.raises(ValueError, match="kernel=vendor: LSTM has no such kernel"):
-        layer(LSTM, GRUVendor())(batch())
 
 
 def _replace(cell: Cell) -> None:
