@@ -12,7 +12,7 @@ the gradients of the input and of all parameters), medians of runs in turns. ``v
 ``auto`` would take else, float32 in TF32 as cuDNN has it unless told not to; ``padded`` and ``packed`` are torch's
 modules, which run cuDNN. The short table comes last.
 
-``record.json`` is what ``kernel=auto`` goes by: laid into ``plugins/seqlab_cells/gpu/campaigns/`` under any name.
+``record.json`` is what ``kernel=auto`` goes by: copied to ``plugins/seqlab_cells/gpu/records/`` under any name.
 
 ``--dry`` does the same in tiny sizes on a CPU, by Triton's interpreter.
 """
@@ -116,7 +116,7 @@ def _refusal(point: Point) -> str | None:
 
 
 def _compile(first: int, of: int) -> int:
-    """Run one step of each form that the campaign will meet, so that Triton's cache has it."""
+    """Run one step of each form that will be measured, so that Triton's cache has it."""
     torch.set_num_threads(1)
     forms = {}
     for point in [*declared(), *checks(False)]:
@@ -196,7 +196,7 @@ def _machine() -> dict[str, Any]:
     versions = f"torch {torch.__version__}, triton {triton.__version__}, Python {sys.version.split()[0]}"
     if not torch.cuda.is_available():
         return {"architecture": "none", "device": "CPU (dry)", "versions": versions}
-    from seqlab_cells.gpu.campaigns import architecture
+    from seqlab_cells.gpu.limits import architecture
 
     device = torch.device("cuda", torch.cuda.current_device())
     takes = torch.cudnn_is_acceptable(torch.ones(1, dtype=torch.bfloat16, device=device))

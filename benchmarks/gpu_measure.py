@@ -8,25 +8,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from gpu_points import DTYPES, TAILS, Point
+from gpu_points import DTYPES, EPILOGUES, Point
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqlab import Cell, Kernel, Recurrent
-from seqlab_cells.fused.library import TAILS as FUSED
 from seqlab_cells.gpu import launch, limits
-from seqlab_cells.gru import GRU
-from seqlab_cells.gru.fused import GRUFused
-from seqlab_cells.gru.vendor import GRUVendor
-from seqlab_cells.lstm import LSTM
-from seqlab_cells.lstm.fused import LSTMFused
-from seqlab_cells.lstm.vendor import LSTMVendor
-from seqlab_cells.mingru import MinGRU
-from seqlab_cells.mingru.parallel import MinGRUParallel
+from seqlab_cells.gru import GRU, GRUFused, GRUVendor
+from seqlab_cells.lstm import LSTM, LSTMFused, LSTMVendor
+from seqlab_cells.mingru import MinGRU, MinGRUParallel
 from seqlab_cells.parallel import affine_scan
-from seqlab_cells.rnn import RNN
-from seqlab_cells.rnn.fused import RNNFused
-from seqlab_cells.rnn.vendor import RNNVendor
+from seqlab_cells.rnn import RNN, RNNFused, RNNVendor
+from seqlab_cells.weights import EPILOGUES as FUSED
 
 CELLS: dict[str, tuple[type[Cell], Any, Any]] = {
     "lstm": (LSTM, LSTMFused, LSTMVendor), "gru": (GRU, GRUFused, GRUVendor), "rnn": (RNN, RNNFused, RNNVendor),
@@ -151,7 +144,7 @@ def drawn(point: Point, device: str) -> tuple[Recurrent, Tensor, Tensor | None]:
 
 
 def ways(point: Point, device: str, *, compiled: bool) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
-    """Make what is compared: training steps through one layer, and our walk forward alone."""
+    """Return what is compared: training steps through one layer, and our forward pass alone."""
     layer, x, lengths = drawn(point, device)
     weight = torch.randn(point.time, point.batch, layer.output_size, device=device).to(x.dtype)
     twin = copy.deepcopy(layer)
@@ -224,7 +217,7 @@ def measure(point: Point, device: str, ceiling: Mapping[str, float], *, compiled
 
 
 def tiles(point: Point, device: str, shapes: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """Measure our training step, and its walk forward alone, with other tiles than :func:`.limits.tile` chooses."""
+    """Measure our training step, and its forward pass alone, with other tiles than :func:`.limits.tile` chooses."""
     result: dict[str, Any] = {}
     with precision(point.dtype):
         made, _ = ways(point, device, compiled=False)
@@ -245,12 +238,12 @@ def cost(point: Point, steps: int) -> tuple[float, float]:
     size, h, d = DTYPES[point.dtype].itemsize, point.hidden, point.directions
     if point.cell == "mingru":  # a, b and h; then a, h, dh, da and db; the maps around it: x, two gates, and back
         return float(steps * h * size * d * (8 + 8)), float(steps * d * 3 * 2 * 2 * h * h)
-    tail = FUSED[TAILS[point.cell]]
-    kept = launch.record(tail, h, point.save, DTYPES[point.dtype]) / h
-    planes = 4 if tail.kept else 1
-    forward = 1 / d + 2 * tail.gates + 1 + kept  # x, the projection written and read, y, what is kept
+    epilogue = FUSED[EPILOGUES[point.cell]]
+    kept = launch.kept_per_step(epilogue, h, point.save, DTYPES[point.dtype]) / h
+    planes = 4 if epilogue.kept else 1
+    forward = 1 / d + 2 * epilogue.gates + 1 + kept  # x, the projection written and read, y, what is kept
     back = kept + 1 + planes + 2 * planes + 2 / d + 1  # read, with dy; planes written, read twice; x, dx; y
-    return float(steps * d * h * size * (forward + back)), float(steps * d * 3 * 2 * tail.gates * 2 * h * h)
+    return float(steps * d * h * size * (forward + back)), float(steps * d * 3 * 2 * epilogue.gates * 2 * h * h)
 
 
 def _scan_alone(point: Point, device: str, copy_rate: float) -> dict[str, Any]:

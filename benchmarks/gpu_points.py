@@ -1,4 +1,4 @@
-"""What ``gpu_campaign.py`` measures, the most wanted first."""
+"""Points that ``gpu_campaign.py`` measures, the most important first."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,8 +8,8 @@ import torch
 DTYPES = {
     "bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32, "tf32": torch.float32,
 }  # fmt: skip
-"""``float32`` is IEEE's, ``tf32`` what tensor cores make of it."""
-TAILS = {"lstm": "Lstm", "gru": "Gru", "rnn": "RnnTanh", "mingru": "linear"}
+"""``float32`` is IEEE's; ``tf32`` is float32 on tensor cores."""
+EPILOGUES = {"lstm": "Lstm", "gru": "Gru", "rnn": "RnnTanh", "mingru": "linear"}
 
 
 class Point(NamedTuple):
@@ -26,16 +26,16 @@ class Point(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Name it in one word."""
+        """Return its name."""
         form = ("both" if self.directions == 2 else "one") + ("-ragged" if self.ragged else "")
         word = f"{self.cell}-B{self.batch}-T{self.time}-H{self.hidden}-{self.dtype}-{form}"
         return word if self.save == "gates" else f"{word}-{self.save}"
 
     @property
     def layer(self) -> dict[str, object]:
-        """Give what a record of a campaign says of a point."""
+        """Return what a benchmark record holds of a point."""
         return {
-            "tail": TAILS[self.cell], "dtype": self.dtype, "directions": self.directions, "ragged": self.ragged,
+            "epilogue": EPILOGUES[self.cell], "dtype": self.dtype, "directions": self.directions, "ragged": self.ragged,
             "batch": self.batch, "time": self.time, "hidden": self.hidden,
         }  # fmt: skip
 
