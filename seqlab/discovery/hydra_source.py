@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from seqlab.discovery import yamls
 from seqlab.discovery.config import choices, node, targets
+from seqlab.discovery.hydra_internals import register_resolver
 
 _CONFIG_GROUPS = {
     "cell": "cell",
@@ -168,9 +169,9 @@ def epochs_of(task: str) -> int:
 
 def register() -> None:
     """Tell Hydra of the plugins; idempotent."""
-    OmegaConf.register_new_resolver("run_label", run_label, replace=True)
-    OmegaConf.register_new_resolver("run_time", run_time, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("epochs_of", epochs_of, replace=True)
+    register_resolver("run_label", run_label)
+    register_resolver("run_time", run_time, use_cache=True)
+    register_resolver("epochs_of", epochs_of)
     Plugins.instance().register(PluginSource)
     Plugins.instance().register(PluginSearchPath)
     yamls.register()

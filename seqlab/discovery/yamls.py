@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # PyYAML, which OmegaConf brings, has no types
-from hydra._internal.core_plugins import file_config_source, importlib_resources_config_source
-from hydra._internal.sources_registry import SourcesRegistry
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 
 from seqlab.bounded import read_bytes
+from seqlab.discovery import hydra_internals
 from seqlab.discovery.registry import one_line
 from seqlab.discovery.values import shown
 from seqlab.errors import UserError
@@ -75,7 +74,7 @@ def _check_events(text: str, *, aliases: bool) -> None:
             raise ValueError(f"it stands for more than {_MOST_VALUES:,} values")
 
 
-class FileConfigSource(file_config_source.FileConfigSource):
+class FileConfigSource(hydra_internals.FileConfigSource):
     """The files of a config folder: none outside it, and none that a few lines make large."""
 
     def is_config(self, config_path: str) -> bool:
@@ -104,7 +103,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
         return ConfigResult(provider=self.provider, path=place, config=config, header=header)
 
 
-class ImportlibResourcesConfigSource(importlib_resources_config_source.ImportlibResourcesConfigSource):
+class ImportlibResourcesConfigSource(hydra_internals.ImportlibResourcesConfigSource):
     """The files of a package, such as seqlab's own, and none beside it."""
 
     def is_config(self, config_path: str) -> bool:
@@ -147,5 +146,4 @@ def _stays(config_path: str) -> bool:
 
 def register() -> None:
     """Let Hydra read config files by these sources; idempotent."""
-    types: dict[str, Any] = SourcesRegistry.instance().types
-    types |= {source.scheme(): source for source in (FileConfigSource, ImportlibResourcesConfigSource)}
+    hydra_internals.register_sources(FileConfigSource, ImportlibResourcesConfigSource)

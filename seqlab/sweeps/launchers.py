@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Annotated, Any, Literal
 
+from seqlab.discovery.hydra_internals import CORE_PLUGINS
 from seqlab.discovery.suggest import no_such_key
 from seqlab.discovery.values import Ge, Le, Meaning, NotEmpty, check_value
 from seqlab.errors import UserError
@@ -81,7 +82,7 @@ def check_plugin(place: str, node: Mapping[str, Any]) -> None:
         UserError: it is no plugin of Hydra, or has no such key; or a sweeper is to do no run.
     """
     module, _, name = str(node.get("_target_", "")).rpartition(".")
-    if not module.startswith(("hydra_plugins.", "hydra._internal.core_plugins.")):
+    if not module.startswith(("hydra_plugins.", CORE_PLUGINS)):
         raise UserError(f"{place}._target_ must name a plugin of Hydra, got {node.get('_target_')}")
     try:
         target = getattr(import_module(module), name)

@@ -1,4 +1,4 @@
-"""Configs that are composed in part once are the ones that Hydra composes whole."""
+"""Configs of runs, composed with a cache, equal those of Hydra."""
 
 import pickle
 
@@ -7,7 +7,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
-from hydra_plugins.seqlab_launchers._compose import SharingLoader, sharing
+from hydra_plugins.seqlab_sweeps._jobs import CachingLoader, with_cache
 from seqlab.sweeps.start import register
 from seqlab.training.compose import configs
 
@@ -29,18 +29,18 @@ def loader():
         yield GlobalHydra.instance().config_loader()
 
 
-def test_each_is_what_hydra_composes(loader):
+def test_each_config_equals_that_of_hydra(loader):
     typed = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=runs/x", "seed=0,1"]
     master = loader.load_configuration("config", typed, RunMode.MULTIRUN)
     for words in [*RUNS, *RUNS]:
         # A loader arrives anew with every run of another process.
-        shared = pickle.loads(pickle.dumps(sharing(HydraContext(loader, None)).config_loader))
+        shared = pickle.loads(pickle.dumps(with_cache(HydraContext(loader, None)).config_loader))
         whole, made = loader.load_sweep_config(master, list(words)), shared.load_sweep_config(master, words)
         assert OmegaConf.to_container(made) == OmegaConf.to_container(whole)
         assert OmegaConf.is_struct(made) == OmegaConf.is_struct(whole)
 
 
-def test_a_context_shares_once(loader):
-    once = sharing(HydraContext(loader, None))
-    assert isinstance(once.config_loader, SharingLoader)
-    assert sharing(once) is once
+def test_a_context_is_wrapped_once(loader):
+    once = with_cache(HydraContext(loader, None))
+    assert isinstance(once.config_loader, CachingLoader)
+    assert with_cache(once) is once
