@@ -1,4 +1,4 @@
-"""Words: what one is, which have an id, and what comes back."""
+"""Word tokens: split, vocabulary, decoding, and cleaned reviews."""
 
 import json
 import os
@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqlab_preprocessing.words import Words
+from seqlab_preprocessing.words import REVIEW_STEPS, Reviews, Words
 
 ANY = st.text(st.characters(), max_size=20)
 
 
-def fitted(*texts, **options):
-    words = Words(**options)
+def fitted(*texts, kind=Words, **options):
+    words = kind(**options)
     words.fit(iter(texts))
     return words
 
@@ -41,7 +41,7 @@ def test_what_a_word_is(text, words):
     assert split(text) == words
 
 
-def test_between_blanks():
+def test_split_at_white_space():
     assert split("don't (a_b) N.Y. <unk>\n$", pattern="whitespace") == ["don't", "(a_b)", "N.Y.", "<unk>", "$"]
 
 
@@ -52,7 +52,7 @@ def test_a_newline_may_be_a_token():
 
 
 @given(text=ANY)
-def test_no_character_but_blanks_is_lost(text):
+def test_no_character_but_white_space_is_lost(text):
     for pattern in ("words", "whitespace"):
         assert "".join(split(text, pattern=pattern)) == "".join(text.split())
 
@@ -124,18 +124,18 @@ def test_nothing_to_learn_from():
 
 
 def test_options_out_of_range():
-    with pytest.raises(ValueError, match="min_count is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="min_count must be >= 1, got 0"):
         Words(min_count=0)
-    with pytest.raises(ValueError, match="max_size is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="max_size must be >= 1, got 0"):
         Words(max_size=0)
-    with pytest.raises(ValueError, match="pattern is 'x'; it must be words or whitespace"):
+    with pytest.raises(ValueError, match="pattern must be words or whitespace, got 'x'"):
         Words(pattern="x")
 
 
-def test_before_fitting_nothing_is_known():
+def test_use_before_fitting():
     for options in ({}, {"end_of_line": True}):
         for use in (lambda w: w.size, lambda w: w.encode(["a"]), lambda w: w.decode([2]), lambda w: w.symbols):
-            with pytest.raises(ValueError, match="vocabulary is not known yet"):
+            with pytest.raises(ValueError, match="fit"):
                 use(Words(**options))
 
 
@@ -153,9 +153,50 @@ def test_the_state_survives_json():
         {"words": ["a b"]}, {"words": [""]}, {"words": ["a-b"]}, {"words": ["\ud800"]}, {"words": ["a"], "more": 1},
     ],
 )  # fmt: skip
-def test_a_state_that_is_none(wrong):
+def test_an_invalid_state(wrong):
     with pytest.raises(ValueError, match="words"):
         Words().load_state_dict(wrong)
+
+
+VIETNAMESE = [
+    "Quán này thấy khá nhiều người bảo mình nên mình đã đi ăn thử , nhưng thực_sự ăn xong thấy không được ngon. 🍑🍑"
+    " </p>",
+    "Mình được 1 cô bạn giới_thiệu đến đây , tìm địa_chỉ khá dễ . Menu nước uống chất khỏi nói . <https://foody.com>",
+]
+OTHER = [
+    "Visiting_Da_Nang frequently but this is the first time I have found a coffee shop which has a creative design",
+    "The room is cheap ! ! ! ! It ' s near the city center . The staff is so nice : - D 🍑🍑🍑🍑🍑🍑\n",
+]
+
+
+def test_reviews_are_cleaned():
+    reviews = fitted(*VIETNAMESE, kind=Reviews)
+    first, second = (reviews.decode(reviews.encode([text]).values.tolist()) for text in VIETNAMESE)
+    assert first == (
+        "quán này thấy khá nhiều người bảo mình nên mình đã đi ăn thử nhưng thực_sự ăn xong thấy không được ngon"
+    )
+    assert second == "mình được cô bạn giới_thiệu đến đây tìm địa_chỉ khá dễ menu nước uống chất khỏi nói"
+
+
+def test_other_languages_are_left_out_of_training_only():
+    reviews = fitted(*VIETNAMESE, kind=Reviews)
+    assert reviews.dropped([*VIETNAMESE, *OTHER]) == {2: "language: en, not vi", 3: "language: en, not vi"}
+    assert reviews.encode(OTHER).lengths.tolist() == [19, 16]
+
+
+def test_punctuation_goes_before_emoji():
+    """The letters of emoticons stay, unless the steps are given in another order."""
+    assert REVIEW_STEPS.index("punctuation") < REVIEW_STEPS.index("emoji")
+    text = "ngon :D"
+    assert fitted(text, kind=Reviews).symbols[2:] == ("d", "ngon")
+    steps = ["urls", "html", "emoji", "punctuation", "digits", "whitespace", "lower"]
+    assert fitted(text, kind=Reviews, steps=steps).symbols[2:] == ("ngon",)
+
+
+@pytest.mark.parametrize("dirt", ["\x85", "\u2028", "\xa0", "\n", "\r\n", "\ufeff "])
+def test_any_white_space_separates_words(dirt):
+    reviews = fitted("ngon lắm", kind=Reviews)
+    assert reviews.encode([f"ngon{dirt}lắm"]).values.tolist()[0] == reviews.encode(["ngon"]).values.tolist()[0]
 
 
 @pytest.mark.data
