@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from itertools import groupby
 
 from rich.cells import cell_len
 
@@ -15,15 +17,15 @@ from seqlab.verbs.help import plain
 from seqlab.verbs.parser import Parser
 
 OWN = "seqlab"
-_NARROWEST = 40
+_PIPE, _NARROWEST = 80, 40
 
 
 def main(arguments: list[str]) -> int:
-    """Print one line a plugin; a broken plugin shows its cause and breaks nothing else."""
+    """Print one line per plugin; a broken plugin shows its cause and breaks nothing else."""
     parser = Parser(
         "plugins",
-        description="List the installed plugins: name, distribution where it is not seqlab, and description. "
-        "Descriptions are cut to the width of a terminal, and whole in a pipe.",
+        description="List the installed plugins by kind: name and description, and the distribution where it is not "
+        "seqlab. A line fits the terminal, or 80 columns in a pipe; --json prints everything.",
     )
     parser.add_argument("kind", nargs="?", choices=KINDS, help="only this kind")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -31,62 +33,49 @@ def main(arguments: list[str]) -> int:
     rows = [_row(plugin) for kind in KINDS if asked.kind in (None, kind) for plugin in plugins(kind).values()]
     if asked.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
-        return 0
-    print("\n".join(table(rows, _width())))
+    else:
+        print("\n".join(table(rows, _width())))
     return 0
 
 
-def _width() -> int | None:
-    """Return the columns of the terminal, or those that ``COLUMNS`` says; ``None`` in a pipe."""
+def _width() -> int:
+    """Return the columns of the terminal, those of ``COLUMNS``, or 80 in a pipe."""
     if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit():
-        return None
+        return _PIPE
     return max(_NARROWEST, shutil.get_terminal_size().columns)
 
 
-def table(rows: list[dict[str, str]], width: int | None) -> list[str]:
-    """Lay plugins out, one line each, under the name of their kind.
+def table(rows: list[dict[str, str]], width: int) -> Iterator[str]:
+    """Yield the lines of a table with one line per plugin, grouped by kind.
 
     Args:
-        rows: as :func:`_row` makes them.
-        width: columns that a line may have; longer descriptions end in ``…`` at a word. The cause of a broken plugin is
-            never cut.
+        rows: as :func:`_row` returns them.
+        width: maximum columns of a line. A longer description ends before its first parenthesis, which has the source,
+            or in ``…`` after a word; the cause of a broken plugin is never cut.
     """
-    names = {_key(row): _named(row) for row in rows}
-    column = max(map(cell_len, names.values()), default=0)
-    if width is not None:
-        column = min(column, width // 3)
-    own = sorted({row["version"] for row in rows if row["distribution"] == OWN})
-    lines = [f"of {OWN} {', '.join(own)}, where no other distribution is named"] if own else []
-    kind = None
-    for row in rows:
-        if row["kind"] != kind:
-            kind = row["kind"]
-            lines += [*([""] if lines else []), kind]
-        name = names[_key(row)]
-        begin = f"  {name}{' ' * (column - cell_len(name))}  "
-        if row["problem"]:
-            lines.append(f"{begin}broken: {row['problem']}")
-        else:
-            lines.append(f"{begin}{_cut(plain(row['description']), width, begin)}".rstrip())
-    return lines
+    for version in sorted({row["version"] for row in rows if row["distribution"] == OWN}):
+        yield f"{OWN} {version}, unless another distribution is named"
+    for kind, group in groupby(rows, lambda row: row["kind"]):
+        yield from ("", kind)
+        entries = list(group)
+        column = min(max(cell_len(row["name"]) for row in entries), width // 3)
+        for row in entries:
+            begin = f"  {row['name']}{' ' * (column - cell_len(row['name']))}  "
+            if row["distribution"] != OWN:
+                begin += f"[{row['distribution']} {row['version']}] "
+            if row["problem"]:
+                yield f"{begin}broken: {row['problem']}"
+            else:
+                yield f"{begin}{_cut(plain(row['description']), width - cell_len(begin))}".rstrip()
 
 
-def _key(row: dict[str, str]) -> tuple[str, str]:
-    return row["kind"], row["name"]
-
-
-def _named(row: dict[str, str]) -> str:
-    return row["name"] if row["distribution"] == OWN else f"{row['name']} ({row['distribution']} {row['version']})"
-
-
-def _cut(text: str, width: int | None, begin: str) -> str:
-    """Cut a text at a word so that it fits behind what stands before it."""
-    if width is None or cell_len(begin + text) <= width:
-        return text
-    room = max(8, width - cell_len(begin) - 1)
-    while text and cell_len(text) > room:
-        shorter = text.rpartition(" ")[0]
-        text = shorter or text[: max(1, len(text) - 1)]
+def _cut(text: str, room: int) -> str:
+    """Shorten a text so that it fits."""
+    for whole in (text, text.partition(" (")[0]):
+        if cell_len(whole) <= room:
+            return whole
+    while text and cell_len(text) >= max(room, 8):
+        text = text.rpartition(" ")[0] or text[:-1]
     return text.rstrip(" ,;:(") + "…"
 
 
