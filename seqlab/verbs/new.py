@@ -1,4 +1,4 @@
-"""``new cell my_cell``: write a distribution that brings a plugin and passes its own tests."""
+"""``new cell my_cell``: write a distribution with a plugin that passes its own tests."""
 
 import keyword
 import re
@@ -16,18 +16,18 @@ from seqlab.errors import UserError
 from seqlab.verbs.parser import Parser
 
 KINDS = ("cell", "task", "preprocessing")
-"""What can be begun; each has a folder of templates."""
+"""Kinds of plugins with templates."""
 
 
 def main(arguments: list[str]) -> int:
-    """Write the distribution and say what to type next."""
+    """Write the distribution and print the next commands."""
     parser = Parser(
         "new",
-        description="Write a distribution of your own: a plugin, its entry point, a test by the conformance kit.",
+        description="Write a distribution of your own: a plugin, its entry point, and its conformance tests.",
     )
-    parser.add_argument("kind", choices=KINDS, help="what it brings")
-    parser.add_argument("name", metavar="NAME", help="what the config will call it, such as my_cell")
-    parser.add_argument("--dir", type=Path, default=Path(), help="the folder that it is written into (this one)")
+    parser.add_argument("kind", choices=KINDS, help="kind of plugin")
+    parser.add_argument("name", metavar="NAME", help="name in the config, such as my_cell")
+    parser.add_argument("--dir", type=Path, default=Path(), help="folder to write into (default: this one)")
     asked = parser.parse_args(arguments)
     folder = write(asked.kind, asked.name, asked.dir)
     key = f"{asked.kind}={asked.name}"
@@ -46,20 +46,20 @@ def write(kind: str, name: str, parent: Path) -> Path:
 
     Args:
         kind: one of :data:`KINDS`.
-        name: the entry point's name: small letters, digits and ``_``.
-        parent: the folder that the distribution's own folder goes into.
+        name: the entry point's name: lower-case letters, digits and ``_``.
+        parent: parent of the distribution's folder.
 
     Returns:
         The distribution's folder.
 
     Raises:
-        UserError: the name cannot be one, is taken, or the folder cannot be written.
+        UserError: the name is invalid or taken, or the folder cannot be written.
     """
     _check_name(kind, name)
     distribution = f"seqlab-{name.replace('_', '-')}"
     folder = parent / distribution
     if folder.exists():
-        raise UserError(f"{folder} is there already; take another name or --dir")
+        raise UserError(f"{folder} already exists; choose another name or --dir")
     module = f"seqlab_{name}"
     values = {
         "kind": kind,
@@ -83,10 +83,10 @@ def write(kind: str, name: str, parent: Path) -> Path:
 def _check_name(kind: str, name: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UserError(
-            f"{name}: a name must be of small letters, digits and _, begin with a letter, and be no keyword"
+            f"{name}: a name must consist of lower-case letters, digits and _, begin with a letter, and be no keyword"
         )
     if name in plugins(kind):
-        raise UserError(f"{kind}={name} is there already, brought by {plugins(kind)[name].distribution}; take another")
+        raise UserError(f"{kind}={name} already exists, from {plugins(kind)[name].distribution}; choose another name")
 
 
 def _write_whole(folder: Path, contents: dict[Path, str]) -> None:
@@ -97,9 +97,9 @@ def _write_whole(folder: Path, contents: dict[Path, str]) -> None:
                 target = Path(scratch, folder.name, path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text, encoding="utf-8")
-            Path(scratch, folder.name).rename(folder)  # fails where another process has put something meanwhile
+            Path(scratch, folder.name).rename(folder)  # fails if another process has created it meanwhile
     except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}; take another --dir") from error
+        raise UserError(f"{folder} cannot be written: {error.strerror}; choose another --dir") from error
 
 
 def _filled(template: str, values: dict[str, str]) -> str:
