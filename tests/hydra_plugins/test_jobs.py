@@ -13,13 +13,25 @@ from seqlab.training.compose import configs
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*is validated against ConfigStore schema")  # of Hydra's launcher
 
-RUNS = [
-    ["cell=gru", "seed=1", "model.depth=2"],
-    ["cell=gru", "seed=2", "model.depth=3", "hydra.job.name=x"],
-    ["experiment=horizon_quick", "cell=lstm", "task=adding", "task.sequence_length=9", "optimizer.lr=0.02", "seed=3"],
-    ["experiment=horizon_quick", "cell=lstm", "task=adding", "task.sequence_length=8", "optimizer.lr=0.02", "seed=4"],
-    ["+extra.key=1", "~trainer.early_stopping", "callbacks=[gradient_flow]", "init_from='a b'"],
-]
+LAUNCHER = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=runs/x"]
+SWEEPS = {
+    "basic": (
+        ["seed=0,1"],
+        [
+            ["cell=gru", "seed=1", "model.depth=2"],
+            ["cell=gru", "seed=2", "model.depth=3", "hydra.job.name=x"],
+            ["+extra.key=1", "~trainer.early_stopping", "callbacks=[gradient_flow]", "init_from='a b'"],
+        ],
+    ),
+    "horizon": (
+        ["experiment=horizon_quick"],
+        [
+            ["experiment=horizon_quick", "cell=lstm", "task=adding", f"task.sequence_length={n}", "optimizer.lr=0.02"]
+            for n in (9, 8)
+        ],
+    ),
+}
+"""Overrides of a sweep, and of its runs."""
 
 
 @pytest.fixture
@@ -29,15 +41,16 @@ def loader():
         yield GlobalHydra.instance().config_loader()
 
 
-def test_each_config_equals_that_of_hydra(loader):
-    typed = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=runs/x", "seed=0,1"]
-    master = loader.load_configuration("config", typed, RunMode.MULTIRUN)
-    for words in [*RUNS, *RUNS]:
-        # A loader arrives anew with every run of another process.
-        shared = pickle.loads(pickle.dumps(with_cache(HydraContext(loader, None)).config_loader))
-        whole, made = loader.load_sweep_config(master, list(words)), shared.load_sweep_config(master, words)
-        assert OmegaConf.to_container(made) == OmegaConf.to_container(whole)
-        assert OmegaConf.is_struct(made) == OmegaConf.is_struct(whole)
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_each_config_equals_that_of_hydra(loader, sweep):
+    overrides, runs = SWEEPS[sweep]
+    master = loader.load_configuration("config", [*LAUNCHER, *overrides], RunMode.MULTIRUN)
+    for run in [*runs, *runs]:
+        # Every run of another process brings a new loader.
+        cached = pickle.loads(pickle.dumps(with_cache(HydraContext(loader, None)).config_loader))
+        expected, composed = loader.load_sweep_config(master, list(run)), cached.load_sweep_config(master, run)
+        assert OmegaConf.to_container(composed) == OmegaConf.to_container(expected)
+        assert OmegaConf.is_struct(composed) == OmegaConf.is_struct(expected)
 
 
 def test_a_context_is_wrapped_once(loader):
