@@ -59,20 +59,15 @@ def files(
     Returns:
         The files by name; ``None`` where a step needs more than the standard library.
     """
-    written: dict[str, str] = {}
-    names = ["_nfc"]
-    imports = ["import re", "import unicodedata"] if constants else ["import unicodedata"]
-    for step in steps:
-        if not isinstance(step, FunctionType):
-            return None
-        name = f"step_{step.__module__.rpartition('.')[2]}"
-        source = inspect.getsource(import_module(step.__module__))
-        if written.setdefault(f"{name}.py", source) != source or not _needs_standard_library_only(source):
-            return None
-        imports.append(f"import {name}")
-        names.append(f"{name}.{step.__name__}")
+    copied = [copy for step in steps if (copy := _copy(step))]
+    written = {f"{module}.py": source for module, source in copied}
+    if len(copied) < len(steps) or len(written) < len({*copied}):  # the latter where two modules have one name
+        return None
+    modules = [module for module, _ in copied]
+    names = ["_nfc", *(f"{module}.{step.__name__}" for module, step in zip(modules, steps, strict=True))]
+    imports = [*(["re"] if constants else []), "unicodedata", *dict.fromkeys(modules)]
     written["encode.py"] = _ENCODE.format(
-        imports="\n".join(dict.fromkeys(imports)) + "\n",
+        imports="".join(f"import {module}\n" for module in imports),
         steps=", ".join(names) + ",",
         padding=PADDING,
         unknown=UNKNOWN,
@@ -83,6 +78,14 @@ def files(
         split=split,
     )
     return written
+
+
+def _copy(step: Callable[[str], str]) -> tuple[str, str] | None:
+    """Return a module's new name and source; ``None`` if it needs more than the standard library."""
+    if not isinstance(step, FunctionType):
+        return None
+    source = inspect.getsource(import_module(step.__module__))
+    return (f"step_{step.__module__.rpartition('.')[2]}", source) if _needs_standard_library_only(source) else None
 
 
 def _needs_standard_library_only(source: str) -> bool:

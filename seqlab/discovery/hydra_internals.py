@@ -89,5 +89,5 @@ def planned_sweeper(max_batch_size: int | None, params: dict[str, str] | None) -
     """Return Hydra's basic sweeper without its check, which composes every run; planning the sweep did so already."""
     # Hydra 1.3 executes the module again when it looks for plugins, so that the class is looked up here.
     sweeper = basic_sweeper.BasicSweeper(max_batch_size, params)
-    sweeper.validate_batch_is_legal = lambda _: None  # type: ignore[method-assign]  # only this method checks
+    sweeper.validate_batch_is_legal = lambda _: None  # type: ignore[method-assign, assignment]  # only this method checks
     return sweeper
