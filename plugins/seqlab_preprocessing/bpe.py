@@ -96,11 +96,7 @@ class BPE(Pipeline):
         return Ragged(torch.from_numpy(np.frombuffer(bytearray().join(ids), np.int64)), lengths)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of token ids; bytes that are not UTF-8, as at a cut within a character, become U+FFFD.
-
-        Raises:
-            ValueError: an id is outside this vocabulary.
-        """
+        """Return the text of token ids; bytes that are not UTF-8, as at a cut within a character, become U+FFFD."""
         return b"".join(self._pieces[index] for index in self._known(ids).tolist()).decode("utf-8", "replace")
 
     @property
@@ -118,11 +114,7 @@ class BPE(Pipeline):
         return {"merges": [list(merge) for merge in self._encoder.merges]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned.
-
-        Raises:
-            ValueError: training cannot have joined these pairs.
-        """
+        """Restore what :meth:`state_dict` returned."""
         if not isinstance(state, dict) or set(state) != {"merges"} or not isinstance(state["merges"], list):
             raise ValueError("the state of bpe must have the key merges only, a list")
         known = set(ALPHABET)

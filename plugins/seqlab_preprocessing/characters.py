@@ -73,11 +73,7 @@ class Characters(Pipeline):
         return Ragged(torch.from_numpy(np.concatenate(ids)), torch.tensor(lengths, dtype=torch.int64))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of token ids.
-
-        Raises:
-            ValueError: an id is outside this vocabulary.
-        """
+        """Return the text of token ids."""
         table = np.concatenate([np.array([0, 0xFFFD], np.uint32), self._symbols])
         codes: bytes = table[self._known(ids)].astype("<u4").tobytes()
         return codes.decode("utf-32-le")
@@ -102,11 +98,7 @@ class Characters(Pipeline):
         return {"symbols": [chr(code) for code in self._symbols.tolist()]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned.
-
-        Raises:
-            ValueError: it is not a vocabulary.
-        """
+        """Restore what :meth:`state_dict` returned."""
         if not isinstance(state, dict) or set(state) != {"symbols"}:
             raise ValueError("the state of characters must have the key symbols only")
         symbols = state["symbols"]

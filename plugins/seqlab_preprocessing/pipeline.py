@@ -157,11 +157,7 @@ class Pipeline(Preprocessor):
             raise ValueError("the vocabulary is not known yet; call fit() or load_state_dict() first")
 
     def _known(self, ids: Sequence[int]) -> NDArray[np.int64]:
-        """Return token ids without padding.
-
-        Raises:
-            ValueError: an id is outside this vocabulary.
-        """
+        """Return token ids without padding; a ValueError where one is outside this vocabulary."""
         self._check_fitted()
         wanted = np.asarray(ids, np.int64).reshape(-1)
         wrong = wanted[(wanted < 0) | (wanted >= self._count())]

@@ -114,11 +114,7 @@ class Words(Pipeline):
         yield batch
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the words of token ids, separated by spaces, with ``<eos>`` as a newline.
-
-        Raises:
-            ValueError: an id is outside this vocabulary.
-        """
+        """Return the words of token ids, separated by spaces, with ``<eos>`` as a newline."""
         words = ["\ufffd" if index == UNKNOWN else self._symbols[index] for index in self._known(ids).tolist()]
         if not self.end_of_line:
             return " ".join(words)
@@ -151,11 +147,7 @@ class Words(Pipeline):
         return {"words": list(self._words)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned.
-
-        Raises:
-            ValueError: it is not a vocabulary of this pattern.
-        """
+        """Restore what :meth:`state_dict` returned."""
         if not isinstance(state, dict) or set(state) != {"words"}:
             raise ValueError("the state of a vocabulary must have the key words only")
         words, reserved = state["words"], (UNKNOWN_SYMBOL, *self._reserved)

@@ -1,6 +1,5 @@
 """Byte-pair tokens: exact decoding, and the same ids for whole texts and single words."""
 
-import json
 import os
 import subprocess
 import sys
@@ -117,11 +116,6 @@ def test_a_long_text_has_the_merges_of_its_words():
     )
 
 
-def test_steps_come_first():
-    bpe = fitted("ABAB abab", steps=["lower"], vocabulary_size=260)
-    assert bpe.decode(ids(bpe, "AbAb")) == "abab"
-
-
 def test_nothing_to_learn_from():
     for texts in ([], ["", ""]):
         with pytest.raises(ValueError, match="no character in the training split"):
@@ -131,20 +125,6 @@ def test_nothing_to_learn_from():
 def test_too_small():
     with pytest.raises(ValueError, match="vocabulary_size must be >= 258, got 257"):
         BPE(vocabulary_size=257)
-
-
-def test_use_before_fitting():
-    for use in (lambda b: b.size, lambda b: b.encode(["a"]), lambda b: b.decode([2]), lambda b: b.state_dict()):
-        with pytest.raises(ValueError, match="fit"):
-            use(BPE())
-
-
-def test_the_state_survives_json():
-    bpe = fitted(vocabulary_size=300)
-    again = BPE(vocabulary_size=300)
-    again.load_state_dict(json.loads(json.dumps(bpe.state_dict())))
-    assert again.symbols == bpe.symbols
-    assert ids(again, "the cat ☃") == ids(bpe, "the cat ☃")
 
 
 @pytest.mark.parametrize(

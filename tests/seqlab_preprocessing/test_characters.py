@@ -1,7 +1,5 @@
 """Character tokens: vocabulary, encoding and decoding."""
 
-import json
-import time
 import unicodedata
 
 import pytest
@@ -91,25 +89,10 @@ def test_nothing_to_learn_from():
             Characters().fit(texts)
 
 
-def test_use_before_fitting():
-    for use in (lambda c: c.size, lambda c: c.encode(["a"]), lambda c: c.decode([2]), lambda c: c.state_dict()):
-        with pytest.raises(ValueError, match="fit"):
-            use(Characters())
-
-
 @pytest.mark.parametrize("wrong", [-1, 4, 2**40, -(2**40)])
 def test_an_invalid_id(wrong):
     with pytest.raises(ValueError, match=f"from 0 to 3, got {wrong}$"):
         fitted("ab").decode([2, wrong, 3, 0])
-
-
-def test_the_state_survives_json():
-    characters = fitted("Žluťoučký kůň", "สมชาย", "\x00\n\U0001f600")
-    again = Characters()
-    again.load_state_dict(json.loads(json.dumps(characters.state_dict())))
-    text = ["kůň \U0001f600?", "สมศักดิ์"]
-    assert torch.equal(again.encode(text).values, characters.encode(text).values)
-    assert again.size == characters.size
 
 
 @pytest.mark.parametrize(
@@ -132,15 +115,3 @@ def test_the_state_survives_json():
 def test_an_invalid_state(state):
     with pytest.raises(ValueError, match="symbols"):
         Characters().load_state_dict(state)
-
-
-def test_twenty_thousand_names_are_encoded_fast():
-    """About 6 ms on a quiet machine."""
-    characters = fitted("Abcdefghij klmnopqrstuvwxyz")
-    texts = ["Abcdefgh"] * 20_000
-    spent = []
-    for _ in range(3):
-        since = time.perf_counter()
-        characters.encode(texts)
-        spent.append(time.perf_counter() - since)
-    assert min(spent) < 0.2

@@ -2,6 +2,8 @@
 
 from unittest import SkipTest
 
+import pytest
+
 from seqlab.testing import PreprocessorSuite
 from seqlab_preprocessing.bpe import BPE
 from seqlab_preprocessing.characters import Characters
@@ -52,3 +54,10 @@ class TestBPE(PreprocessorSuite):
 
 class TestReviews(PreprocessorSuite):
     preprocessor = Reviews
+
+
+@pytest.mark.parametrize("preprocessor", [Characters, Words, BPE])
+def test_use_before_fitting(preprocessor):
+    for use in (lambda p: p.size, lambda p: p.symbols, lambda p: p.decode([2]), lambda p: p.state_dict()):
+        with pytest.raises(ValueError, match=r"fit\(\)"):
+            use(preprocessor())

@@ -1,6 +1,5 @@
 """Word tokens: split, vocabulary, decoding, and cleaned reviews."""
 
-import json
 import os
 import unicodedata
 from pathlib import Path
@@ -130,20 +129,6 @@ def test_options_out_of_range():
         Words(max_size=0)
     with pytest.raises(ValueError, match="pattern must be words or whitespace, got 'x'"):
         Words(pattern="x")
-
-
-def test_use_before_fitting():
-    for options in ({}, {"end_of_line": True}):
-        for use in (lambda w: w.size, lambda w: w.encode(["a"]), lambda w: w.decode([2]), lambda w: w.symbols):
-            with pytest.raises(ValueError, match="fit"):
-                use(Words(**options))
-
-
-def test_the_state_survives_json():
-    words = fitted("Đặng, \U0001f600 don't c_d \ud800", "e\u0301", end_of_line=True)
-    again = Words(end_of_line=True)
-    again.load_state_dict(json.loads(json.dumps(words.state_dict())))
-    assert again.symbols == words.symbols
 
 
 @pytest.mark.parametrize(
