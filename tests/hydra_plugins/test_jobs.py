@@ -13,7 +13,7 @@ from seqlab.training.compose import configs
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*is validated against ConfigStore schema")  # of Hydra's launcher
 
-LAUNCHER = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=runs/x"]
+LAUNCHER = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 SWEEPS = {
     "basic": (
         ["seed=0,1"],
@@ -44,7 +44,9 @@ def loader():
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_each_config_equals_that_of_hydra(loader, sweep):
     overrides, runs = SWEEPS[sweep]
-    master = loader.load_configuration("config", [*LAUNCHER, *overrides], RunMode.MULTIRUN)
+    master = loader.load_configuration(
+        "config", [*LAUNCHER, f"hydra.sweep.dir=runs/{sweep}", *overrides], RunMode.MULTIRUN
+    )
     for run in [*runs, *runs]:
         # Every run of another process brings a new loader.
         cached = pickle.loads(pickle.dumps(with_cache(HydraContext(loader, None)).config_loader))

@@ -116,13 +116,13 @@ def test_a_long_text_has_the_merges_of_its_words():
     )
 
 
-def test_nothing_to_learn_from():
+def test_no_training_text():
     for texts in ([], ["", ""]):
         with pytest.raises(ValueError, match="no character in the training split"):
             BPE().fit(texts)
 
 
-def test_too_small():
+def test_a_vocabulary_that_is_too_small():
     with pytest.raises(ValueError, match="vocabulary_size must be >= 258, got 257"):
         BPE(vocabulary_size=257)
 

@@ -71,7 +71,7 @@ def test_a_step_runs_before_the_vocabulary_is_learned_and_before_a_text_is_encod
     assert characters.encode(["ëßn"]).values.tolist() == [2, 1, 1, 3]
 
 
-def test_an_unknown_step_lists_those_there_are():
+def test_an_unknown_step_lists_the_known_ones():
     with pytest.raises(UserError, match=r"asci: there is no such step; there are .*ascii"):
         Characters(steps=["asci"])
 
@@ -83,7 +83,7 @@ def test_options_out_of_range():
         Characters(steps="ascii")
 
 
-def test_nothing_to_learn_from():
+def test_no_training_text():
     for texts in ([], [""], ["\ud800"]):
         with pytest.raises(ValueError, match="no character occurs at least 1 times"):
             Characters().fit(texts)

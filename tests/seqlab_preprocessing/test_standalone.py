@@ -18,7 +18,7 @@ CASES = {
     "words": lambda: Words(),
     "words with all steps": lambda: Words(ALL),
     "lines": lambda: Words(["lower", "whitespace"], end_of_line=True),
-    "blanks": lambda: Words(pattern="whitespace"),
+    "white space": lambda: Words(pattern="whitespace"),
 }
 PROGRAM = """
 import json, sys

@@ -173,12 +173,6 @@ def test_other_scripts_stay_as_they_are(text):
     assert ascii_fold(text) == unicodedata.normalize("NFC", text)
 
 
-@given(text=st.text(st.characters(), max_size=20))
-def test_folding_twice_changes_nothing_more(text):
-    folded = ascii_fold(text)
-    assert ascii_fold(folded) == folded
-
-
 def test_every_letter_of_latin_1_and_latin_extended_a_is_folded():
     """All but the micro sign, which is Greek."""
     letters = [chr(code) for code in range(0x180) if chr(code).isalpha() and chr(code) != "µ"]

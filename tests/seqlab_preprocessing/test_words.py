@@ -73,7 +73,7 @@ def test_lines_come_back():
     assert words.decode([2, 1, 0, 2]) == "\n\ufffd\n"
 
 
-def test_the_end_of_a_line_has_an_id_even_where_it_is_rare_or_never_seen():
+def test_the_end_of_line_always_has_an_id():
     words = fitted("a a b b", end_of_line=True, min_count=2, max_size=1)
     assert words.symbols == ("", "<unk>", "<eos>", "a")
     assert words.encode(["a\nb"]).values.tolist() == [3, 2, 1]
@@ -97,7 +97,7 @@ def test_any_text_is_encoded_and_only_what_was_not_seen_is_unknown(seen, texts):
         assert words.symbols[token] == (word if word in known else "<unk>")
 
 
-def test_rare_words_and_too_many():
+def test_limits_of_the_vocabulary():
     assert fitted("a a a b b c", min_count=2).state_dict() == {"words": ["a", "b"]}
     assert fitted("a a a b b c", max_size=1).state_dict() == {"words": ["a"]}
     assert fitted("c b a", max_size=2).state_dict() == {"words": ["a", "b"]}
@@ -109,14 +109,14 @@ def test_steps_come_first_and_line_by_line():
     assert words.encode(["b\na"]).values.tolist() == [4, 2, 3]
 
 
-def test_texts_not_fit_for_training():
+def test_texts_left_out_of_training():
     words = fitted("a", steps=["language:en", "digits"])
     texts = ["This is the best restaurant in the city", "Quán này ngon lắm , mình rất thích", "1 2", "", "\n"]
     assert words.dropped(texts) == {1: "language: vi, not en", 2: "empty after digits", 3: "empty", 4: "empty"}
     assert words.encode(texts).lengths.tolist() == [8, 8, 0, 0, 0]
 
 
-def test_nothing_to_learn_from():
+def test_no_training_text():
     for texts in ([], [""], ["<unk> \ud800"], [" \n"]):
         with pytest.raises(ValueError, match="no word occurs at least 1 times"):
             fitted(*texts)
@@ -186,7 +186,7 @@ def test_any_white_space_separates_words(dirt):
 
 @pytest.mark.data
 @pytest.mark.skipif("SEQLAB_DATA" not in os.environ, reason="SEQLAB_DATA does not name the folder of the data sets")
-def test_the_penn_treebank_has_the_tokens_that_are_known_of_it():
+def test_token_counts_of_the_penn_treebank():
     """929,589 / 73,760 / 82,430 tokens, 10,000 types with the end of the line and the unknown word."""
     folder = Path(os.environ["SEQLAB_DATA"]) / "ptb"
     texts = [(folder / f"ptb.{split}.txt").read_text("utf-8") for split in ("train", "valid", "test")]
