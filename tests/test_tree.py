@@ -72,3 +72,10 @@ def test_every_ignore_has_its_reason() -> None:
         if IGNORE.search(line) and not WITH_REASON.search(line)
     ]
     assert bare == []
+
+
+def test_one_module_imports_the_internals_of_hydra() -> None:
+    internal = re.compile(r"\bhydra\._internal\b")
+    found = [name for name in sources(".py") if internal.search((ROOT / name).read_text("utf-8"))]
+    own = Path(__file__).relative_to(ROOT).as_posix()
+    assert [Path(name).name for name in found if name != own] == ["hydra_internals.py"]

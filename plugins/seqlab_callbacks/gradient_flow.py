@@ -1,4 +1,4 @@
-"""How far back the gradient reaches, measured while training goes on."""
+"""Gradient flow through time, measured during training."""
 
 import logging
 import time
@@ -20,28 +20,29 @@ from seqlab.study.plotting import save_figure
 log = logging.getLogger("seqlab")
 
 SHARE = 0.1
-"""Of the time of training, what measuring may take unless ``every`` is set."""
-_A_DECADE = 2
+"""Largest share of the training time that measuring takes unless ``every`` is set."""
+_PER_DECADE = 2
 _FIRST = 10
 
 
 @final
 class GradientFlow(pl.Callback):
-    r"""Measures the gradient of the loss to the state, step by step back, at set moments of training.
+    r"""Measure the gradient of the loss with respect to past states.
 
-    A copy of the model reads the same few validation sequences each time, by the loop, in double precision and
-    evaluation mode: nothing of the run changes. ``curves/gradient_flow.csv`` and ``curves/saturation.csv`` are its
-    results (:mod:`seqlab.study.gradient_flow`), and ``gradient_flow.png`` and ``.svg`` are drawn at the end.
+    At each measurement a copy of the model reads the same few validation sequences with the loop kernel, in double
+    precision and evaluation mode, so that the run itself is unchanged. The results are ``curves/gradient_flow.csv`` and
+    ``curves/saturation.csv`` (:mod:`seqlab.study.gradient_flow`); ``gradient_flow.png`` and ``.svg`` are drawn at the
+    end.
 
-    In a trainer of your own it takes any LightningModule with a :class:`seqlab.Recurrent` in it: the loss is that of
-    its ``training_step`` on the first batch of the validation loader (of the training loader, where there is none),
-    and the files go into the trainer's ``default_root_dir``.
+    In a trainer of your own it takes any LightningModule that contains a :class:`seqlab.Recurrent`: the loss is that of
+    its ``training_step`` on the first batch of the validation loader (of the training loader if there is none), and
+    the files go into the trainer's ``default_root_dir``.
 
     Args:
-        every: steps of training between two moments. 0 takes the beginning, the steps 10, 32, 100, 316, ..., and the
-            end; where that would take more than a tenth of the time of training, a moment between the two is left out.
-        rows: validation sequences that are read; a LightningModule of your own reads a whole batch.
-        picture: whether to draw; the figures are kept either way, and a report draws them.
+        every: training steps between two measurements. 0 measures at the beginning, at steps 10, 32, 100, 316, ...,
+            and at the end, and skips those that would take more than a tenth of the training time.
+        rows: number of validation sequences; a LightningModule of your own reads a whole batch.
+        picture: whether to draw figures; the numbers are saved either way, and a report draws them.
 
     Raises:
         ValueError: a number is out of its range.
@@ -51,7 +52,7 @@ class GradientFlow(pl.Callback):
         super().__init__()
         for name, value, least in (("every", every, 0), ("rows", rows, 1)):
             if value < least:
-                raise ValueError(f"{name} is {value}; it must be at least {least}")
+                raise ValueError(f"{name} must be >= {least}, got {value}")
         self.every, self.rows, self.picture, self.read = every, rows, picture, 0
         self._batch: Any = None
         self._writer: FlowWriter | None = None
@@ -62,7 +63,7 @@ class GradientFlow(pl.Callback):
         self.figures: list[str] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Choose the sequences, and measure for the first time; a run that goes on has done so already."""
+        """Choose the sequences and measure; a resumed run has measured its beginning already."""
         if not trainer.is_global_zero:
             return
         if not is_recurrent(pl_module):
@@ -78,7 +79,7 @@ class GradientFlow(pl.Callback):
         self._since, self._paused = time.perf_counter(), 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Measure where it is time to."""
+        """Measure if a measurement is due."""
         step = trainer.global_step
         if self._writer is not None and step != self._last and self._is_due(step):
             self._measure(step, trainer, pl_module)
@@ -89,14 +90,14 @@ class GradientFlow(pl.Callback):
         if not is_moment(step):
             return False
         training = time.perf_counter() - self._since - self._paused
-        return self._spent + 2 * self._cost <= SHARE * training  # this time and at the end
+        return self._spent + 2 * self._cost <= SHARE * training  # now and at the end
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock."""
+        """Pause the clock of training time."""
         self._stopped = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start it again."""
+        """Resume the clock."""
         self._paused += time.perf_counter() - self._stopped
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -131,7 +132,7 @@ class GradientFlow(pl.Callback):
             self._writer.add(*found)
         except UserError:
             raise
-        except Exception as error:  # the run goes on without it
+        except Exception as error:  # training continues without it
             log.warning("callbacks=gradient_flow stops at step %d: %s: %s", step, type(error).__name__, error)
             self._writer = None
         self._last = step
@@ -142,13 +143,13 @@ class GradientFlow(pl.Callback):
 
 
 def _is_ours(trainer: pl.Trainer) -> bool:
-    """Whether a run of seqlab trains, whose data, model and task are known."""
+    """Return whether the trainer belongs to a run of seqlab, whose data, model and task are known."""
     return hasattr(getattr(trainer, "datamodule", None), "probe")
 
 
 def _first_batch(trainer: pl.Trainer) -> Any:
-    """Take the first batch of the validation loader, or else of the training loader; random generators stay."""
-    with suppress(MisconfigurationException):  # it validates nothing
+    """Return the first batch of the validation or else the training loader; random generators are unchanged."""
+    with suppress(MisconfigurationException):  # it has no validation
         trainer.fit_loop.epoch_loop.val_loop.setup_data()  # Lightning does this only before the first validation
     loaders: Any = trainer.val_dataloaders or trainer.train_dataloader
     loader = loaders[0] if isinstance(loaders, list) else loaders
@@ -157,8 +158,8 @@ def _first_batch(trainer: pl.Trainer) -> Any:
 
 
 def is_moment(step: int) -> bool:
-    """Say whether a step is one of 10, 32, 100, 316, 1000, ..."""
+    """Return whether a step is one of 10, 32, 100, 316, 1000, ..."""
     power = 0
-    while (moment := round(_FIRST * 10 ** (power / _A_DECADE))) < step:
+    while (moment := round(_FIRST * 10 ** (power / _PER_DECADE))) < step:
         power += 1
     return moment == step

@@ -1,4 +1,4 @@
-"""The horizon search as a sweeper: it asks the launcher for runs, a round at a time, until it knows."""
+"""Sweepers: Hydra's basic one for planned runs, and the horizon search."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from seqlab.plugins.hydra_internals import BASIC_LAUNCHER_LOG, planned_sweeper
 from seqlab.study.horizon.rows import rows_of
 from seqlab.study.horizon.runner import SearchRunner, finish_search
 from seqlab.study.horizon.settings import read_settings
@@ -18,8 +19,29 @@ from seqlab.sweeps.ledger import read_plan
 
 
 @final
+class PlannedSweeper(Sweeper):
+    """Hydra's basic sweeper without a second composition of every run.
+
+    Args:
+        max_batch_size: runs handed to the launcher at once.
+        params: overrides of every run.
+    """
+
+    def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
+        self._basic = planned_sweeper(max_batch_size, params)
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Set the basic sweeper up."""
+        self._basic.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Launch every run."""
+        return self._basic.sweep(arguments)
+
+
+@final
 class HorizonSweeper(Sweeper):
-    """Searches for the largest distance that each row solves.
+    """Search for the largest distance that each row solves.
 
     Args:
         **settings: see :class:`seqlab.study.horizon.settings.Settings`.
@@ -33,11 +55,11 @@ class HorizonSweeper(Sweeper):
 
     @staticmethod
     def check(node: Mapping[str, Any], words: Sequence[str]) -> None:
-        """Check what a search is told, before its folder is made.
+        """Check the settings of a search before its folder is made.
 
         Args:
             node: ``hydra.sweeper``, composed.
-            words: overrides of the command line, without what is Hydra's.
+            words: overrides of the command line, without those of Hydra.
 
         Raises:
             seqlab.UserError, hydra.errors.HydraException: the search cannot be made.
@@ -45,23 +67,22 @@ class HorizonSweeper(Sweeper):
         rows_of(words, read_settings(node))
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what a sweep has, and make its launcher."""
+        """Store the config and create the launcher."""
         self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
-        # Two lines for each run, of which the search says more in one for each batch.
-        for name in ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins.hydra_joblib_launcher"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        for name in (BASIC_LAUNCHER_LOG, "hydra_plugins.hydra_joblib_launcher"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # the search prints one line a batch itself
 
     def sweep(self, arguments: list[str]) -> None:
-        """Search.
+        """Run the search.
 
         Args:
-            arguments: what was typed, without what is Hydra's.
+            arguments: overrides of the command line, without those of Hydra.
 
         Raises:
-            seqlab.UserError: the search cannot be made with these words.
+            seqlab.UserError: the search cannot be made with these overrides.
         """
         assert self.config is not None
         given = OmegaConf.to_container(OmegaConf.create(self._given), resolve=True)
@@ -78,4 +99,4 @@ class HorizonSweeper(Sweeper):
         assert self.launcher is not None
         first, self._launched = self._launched, self._launched + len(runs)
         for done in self.launcher.launch(runs, initial_job_idx=first):
-            _ = done.return_value  # raises what a run raised that its own page could not take
+            _ = done.return_value  # raises the error of a run that its own run record could not take

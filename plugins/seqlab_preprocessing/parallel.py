@@ -1,7 +1,7 @@
-"""Slow work on many texts, by several processes.
+"""Parallel map over texts by worker processes.
 
-A helper is a fresh interpreter that reads batches from a pipe. It never imports the program that started it, so that
-a script without ``if __name__ == "__main__"``, one read from standard input and a notebook can have helpers too.
+A worker is a fresh interpreter that reads batches from a pipe. It never imports the program that started it, so that
+a script without ``if __name__ == "__main__"``, one read from standard input and a notebook can have workers too.
 """
 
 import logging
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from queue import SimpleQueue
 from typing import Any, TypeVar, final
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 Job = Callable[[Sequence[str]], Sequence[T]]
 
 PATIENCE = 2.0
-"""Seconds of work after which helpers are started; they take up to one to come."""
+"""Seconds of work before workers are started; they take up to one to start."""
 _ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
 _BATCH = 100_000  # characters
 
@@ -31,7 +31,7 @@ _START = """
 import os, pickle, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent closes the pipe
 answers = os.fdopen(os.dup(1), "wb")
-os.dup2(2, 1)  # what a job prints is no answer
+os.dup2(2, 1)  # what a job prints is not an answer
 try:
     sys.path[:] = pickle.load(sys.stdin.buffer)
     job = pickle.load(sys.stdin.buffer)
@@ -39,57 +39,69 @@ try:
         pickle.dump(list(job(pickle.load(sys.stdin.buffer))), answers)
         answers.flush()
 except Exception:
-    os._exit(1)  # the parent does the batch itself, and so meets the error where it can be seen
+    os._exit(1)  # the parent repeats the batch itself, where the error can be seen
 """
 
 
-def mapped(job: Job[T], texts: Iterable[str], processes: int | None = None) -> Iterator[T]:
-    """Give what a job makes of each text, in the order of the texts; the texts are read as they are needed.
+def batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Group texts into batches of a little more than ``size`` characters; each text counts 100 more."""
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text) + 100
+        if characters > size:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
-    Work that takes longer than :data:`PATIENCE` is shared with helpers, one for each CPU that this process may use.
+
+def mapped(job: Job[T], texts: Iterable[str], processes: int | None = None) -> Iterator[T]:
+    """Map texts in order; the texts are read as they are needed.
+
+    Work that takes longer than :data:`PATIENCE` is shared with workers, one for each CPU that this process may use.
     There are none inside a process that another one started, such as a worker of a data loader.
 
     Args:
-        job: makes one thing of each text; the same for the same text, wherever it runs.
+        job: maps a batch of texts to one result each; the result depends on the text alone.
         texts: any number of them.
-        processes: how many helpers there may be; found out if not given.
+        processes: maximum number of workers; the number of CPUs if not given.
     """
-    batches = _batches(texts)
+    remaining = batches(texts, _BATCH)
     count = _cpus() if processes is None else processes
     since = time.perf_counter()
-    for batch in batches:
+    for batch in remaining:
         yield from job(batch)
         if count > 1 and time.perf_counter() - since > PATIENCE:
             break
-    # Most work is done by now; only where a full batch is left do helpers pay.
-    first = next(batches, None)
-    second = next(batches, None) if first is not None else None
-    left = [batch for batch in (first, second) if batch is not None]
-    if len(left) < 2:
-        for batch in left:
+    # Workers pay only if at least one full batch is left.
+    first = list(islice(remaining, 2))
+    if len(first) == 2:
+        yield from _shared(job, chain(first, remaining), count)
+    else:
+        for batch in first:
             yield from job(batch)
-        return
-    yield from _shared(job, chain(left, batches), count)
 
 
-def _shared(job: Job[T], batches: Iterable[list[str]], count: int) -> Iterator[T]:
-    helpers: SimpleQueue[_Helper] = SimpleQueue()
-    everyone = [_Helper(job) for _ in range(count)]
-    for helper in everyone:
-        helpers.put(helper)
+def _shared(job: Job[T], remaining: Iterable[list[str]], count: int) -> Iterator[T]:
+    workers = [_Worker(job) for _ in range(count)]
+    idle: SimpleQueue[_Worker] = SimpleQueue()
+    for worker in workers:
+        idle.put(worker)
 
-    def work(batch: list[str]) -> Sequence[T]:
-        helper = helpers.get()
+    def run(batch: list[str]) -> Sequence[T]:
+        worker = idle.get()
         try:
-            return helper.work(batch)
+            return worker.run(batch)
         finally:
-            helpers.put(helper)
+            idle.put(worker)
 
     waiting: deque[Future[Sequence[T]]] = deque()
-    threads = ThreadPoolExecutor(count, thread_name_prefix="seqlab-helper")
+    threads = ThreadPoolExecutor(count, thread_name_prefix="seqlab-worker")
     try:
-        for batch in batches:
-            waiting.append(threads.submit(work, batch))
+        for batch in remaining:
+            waiting.append(threads.submit(run, batch))
             if len(waiting) > 2 * count:
                 yield from waiting.popleft().result()
         while waiting:
@@ -98,13 +110,13 @@ def _shared(job: Job[T], batches: Iterable[list[str]], count: int) -> Iterator[T
         for future in waiting:
             future.cancel()
         threads.shutdown()
-        for helper in everyone:
-            helper.close()
+        for worker in workers:
+            worker.close()
 
 
 @final
-class _Helper:
-    """One other process, or this one where there can be no other."""
+class _Worker:
+    """Another process, or this one where that fails."""
 
     def __init__(self, job: Job[Any]) -> None:
         self.job = job
@@ -122,8 +134,8 @@ class _Helper:
         except (OSError, pickle.PicklingError, AttributeError, TypeError) as error:
             self._give_up(error)
 
-    def work(self, batch: list[str]) -> Sequence[Any]:
-        """Have a batch worked on; what the helper cannot do is done here, so that the result is the same."""
+    def run(self, batch: list[str]) -> Sequence[Any]:
+        """Process a batch; what the worker cannot do is done in this process, with the same result."""
         if self.process is not None and self.process.stdout is not None:
             try:
                 self._send(pickle.dumps(batch))
@@ -142,7 +154,7 @@ class _Helper:
 
     def _give_up(self, error: Exception) -> None:
         logging.getLogger("seqlab").warning(
-            "cleaning goes on without a helper process (%s: %s)", type(error).__name__, error
+            "text cleaning continues without a worker process (%s: %s)", type(error).__name__, error
         )
         self.close()
 
@@ -156,19 +168,6 @@ class _Helper:
                 with suppress(OSError):  # what was not sent yet cannot be sent any more
                     pipe.close()
         process.wait()
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text) + 100
-        if size > _BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _cpus() -> int:

@@ -1,4 +1,4 @@
-"""Helpers: the same results in the same order, from any program, whatever becomes of them."""
+"""Parallel map: the same results in the same order, from any program, also when workers die."""
 
 import logging
 import os
@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from seqlab_preprocessing import helpers
-from seqlab_preprocessing.chain import Chain
-from seqlab_preprocessing.helpers import mapped
+from seqlab_preprocessing import parallel
+from seqlab_preprocessing.parallel import mapped
+from seqlab_preprocessing.pipeline import Chain
 
 TEXTS = [f"Text {index} " + "ă <b>b</b> " * (index % 50) for index in range(3_000)]
 
@@ -34,19 +34,19 @@ def fails(texts):
 
 @pytest.fixture
 def jobs(monkeypatch, tmp_path):
-    """Functions that a helper can import, and no patience, so that there are helpers from the second batch on."""
-    monkeypatch.setattr(helpers, "PATIENCE", 0.0)
-    monkeypatch.setattr(helpers, "_BATCH", 10_000)
+    """Functions that a worker can import, and no patience, so that there are workers from the second batch on."""
+    monkeypatch.setattr(parallel, "PATIENCE", 0.0)
+    monkeypatch.setattr(parallel, "_BATCH", 10_000)
     monkeypatch.setenv("SEQLAB_TEST_PROCESS", str(os.getpid()))
-    (tmp_path / "jobs_for_helpers.py").write_text(JOBS)
+    (tmp_path / "jobs_for_workers.py").write_text(JOBS)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "jobs_for_helpers", raising=False)
-    return __import__("jobs_for_helpers")
+    monkeypatch.delitem(sys.modules, "jobs_for_workers", raising=False)
+    return __import__("jobs_for_workers")
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("jobs")
-def test_helpers_give_what_one_process_gives():
+def test_workers_give_what_one_process_gives():
     chain = Chain(["html", "lower", "digits"])
     assert list(mapped(chain.clean, iter(TEXTS), 2)) == chain.clean(TEXTS)
     assert list(mapped(chain.reasons, TEXTS, 3)) == chain.reasons(TEXTS)
@@ -56,14 +56,14 @@ def test_work_is_shared_only_where_it_pays(jobs, monkeypatch):
     assert len(set(mapped(jobs.where, TEXTS, 2))) == 3
     assert set(mapped(jobs.where, TEXTS, 1)) == {os.getpid()}
     assert set(mapped(jobs.where, TEXTS[:20], 2)) == {os.getpid()}
-    monkeypatch.setattr(helpers, "PATIENCE", 60.0)
+    monkeypatch.setattr(parallel, "PATIENCE", 60.0)
     assert set(mapped(jobs.where, TEXTS, 2)) == {os.getpid()}
 
 
-def test_a_helper_that_dies_is_done_without(jobs, caplog):
+def test_the_death_of_a_worker_changes_no_result(jobs, caplog):
     with caplog.at_level(logging.WARNING, "seqlab"):
         assert list(mapped(jobs.dies, TEXTS, 2)) == [text.upper() for text in TEXTS]
-    assert "cleaning goes on without a helper process" in caplog.text
+    assert "without a worker process" in caplog.text
 
 
 def test_an_error_is_that_of_the_job(jobs):
@@ -88,7 +88,7 @@ def test_texts_are_read_as_they_are_needed(jobs):
 
 
 @pytest.mark.usefixtures("jobs")
-def test_what_cannot_be_sent_is_done_here(caplog):
+def test_a_job_that_cannot_be_pickled_runs_in_this_process(caplog):
     with caplog.at_level(logging.WARNING, "seqlab"):
         assert list(mapped(lambda texts: [len(text) for text in texts], TEXTS, 2)) == [len(text) for text in TEXTS]
 
@@ -98,19 +98,19 @@ def test_no_texts():
 
 
 PROGRAM = """
-from seqlab_preprocessing import helpers
-from seqlab_preprocessing.chain import Chain
-helpers.PATIENCE, helpers._BATCH = 0.0, 10_000
+from seqlab_preprocessing import parallel
+from seqlab_preprocessing.pipeline import Chain
+parallel.PATIENCE, parallel._BATCH = 0.0, 10_000
 print("begins")
-cleaned = list(helpers.mapped(Chain(["lower", "html"]).clean, ["A <b>C</b>" + " x" * 100] * 1_000, 2))
+cleaned = list(parallel.mapped(Chain(["lower", "html"]).clean, ["A <b>C</b>" + " x" * 100] * 1_000, 2))
 print(len(cleaned), set(cleaned) == {"a c" + " x" * 100})
 """
 SAID = "begins\n1000 True\n"
 
 
 @pytest.mark.parametrize("how", ["script", "stdin"])
-def test_a_program_without_a_guard_has_helpers_too(tmp_path, how):
-    """It is not run a second time by them, and no warning is given."""
+def test_a_program_without_a_guard_has_workers_too(tmp_path, how):
+    """Workers do not run the program again, and nothing is warned of."""
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [sys.executable, str(tmp_path / "program.py")] if how == "script" else [sys.executable, "-"]
     done = subprocess.run(
@@ -119,10 +119,10 @@ def test_a_program_without_a_guard_has_helpers_too(tmp_path, how):
     assert (done.returncode, done.stdout, done.stderr) == (0, SAID, "")
 
 
-def test_there_are_no_helpers_inside_another_worker():
+def test_there_are_no_workers_inside_another_pool():
     code = """if True:
         import multiprocessing
-        from seqlab_preprocessing.helpers import _cpus
+        from seqlab_preprocessing.parallel import _cpus
         with multiprocessing.get_context("fork").Pool(1) as pool:
             print(pool.apply(_cpus))
     """
@@ -130,7 +130,7 @@ def test_there_are_no_helpers_inside_another_worker():
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
 
 
-def test_the_helpers_end_with_the_work(jobs):
+def test_the_workers_end_with_the_work(jobs):
     since = time.perf_counter()
     found = set(mapped(jobs.where, TEXTS, 2)) - {os.getpid()}
     for process in found:

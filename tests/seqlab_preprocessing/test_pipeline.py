@@ -1,4 +1,4 @@
-"""Chains: in their order, filters only where training asks, line ends kept."""
+"""Chains of steps: order, filters, line ends, and plugins that are not steps."""
 
 import importlib
 from importlib.metadata import EntryPoint
@@ -7,7 +7,7 @@ import pytest
 
 from seqlab import UserError
 from seqlab.plugins import registry
-from seqlab_preprocessing.chain import Chain
+from seqlab_preprocessing.pipeline import Chain
 
 ENGLISH = "The room is cheap and the staff is very nice"
 
@@ -42,37 +42,36 @@ def test_by_line_no_step_takes_the_line_ends():
     assert chain.clean([" a  b \n\n<b>c</b>\u2028d\n"]) == ["a b\n\nc d\n"]
 
 
-def test_nfc_comes_first_unless_it_is_not_wanted():
+def test_nfc_comes_first_by_default():
     assert Chain().clean(["e\u0301"]) == ["\u00e9"]
-    assert Chain(nfc=False).clean(["e\u0301"]) == ["e\u0301"]
-    assert (bool(Chain()), bool(Chain(["lower"]))) == (False, True)
+    assert Chain(normalise=False).clean(["e\u0301"]) == ["e\u0301"]
 
 
-def test_a_step_that_is_none():
+def test_invalid_names():
     with pytest.raises(UserError, match=r"step=lowr: there is no such step; there are .*lower"):
         Chain(["lowr"])
-    with pytest.raises(ValueError, match="steps is 'lower'; it must be a list of names"):
+    with pytest.raises(ValueError, match=r"steps must be a list of names.* got 'lower'"):
         Chain("lower")
     with pytest.raises(ValueError, match="steps: language needs an argument, as in language:vi"):
         Chain(["language"])
-    with pytest.raises(ValueError, match="steps: lower takes no argument, but is given 'vi'"):
+    with pytest.raises(ValueError, match="steps: lower takes no argument, got 'vi'"):
         Chain(["lower:vi"])
 
 
 @pytest.mark.parametrize(
     ("code", "wrong"),
     [
-        ("step = 3", "is no function from text to text"),
-        ("def step(text): return 3", "makes a int of a text"),
+        ("step = 3", "must be a function"),
+        ("def step(text): return 3", "must return text, got int"),
         ("def step(text): return text[0]", "fails on an empty text: IndexError"),
     ],
 )
-def test_a_step_of_others_that_is_broken(tmp_path, monkeypatch, code, wrong):
-    (tmp_path / "broken_step_of_others.py").write_text(code)
+def test_a_broken_step_of_a_third_party(tmp_path, monkeypatch, code, wrong):
+    (tmp_path / "broken_third_party_step.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    monkeypatch.delitem(__import__("sys").modules, "broken_step_of_others", raising=False)
-    entry = EntryPoint("odd", "broken_step_of_others:step", "seqlab.steps")
+    monkeypatch.delitem(__import__("sys").modules, "broken_third_party_step", raising=False)
+    entry = EntryPoint("odd", "broken_third_party_step:step", "seqlab.steps")
     monkeypatch.setattr(registry, "plugins", lambda kind: {"odd": registry._plugin(kind, "odd", [entry])})
     with pytest.raises(ValueError, match=f"steps: odd {wrong}"):
         Chain(["odd"])
