@@ -15,8 +15,8 @@ from seqlab.training.nonfinite import Kept
 from seqlab.training.rows import read_curves
 from seqlab.verbs.errors import explain, is_users
 from seqlab.verbs.resume import _go_to
-from seqlab_tasks.names.reading import read_names
-from seqlab_tasks.textclf.documents import SPLITS, Documents, arrange
+from seqlab_tasks.names import read_names
+from seqlab_tasks.splitting import SPLITS, Documents, arrange
 from seqlab_tasks.textclf.reading import read_table
 
 

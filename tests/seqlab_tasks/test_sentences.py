@@ -1,4 +1,4 @@
-"""Sentences are of their grammar, the answer is where it is said to be, and simple rules score what is stated."""
+"""Sentences follow their grammar, the answer depends on the stated word, and simple rules score as stated."""
 
 import re
 
@@ -8,10 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import seqlab
-from seqlab_tasks.sentences import Agreement, Fluent
-from seqlab_tasks.sentences.agreement import LEXICON as WORDS
-from seqlab_tasks.sentences.fluent import LEXICON as FLUENT_WORDS
-from seqlab_tasks.sentences.lexicon import Lexicon
+from seqlab_tasks.sentences import FLUENT_WORDS, WORDS, Agreement, Fluent, Lexicon
 
 LETTER = {
     word: letter
@@ -56,7 +53,7 @@ def test_nothing_but_the_subject_tells_the_number():
     for count in range(4):
         changed = task.attracted(inputs, count, generator)
         assert torch.equal(task.answer(changed), targets)
-        assert task.attracting(changed).unique().tolist() == [count]
+        assert task.count_attractors(changed).unique().tolist() == [count]
         share = float((task.nearest(changed) == targets).float().mean())
         assert share == pytest.approx(1 - count / 3, abs=3 * 0.5 / 20_000**0.5)
     rules = {row["rule"]: row["accuracy"] for row in task.report({}, None).tables["rules"]}
@@ -77,12 +74,12 @@ def test_the_trained_model_is_tested_by_the_number_of_attractors():
     assert list(splits)[3:] == names
     for count, name in enumerate(names):
         inputs = splits[name].inputs.values.view(300, -1)
-        assert task.attracting(inputs).unique().tolist() == [count]
+        assert task.count_attractors(inputs).unique().tolist() == [count]
         assert torch.equal(splits[name].targets, splits["test"].targets)
 
 
 @given(length=st.integers(6, 60), control=st.booleans(), seed=st.integers(0, 99))
-def test_fluent_is_the_decks_text(length, control, seed):
+def test_fluent_follows_its_template(length, control, seed):
     task = Fluent(control=control)
     inputs, targets = drawn(task, 10, length, seed)
     told = r"(i|we) (spent|passed) \d+ (years|months|winters|summers) in (?P<country>\w+) [.!]"
@@ -126,15 +123,15 @@ def test_the_control_has_the_same_text_before_its_question():
     assert torch.equal(inputs[:, same], control[:, same])
 
 
-def test_a_word_stands_in_a_lexicon_once():
-    with pytest.raises(ValueError, match="twice: light"):
-        Lexicon({"adjective": ["light"], "noun": ["light", "lamp"]})
+def test_words_of_a_lexicon_are_unique():
+    with pytest.raises(ValueError, match="words must be unique, got twice: light"):
+        Lexicon({"adjective": "light", "noun": "light lamp"})
 
 
 def test_a_trained_model_reads_sentences(tmp_path):
-    words = ["task=agreement", "task.sequence_length=4", "cell=gru", "cell.hidden_size=16", "optimizer.lr=0.02"]
+    overrides = ["task=agreement", "task.sequence_length=4", "cell=gru", "cell.hidden_size=16", "optimizer.lr=0.02"]
     quick = ["trainer.progress=false", "trainer.threads=1", "logger=none", "task.held_out=300", "task.examples=6000"]
-    config = seqlab.compose([*words, *quick, "trainer.max_epochs=2", "data.batch_size=64"])
+    config = seqlab.compose([*overrides, *quick, "trainer.max_epochs=2", "data.batch_size=64"])
     result = seqlab.run(config, tmp_path / "run")
     assert result.verdict == "solved"
     rows = {row["split"]: row["accuracy"] for row in result.record["tables"]["further_tests"]}
