@@ -5,8 +5,7 @@ examples, and its calibration error stores every example.
 """
 
 import io
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -27,21 +26,22 @@ _MOST_COUNTS = 40
 _LONGEST_LABEL = 20
 
 
-class Average(Metric, ABC):
-    """Mean over all examples or steps, summed in double precision."""
+class Average(Metric):
+    """Mean over all examples or steps, summed in double precision.
+
+    Args:
+        sums: returns the sum over a batch of outputs and targets, and the number of terms.
+    """
 
     full_state_update = False
     total: Tensor
     count: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, sums: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | int]]) -> None:
         super().__init__()
+        self.sums = sums
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    @abstractmethod
-    def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | int]:
-        """Return the sum over a batch, and the number of terms."""
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Add a batch."""
@@ -54,16 +54,16 @@ class Average(Metric, ABC):
         return (self.total / self.count).float()
 
 
-@final
-class CrossEntropy(Average):
-    """Mean negative log-probability of the true class, in nats; neither weighted nor smoothed."""
+class AverageLoss(Average):
+    """Mean of a loss that is at least 0."""
 
     higher_is_better = False
     plot_lower_bound = 0.0
 
-    def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
-        """Return the summed cross-entropy and the number of examples."""
-        return F.cross_entropy(outputs, targets, reduction="sum"), len(targets)
+
+def cross_entropies(outputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+    """Return the summed negative log-probability of the true classes, in nats; neither weighted nor smoothed."""
+    return F.cross_entropy(outputs, targets, reduction="sum"), len(targets)
 
 
 class Confusion(MulticlassConfusionMatrix):
@@ -213,17 +213,14 @@ def classification_metrics(classes: int, ranking: bool = False) -> MetricCollect
         "accuracy": Accuracy(classes), "balanced_accuracy": BalancedAccuracy(classes), "macro_f1": MacroF1(classes)
     }  # fmt: skip
     own: dict[str, Metric] = {"roc_auc": ROCAUC()} if ranking else {}
-    own |= {"calibration_error": CalibrationError(), "loss": CrossEntropy()}
-    return MetricCollection({**shared, **own}, compute_groups=[list(shared), *([name] for name in own)])  # type: ignore[arg-type]  # torchmetrics asks for an invariant dict
+    own |= {"calibration_error": CalibrationError(), "loss": AverageLoss(cross_entropies)}
+    return MetricCollection({**shared, **own}, compute_groups=[list(shared), *([name] for name in own)])
 
 
 def class_table(counts: NDArray[np.int64], labels: Sequence[str], noun: str) -> list[dict[str, Any]]:
     """Return examples, recall, precision, F1 and the most frequent wrong prediction of each class.
 
-    Args:
-        counts: ``[true class, predicted class]``.
-        labels: of the classes.
-        noun: name of the first column.
+    ``counts`` is ``[true class, predicted class]``; ``noun`` names the first column.
     """
     hits, true, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
     mistakes = counts - np.diag(hits)
@@ -245,13 +242,9 @@ def _ratio(part: int, whole: int) -> float | None:
 
 
 def draw_confusion(counts: NDArray[np.int64], labels: Sequence[str], noun: str, path: Path) -> None:
-    """Draw a confusion matrix: colours are shares of a row, numbers are examples.
+    """Draw a confusion matrix ``[true class, predicted class]``: colours are shares of a row, numbers are examples.
 
-    Args:
-        counts: ``[true class, predicted class]``.
-        labels: of the classes; a label with characters that the font lacks is shown as its row number.
-        noun: word for a class on the axes.
-        path: of the PNG file.
+    A label with characters that the font lacks is shown as its row number.
     """
     from matplotlib.figure import Figure
 
@@ -316,11 +309,7 @@ def _legible(labels: Sequence[str]) -> list[str]:
 
 
 def reliability_table(bins: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """Return bounds, examples, mean confidence and accuracy of each confidence bin with examples.
-
-    Args:
-        bins: ``[bins, 3]`` of :class:`Reliability`.
-    """
+    """Return bounds, examples, mean confidence and accuracy of each bin of :class:`Reliability` with examples."""
     edges = np.linspace(0, 1, len(bins) + 1)
     return [
         {
@@ -336,12 +325,7 @@ def reliability_table(bins: NDArray[np.float64]) -> list[dict[str, Any]]:
 
 
 def draw_reliability(bins: NDArray[np.float64], path: Path) -> None:
-    """Draw a reliability diagram: accuracy over confidence, and the share of examples below it.
-
-    Args:
-        bins: ``[bins, 3]`` of :class:`Reliability`.
-        path: of the PNG file.
-    """
+    """Draw a reliability diagram: accuracy over confidence, and the share of examples below it."""
     from matplotlib.figure import Figure
 
     examples, confidence, hits = bins.T

@@ -191,9 +191,7 @@ def read_names(
     by_class: dict[str, set[str]] = {}
     for path in paths:
         label = _label(path, where)
-        rows = [row for row in _LINE_END.split(_decode(path, where, errors)) if row.strip()]
-        if (longest := max(map(len, rows), default=0)) > MAX_LENGTH:
-            raise ValueError(f"{where}: {path.name} has a row of {longest:,} characters; the limit is {MAX_LENGTH:,}")
+        rows = _rows(path, where, errors)
         names = [name for row in rows if (name := _counted(row, counts, cut))]
         if not names:
             raise ValueError(f"{where}: {path.name} has no names; write one name per line, or remove it")
@@ -207,6 +205,13 @@ def read_names(
     pairs = [(name, label) for label, name_of in enumerate(classes) for name in sorted(by_class[name_of])]
     names, labels = [name for name, _ in pairs], [label for _, label in pairs]
     return classes, names, labels, _notes(counts, cut, names, len(classes))
+
+
+def _rows(path: Traversable, where: str, errors: Errors) -> list[str]:
+    rows = [row for row in _LINE_END.split(_decode(path, where, errors)) if row.strip()]
+    if (longest := max(map(len, rows), default=0)) > MAX_LENGTH:
+        raise ValueError(f"{where}: {path.name} has a row of {longest:,} characters; the limit is {MAX_LENGTH:,}")
+    return rows
 
 
 def _label(path: Traversable, where: str) -> str:

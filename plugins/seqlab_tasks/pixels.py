@@ -19,7 +19,7 @@ from seqlab import Examples, Ragged, UserError
 from seqlab.bounded import check_archive
 from seqlab.contracts.checks import check_choice, check_range
 from seqlab_tasks.classification import Balance, Classification
-from seqlab_tasks.splitting import SPLITS, Documents, arrange
+from seqlab_tasks.splitting import SPLITS, Arranged, Documents, arrange
 
 Order = Literal["rows", "pixels"]
 
@@ -110,20 +110,21 @@ class Pixels(Classification):
         else:
             where, images = "task=pixels", digits()
         found = arrange_images(images, where, self.split_seed)
-        splits = {split: self._sequences(found, split) for split in SPLITS}
+        pixels = images.pixels.astype(np.float32)
+        splits = {split: self._sequences(pixels[rows], found.targets[split]) for split, rows in found.rows.items()}
         self.set_classes(found.classes, splits["train"].targets)
         self.notes = found.notes
         return splits
 
-    def _sequences(self, found: "ArrangedImages", split: str) -> Examples:
-        images = torch.from_numpy(found.pixels[found.rows[split]])
+    def _sequences(self, pixels: NDArray[np.float32], targets: list[int]) -> Examples:
+        images = torch.from_numpy(pixels)
         count, height, width = images.shape
         if self.order == "rows":
             steps = images.reshape(count * height, width)
         else:
             steps = images.reshape(count, height * width)[:, self.permutation(height * width)].reshape(-1, 1)
         lengths = torch.full((count,), len(steps) // count)
-        return Examples(Ragged(steps, lengths), torch.tensor(found.targets[split]))
+        return Examples(Ragged(steps, lengths), torch.tensor(targets))
 
     def permutation(self, pixels: int) -> Tensor:
         """Return the order in which the pixels are read, ``[pixels]``."""
@@ -150,37 +151,17 @@ class Images:
     notes: list[str] = field(default_factory=list)
 
 
-@final
-@dataclass(frozen=True)
-class ArrangedImages:
-    """Images in their splits.
-
-    Attributes:
-        pixels: from 0 to 1, ``[count, height, width]``.
-        classes: the labels: numbers by value, then others by name.
-        rows: of ``pixels``, by split.
-        targets: by split, the index of each row's label in ``classes``.
-        notes: remarks for the report.
-    """
-
-    pixels: NDArray[np.float32]
-    classes: list[str]
-    rows: dict[str, list[int]]
-    targets: dict[str, list[int]]
-    notes: list[str]
-
-
-def arrange_images(images: Images, where: str, seed: int) -> ArrangedImages:
+def arrange_images(images: Images, where: str, seed: int) -> Arranged:
     """Split images 80 : 10 : 10 by class, or use the splits of the source.
 
     Duplicates with the same label are removed (within a split, if splits are given); an image with several labels is in
-    one split with all of them. With given splits, images that occur in test (or valid) are removed from train.
+    one split with all of them. With given splits, images that occur in test (or valid) are removed from train. Classes
+    that are numbers come first, by value.
 
     Raises:
         ValueError: there is only one class, or a label has too few images, or none in training.
     """
-    pixels = images.pixels.astype(np.float32)
-    names = [hashlib.sha256(image.tobytes()).hexdigest() for image in pixels]
+    names = [hashlib.sha256(image.astype(np.float32).tobytes()).hexdigest() for image in images.pixels]
     splits = images.splits or [""] * len(names)
     first = dict(reversed([(key, row) for row, key in enumerate(zip(names, images.labels, splits, strict=True))]))
     kept = sorted(first.values())
@@ -188,14 +169,13 @@ def arrange_images(images: Images, where: str, seed: int) -> ArrangedImages:
     if copies := len(names) - len(kept):
         documents.notes.append(f"duplicate images removed: {copies:,}")
     arranged = arrange(documents, where, seed)
-    row_of = {name: row for row, name in reversed(list(enumerate(names)))}
-    rows = {split: [row_of[name] for name in texts] for split, texts in arranged.texts.items()}
+    rows = {split: [kept[row] for row in part] for split, part in arranged.rows.items()}
     classes = sorted(
         arranged.classes, key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label)
     )
     number = [classes.index(label) for label in arranged.classes]
     targets = {split: [number[target] for target in targets] for split, targets in arranged.targets.items()}
-    return ArrangedImages(pixels, classes, rows, targets, arranged.notes)
+    return Arranged(classes, rows, targets, arranged.notes)
 
 
 def digits() -> Images:

@@ -1,6 +1,6 @@
 """English sentences from a grammar whose answer depends on one word at a distance: agreement, fluent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -60,14 +60,9 @@ class Lexicon:
 
 
 def clause(index: Tensor, length: Tensor, first: int, adverb: int, joint: int) -> Tensor:
-    """Return the classes of a run of words: verb, adverb, joint, verb, ..., with an adverb instead of a last joint.
+    """Return the classes of words in a run: first, adverb, joint, first, ..., with an adverb instead of a last joint.
 
-    Args:
-        index: of each word in its run, from 0.
-        length: of its run.
-        first: the class of verbs, or of participles.
-        adverb: the class of adverbs.
-        joint: the class of ``and``.
+    ``index`` is that of each word in its run, from 0; ``length`` that of the run.
     """
     role = index % 3
     joins = (role == 2) & (index < length - 1)
@@ -135,6 +130,9 @@ class Agreement(Labelled):
         ValueError: an option is out of range.
     """
 
+    symbols = WORDS.words
+    labels = ("singular", "plural")
+
     def __init__(self, sequence_length: int = 20, attractors: int = 1, **common: Any) -> None:
         super().__init__(sequence_length, **common)
         check_size("attractors", attractors, 0)
@@ -143,16 +141,6 @@ class Agreement(Labelled):
                 least = f"{name} must be >= {3 * attractors + 1} with attractors={attractors}"
                 raise ValueError(f"{least}, got {length}")
         self.attractors = attractors
-
-    @property
-    def symbols(self) -> Sequence[str]:
-        """All words."""
-        return WORDS.words
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """The numbers of a verb."""
-        return ("singular", "plural")
 
     def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
         """Sample token ids ``[count, length + 2]``: the sentence before its verb."""
@@ -312,25 +300,14 @@ class Fluent(Labelled):
     """
 
     shortest = 6
+    symbols = FLUENT_WORDS.words
 
     def __init__(self, sequence_length: int = 20, choices: int = 8, control: bool = False, **common: Any) -> None:
         super().__init__(sequence_length, **common)
         check_range("choices", choices, 2, len(_LANGUAGES))
         self.choices, self.control = choices, control
-
-    @property
-    def symbols(self) -> Sequence[str]:
-        """All words."""
-        return FLUENT_WORDS.words
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """The languages, or the colours."""
-        return list((_COLOURS if self.control else _LANGUAGES).values())[: self.choices]
-
-    @property
-    def _cue(self) -> tuple[str, int]:
-        return ("thing", _THING) if self.control else ("country", _COUNTRY)
+        self.labels = list((_COLOURS if control else _LANGUAGES).values())[:choices]
+        self._cue = ("thing", _THING) if control else ("country", _COUNTRY)
 
     def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
         """Sample token ids ``[count, length + 5]``, or ``[count, length + 7]`` with ``control``."""

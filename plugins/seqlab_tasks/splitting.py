@@ -186,17 +186,17 @@ class Documents:
 @final
 @dataclass(frozen=True)
 class Arranged:
-    """Labelled texts in their splits.
+    """The splits of labelled texts.
 
     Attributes:
         classes: the labels, sorted.
-        texts: by split.
-        targets: by split, the index of each text's label in ``classes``.
+        rows: by split, indices of texts.
+        targets: by split, the index of each row's label in ``classes``.
         notes: remarks for the report, such as duplicates.
     """
 
     classes: list[str]
-    texts: dict[str, list[str]]
+    rows: dict[str, list[int]]
     targets: dict[str, list[int]]
     notes: list[str]
 
@@ -217,20 +217,17 @@ def arrange(documents: Documents, where: str, seed: int) -> Arranged:
     """
     notes = list(documents.notes)
     full = [row for row, text in enumerate(documents.texts) if text.strip()]
+    if not full:
+        raise ValueError(f"{where} contains no {documents.noun}")
     if blank := len(documents.texts) - len(full):
         notes.append(f"empty texts skipped: {blank:,}")
         documents = documents.take(full)
-    if not documents.texts:
-        raise ValueError(f"{where} contains no {documents.noun}")
     splitter = _Splitter(documents, where, seed, notes)
     homes = splitter.assign() if documents.splits is None else splitter.keep(documents.splits)
-    rows = {split: [row for row, home in enumerate(homes) if home == split] for split in SPLITS}
-    return Arranged(
-        splitter.classes,
-        {split: [documents.texts[row] for row in rows[split]] for split in SPLITS},
-        {split: [splitter.labels[row] for row in rows[split]] for split in SPLITS},
-        notes,
-    )
+    parts = {split: [row for row, home in enumerate(homes) if home == split] for split in SPLITS}
+    rows = {split: [full[row] for row in part] for split, part in parts.items()}
+    targets = {split: [splitter.labels[row] for row in part] for split, part in parts.items()}
+    return Arranged(splitter.classes, rows, targets, notes)
 
 
 def key(text: str) -> str:

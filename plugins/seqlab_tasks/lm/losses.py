@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from seqlab_tasks.metrics import Average
+from seqlab_tasks.metrics import AverageLoss
 
 PADDING = 0
 SCORES = 2_000_000
@@ -94,18 +94,13 @@ def cross_entropy(outputs: Tensor, targets: Tensor, reduction: str = "mean") -> 
     return F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), ignore_index=PADDING, reduction=reduction)
 
 
-class TokenLoss(Average):
-    """Mean cross-entropy of the targets in nats, without padding."""
-
-    plot_lower_bound = 0.0
-
-    def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the summed cross-entropy and the number of tokens."""
-        return cross_entropy(outputs, targets, "sum"), (targets != PADDING).sum()
+def token_losses(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the summed cross-entropy in nats, and the number of tokens, without padding."""
+    return cross_entropy(outputs, targets, "sum"), (targets != PADDING).sum()
 
 
 @final
-class Perplexity(TokenLoss):
+class Perplexity(AverageLoss):
     r""":math:`\exp` of the mean cross-entropy."""
 
     def compute(self) -> Tensor:
@@ -139,7 +134,7 @@ class LossByPosition(Metric):
 
 def language_metrics() -> MetricCollection:
     """Return perplexity and loss, which share one update per batch."""
-    return MetricCollection({"perplexity": Perplexity(), "loss": TokenLoss()})
+    return MetricCollection({"perplexity": Perplexity(token_losses), "loss": AverageLoss(token_losses)})
 
 
 def position_table(sums: Tensor) -> list[dict[str, Any]]:

@@ -63,6 +63,8 @@ class LanguageModelling(Task):
     carries_state = True
     per_step = True
     sequence_length_means = "window"
+    monitor = "perplexity"
+    mode = "min"
 
     def __init__(
         self,
@@ -93,16 +95,6 @@ class LanguageModelling(Task):
         self._symbols: list[str] | None = None
         self._counts = torch.zeros(0, dtype=torch.int64)
         self._head: AdaptiveHead | LargeHead | None = None
-
-    @property
-    def monitor(self) -> str:
-        """Perplexity."""
-        return "perplexity"
-
-    @property
-    def mode(self) -> Literal["min", "max"]:
-        """Smaller is better."""
-        return "min"
 
     def splits(self) -> Mapping[str, Corpus]:
         """Return the text of each split.

@@ -1,7 +1,6 @@
 """Tasks whose answer depends on a few inputs at a distance: first symbol, adding, temporal order, recall, copying."""
 
 import math
-from collections.abc import Sequence
 from typing import Any, Literal, final
 
 import torch
@@ -15,7 +14,6 @@ from seqlab_tasks.metrics import Average
 from seqlab_tasks.synthetic.generated import (
     SOLVED,
     Bounds,
-    CrossEntropyOfSteps,
     Deterministic,
     Labelled,
     another,
@@ -23,6 +21,7 @@ from seqlab_tasks.synthetic.generated import (
     integers,
     letters,
     metric_collection,
+    step_cross_entropies,
 )
 
 TOLERANCE = 0.08
@@ -59,17 +58,7 @@ class First(Labelled):
     def __init__(self, sequence_length: int = 20, choices: int = 8, **common: Any) -> None:
         super().__init__(sequence_length, **common)
         check_size("choices", choices, 2)
-        self.choices = choices
-
-    @property
-    def symbols(self) -> Sequence[str]:
-        """Letters."""
-        return letters(self.choices)
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """The same letters."""
-        return letters(self.choices)
+        self.choices, self.symbols, self.labels = choices, letters(choices), letters(choices)
 
     def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
         """Sample token ids ``[count, length]``."""
@@ -88,26 +77,14 @@ class First(Labelled):
         return torch.where(where, another(inputs, 1, self.choices, generator), inputs)
 
 
-@final
-class MeanSquaredError(Average):
-    """Mean squared error of outputs ``[batch, 1]``."""
-
-    higher_is_better = False
-
-    def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
-        """Return the summed squares and the number of examples."""
-        return (outputs.squeeze(-1) - targets).square().double().sum(), len(targets)
+def squared_errors(outputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+    """Return the summed squared errors of outputs ``[batch, 1]``."""
+    return (outputs.squeeze(-1) - targets).square().double().sum(), len(targets)
 
 
-@final
-class WithinTolerance(Average):
-    """Share of the outputs ``[batch, 1]`` whose error is at most :data:`TOLERANCE`."""
-
-    higher_is_better = True
-
-    def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
-        """Return the number within the tolerance and the number of examples."""
-        return ((outputs.squeeze(-1) - targets).abs() <= TOLERANCE).sum(), len(targets)
+def within_tolerance(outputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+    """Return the number of outputs ``[batch, 1]`` whose error is at most :data:`TOLERANCE`."""
+    return ((outputs.squeeze(-1) - targets).abs() <= TOLERANCE).sum(), len(targets)
 
 
 @final
@@ -133,26 +110,14 @@ class Adding(Deterministic):
 
     shortest = 2
     inputs = InputSpec("features", 2)
+    outputs = 1
+    monitor = "mse"
+    mode = "min"
 
     def __init__(self, sequence_length: int = 50, marks: Marks = "halves", **common: Any) -> None:
         super().__init__(sequence_length, **common)
         check_choice("marks", marks, Marks)
         self.marks = marks
-
-    @property
-    def monitor(self) -> str:
-        """Mean squared error."""
-        return "mse"
-
-    @property
-    def mode(self) -> Literal["min", "max"]:
-        """Smaller is better."""
-        return "min"
-
-    @property
-    def outputs(self) -> int:
-        """One number."""
-        return 1
 
     @property
     def bounds(self) -> Bounds:
@@ -192,7 +157,7 @@ class Adding(Deterministic):
 
     def metrics(self) -> MetricCollection:
         """Return the mean squared error, and the share of sums with an error of at most 0.08."""
-        return metric_collection(mse=MeanSquaredError(), correct=WithinTolerance())
+        return metric_collection(mse=Average(squared_errors), correct=Average(within_tolerance))
 
     def blind_outputs(self, batch: Batch) -> Tensor:
         """Return the mean."""
@@ -224,19 +189,11 @@ class TemporalOrder(Labelled):
     """
 
     shortest = 5
+    symbols = ("a", "b", "c", "d", "X", "Y", "E", "B")
+    labels = ("XX", "XY", "YX", "YY")
 
     def __init__(self, sequence_length: int = 50, **common: Any) -> None:
         super().__init__(sequence_length, **common)
-
-    @property
-    def symbols(self) -> Sequence[str]:
-        """Noise, events, begin and end."""
-        return ("a", "b", "c", "d", "X", "Y", "E", "B")
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """The first event and the second."""
-        return ("XX", "XY", "YX", "YY")
 
     def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
         """Sample token ids ``[count, length]``."""
@@ -290,16 +247,8 @@ class Recall(Labelled):
         check_size("pairs", pairs, 1)
         check_size("choices", choices, max(2, pairs))
         self.pairs, self.choices = pairs, choices
-
-    @property
-    def symbols(self) -> Sequence[str]:
-        """Keys, values, noise."""
-        return [*(f"k{key}" for key in range(self.choices)), *self.labels, *(f"z{noise}" for noise in range(_NOISE))]
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """The values."""
-        return [f"v{value}" for value in range(self.choices)]
+        self.labels = [f"v{value}" for value in range(choices)]
+        self.symbols = [*(f"k{key}" for key in range(choices)), *self.labels, *(f"z{noise}" for noise in range(_NOISE))]
 
     def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
         """Sample token ids ``[count, 2 pairs + length + 1]``."""
@@ -337,16 +286,10 @@ class Recall(Labelled):
         return torch.where(where, new, inputs)
 
 
-@final
-class AccuracyOfCopied(Average):
-    """Share of the steps with a target above 0 (class 0 is the blank) whose class is predicted."""
-
-    higher_is_better = True
-
-    def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
-        """Return the correct predictions and the number of these steps."""
-        hits = (outputs.argmax(-1) == targets)[targets > 0]
-        return hits.sum(), len(hits)
+def copied_symbols(outputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+    """Return the correct predictions of targets above 0 (class 0 is the blank), and the number of these targets."""
+    hits = (outputs.argmax(-1) == targets)[targets > 0]
+    return hits.sum(), len(hits)
 
 
 @final
@@ -373,6 +316,7 @@ class Copying(Deterministic):
     """
 
     per_step = True
+    monitor = "accuracy"
 
     def __init__(self, sequence_length: int = 20, copied: int = 10, choices: int = 8, **common: Any) -> None:
         super().__init__(sequence_length, **common)
@@ -384,11 +328,6 @@ class Copying(Deterministic):
     def inputs(self) -> InputSpec:  # type: ignore[override]  # an attribute that is computed
         """The padding, the symbols, the blank and the delimiter."""
         return InputSpec("tokens", self.choices + 3, ("", *letters(self.choices), "_", ":"))
-
-    @property
-    def monitor(self) -> str:
-        """Accuracy of the symbols."""
-        return "accuracy"
 
     @property
     def outputs(self) -> int:
@@ -434,7 +373,7 @@ class Copying(Deterministic):
 
     def metrics(self) -> MetricCollection:
         """Return the accuracy of the symbols, and the cross-entropy of all steps (nats)."""
-        return metric_collection(accuracy=AccuracyOfCopied(), loss=CrossEntropyOfSteps())
+        return metric_collection(accuracy=Average(copied_symbols), loss=Average(step_cross_entropies))
 
     def blind_outputs(self, batch: Batch) -> Tensor:
         """Return near certainty for the blanks, then equal scores for all symbols."""

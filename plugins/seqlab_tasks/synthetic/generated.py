@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Generator, Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from seqlab import Batch, Examples, InputSpec, Ragged, Report, Task
 from seqlab.contracts.checks import check_range
 from seqlab_tasks.classification import likeliest
-from seqlab_tasks.metrics import Accuracy, Average, CrossEntropy
+from seqlab_tasks.metrics import Accuracy, AverageLoss, cross_entropies
 from seqlab_tasks.splitting import SPLITS
 
 MAX_STEPS = 2**27
@@ -192,25 +192,16 @@ class Deterministic(Generated, ABC):
 class Labelled(Deterministic, ABC):
     """One of :math:`k` equally frequent labels for each sequence of tokens, trained with cross-entropy."""
 
-    @property
-    @abstractmethod
-    def symbols(self) -> Sequence[str]:
-        """The symbols of the token ids from 1."""
-
-    @property
-    @abstractmethod
-    def labels(self) -> Sequence[str]:
-        """The labels, in the order of the outputs."""
+    monitor = "accuracy"
+    symbols: Sequence[str]
+    """The symbols of the token ids from 1."""
+    labels: Sequence[str]
+    """The labels, in the order of the outputs."""
 
     @property
     def inputs(self) -> InputSpec:  # type: ignore[override]  # an attribute that is computed
         """The padding and the symbols."""
         return InputSpec("tokens", len(self.symbols) + 1, ("", *self.symbols))
-
-    @property
-    def monitor(self) -> str:
-        """Accuracy."""
-        return "accuracy"
 
     @property
     def outputs(self) -> int:
@@ -228,7 +219,7 @@ class Labelled(Deterministic, ABC):
 
     def metrics(self) -> MetricCollection:
         """Return accuracy and cross-entropy (nats)."""
-        return metric_collection(accuracy=Accuracy(self.outputs), loss=CrossEntropy())
+        return metric_collection(accuracy=Accuracy(self.outputs), loss=AverageLoss(cross_entropies))
 
     def blind_outputs(self, batch: Batch) -> Tensor:
         """Return equal scores for all labels."""
@@ -243,21 +234,15 @@ class Labelled(Deterministic, ABC):
         return likeliest(outputs, top, self.labels)
 
 
-@final
-class CrossEntropyOfSteps(Average):
-    """Mean negative log-probability of the true class over all steps, in nats."""
-
-    higher_is_better = False
-
-    def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
-        """Return the summed cross-entropy and the number of steps."""
-        losses = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
-        return losses.double().sum(), losses.numel()
+def step_cross_entropies(outputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+    """Return the summed negative log-probability of the true classes over all steps, in nats."""
+    losses = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+    return losses.double().sum(), losses.numel()
 
 
-def metric_collection(**metrics: Average | Accuracy) -> MetricCollection:
+def metric_collection(**metrics: Metric) -> MetricCollection:
     """Return a collection of metrics with separate states."""
-    return MetricCollection(dict(metrics), compute_groups=[[name] for name in metrics])
+    return MetricCollection({**metrics}, compute_groups=[[name] for name in metrics])
 
 
 def check_size(name: str, value: int, least: int) -> None:

@@ -1,9 +1,8 @@
 """Tasks whose answer depends on the structure of the whole sequence: parity, brackets, a hidden Markov source."""
 
 import math
-from collections.abc import Sequence
 from functools import cache
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -14,15 +13,16 @@ from torchmetrics import MetricCollection
 from seqlab import Batch, InputSpec
 from seqlab.contracts.checks import check_range
 from seqlab_tasks.classification import likeliest
+from seqlab_tasks.metrics import Average
 from seqlab_tasks.synthetic.generated import (
     Bounds,
-    CrossEntropyOfSteps,
     Generated,
     Labelled,
     another,
     check_size,
     integers,
     metric_collection,
+    step_cross_entropies,
 )
 
 BRACKETS = ("()", "[]", "{}", "<>", "«»", "⟨⟩", "⟦⟧", "⌈⌉")
@@ -45,18 +45,11 @@ class Parity(Labelled):
         ValueError: an option is out of range.
     """
 
+    symbols = ("0", "1")
+    labels = ("even", "odd")
+
     def __init__(self, sequence_length: int = 50, **common: Any) -> None:
         super().__init__(sequence_length, **common)
-
-    @property
-    def symbols(self) -> Sequence[str]:
-        """The bits."""
-        return ("0", "1")
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """Even and odd."""
-        return ("even", "odd")
 
     def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
         """Sample token ids ``[count, length]``: 1 for the bit 0, 2 for the bit 1."""
@@ -100,17 +93,8 @@ class Dyck(Labelled):
     def __init__(self, sequence_length: int = 20, kinds: int = 4, **common: Any) -> None:
         super().__init__(sequence_length, **common)
         check_range("kinds", kinds, 2, len(BRACKETS))
-        self.kinds = kinds
-
-    @property
-    def symbols(self) -> Sequence[str]:
-        """Opening brackets, then closing ones."""
-        return [pair[side] for side in (0, 1) for pair in BRACKETS[: self.kinds]]
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """The kinds."""
-        return BRACKETS[: self.kinds]
+        self.kinds, self.labels = kinds, BRACKETS[:kinds]
+        self.symbols = [pair[side] for side in (0, 1) for pair in self.labels]  # opening brackets, then closing ones
 
     def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
         """Sample token ids ``[count, length]``: 1 to ``kinds`` open, the next ``kinds`` close."""
@@ -231,27 +215,15 @@ class HMM(Generated):
     per_step = True
     shortest = 2
     inputs = InputSpec("tokens", 4, ("", "0", "1", "^"))
+    outputs = 2
+    monitor = "loss"
+    mode = "min"
 
     def __init__(self, sequence_length: int = 5, blocks: int = 20, zero: float = 0.5, **common: Any) -> None:
         super().__init__(sequence_length, **common)
         check_size("blocks", blocks, 1)
         check_range("zero", zero, above=0, below=1)
         self.blocks, self.zero = blocks, zero
-
-    @property
-    def monitor(self) -> str:
-        """Cross-entropy, nats per symbol."""
-        return "loss"
-
-    @property
-    def mode(self) -> Literal["min", "max"]:
-        """Smaller is better."""
-        return "min"
-
-    @property
-    def outputs(self) -> int:
-        """The symbols 0 and 1."""
-        return 2
 
     @property
     def entropy_rate(self) -> float:
@@ -283,7 +255,7 @@ class HMM(Generated):
 
     def metrics(self) -> MetricCollection:
         """Return the cross-entropy (nats per symbol)."""
-        return metric_collection(loss=CrossEntropyOfSteps())
+        return metric_collection(loss=Average(step_cross_entropies))
 
     def blind_outputs(self, batch: Batch) -> Tensor:
         """Return the log-probability of each symbol at each step."""

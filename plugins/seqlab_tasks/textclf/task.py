@@ -18,7 +18,7 @@ from seqlab.tables import Layout, check_encoding, decode
 from seqlab_tasks.classification import Balance, Classification
 from seqlab_tasks.download import fetch_files, guided, verified
 from seqlab_tasks.metrics import Confusion, Reliability, classification_metrics, draw_reliability, reliability_table
-from seqlab_tasks.splitting import SPLITS, Documents, arrange
+from seqlab_tasks.splitting import Documents, arrange
 from seqlab_tasks.textclf.reading import read_folder, read_table
 
 Source = Literal["bundled", "ntc_scv"]
@@ -116,7 +116,10 @@ class TextClassification(Classification):
         """
         where, documents = self._read()
         found = arrange(documents, where, self.split_seed)
-        splits = {split: Examples(found.texts[split], torch.tensor(found.targets[split])) for split in SPLITS}
+        splits = {
+            split: Examples([documents.texts[row] for row in rows], torch.tensor(found.targets[split]))
+            for split, rows in found.rows.items()
+        }
         self.set_classes(found.classes, splits["train"].targets)
         self.notes = found.notes
         if self.chunks == "carry":

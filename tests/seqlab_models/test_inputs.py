@@ -1,4 +1,4 @@
-"""Word vectors of others: what is read, and what is said where they do not fit."""
+"""Pretrained word vectors: formats, messages about bad files, initialisation of the embedding."""
 
 import logging
 
@@ -8,8 +8,8 @@ from torch import nn
 
 from seqlab import Batch, InputSpec, Ragged, UserError
 from seqlab_cells.lstm import LSTM
+from seqlab_models.inputs import read_vectors
 from seqlab_models.recurrent import RecurrentModel
-from seqlab_models.vectors import read_vectors
 
 SYMBOLS = ("", "\ufffd", "ngon", "dở", "không_gian", "Ngon", ".")
 GLOVE = "ngon 1 2 3\nkhông_gian -0.5 1e-3 0\n. 7 8 9\nthe 1 1 1\nngon 9 9 9\n"
@@ -39,14 +39,14 @@ def test_a_word_may_hold_blanks_and_bytes_that_are_not_utf8(tmp_path):
     [
         ("", "is empty"),
         ("5 3\n", "is empty"),
-        ("review,stars\n", "is no text file of word vectors"),
+        ("review,stars\n", "is not a text file of word vectors"),
         ("the 1 1 1\n", "has none of the 6 symbols of the vocabulary"),
         ("ngon 1 2 3 4\n", "has vectors of 4 numbers; set model.embedding_size=4"),
-        ("the 1 1 1\nngon 1 2 x\n", "line 2 is no word with 3 numbers"),
-        ("the 1 1 1\nngon 1 2 nan\n", "line 2 is no word with 3 numbers"),
+        ("the 1 1 1\nngon 1 2 x\n", "line 2 must be a word with 3 numbers"),
+        ("the 1 1 1\nngon 1 2 nan\n", "line 2 must be a word with 3 numbers"),
     ],
 )
-def test_a_file_that_does_not_serve(tmp_path, text, message):
+def test_bad_files(tmp_path, text, message):
     path = write(tmp_path / "v.txt", text)
     with pytest.raises(UserError, match=message) as caught:
         read_vectors(path, SYMBOLS, 3)
@@ -70,7 +70,7 @@ def nothing():
     return Ragged.of([torch.tensor([2])])
 
 
-def test_the_embedding_begins_with_them(tmp_path, caplog):
+def test_the_embedding_is_initialised(tmp_path, caplog):
     path = write(tmp_path / "v.txt", GLOVE)
     plain, ours = model(), model(vectors=path)
     with caplog.at_level(logging.INFO, "seqlab"):
@@ -105,10 +105,10 @@ def test_a_trained_model_needs_no_file(tmp_path):
     assert torch.equal(again.encoder.weight, ours.encoder.weight)
 
 
-def test_what_does_not_go_together():
-    with pytest.raises(UserError, match="does not say what its token ids stand for; choose preprocessing=words"):
+def test_contradictory_options():
+    with pytest.raises(UserError, match="needs a preprocessing with known symbols; set preprocessing=words"):
         model(symbols=None, vectors="x.txt").prepare(nothing)
-    with pytest.raises(ValueError, match="freeze_vectors is true, but there are none"):
+    with pytest.raises(ValueError, match="freeze_vectors=true needs vectors"):
         model(freeze_vectors=True)
-    with pytest.raises(ValueError, match="vectors is x, but nothing is embedded"):
+    with pytest.raises(ValueError, match="vectors=x needs an embedding"):
         model(vectors="x", input="onehot")
