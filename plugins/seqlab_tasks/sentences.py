@@ -284,7 +284,7 @@ class Fluent(Labelled):
         i spent 20 years in SPAIN . nobody walked outside . she sang again and waited . i can speak fluent ___   spanish
 
     A common textbook example of long-term dependencies: "I spent 20 years in Spain ... I can speak fluent ___". Between
-    the two sentences stand template sentences that name no country and no language. With ``control`` the same sentences
+    the two sentences are template sentences that name no country and no language. With ``control`` the same sentences
     are followed by another question, whose cue is next to the blank ("the colour of the sky is ___"): its score shows
     whether a model can read such sentences at all. The baseline is one in ``choices``.
 

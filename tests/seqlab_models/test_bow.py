@@ -102,12 +102,6 @@ def test_words_by_the_ten_thousand():
     assert_same_features(bow(10_000, rows[:45], max_order=6), rows[:45], rows[45:])
 
 
-def test_long_sequences():
-    generator = torch.Generator().manual_seed(0)
-    rows = [torch.randint(1, 4, (length,), generator=generator).tolist() for length in (3000, 1, 700)]
-    assert_same_features(bow(4, rows), rows, rows[::-1])
-
-
 def test_unseen_ngrams_are_ignored():
     model = bow(9, [[1, 2], [2, 3]])
     nn.init.normal_(model.weight)
@@ -235,9 +229,3 @@ def test_a_state_with_a_gap():
 def test_needs_preparation():
     with pytest.raises(ValueError, match="until prepare or load_state_dict has run"):
         bow(7)(batch([[1]]))
-
-
-def test_uses_no_cell():
-    assert not BagOfNgrams.uses_cell
-    assert bow(7).kernel_report() == {}
-    assert bow(7).state_size() == 0

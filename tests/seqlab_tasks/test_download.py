@@ -122,23 +122,6 @@ def test_two_processes_on_a_cold_cache_fetch_once(tmp_path):
     assert {path.rpartition("/")[2] for path in contents(tmp_path)} == {"Elvish.txt", "Dwarvish.txt", "names.lock"}
 
 
-def test_many_threads_on_a_cold_cache_all_get_whole_files(tmp_path):
-    folder, whole = tmp_path / "names", []
-    with Server(zipped(FILES), delay=0.2) as server:
-
-        def ask():
-            fetch_archive(server.address, DIGESTS, folder)
-            whole.append(verified(folder, DIGESTS))
-
-        threads = [threading.Thread(target=ask) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert server.requests == 1
-    assert whole == [True] * 6
-
-
 def flipped(data):
     """Turn one bit of the first file's compressed bytes."""
     harmed = bytearray(data)

@@ -100,7 +100,7 @@ def test_a_pattern_names_files(tmp_path):
     splits = LanguageModelling(data=f"{tmp_path}/*.txt").splits()
     assert text_of(splits["train"]).startswith("a.txt")
     assert "b.txt" in text_of(splits["test"])
-    for data, message in ((f"{tmp_path}/*.md", "no such file"), (str(tmp_path), "a folder; set files")):
+    for data, message in ((f"{tmp_path}/*.md", "matches no file"), (str(tmp_path), "is a folder; set files")):
         with pytest.raises(ValueError, match=message):
             LanguageModelling(data=data).splits()
 

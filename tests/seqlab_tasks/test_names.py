@@ -1,8 +1,6 @@
 """Reading, cleaning and splitting of names, and messages about bad files."""
 
 import os
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -141,15 +139,6 @@ def test_the_order_of_rows_changes_nothing(folder, tmp_path):
         assert torch.equal(one[split].targets, other[split].targets)
 
 
-@pytest.mark.slow
-def test_another_process_reads_and_splits_alike(folder):
-    code = f"from seqlab_tasks.names import Names; print(Names(data_dir={folder!r}).splits()['test'].inputs)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONHASHSEED": "3"}, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == str(Names(data_dir=folder).splits()["test"].inputs)
-
-
 def test_five_invented_classes_in_cyrillic_and_thai(tmp_path):
     classes = {label: [a + b for a in parts for b in parts] for label, parts in INVENTED.items()}
     task = Names(data_dir=write(tmp_path / "x", **classes))
@@ -230,11 +219,6 @@ def test_a_file_that_cannot_be_read():
 
     with pytest.raises(OSError, match=r"^task.data_dir=x: Elvish.txt cannot be read: Permission denied$"):
         read_names([Locked()], "task.data_dir=x")
-
-
-def test_the_constructor_reads_nothing():
-    assert Names(data_dir="/nowhere/at/all").sequence_length is None
-    assert Names(source="pytorch-tutorial", sequence_length=5).sequence_length == 5
 
 
 @pytest.fixture

@@ -18,6 +18,20 @@ from seqlab_tasks.textclf import TextClassification
 
 from .own_texts import BAD, GOOD, json_lines, rows_of, table, texts_of, tree
 
+ROWS = [*((text, "pos") for text in GOOD), *((text, "neg") for text in BAD)]
+every_kind = pytest.mark.parametrize("kind", ["csv", "jsonl", "txt"])
+
+
+def task_of(kind, folder, rows, **options):
+    """The task of a file, or of a folder, with these texts and labels."""
+    if kind == "csv":
+        return TextClassification(data=table(folder / "x.csv", rows), **options)
+    if kind == "jsonl":
+        path = json_lines(folder / "x.jsonl", [{"text": text, "label": label} for text, label in rows])
+        return TextClassification(data=path, **options)
+    texts = {label: [text for text, other in rows if other == label] for _, label in rows}
+    return TextClassification(data_dir=tree(folder / "x", **texts), **options)
+
 
 @pytest.mark.parametrize(("suffix", "delimiter"), [("csv", ","), ("tsv", "\t"), ("CSV", ",")])
 def test_a_table(tmp_path, suffix, delimiter):
@@ -91,69 +105,45 @@ def test_texts_of_test_are_removed_from_train(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "txt"])
+@every_kind
 def test_texts_stay_whole(tmp_path, kind):
     """Only a newline ends a line, and not within quotes."""
     odd = ["a\u0085b", "c\u2028d", "e\u2029f", "g\x0bh", "i\x1cj", "k\nl\n\nm", 'n "o", p', "q\r\nr", " s\t"]
-    rows = [*((text, "pos") for text in [*odd, *GOOD]), *((text, "neg") for text in BAD)]
-    if kind == "csv":
-        task = TextClassification(data=table(tmp_path / "x.csv", rows))
-    elif kind == "jsonl":
-        path = json_lines(tmp_path / "x.jsonl", [{"text": text, "label": label} for text, label in rows])
-        task = TextClassification(data=path)
-    else:
-        task = TextClassification(data_dir=tree(tmp_path / "x", pos=[*odd, *GOOD], neg=BAD))
-    assert texts_of(task) == {text for text, _ in rows}
+    rows = [*((text, "pos") for text in odd), *ROWS]
+    assert texts_of(task_of(kind, tmp_path, rows)) == {text for text, _ in rows}
 
 
-@given(texts=st.lists(st.text().filter(lambda text: text.strip() and "\0" not in text), min_size=3, unique_by=key))
+@given(
+    texts=st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="\0")).filter(str.strip), min_size=3, unique_by=key
+    )
+)
 def test_any_text_comes_through_a_table_unchanged(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("any")
     rows = [*((text, "pos") for text in texts), *((f"{text} not", "neg") for text in texts)]
-    expected = {text for text, _ in rows}
-    try:
-        csv_path = table(folder / "x.csv", rows)
-    except UnicodeEncodeError:  # a lone surrogate cannot be written as UTF-8
-        return
-    assert texts_of(TextClassification(data=csv_path)) == expected
-    jsonl = json_lines(folder / "x.jsonl", [{"text": text, "label": label} for text, label in rows])
-    assert texts_of(TextClassification(data=jsonl)) == expected
+    for kind in ("csv", "jsonl"):
+        assert texts_of(task_of(kind, folder, rows)) == {text for text, _ in rows}
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "txt"])
+@every_kind
 def test_byte_order_marks_are_removed(tmp_path, kind):
-    if kind == "txt":
-        path = tree(tmp_path / "x", pos=[b"\xef\xbb\xbf" + text.encode() for text in GOOD], neg=BAD)
-        assert texts_of(TextClassification(data_dir=path)) == {*GOOD, *BAD}
-        return
-    path = tmp_path / f"x.{kind}"
-    if kind == "csv":
-        table(path)
-    else:
-        json_lines(path, [{"text": text, "label": text[2]} for text in [*GOOD, *BAD]])
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert texts_of(TextClassification(data=str(path))) == {*GOOD, *BAD}
+    task = task_of(kind, tmp_path, ROWS)
+    for path in tmp_path.rglob("*.*"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert texts_of(task) == {*GOOD, *BAD}
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "txt"])
+@every_kind
 def test_a_line_of_ten_megabytes(tmp_path, kind):
     """Above the limit of the csv module, which is not changed."""
     limit = csv.field_size_limit()
     huge = "rất dài " * 1_000_000
-    rows = [(huge, "pos"), *((text, "pos") for text in GOOD), *((text, "neg") for text in BAD)]
-    if kind == "csv":
-        task = TextClassification(data=table(tmp_path / "x.csv", rows))
-    elif kind == "jsonl":
-        task = TextClassification(data=json_lines(tmp_path / "x.jsonl", [{"text": a, "label": b} for a, b in rows]))
-    else:
-        task = TextClassification(data_dir=tree(tmp_path / "x", pos=[huge, *GOOD], neg=BAD))
-    assert huge in texts_of(task)
+    assert huge in texts_of(task_of(kind, tmp_path, [(huge, "pos"), *ROWS]))
     assert csv.field_size_limit() == limit
 
 
 def test_empty_texts_are_skipped_and_counted(tmp_path):
-    rows = [("  \n", "pos"), ("\u00a0", "neg"), *((text, "pos") for text in GOOD), *((text, "neg") for text in BAD)]
-    task = TextClassification(data=table(tmp_path / "x.csv", rows))
+    task = task_of("csv", tmp_path, [("  \n", "pos"), ("\u00a0", "neg"), *ROWS])
     assert texts_of(task) == {*GOOD, *BAD}
     assert task.notes == ["empty texts skipped: 2"]
 
@@ -168,9 +158,6 @@ def test_replacing_what_is_not_utf8(tmp_path):
     ]
     lone.write_text("\n".join([*lines, '{"text": "c", "label": "pos"}', '{"text": "d", "label": "pos"}']))
     assert "a \ufffd b" in texts_of(TextClassification(data=str(lone), encoding_errors="replace"))
-
-
-ROWS = [*((text, "pos") for text in GOOD), *((text, "neg") for text in BAD)]
 
 
 def lines(separator=",", header="text,label", form="{}", end="\n"):

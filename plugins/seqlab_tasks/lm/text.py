@@ -78,9 +78,8 @@ def own_files(data: str) -> list[Path]:
     found = [Path(path) for path in sorted(glob.glob(str(Path(data).expanduser()), recursive=True))]  # noqa: PTH207  # any pattern
     files = [path for path in found if path.is_file()]
     if not files:
-        raise ValueError(
-            f"task.data={data}: {'a folder; set files, such as FOLDER/*.txt' if found else 'no such file'}"
-        )
+        reason = "is a folder; set files, such as FOLDER/*.txt" if found else "matches no file"
+        raise ValueError(f"task.data={data} {reason}")
     for path in files:
         if not path.stat().st_size:
             raise ValueError(f"task.data={data}: {path} is empty")

@@ -1,4 +1,4 @@
-"""Text classification: bundled reviews, NTC-SCV, or one's own texts."""
+"""Text classification: bundled reviews, NTC-SCV, or your own texts."""
 
 from seqlab_tasks.textclf.task import TextClassification
 
