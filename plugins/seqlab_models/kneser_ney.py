@@ -11,7 +11,7 @@ Both kinds of smoothing have one form, with :math:`h'` the context :math:`h` wit
 where :math:`α(hw) = 0` and :math:`γ(h) = 1` for a context without a follower.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
@@ -222,9 +222,18 @@ def smoothed(trie: Trie, counts: list[Ints], reset: int | None = None) -> Tables
 
     tokens without a context are interpolated with the uniform distribution over all ids except the padding.
     """
+    return _tables(trie, adjusted(trie, counts, reset), discounts)
+
+
+def relative(trie: Trie, counts: list[Ints]) -> Tables:
+    """Relative frequencies: the weight of the shorter context is 0 if the longer one has a follower."""
+    return _tables(trie, counts, lambda _: (0.0, 0.0, 0.0))
+
+
+def _tables(trie: Trie, counts: list[Ints], discounted: Callable[[Ints], tuple[float, float, float]]) -> Tables:
     alphas, gammas = [], []
-    for order, count in enumerate(adjusted(trie, counts, reset), start=1):
-        taken = np.array([0.0, *discounts(count)])[np.minimum(count, 3)]
+    for order, count in enumerate(counts, start=1):
+        taken = np.array([0.0, *discounted(count)])[np.minimum(count, 3)]
         alpha, gamma = _level(trie, order, count, taken)
         alphas.append(alpha)
         gammas.append(gamma)
@@ -232,20 +241,6 @@ def smoothed(trie: Trie, counts: list[Ints], reset: int | None = None) -> Tables
     unigram[0] = 0
     unigram[trie.last_tokens(1)] += alphas[0]
     return Tables(np.concatenate(trie.keys), np.concatenate(alphas), np.concatenate([*gammas[1:], []]), unigram)
-
-
-def relative(trie: Trie, counts: list[Ints]) -> Tables:
-    """Relative frequencies: the weight of the shorter context is 0 wherever the longer one has a follower."""
-    levels = [_level(trie, order, count, np.zeros(len(count))) for order, count in enumerate(counts, start=1)]
-    unigram = np.zeros(trie.size)
-    unigram[trie.last_tokens(1)] = levels[0][0]
-    gammas = [gamma for _, gamma in levels[1:]]
-    return Tables(
-        np.concatenate(trie.keys),
-        np.concatenate([alpha for alpha, _ in levels]),
-        np.concatenate([*gammas, []]),
-        unigram,
-    )
 
 
 def _level(trie: Trie, order: int, counts: Ints, taken: Floats) -> tuple[Floats, Floats]:

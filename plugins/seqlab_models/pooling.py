@@ -85,11 +85,9 @@ class Pool(nn.Module):
             pooled, weight = self.attention(outputs, lengths)
             return pooled, weight
         steps = outputs.new_full((outputs.shape[1],), len(outputs)) if lengths is None else lengths.to(outputs.dtype)
-        if self.kind == "mean":
-            return mean(outputs, lengths), steps.log()
-        if self.kind == "max":
-            return maximum(outputs, lengths), steps.log()
-        return last(outputs, lengths, self.forward_size), steps.log()
+        if self.kind == "last":
+            return last(outputs, lengths, self.forward_size), steps.log()
+        return (mean if self.kind == "mean" else maximum)(outputs, lengths), steps.log()
 
     def join(
         self, pooled: Float[Tensor, "chunks batch features"], weights: Float[Tensor, "chunks batch"]

@@ -3,6 +3,7 @@
 import unicodedata
 from abc import ABC
 from collections.abc import Mapping, Sequence
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -11,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from seqlab import Batch, Report, Task
+from seqlab import Batch, Report, Task, UserError
 from seqlab.contracts.checks import check_choice, check_range
+from seqlab.solid import read_solid
 from seqlab_tasks.metrics import Confusion, class_table, classification_metrics, draw_confusion
 
 MAX_LABELS = 2_500
@@ -185,3 +187,42 @@ def balanced_weights(counts: Tensor, power: float) -> Tensor:
     """Return class weights ``count^-power``, scaled to a mean of 1 over all examples."""
     weights = counts.double().pow(-power)
     return (weights * (counts.sum() / (counts * weights).sum())).float()
+
+
+def check_paths(data: str | None, data_dir: str | None) -> None:
+    """Check that at most one of a user's file and folder is set, and none is empty.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    for name, value in (("data", data), ("data_dir", data_dir)):
+        if value == "":
+            raise ValueError(f"{name} must be a path or null, got an empty text")
+    if data is not None and data_dir is not None:
+        raise ValueError(f"data={data} and data_dir={data_dir} are both set; remove one of them")
+
+
+def user_folder(path: str, where: str) -> Path:
+    """Return a user's folder.
+
+    Raises:
+        ValueError: it does not exist.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"{where}: {'not a folder' if folder.exists() else 'no such folder'}")
+    return folder
+
+
+def read_file(file: Traversable, where: str) -> bytes:
+    """Read a file.
+
+    Raises:
+        ValueError, OSError: it cannot be read.
+    """
+    try:
+        return read_solid(file) if isinstance(file, Path) else file.read_bytes()
+    except (UserError, ValueError) as error:
+        raise ValueError(f"{where} cannot be read: {error}") from error
+    except OSError as error:
+        raise OSError(f"{where} cannot be read: {error.strerror}") from error

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from pathlib import Path
 from typing import Literal, final
 
 import numpy as np
@@ -15,9 +14,8 @@ import torch
 from seqlab import Examples, cache_folder
 from seqlab.bounded import normalised
 from seqlab.contracts.checks import check_choice
-from seqlab.solid import read_solid
 from seqlab.tables import label_of
-from seqlab_tasks.classification import Balance, Classification
+from seqlab_tasks.classification import Balance, Classification, check_paths, read_file, user_folder
 from seqlab_tasks.download import base_name, fetch_archive, guided
 from seqlab_tasks.splitting import SPLITS, SplitError, grouped_split
 
@@ -99,8 +97,7 @@ class Names(Classification):
         super().__init__(sequence_length, balance, balance_power, label_smoothing)
         check_choice("source", source, Source)
         check_choice("encoding_errors", encoding_errors, Errors)
-        if data_dir == "":
-            raise ValueError("data_dir must be a folder or null, got an empty text")
+        check_paths(None, data_dir)
         self.source, self.data_dir, self.encoding_errors = source, data_dir, encoding_errors
         self.split_seed = split_seed
 
@@ -112,7 +109,9 @@ class Names(Classification):
         """
         where = f"task.source={self.source}" if self.data_dir is None else f"task.data_dir={self.data_dir}"
         if self.data_dir is not None:
-            paths = folder_files(self.data_dir)
+            paths = text_files(user_folder(self.data_dir, where))
+            if not paths:
+                raise ValueError(f"{where} has no .txt file; it must have <Class>.txt, one name per line")
         else:
             paths = text_files(files("seqlab_tasks") / "data" / "names") if self.source == "bundled" else tutorial()
         classes, names, labels, self.notes = read_names(paths, where, self.encoding_errors)
@@ -143,20 +142,6 @@ def tutorial(url: str = TUTORIAL, members: Mapping[str, str] = TUTORIAL_FILES) -
     hint = f"Put the files of its folder data/names into {folder}, set task.data_dir, or use task.source=bundled"
     guided(lambda: fetch_archive(url, members, folder), "pytorch-tutorial", hint)
     return [folder / base_name(path) for path in members]
-
-
-def folder_files(data_dir: str) -> list[Traversable]:
-    """Return the text files of a user's folder.
-
-    Raises:
-        ValueError: there is no such folder, or it has no ``.txt`` file.
-    """
-    folder = Path(data_dir).expanduser()
-    if not folder.is_dir():
-        raise ValueError(f"task.data_dir={data_dir}: {'not a folder' if folder.exists() else 'no such folder'}")
-    if not (found := text_files(folder)):
-        raise ValueError(f"task.data_dir={data_dir} has no .txt file; it must have <Class>.txt, one name per line")
-    return found
 
 
 def text_files(folder: Traversable) -> list[Traversable]:
@@ -222,12 +207,7 @@ def _label(path: Traversable, where: str) -> str:
 
 
 def _decode(path: Traversable, where: str, errors: Errors) -> str:
-    try:
-        data = read_solid(path) if isinstance(path, Path) else path.read_bytes()
-    except ValueError as error:
-        raise ValueError(f"{where}: {path.name} cannot be read: {error}") from error
-    except OSError as error:
-        raise OSError(f"{where}: {path.name} cannot be read: {error.strerror}") from error
+    data = read_file(path, f"{where}: {path.name}")
     if (zero := data.find(b"\0")) >= 0:
         line = data.count(b"\n", 0, zero) + 1
         raise ValueError(f"{where}: {path.name}, line {line} has a zero byte, as in UTF-16. Save the file as UTF-8")

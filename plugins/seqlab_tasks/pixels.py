@@ -18,7 +18,7 @@ from torch import Tensor
 from seqlab import Examples, Ragged, UserError
 from seqlab.bounded import check_archive
 from seqlab.contracts.checks import check_choice, check_range
-from seqlab_tasks.classification import Balance, Classification
+from seqlab_tasks.classification import Balance, Classification, check_paths, user_folder
 from seqlab_tasks.splitting import SPLITS, Arranged, Documents, arrange
 
 Order = Literal["rows", "pixels"]
@@ -87,10 +87,7 @@ class Pixels(Classification):
         if permute and order == "rows":
             raise ValueError("permute=true permutes pixels, but order is rows; set order=pixels")
         check_range("permutation_seed", permutation_seed, 0)
-        if data == "" or data_dir == "":
-            raise ValueError(f"{'data' if data == '' else 'data_dir'} must be a path or null, got an empty text")
-        if data is not None and data_dir is not None:
-            raise ValueError(f"data={data} and data_dir={data_dir} are both set; remove one of them")
+        check_paths(data, data_dir)
         self.order, self.permute, self.permutation_seed = order, permute, permutation_seed
         self.data, self.data_dir, self.split_seed = data, data_dir, split_seed
 
@@ -106,7 +103,7 @@ class Pixels(Classification):
             images = read_arrays(Path(self.data).expanduser(), where)
         elif self.data_dir is not None:
             where = f"task.data_dir={self.data_dir}"
-            images = read_folder(Path(self.data_dir).expanduser(), where)
+            images = read_folder(user_folder(self.data_dir, where), where)
         else:
             where, images = "task=pixels", digits()
         found = arrange_images(images, where, self.split_seed)
@@ -208,16 +205,10 @@ def _optional(module: str, package: str, user: str) -> Any:
 def read_folder(path: Path, where: str) -> Images:
     """Read a folder with a folder of images for each class, or with ``train``, ``test`` (and ``valid``) that have such.
 
-    Args:
-        path: the folder.
-        where: config key and value, the prefix of messages.
-
     Raises:
-        ValueError: there is no such folder, it has no images, one cannot be read, or two differ in size.
+        ValueError: there are no images, one cannot be read, or two differ in size.
         UserError: Pillow is not installed.
     """
-    if not path.is_dir():
-        raise ValueError(f"{where}: {'not a folder' if path.exists() else 'no such folder'}")
     names = {part.name for part in _folders(path)}
     if not names:
         raise ValueError(f"{where} has no folders; it must have one of images for each class")

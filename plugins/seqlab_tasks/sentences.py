@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from seqlab import Examples, Ragged, Report
 from seqlab.contracts.checks import check_range
-from seqlab_tasks.synthetic.generated import Labelled, check_size, integers
+from seqlab_tasks.synthetic.generated import MAX_SIZE, Labelled, integers
 
 
 @final
@@ -135,7 +135,7 @@ class Agreement(Labelled):
 
     def __init__(self, sequence_length: int = 20, attractors: int = 1, **common: Any) -> None:
         super().__init__(sequence_length, **common)
-        check_size("attractors", attractors, 0)
+        check_range("attractors", attractors, 0, MAX_SIZE)
         for name, length in (("sequence_length", sequence_length), *(("eval_lengths", n) for n in self.eval_lengths)):
             if length < 3 * attractors + 1:
                 least = f"{name} must be >= {3 * attractors + 1} with attractors={attractors}"

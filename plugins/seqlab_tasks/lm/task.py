@@ -11,7 +11,7 @@ from torchmetrics import MetricCollection
 
 from seqlab import Batch, Corpus, InputSpec, Report, Task
 from seqlab.contracts.checks import check_choice, check_range
-from seqlab_tasks.classification import likeliest
+from seqlab_tasks.classification import check_paths, likeliest
 from seqlab_tasks.lm.losses import (
     PADDING,
     AdaptiveHead,
@@ -84,8 +84,7 @@ class LanguageModelling(Task):
         check_range("held_out_bytes", held_out_bytes, 1)
         check_range("stdlib_bytes", stdlib_bytes, 1)
         check_range("held_out", held_out, above=0, below=0.5)
-        if data is not None and data_dir is not None:
-            raise ValueError("data and data_dir are both set; data is for your own files, data_dir for a source's")
+        check_paths(data, data_dir)
         if data_dir is not None and source == "stdlib":
             raise ValueError(f"data_dir={data_dir} needs a public source, got stdlib; set data for your own files")
         self.source, self.data, self.data_dir = source, data, data_dir

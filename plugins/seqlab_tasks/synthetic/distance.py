@@ -9,15 +9,15 @@ from torch import Generator, Tensor
 from torchmetrics import MetricCollection
 
 from seqlab import Batch, InputSpec
-from seqlab.contracts.checks import check_choice
+from seqlab.contracts.checks import check_choice, check_range
 from seqlab_tasks.metrics import Average
 from seqlab_tasks.synthetic.generated import (
+    MAX_SIZE,
     SOLVED,
     Bounds,
     Deterministic,
     Labelled,
     another,
-    check_size,
     integers,
     letters,
     metric_collection,
@@ -57,7 +57,7 @@ class First(Labelled):
 
     def __init__(self, sequence_length: int = 20, choices: int = 8, **common: Any) -> None:
         super().__init__(sequence_length, **common)
-        check_size("choices", choices, 2)
+        check_range("choices", choices, 2, MAX_SIZE)
         self.choices, self.symbols, self.labels = choices, letters(choices), letters(choices)
 
     def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
@@ -244,8 +244,8 @@ class Recall(Labelled):
 
     def __init__(self, sequence_length: int = 20, pairs: int = 3, choices: int = 8, **common: Any) -> None:
         super().__init__(sequence_length, **common)
-        check_size("pairs", pairs, 1)
-        check_size("choices", choices, max(2, pairs))
+        check_range("pairs", pairs, 1, MAX_SIZE)
+        check_range("choices", choices, max(2, pairs), MAX_SIZE)
         self.pairs, self.choices = pairs, choices
         self.labels = [f"v{value}" for value in range(choices)]
         self.symbols = [*(f"k{key}" for key in range(choices)), *self.labels, *(f"z{noise}" for noise in range(_NOISE))]
@@ -320,8 +320,8 @@ class Copying(Deterministic):
 
     def __init__(self, sequence_length: int = 20, copied: int = 10, choices: int = 8, **common: Any) -> None:
         super().__init__(sequence_length, **common)
-        check_size("copied", copied, 1)
-        check_size("choices", choices, 2)
+        check_range("copied", copied, 1, MAX_SIZE)
+        check_range("choices", choices, 2, MAX_SIZE)
         self.copied, self.choices = copied, choices
 
     @property

@@ -21,6 +21,8 @@ from seqlab_tasks.splitting import SPLITS
 
 MAX_STEPS = 2**27
 """Largest number of steps in a split; a step takes 8 bytes or more."""
+MAX_SIZE = 2**16
+"""Largest option that sets the size of a table."""
 SOLVED = 0.99
 """Accuracy from which a task with labels counts as solved: 20 errors in 2,000."""
 
@@ -243,15 +245,6 @@ def step_cross_entropies(outputs: Tensor, targets: Tensor) -> tuple[Tensor, int]
 def metric_collection(**metrics: Metric) -> MetricCollection:
     """Return a collection of metrics with separate states."""
     return MetricCollection({**metrics}, compute_groups=[[name] for name in metrics])
-
-
-def check_size(name: str, value: int, least: int) -> None:
-    """Check an option that sets the size of a table.
-
-    Raises:
-        ValueError: it is out of range.
-    """
-    check_range(name, value, least, 2**16)
 
 
 def letters(count: int) -> list[str]:

@@ -15,11 +15,11 @@ from seqlab.contracts.checks import check_range
 from seqlab_tasks.classification import likeliest
 from seqlab_tasks.metrics import Average
 from seqlab_tasks.synthetic.generated import (
+    MAX_SIZE,
     Bounds,
     Generated,
     Labelled,
     another,
-    check_size,
     integers,
     metric_collection,
     step_cross_entropies,
@@ -221,7 +221,7 @@ class HMM(Generated):
 
     def __init__(self, sequence_length: int = 5, blocks: int = 20, zero: float = 0.5, **common: Any) -> None:
         super().__init__(sequence_length, **common)
-        check_size("blocks", blocks, 1)
+        check_range("blocks", blocks, 1, MAX_SIZE)
         check_range("zero", zero, above=0, below=1)
         self.blocks, self.zero = blocks, zero
 

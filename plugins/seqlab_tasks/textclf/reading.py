@@ -6,9 +6,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, final
 
-from seqlab import UserError
-from seqlab.solid import read_solid
 from seqlab.tables import Check, Layout, Problems, check_kind, decode, label_of, no_column, read_rows, split_lines
+from seqlab_tasks.classification import read_file
 from seqlab_tasks.splitting import SPLITS, Documents
 
 _PLAIN = Layout()
@@ -98,7 +97,7 @@ def read_table(
         check_kind(suffix, layout)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    text, facts = decode(_bytes(file, where), where, layout)
+    text, facts = decode(read_file(file, where), where, layout)
     if not text.strip():
         raise ValueError(f"{where} is empty")
     columns = _Columns(text_column, label_column, where, layout)
@@ -112,27 +111,15 @@ def read_table(
     return documents
 
 
-def _bytes(file: Traversable, where: str) -> bytes:
-    try:
-        return read_solid(file) if isinstance(file, Path) else file.read_bytes()
-    except (UserError, ValueError) as error:
-        raise ValueError(f"{where} cannot be read: {error}") from error
-    except OSError as error:
-        raise OSError(f"{where} cannot be read: {error.strerror}") from error
-
-
 def read_folder(folder: Path, where: str, layout: Layout = _PLAIN) -> Documents:
     """Read a folder for each class, or ``train``, ``valid`` and ``test`` with such folders in them.
 
     Each ``.txt`` file is one text, newlines included; hidden and other files are ignored.
 
     Raises:
-        ValueError: there is no such folder, it has no class folders, or a file is not UTF-8.
+        ValueError: there are no class folders, or a file is not UTF-8.
         OSError: a file cannot be read.
     """
-    if not folder.is_dir():
-        reason = "not a folder" if folder.exists() else "no such folder"
-        raise ValueError(f"{where}: {reason}; it must be a folder with a folder of .txt files for each class")
     parts = _folders(folder)
     documents = Documents()
     if not any(_SPLIT_FOLDERS.get(part.name.lower()) == "train" and _folders(part) for part in parts):
@@ -163,7 +150,7 @@ def _read_classes(folder: Path, where: str, layout: Layout, documents: Documents
         label = label_of(each.name)
         for file in files:
             name = f"{where}: {each.name}/{file.name}"
-            text, facts = decode(_bytes(file, name), name, layout)
+            text, facts = decode(read_file(file, name), name, layout)
             documents.texts.append(text)
             documents.labels.append(label)
             documents.notes += (f"{each.name}/{file.name}: {note}" for note in facts.notes)

@@ -15,7 +15,7 @@ from torchmetrics import MetricCollection
 from seqlab import Examples, Report, cache_folder
 from seqlab.contracts.checks import check_choice
 from seqlab.tables import Layout, check_encoding, decode
-from seqlab_tasks.classification import Balance, Classification
+from seqlab_tasks.classification import Balance, Classification, check_paths, user_folder
 from seqlab_tasks.download import fetch_files, guided, verified
 from seqlab_tasks.metrics import Confusion, Reliability, classification_metrics, draw_reliability, reliability_table
 from seqlab_tasks.splitting import Documents, arrange
@@ -137,7 +137,7 @@ class TextClassification(Classification):
         if self.source == "ntc_scv":
             return where, ntc_scv(self.data_dir, self._layout.errors)
         if self.data_dir is not None:
-            return where, read_folder(Path(self.data_dir).expanduser(), where, self._layout)
+            return where, read_folder(user_folder(self.data_dir, where), where, self._layout)
         reviews = files("seqlab_tasks") / "data" / "reviews" / "reviews.jsonl"
         return where, read_table(reviews, f"{where}: reviews.jsonl")
 
@@ -171,11 +171,9 @@ def _check_layout(layout: Layout) -> None:
 
 def _check_sources(source: str, data: str | None, data_dir: str | None, layout: Layout) -> None:
     """Check that there is one source, and that the layout applies to it."""
-    if data == "" or data_dir == "":
-        raise ValueError(f"{'data' if data == '' else 'data_dir'} must be a path or null, got an empty text")
-    if data is not None and (data_dir is not None or source != "bundled"):
-        other = f"source={source}" if data_dir is None else f"data_dir={data_dir}"
-        raise ValueError(f"data={data} and {other} are both set; remove one of them")
+    check_paths(data, data_dir)
+    if data is not None and source != "bundled":
+        raise ValueError(f"data={data} and source={source} are both set; remove one of them")
     for name, value in (("quoting", layout.quoting), ("header", layout.header)):
         if value != "auto" and data is None:
             raise ValueError(f"{name}={value} needs a table, but data is null; set data, or leave {name} at auto")
