@@ -95,7 +95,9 @@ def count(text: Ragged, size: int, order: int, reset: int | None = None) -> tupl
     trie, counts = Trie(size), []
     for n in range(1, order + 1):
         chunks = range(0, len(values), CHUNK)
-        keys, times = _merged(_distinct(_keys(trie, values, ends, start, n, reset)) for start in chunks)
+        keys, times = _merged(
+            np.unique(_keys(trie, values, ends, start, n, reset), return_counts=True) for start in chunks
+        )
         if n == 1 and not len(keys):
             raise ValueError("the training split has no tokens to count")
         trie.add(keys)
@@ -125,11 +127,6 @@ def _keys(trie: Trie, values: NDArray[Any], ends: Ints, start: int, n: int, rese
         valid &= begins + n <= ends[np.searchsorted(ends, begins, side="right")]
     keys: Ints = (nodes * trie.size + last)[valid]
     return keys
-
-
-def _distinct(keys: Ints) -> tuple[Ints, Ints]:
-    found, times = np.unique(keys, return_counts=True)
-    return found, times.astype(np.int64)
 
 
 def _merged(parts: Iterable[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:

@@ -53,20 +53,12 @@ def standard_library(most: int) -> list[Path]:
         if most <= 0:
             break
         text = path.read_bytes()
-        if text and b"\0" not in text and _is_utf8(text):
+        if text and b"\0" not in text and text.decode("utf-8", "ignore").encode() == text:
             chosen.append(path)
             most -= len(text)
     if not chosen:
         raise OSError(f"task.source=stdlib: {root} has no source files; set task.data to a text file")
     return chosen
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def own_files(data: str) -> list[Path]:

@@ -183,9 +183,6 @@ class TemporalOrder(Labelled):
     Args:
         sequence_length: steps :math:`T`; at least 5. Half as many follow the second event.
         **common: ``examples``, ``held_out``, ``split_seed``, ``fresh``, ``eval_lengths``.
-
-    Raises:
-        ValueError: an option is out of range.
     """
 
     shortest = 5

@@ -40,9 +40,6 @@ class Parity(Labelled):
     Args:
         sequence_length: bits :math:`T`.
         **common: ``examples``, ``held_out``, ``split_seed``, ``fresh``, ``eval_lengths``.
-
-    Raises:
-        ValueError: an option is out of range.
     """
 
     symbols = ("0", "1")
