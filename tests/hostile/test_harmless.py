@@ -11,7 +11,7 @@ from seqlab.io.safe_io import escape_control, normalise_unicode
 from seqlab_preprocessing.reviews import Reviews
 from seqlab_preprocessing.steps import ascii, emoji, mojibake, plain, punctuation, urls
 from seqlab_preprocessing.steps.html import html
-from seqlab_tasks.names.reading import clean
+from seqlab_tasks.names import clean
 
 MANY = 40_000
 LONG = {

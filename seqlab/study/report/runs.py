@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from seqlab.io.safe_io import is_plain_name
 from seqlab.runs import run_folder
 from seqlab.runs.scores import deciding_verdict
 from seqlab.study.intervals import Range
+
+if TYPE_CHECKING:
+    pass
 
 DISTANCE = "task.sequence_length"
 RATE = "optimizer.lr"
