@@ -11,7 +11,7 @@ from seqlab.io.safe_io import escape_control, normalise_unicode
 from seqlab_preprocessing import steps
 from seqlab_preprocessing.package_steps import html, mojibake
 from seqlab_preprocessing.words import Reviews
-from seqlab_tasks.names.reading import clean
+from seqlab_tasks.names import clean
 
 MANY = 40_000
 LONG = {

@@ -15,7 +15,7 @@ from seqlab.training.callbacks import StopWhenSolved
 from seqlab_callbacks.gradient_flow import GradientFlow, is_moment
 from seqlab_cells.convert import to_torch
 from seqlab_cells.lstm import LSTM
-from seqlab_tasks.synthetic.first import First
+from seqlab_tasks.synthetic import First
 
 SMALL = [
     "cell=lstm", "cell.hidden_size=6", "task=first", "task.sequence_length=6", "task.examples=96", "task.held_out=20",
