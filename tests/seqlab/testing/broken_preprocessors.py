@@ -247,7 +247,7 @@ CAUGHT: list[tuple[type[Words], str]] = [
     (KeepsASet, "state_is_plain_json"),
     (KeepsNumbersAsKeys, "state_is_plain_json"),
     (KeepsSurrogates, "state_is_plain_json"),
-    (LoadsInReverse, "state_is_taken_back"),
+    (LoadsInReverse, "state_is_restored"),
     (BelievesAnything, "bad_states_are_refused"),
     (CrashesOnAStrangeState, "bad_states_are_refused"),
 ]

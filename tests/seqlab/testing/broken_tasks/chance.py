@@ -64,14 +64,14 @@ class NeverSolved(RunningSum):
 
 
 CAUGHT: list[tuple[type[Task], str]] = [
-    (BaselinePeeks, "baseline_is_blind"),
-    (BaselineReads, "baseline_is_blind"),
-    (BaselineIsOneRow, "baseline_is_blind"),
-    (BaselineIsInfinite, "baseline_is_blind"),
+    (BaselinePeeks, "baseline_ignores_the_input"),
+    (BaselineReads, "baseline_ignores_the_input"),
+    (BaselineIsOneRow, "baseline_ignores_the_input"),
+    (BaselineIsInfinite, "baseline_ignores_the_input"),
     (BaselineIsTooWeak, "baseline_is_the_best_guess"),
     (BaselineGuessesZero, "baseline_is_the_best_guess"),
     (BaselineCannotBeBeaten, "baseline_can_be_beaten"),
-    (SolvedByChance, "solved_is_a_line"),
-    (NeverSolved, "solved_is_a_line"),
+    (SolvedByChance, "solved_is_a_threshold"),
+    (NeverSolved, "solved_is_a_threshold"),
 ]
 """Each fault, and the check that must find it."""

@@ -92,7 +92,7 @@ CAUGHT: list[tuple[type[Task], str]] = [
     (MonitorsNothing, "monitor_is_a_metric"),
     (ModeIsAWord, "monitor_is_a_metric"),
     (SharesItsMetrics, "metrics_are_fresh"),
-    (MetricsAreNeverReset, "metrics_begin_anew_after_reset"),
+    (MetricsAreNeverReset, "metrics_reset"),
     (MetricsAreMeansOfBatches, "metrics_add_up"),
     (ModeIsWrong, "mode_is_right"),
 ]

@@ -49,8 +49,8 @@ class BelievesTypes(TwoClasses):
 CAUGHT: list[tuple[type[Task], str]] = [
     (KeepsATensor, "state_is_plain_json"),
     (KeepsTuples, "state_is_plain_json"),
-    (LoadsLabelsSorted, "state_is_taken_back"),
-    (LoadsWithItsData, "state_is_taken_back"),
+    (LoadsLabelsSorted, "state_is_restored"),
+    (LoadsWithItsData, "state_is_restored"),
     (BelievesAnything, "bad_states_are_refused"),
     (BelievesTypes, "bad_states_are_refused"),
 ]
