@@ -43,11 +43,7 @@ def check_overflow(
 ) -> None:
     """Require float32 to be finite wherever float64 is finite and within the range of float32.
 
-    Args:
-        where: begins the message.
-        actual: results in float32, by name.
-        expected: those of the loop in float64.
-        excused: those of the loop in float32; where that is not finite, the cell is the cause.
+    Where ``excused``, the loop in float32, is not finite, the cell is the cause, not the kernel.
     """
     for name, value in actual.items():
         if not value.is_floating_point() or value.shape != expected[name].shape:
@@ -114,13 +110,7 @@ def check_kernel(kernel: Kernel, make: MakeCells, dtypes: Sequence[torch.dtype] 
 def compare_with_loop(kernel: Kernel, call: Call, dtypes: Iterable[torch.dtype] = tuple(TOLERANCES)) -> bool:
     """Compare a kernel with the loop on one input, in each dtype that it accepts.
 
-    A kernel that refuses what needs gradients is compared by value.
-
-    Returns:
-        Whether it accepted the input in any dtype.
-
-    Raises:
-        AssertionError: it differs; the message names the case, the dtype and what differs.
+    A kernel that refuses what needs gradients is compared by value. Return whether it accepted any dtype.
     """
     expected: Values | None = None
     for dtype in dtypes:
@@ -167,12 +157,6 @@ def compare(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], call: 
     """Require the results of a kernel to be those of the loop in float64.
 
     In float32 a larger error is allowed if the loop itself, in float32, is nearly as far off.
-
-    Args:
-        actual: the kernel's results, by name.
-        expected: those of the loop.
-        call: in the dtype of the kernel's results.
-        factor: multiplies the tolerance.
     """
     own: Values | None = None
     dtype = call.x.dtype
@@ -206,11 +190,7 @@ _STEPS = ((1e-5, 1e-6), (1e-7, 1e-4), (1e-9, 1e-3))
 
 
 def check_gradients(cell: Cell, x: Tensor, state: State) -> None:
-    """Compare every entry of the gradients of inputs, parameters and initial state with central differences.
-
-    Raises:
-        AssertionError: one differs; the message names the tensor and the entry.
-    """
+    """Compare every entry of the gradients of inputs, parameters and initial state with central differences."""
     sources, value = _scalar(cell, x, state)
     for name, tensor, found in _gradients(sources, value()):
         scale = 1 + float(found.abs().max()) if found.numel() else 1.0
@@ -227,9 +207,6 @@ def check_slopes(where: str, cell: Cell, x: Tensor, state: State) -> None:
     """Compare the gradient of each tensor along one random direction with a central difference, for larger inputs.
 
     The random numbers are the same at every evaluation, so that dropout has a derivative.
-
-    Raises:
-        AssertionError: one differs; the message names the tensor.
     """
     sources, value = _scalar(cell, x, state)
     for name, tensor, found in _gradients(sources, value()):
@@ -297,12 +274,7 @@ def _scalar(cell: Cell, x: Tensor, state: State) -> tuple[dict[str, Tensor], Cal
 
 
 def check_probe(cell: Cell, x: Tensor) -> None:
-    """Require a cell's :meth:`Cell.probe`, if it has one, to describe its steps.
-
-    Args:
-        cell: of double precision.
-        x: the input of some steps, ``[time, batch, input]``.
-    """
+    """Require the :meth:`Cell.probe` of a cell of double precision, if it has one, to describe its steps."""
     if type(cell).probe is Cell.probe:
         return
     projected = cell.project(x).detach()

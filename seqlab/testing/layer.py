@@ -49,13 +49,7 @@ def make_cell(
 ) -> Cell:
     """Return a cell whose weights depend on the seed alone.
 
-    Args:
-        factory: the cell's type, or what takes the same arguments.
-        arguments: ``input_size`` and the options; ``hidden_size``, unless given, is the first of 5 and a few
-            rounder sizes that the constructor accepts.
-        seed: of its weights.
-        dtype: of its weights.
-        train: whether it is in training mode.
+    ``hidden_size``, unless in ``arguments``, is the first of 5 and a few rounder sizes that the constructor accepts.
 
     Raises:
         RefusedError: its constructor refuses the arguments; the message has its reason.
@@ -199,13 +193,7 @@ def named_gradients(sources: Mapping[str, Tensor], found: Sequence[Tensor | None
 
 
 def forward(kernel: Kernel, call: Call, *, copied: bool = False) -> Forward:
-    """Run a kernel on a call.
-
-    Args:
-        kernel: the kernel.
-        call: what to run; its cells' parameters are frozen unless they are among its sources.
-        copied: whether inputs and states are passed as copies, which are not leaves of the graph.
-    """
+    """Run a kernel on a call; with ``copied``, inputs and states are passed as copies, not as leaves of the graph."""
     x, passed = call.given()
     leaves = reached_states(call.cells, x)
     possible = _possible_sources(call.cells, x, leaves)

@@ -43,9 +43,6 @@ def check_read(target: type) -> None:
 
     An option counts as read if the constructor uses its value for anything but an attribute or an error, or if the
     attribute, or a text of its name, occurs in the modules of the class and its bases.
-
-    Raises:
-        AssertionError: an option is never read; the message names it.
     """
     owners = [owner for owner in target.__mro__ if owner not in (object, ABC, Generic)]
     modules = {owner.__module__ for owner in owners if not _is_contract(owner)}
@@ -133,12 +130,7 @@ _SIZES = ("input_size", "hidden_size")
 
 
 def single_changes(target: Any, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield each ``bool``, ``Literal`` and enum option of a constructor with each value but its present one.
-
-    Args:
-        target: a class; any other factory has no known options.
-        given: options that are set; the others have their defaults.
-    """
+    """Yield each ``bool``, ``Literal`` and enum option of a class with each value but its present one."""
     for option in options(target) if isinstance(target, type) else ():
         now = given.get(option.name, option.default)
         for value in () if option.supplied else _choices(option.annotation):
@@ -147,15 +139,9 @@ def single_changes(target: Any, given: Mapping[str, Any]) -> Iterator[dict[str, 
 
 
 def combinations(target: Any, given: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the combinations of values of a constructor's ``Literal``, ``bool`` and enum options.
+    """Return what differs from the defaults in each combination of ``Literal``, ``bool`` and enum options.
 
-    Args:
-        target: a class; any other factory has no known options.
-        given: options that stay as they are.
-
-    Returns:
-        The options that differ from their defaults, for each combination but the default one; one option at a time
-        if there are more than 8 combinations.
+    Options in ``given`` stay as they are. With more than 8 combinations, one option is changed at a time.
     """
     changes = [change for change in single_changes(target, given) if not change.keys() & given.keys()]
     by_name: dict[str, list[dict[str, Any]]] = {}
@@ -210,9 +196,6 @@ def check_options(suite: Any, prepare: str, checks: Sequence[str], **members: An
         prepare: the suite's method that raises an error for such a value.
         checks: their names.
         members: further attributes of the changed suites.
-
-    Raises:
-        AssertionError: a check fails; the message begins with the option.
     """
     for change in single_changes(type(suite.make()), suite.options):
         what = format_options(change)

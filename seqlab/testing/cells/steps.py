@@ -20,19 +20,13 @@ MODES = {"evaluation": False, "training": True}
 @final
 @dataclass(frozen=True)
 class Setting:
-    """A cell in one mode and size, and an input.
-
-    Attributes:
-        where: begins the message of a failure.
-        cell: in double precision.
-        x: ``[time, batch, input]``.
-        random: whether two calls with different seeds differ, as with dropout.
-    """
+    """A cell in one mode and size, in double precision, and an input ``[time, batch, input]``."""
 
     where: str
     cell: Cell
     x: Tensor
     random: bool
+    """Whether two calls with different seeds differ, as with dropout."""
 
 
 @final
@@ -86,11 +80,7 @@ class CellBase(Suite):
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
     def settings(self, *, large: bool = False) -> Iterator[Setting]:
-        """Yield the cell in both modes, at each size that its constructor accepts.
-
-        Args:
-            large: whether to include inputs a thousand times larger.
-        """
+        """Yield the cell in both modes, at each size that it accepts, and with ``large`` on inputs of that size."""
         for size in (*_SIZES, _LARGE) if large else _SIZES:
             if any(key in self.options for key in size.sizes):
                 continue

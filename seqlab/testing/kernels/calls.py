@@ -1,7 +1,7 @@
 """Checks that the calls of a kernel have no side effects, and of its gradients in every way that training asks for."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -116,7 +116,7 @@ class CallChecks(KernelBase):
                 few, cut = lengths[:2], lengths.clamp(max=3)
             twin = call.in_dtype(call.x.dtype)
             for cell in twin.cells:
-                _scale(cell)
+                _change(cell, "changed in place")
             others = {
                 "another input": replace(call, x=2 * call.x.flip(0)),
                 "fewer steps": replace(call, x=call.x[:3], lengths=cut),
@@ -147,11 +147,11 @@ class CallChecks(KernelBase):
 
     def _sees_changes(self, call: Call) -> None:
         kernel = self.make()
-        for what, change in _CHANGES.items() if accepts(kernel, call) else ():
+        for what in _CHANGES if accepts(kernel, call) else ():
             own = call.in_dtype(call.x.dtype)
             right = _right(run_kernel(kernel, own), own)
             for cell in own.cells:
-                change(cell)
+                _change(cell, what)
             _compare(kernel, own.at(f"after parameters were {what}"), right)
 
     def test_computed_weights(self) -> None:
@@ -213,45 +213,25 @@ def _compare(kernel: Kernel, call: Call, right: frozenset[str]) -> None:
         compare(got, expected, call)
 
 
-def _weights(cell: Cell) -> Iterator[nn.Parameter]:
-    return (parameter for parameter in cell.parameters() if parameter.is_floating_point())
+_CHANGES = ("changed in place", "given other data", "changed through .data", "loaded", "replaced")
 
 
-def _scale(cell: Cell) -> None:
-    with torch.no_grad():
-        for parameter in _weights(cell):
-            parameter.mul_(0.5)
-
-
-def _assign_data(cell: Cell) -> None:
-    for parameter in _weights(cell):
-        parameter.data = 0.6 * parameter.data
-
-
-def _scale_data(cell: Cell) -> None:
-    for parameter in _weights(cell):
-        parameter.data.mul_(0.7)
-
-
-def _load(cell: Cell) -> None:
-    state = {name: 0.8 * value if value.is_floating_point() else value for name, value in cell.state_dict().items()}
-    cell.load_state_dict(state)
-
-
-def _replace(cell: Cell) -> None:
+def _change(cell: Cell, how: str) -> None:
+    """Halve the parameters."""
     for module in cell.modules():
-        for name, parameter in list(module._parameters.items()):
-            if parameter is not None and parameter.is_floating_point():
-                setattr(module, name, nn.Parameter(0.9 * parameter.detach()))
-
-
-_CHANGES: dict[str, Callable[[Cell], None]] = {
-    "changed in place": _scale,
-    "given other data": _assign_data,
-    "changed through .data": _scale_data,
-    "loaded": _load,
-    "replaced": _replace,
-}
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            half = 0.5 * parameter.detach()
+            if how == "replaced" and parameter.is_floating_point():
+                setattr(module, name, nn.Parameter(half))
+            elif how == "loaded":
+                module.load_state_dict({**module.state_dict(), name: half})
+            elif how == "changed through .data":
+                parameter.data.copy_(half)
+            elif how == "given other data":
+                parameter.data = half
+            elif how == "changed in place":
+                with torch.no_grad():
+                    parameter.copy_(half)
 
 
 def _layouts(call: Call) -> Iterator[Call]:
@@ -264,8 +244,8 @@ def _layouts(call: Call) -> Iterator[Call]:
         yield replace(call, lengths=strided).at("lengths that are strided")
         yield replace(call, lengths=call.lengths.int()).at("lengths in int32")
     twin = call.in_dtype(call.x.dtype)
-    for parameter in (parameter for cell in twin.cells for parameter in _weights(cell)):
-        if parameter.dim() == 2:
+    for parameter in (parameter for cell in twin.cells for parameter in cell.parameters()):
+        if parameter.dim() == 2 and parameter.is_floating_point():
             parameter.data = parameter.data.t().contiguous().t()
     yield twin.at("weights that are transposed")
 

@@ -94,12 +94,8 @@ class KernelBase(Suite):
     def calls(self, *, gradients: bool = False, **more: Any) -> Iterator[Call]:
         """Yield small calls that the kernel accepts: full rows, and ragged ones in both directions, in each dtype.
 
-        Args:
-            gradients: whether it must accept them with gradients; else those that it refuses come without.
-            more: how the cells are made.
-
-        Raises:
-            SkipTest: it refuses all of them.
+        With ``gradients``, it must accept them with gradients; else those that it refuses so come without. Skip the
+        check if it refuses all of them.
         """
         kernel, found = self.make(), 0
         for where, rows, directions in _SMALL:

@@ -16,10 +16,10 @@ from seqlab.testing.process import record_reads
 from seqlab.testing.suite import Suite, assert_close, require
 from seqlab.testing.tasks.examples import (
     SPLITS,
-    CodePoints,
     PreparedTask,
     check_targets,
     check_tensors,
+    default_encoder,
     is_class,
     output_shape,
     perfect_outputs,
@@ -69,7 +69,7 @@ class TaskBase(Suite):
         splits = task.splits()
         if not isinstance(splits["train"], Corpus):
             return cast(Mapping[str, Examples], splits)
-        preprocessor = self._encoder(task)
+        preprocessor = self.encoder(task)
         texts = {name: list(islice(cast(Corpus, split).pieces(), _PIECES)) for name, split in splits.items()}
         preprocessor.fit(texts["train"])
         ids = {name: preprocessor.encode(pieces).values for name, pieces in texts.items()}
@@ -77,24 +77,19 @@ class TaskBase(Suite):
         task.observe(InputSpec("tokens", preprocessor.size, preprocessor.symbols), counts)
         return {name: windows(values, task.sequence_length or 1) for name, values in ids.items()}
 
+    def encoder(self, task: Task) -> Preprocessor:
+        """Return what encodes the texts, not fitted."""
+        factory = type(self).preprocessor
+        return default_encoder(task) if factory is None else factory()
+
     def prepare(self, task: Task, splits: Mapping[str, Examples]) -> PreparedTask:
         """Fit what encodes the texts, if the inputs are texts."""
         texts = splits["train"].inputs
         if isinstance(texts, Ragged):
             return PreparedTask(task, splits, None)
-        preprocessor = self._encoder(task)
+        preprocessor = self.encoder(task)
         preprocessor.fit(texts)
         return PreparedTask(task, splits, preprocessor)
-
-    def _encoder(self, task: Task) -> Preprocessor:
-        if (factory := type(self).preprocessor) is not None:
-            return factory()
-        try:
-            made = find("preprocessing", task.preprocessing or "").load()()
-        except UserError:  # which test_default_preprocessing reports
-            return CodePoints()
-        require(isinstance(made, Preprocessor), f"preprocessing={task.preprocessing} is not a seqlab.Preprocessor")
-        return made  # type: ignore[no-any-return]  # an entry point can be anything
 
     def perfect_outputs(self, task: Task, batch: Batch) -> Tensor:
         """Return outputs that fit the targets; override it if minimising the loss does not find them."""

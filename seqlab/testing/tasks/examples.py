@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqlab.contracts import Batch, Examples, Preprocessor, Ragged, Task
+from seqlab.contracts import Batch, Examples, Preprocessor, Ragged, Task, UserError
+from seqlab.plugins import find
 from seqlab.testing.suite import require
 
 SPLITS = ("train", "valid", "test")
@@ -61,42 +62,45 @@ def windows(ids: Tensor, size: int) -> Examples:
 
 
 @final
-class CodePoints(Preprocessor):
-    """Each code point of the training texts is a token; for tasks whose own preprocessing is not installed."""
+class _CodePoints(Preprocessor):
+    """Each code point of the training texts is a token, from 2 on."""
 
     def __init__(self) -> None:
         self._seen = ""
 
     def fit(self, texts: Any) -> None:
-        """Collect the code points."""
         self._seen = "".join(sorted({symbol for text in texts for symbol in text}))
 
     def encode(self, texts: Sequence[str]) -> Ragged:
-        """Return a number for each that was seen, and 1 for others."""
         ids = {symbol: index for index, symbol in enumerate(self._seen, start=2)}
         return Ragged.of([torch.tensor([ids.get(symbol, 1) for symbol in text], dtype=torch.int64) for text in texts])
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of these numbers."""
         return "".join(f"\0\ufffd{self._seen}"[token] for token in ids if token)
 
     @property
     def size(self) -> int:
-        """Code points that were seen, padding and the unknown one."""
         return 2 + len(self._seen)
 
     @property
     def unknown_id(self) -> int:
-        """1."""
         return 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the code points."""
         return {"symbols": self._seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the code points."""
         self._seen = state["symbols"]
+
+
+def default_encoder(task: Task) -> Preprocessor:
+    """Return the preprocessor that a task names, or one of code points where it is not installed."""
+    try:
+        made = find("preprocessing", task.preprocessing or "").load()()
+    except UserError:  # which test_default_preprocessing reports
+        return _CodePoints()
+    require(isinstance(made, Preprocessor), f"preprocessing={task.preprocessing} is not a seqlab.Preprocessor")
+    return made  # type: ignore[no-any-return]  # an entry point can be anything
 
 
 # Inputs and targets --------------------------------------------------------------------------------------------------

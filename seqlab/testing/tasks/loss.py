@@ -1,5 +1,6 @@
 """Checks of a task's loss: its gradient, padding, and that it is a mean of rows or steps."""
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from unittest import SkipTest
@@ -53,13 +54,11 @@ class LossChecks(TaskBase):
         """A small step of the outputs against the gradient lowers the loss."""
         task, batch = self.case()
         for seed in range(3):
-            outputs = self.random_outputs(task, batch, seed).requires_grad_()
-            loss = task.loss(outputs, batch)
-            (gradient,) = torch.autograd.grad(loss, outputs)
+            outputs = self.random_outputs(task, batch, seed)
+            before, gradient = _differentiate("the outputs", task, outputs, batch)
             with torch.no_grad():
                 direction = gradient / gradient.abs().max()
                 after = [float(task.loss(outputs - step * direction, batch)) for step in (1.0, 0.1, 0.01, 1e-3)]
-            before = loss.item()
             require(min(after) < before, f"the loss is {before:.6g}, and at best {min(after):.6g} after a step")
 
     def test_loss_prefers_the_truth(self) -> None:
@@ -192,15 +191,20 @@ class LossChecks(TaskBase):
             _gradient_sizes(task, batch, 200.0, counted)
 
 
+def _differentiate(what: str, task: Task, outputs: Tensor, batch: Batch) -> tuple[float, Tensor]:
+    """Return the loss of some outputs, and its gradient."""
+    outputs = outputs.clone().requires_grad_()
+    loss = task.loss(outputs, batch)
+    require(loss.requires_grad, f"{what}: the loss has no gradient")
+    return float(loss), torch.autograd.grad(loss, outputs)[0]
+
+
 def _gradient_sizes(task: Task, batch: Batch, margin: float, counted: Tensor) -> Tensor:
     """Return the size of each target's gradient where the outputs are so wrong."""
     found = torch.zeros(counted.shape)
     for wrong in wrong_outputs(task, batch, margin):
-        outputs = wrong.clone().requires_grad_()
-        loss = task.loss(outputs, batch)
-        require(bool(loss.isfinite()), f"the loss is {loss.item():g} where the outputs are wrong by {margin:g}")
-        require(loss.requires_grad, "the loss has no gradient where the outputs are wrong")
-        (gradient,) = torch.autograd.grad(loss, outputs)
+        loss, gradient = _differentiate("outputs that are wrong", task, wrong, batch)
+        require(math.isfinite(loss), f"the loss is {loss:g} where the outputs are wrong by {margin:g}")
         odd = int((~gradient.isfinite()).sum())
         require(not odd, f"{odd} entries of the gradient are not finite where the outputs are wrong by {margin:g}")
         found = torch.maximum(found, gradient.abs().amax(-1))
@@ -209,10 +213,7 @@ def _gradient_sizes(task: Task, batch: Batch, margin: float, counted: Tensor) ->
 
 def _check_differences(task: Task, batch: Batch, outputs: Tensor, what: str) -> None:
     """Compare the gradient of some outputs along random directions with central differences."""
-    base = outputs.clone().requires_grad_()
-    loss = task.loss(base, batch)
-    require(loss.requires_grad, f"the loss of {what} has no gradient")
-    (gradient,) = torch.autograd.grad(loss, base)
+    _, gradient = _differentiate(what, task, outputs, batch)
     scale = float(gradient.abs().max()) + 1e-12
     generator = torch.Generator().manual_seed(4)
     places = counted_targets(task, batch).nonzero()
@@ -273,8 +274,8 @@ class MeanChecks(TaskBase):
             mixed = targets.clone()
             mixed[counted] = classes[-1]
             mixed[tuple(places[:few].t())] = classes[0]
-            outputs = torch.zeros(output_shape(task, batch), requires_grad=True)
-            (gradient,) = torch.autograd.grad(task.loss(outputs, batch._replace(targets=mixed)), outputs)
+            outputs = torch.zeros(output_shape(task, batch))
+            _, gradient = _differentiate("zeros", task, outputs, batch._replace(targets=mixed))
             sizes = gradient[counted].abs().amax(1)
             if not bool(sizes[[0, -1]].all()):
                 raise SkipTest("one of the classes has no gradient where all scores are 0")
@@ -326,10 +327,7 @@ def _check_alike(task: Task, batch: Batch, counted: Tensor, what: str) -> None:
     shape = output_shape(task, batch)
     largest = 0.0
     for constant in (torch.linspace(-0.7, 0.5, shape[-1]), torch.linspace(2.5, -3, shape[-1])):
-        outputs = constant.expand(shape).clone().requires_grad_()
-        loss = task.loss(outputs, batch)
-        require(loss.requires_grad, f"{what}: the loss has no gradient")
-        (gradient,) = torch.autograd.grad(loss, outputs)
+        _, gradient = _differentiate(what, task, constant.expand(shape), batch)
         found = gradient[counted].flatten(1)
         sizes, scale = found.abs().amax(1), float(found.abs().max())
         apart = float((found.max(0).values - found.min(0).values).max()) if len(found) else 0.0
