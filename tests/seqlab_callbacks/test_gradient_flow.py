@@ -12,7 +12,7 @@ from seqlab.runs.run_folder import read_weights
 from seqlab.study.gradient_flow import FLOW, read
 from seqlab.training.averaging import NonMonotonicAveraging
 from seqlab.training.callbacks import StopWhenSolved
-from seqlab_callbacks.gradient_flow import GradientFlow, is_moment
+from seqlab_callbacks.gradient_flow import GradientFlow, is_default_step
 from seqlab_cells.convert import to_torch
 from seqlab_cells.lstm import LSTM
 from seqlab_tasks.synthetic.first import First
@@ -69,7 +69,7 @@ def test_it_is_chosen_alone_or_in_a_list():
 
 
 def test_moments_by_default():
-    assert [step for step in range(1, 4_000) if is_moment(step)] == [10, 32, 100, 316, 1000, 3162]
+    assert [step for step in range(1, 4_000) if is_default_step(step)] == [10, 32, 100, 316, 1000, 3162]
 
 
 def test_a_model_that_is_not_recurrent_is_left_alone(tmp_path, caplog):
@@ -82,9 +82,9 @@ def test_a_model_that_is_not_recurrent_is_left_alone(tmp_path, caplog):
 
 
 def test_bad_options_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="rows is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="rows .*0"):
         GradientFlow(rows=0)
-    with pytest.raises(UserError, match=r"callbacks\.gradient_flow\.every is -1; it must be at least 0"):
+    with pytest.raises(UserError, match=r"callbacks\.gradient_flow\.every .*-1"):
         run(tmp_path / "run", "callbacks=gradient_flow", "callbacks.gradient_flow.every=-1")
 
 
