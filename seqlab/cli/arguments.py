@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, final
 
-from hydra._internal.utils import get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,6 +15,7 @@ from omegaconf import OmegaConf
 from seqlab.errors import UserError
 from seqlab.io.safe_io import check_links
 from seqlab.plugins.diagnostics import unknown_key
+from seqlab.plugins.hydra_internals import flag_parser
 from seqlab.plugins.hydra_source import SOURCE, Sources
 
 SEARCHPATH = "hydra.searchpath"
@@ -56,7 +56,7 @@ def parse(arguments: Sequence[str]) -> Arguments:
     Raises:
         UserError: a flag does not exist, lacks its value, or is one that is refused here.
     """
-    parser = get_args_parser()
+    parser = flag_parser()
     parser.error = _refuse  # type: ignore[method-assign]  # which prints the usage and exits
     asked = parser.parse_intermixed_args(_with_info(arguments))
     if asked.experimental_rerun is not None:

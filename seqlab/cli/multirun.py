@@ -4,11 +4,10 @@ import logging
 import sys
 import time
 from dataclasses import dataclass
-from importlib import import_module, reload
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins import basic_sweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
@@ -94,9 +93,9 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
     plan(folder, words, sweeper)
     words = [*words, *more]
     if sweeper in _SWEEPERS:
-        Plugins.instance().register(_loaded(*_SWEEPERS[sweeper]))
+        Plugins.instance().register(_plugin(*_SWEEPERS[sweeper]))
     elif sweeper == "basic" and not any(key_of(word).startswith("hydra.sweeper.") for word in words):
-        found = _loaded("seqlab_launchers._sweeper", "PlannedSweeper")
+        found = _plugin("_sweepers", "PlannedSweeper")
         Plugins.instance().register(found)
         words = [*words, f"hydra.sweeper._target_={found.__module__}.{found.__qualname__}"]
     return [*words, hydra_override("hydra.sweep.dir", str(folder))], folder
@@ -122,7 +121,7 @@ def _plain(node: DictConfig) -> dict[str, Any]:
 
 
 _PLUGINS = ("hydra.sweeper", "hydra.launcher")
-_SWEEPERS = {"horizon": ("seqlab_horizon._sweeper", "HorizonSweeper")}
+_SWEEPERS = {"horizon": ("_sweepers", "HorizonSweeper")}
 """Module and class of the sweepers that are imported when they are chosen."""
 
 
@@ -134,7 +133,7 @@ def _check_sweeper(sweeper: str, words: list[str]) -> None:
     own = [word for word in words if not word.lstrip("+~").startswith(("hydra.", "hydra/"))]
     if sweeper in _SWEEPERS:
         plain = OmegaConf.to_container(node, resolve=True)
-        _loaded(*_SWEEPERS[sweeper]).check(plain, own)
+        _plugin(*_SWEEPERS[sweeper]).check(plain, own)
     else:
         _check_intervals(own)
         list(compose_all([first_of_each(own)]))
@@ -147,11 +146,8 @@ def _check_intervals(words: list[str]) -> None:
             raise UserError(f"{each.input_line}: the interval ends before it starts")
 
 
-def _loaded(module: str, name: str) -> Any:
-    found = import_module(f"hydra_plugins.{module}")
-    if getattr(found, "BasicSweeper", basic_sweeper.BasicSweeper) is not basic_sweeper.BasicSweeper:
-        found = reload(found)  # a second sweep of this process: Hydra has loaded the base class anew
-    return getattr(found, name)
+def _plugin(module: str, name: str) -> Any:
+    return getattr(import_module(f"hydra_plugins.seqlab_sweeps.{module}"), name)
 
 
 def refuse_search(words: list[str], sweeper: str) -> None:
@@ -265,11 +261,11 @@ def register_launcher(words: list[str]) -> None:
         return
     module, name, extra = _LAUNCHERS[chosen[-1]]
     try:
-        found = import_module(f"hydra_plugins.seqlab_launchers.{module}")
+        found = _plugin(module, name)
     except ModuleNotFoundError as error:
         missing = f"{error.name} is not installed"
         raise UserError(f'hydra/launcher={chosen[-1]}: {missing}; `pip install "seqlab[{extra}]"`') from error
-    Plugins.instance().register(getattr(found, name))
+    Plugins.instance().register(found)
     stored = ConfigStore.instance().repo["hydra"]["launcher"]
     stored.pop(f"{chosen[-1]}.yaml", None)  # the other package's config; seqlab's has the same name
 

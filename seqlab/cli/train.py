@@ -99,10 +99,11 @@ def _hydra_main(job: Callable[[DictConfig], Any], flags: Sequence[str], words: S
     """Have Hydra do what flags and overrides ask for, from the sources that are in use."""
     import hydra
 
+    from seqlab.plugins.hydra_internals import VERSION_BASE
     from seqlab.plugins.hydra_source import sources
 
     sys.argv = ["seqlab", *flags, *words]
-    hydra.main(version_base="1.3", config_path="pkg://seqlab_conf", config_name=sources().name)(job)()
+    hydra.main(config_path="pkg://seqlab_conf", config_name=sources().name, **VERSION_BASE)(job)()
 
 
 def _names_folder_that_exists(words: Sequence[str]) -> bool:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.contracts import Cell, Kernel, State
+from seqlab.contracts.masks import reverse_within
 from seqlab.recurrence.recurrent import Recurrent
-from seqlab.recurrence.scan import reverse_within, scan
+from seqlab.recurrence.scan import scan
 from seqlab.recurrence.wrappers import Wrapper
 
 Known = TypeVar("Known")
@@ -93,7 +94,7 @@ class _Recorder(Kernel):
         self._layers = 0
 
     def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
-        """Never."""
+        """Refuse nothing."""
         return None
 
     def scan(

@@ -9,8 +9,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.contracts.batch import Lengths, as_lengths, check_lengths
+from seqlab.contracts.masks import reverse_within, zero_padding
 from seqlab.plugins.kernels import kernels_for
-from seqlab.recurrence.scan import detach, map_state, reverse_within, zero_padding
+from seqlab.recurrence.scan import detach, map_state
 from seqlab.recurrence.selection import Choice, choose
 from seqlab.recurrence.wrappers import (
     LayerWrapper,

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.contracts.batch import Lengths
+from seqlab.contracts.masks import checked
 from seqlab.io.cache import cache_path
 from seqlab.plugins.kernels import entry_of, precedence, untrusted_reason
 from seqlab.recurrence.compiled import Compiled
-from seqlab.recurrence.scan import checked_lengths, reverse_within, scan
+from seqlab.recurrence.scan import scan
 
 
 @final
@@ -145,25 +146,18 @@ def measured_speeds(cell: str, hidden: int, x: Tensor, lengths: Tensor | None) -
 
 @final
 class Loop(Kernel):
-    """The reference: a plain loop over time, for every cell."""
+    """The reference: a loop over time, for any cell."""
 
     name = "loop"
     cell = Cell
 
     def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
-        """Never."""
+        """Refuse nothing."""
         return None
 
-    def scan(
-        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
-    ) -> tuple[Tensor, list[State]]:
-        """Scan the first cell forward and the second, if there is one, backward within each row's length."""
-        forward, final_state = scan(cells[0], x, states[0], lengths)
-        if len(cells) == 1:
-            return forward, [final_state]
-        backward, final_backward = scan(cells[1], reverse_within(x, lengths), states[1], lengths)
-        outputs = torch.cat([forward, reverse_within(backward, lengths)], dim=-1)
-        return outputs, [final_state, final_backward]
+    def scan_one(self, cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """Scan step by step."""
+        return scan(cell, x, state, lengths)
 
 
 class Choice(NamedTuple):
@@ -192,7 +186,7 @@ def choose(
     Raises:
         ValueError: a kernel that was asked for by name does not exist for this cell, or refuses.
     """
-    lengths = None if lengths is None else checked_lengths(lengths, x)
+    lengths = None if lengths is None else checked(lengths, x)
     if requested == "loop":
         return Choice(Loop(), "asked for")
     if requested == "compiled":

@@ -118,7 +118,7 @@ def _ids(trained: Trained, text: str) -> tuple[Tensor, int]:
     ids = trained.encode([text]).values
     read = ids if trained.longest is None else ids[: trained.longest]
     if not len(read):
-        raise UserError(f"the text {text!r} has no symbols to read")
+        raise UserError(f"the text {text!r} has nothing in it to read")
     if len(read) > MAX_STEPS:
         raise UserError(f"the text has {len(read):,} steps; a figure shows at most {MAX_STEPS}: shorten the text")
     return read, len(ids) - len(read)

@@ -18,6 +18,7 @@ from math import log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, final
 
+from seqlab._deprecated import old_names
 from seqlab.errors import UserError
 from seqlab.io.atomic import write_atomically
 from seqlab.plugins.registry import plugins
@@ -244,3 +245,6 @@ def drawable(text: str) -> str:
     known = get_font(findfont(FontProperties())).get_charmap()
     visible = ({" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5"}.get(character, character) for character in text)
     return "".join(character if ord(character) in known else "\u25a1" for character in visible)
+
+
+__getattr__ = old_names(__name__, {"dress": "label_axes", "save": "save_figure"})

@@ -109,7 +109,7 @@ def beside(folder: Path) -> None:
 RUNS = [{"name": f"r{number}", "words": []} for number in range(150_000)]
 
 FAR = [
-    Attack("a plan's experiment is a file elsewhere", beside, (RESUME,), "there is no such experiment|Could not"),
+    Attack("a plan's experiment is a file elsewhere", beside, (RESUME,), "no such experiment|Could not|traversal"),
     Attack("a plan asks for a thousand million runs", plan("cell=gru", "seed=range(1,1000000000)"), (RESUME,),
            "more than 100,000 runs"),
     Attack("a plan asks for a million processes at a time", plan(

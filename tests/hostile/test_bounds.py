@@ -15,8 +15,8 @@ from seqlab.cli.errors import explain, is_user_error
 from seqlab.io.curves import read_curves
 from seqlab.plugins.hydra_source import read_yaml
 from seqlab.training.nonfinite import SavedStep
-from seqlab_tasks.names.reading import read_names
-from seqlab_tasks.textclf.documents import SPLITS, Documents, arrange
+from seqlab_tasks.names import read_names
+from seqlab_tasks.splitting import SPLITS, Documents, arrange
 from seqlab_tasks.textclf.reading import read_table
 
 
@@ -86,7 +86,7 @@ def test_a_row_of_a_million_letters_is_no_name(tmp_path):
     """A batch would be as long."""
     for name in ("A", "B"):
         (tmp_path / f"{name}.txt").write_text("ab\n" + "x" * 10**6, "utf-8")
-    with pytest.raises(ValueError, match=r"A\.txt has a row of 1,000,000 letters; a name has 1,000 at most"):
+    with pytest.raises(ValueError, match=r"A\.txt has a row of 1,000,000 characters; the limit is 1,000"):
         read_names([tmp_path / "A.txt", tmp_path / "B.txt"], "here")
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +23,9 @@ from seqlab.study.matching import match_size
 from seqlab.study.report import write_report
 from seqlab.study.report.horizons import interval
 from seqlab.sweeps.ledger import entry_of, write_plan
+
+if TYPE_CHECKING:
+    pass
 
 
 def finish_search(conductor: "SearchRunner") -> None:

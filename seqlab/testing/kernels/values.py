@@ -239,11 +239,14 @@ class ContractChecks(KernelMaking):
     """What it says of itself holds, for every option."""
 
     def test_names_its_cell(self) -> None:
-        """It says what it is called, and which type of cell it scans."""
+        """It has a name, a type of cell, and implements ``scan_one`` or ``scan``."""
         kernel = self.make()
         demand(isinstance(getattr(kernel, "name", None), str), "it has no name")
         cell = getattr(kernel, "cell", None)
         demand(isinstance(cell, type) and issubclass(cell, Cell), f"its cell is {cell!r}, which is no type of Cell")
+        own = type(kernel)
+        implemented = own.scan_one is not Kernel.scan_one or own.scan is not Kernel.scan
+        demand(implemented, "it implements neither scan_one (one cell forward) nor scan (the whole layer)")
 
     def test_parameters_are_the_cells(self) -> None:
         """It holds no parameters of its own, so that checkpoints fit every path."""

@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from seqlab.cli.arguments import parse
 from seqlab.cli.config_dir import check_config_dir
 from seqlab.errors import UserError
+from seqlab.plugins.hydra_internals import CORE_PLUGINS
 from seqlab.plugins.hydra_source import using_sources
 from seqlab.runs.run_folder import RESULTS, read_json
 from seqlab.sweeps.plan import folder_of
@@ -256,7 +257,7 @@ def test_a_file_that_a_config_of_seqlab_hides_is_not_passed_over(cli, conf, plac
 def test_names_that_a_plugin_of_hydra_brings_are_not_the_folders(conf):
     """As the samplers of Optuna's sweeper, which are classes of Optuna; a folder's own name is refused."""
     group, store = "hydra/sweeper", ConfigStore.instance()
-    target = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+    target = f"{CORE_PLUGINS}basic_sweeper.BasicSweeper"
     store.store(group=group, name="like_optuna", node={"_target_": target, "sampler": {"_target_": "optuna.Tpe"}})
     mine = "# @package _global_\ndefaults: [override /hydra/sweeper: like_optuna]\n"
     (conf / "experiment" / "search.yaml").write_text(mine, "utf-8")

@@ -12,7 +12,7 @@ import seqlab
 from seqlab.distributed.signals import StopRequest
 from seqlab.training.checkpoint import RunCheckpoint
 from seqlab.training.session import prepare_data
-from seqlab_tasks.synthetic.first import First
+from seqlab_tasks.synthetic import First
 
 WINDOW = [
     "model=window", "model.embedding_size=4", "model.hidden_size=16", "model.context=3", "task=first", "task.choices=3",

@@ -48,7 +48,11 @@ BY_VERB = {
         ("--csv nowhere/x.csv", "there is no folder nowhere"),
         ("--plot x.xyz", "a picture's name ends in"),
     ],
-    "new": [("cell", "NAME must be given"), ("foo x", "invalid choice: 'foo'"), ("cell 1x", "a name must be")],
+    "new": [
+        ("cell", "NAME must be given"),
+        ("foo x", "invalid choice: 'foo'"),
+        ("cell 1x", "a name must consist of lower-case letters"),
+    ],
     "plugins": [("nope", "invalid choice: 'nope'")],
     "data": [
         ("foo", "foo: this is no option"),

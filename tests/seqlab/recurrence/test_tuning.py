@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqlab import Cell, Kernel, State
-from seqlab.recurrence import Loop, scan, selection
+from seqlab.recurrence import Loop, choose, scan, selection
 from seqlab.recurrence.selection import Entry, measured_speeds, readiness, write
 
 CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def taken(*kernels: Kernel, batch: int = 2, time: int = 10) -> tuple[str, str]:
-    chosen = selection("auto", kernels, [Echo(4)], torch.zeros(time, batch, 4), None)
+    chosen = choose("auto", kernels, [Echo(4)], torch.zeros(time, batch, 4), None)
     return chosen.kernel.name, chosen.reason
 
 

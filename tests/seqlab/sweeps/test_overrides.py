@@ -1,7 +1,5 @@
 """Sweep syntax: our expansion is that of Hydra's basic sweeper, run for itself with a launcher that only notes."""
 
-from importlib import import_module
-
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -11,6 +9,7 @@ from omegaconf import OmegaConf
 from seqlab import UserError
 from seqlab.cli.errors import explain
 from seqlab.config.compose import compose, configs
+from seqlab.plugins.hydra_internals import planned_sweeper
 from seqlab.study.horizon.rows import rows_of
 from seqlab.study.horizon.settings import Settings, read_settings
 from seqlab.sweeps.ledger import read_plan
@@ -32,8 +31,7 @@ class Noting:
 def by_hydra(words, params, folder):
     with configs():
         loader = GlobalHydra.instance().config_loader()
-        sweeper = import_module("hydra._internal.core_plugins.basic_sweeper").BasicSweeper(None, params)
-        sweeper.validate_batch_is_legal = lambda batch: None  # composes each run
+        sweeper = planned_sweeper(None, params)
         sweeper.hydra_context = HydraContext(config_loader=loader, callbacks=None)
         sweeper.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}})
         sweeper.launcher = Noting()

@@ -36,6 +36,14 @@ class Nameless(Faultless):
     name = None  # type: ignore[assignment]  # what is wrong with it
 
 
+class ScansNothing(Kernel):
+    name = "nothing"
+    cell = broken_cells.Right
+
+    def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
+        return None
+
+
 class WrongOutput(Faultless):
     def scan(self, cells, x, states, lengths):
         y, ends = super().scan(cells, x, states, lengths)
@@ -173,6 +181,7 @@ class RefusesWithoutAReason(Faultless):
 
 CAUGHT_BY: dict[type[Kernel], str] = {
     Nameless: "names_its_cell",
+    ScansNothing: "names_its_cell",
     WrongOutput: "full_rows",
     ZeroGradients: "full_rows",
     LeavesPaddingOutputs: "ragged_rows",

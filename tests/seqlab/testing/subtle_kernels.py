@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from seqlab import Kernel
+from seqlab.contracts.masks import valid_mask, zero_padding
 from seqlab.recurrence import scan
-from seqlab.recurrence.scan import valid_mask, zero_padding
 from seqlab.recurrence.selection import Loop
 
 spec = util.spec_from_file_location("broken_kernels", Path(__file__).with_name("broken_kernels.py"))

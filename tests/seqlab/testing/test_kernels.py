@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from seqlab.testing import KernelSuite, run_suite
-from seqlab_cells.lstm.vendor import LSTMVendor
+from seqlab_cells.lstm import LSTMVendor
 
 
 def sibling(name):

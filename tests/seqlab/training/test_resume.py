@@ -177,7 +177,7 @@ def test_what_differs_between_two_fingerprints():
 
 @pytest.mark.slow
 def test_a_generator_that_draws_otherwise_is_other_data(tmp_path, monkeypatch):
-    from seqlab_tasks.synthetic.first import First
+    from seqlab_tasks.synthetic import First
 
     small = ["task=first", "task.sequence_length=4", "task.examples=128", "task.held_out=32", "cell=rnn", "logger=none"]
     small += ["cell.hidden_size=3", "trainer.progress=false", "trainer.max_epochs=1"]

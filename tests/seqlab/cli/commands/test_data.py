@@ -38,7 +38,7 @@ def test_what_the_reader_found_is_told(cli, tmp_path):
     words = ["data", "task=textclf", f"task.data={tmp_path}/x.csv"]
     record = json.loads(cli(*words, "--json").out)
     assert sum(split["examples"] for split in record["splits"].values()) == 20
-    for said in ("separated by semicolons", "'Good' and 'good'", "texts of blanks alone, left out: 1"):
+    for said in ("separated by semicolons", "'Good' and 'good'", "empty texts skipped: 1"):
         assert any(said in note for note in record["notes"]), said
     shown = cli(*words).out
     assert "examples of all splits: 20" in shown

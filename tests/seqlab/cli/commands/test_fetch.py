@@ -86,11 +86,11 @@ def test_downloads_are_in_the_cache_when_the_network_has_gone(cli, tmp_path, mon
 def serve_ptb(monkeypatch, texts, server):
     import hashlib
 
-    from seqlab_tasks.lm import sources
+    from seqlab_tasks.lm import text
 
-    monkeypatch.setattr(sources, "PTB", f"http://127.0.0.1:{server.server_address[1]}/")
+    monkeypatch.setattr(text, "PTB", f"http://127.0.0.1:{server.server_address[1]}/")
     for name, data in texts.items():
-        monkeypatch.setitem(sources.PTB_FILES, name, hashlib.sha256(data).hexdigest())
+        monkeypatch.setitem(text.FILES["ptb"], name, hashlib.sha256(data).hexdigest())
 
 
 def test_mistakes_are_one_line(cli):

@@ -102,7 +102,7 @@ def test_what_cannot_be_shown_is_told_in_a_line(cli, tongues, tmp_path):
     seqlab.run(seqlab.compose([*fast, f"task.data_dir={tongues.parent}"]), tmp_path / "bow")
     for words, part in (
         ([str(tmp_path / "bow"), "Banana"], "model=bow is not recurrent"),
-        ([str(tongues), ""], "has no symbols to read"),
+        ([str(tongues), ""], "has nothing in it to read"),
         ([str(tongues), "Banana", "--layer", "1"], "--layer is 1; the model has the layers 0 to 0"),
         ([str(tongues), "Banana", "--layer", "x"], "--layer is x"),
         ([str(tongues), "Banana", "--out", "it.gif"], "a picture's name ends in one of .png, .svg, .pdf"),
