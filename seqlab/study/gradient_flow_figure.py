@@ -14,19 +14,14 @@ if TYPE_CHECKING:
 _COLUMNS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "norm": ("gradient (autograd)", {"color": COLOURS[0], "linewidth": 2.6, "alpha": 0.7}),
     "product": (
-        "product of the step Jacobians",
+        "product of step Jacobians",
         {"color": INK, "linestyle": "none", "marker": ".", "markersize": 4, "zorder": 3},
     ),
     "bound": ("singular-value bound", {"color": COLOURS[1], "linewidth": 1.4}),
-    "forget": ("forget-gate product (GRU: update gate)", {"color": COLOURS[2], "linewidth": 1.4}),
-    "terms": ("Jacobian of this state tensor (LSTM: four terms)", {"color": COLOURS[3], "linewidth": 1.4}),
+    "forget": ("forget-gate product", {"color": COLOURS[2], "linewidth": 1.4}),
+    "terms": ("state Jacobian", {"color": COLOURS[3], "linewidth": 1.4}),
 }
-"""Label and line of each column."""
-_COMPARED = {
-    "bound": "singular-value bound",
-    "forget": "forget-gate product",
-    "terms": "Jacobian of this state tensor",
-}
+"""Label and line of each column; of a GRU, ``forget`` is the update gate's product."""
 _MAX_PLACES = 6
 """Layers and directions in one figure; the file has all."""
 _MAX_COMPARED = 4
@@ -81,7 +76,7 @@ def _draw_state(axes: "Axes", flow: GradientFlow, place: tuple[int, str, str], *
             axes.plot(where, values, **{"linestyle": style, "markevery": max(1, len(where) // 20), **line})
     last = max((row.distance for row in flow.rows), default=0)
     axes.set_xlim(-0.03 * max(1, last), 1.03 * max(1, last))
-    _log_axis(axes)
+    _set_axes(axes)
     layer, direction, state = place
     label_axes(axes, "steps back", f"|dL/d{state}_t|", f"layer {layer}, {direction}, state {state}")
     if with_notes:
@@ -96,11 +91,11 @@ def notes(rows: Sequence[FlowRow]) -> list[str]:
         rows: one curve, by ascending distance.
     """
     found = []
-    for column, name in _COMPARED.items():
+    for column in ("bound", "forget", "terms"):
         if (pair := slack(rows, column)) is not None and pair[0]:
             distance, power = pair
             step = 10 ** (power / distance)
-            found.append(f"{name}: {_ratio(power)} the gradient after {distance:,} steps ({step:.3g} per step)")
+            found.append(f"{_COLUMNS[column][0]}: {_ratio(power)} the gradient after {distance:,} steps ({step:.3g} per step)")
     drawn = max((row.distance for row in rows if row.norm > _SMALLEST), default=-1)
     if rows and drawn < rows[-1].distance:
         found.append(f"the gradient is 0 from {drawn + 1:,} steps back on, which a logarithmic axis does not show")
@@ -161,16 +156,15 @@ def compare_flows(flows: Mapping[str, GradientFlow], state: str, labels: Iterabl
             where = f", layer {place[0]}, {place[1]}" if len(places) > 1 else ""
             y = "" if end else f"|dL/d{state}_t| / |dL/d{state}_T|"
             label_axes(axes, "steps back", y, f"{name} (step {at}){where}")
-    _log_axis(grid[0][0])
-    for axes in grid.flat:
-        axes.set_yscale("log")
+    _set_axes(grid[0][0])
     legend(figure, max(grid.flat, key=lambda axes: len(axes.lines)))
     return figure
 
 
-def _log_axis(axes: "Axes") -> None:
-    """Make the axis of values logarithmic, over a factor of 100 at least and 60 powers of ten at most."""
+def _set_axes(axes: "Axes") -> None:
+    """Make the values logarithmic, over a factor of 100 at least and 60 powers of ten at most, and steps whole."""
     axes.set_yscale("log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     low, high = axes.get_ylim()
     if high / max(low, _SMALLEST) < 100:
         middle = (low * high) ** 0.5

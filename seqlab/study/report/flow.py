@@ -47,7 +47,8 @@ def _caption(label: str, flow: GradientFlow) -> str:
     text = f"{label}: gradient norm beside its closed forms, layer {layer}, {direction}."
     for place in flow.places:
         if place[:2] == (layer, direction):
-            text += "".join(f" State {place[2]}, step {step:,}: {note}." for note in notes(flow.curve(step, *place)))
+            found = notes(flow.curve(step, *place))
+            text += f" State {place[2]} at step {step:,}: {'; '.join(found)}." if found else ""
     return text
 
 

@@ -74,7 +74,7 @@ def test_the_answer_and_every_command(out, record):
     for name in figures:
         assert (out / "figures" / name).read_text("utf-8").startswith("<?xml")
         assert (out / "figures" / name).with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert "State h, step 50: singular-value bound: 10 times the gradient after 7 steps (1.39 per step)." in page
+    assert "State h at step 50: singular-value bound: 10 times the gradient after 7 steps (1.39 per step)." in page
     assert "25.0%" in page
 
 
