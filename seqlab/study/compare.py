@@ -19,13 +19,7 @@ FEW = 5
 @final
 @dataclass(frozen=True)
 class Side:
-    """One of the two sets.
-
-    Attributes:
-        name: as given by the user.
-        runs: finished runs.
-        faults: what could not be read.
-    """
+    """One of the two sets, by the name that the user gave."""
 
     name: str
     runs: Sequence[Run]
@@ -35,21 +29,15 @@ class Side:
 @final
 @dataclass(frozen=True)
 class Pair:
-    """A run of each set, with equal settings apart from those compared.
+    """A run of each set, with equal settings apart from those compared."""
 
-    Attributes:
-        first: of A.
-        second: of B.
-        shared: settings that tell this pair from the others.
-        values: validation metric of each.
-        test_values: test metric of each; ``None`` if one is absent or not finite.
-    """
-
-    first: Run
-    second: Run
+    runs: tuple[Run, Run]
     shared: Mapping[str, str]
+    """Settings that tell this pair from the others."""
     values: tuple[float, float]
+    """Validation metric of each."""
     test_values: tuple[float, float] | None = None
+    """Test metric of each; ``None`` if one is absent or not finite."""
 
     @property
     def difference(self) -> float:
@@ -110,7 +98,7 @@ class Comparison:
         """Return a line per set with runs that are no better than the input-independent baseline."""
         lines = []
         for place, side in enumerate(self.sides):
-            runs = [(pair.first, pair.second)[place] for pair in self.pairs]
+            runs = [pair.runs[place] for pair in self.pairs]
             if count := sum(not run.learned for run in runs):
                 what = "no better than the input-independent baseline"
                 lines.append(f"{side.name}: {count} of {len(runs)} runs are {what}")
@@ -188,7 +176,7 @@ def _over_seeds(differences: Sequence[tuple[Pair, float]]) -> Interval:
     """Average the differences of each seed; return the interval of their mean."""
     by_seed: dict[tuple[str, ...], list[float]] = {}
     for pair, difference in differences:
-        key = tuple(format_setting(pair.first.settings.get(name)) for name in REPLICATES)
+        key = tuple(format_setting(pair.runs[0].settings.get(name)) for name in REPLICATES)
         by_seed.setdefault(key, []).append(difference)
     return student_interval([statistics.fmean(values) for values in by_seed.values()])
 
@@ -241,7 +229,7 @@ def _pair(
             run = one if one.validation_score(metric) is None else other
             unpaired.append(f"{relative_path(run.folder)}: validation {metric} is absent or not finite")
         else:
-            pairs.append(Pair(one, other, shared, values, _both(one.test_score(metric), other.test_score(metric))))
+            pairs.append(Pair((one, other), shared, values, _both(one.test_score(metric), other.test_score(metric))))
     return pairs, unpaired
 
 

@@ -85,17 +85,13 @@ def _draw_state(axes: "Axes", flow: GradientFlow, place: tuple[int, str, str], *
 
 
 def notes(rows: Sequence[FlowRow]) -> list[str]:
-    """Compare the closed forms of a curve with its gradient, and name the distance from which that is zero.
-
-    Args:
-        rows: one curve, by ascending distance.
-    """
+    """Compare the closed forms of a curve with its gradient, and name the distance from which that is zero."""
     found = []
     for column in ("bound", "forget", "terms"):
         if (pair := slack(rows, column)) is not None and pair[0]:
             distance, power = pair
-            step = 10 ** (power / distance)
-            found.append(f"{_COLUMNS[column][0]}: {_ratio(power)} the gradient after {distance:,} steps ({step:.3g} per step)")
+            per_step = f"{10 ** (power / distance):.3g} per step"
+            found.append(f"{_COLUMNS[column][0]}: {_ratio(power)} the gradient after {distance:,} steps ({per_step})")
     drawn = max((row.distance for row in rows if row.norm > _SMALLEST), default=-1)
     if rows and drawn < rows[-1].distance:
         found.append(f"the gradient is 0 from {drawn + 1:,} steps back on, which a logarithmic axis does not show")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from seqlab.contracts import Batch, Model, Probe, State, Task
+from seqlab.contracts.probe import Pull
 from seqlab.recurrence.recording import Recording, Track
 from seqlab.study.gradient_flow import FlowRow, SaturationRow
 
@@ -171,12 +172,15 @@ class _TrackFlow:
         pull, state = self.probe.product, self._ends()
         if pull is None or state is None:
             return [None] * len(self.gradients)
-        norms = [[_norms(tensor, 1)] for tensor in state]
+        return [*self._pull_back(pull, state)]
+
+    def _pull_back(self, pull: Pull, state: State) -> list[Tensor]:
+        """Return the norms of a gradient to the last state, taken back step by step."""
+        norms = [[_norms(tensor, 1) for tensor in state]]
         for t in range(self.time - 1, 0, -1):
             state = pull(t, state)
-            for tensor, found in zip(state, norms, strict=True):
-                found.append(_norms(tensor, 1))
-        return [self._mean(torch.stack(found[::-1])) for found in norms]
+            norms.append([_norms(tensor, 1) for tensor in state])
+        return [self._mean(torch.stack(each[::-1])) for each in zip(*norms, strict=True)]
 
     def _bounds(self) -> list[Tensor | None]:
         gain, state = self.probe.gain, self._ends()
@@ -199,12 +203,7 @@ class _TrackFlow:
         pull = self.probe.terms.get(name)
         if pull is None:
             return None
-        tensor = gradient[-1]
-        norms = [_norms(tensor, 1)]
-        for t in range(self.time - 1, 0, -1):
-            tensor = pull(t, tensor)
-            norms.append(_norms(tensor, 1))
-        return self._mean(torch.stack(norms[::-1]))
+        return self._pull_back(lambda t, state: (pull(t, state[0]),), (gradient[-1],))[0]
 
 
 def distances(longest: int) -> list[int]:

@@ -12,13 +12,7 @@ LEVEL = 0.95
 @final
 @dataclass(frozen=True)
 class Interval:
-    """Mean and interval.
-
-    Attributes:
-        mean: of the values.
-        low, high: ends; ``None`` of a single value.
-        count: number of values.
-    """
+    """Interval for the mean of ``count`` values; a single value has no ends."""
 
     mean: float
     low: float | None
@@ -29,11 +23,7 @@ class Interval:
 @final
 @dataclass(frozen=True)
 class Range:
-    """Possible values of a metric.
-
-    Attributes:
-        low, high: ends; ``None`` where unbounded.
-    """
+    """Possible values of a metric; an end is ``None`` where unbounded."""
 
     low: float | None = None
     high: float | None = None

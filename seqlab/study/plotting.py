@@ -52,14 +52,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 @final
 @dataclass(frozen=True)
 class Style:
-    """Line and marker of one label.
-
-    Attributes:
-        colour: as ``#rrggbb``.
-        line: matplotlib's ``linestyle``.
-        marker: matplotlib's ``marker``.
-        filled: whether the marker is filled.
-    """
+    """Line and marker of one label, in matplotlib's terms; the marker may be filled."""
 
     colour: str
     line: Dashes

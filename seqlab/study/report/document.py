@@ -80,13 +80,7 @@ Block = Text | Table | FigureBlock | Code
 @final
 @dataclass
 class Section:
-    """Heading and blocks.
-
-    Attributes:
-        title: heading.
-        level: 2, or 3 within another section.
-        blocks: in order.
-    """
+    """Heading, of level 3 within another section, and blocks."""
 
     title: str
     level: int = 2
@@ -161,12 +155,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def html(document: Document, figures: Mapping[str, str]) -> str:
-    """Render a single page without scripts, network access or further files.
-
-    Args:
-        document: the report.
-        figures: inline SVG of each figure, by name.
-    """
+    """Render a single page without scripts, network access or further files; figures are inline SVG by name."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(_TEMPLATES)

@@ -24,19 +24,13 @@ SHARE = 2 / 3
 @final
 @dataclass(frozen=True)
 class Point:
-    """Runs of one setting, at one distance if the task has distances, that differ in seed alone.
-
-    Attributes:
-        label: of the setting.
-        distance: of the task.
-        runs: one per seed, at the learning rate that validation chose.
-        learning_rates: all that were tried.
-    """
+    """Runs of one setting (and distance) at the learning rate that validation chose, one per seed."""
 
     label: str
     distance: int | None
     runs: tuple[Run, ...]
     learning_rates: tuple[float, ...] = ()
+    """All that were tried."""
 
     @property
     def scores(self) -> list[float]:
@@ -74,26 +68,6 @@ class Point:
         return statistics.median(values) if values else None
 
 
-@final
-@dataclass(frozen=True)
-class MeasuredHorizon:
-    """Horizon of one label among the distances that were run.
-
-    Attributes:
-        horizon: largest distance that at least 2/3 of the seeds solve; ``None`` if there is none.
-        lower: largest distance that all seeds solve.
-        upper: smallest distance beyond ``lower`` that no seed solves; ``None`` if there is none.
-        smallest: smallest distance that was run.
-        largest: largest distance that was run.
-    """
-
-    horizon: int | None
-    lower: int | None
-    upper: int | None
-    smallest: int
-    largest: int
-
-
 def aggregate(labels: Mapping[Run, str]) -> list[Point]:
     """Group runs of one task by label and distance, at the best learning rate of each.
 
@@ -129,18 +103,20 @@ def mean_validation(runs: Sequence[Run]) -> float:
     return (1 if runs[0].maximises else -1) * statistics.fmean(values) if values else -math.inf
 
 
-def measure_horizon(points: Sequence[Point]) -> MeasuredHorizon:
-    """Find the horizon of one label.
+def measure_horizon(points: Sequence[Point]) -> dict[str, Any]:
+    """Return the horizon of one label among the distances that were run.
 
-    Args:
-        points: of that label, by distance.
+    Returns:
+        ``horizon``: largest distance that at least 2/3 of the seeds solve; ``lower``: largest that all solve;
+        ``upper``: smallest beyond ``lower`` that none solves; each ``None`` if there is none; ``smallest`` and
+        ``largest`` distance that was run.
     """
     tried = [(point.distance or 0, point.solved, len(point.runs)) for point in points]
     horizon = max((distance for distance, solved, runs in tried if solved >= SHARE * runs), default=None)
     lower = max((distance for distance, solved, runs in tried if solved == runs), default=None)
     upper = min((distance for distance, solved, _ in tried if not solved and distance > (lower or 0)), default=None)
-    distances = [distance for distance, _, _ in tried]
-    return MeasuredHorizon(horizon, lower, upper, min(distances), max(distances))
+    span = {"smallest": min(tried)[0], "largest": max(tried)[0]}
+    return {"horizon": horizon, "lower": lower, "upper": upper, **span}
 
 
 _MAX_LINES = 12
@@ -154,13 +130,7 @@ _LOG_FROM = 20
 @final
 @dataclass(frozen=True)
 class Picture:
-    """Figure of a report.
-
-    Attributes:
-        name: of its files.
-        caption: for readers, and as alternative text.
-        figure: matplotlib's.
-    """
+    """Figure of a report with the name of its files and a caption, which is its alternative text, too."""
 
     name: str
     caption: str

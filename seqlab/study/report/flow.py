@@ -53,13 +53,7 @@ def _caption(label: str, flow: GradientFlow) -> str:
 
 
 def flow_section(name: str, points: Sequence[Point], flows: Mapping[Run, GradientFlow]) -> Section | None:
-    """Build figures and the saturation of the gates; ``None`` if no run was measured.
-
-    Args:
-        name: prefix of the figures' files.
-        points: aggregated runs.
-        flows: measurements of each run that has some.
-    """
+    """Build figures and the saturation of the gates; ``None`` if no run was measured."""
     runs = choose_flows(points, flows)
     if not runs:
         return None

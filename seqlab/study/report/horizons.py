@@ -1,7 +1,6 @@
 """Horizon section of a report: horizons of a search, or those among the distances that were run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,7 @@ def searched(task: str, horizons: Sequence[tuple[Path, Mapping[str, Any]]]) -> l
 
 def measured(points: Sequence[Point]) -> list[dict[str, Any]]:
     """Return the horizon of each label among the distances that were run."""
-    return [{"label": label, **asdict(measure_horizon(group))} for label, group in by_label(points).items()]
+    return [{"label": label, **measure_horizon(group)} for label, group in by_label(points).items()]
 
 
 def interval(row: Row) -> str:
@@ -49,13 +48,7 @@ def interval(row: Row) -> str:
 
 
 def horizon_section(name: str, rows: Sequence[Row], *, is_search: bool) -> Section:
-    """Build table and figure, and for a search the causes of the limits with interventions to try.
-
-    Args:
-        name: prefix of the figure's files.
-        rows: one per label.
-        is_search: whether a search found them.
-    """
+    """Build table and figure, and for a search the causes of the limits with interventions to try."""
     if is_search:
         text, table, title = _effort(rows), _searched_table(rows), "Horizons of the search"
     else:
@@ -110,13 +103,7 @@ _MARGIN = 0.12
 
 
 def draw_horizons(name: str, rows: Sequence[Row], title: str) -> Picture:
-    """Draw a mark at each horizon, and a line from where all seeds solve the task to where none does.
-
-    Args:
-        name: of the files.
-        rows: one per label.
-        title: start of the caption.
-    """
+    """Draw a mark at each horizon, and a line from where all seeds solve the task to where none does."""
     labels = [str(row["label"]) for row in rows]
     figure = new_figure(WIDTH, 1.5 + 0.4 * len(rows))
     axes = figure.add_subplot()

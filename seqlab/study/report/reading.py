@@ -28,16 +28,10 @@ _MAX_DEPTH = 4
 @final
 @dataclass(frozen=True)
 class Fault:
-    """A run or file that a report leaves out.
-
-    Attributes:
-        kind: ``failed``, ``stopped``, ``missing``, ``running``, ``queued``, ``damaged``, ``excluded`` or ``duplicate``.
-        place: folder or file.
-        cause: in one line.
-        command: to repeat the run; may be empty.
-    """
+    """A run or file that a report leaves out, with a cause in one line and the command to repeat it, if known."""
 
     kind: str
+    """``failed``, ``stopped``, ``missing``, ``running``, ``queued``, ``damaged``, ``excluded`` or ``duplicate``."""
     place: str
     cause: str
     command: str = ""
@@ -46,21 +40,16 @@ class Fault:
 @final
 @dataclass
 class Collected:
-    """Contents of some folders.
-
-    Attributes:
-        runs: finished runs.
-        faults: what could not be read.
-        horizons: folder and ``horizon.json`` of each horizon search.
-        total: runs of any state.
-        commands: of the sweeps.
-    """
+    """Finished runs below some folders, and what surrounds them."""
 
     runs: list[Run] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     horizons: list[tuple[Path, Mapping[str, Any]]] = field(default_factory=list)
+    """Folder and ``horizon.json`` of each horizon search."""
     total: int = 0
+    """Number of runs in any state."""
     commands: list[str] = field(default_factory=list)
+    """Commands of the sweeps."""
 
 
 def collect(folders: Sequence[Path], on_progress: Callable[[str], None] = lambda _: None) -> Collected:
@@ -207,12 +196,7 @@ def _drop_duplicates(found: Collected) -> None:
 @final
 @dataclass
 class Curves:
-    """CSV files of some runs.
-
-    Attributes:
-        metrics: rows of ``curves/metrics.csv``, numbers only.
-        flows: gradient flow of the runs that measured it.
-    """
+    """Numbers in ``curves/metrics.csv`` of each run, and the gradient flow of those that measured it."""
 
     metrics: dict[Run, list[dict[str, float]]] = field(default_factory=dict)
     flows: dict[Run, GradientFlow] = field(default_factory=dict)

@@ -53,12 +53,7 @@ def _is_below(key: str, prefixes: Iterable[str]) -> bool:
 
 
 def is_controlled(key: str, *, distance: bool) -> bool:
-    """Return whether runs must agree in a setting to be comparable.
-
-    Args:
-        key: of the setting.
-        distance: whether the task's difficulty is a distance, which may then differ.
-    """
+    """Return whether runs must agree in a setting to be comparable; a distance may differ if the task has one."""
     return _is_below(key, _CONTROLLED) and key not in REPLICATES and not (distance and key == DISTANCE)
 
 
@@ -148,19 +143,14 @@ _KNOWN_RANGES = {
 @final
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run.
-
-    Attributes:
-        folder: run folder.
-        source: folder of its sweep, or its own: a setting that varies within a source does so on purpose.
-        record: ``results.json``.
-        horizon_label: row of the horizon search that made it, if one did.
-    """
+    """A finished run with its ``results.json``."""
 
     folder: Path
     source: Path
+    """Folder of its sweep, or its own: a setting that varies within a source does so on purpose."""
     record: Mapping[str, Any] = field(repr=False)
     horizon_label: str | None = None
+    """Row of the horizon search that made it, if one did."""
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:

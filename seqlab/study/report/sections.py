@@ -41,18 +41,10 @@ _MAX_LISTED = 3
 @final
 @dataclass(frozen=True)
 class RunGroup:
-    """Comparable runs of one task.
-
-    Attributes:
-        name: prefix of the figures' files.
-        title: heading.
-        labels: of each run.
-        points: runs aggregated over seeds.
-        horizons: rows of the searches that made the runs.
-        curves: CSV files of the runs.
-    """
+    """Comparable runs of one task, aggregated over seeds, with the rows of the searches that made them."""
 
     name: str
+    """Prefix of the figures' files."""
     title: str
     labels: Mapping[Run, str]
     points: Sequence[Point]
@@ -71,13 +63,7 @@ class RunGroup:
 
 
 def result_sentence(title: str, points: Sequence[Point], searched: Sequence[Mapping[str, Any]]) -> str:
-    """Summarise a section in a sentence: validation ranks the settings, test scores are reported.
-
-    Args:
-        title: of the section.
-        points: aggregated runs.
-        searched: rows of the horizon searches among them.
-    """
+    """Summarise a section in a sentence: validation ranks the settings, test scores are reported."""
     if points[0].distance is None:
         return f"On {title}, {_compare_scores(points)}"
     rows = searched or horizons.measured(points)

@@ -134,11 +134,11 @@ def test_the_horizon_is_where_two_thirds_of_the_seeds_solve(sweep, record):
     scores = {4: (1, 1, 1), 8: (1, 0, 1), 16: (0, 1, 0), 32: (0, 0, 0), 64: (0, 0, 0)}
     made = [record("lstm", at, seed, float(each)) for at, row in scores.items() for seed, each in enumerate(row)]
     found = measure_horizon(points_of(sweep("a", made)))
-    assert (found.horizon, found.lower, found.upper, found.largest) == (8, 4, 32, 64)
+    assert (found["horizon"], found["lower"], found["upper"], found["largest"]) == (8, 4, 32, 64)
     nothing = measure_horizon(points_of(sweep("b", [record(score=0.1)])))
-    assert (nothing.horizon, nothing.lower, nothing.upper) == (None, None, 4)
+    assert (nothing["horizon"], nothing["lower"], nothing["upper"]) == (None, None, 4)
     everything = measure_horizon(points_of(sweep("c", [record(score=1.0)])))
-    assert (everything.horizon, everything.lower, everything.upper) == (4, 4, None)
+    assert (everything["horizon"], everything["lower"], everything["upper"]) == (4, 4, None)
 
 
 @pytest.mark.parametrize(
