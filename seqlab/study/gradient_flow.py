@@ -29,7 +29,7 @@ class FlowRow:
         norm: :math:`\|∂L/∂s_t\|_2`, by autograd through the loop.
         product: :math:`\|∂L/∂s_T \prod_{j>t} J_j\|`, by the cell's own Jacobians; ``None`` if the cell has none.
         bound: :math:`\|∂L/∂s_T\| \prod_{j>t} \max φ'_j σ_{\max}(U)`, of an RNN.
-        forget: :math:`\|∂L/∂c_T \prod_{j>t} f_j\|`, the forget gates alone.
+        forget: :math:`\|∂L/∂c_T \prod_{j>t} f_j\|`, the product of the forget gates.
         terms: the same with the Jacobian of the state tensor alone; of an LSTM the one with four terms.
     """
 

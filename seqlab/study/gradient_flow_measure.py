@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from seqlab.contracts import Batch, Model, Probe, State, Task
-from seqlab.contracts.probe import Pull
 from seqlab.recurrence.recording import Recording, Track
 from seqlab.study.gradient_flow import FlowRow, SaturationRow
 
@@ -169,16 +168,16 @@ class _TrackFlow:
         return tuple(ends) if self.time and len(ends) == len(self.gradients) else None
 
     def _products(self) -> list[Tensor | None]:
-        pull, state = self.probe.product, self._ends()
-        if pull is None or state is None:
+        jacobian, state = self.probe.product, self._ends()
+        if jacobian is None or state is None:
             return [None] * len(self.gradients)
-        return [*self._pull_back(pull, state)]
+        return [*self._walk_back(jacobian, state)]
 
-    def _pull_back(self, pull: Pull, state: State) -> list[Tensor]:
-        """Return the norms of a gradient to the last state, taken back step by step."""
+    def _walk_back(self, jacobian: Callable[[int, State], State], state: State) -> list[Tensor]:
+        """Return the norms of a gradient to the last state, multiplied by the Jacobian of each step before."""
         norms = [[_norms(tensor, 1) for tensor in state]]
         for t in range(self.time - 1, 0, -1):
-            state = pull(t, state)
+            state = jacobian(t, state)
             norms.append([_norms(tensor, 1) for tensor in state])
         return [self._mean(torch.stack(each[::-1])) for each in zip(*norms, strict=True)]
 
@@ -200,10 +199,10 @@ class _TrackFlow:
         return later.flip(0).cumprod(0).flip(0)
 
     def _terms(self, name: str, gradient: Tensor) -> Tensor | None:
-        pull = self.probe.terms.get(name)
-        if pull is None:
+        jacobian = self.probe.terms.get(name)
+        if jacobian is None:
             return None
-        return self._pull_back(lambda t, state: (pull(t, state[0]),), (gradient[-1],))[0]
+        return self._walk_back(lambda t, state: (jacobian(t, state[0]),), (gradient[-1],))[0]
 
 
 def distances(longest: int) -> list[int]:
