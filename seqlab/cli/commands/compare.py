@@ -8,7 +8,7 @@ from rich.table import Table
 
 from seqlab.cli.parser import Parser
 from seqlab.io.formatting import format_metric, relative_path
-from seqlab.study.compare import Comparison, compare, sides_of
+from seqlab.study.compare import Comparison, compare, read_sides
 
 _MOST = 40
 
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--in", dest="within", metavar="SWEEP_DIR", type=Path, help="A and B are labels of this sweep")
     parser.add_argument("--metric", help="to compare (the one that chose the checkpoints)")
     asked = parser.parse_args(arguments)
-    first, second = sides_of(asked.first, asked.second, asked.within)
+    first, second = read_sides(asked.first, asked.second, asked.within)
     found = compare(first, second, asked.metric, within_one=asked.within is not None)
     _show(found, Console(highlight=False))
     return 0
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
 
 def _show(found: Comparison, console: Console) -> None:
     a, b = found.sides
-    for key, values in found.differ.items():
+    for key, values in found.differences.items():
         console.print(escape(f"{key}: A {values[0]}, B {values[1]}"), soft_wrap=True)
     table = Table(title=escape(f"validation {found.metric}: A {a.name}, B {b.name}"), title_justify="left")
     keys = list(dict.fromkeys(key for pair in found.pairs for key in pair.shared))
@@ -49,9 +49,9 @@ def _show(found: Comparison, console: Console) -> None:
     for line in found.unpaired:
         console.print(escape(f"unpaired  {line}"), soft_wrap=True)
     for fault in (*a.faults, *b.faults):
-        console.print(escape(f"{fault.kind}  {relative_path(Path(fault.place))}: {fault.what}"), soft_wrap=True)
-    for line in found.idle():
+        console.print(escape(f"{fault.kind}  {relative_path(Path(fault.place))}: {fault.cause}"), soft_wrap=True)
+    for line in found.below_baseline():
         console.print(escape(line), soft_wrap=True)
     console.print(escape(found.verdict()), soft_wrap=True, style="bold")
-    if (tested := found.tested()) is not None:
+    if (tested := found.test_summary()) is not None:
         console.print(escape(tested), soft_wrap=True)

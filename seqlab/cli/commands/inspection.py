@@ -92,7 +92,7 @@ def _show(seen: "Inspection", console: Console) -> None:
     if len(steps) > _MOST_ROWS:
         steps = sorted(sorted(steps, key=lambda step: -seen.gradients[step])[:_MOST_ROWS])
     for step in steps:
-        answer = [f"{_visible(str(one['label']))} {one['probability']:.2f}" for one in seen.answers[step][:2]]
+        answer = [f"{_visible(str(one['label']))} {one['probability']:.2f}" for one in seen.predictions[step][:2]]
         first, second = [*answer, ""][:2]
         row = (str(step + 1), _visible(seen.symbols[step]), first, second, f"{seen.gradients[step]:.3g}")
         grid.add_row(*map(Text, row))
@@ -101,7 +101,7 @@ def _show(seen: "Inspection", console: Console) -> None:
         console.print(f"the {len(steps)} of {len(seen.symbols)} symbols that the answer hangs on most")
     if seen.cut:
         console.print(f"the last {seen.cut:,} symbols were not read (task.sequence_length)")
-    console.print(f"answer   {_visible(seen.answer)} {seen.probability:.2f}", markup=False)
+    console.print(f"answer   {_visible(seen.prediction)} {seen.probability:.2f}", markup=False)
 
 
 def _visible(symbol: str) -> str:
@@ -113,16 +113,16 @@ def context(arguments: list[str]) -> int:
     asked = _context_arguments(arguments)
     from seqlab.inference.loading import load
     from seqlab.io.formatting import relative_path
-    from seqlab.study.context import LENGTHS, ContextStudy, draw_context, tokens_of_test, write_context
+    from seqlab.study.context import LENGTHS, ContextStudy, draw_context, encode_test_split, write_context
     from seqlab.study.plotting import save_figure
 
     trained = load(asked.run_dir)
     lengths = asked.lengths or LENGTHS
-    tokens = tokens_of_test(trained)
+    tokens = encode_test_split(trained)
     with _progress() as bar:
         study = ContextStudy(
             trained, tokens, count=asked.tokens, lengths=lengths, limit=asked.limit, seed=asked.seed,
-            tell=lambda steps: bar.advance(bar.task_ids[0], steps),
+            on_progress=lambda steps: bar.advance(bar.task_ids[0], steps),
         )  # fmt: skip
         bar.update(bar.task_ids[0], total=study.steps)
         found = study.run()

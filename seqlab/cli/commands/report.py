@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
 
     out = asked.out or check_within(asked.folders[0], asked.folders[0] / "report")
     try:
-        page = write_report(asked.folders, out, apart=asked.apart, tell=_teller())
+        page = write_report(asked.folders, out, apart=asked.apart, on_progress=_teller())
     except (UserError, OSError):
         raise
     except Exception as error:  # what a figure makes of a stranger's numbers is anything

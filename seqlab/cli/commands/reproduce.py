@@ -78,7 +78,7 @@ def _list(console: Console) -> None:
     table = Table("recipe", "what", "theirs", "a run", "needs")
     for name in names():
         recipe = load(name)
-        figures = "\n".join(f"{row.label}: {recipe.metric} {row.shown()}" for row in recipe.rows)
+        figures = "\n".join(f"{row.label}: {recipe.metric} {row.format_value()}" for row in recipe.rows)
         cost = "" if recipe.minutes is None else f"{recipe.minutes:g} min"
         table.add_row(name, escape(recipe.title), escape(figures), cost, "data" if recipe.needs else "")
     console.print(table)
@@ -212,11 +212,11 @@ def _tell(recipe: Recipe, attempts: Sequence[Attempt], asked: argparse.Namespace
 def _cells(attempt: Attempt, verdict: str) -> list[str]:
     values, row = attempt.values, attempt.row
     if not values:
-        return [escape(row.label), "", f"0 of {attempt.left}", row.shown(), verdict, "", ""]
+        return [escape(row.label), "", f"0 of {attempt.left}", row.format_value(), verdict, "", ""]
     spread = f"\n{min(values):.4g} to {max(values):.4g}" if len(values) > 1 else ""
     runs = f"{len(values)}" if not attempt.left else f"{len(values)} of {len(values) + attempt.left}"
     cost = [f"{attempt.parameters:,}", f"{attempt.minutes:.1f}"]
-    return [escape(row.label), f"{fmean(values):.4g}{spread}", runs, row.shown(), verdict, *cost]
+    return [escape(row.label), f"{fmean(values):.4g}{spread}", runs, row.format_value(), verdict, *cost]
 
 
 def _plain(attempt: Attempt, verdict: str) -> dict[str, Any]:

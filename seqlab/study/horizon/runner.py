@@ -19,7 +19,7 @@ from seqlab.study.horizon.rows import Row, rows_of
 from seqlab.study.horizon.search import Asking, Batch, Finding, Search
 from seqlab.study.horizon.settings import Settings
 from seqlab.study.horizon.trials import Trial, run_folders, trial_of
-from seqlab.study.matching import matched
+from seqlab.study.matching import match_size
 from seqlab.study.report import write_report
 from seqlab.study.report.horizons import interval
 from seqlab.sweeps.ledger import entry_of, write_plan
@@ -228,7 +228,7 @@ def _equal(rows: list[Row], settings: Settings) -> list[Row]:
     found: list[Row] = []
     for row in rows:
         reference = next(other for other in rows if other.task == row.task)
-        word, count, target = matched(row.config, reference.config, settings.match)
+        word, count, target = match_size(row.config, reference.config, settings.match)
         if row is reference:
             found.append(row)
             continue

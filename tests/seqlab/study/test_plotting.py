@@ -22,8 +22,9 @@ def luminance(colour):
 
 
 def test_a_label_has_the_colour_of_its_first_word_whatever_is_beside_it():
-    assert plotting.colour("lstm") == plotting.colour("lstm hidden_size=3")
-    assert len({plotting.colour(cell) for cell in ("rnn", "lstm", "gru")}) == 3
+    given = plotting.styles(["lstm", "lstm hidden_size=3", "rnn", "gru"])
+    assert given["lstm"].colour == given["lstm hidden_size=3"].colour
+    assert len({given[cell].colour for cell in ("rnn", "lstm", "gru")}) == 3
     for others in (["lstm", "rnn"], ["gru", "lstm"], ["attention", "lstm", "nobody_knows"]):
         assert plotting.styles(others)["lstm"] == plotting.styles(["lstm"])["lstm"]
 
@@ -60,8 +61,8 @@ def test_the_distances_that_were_run_are_the_ticks():
     axes = plotting.new_figure(4, 3).add_subplot()
     plotting.distance_axis(axes, [0, 1, 2])
     assert axes.get_xscale() == "linear"
-    assert plotting._apart([6, 7, 10, 11, 12, 20, 40], logarithmic=True) == [6, 10, 12, 20, 40]
-    assert len(plotting._apart(list(range(1, 500)), logarithmic=False)) <= 13
+    assert plotting._spaced([6, 7, 10, 11, 12, 20, 40], logarithmic=True) == [6, 10, 12, 20, 40]
+    assert len(plotting._spaced(list(range(1, 500)), logarithmic=False)) <= 13
 
 
 def test_a_label_that_is_no_cell_takes_a_colour_that_is_free():

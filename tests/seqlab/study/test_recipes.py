@@ -83,10 +83,10 @@ def test_verdicts(mode, bound, values, verdict):
     ("changed", "message"),
     [
         (("title: t\n", ""), "lacks title"),
-        (("mode: max", "mode: most"), "mode is most; it must be min or max"),
+        (("mode: max", "mode: most"), "mode must be .* got most"),
         (("metric: accuracy", "metrics: accuracy"), "lacks metric"),
         (("title: t", "title: t\nminuts: 3"), "there is no key minuts"),
-        (("title: t", "title: t\nseeds: 0"), "seeds is 0; it must be at least 1"),
+        (("title: t", "title: t\nseeds: 0"), "seeds must be .* got 0"),
         (("title: t", "title: t\nseeds: many"), "seeds is 'many', of the wrong type"),
         (("theirs: 0.5", "theirs: half"), "row 1: theirs is 'half', of the wrong type"),
         (("theirs: 0.5", "theirs: 0.5, at_most: true, at_least: true"), "at_most and at_least are both true"),

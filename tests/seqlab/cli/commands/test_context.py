@@ -9,7 +9,7 @@ import torch
 
 import seqlab
 from seqlab.study import context
-from seqlab.study.context import ContextStudy, tokens_of_test
+from seqlab.study.context import ContextStudy, encode_test_split
 
 BACK = 5
 QUICK = ["task=lm", "trainer.progress=false", "logger=none", "trainer.threads=1", "task.sequence_length=40"]
@@ -73,11 +73,11 @@ def test_each_context_is_read_by_itself(model, text, tmp_path, monkeypatch):
     words = ["trainer.max_epochs=1", "trainer.limit_train_batches=4", "trainer.limit_val_batches=1"]
     sizes = ["cell=gru", "cell.hidden_size=5"] if model == "recurrent" else ["model.hidden_size=8"]
     trained = seqlab.load(train(tmp_path / "run", text, f"model={model}", *sizes, *words))
-    tokens = tokens_of_test(trained)
+    tokens = encode_test_split(trained)
     ids = torch.from_numpy(tokens.read(0, 600))
     trained.model.requires_grad_(False)
     for most in (1, 2**24):
-        monkeypatch.setattr(context, "_OUTPUTS", most)
+        monkeypatch.setattr(context, "_MAX_OUTPUTS", most)
         study = ContextStudy(trained, tokens, count=12, lengths=[3, 17], limit=600)
         losses = study.truncated(3)
         for place, loss in zip(study.places.tolist(), losses.tolist(), strict=True):

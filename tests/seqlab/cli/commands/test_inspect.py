@@ -38,10 +38,10 @@ def test_what_is_shown_is_what_the_model_does(tongues):
     trained = seqlab.load(tongues)
     seen = inspect(trained, "Bonobo")
     assert seen.symbols == list("Bonobo")
-    assert [one[0]["label"] for one in seen.answers] == [one[0]["label"] for one in trained.predict(
+    assert [one[0]["label"] for one in seen.predictions] == [one[0]["label"] for one in trained.predict(
         ["Bonobo"[:end] for end in range(1, 7)])]  # fmt: skip
     (answer,) = trained.predict(["Bonobo"], top=1)
-    assert seen.answer == answer[0]["label"] == "Ooish"
+    assert seen.prediction == answer[0]["label"] == "Ooish"
     assert seen.probability == pytest.approx(answer[0]["probability"], abs=1e-5)
     (view,) = seen.layers
     assert {name: tuple(leaf.shape) for name, leaf in view.states.items()} == {"h": (6, 8), "c": (6, 8)}
@@ -85,13 +85,13 @@ def test_a_sentence_and_what_comes_next(cli, writer):
     assert drawn.rstrip().endswith("</svg>")
     seen = inspect(seqlab.load(writer), "one two")
     assert seen.is_next
-    assert len(seen.chances) == 6
+    assert len(seen.next_probabilities) == 6
     outputs = seqlab.load(writer).model(
         Batch(seqlab.load(writer).encode(["one two"]).values[None], None, torch.empty(0))
     )
     ids = seqlab.load(writer).encode(["one two"]).values
     expected = outputs[0][0].softmax(-1)[torch.arange(6), ids[1:]]
-    assert seen.chances == pytest.approx(expected.tolist(), abs=1e-5)
+    assert seen.next_probabilities == pytest.approx(expected.tolist(), abs=1e-5)
     assert [(view.layer, sorted(view.gates)) for view in seen.layers] == [
         (layer, ["candidate", "reset", "update"]) for layer in (0, 1)
     ]

@@ -10,11 +10,11 @@ import pytest
 
 from seqlab import UserError
 from seqlab.study.report import write_report
-from seqlab.study.report.folder import _check_free
 from seqlab.study.report.reading import collect
+from seqlab.study.report.writer import check_replaceable
 from seqlab.sweeps import ledger
 
-from .made import Page, complete, curve_of, grid, horizon_of, page_of
+from .sweep_folders import Page, complete, curve_of, grid, horizon_of, page_of
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_what_a_page_refers_to_is_in_it_once(out):
 
 def test_faults_come_first_and_with_their_cause(out):
     page = Page((out / "report.html").read_text("utf-8")).text
-    assert page.index("1 failed, 1 missing") < page.index("What it was made of") < page.index("On first,")
+    assert page.index("1 failed, 1 missing") < page.index("Setup") < page.index("On first,")
     assert "out of <script>memory</script>" in page  # as text
     assert "python -m seqlab 'cell=<b>' seed=9" in page
     assert "12 of 14 are in this report" in page
@@ -74,7 +74,7 @@ def test_the_answer_and_every_command(out, record):
     for name in figures:
         assert (out / "figures" / name).read_text("utf-8").startswith("<?xml")
         assert (out / "figures" / name).with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert "The bound by the largest singular value is 10 times the measured norm at 7 steps back." in page
+    assert "State h at step 50: singular-value bound: 10 times the gradient after 7 steps (1.39 per step)." in page
     assert "25.0%" in page
 
 
@@ -91,29 +91,29 @@ def test_horizons_of_a_search(full):
     horizon_of(full)
     page = page_of(full)
     assert "gru reaches 12 steps (interval 10 to 14, budget-limited)" in page
-    assert "6 runs, where the full grid at the same resolution has 24 (25%)" in page
-    assert "gru: the likely cause of the limit is gradient; of the gradient 1e-9 is left at 14 steps back." in page
+    assert "6 runs; the full grid at the same resolution has 24 (25%)" in page
+    assert "gru: likely cause of the limit: gradient; of the gradient 1e-9 is left at 14 steps back." in page
     assert "python -m seqlab cell.forget_bias=5" in page
 
 
-def test_runs_that_a_search_has_not_taken_in_are_no_points(full):
+def test_runs_without_a_decision_of_the_search_are_excluded(full):
     horizon_of(full)
     found = collect([full])
-    left_out = {Path(fault.place).name for fault in found.faults if fault.kind == "left out"}
+    excluded = {Path(fault.place).name for fault in found.faults if fault.kind == "excluded"}
     done = {entry.name for entry in ledger.read(full) if entry.state == "done"}
-    assert left_out
-    assert left_out == done - {run.folder.name for run in found.runs}
+    assert excluded
+    assert excluded == done - {run.folder.name for run in found.runs}
     assert {run.horizon_label for run in found.runs} == {"gru"}
     page = page_of(full)
-    assert f"{len(left_out)} that checked a budget" in page
-    assert not {name for name in left_out if name in page}  # nothing is wrong with them
+    assert f"{len(excluded)}: budget checks" in page
+    assert not {name for name in excluded if name in page}  # nothing is wrong with them
 
 
 DAMAGE = {
     "results.json": ('{"schema": 1, "metr', "cannot be read"),
     "curves/metrics.csv": ("step,valid/accuracy\nmany,0.5\n", "line 2: step is 'many'"),
-    "curves/gradient_flow.csv": ("step,layer\n1,0\n", "it has no column distance"),
-    "curves/saturation.csv": ("\x00\x01", "it has no whole row"),
+    "curves/gradient_flow.csv": ("step,layer\n1,0\n", "it has no column direction"),
+    "curves/saturation.csv": ("\x00\x01", "it has no column step"),
     "run.json": ('{"state"', "run.json cannot be read"),
 }
 
@@ -150,20 +150,20 @@ def test_damaged_plans_and_horizons(full, content):
 
 def test_a_score_that_is_no_number_is_named(sweep, record):
     page = page_of(sweep("nan", [record(score=None), record(seed=1, score=1.0)]))
-    assert "its test accuracy is no number" in page
+    assert "test accuracy is not a finite number" in page
 
 
 def test_folders_are_found_and_read_once(sweep, record, tmp_path, real):
     a = sweep("sweeps/a", grid(record, ["rnn"]))
     sweep("sweeps/b", grid(record, ["gru"]))
-    assert len(collect([tmp_path / "sweeps", a]).runs) == collect([tmp_path / "sweeps", a]).asked == 12
+    assert len(collect([tmp_path / "sweeps", a]).runs) == collect([tmp_path / "sweeps", a]).total == 12
     again = sweep("sweeps/c", grid(record, ["gru"])[:1])
     found = collect([tmp_path / "sweeps"])
     assert len(found.runs) == 12
     (fault,) = found.faults
-    assert fault.kind == "counted once"
+    assert fault.kind == "duplicate"
     assert again.name in fault.place
-    assert "the same settings as" in fault.what
+    assert "same settings" in fault.cause
     assert "On first" in page_of(real)  # a single run
 
 
@@ -210,15 +210,15 @@ def test_only_a_report_is_replaced(out, tmp_path, name):
         write_report([out], own)
     assert [path.name for path in own.iterdir()] == [name]
     assert (own / name).read_text() == "mine\n"
-    _check_free(out)
+    check_replaceable(out)
 
 
 def test_a_sweep_of_which_nothing_is_done(sweep):
     page = page_of(sweep("a", [], missing=["x", "y"]))
-    assert "No run is done" in page
+    assert "No finished run" in page
     assert "2 missing" in page
     page = page_of(sweep("b", [], missing=[f"m{place}" for place in range(50)]))
-    assert "50 missing. The first 40 are listed; all are in results.csv." in page
+    assert "50 missing. The first 40 are listed; results.csv has all." in page
 
 
 @pytest.mark.slow

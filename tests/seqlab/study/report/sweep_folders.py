@@ -1,15 +1,18 @@
-"""Sweeps that a report is made of, and a reader of its pages."""
+"""Sweep folders to report on, and a reader of the pages."""
 
 import json
 from html.parser import HTMLParser
 
-from seqlab.study.report.document import FigureBlock, html
-from seqlab.study.report.folder import compose
+from seqlab.study.report.document import html
+from seqlab.study.report.figures import aggregate
+from seqlab.study.report.reading import collect
+from seqlab.study.report.runs import label_runs
+from seqlab.study.report.writer import compose
 from seqlab.sweeps import ledger
 
 
 class Page(HTMLParser):
-    """Collects tags, attributes and text."""
+    """Tags, attributes and text of a page."""
 
     def __init__(self, text):
         super().__init__()
@@ -29,7 +32,7 @@ class Page(HTMLParser):
 
 
 def grid(record, cells=("rnn", "gru"), distances=(4, 8, 16), seeds=(0, 1), **settings):
-    """Solved up to a distance that is the cell's."""
+    """Runs that solve the task up to a distance that depends on the cell."""
     far = {"rnn": 4, "gru": 8, "lstm": 16}
     return [
         record(cell, at, seed, 1.0 if at <= far[cell] else 0.1 + seed / 50, **settings)
@@ -40,14 +43,13 @@ def grid(record, cells=("rnn", "gru"), distances=(4, 8, 16), seeds=(0, 1), **set
 
 
 def horizon_of(folder, label="gru", budget_limited=True):
-    """What the search leaves, for the runs of that folder that are of one cell."""
-    entries = ledger.read(folder)
+    """Write ``horizon.json`` for the runs of one cell."""
+    done = {entry.name: json.loads((folder / entry.name / "results.json").read_text())["config"]
+            for entry in ledger.read(folder) if entry.state == "done"}  # fmt: skip
     trials = [
-        {"distance": record["config"]["task"]["sequence_length"], "run": entry.name, "seed": record["config"]["seed"]}
-        for entry in entries
-        if entry.state == "done"
-        and (record := json.loads((folder / entry.name / "results.json").read_text()))["config"]["cell"]["name"]
-        == label
+        {"distance": config["task"]["sequence_length"], "run": name, "seed": config["seed"]}
+        for name, config in done.items()
+        if config["cell"]["name"] == label
     ]
     row = {
         "label": label,
@@ -73,7 +75,7 @@ def horizon_of(folder, label="gru", budget_limited=True):
 
 
 def flow_of(folder, decay=0.5, steps=(1, 50), product=True):
-    """A gradient that falls by a factor a step, beside formulas that say the same and ten times as much."""
+    """Write a gradient that falls by a factor per step, with an equal product and a bound ten times as large."""
     lines = ["step,layer,direction,state,distance,norm,product,bound,forget,terms"]
     for step in steps:
         for back in range(8):
@@ -91,17 +93,18 @@ def curve_of(folder, values=(0.1, 0.4, 0.9)):
     (folder / "curves" / "metrics.csv").write_text("\n".join(lines) + "\n")
 
 
+def points_of(folder):
+    return aggregate(label_runs(collect([folder]).runs))
+
+
 def page_of(*folders, **options):
-    """Give the text of a page whose figures are not drawn, which takes the longest."""
+    """Return the text of a page without drawing its figures, which takes the longest."""
     document, _ = compose(folders, **options)
-    names = [
-        block.picture.name for each in document.sections for block in each.blocks if isinstance(block, FigureBlock)
-    ]
-    return Page(html(document, dict.fromkeys(names, ""))).text
+    return Page(html(document, {picture.name: "" for picture in document.pictures})).text
 
 
 def complete(lay, record):
-    """A sweep with everything a report can show."""
+    """Write a sweep with everything a report can show."""
     folder = lay("full", grid(record), ["never"])
     for entry in ledger.read(folder):
         if entry.state == "done":
