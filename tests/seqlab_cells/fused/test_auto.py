@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from seqlab import Recurrent
-from seqlab.recurrence.selection import readiness
 from seqlab_cells.fused import build
 from seqlab_cells.gru import GRU
 from seqlab_cells.gru.fused import GRUFused
@@ -20,10 +19,8 @@ def nothing_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
     monkeypatch.delenv("SEQLAB_COMPILE")
     build._known.clear()
-    readiness.begin()
     yield
     build._known.clear()
-    readiness.begin()
 
 
 def test_a_run_must_be_worth_compiling(nothing_compiled: None) -> None:
