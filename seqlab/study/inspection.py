@@ -96,7 +96,7 @@ def inspect(trained: Trained, text: str) -> Inspection:
         best = int(logs.argmax())
         (gradient,) = torch.autograd.grad(logs[best], recording.tracks[0].inputs)
     found = outputs.detach().float()
-    answers = task.decode(found, _NEXT) if is_next else trained.answers(_prefixes(ids), len(labels or ()))
+    answers = task.decode(found, _NEXT) if is_next else trained.predict_encoded(_prefixes(ids), len(labels or ()))
     return Inspection(
         symbols=_symbols(trained, ids),
         cut=cut,

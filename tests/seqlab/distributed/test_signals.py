@@ -81,11 +81,11 @@ def test_a_stopped_run_resumes_exactly(configured, tmp_path, monkeypatch, task, 
 def test_a_signal_in_an_epochs_last_step_waits_for_validation(configured, tmp_path, monkeypatch, time_is_up):
     """Unless that takes too long: then the work since the last checkpoint is repeated, with the same result."""
     whole = seqlab.run(configured("names"), tmp_path / "whole")
-    last = int(whole.cost["batches"] / whole.cost["epochs"]) - 1
+    last_batch = int(whole.cost["batches"] / whole.cost["epochs"]) - 1
     with monkeypatch.context() as patch:
         if time_is_up:
             patch.setattr(StopRequest, "is_older_than", lambda self, seconds: self.by is not None)
-        stopped_at(1, last, signal.SIGTERM, patch, lambda: seqlab.run(configured("names"), tmp_path / "cut"))
+        stopped_at(1, last_batch, signal.SIGTERM, patch, lambda: seqlab.run(configured("names"), tmp_path / "cut"))
     epochs = checkpoint_of(tmp_path / "cut")["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     assert epochs == (1 if time_is_up else 2)
     cut = seqlab.run(configured("names", "ckpt_path=last"), tmp_path / "cut")
