@@ -159,8 +159,10 @@ def compare_flows(flows: Mapping[str, GradientFlow], state: str, labels: Iterabl
 
 def _set_axes(axes: "Axes") -> None:
     """Make the values logarithmic, over a factor of 100 at least and 60 powers of ten at most, and steps whole."""
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_yscale("log")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     low, high = axes.get_ylim()
     if high / max(low, _SMALLEST) < 100:
         middle = (low * high) ** 0.5
