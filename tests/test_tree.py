@@ -15,8 +15,6 @@ LONGEST_FILE, LONGEST_FUNCTION = 500, 40
 
 LONG_FILES = {
     "plugins/seqlab_cells/fused/scan.cpp": "one translation unit: the compiler is handed one file",
-    "tests/seqlab/testing/subtle_cells.py": "a list of small classes",
-    "tests/seqlab/testing/subtle_kernels.py": "a list of small classes",
 }
 LONG_FUNCTIONS = {
     ("plugins/seqlab_cells/gpu/scan.py", "forward"): "a Triton kernel is one function",

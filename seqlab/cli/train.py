@@ -77,14 +77,15 @@ def _single_run(arguments: list[str], words: list[str]) -> int:
     keep_empty = _names_folder_that_exists(words)
 
     def job(config: DictConfig) -> None:
-        from seqlab.distributed.devices import is_follower
-        from seqlab.training.ranks import released_ranks, run_worker_rank
+        from seqlab.distributed.devices import is_srun_worker
+        from seqlab.distributed.ranks import releasing_srun_workers
+        from seqlab.training.worker import run_worker_rank
 
         folder = output_folder()
-        if is_follower():
+        if is_srun_worker():
             run_worker_rank(folder)
             return
-        with released_ranks(folder):
+        with releasing_srun_workers(folder):
             result, failure = single(config, arguments, keep_empty=keep_empty)
         if result is None:
             failures.append(str(failure))
@@ -142,16 +143,17 @@ def one_of_many(config: DictConfig) -> float:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from seqlab.distributed.devices import is_follower
+    from seqlab.distributed.devices import is_srun_worker
+    from seqlab.distributed.ranks import releasing_srun_workers
     from seqlab.errors import UserError
     from seqlab.sweeps.direction import no_value
-    from seqlab.training.ranks import released_ranks, run_worker_rank
+    from seqlab.training.worker import run_worker_rank
 
     folder = output_folder()
-    if is_follower():
+    if is_srun_worker():
         run_worker_rank(folder)
         return math.nan
-    with released_ranks(folder):
+    with releasing_srun_workers(folder):
         value = _one_of_many(config, folder)
     if math.isnan(value) and (reason := no_value(folder, HydraConfig.get().sweeper)) is not None:
         raise UserError(reason)

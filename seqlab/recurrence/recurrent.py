@@ -12,7 +12,7 @@ from seqlab.contracts.batch import Lengths, as_lengths, check_lengths
 from seqlab.contracts.masks import reverse_within, zero_padding
 from seqlab.plugins.kernels import kernels_for
 from seqlab.recurrence.scan import detach, map_state
-from seqlab.recurrence.selection import Choice, choose
+from seqlab.recurrence.selection import Choice, CompilePolicy, choose
 from seqlab.recurrence.wrappers import (
     LayerWrapper,
     LearnedStart,
@@ -52,6 +52,10 @@ class Recurrent(nn.Module):
         connection: the way past each layer: ``none``, ``residual`` or ``highway`` (the same).
         learned_start: whether the initial state is learned instead of the cell's own.
         cell_options: what the cell's constructor takes besides, ``hidden_size`` above all.
+
+    Attributes:
+        choice: the kernel of the last call, and why it was taken.
+        policy: which kernels ``auto`` may take; the layers of a training run share one.
 
     Raises:
         ValueError: a number is out of its range, or the named kernel refuses the input.
@@ -97,6 +101,7 @@ class Recurrent(nn.Module):
         self.starts = nn.ModuleList(LearnedStart(unwrapped(each)) for each in self.cells if learned_start)
         self.output_size = input_size
         self.choice: Choice | None = None
+        self.policy = CompilePolicy()
 
     @property
     def directions(self) -> int:
@@ -193,7 +198,7 @@ class Recurrent(nn.Module):
             if isinstance(self.kernel, Kernel) or self.kernel in ("loop", "compiled")
             else kernels_for(type(cells[0]))
         )
-        self.choice = choose(self.kernel, registered, cells, x, lengths)
+        self.choice = choose(self.kernel, registered, cells, x, lengths, self.policy)
         return self.choice.kernel
 
     def _packed(self, x: PackedSequence, state: StackedState | None) -> tuple[PackedSequence, StackedState]:

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple, final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -22,47 +22,39 @@ from seqlab.recurrence.scan import scan
 
 @final
 class CompilePolicy:
-    """What the kernels of this process said when they were first asked.
+    """Which kernels ``kernel=auto`` may take in one run; each is asked once, so that a resumed run decides the same.
 
     Attributes:
-        calls: how often a layer will be called in this run, as far as is known.
-        said: why each kernel waits, by cell, kernel and dtype; empty where it does not.
+        calls: expected number of calls of a layer; ``None`` where it is not known.
+        deferred: why each kernel is not taken, by cell, kernel and dtype, or by entry point; empty where it is taken.
     """
 
-    def __init__(self) -> None:
-        self.calls: int | None = None
-        self.said: dict[str, str] = {}
+    def __init__(self, calls: int | None = None) -> None:
+        self.calls = calls
+        self.deferred: dict[str, str] = {}
 
-    def begin(self, said: Mapping[str, str] | None = None) -> None:
-        """Ask all anew in a run that begins, or go by what was said before in one that goes on."""
-        self.calls, self.said = None, dict(said or {})
-
-    def waits(self, kernel: Kernel, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str:
-        """Say why a kernel is not ready; the empty text where it is."""
+    def defer_reason(self, kernel: Kernel, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str:
+        """Return why a kernel is not compiled in this run; empty where it is ready."""
         key = f"{type(cells[0]).__name__}.{kernel.name}.{x.dtype}"
-        if key not in self.said:
-            self.said[key] = kernel.postpones(cells, x, lengths, self.calls) or ""
-        return self.said[key]
+        if key not in self.deferred:
+            self.deferred[key] = kernel.postpones(cells, x, lengths, self.calls) or ""
+        return self.deferred[key]
 
-    def unchecked(self, kernel: Kernel, x: Tensor) -> str:
-        """Say why a kernel of another distribution is not trusted; the empty text where it is.
+    def distrust_reason(self, kernel: Kernel, x: Tensor) -> str:
+        """Return why a kernel of another distribution is not trusted; empty where it is.
 
-        A run that began without it goes on without it, and one that goes on elsewhere trusts nothing that was checked
-        on another machine.
+        A run that began without a kernel stays without it. A run resumed on another machine trusts only what was
+        checked on that machine.
         """
         entry = entry_of(kernel)
-        if entry is None or (not (now := _why_not(entry, x.device.type)) and entry not in self.said):
+        if entry is None or (not (now := _why_not(entry, x.device.type)) and entry not in self.deferred):
             return ""
-        return self.said.setdefault(entry, now) or now
+        return self.deferred.setdefault(entry, now) or now
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no type for it
 def _why_not(entry: str, device: str) -> str:
     return untrusted_reason(entry, device) or ""
-
-
-readiness: Final = CompilePolicy()
-"""This process'."""
 
 
 FORMAT = 1
@@ -173,6 +165,7 @@ def choose(
     cells: Sequence[Cell],
     x: Tensor,
     lengths: Lengths | None,
+    policy: CompilePolicy | None = None,
 ) -> Choice:
     """Pick the path for one layer.
 
@@ -182,6 +175,7 @@ def choose(
         cells: the layer's cells.
         x: its input ``[time, batch, input]``.
         lengths: valid steps of each row, or ``None``.
+        policy: of the run, for ``auto``; a new one if ``None``.
 
     Raises:
         ValueError: a kernel that was asked for by name does not exist for this cell, or refuses.
@@ -200,10 +194,17 @@ def choose(
     kernels = list(kernels)
     if requested != "auto":
         return _named(requested, kernels, name, cells, x, lengths)
-    return _fastest(kernels, name, cells, x, lengths)
+    return _fastest(kernels, name, cells, x, lengths, policy or CompilePolicy())
 
 
-def _fastest(kernels: Sequence[Kernel], name: str, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> Choice:
+def _fastest(
+    kernels: Sequence[Kernel],
+    name: str,
+    cells: Sequence[Cell],
+    x: Tensor,
+    lengths: Tensor | None,
+    policy: CompilePolicy,
+) -> Choice:
     """Take the fastest of those that do not refuse: by what was measured here, or else by what each expects.
 
     At equal speed seqlab's own come first, then those of others by distribution and name.
@@ -211,7 +212,7 @@ def _fastest(kernels: Sequence[Kernel], name: str, cells: Sequence[Cell], x: Ten
     against: list[str] = []
     able: list[Kernel] = []
     for kernel in kernels:
-        if unchecked := readiness.unchecked(kernel, x):
+        if unchecked := policy.distrust_reason(kernel, x):
             against.append(f"{kernel.name} {unchecked}")
         elif refusal := kernel.refuses(cells, x, lengths):
             against.append(f"{kernel.name} refuses: {refusal}")
@@ -221,7 +222,7 @@ def _fastest(kernels: Sequence[Kernel], name: str, cells: Sequence[Cell], x: Ten
     known = all(kernel.name in measured for kernel in able)
     speeds = {kernel: measured[kernel.name] if known else kernel.speed(cells, x, lengths) for kernel in able}
     for kernel in sorted(able, key=lambda kernel: (-speeds[kernel], *precedence(kernel))):
-        if waits := readiness.waits(kernel, cells, x, lengths):
+        if waits := policy.defer_reason(kernel, cells, x, lengths):
             against.append(f"{kernel.name} waits: {waits}")
             continue
         why = f"the first registered kernel that can scan {name}"

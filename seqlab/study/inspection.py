@@ -99,7 +99,7 @@ def inspect(trained: Trained, text: str) -> Inspection:
         (gradient,) = torch.autograd.grad(logs[best], recording.tracks[0].inputs)
     found = outputs.detach().float()
     prefixes = Ragged.of([ids[: end + 1] for end in range(len(ids))])
-    predictions = task.decode(found, _TOP) if is_next else trained.answers(prefixes, len(labels or ()))
+    predictions = task.decode(found, _TOP) if is_next else trained.predict_encoded(prefixes, len(labels or ()))
     following = found[:-1].softmax(-1).gather(1, ids[1:].unsqueeze(1)).flatten().tolist() if is_next else []
     return Inspection(
         symbols=_symbols(trained, ids),

@@ -10,8 +10,8 @@ import seqlab
 from seqlab import UserError
 from seqlab.runs.run_folder import read_weights
 from seqlab.study.gradient_flow import FLOW, read
-from seqlab.training.averaging import NonMonotonicAveraging
 from seqlab.training.callbacks import StopWhenSolved
+from seqlab.training.optimizers import NonMonotonicAveraging
 from seqlab_callbacks.gradient_flow import GradientFlow, is_default_step
 from seqlab_cells.convert import to_torch
 from seqlab_cells.lstm import LSTM

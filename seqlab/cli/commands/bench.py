@@ -20,7 +20,7 @@ from seqlab.plugins.kernels import kernel_types, untrusted_reason
 from seqlab.plugins.registry import plugins
 from seqlab.recurrence import Loop, selection
 from seqlab.recurrence.compiled import Compiled
-from seqlab.recurrence.selection import choose, readiness
+from seqlab.recurrence.selection import CompilePolicy, choose
 from seqlab.recurrence.timing import Shape, Times, draw_lengths, measure, read_shape, timed_paths
 
 SHAPES = "8x1000x16x64,16x1000x64x128,32x128x128x128,256x20x64x128,64x256x512x512,32x512x128x128r"
@@ -132,9 +132,8 @@ def _unchecked(cell: str) -> dict[str, str]:
 
 def _chosen(target: type[Cell], cell: Cell, x: Tensor, lengths: Tensor | None) -> Kernel:
     """Ask ``kernel=auto``, as in a run that is long enough to compile."""
-    readiness.begin()
-    readiness.calls = sys.maxsize
-    return choose("auto", [make() for make in kernel_types(target).values()], [cell], x, lengths).kernel
+    kernels = [make() for make in kernel_types(target).values()]
+    return choose("auto", kernels, [cell], x, lengths, CompilePolicy(calls=sys.maxsize)).kernel
 
 
 def _kernels(cell: type[Cell], name: str, wanted: Sequence[str] | None) -> Mapping[str, Kernel]:

@@ -55,8 +55,9 @@ def _fill(plain: dict[str, Any]) -> None:
     from seqlab.training.finetune import load_init
     from seqlab.training.session import prepare_data
 
-    _, data = prepare_data(plain, load_init(plain, Path(), None))
-    chosen = plain["preprocessing"]
+    pretrained = load_init(plain, Path(), None)
+    _, data = prepare_data(plain, pretrained)
+    chosen = plain["preprocessing"] if pretrained is None else pretrained.preprocessing
     print(f"task={plain['task']['name']}" + (f" preprocessing={chosen['name']}" if chosen else ""))
     for line in describe_lengths(data.statistics):
         print(f"  {line}")

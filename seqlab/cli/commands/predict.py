@@ -119,7 +119,7 @@ def _stdin(asked: argparse.Namespace) -> int:
         blank += len(lines) - len(full)
         for texts in chunks(iter(full), len):
             seen += len(texts)
-            for text, answer in zip(texts, trained.answers(trained.encode(texts), asked.top), strict=True):
+            for text, answer in zip(texts, trained.predict_encoded(trained.encode(texts), asked.top), strict=True):
                 unread += answer is None
                 if plain:
                     cells = [cell for one in answer or () for cell in (one["label"], f"{one['probability']:.4f}")]
@@ -185,7 +185,7 @@ class _Adding:
                 encoded = self.trained.encode([text for text, _ in part])
                 if self.trained.longest is not None:
                     self.cut += int((encoded.lengths > self.trained.longest).sum())
-                for (_, row), answer in zip(part, self.trained.answers(encoded, top=1), strict=True):
+                for (_, row), answer in zip(part, self.trained.predict_encoded(encoded, top=1), strict=True):
                     self.unread += answer is None
                     self.opening += sum(isinstance(value, str) and value[:1] == '"' for value in row.values())
                     best = answer[0] if answer else {"label": None, "probability": None}

@@ -44,7 +44,7 @@ def show(findings: "list[Finding]", title: str) -> None:
     """Print a table of findings."""
     table = Table("what", "state", "found", title=title, title_justify="left")
     for finding in findings:
-        table.add_row(finding.what, f"[{COLOURS[finding.state]}]{finding.state}[/]", finding.said)
+        table.add_row(finding.what, f"[{COLOURS[finding.state]}]{finding.state}[/]", finding.message)
     Console(highlight=False).print(table)
 
 
@@ -58,9 +58,9 @@ def rerun(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="the new run's folder (RUN_DIR_again)")
     asked = parser.parse_args(arguments)
     from seqlab.runs.run_folder import MODEL, hashes
-    from seqlab.training.verification import Finding, compare_metrics, data_finding, differing_packages, results
+    from seqlab.training.verification import Finding, compare_metrics, data_finding, differing_packages, read_results
 
-    record = results(asked.run_dir)
+    record = read_results(asked.run_dir)
     folder = asked.out or asked.run_dir.with_name(f"{asked.run_dir.resolve().name}_again")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already; choose another folder by --out")
@@ -83,7 +83,7 @@ def rerun(arguments: list[str]) -> int:
 
 def _trained(record: dict[str, Any], run_dir: Path, folder: Path) -> "Result":
     """Train as the run was trained: where it went on with another config, in as many parts, each with its own."""
-    from seqlab.training.checkpoint import ReachedError
+    from seqlab.training.checkpoint import StepReachedError
     from seqlab.training.resume import config_history
     from seqlab.training.run import run
 
@@ -95,7 +95,7 @@ def _trained(record: dict[str, Any], run_dir: Path, folder: Path) -> "Result":
         going_on = {"ckpt_path": "last" if place else None, "logger": {"name": "csv"}}  # nobody else is told
         try:
             result = run({**config, **going_on}, folder, f"seqlab rerun {run_dir}", until=until)
-        except ReachedError:
+        except StepReachedError:
             continue
     return result
 
@@ -110,13 +110,13 @@ def replay(arguments: list[str]) -> int:
     parser.add_argument("folder", metavar="DIR", type=Path, help="nonfinite in the run's folder, or the run's folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args(arguments)
-    from seqlab.training.nonfinite import FOLDER, PAGE
+    from seqlab.training.nonfinite import FOLDER, STEP
 
     folder = asked.folder
-    if not (folder / PAGE).is_file() and (folder / FOLDER).is_dir():
+    if not (folder / STEP).is_file() and (folder / FOLDER).is_dir():
         folder = folder / FOLDER
-    if not (folder / PAGE).is_file():
-        raise UserError(f"{asked.folder} keeps no step: it has no {PAGE}; a run writes one where its loss is no number")
+    if not (folder / STEP).is_file():
+        raise UserError(f"{asked.folder} keeps no step: it has no {STEP}; a run writes one where its loss is no number")
     try:
         found = _computed(folder)
     except UserError:
@@ -135,7 +135,7 @@ def _computed(folder: Path) -> dict[str, Any]:
 
     from seqlab.inference.loading import load
     from seqlab.recurrence import fill_state
-    from seqlab.training.nonfinite import SavedStep, outputs_of
+    from seqlab.training.nonfinite import SavedStep, record_outputs
 
     kept = SavedStep(folder)
     trained = load(folder.resolve().parent, kept.weights)
@@ -145,14 +145,14 @@ def _computed(folder: Path) -> dict[str, Any]:
         with torch.no_grad():
             state = fill_state(model(kept.batch, None)[1], kept.state)
     torch.set_rng_state(kept.rng)
-    with outputs_of(model) as outputs:
+    with record_outputs(model) as outputs:
         loss = task.loss(model(kept.batch, state)[0], kept.batch)
     torch.autograd.backward(loss)
     gradients = {
         name: float(parameter.grad.norm()) for name, parameter in model.named_parameters() if parameter.grad is not None
     }
     return {
-        **kept.page,
+        **kept.record,
         "loss": float(loss.detach()),
         "first": next((name for name, (_, bad) in outputs.items() if bad), None),
         "outputs": {name: {"largest": largest, "not_finite": bad} for name, (largest, bad) in outputs.items()},

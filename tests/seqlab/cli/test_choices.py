@@ -102,9 +102,9 @@ def test_a_search_asks_for_the_same_runs_and_finds_the_same(cli, noise):
 def test_a_first_score_that_is_no_number_does_not_stay_the_best(tmp_path):
     for mode in ("min", "max"):
         checkpoints = RunCheckpoint(tmp_path, "valid/loss", mode, StopRequest())
-        assert checkpoints._better(math.nan)
+        assert checkpoints._is_better(math.nan)
         checkpoints.best = math.nan
-        assert checkpoints._better(0.5)
-        assert not checkpoints._better(math.nan)
+        assert checkpoints._is_better(0.5)
+        assert not checkpoints._is_better(math.nan)
         checkpoints.best = 0.5
-        assert not checkpoints._better(math.nan)
+        assert not checkpoints._is_better(math.nan)

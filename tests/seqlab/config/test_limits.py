@@ -9,7 +9,7 @@ import seqlab
 from seqlab import UserError
 from seqlab.runs.results import show_results
 from seqlab.runs.run_folder import MODEL, RESUME
-from seqlab.training.checkpoint import ReachedError
+from seqlab.training.checkpoint import StepReachedError
 from seqlab.training.module import SequenceModule
 
 from ..resumable import checkpoint_of, last, same
@@ -46,11 +46,11 @@ def test_a_run_that_was_killed_before_its_last_validation_is_validated_when_it_g
     whole = seqlab.run(goes_on(*words, "ckpt_path=null"), tmp_path / "whole")
 
     def dies(self, batch, batch_index):
-        raise ReachedError
+        raise StepReachedError
 
     with monkeypatch.context() as patch:
         patch.setattr(SequenceModule, "validation_step", dies)
-        with pytest.raises(ReachedError):
+        with pytest.raises(StepReachedError):
             seqlab.run(goes_on(*words, "ckpt_path=null"), tmp_path / "cut")
     cut = seqlab.run(goes_on(*words), tmp_path / "cut")
     assert cut.record["metrics"] == whole.record["metrics"]

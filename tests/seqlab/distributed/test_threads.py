@@ -12,7 +12,7 @@ from torch import nn
 import seqlab
 from seqlab.__main__ import main
 from seqlab.distributed import threads
-from seqlab.distributed.devices import Place
+from seqlab.distributed.devices import RankInfo
 from seqlab.distributed.threads import Threads, configured_threads, default_threads
 from seqlab_cells.lstm import LSTM
 
@@ -22,7 +22,7 @@ QUICK = ["cell.hidden_size=8", "debug=limit", "trainer.max_epochs=1", "trainer.p
 @pytest.fixture(autouse=True)
 def four_threads(monkeypatch):
     """On a machine of four cores, whatever this one has."""
-    monkeypatch.setattr(threads, "cores", lambda: 4)
+    monkeypatch.setattr(threads, "available_cores", lambda: 4)
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     yield
@@ -48,23 +48,23 @@ def recurrent(hidden):
     ],
 )
 def test_a_model_gets_threads_by_its_largest_product(model, rows, steps, count):
-    found = default_threads(model, rows, steps, Place())
+    found = default_threads(model, rows, steps, RankInfo())
     assert found.number == count
     assert re.match("(small|large) model: [0-9,]+ multiplications at a time", found.reason)
 
 
 def test_processes_of_a_run_share_the_cores():
     large = nn.Linear(1000, 1000)
-    assert [default_threads(large, 10**3, 1, Place(devices)).number for devices in (1, 2, 3, 8)] == [4, 2, 1, 1]
-    assert default_threads(large, 1, 1, Place(2), on_gpu=True) == Threads(2, "the model is on a GPU")
+    assert [default_threads(large, 10**3, 1, RankInfo(devices)).number for devices in (1, 2, 3, 8)] == [4, 2, 1, 1]
+    assert default_threads(large, 1, 1, RankInfo(2), on_gpu=True) == Threads(2, "the model is on a GPU")
 
 
 def test_the_config_comes_first_then_slurm(monkeypatch):
-    assert configured_threads({"threads": None}, Place(2)) is None
+    assert configured_threads({"threads": None}, RankInfo(2)) is None
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
-    assert configured_threads({"threads": None}, Place(2)) is None
-    assert configured_threads({"threads": None}, Place(2, by_srun=True)) == Threads(3, "SLURM_CPUS_PER_TASK")
-    assert configured_threads({"threads": 7}, Place(2, by_srun=True)) == Threads(7, "trainer.threads")
+    assert configured_threads({"threads": None}, RankInfo(2)) is None
+    assert configured_threads({"threads": None}, RankInfo(2, by_srun=True)) == Threads(3, "SLURM_CPUS_PER_TASK")
+    assert configured_threads({"threads": 7}, RankInfo(2, by_srun=True)) == Threads(7, "trainer.threads")
 
 
 def test_a_run_says_how_many_it_took_and_leaves_the_process_as_it_was(tmp_path):

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from seqlab.recurrence.recording import Recording
 from seqlab.study.gradient_flow_measure import distances, measure
-from seqlab.training.checkpoint import rng_state
+from seqlab.training.process_state import rng_state
 
 from .networks import network, ragged
 

@@ -6,19 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import seqlab
 from seqlab import UserError
-from seqlab.cli.commands.verification import rerun as rerun
+from seqlab.cli.commands.verification import rerun
 from seqlab.data.fingerprint import differences
-from seqlab.runs.run_folder import BEST, MODEL, RESULTS, RESUME
+from seqlab.runs.run_folder import BEST, RESULTS, RESUME
 from seqlab.training import resume
-from seqlab.training.checkpoint import ReachedError
+from seqlab.training.checkpoint import StepReachedError
 from seqlab.training.run import plain_config
 from seqlab.training.verification import verify_run
 
-from ..resumable import checkpoint_of, contents, last, record_of, same
+from ..resumable import checkpoint_of, contents, last, record_of, same, weights_of
 
 
 def leaves(node, prefix=""):
@@ -63,7 +62,7 @@ def test_every_key_takes_effect_or_is_refused_by_name_as_the_docs_say(two_epochs
         leaf = key.split(".")[-1]
         where[leaf] = other(key, where[leaf])
         try:
-            record = earlier.begin(node, two_epochs / "elsewhere")
+            record = earlier.start_segment(node, two_epochs / "elsewhere")
         except UserError as error:
             found[key] = "kept" if f"{key} was" in str(error) else str(error)
         else:
@@ -96,13 +95,13 @@ def test_what_is_refused_is_named_and_nothing_is_touched(base, goes_on, words, m
 
 def test_options_of_the_optimiser_take_effect_and_are_recorded(base, goes_on):
     """With a learning rate of zero no weight moves, whatever the checkpoint's was."""
-    before, weights = checkpoint_of(base), load_file(base / MODEL)
+    before, weights = checkpoint_of(base), weights_of(base)
     words = ["optimizer.lr=0", "optimizer.weight_decay=0.3", "optimizer.betas=[0.5,0.6]"]
     result = seqlab.run(goes_on(*words), base)
     after = checkpoint_of(base)
     assert after["global_step"] > before["global_step"]
     assert same(after["state_dict"], before["state_dict"])
-    assert same(load_file(base / MODEL), weights)
+    assert same(weights_of(base), weights)
     decays = [
         (group["lr"], group["weight_decay"], group["betas"]) for group in after["optimizer_states"][0]["param_groups"]
     ]
@@ -123,13 +122,13 @@ def test_options_of_the_optimiser_take_effect_and_are_recorded(base, goes_on):
 def test_a_run_that_went_on_otherwise_is_replayed_in_its_parts(two_epochs, goes_on, tmp_path):
     """Stopped within an epoch, gone on with another rate, longer with a third: the same bytes come out again."""
     step = 4
-    with pytest.raises(ReachedError):
+    with pytest.raises(StepReachedError):
         seqlab.run(goes_on("ckpt_path=null", "trainer.max_epochs=2"), tmp_path / "run", until=step)
     seqlab.run(goes_on("trainer.max_epochs=2", "optimizer.lr=0.05"), tmp_path / "run")
     result = seqlab.run(goes_on("optimizer.lr=0.001"), tmp_path / "run")
     assert [part["from"]["step"] for part in result.record["history"]][:2] == [0, step]
     assert rerun([str(tmp_path / "run"), "--out", str(tmp_path / "again")]) == 0
-    assert same(load_file(tmp_path / "run" / MODEL), load_file(tmp_path / "again" / MODEL))
+    assert same(weights_of(tmp_path / "run"), weights_of(tmp_path / "again"))
     assert same(last(tmp_path / "run"), last(tmp_path / "again"))
     assert record_of(tmp_path / "again")["history"] == result.record["history"]
 
@@ -150,7 +149,7 @@ def test_other_data_are_refused_and_named(two_epochs, base, goes_on, tmp_path, c
     result = seqlab.run(goes_on("trainer.max_epochs=4", "data.allow_change=true", data=data), base)
     assert "rows" in result.record["history"][-1]["data"][0]
     assert result.record["config"]["data"]["allow_change"] is True
-    with pytest.raises(UserError, match="went on with other data"):
+    with pytest.raises(UserError, match="resumed with other data"):
         resume.config_history(result.record)
     (data / "Aaish.txt").rename(data / "Uuish.txt")
     with pytest.raises(UserError, match="labels are others: new Uuish, missing Aaish"):
@@ -206,13 +205,13 @@ def test_a_checkpoint_of_another_folder_brings_the_weights_that_were_chosen(base
     """No later epoch is better, as no weight moves: the run ends with the weights that the other one chose."""
     words = ["optimizer.lr=0", f"ckpt_path={base / RESUME}"]
     result = seqlab.run(goes_on(*words), tmp_path / "new")
-    assert same(load_file(tmp_path / "new" / MODEL), load_file(base / MODEL))
+    assert same(weights_of(tmp_path / "new"), weights_of(base))
     assert result.record["best"] == record_of(base)["best"]
     shutil.copy(base / RESUME, tmp_path / "alone.ckpt")
     (tmp_path / "alone").mkdir()
     shutil.copy(base / BEST, tmp_path / "alone" / "some.ckpt")
     result = seqlab.run(goes_on("optimizer.lr=0", f"ckpt_path={tmp_path / 'alone' / 'some.ckpt'}"), tmp_path / "third")
-    assert same(load_file(tmp_path / "third" / MODEL), load_file(base / MODEL))
+    assert same(weights_of(tmp_path / "third"), weights_of(base))
     with pytest.raises(UserError, match="holds a finished run"):
         seqlab.run(goes_on(f"ckpt_path={tmp_path / 'alone.ckpt'}"), base)
 
@@ -241,6 +240,6 @@ def test_labels_that_are_others_are_not_scored(two_epochs, base, tmp_path):
     (data / "Aaish.txt").rename(data / "Zzish.txt")
     findings = {finding.what: finding for finding in verify_run(base)}
     assert findings["data"].state == "differs"
-    assert "new Zzish, missing Aaish" in findings["data"].said
+    assert "new Zzish, missing Aaish" in findings["data"].message
     assert findings["test metrics"].state == "wrong"
-    assert "not computed" in findings["test metrics"].said
+    assert "not computed" in findings["test metrics"].message

@@ -159,7 +159,7 @@ def test_a_terminal_is_not_waited_for(cli, tongues, pipe, monkeypatch):
 
 def test_a_long_text_makes_no_batch_of_many_as_long(tongues, monkeypatch):
     """Its answer is the one that it gets alone, and so are the others'."""
-    monkeypatch.setattr("seqlab.inference.loading._MOST_STEPS", 500)
+    monkeypatch.setattr("seqlab.inference.loading._MAX_STEPS", 500)
     trained = seqlab.load(tongues)
     texts = ["Banana" * 100, *NAMES, *(["Bonobo" * 50] * 2)]
     shapes = [tuple(batch.inputs.shape) for _, batch, _ in trained.outputs(trained.encode(texts))]

@@ -1,4 +1,4 @@
-"""Tasks with one fault each, in what a model or a baseline must not know."""
+"""Tasks with one fault each, in what a model or a baseline must not know, or in the baseline."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ def changed(task: Task, change):
     return {name: Examples(change(part), part.targets) for name, part in task.items()}
 
 
-class TextsEndWithTheirClass(TwoClasses):
+class TextsEndWithTheirClass(TwoClasses, caught_by="targets_are_not_among_inputs"):
     def splits(self) -> Mapping[str, Examples]:
         return changed(
             super().splits(),
@@ -25,7 +25,7 @@ class TextsEndWithTheirClass(TwoClasses):
         )
 
 
-class TextsNameTheirClass(TwoClasses):
+class TextsNameTheirClass(TwoClasses, caught_by="targets_are_not_among_inputs"):
     def splits(self) -> Mapping[str, Examples]:
         return changed(
             super().splits(),
@@ -36,7 +36,7 @@ class TextsNameTheirClass(TwoClasses):
         )
 
 
-class TextsHoldTheirLabel(TwoClasses):
+class TextsHoldTheirLabel(TwoClasses, caught_by="targets_are_not_among_inputs"):
     names = ("sport", "politics")
 
     def label_names(self) -> Sequence[str]:
@@ -52,26 +52,24 @@ class TextsHoldTheirLabel(TwoClasses):
         )
 
 
-class TargetIsTheLastStep(Lengths):
-    def splits(self) -> Mapping[str, Examples]:
-        made = super().splits()
+class TargetIsTheLastStep(Lengths, caught_by="targets_are_not_among_inputs"):
+    def change(self, made: dict[str, Examples]) -> None:
         for part in made.values():
             ends = part.inputs.lengths.cumsum(0) - 1
             part.inputs.values[ends, 1] = part.targets
-        return made
 
 
-class TargetIsAFeature(Lengths):
+class TargetIsAFeature(Lengths, caught_by="targets_are_not_among_inputs"):
     def splits(self) -> Mapping[str, Examples]:
         return changed(super().splits(), lambda part: _with(part.inputs, part.targets.unsqueeze(1) / 10 + 1))
 
 
-class NearlyTheTargetIsAFeature(Lengths):
+class NearlyTheTargetIsAFeature(Lengths, caught_by="targets_are_not_among_inputs"):
     def splits(self) -> Mapping[str, Examples]:
         return changed(super().splits(), lambda part: _with(part.inputs, part.targets.round(decimals=1).unsqueeze(1)))
 
 
-class LabelIsAFeature(ManyLabels):
+class LabelIsAFeature(ManyLabels, caught_by="targets_are_not_among_inputs"):
     def splits(self) -> Mapping[str, Examples]:
         return changed(super().splits(), lambda part: _with(part.inputs, part.targets[:, 1:2]))
 
@@ -80,7 +78,7 @@ def _with(inputs: Ragged, columns: Tensor) -> Ragged:
     return Ragged(torch.cat([inputs.values, columns.repeat_interleave(inputs.lengths, 0)], 1), inputs.lengths)
 
 
-class PredictsItsInput(NextToken):
+class PredictsItsInput(NextToken, caught_by="targets_are_not_among_inputs"):
     """Nobody shifted the targets."""
 
     def splits(self) -> Mapping[str, Examples]:
@@ -90,7 +88,7 @@ class PredictsItsInput(NextToken):
         }
 
 
-class SumIsAFeature(RunningSum):
+class SumIsAFeature(RunningSum, caught_by="targets_are_not_among_inputs"):
     def splits(self) -> Mapping[str, Examples]:
         made = {}
         for name, part in super().splits().items():
@@ -100,30 +98,26 @@ class SumIsAFeature(RunningSum):
         return made
 
 
-class TestsInUpperCase(TwoClasses):
+class TestsInUpperCase(TwoClasses, caught_by="splits_are_disjoint_when_encoded"):
     """Texts of train come again in test with a blank at the end, which the preprocessing takes away."""
 
     preprocessing = "words"
 
-    def splits(self) -> Mapping[str, Examples]:
-        made = dict(super().splits())
+    def change(self, made: dict[str, Examples]) -> None:
         train = made["train"]
         made["test"] = Examples([f" {text} " for text in train.inputs[:30]], train.targets[:30])
-        return made
 
 
-class ScalesByAllSplits(Lengths):
-    def splits(self) -> Mapping[str, Examples]:
-        made = super().splits()
+class ScalesByAllSplits(Lengths, caught_by="scaling_comes_from_training"):
+    def change(self, made: dict[str, Examples]) -> None:
         for part in made.values():
             part.inputs.values.mul_(3).add_(torch.linspace(0, 1, len(part.inputs.values)).unsqueeze(1))
         whole = torch.cat([part.inputs.values for part in made.values()])
         for part in made.values():
             part.inputs.values.sub_(whole.mean(0)).div_(whole.std(0))
-        return made
 
 
-class ScalesTargetsByAllSplits(Lengths):
+class ScalesTargetsByAllSplits(Lengths, caught_by="scaling_comes_from_training"):
     def splits(self) -> Mapping[str, Examples]:
         made = super().splits()
         whole = torch.cat([part.targets for part in made.values()])
@@ -132,71 +126,94 @@ class ScalesTargetsByAllSplits(Lengths):
         return made
 
 
-class BaselineKnowsAllSplits(TwoClasses):
-    def splits(self) -> Mapping[str, Examples]:
-        made = super().splits()
+class BaselineKnowsAllSplits(TwoClasses, caught_by="baseline_comes_from_training"):
+    def change(self, made: dict[str, Examples]) -> None:
         whole = torch.cat([part.targets for part in made.values()])
         self.shares = (torch.bincount(whole, minlength=2) / len(whole)).tolist()
-        return made
 
 
-class BaselineIsTheMeanOfTest(Lengths):
-    def splits(self) -> Mapping[str, Examples]:
-        made = super().splits()
+class BaselineIsTheMeanOfTest(Lengths, caught_by="baseline_comes_from_training"):
+    def change(self, made: dict[str, Examples]) -> None:
         self.mean = float(made["test"].targets.mean())
-        return made
 
 
-class BaselineGuessesByLot(TwoClasses):
+class BaselineGuessesByLot(TwoClasses, caught_by="baseline_ignores_the_input"):
     def blind_outputs(self, batch: Batch) -> Tensor:
         return torch.randn(len(batch.inputs), 2, generator=torch.Generator().manual_seed(0))
 
 
-class BaselineKnowsTheOrder(Tagging):
+class BaselineKnowsTheOrder(Tagging, caught_by="baseline_ignores_the_input"):
     def blind_outputs(self, batch: Batch) -> Tensor:
         return super().blind_outputs(batch) + torch.arange(len(batch.inputs)).view(-1, 1, 1) * torch.tensor(
             [0, 0, 0.01]
         )
 
 
-class SolvedByNaN(RunningSum):
+class SolvedByNaN(RunningSum, caught_by="solved_is_a_threshold"):
     def solved(self, metrics: Mapping[str, float]) -> bool:
         return not metrics["squared_error"] > 0.01
 
 
-class WeighsOthers(TwoClasses):
+class WeighsOthers(TwoClasses, caught_by="weights_belong_to_their_examples"):
     """By the classes before they were shuffled."""
 
-    def splits(self) -> Mapping[str, Examples]:
-        made = super().splits()
+    def change(self, made: dict[str, Examples]) -> None:
         targets = made["train"].targets
         order = list(range(len(targets)))
         random.Random(1).shuffle(order)
         self.examples = torch.tensor([0.3, 0.7])[targets[order]]
-        return made
 
     def sample_weights(self) -> Tensor:
         return self.examples
 
 
-CAUGHT: list[tuple[type[Task], str]] = [
-    (TextsEndWithTheirClass, "targets_are_not_among_inputs"),
-    (TextsNameTheirClass, "targets_are_not_among_inputs"),
-    (TextsHoldTheirLabel, "targets_are_not_among_inputs"),
-    (TargetIsTheLastStep, "targets_are_not_among_inputs"),
-    (TargetIsAFeature, "targets_are_not_among_inputs"),
-    (NearlyTheTargetIsAFeature, "targets_are_not_among_inputs"),
-    (LabelIsAFeature, "targets_are_not_among_inputs"),
-    (PredictsItsInput, "targets_are_not_among_inputs"),
-    (SumIsAFeature, "targets_are_not_among_inputs"),
-    (TestsInUpperCase, "splits_are_disjoint_when_encoded"),
-    (ScalesByAllSplits, "scales_are_of_training"),
-    (ScalesTargetsByAllSplits, "scales_are_of_training"),
-    (BaselineKnowsAllSplits, "baseline_is_of_training"),
-    (BaselineIsTheMeanOfTest, "baseline_is_of_training"),
-    (BaselineGuessesByLot, "baseline_is_blind"),
-    (BaselineKnowsTheOrder, "baseline_is_blind"),
-    (SolvedByNaN, "solved_is_a_line"),
-    (WeighsOthers, "weights_belong_to_their_examples"),
-]
-"""Each fault, and the check that must find it."""
+class BaselinePeeks(TwoClasses, caught_by="baseline_ignores_the_input"):
+    def blind_outputs(self, batch: Batch) -> Tensor:
+        shares = (torch.bincount(batch.targets, minlength=2) + 1) / (len(batch.targets) + 2)
+        return shares.log().expand(len(batch.inputs), 2)
+
+
+class BaselineReads(TwoClasses, caught_by="baseline_ignores_the_input"):
+    def blind_outputs(self, batch: Batch) -> Tensor:
+        return super().blind_outputs(batch) * (batch.inputs == 2).float().mean(1, keepdim=True)
+
+
+class BaselineIsOneRow(TwoClasses, caught_by="baseline_ignores_the_input"):
+    def blind_outputs(self, batch: Batch) -> Tensor:
+        return torch.tensor(self.shares).log().unsqueeze(0)
+
+
+class BaselineIsInfinite(TwoClasses, caught_by="baseline_ignores_the_input"):
+    def blind_outputs(self, batch: Batch) -> Tensor:
+        return (super().blind_outputs(batch) > -0.7).log()
+
+
+class BaselineIsTooWeak(TwoClasses, caught_by="baseline_is_the_best_guess"):
+    """It guesses the rare class, so that everything looks learned."""
+
+    def blind_outputs(self, batch: Batch) -> Tensor:
+        return -super().blind_outputs(batch)
+
+
+class BaselineGuessesZero(RunningSum, caught_by="baseline_is_the_best_guess"):
+    def blind_outputs(self, batch: Batch) -> Tensor:
+        return torch.zeros(*batch.inputs.shape[:2], 1)
+
+
+class BaselineCannotBeBeaten(TwoClasses, caught_by="baseline_can_be_beaten"):
+    """All of its test examples are of the class that is frequent."""
+
+    def splits(self) -> Mapping[str, Examples]:
+        made = super().splits()
+        texts = [text.replace("a", "b") for text in made["test"].inputs]
+        return {**made, "test": Examples(texts, torch.zeros(len(texts), dtype=torch.int64))}
+
+
+class SolvedByChance(TwoClasses, caught_by="solved_is_a_threshold"):
+    def solved(self, metrics: Mapping[str, float]) -> bool:
+        return metrics["accuracy"] > 0.1
+
+
+class NeverSolved(RunningSum, caught_by="solved_is_a_threshold"):
+    def solved(self, metrics: Mapping[str, float]) -> bool:
+        return metrics["squared_error"] > 0.01

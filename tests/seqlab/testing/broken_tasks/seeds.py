@@ -1,4 +1,4 @@
-"""Tasks with one fault each, in what depends on seeds, processes and options; or in metrics of several batches."""
+"""Tasks with one fault each, in what depends on seeds, processes and options, or in metrics."""
 
 import random
 from collections.abc import Mapping
@@ -11,59 +11,55 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from seqlab import Batch, Examples, Ragged, Task
+from seqlab import Batch, Examples, Ragged
 
-from ..good_sequences import FreshSum, NextToken, StepAccuracy
+from ..good_sequences import CrossEntropy, FreshSum, NextToken, StepAccuracy
 from ..good_tasks import Mean, TwoClasses
 from ..odd_tasks import Tagging
 
 
-class LabelsInHashOrder(TwoClasses):
-    def splits(self) -> Mapping[str, Examples]:
-        made = super().splits()
+class LabelsInHashOrder(TwoClasses, caught_by="same_in_another_process"):
+    def change(self, made: dict[str, Examples]) -> None:
         self.labels = list({*"abcdefgh"})[:2]
-        return made
 
 
-class SplitsByHash(TwoClasses):
+class SplitsByHash(TwoClasses, caught_by="same_in_another_process"):
     def texts(self) -> list[str]:
         return sorted(super().texts(), key=hash)
 
 
-class OrderOfASet(Tagging):
-    def splits(self) -> Mapping[str, Examples]:
-        made = dict(super().splits())
+class OrderOfASet(Tagging, caught_by="same_in_another_process"):
+    def change(self, made: dict[str, Examples]) -> None:
         train = made["train"]
         order = [int(name) for name in {str(row) for row in range(len(train))}]
         parts = train.inputs.values.split(train.inputs.lengths.tolist())
         made["train"] = Examples(Ragged.of([parts[row] for row in order]), train.targets[order])
-        return made
 
 
-class DrawsByHash(FreshSum):
+class DrawsByHash(FreshSum, caught_by="same_in_another_process"):
     def draw(self, count: int, seed: int) -> Examples:
         return super().draw(count, hash(f"train {seed}") % 10**6)
 
 
-class SeedsTorch(TwoClasses):
+class SeedsTorch(TwoClasses, caught_by="global_random_numbers_are_left_alone"):
     def splits(self) -> Mapping[str, Examples]:
         torch.manual_seed(self.split_seed)
         return super().splits()
 
 
-class SeedsPython(TwoClasses):
+class SeedsPython(TwoClasses, caught_by="global_random_numbers_are_left_alone"):
     def splits(self) -> Mapping[str, Examples]:
         random.seed(self.split_seed)
         return super().splits()
 
 
-class SeedsNumPyInDraws(FreshSum):
+class SeedsNumPyInDraws(FreshSum, caught_by="global_random_numbers_are_left_alone"):
     def draw(self, count: int, seed: int) -> Examples:
         np.random.seed(seed)
         return super().draw(count, seed)
 
 
-class DrawsOneSeedARow(FreshSum):
+class DrawsOneSeedARow(FreshSum, caught_by="draws_are_independent"):
     """The rows of neighbouring seeds are the same but one."""
 
     def draw(self, count: int, seed: int) -> Examples:
@@ -74,12 +70,12 @@ class DrawsOneSeedARow(FreshSum):
         return Examples(Ragged.of([part.inputs.values for part in parts]), targets)
 
 
-class DrawsFewSeeds(FreshSum):
+class DrawsFewSeeds(FreshSum, caught_by="draws_are_independent"):
     def draw(self, count: int, seed: int) -> Examples:
         return super().draw(count, seed % 256)
 
 
-class DrawsOnFromBefore(FreshSum):
+class DrawsOnFromBefore(FreshSum, caught_by="draws_are_seeded"):
     drawn = 0
 
     def draw(self, count: int, seed: int) -> Examples:
@@ -87,19 +83,17 @@ class DrawsOnFromBefore(FreshSum):
         return super().draw(count, seed + 1000 * (self.drawn > 2))
 
 
-class ShufflesTextsAlone(TwoClasses):
+class ShufflesTextsAlone(TwoClasses, caught_by="split_seed_changes_the_splits"):
     """By a seed; the targets stay."""
 
-    def splits(self) -> Mapping[str, Examples]:
-        made = dict(super().splits())
+    def change(self, made: dict[str, Examples]) -> None:
         train = made["train"]
         texts = list(train.inputs)
         random.Random(self.split_seed).shuffle(texts)
         made["train"] = Examples(texts, train.targets)
-        return made
 
 
-class SplitSeedOrdersTraining(TwoClasses):
+class SplitSeedOrdersTraining(TwoClasses, caught_by="split_seed_changes_the_splits"):
     def splits(self) -> Mapping[str, Examples]:
         seed, self.split_seed = self.split_seed, 0
         made = dict(super().splits())
@@ -110,7 +104,7 @@ class SplitSeedOrdersTraining(TwoClasses):
         return made
 
 
-class OneOptionIsWrong(TwoClasses):
+class OneOptionIsWrong(TwoClasses, caught_by="every_option"):
     """Smoothing takes the number of rows for that of classes."""
 
     def __init__(
@@ -126,7 +120,7 @@ class OneOptionIsWrong(TwoClasses):
         return F.cross_entropy(outputs, batch.targets, reduction=self.reduction)
 
 
-class OneSwitchIsWrong(TwoClasses):
+class OneSwitchIsWrong(TwoClasses, caught_by="every_option"):
     def __init__(self, split_seed: int = 0, sequence_length: int | None = None, balanced: bool = False) -> None:
         super().__init__(split_seed, sequence_length)
         self.balanced = balanced
@@ -138,28 +132,23 @@ class OneSwitchIsWrong(TwoClasses):
         return (F.cross_entropy(outputs, batch.targets, reduction="none") * weights).mean()
 
 
-class DrawsOthersTargets(FreshSum):
+class DrawsOthersTargets(FreshSum, caught_by="draws_are_seeded"):
     def draw(self, count: int, seed: int) -> Examples:
         made = super().draw(count, seed)
         return Examples(made.inputs, made.targets.roll(1, 0))
 
 
-class ChangesItsTexts(TwoClasses):
+class ChangesItsTexts(TwoClasses, caught_by="splits_are_reproducible"):
     """Which it keeps, and lowers when it is asked for a baseline."""
 
     kept: Any = None
 
-    def splits(self) -> Mapping[str, Examples]:
-        made = super().splits()
+    def change(self, made: dict[str, Examples]) -> None:
         self.kept = made["train"].inputs
-        return made
 
     def blind_outputs(self, batch: Batch) -> Tensor:
         self.kept[0] = "changed"
         return super().blind_outputs(batch)
-
-
-# Metrics ------------------------------------------------------------------------------------------------------------
 
 
 class Hits(Metric):
@@ -183,9 +172,8 @@ class Hits(Metric):
         self.hits = self.seen = 0
 
 
-class MetricStaysAtHome(TwoClasses):
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"accuracy": Hits()})
+class MetricStaysAtHome(TwoClasses, caught_by="metrics_join"):
+    measures = (("accuracy", Hits),)
 
 
 class Averaged(Metric):
@@ -206,9 +194,8 @@ class Averaged(Metric):
         return self.total / self.count
 
 
-class MetricJoinsByTheMean(TwoClasses):
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"accuracy": Averaged()})
+class MetricJoinsByTheMean(TwoClasses, caught_by="metrics_join"):
+    measures = (("accuracy", Averaged),)
 
 
 class Recent(Mean):
@@ -222,9 +209,8 @@ class Recent(Mean):
         super().update(outputs, targets)
 
 
-class MetricForgets(TwoClasses):
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"accuracy": Recent()})
+class MetricForgets(TwoClasses, caught_by="metrics_add_up"):
+    measures = (("accuracy", Recent),)
 
 
 class FirstRows(Mean):
@@ -232,9 +218,8 @@ class FirstRows(Mean):
         return (outputs[:64].argmax(-1) == targets[:64]).double()
 
 
-class MetricOfTheFirstRows(TwoClasses):
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"accuracy": FirstRows()})
+class MetricOfTheFirstRows(TwoClasses, caught_by="metrics_add_up"):
+    measures = (("accuracy", FirstRows),)
 
 
 class Marking(StepAccuracy):
@@ -259,31 +244,18 @@ class Narrow(Mean):
         self.count += len(targets)
 
 
-class MetricOverflows(TwoClasses):
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"accuracy": Narrow()})
+class MetricOverflows(TwoClasses, caught_by="metrics_add_up"):
+    measures = (("accuracy", Narrow),)
 
 
-class MetricMarksTargets(Tagging):
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"accuracy": Marking()})
+class MetricMarksTargets(Tagging, caught_by="nothing_changes_in_place"):
+    measures = (("accuracy", Marking),)
 
 
-class DecodesInPlace(NextToken):
+class DecodesInPlace(NextToken, caught_by="nothing_changes_in_place"):
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
         outputs[..., 0] = -torch.inf
         return super().decode(outputs, top)
-
-
-class MetricIsConstant(TwoClasses):
-    """Accuracy of what is never predicted."""
-
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"accuracy": MulticlassAccuracy(2, average="micro", ignore_index=0), "none": Never()})
-
-    @property
-    def monitor(self) -> str:
-        return "none"
 
 
 class Never(Mean):
@@ -291,7 +263,18 @@ class Never(Mean):
         return (outputs.argmax(-1) == 5 + targets).double()
 
 
-class DetailsOfTheLastBatch(TwoClasses):
+class MetricIsConstant(TwoClasses, caught_by="mode_is_right"):
+    """Accuracy of what is never predicted."""
+
+    measures = (
+        ("accuracy", lambda: MulticlassAccuracy(2, average="micro", ignore_index=0)),
+        ("none", Never),
+    )
+
+    monitor = "none"
+
+
+class DetailsOfTheLastBatch(TwoClasses, caught_by="metrics_add_up"):
     def details(self) -> MetricCollection:
         return MetricCollection({"counts": LastCounts()})
 
@@ -311,31 +294,67 @@ class LastCounts(Metric):
         return self.counts
 
 
-CAUGHT: list[tuple[type[Task], str]] = [
-    (LabelsInHashOrder, "same_in_another_process"),
-    (SplitsByHash, "same_in_another_process"),
-    (OrderOfASet, "same_in_another_process"),
-    (DrawsByHash, "same_in_another_process"),
-    (SeedsTorch, "global_random_numbers_are_left_alone"),
-    (SeedsPython, "global_random_numbers_are_left_alone"),
-    (SeedsNumPyInDraws, "global_random_numbers_are_left_alone"),
-    (DrawsOneSeedARow, "draws_are_independent"),
-    (DrawsFewSeeds, "draws_are_independent"),
-    (DrawsOnFromBefore, "draws_are_seeded"),
-    (ShufflesTextsAlone, "split_seed_deals_anew"),
-    (SplitSeedOrdersTraining, "split_seed_deals_anew"),
-    (OneOptionIsWrong, "every_option"),
-    (OneSwitchIsWrong, "every_option"),
-    (MetricStaysAtHome, "metrics_join"),
-    (MetricJoinsByTheMean, "metrics_join"),
-    (MetricForgets, "metrics_add_up"),
-    (MetricOfTheFirstRows, "metrics_add_up"),
-    (MetricOverflows, "metrics_add_up"),
-    (DrawsOthersTargets, "draws_are_seeded"),
-    (ChangesItsTexts, "splits_are_the_same_again"),
-    (MetricMarksTargets, "nothing_changes_in_place"),
-    (DecodesInPlace, "nothing_changes_in_place"),
-    (MetricIsConstant, "mode_is_right"),
-    (DetailsOfTheLastBatch, "metrics_add_up"),
-]
-"""Each fault, and the check that must find it."""
+class MetricOfEachClass(TwoClasses, caught_by="metrics_are_finite_scalars"):
+    measures = (("accuracy", lambda: MulticlassAccuracy(2, average="none")),)
+
+
+class Undefined(Mean):
+    """Nothing by nothing."""
+
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return torch.zeros(0)
+
+
+class MetricIsNaN(TwoClasses, caught_by="metrics_are_finite_scalars"):
+    measures = (
+        ("accuracy", lambda: MulticlassAccuracy(2, average="micro")),
+        ("share", Undefined),
+    )
+
+
+class MonitorsNothing(TwoClasses, caught_by="monitor_is_a_metric"):
+    monitor = "valid/accuracy"
+
+
+class ModeIsAWord(TwoClasses, caught_by="monitor_is_a_metric"):
+    mode = "higher"
+
+
+ONE = MetricCollection({"accuracy": MulticlassAccuracy(2, average="micro")})
+
+
+class SharesItsMetrics(TwoClasses, caught_by="metrics_are_fresh"):
+    def metrics(self) -> MetricCollection:
+        return ONE
+
+
+class KeepsCounting(Mean):
+    """A reset forgets the sum, and not the count."""
+
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.argmax(-1) == targets).double()
+
+    def reset(self) -> None:
+        count = self.count
+        super().reset()
+        self.count = count.clone()
+
+
+class MetricsAreNeverReset(TwoClasses, caught_by="metrics_reset"):
+    measures = (("accuracy", KeepsCounting),)
+
+
+class MeanOfPerplexities(CrossEntropy):
+    """Of the batches, each of which counts the same."""
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        self.total += self.values(outputs, targets).mean().exp()
+        self.count += 1
+
+
+class MetricsAreMeansOfBatches(NextToken, caught_by="metrics_add_up"):
+    measures = (("perplexity", MeanOfPerplexities),)
+
+
+class ModeIsWrong(TwoClasses, caught_by="mode_is_right"):
+    mode = "min"
