@@ -159,9 +159,9 @@ def compare_flows(flows: Mapping[str, GradientFlow], state: str, labels: Iterabl
 
 def _set_axes(axes: "Axes") -> None:
     """Make the values logarithmic, over a factor of 100 at least and 60 powers of ten at most, and steps whole."""
-    axes.set_yscale("log")
     from matplotlib.ticker import MaxNLocator
 
+    axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     low, high = axes.get_ylim()
     if high / max(low, _SMALLEST) < 100:

@@ -1,4 +1,4 @@
-"""Two sets of runs, paired by seed."""
+"""Comparison of two sets of runs, paired by seed."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_differences_are_paired_by_seed(sweep, record):
     assert "fewer" not in found.verdict()
 
 
-def test_distances_of_one_seed_are_no_further_seeds(sweep, record):
+def test_distances_of_a_seed_are_averaged(sweep, record):
     a = sweep("a", [record("lstm", at, seed, 0.5) for at in (4, 8) for seed in (0, 1)])
     b = sweep("b", [record("gru", at, seed, 0.5 + at / 100 + seed / 10) for at in (4, 8) for seed in (0, 1)])
     found = compared(a, b)
@@ -38,7 +38,7 @@ def test_distances_of_one_seed_are_no_further_seeds(sweep, record):
     assert "fewer than 5 seeds" in found.verdict()
 
 
-def test_what_has_no_partner_is_named(sweep, record):
+def test_unpaired_runs_are_named(sweep, record):
     a = sweep("a", [record("lstm", seed=seed) for seed in (0, 1, 2)])
     b = sweep("b", [record("gru", seed=seed) for seed in (1, 2, 3)])
     found = compared(a, b)
@@ -65,13 +65,13 @@ def test_an_error_is_better_when_smaller(sweep, record):
         compared("rnn", "lstm", None, folder)
 
 
-def test_one_pair_is_no_evidence(sweep, record):
+def test_one_pair_has_no_interval(sweep, record):
     a, b = sweep("a", [record("lstm", score=0.5)]), sweep("b", [record("gru", score=0.7)])
     said = compared(a / "run_0", b).verdict()
     assert said.startswith("validation accuracy: B - A is +0.2 with a single seed; run more seeds")
 
 
-def test_what_must_not_be_compared(sweep, record):
+def test_incomparable_runs_are_refused(sweep, record):
     a = sweep("a", [record("lstm")])
     for other, said in (
         ([record("gru", trainer__max_epochs=99)], "trainer.max_epochs is 1 and 99"),

@@ -1,4 +1,4 @@
-"""Student's interval, against tables and by what it promises."""
+"""Student's interval against tables and by its coverage."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def test_quantiles_are_those_of_the_tables(freedom):
     assert t_cdf(TABLE[freedom], freedom) == pytest.approx(0.975, abs=1e-5)
 
 
-def test_the_interval_of_three_covers_the_mean_as_often_as_it_says():
+def test_the_interval_of_three_values_has_its_coverage():
     drawn = np.random.default_rng(0).normal(1.0, 2.0, (4000, 3)).tolist()
     hits = [found.low <= 1.0 <= found.high for found in map(student_interval, drawn)]
     assert np.mean(hits) == pytest.approx(0.95, abs=0.012)  # 3.5 standard errors

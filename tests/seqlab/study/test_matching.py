@@ -1,4 +1,4 @@
-"""Equal budgets, against counts that can be done by hand."""
+"""Equal budgets against closed forms."""
 
 from functools import cache
 
@@ -24,7 +24,7 @@ def parameters(cell, hidden):
 
 
 @pytest.mark.parametrize("cell", GATES)
-def test_counts_are_those_done_by_hand(cell):
+def test_counts_equal_closed_forms(cell):
     sized = SizedModel(composed(f"cell={cell}"))
     assert sized.count("parameters", 13) == parameters(cell, 13)
     assert sized.count("state", 13) == 13 * (2 if cell == "lstm" else 1)
@@ -32,7 +32,7 @@ def test_counts_are_those_done_by_hand(cell):
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru"])
-def test_the_matched_size_is_the_best_there_is(cell):
+def test_the_matched_size_is_optimal(cell):
     word, found, target = match_size(composed(f"cell={cell}"), composed("cell=lstm"), "parameters")
     size = int(word.removeprefix("cell.hidden_size="))
     assert target == parameters("lstm", 20)
@@ -40,7 +40,7 @@ def test_the_matched_size_is_the_best_there_is(cell):
     assert all(abs(found - target) <= abs(parameters(cell, other) - target) for other in range(1, 80))
 
 
-def test_states_and_work_are_matched_too():
+def test_states_and_flops_are_matched():
     assert match_size(composed("cell=gru"), composed("cell=lstm"), "state")[:2] == ("cell.hidden_size=40", 40)
     word, found, target = match_size(composed("cell=rnn"), composed("cell=gru"), "flops")
     assert target == 3 * 20 * 26
@@ -58,12 +58,12 @@ def test_a_model_without_cells_is_sized_by_its_own_option():
     assert abs(found - target) == min(abs(each - target) for each in counts.values())
 
 
-def test_what_no_size_changes_stays_as_it_is():
+def test_a_budget_without_a_size_stays():
     assert match_size(composed("model=window"), composed("cell=gru"), "state") == (None, 3, 20)
 
 
 @given(st.integers(1, 5000), st.integers(1, 7))
-def test_the_nearest_size_is_found_among_those_that_are_possible(target, multiple):
+def test_the_nearest_possible_size_is_found(target, multiple):
     """As of a model whose size must be a multiple of its heads."""
 
     def cost(size):

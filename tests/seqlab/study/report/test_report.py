@@ -1,4 +1,4 @@
-"""Whole reports: what a page holds, what it never asks for, and what becomes of damage."""
+"""Whole reports: contents, safety of the page, damaged files."""
 
 import csv
 import io
@@ -24,12 +24,12 @@ def full(sweep, record):
 
 @pytest.fixture(scope="module")
 def out(sweeps, record):
-    """The report of it."""
+    """Write the report of a sweep with everything."""
     folder = complete(sweeps, record)
     return write_report([folder], folder.parent / "out").parent
 
 
-def test_a_page_asks_for_nothing_and_runs_nothing(out):
+def test_a_page_has_no_scripts_and_loads_nothing(out):
     text = (out / "report.html").read_text("utf-8")
     page = Page(text)
     assert not {"script", "link", "iframe", "img", "object", "embed", "base", "form"} & set(page.tags)
@@ -44,7 +44,7 @@ def test_a_page_asks_for_nothing_and_runs_nothing(out):
     assert "http" not in text.replace("http-equiv", "")
 
 
-def test_what_a_page_refers_to_is_in_it_once(out):
+def test_ids_are_unique_and_references_resolve(out):
     text = (out / "report.html").read_text("utf-8")
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert ids
@@ -53,7 +53,7 @@ def test_what_a_page_refers_to_is_in_it_once(out):
     assert "#1b1f24" not in text.partition("</style>")[2]  # the ink of figures is the page's
 
 
-def test_faults_come_first_and_with_their_cause(out):
+def test_missing_runs_come_first_with_their_cause(out):
     page = Page((out / "report.html").read_text("utf-8")).text
     assert page.index("1 failed, 1 missing") < page.index("Setup") < page.index("On first,")
     assert "out of <script>memory</script>" in page  # as text
@@ -62,7 +62,7 @@ def test_faults_come_first_and_with_their_cause(out):
     assert "out of \\<script\\>memory" in (out / "report.md").read_text("utf-8")
 
 
-def test_the_answer_and_every_command(out, record):
+def test_result_figures_and_commands_are_in_the_page(out, record):
     page = Page((out / "report.html").read_text("utf-8")).text
     assert "On first, gru reaches 8 steps (interval 8 to 16); rnn reaches 4 steps (interval 4 to 8)." in page
     markdown = (out / "report.md").read_text("utf-8")
@@ -118,7 +118,7 @@ DAMAGE = {
 }
 
 
-def test_what_is_damaged_is_named_and_the_rest_is_there(full):
+def test_damaged_files_are_named_and_the_rest_is_reported(full):
     for place, (name, (content, _)) in enumerate(DAMAGE.items()):
         (full / f"run_{place}" / name).write_text(content)
     page = page_of(full)
@@ -129,7 +129,7 @@ def test_what_is_damaged_is_named_and_the_rest_is_there(full):
 
 
 def test_no_record_breaks_a_report(sweep, record):
-    """Whatever stands in a record's places: the other run is reported."""
+    """Whatever a record contains, the other run is reported."""
     keys = ["schema", "config", "metrics", "best", "cost", "tables", "chance", "versions", "git", "hardware", "kernel"]
     places = [(key, value) for key in keys for value in (None, "text", [], 7)]
     odd = [{**record(seed=7 + place), key: value} for place, (key, value) in enumerate(places)]
@@ -148,7 +148,7 @@ def test_damaged_plans_and_horizons(full, content):
     assert len(found.runs) == 12
 
 
-def test_a_score_that_is_no_number_is_named(sweep, record):
+def test_a_score_that_is_not_finite_is_named(sweep, record):
     page = page_of(sweep("nan", [record(score=None), record(seed=1, score=1.0)]))
     assert "test accuracy is not a finite number" in page
 
@@ -202,7 +202,7 @@ def test_folders_without_runs(tmp_path):
 
 @pytest.mark.parametrize("name", ["results.csv", "report.md", "report.html"])
 def test_only_a_report_is_replaced(out, tmp_path, name):
-    """A folder with a file of that name that somebody else wrote is refused, and left as it is."""
+    """A folder with another file of that name is refused and stays unchanged."""
     own = tmp_path / "own"
     own.mkdir()
     (own / name).write_text("mine\n")
@@ -213,7 +213,7 @@ def test_only_a_report_is_replaced(out, tmp_path, name):
     check_replaceable(out)
 
 
-def test_a_sweep_of_which_nothing_is_done(sweep):
+def test_a_sweep_without_finished_runs(sweep):
     page = page_of(sweep("a", [], missing=["x", "y"]))
     assert "No finished run" in page
     assert "2 missing" in page
@@ -223,7 +223,7 @@ def test_a_sweep_of_which_nothing_is_done(sweep):
 
 @pytest.mark.slow
 def test_two_hundred_runs_take_seconds(sweep, record, tmp_path):
-    """At most 30 s, of which a test measures the processor's alone."""
+    """At most 30 s of processor time."""
     folder = sweep("large", grid(record, ["rnn", "gru", "lstm"], [2**n for n in range(2, 10)], range(9)))
     for entry in ledger.read(folder):
         curve_of(folder / entry.name, [0.5] * 100)

@@ -201,7 +201,7 @@ def test_an_interval_of_distances_with_open_ends(lower, upper, text):
     assert interval({"lower": lower, "upper": upper}) == text
 
 
-def test_a_row_that_solved_nothing_is_no_bar():
+def test_a_row_without_a_horizon_has_no_solid_line():
     ends = {"nothing": (None, None, 15), "little": (None, None, 30), "some": (15, 15, 30), "all": (60, 60, None)}
     rows = [
         {"label": label, "horizon": horizon, "lower": lower, "upper": upper, "smallest": 15, "largest": 60}

@@ -57,7 +57,7 @@ def test_a_record_without_classes_has_no_section(made, rows):
 
 
 def test_settings_of_one_distance_are_drawn_apart(sweep, record):
-    """Against the distance the marks of equal scores would lie on one another."""
+    """Against distance, marks of equal scores would overlap."""
     folder = sweep("one", [record(cell, 4, seed, 0.5) for cell in ("rnn", "gru", "lstm") for seed in (0, 1)])
     (axes,) = scores_by_setting("x", points_of(folder), "accuracy").figure.axes
     marks = [line for line in axes.lines if line.get_linestyle() == "None"]
