@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from seqlab.cli.help import plain
-from seqlab.cli.parser import Parser
+from seqlab.cli.parser import Parser, path
 from seqlab.errors import UserError
 from seqlab.plugins.config import CLASSES, node_type, plugin_class
 from seqlab.plugins.registry import GROUPS, KINDS, Plugin, plugins
@@ -36,7 +36,7 @@ def plugins_table(arguments: list[str]) -> int:
     )
     parser.add_argument("kind", nargs="?", choices=KINDS, help="only this kind")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    asked = parser.parse_args(arguments)
+    asked = parser.parse(arguments)
     rows = [_row(plugin) for kind in KINDS if asked.kind in (None, kind) for plugin in plugins(kind).values()]
     if asked.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -121,19 +121,19 @@ def _row(plugin: Plugin) -> dict[str, str]:
 
 
 TEMPLATES = ("cell", "task", "preprocessing")
-"""What can be begun; each has a folder of templates."""
+"""Kinds of plugins with a folder of templates."""
 
 
 def new(arguments: list[str]) -> int:
-    """Write the distribution and say what to type next."""
+    """Write the files and print the next commands."""
     parser = Parser(
         "new",
-        description="Write a distribution of your own: a plugin, its entry point, a test by the conformance kit.",
+        description="Write a distribution with a new plugin: its module, its entry point and its conformance tests.",
     )
-    parser.add_argument("kind", choices=TEMPLATES, help="what it brings")
-    parser.add_argument("name", metavar="NAME", help="what the config will call it, such as my_cell")
-    parser.add_argument("--dir", type=Path, default=Path(), help="the folder that it is written into (this one)")
-    asked = parser.parse_args(arguments)
+    parser.add_argument("kind", choices=TEMPLATES, help="kind of plugin")
+    parser.add_argument("name", metavar="NAME", help="its name in the config, such as my_cell")
+    parser.add_argument("--dir", type=path, default=Path(), help="parent folder (the working folder)")
+    asked = parser.parse(arguments)
     folder = write(asked.kind, asked.name, asked.dir)
     key = f"{asked.kind}={asked.name}"
     train = {"cell": f"{key} task=names", "task": f"cell=lstm {key}", "preprocessing": f"task=names {key}"}[asked.kind]
@@ -147,24 +147,24 @@ def new(arguments: list[str]) -> int:
 
 
 def write(kind: str, name: str, parent: Path) -> Path:
-    """Write the distribution, whole or not at all.
+    """Write the files of a distribution, all or none.
 
     Args:
-        kind: one of :data:`KINDS`.
-        name: the entry point's name: small letters, digits and ``_``.
-        parent: the folder that the distribution's own folder goes into.
+        kind: one of :data:`TEMPLATES`.
+        name: of the entry point: lower-case letters, digits and ``_``.
+        parent: parent folder of the distribution's folder.
 
     Returns:
-        The distribution's folder.
+        The folder of the distribution.
 
     Raises:
-        UserError: the name cannot be one, is taken, or the folder cannot be written.
+        UserError: the name is invalid or taken, or the folder cannot be written.
     """
     _check_name(kind, name)
     distribution = f"seqlab-{name.replace('_', '-')}"
     folder = parent / distribution
     if folder.exists():
-        raise UserError(f"{folder} is there already; take another name or --dir")
+        raise UserError(f"{folder} is there already; choose another name or --dir")
     module = f"seqlab_{name}"
     values = {
         "kind": kind,
@@ -188,23 +188,23 @@ def write(kind: str, name: str, parent: Path) -> Path:
 def _check_name(kind: str, name: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UserError(
-            f"{name}: a name must be of small letters, digits and _, begin with a letter, and be no keyword"
+            f"{name}: a name must have lower-case letters, digits and _ only, start with a letter, and be no keyword"
         )
     if name in plugins(kind):
-        raise UserError(f"{kind}={name} is there already, brought by {plugins(kind)[name].distribution}; take another")
+        raise UserError(f"{kind}={name} is there already, in {plugins(kind)[name].distribution}; choose another name")
 
 
 def _write_whole(folder: Path, contents: dict[Path, str]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-            for path, text in contents.items():
-                target = Path(scratch, folder.name, path)
+            for file, text in contents.items():
+                target = Path(scratch, folder.name, file)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text, encoding="utf-8")
-            Path(scratch, folder.name).rename(folder)  # fails where another process has put something meanwhile
+            Path(scratch, folder.name).rename(folder)  # fails if another process was faster
     except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}; take another --dir") from error
+        raise UserError(f"{folder} cannot be written: {error.strerror}; choose another --dir") from error
 
 
 def _filled(template: str, values: dict[str, str]) -> str:
