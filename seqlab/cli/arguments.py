@@ -25,7 +25,6 @@ SEARCHPATH = "hydra.searchpath"
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 _INTERPOLATION = "Hydra takes ${ in the name of a folder for an interpolation; choose a folder without"
 _SCHEMES = ("pkg", "structured")
-_INFO = ("--info", "-i")
 
 
 @final
@@ -61,7 +60,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     """
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]  # which prints the usage and exits
-    asked, unknown = parser.parse_known_intermixed_args(_with_info(arguments))
+    asked, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         _refuse(f"{' '.join(unknown)}: there is no such flag")
     if asked.experimental_rerun is not None:
@@ -75,7 +74,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         raise UserError("only one of --run, --multirun, --cfg, --info and --shell-completion can be given")
     if asked.config_name is not None and not asked.config_name.strip():
         raise UserError("--config-name is empty; it must name a config file")
-    typed = [] if asked.config_dir is None else [_folder(asked.config_dir)]
+    typed = [] if asked.config_dir is None else [_folder(asked.config_dir, "--config-dir")]
     overrides, searched = _split_searchpath(asked.overrides)
     return CommandLine(
         flags=tuple(_flags(asked)),
@@ -87,39 +86,31 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     )
 
 
-def _with_info(arguments: Sequence[str]) -> list[str]:
-    """Write ``--info`` before an override as ``--info=all``: its value is optional."""
-    kept: list[str] = []
-    for place, argument in enumerate(arguments):
-        following = arguments[place + 1 : place + 2]
-        kept.append("--info=all" if argument in _INFO and (not following or "=" in following[0]) else argument)
-    return kept
-
-
 def _refuse(message: str) -> NoReturn:
     raise UserError(f"{message}; python -m seqlab --hydra-help lists the flags, options are key=value")
 
 
 def _flags(asked: argparse.Namespace) -> Iterable[str]:
-    for name in ("hydra_help", "multirun", "run", "shell_completion", "resolve"):
-        if getattr(asked, name):
-            yield f"--{name.replace('_', '-')}"
-    for name in ("cfg", "package", "info"):
-        if getattr(asked, name) is not None:
-            yield f"--{name}={getattr(asked, name)}"
+    for name in ("hydra_help", "multirun", "run", "shell_completion", "resolve", "cfg", "package", "info"):
+        if value := getattr(asked, name):
+            yield f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
 
 
-def _folder(name: str) -> str:
-    if not name.strip():  # as of an unset shell variable; it would mean the working folder
-        raise UserError("--config-dir is empty; it must name a folder")
-    path = Path(name).expanduser().resolve()
-    if not path.is_dir():
-        raise UserError(f"--config-dir={name}: there is no such folder")
+def _folder(name: str, key: str) -> str:
+    """Return a config folder as a URL, which is absolute, for processes that run elsewhere."""
+    scheme, separator, rest = name.partition("://")
+    if separator and scheme in _SCHEMES:
+        return name
+    if separator and scheme != "file":
+        raise UserError(f"{key}: {name} must begin with file://, {' or '.join(f'{s}://' for s in _SCHEMES)}")
+    path = Path(rest if separator else name).expanduser().resolve()
+    if not name.strip() or not path.is_dir():  # an empty name, as of an unset shell variable, is the working folder
+        raise UserError(f"{key}={name}: there is no such folder")
     return f"file://{path}"
 
 
 def _split_searchpath(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split overrides and folders of ``hydra.searchpath``, made absolute for processes that run elsewhere."""
+    """Split overrides and config folders of ``hydra.searchpath``."""
     kept: list[str] = []
     found: list[str] = []
     for override in overrides:
@@ -132,20 +123,8 @@ def _split_searchpath(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
             value = None
         if not isinstance(value, list) or not all(isinstance(each, str) and each.strip() for each in value):
             raise UserError(f"{SEARCHPATH} must be a list of folders, such as [file://conf], got {override}")
-        found += map(_absolute, value)
+        found += (_folder(each, SEARCHPATH) for each in value)
     return kept, found
-
-
-def _absolute(place: str) -> str:
-    scheme, separator, rest = place.partition("://")
-    if separator and scheme in _SCHEMES:
-        return place
-    if separator and scheme != "file":
-        raise UserError(f"{SEARCHPATH}: {place} must begin with file://, {' or '.join(f'{s}://' for s in _SCHEMES)}")
-    path = Path(rest if separator else place).expanduser().resolve()
-    if not path.is_dir():
-        raise UserError(f"{SEARCHPATH}: {place} is no folder")
-    return f"file://{path}"
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
@@ -158,9 +137,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
         key, equals, value = word.partition("=")
         if not word:
             raise UserError("an argument is empty; an option is key=value")
-        if not key:
-            raise UserError(f"{word}: there is no key before the equals sign; an option is key=value")
-        if word.startswith("-") or not (equals or word.startswith("~")):
+        if not key or word.startswith("-") or not (equals or word.startswith("~")):
             raise UserError(f"{word}: this is no option; an option is key=value")
         if key.lstrip("~+") in _FOLDERS:
             name = value.strip("'\"").strip()
@@ -176,12 +153,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
 
 
 def refuse_sweep(overrides: Sequence[str]) -> None:
-    """Refuse overrides with several values, for commands that take one config.
-
-    Raises:
-        UserError: an override has several values.
-        hydra.errors.HydraException: one cannot be parsed.
-    """
+    """Raise :class:`UserError` for an override with several values, where there is one config."""
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         if override.is_sweep_override():
             line, key = str(override.input_line), override.get_key_element()
@@ -189,11 +161,7 @@ def refuse_sweep(overrides: Sequence[str]) -> None:
 
 
 def refuse_words(overrides: Sequence[str], reason: str) -> None:
-    """Refuse arguments that are no overrides, such as a second folder.
-
-    Raises:
-        UserError: there is one.
-    """
+    """Raise :class:`UserError` for an argument that is no override, such as a second folder."""
     for word in overrides:
         if "=" not in word and not word.startswith("~"):
             raise UserError(f"{word}: {reason}; further settings are key=value")
@@ -213,11 +181,7 @@ def _check_hydra_key(key: str) -> None:
 
 
 def check_working_folder() -> None:
-    """Check that Hydra can name the working folder.
-
-    Raises:
-        UserError: it would take a part of the name for an interpolation.
-    """
+    """Raise :class:`UserError` if Hydra would take a part of the working folder's name for an interpolation."""
     if "${" in str(Path.cwd()):
         raise UserError(f"the working folder is {Path.cwd()}: {_INTERPOLATION}")
 
@@ -229,23 +193,15 @@ def add_overrides(parser: Parser, meaning: str) -> None:
 
 
 def with_config_dir(asked: argparse.Namespace) -> list[str]:
-    """Return the overrides of such a command, with the config folder among them as ``hydra.searchpath``.
-
-    Raises:
-        UserError: there is no such folder.
-    """
+    """Return the overrides of such a command, with the config folder among them as ``hydra.searchpath``."""
     if asked.config_dir is None:
         return list(asked.overrides)
     overrides, searched = _split_searchpath(asked.overrides)
-    return [*Sources(folders=(_folder(asked.config_dir), *searched)).words, *overrides]
+    return [*Sources(folders=(_folder(asked.config_dir, "--config-dir"), *searched)).words, *overrides]
 
 
 def parse_overrides(asked: argparse.Namespace) -> CommandLine:
-    """Parse the overrides and ``--config-dir`` of such a command.
-
-    Raises:
-        UserError: there is no such folder, or a flag is among the overrides.
-    """
+    """Parse and check the overrides and ``--config-dir`` of such a command."""
     command = parse(with_config_dir(asked))
     check_overrides(command.overrides)
     return command

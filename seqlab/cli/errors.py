@@ -58,7 +58,9 @@ def reporting_foreign(what: str, *kinds: type[Exception]) -> Iterator[None]:
         yield
     except (UserError, OSError):
         raise
-    except kinds or Exception as error:
+    except Exception as error:
+        if kinds and not isinstance(error, kinds):
+            raise
         raise UserError(f"{what}: {type(error).__name__}: {one_line(error)[:300]}") from error
 
 

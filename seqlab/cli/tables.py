@@ -20,7 +20,6 @@ from seqlab.io.tables import (
     Decoder,
     Layout,
     Problems,
-    Rows,
     check_encoding,
     check_kind,
     label_of,
@@ -49,11 +48,7 @@ def add_table_options(parser: Any) -> None:
 
 
 def table_layout(asked: argparse.Namespace) -> Layout:
-    """Return the format that the options describe.
-
-    Raises:
-        UserError: Python knows no such encoding.
-    """
+    """Return the format that the options describe."""
     try:
         check_encoding(asked.encoding, "--encoding")
     except ValueError as error:
@@ -68,28 +63,23 @@ class Table:
 
     Attributes:
         path: the file.
-        found: its columns, number of rows, and reader.
+        columns: names of the columns, in order; of JSON lines all that occur.
+        count: number of rows, without the header.
         notes: remarks on its format.
+        plain: whether no field and no name of a column has a tab or a line end in it.
     """
 
     path: Path
-    found: Rows
-    notes: tuple[str, ...] = ()
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns, in order; of JSON lines all that occur."""
-        return self.found.columns
-
-    @property
-    def count(self) -> int:
-        """Number of rows, without the header."""
-        return self.found.count
+    columns: tuple[str, ...]
+    count: int
+    notes: tuple[str, ...]
+    plain: bool
+    _read: Callable[[], Iterator[tuple[int, dict[str, Any]]]]
 
     def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Read the rows: the number of the line where each starts, and its values by column."""
         try:
-            yield from self.found.read()
+            yield from self._read()
         except ValueError as error:
             raise UserError(f"{self.path}: it has changed since it was read first ({error})") from error
 
@@ -106,11 +96,7 @@ class Table:
             yield row[column], row
 
     def require(self, column: str) -> None:
-        """Check that there is a column.
-
-        Raises:
-            UserError: there is not; the message lists the columns.
-        """
+        """Raise :class:`UserError` unless there is such a column."""
         if column not in self.columns:
             raise UserError(f"{self.path} {no_column(column, self.columns)}")
 
@@ -133,23 +119,23 @@ def open_table(path: Path, layout: Layout = _DEFAULT, text: str | None = None, l
     kind = kind_of(path, layout)
     facts = _decode(path, layout)
     check = _column_check(path, text, label)
+
+    def lines() -> Iterator[str]:
+        """Read the lines with their ends and without byte-order marks."""
+        with path.open(encoding=layout.encoding, newline=facts.newline) as file:
+            for number, line in enumerate(file):
+                yield line[facts.marks :] if number == 0 else line
+
     try:
-        found = read_rows(lambda: _lines(path, layout, facts), str(path), kind, layout, check)
+        found = read_rows(lines, str(path), kind, layout, check)
     except ValueError as error:
         raise UserError(str(error)) from error
     if not found.count:
         raise UserError(f"{path} has no rows" if path.stat().st_size else f"{path} is empty")
-    table = Table(path, found, (*facts.notes, *found.notes))
+    table = Table(path, found.columns, found.count, (*facts.notes, *found.notes), found.plain, found.read)
     for name in filter(None, (text, label)):
         table.require(name)
     return table
-
-
-def _lines(path: Path, layout: Layout, facts: Decoded) -> Iterator[str]:
-    """Read the lines of a file, with their ends and without byte-order marks."""
-    with path.open(encoding=layout.encoding, newline=facts.newline) as file:
-        for number, line in enumerate(file):
-            yield line[facts.marks :] if number == 0 else line
 
 
 def _column_check(path: Path, text: str | None, label: str | None) -> Check:
@@ -193,11 +179,7 @@ def is_empty(value: Any) -> bool:
 
 
 def kind_of(path: Path, layout: Layout = _DEFAULT) -> str:
-    """Return the file name extension, which says what kind of table a file is.
-
-    Raises:
-        UserError: it is not that of a table.
-    """
+    """Return the extension of a file name; raise :class:`UserError` unless it is that of a table."""
     suffix = path.suffix.lower()
     try:
         check_kind(suffix, layout)
@@ -207,12 +189,7 @@ def kind_of(path: Path, layout: Layout = _DEFAULT) -> str:
 
 
 def _decode(path: Path, layout: Layout) -> Decoded:
-    """Decode a file piece by piece; return line ends, byte-order marks and notes.
-
-    Raises:
-        UserError: a byte is zero or not of the encoding.
-        OSError: the file cannot be read.
-    """
+    """Decode a file piece by piece; return line ends, byte-order marks and notes."""
     decoder = Decoder(str(path), layout)
     try:
         with path.open("rb") as file:

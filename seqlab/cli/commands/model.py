@@ -2,7 +2,7 @@
 
 import sys
 
-from seqlab.cli.parser import Parser, integer, path, utf8
+from seqlab.cli.parser import Parser, path, utf8
 
 
 def generate(arguments: list[str]) -> int:

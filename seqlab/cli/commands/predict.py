@@ -142,8 +142,8 @@ def _predict_table(asked: argparse.Namespace) -> int:
     added = _new_columns(table)
     rows = _LabelledRows(trained, table, asked.column, added)
     tabs = kind_of(asked.output) in (".tsv", ".tab")
-    write_table(asked.output, [*table.columns, *added], iter(rows), quotes=not (tabs and table.found.plain))
-    if tabs and not table.found.plain:
+    write_table(asked.output, [*table.columns, *added], iter(rows), quotes=not (tabs and table.plain))
+    if tabs and not table.plain:
         print(f"{asked.output}: texts with tabs or line ends are in quotes, as in CSV", file=sys.stderr)
     elif tabs:
         _note(f"{asked.output}: read it without quoting (csv.QUOTE_NONE); fields that start with a quote", rows.quotes)
