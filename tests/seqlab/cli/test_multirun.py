@@ -111,19 +111,3 @@ def test_an_interrupted_sweep_goes_on_with_the_run_at_hand(cli, sweep, monkeypat
     for path in folder.glob("*/model.safetensors"):
         whole = run_folder.read_weights(path)
         assert all(bool((value == cut_runs[path.parent.name][name]).all()) for name, value in whole.items())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "fragment"),
-    [
-        (["status", "nowhere"], "nowhere is no sweep's folder"),
-        (["resume", "nowhere"], "nowhere is no sweep's folder"),
-        (["-m", "cell=lstmm,rnn"], "cell=lstmm: there is no such cell"),
-        (["-m", "seed=0,1", "hiden=3"], "hiden"),
-    ],
-)
-def test_mistakes_are_one_line(cli, arguments, fragment):
-    found = cli(*arguments)
-    assert found.code == 1
-    (line,) = [line for line in found.err.splitlines() if line.strip()]
-    assert fragment in line

@@ -102,31 +102,3 @@ def test_other_kinds_have_their_suites(cli, plugin, only):
     record = json.loads(done.out)
     assert done.code == 0, [one for one in record["checks"] if one["result"] == "failed"]
     assert len(record["checks"]) > 5
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["cell=lstmm"], "cell=lstmm: there is no such cell; there are "),
-        (["lstm"], "lstm: what is to be checked must be KIND=NAME, KIND one of cell, kernel, task, preprocessing"),
-        (["model=bow"], "model=bow: what is to be checked must be KIND=NAME"),
-        (["kernel=vendor"], "kernel=vendor: say which cell: kernel=gru.vendor or "),
-        (["kernel=nothing"], "kernel=nothing: there is no such kernel; there are gru.fused, "),
-        (["cell=gru", "kernel=nothing"], "kernel=gru.nothing: there is no such kernel; there are "),
-        (["cell=lstm", "kernel=gru.vendor"], "kernel=gru.vendor is for cell=gru, and cell=lstm is another one"),
-        (["cell=fused_gru", "kernel=vendor"], "cell=fused_gru is cell=gru with kernel=fused; kernel=vendor is another"),
-        (["cell=gru", "kernel=auto"], "kernel=auto chooses a kernel; check one of "),
-        (["cell=gru", "cell=lstm"], "cell=lstm: cell is gru already; check one cell at a time"),
-        (["cell=gru", "task=names"], "cell=gru task=names: check one plugin at a time"),
-        (["kernel=gru.fused", "kernel.nothing=1"], "kernel.nothing: "),
-        (["cell=lstm", "hidden_size=3"], "hidden_size=3: an option must be cell.KEY=VALUE"),
-        (["cell=lstm", "cell.hidden=3"], "cell.hidden: "),
-        (["cell=lstm", "cell.hidden_size=x"], "cell.hidden_size must be a whole number"),
-        (["cell=lstm", "--only", "nothing"], "nothing: there is no such check; there are shapes_and_dtypes, "),
-    ],
-)
-def test_a_mistake_is_one_line(cli, arguments, line):
-    done = cli("check", *arguments)
-    assert done.code == 1
-    assert done.err.strip().startswith(line)
-    assert "\n" not in done.err.strip()

@@ -93,16 +93,3 @@ def test_each_context_is_read_by_itself(model, text, tmp_path, monkeypatch):
     assert study.carries == (model == "recurrent")
     found = study.run()
     assert found.whole.startswith("all of the text" if study.carries else "17 tokens")
-
-
-def test_what_cannot_be_asked_is_told_in_a_line(cli, window, tongues):
-    for words, part in (
-        ([str(tongues)], "predicts no next token; context needs a run of task=lm"),
-        ([str(window), "--lengths", "5,x"], "--lengths is 5,x"),
-        ([str(window), "--lengths", "90000"], "a context of 90,000 needs a longer text"),
-        ([str(window), "--tokens", "1"], "--tokens is 1; it must be at least 2"),
-    ):
-        done = cli("context", *words)
-        assert done.code == 1
-        (line,) = done.err.strip().split("\n")
-        assert part in line

@@ -58,15 +58,3 @@ def test_generated_symbols_are_written_out(cli):
         assert len(letters) == example["tokens"] == 6
     assert abs(sum(shares["test"] for shares in record["classes"].values()) - 1) < 1e-9
     assert cli("data", "task=adding", *words).code == 0  # numbers, which have no names
-
-
-def test_mistakes_are_one_line(cli, tmp_path):
-    for words, message in (
-        (["task=names", "task.data_dir=nowhere"], "no such folder"),
-        (["task=nmes"], "nmes"),
-        (["task=lm", f"task.data={tmp_path}"], "is a folder"),
-    ):
-        done = cli("data", *words)
-        assert done.code == 1
-        assert message in done.err
-        assert "Traceback" not in done.err

@@ -40,7 +40,7 @@ def test_a_run_after_it_makes_nothing_anew(cli, text, tmp_path):
 
 def test_each_data_of_a_sweep_is_fetched_once(text):
     words = [*LM, f"task.data={text}", "preprocessing=characters,words", "cell=rnn,lstm,gru", "seed=0,1"]
-    found = fetch.fetched_configs([*words, "hydra/launcher=slurm", "hydra.launcher.partition=short"])
+    found = fetch.distinct_configs([*words, "hydra/launcher=slurm", "hydra.launcher.partition=short"])
     assert [plain["preprocessing"]["name"] for plain in found] == ["characters", "words"]
 
 
@@ -91,11 +91,3 @@ def serve_ptb(monkeypatch, texts, server):
     monkeypatch.setattr(sources, "PTB", f"http://127.0.0.1:{server.server_address[1]}/")
     for name, data in texts.items():
         monkeypatch.setitem(sources.PTB_FILES, name, hashlib.sha256(data).hexdigest())
-
-
-def test_mistakes_are_one_line(cli):
-    for words, fragment in ((["task=nmes"], "nmes"), (["task=names", "task.data_dir=nowhere"], "no such folder")):
-        done = cli("fetch", *words)
-        assert done.code == 1
-        assert fragment in done.err
-        assert len(done.err.strip().splitlines()) == 1

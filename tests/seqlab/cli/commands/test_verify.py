@@ -102,9 +102,3 @@ def test_other_versions_are_told(cli, copy):
     assert shown.code == 0
     assert states(shown)["versions"] == "differs"
     assert "torch was 1.0" in shown.out
-
-
-def test_no_run(cli, tmp_path):
-    shown = cli("verify", str(tmp_path))
-    assert shown.code == 1
-    assert "no results.json" in shown.err
