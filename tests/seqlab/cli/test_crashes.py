@@ -158,18 +158,18 @@ SLOW = ("numpy", "kernel=fast", "callbacks", "loss", "unpack")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "who", "said", "mark"),
+    ("arguments", "who", "message", "mark"),
     [
         pytest.param(*row, id=" ".join(row[0]), marks=[pytest.mark.slow] if any(s in str(row[0]) for s in SLOW) else [])
         for row in CRASHES
     ],
 )
-def test_a_crash_names_the_plugin(cli, crashing, names_folder, arguments, who, said, mark):
+def test_a_crash_names_the_plugin(cli, crashing, names_folder, arguments, who, message, mark):
     quick = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none", "hydra.run.dir=out")
     done = cli(*quick, "cell.hidden_size=4", f"task.data_dir={names_folder}", *arguments)
     (line,) = [line for line in done.err.splitlines() if line.strip()]
     assert done.code == 1
-    assert said in line
+    assert message in line
     assert f"({who} of crashing-things 1.5 failed at {line_of(crashing, mark)}" in line
     assert "fault of the program" not in line
     if "error.txt" in line:

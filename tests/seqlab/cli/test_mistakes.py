@@ -228,8 +228,8 @@ def test_what_is_printed_can_be_typed(cli, tongues, tmp_path, name):
     assert done.code == 0, done.err
     assert (tmp_path / name / "run" / "results.json").exists()
     (shown,) = [line for line in done.out.split("\n") if "try it" in line]
-    (_, *_, said) = shown.partition("python -m seqlab ")
-    assert cli(*shlex.split(said)).code == 0
+    (_, *_, message) = shown.partition("python -m seqlab ")
+    assert cli(*shlex.split(message)).code == 0
     sweep = hydra_override("hydra.sweep.dir", f"{name}/sweep")
     assert cli("-m", *quick, "seed=0,1", sweep).code == 0
     for run in (tmp_path / name / "sweep").iterdir():

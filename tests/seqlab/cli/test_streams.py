@@ -47,22 +47,22 @@ def on(monkeypatch, capsys, tmp_path):
     return run
 
 
-@pytest.mark.parametrize(("stream", "said"), [(full, FULL), (gone, ""), (lambda: None, CLOSED)])
+@pytest.mark.parametrize(("stream", "message"), [(full, FULL), (gone, ""), (lambda: None, CLOSED)])
 @pytest.mark.parametrize("arguments", [("--help",), ("plugins", "cell"), ("predict", "RUN", "Banana", "--json")])
-def test_a_result_that_cannot_be_printed(on, tongues, stream, said, arguments):
+def test_a_result_that_cannot_be_printed(on, tongues, stream, message, arguments):
     code, err = on(stream(), *(str(tongues) if word == "RUN" else word for word in arguments))
-    assert (code, err) == (1, said)
+    assert (code, err) == (1, message)
 
 
 @pytest.mark.parametrize(
-    ("stream", "said"),
+    ("stream", "message"),
     [(full, FULL), *(pytest.param(*row, marks=pytest.mark.slow) for row in ((gone, ""), (lambda: None, CLOSED)))],
 )
-def test_a_run_goes_on_without_a_terminal(on, names_folder, tmp_path, stream, said):
+def test_a_run_goes_on_without_a_terminal(on, names_folder, tmp_path, stream, message):
     """Its results are files: they are all there, and the exit code tells that something could not be printed."""
     quick = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "cell.hidden_size=4", "logger=none", "cell=rnn")
     code, err = on(stream(), *quick, f"task.data_dir={names_folder}", "hydra.run.dir=out")
-    assert (code, err) == (1, said)
+    assert (code, err) == (1, message)
     assert json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))["metrics"]["test"]
     assert (tmp_path / "out" / "model.safetensors").exists()
 

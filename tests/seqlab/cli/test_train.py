@@ -47,7 +47,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said", "not_said"),
+    ("words", "message", "absent"),
     [
         (
             ["task=names", "cell=gru", "debug=limit"],
@@ -61,9 +61,9 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):
         ),
     ],
 )
-def test_what_a_run_cost_is_told_at_its_end(words, said, not_said, cli, tmp_path, monkeypatch):
+def test_what_a_run_cost_is_told_at_its_end(words, message, absent, cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("one line of text after another\n" * 2000, "utf-8")
     out = " ".join(cli(*words, "trainer.progress=false", "hydra.run.dir=run").out.split())
-    assert re.search(said, out), out
-    assert not_said not in out
+    assert re.search(message, out), out
+    assert absent not in out

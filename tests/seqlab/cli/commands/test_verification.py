@@ -1,4 +1,4 @@
-"""``verify``: a run folder against what it says of itself."""
+"""``verify``, ``rerun`` and ``replay``: checks of a run folder, and a run that is trained again."""
 
 import json
 import math
@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import seqlab
+from seqlab import UserError
 from seqlab.training import verification
 
 
@@ -102,3 +103,56 @@ def test_other_versions_are_told(cli, copy):
     assert shown.code == 0
     assert states(shown)["versions"] == "differs"
     assert "torch was 1.0" in shown.out
+
+
+def test_the_numbers_come_out_again(cli, tongues, tmp_path):
+    shown = cli("rerun", str(tongues), "--out", "again")
+    assert shown.code == 0, shown
+    assert "the same bytes" in shown.out
+    assert "to the last digit" in shown.out
+    record = json.loads((tmp_path / "again" / "results.json").read_text("utf-8"))
+    assert record["command"] == f"seqlab rerun {tongues}"
+    shown = cli("rerun", str(tongues), "--out", "again")
+    assert shown.code == 1
+    assert "is there already" in shown.err
+
+
+def test_numbers_that_do_not(cli, tongues, tmp_path):
+    shutil.copytree(tongues, tmp_path / "copy")
+    path = tmp_path / "copy" / "results.json"
+    record = json.loads(path.read_text("utf-8"))
+    record["config"]["seed"] = 5
+    record["metrics"]["test"]["loss"] = 123.0
+    path.write_text(json.dumps(record), "utf-8")
+    shown = cli("rerun", str(tmp_path / "copy"))
+    assert shown.code == 1
+    assert (tmp_path / "copy_again" / "results.json").is_file()
+    assert "not the same bytes" in shown.out
+    assert "loss was 123.0" in shown.out
+
+
+@pytest.fixture(params=["names", "lm"])
+def broken(request, names_folder, tmp_path):
+    """A run whose weights grow too large."""
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"line {n} of a text\n" for n in range(300)), "utf-8")
+    data = {"names": [f"task.data_dir={names_folder}"], "lm": [f"task.data={text}", "task.sequence_length=20"]}
+    options = [f"task={request.param}", "cell=rnn", "cell.nonlinearity=relu", "optimizer=sgd", "optimizer.lr=1e18"]
+    options += ["trainer.max_epochs=3", "cell.hidden_size=8", "data.batch_size=16", "logger=none"]
+    options += ["optimizer.warmup=0", "trainer.progress=false", "trainer.gradient_clip_val=null"]
+    with pytest.raises(UserError, match="seqlab replay"):
+        seqlab.run(seqlab.compose([*options, *data[request.param]]), tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_it_names_the_first_part_that_is_not_finite(cli, broken):
+    shown = cli("replay", str(broken / "nonfinite"), "--json")
+    assert shown.code == 0, shown
+    found = json.loads(shown.out)
+    assert found["loss"] == found["value"]
+    first = found["first"]
+    assert first is None or found["outputs"][first]["not_finite"] > 0
+    assert max(found["largest_weights"].values()) > 1e10
+    shown = cli("replay", str(broken))
+    assert shown.code == 0
+    assert "largest output" in shown.out
