@@ -48,12 +48,7 @@ def report_errors(action: Callable[[], int | None]) -> int:
 
 @contextmanager
 def reporting_foreign(what: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Raise errors of the block as :class:`UserError`, where it reads data of others, which may raise anything.
-
-    Args:
-        what: first words of the message.
-        kinds: errors that mean wrong data; all errors unless given.
-    """
+    """Raise errors of a block that reads data of others as :class:`UserError`: all errors, or those of some kinds."""
     try:
         yield
     except (UserError, OSError):
@@ -75,12 +70,7 @@ def _is_memory(error: BaseException) -> bool:
 
 
 def explain(error: BaseException, note: str = "") -> str:
-    """Describe an error in one printable line.
-
-    Args:
-        error: any error.
-        note: appended in brackets, after the plugin that crashed.
-    """
+    """Describe an error in one printable line, with the plugin that crashed and a note in brackets."""
     line = escape_control(" ".join(_message(error).splitlines()))
     line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
     notes = "; ".join(filter(None, [crashed_plugin(error), note]))

@@ -35,11 +35,7 @@ def is_search(sweeper: str) -> bool:
 
 
 def refuse_search(overrides: Sequence[str], sweeper: str) -> None:
-    """Refuse a single run of an experiment that is a search, unless a distance is set.
-
-    Raises:
-        UserError: the sweeper searches, and there is no ``-m``.
-    """
+    """Raise :class:`UserError` for a single run of an experiment that is a search, unless a distance is set."""
     if is_search(sweeper) and "task.sequence_length" not in map(key_of, overrides):
         raise UserError(
             f"hydra/sweeper={sweeper} searches, which takes many runs: add -m, or set task.sequence_length for one"
@@ -47,11 +43,7 @@ def refuse_search(overrides: Sequence[str], sweeper: str) -> None:
 
 
 def check_keys(node: DictConfig) -> None:
-    """Check the keys of ``hydra.launcher`` and ``hydra.sweeper`` against the parameters of their classes.
-
-    Raises:
-        UserError: one has no such key.
-    """
+    """Check the keys of ``hydra.launcher`` and ``hydra.sweeper`` against the parameters of their classes."""
     for kind in _KINDS:
         check_plugin(f"hydra.{kind}", _plain(node[kind]))
 
@@ -63,11 +55,7 @@ def _plain(node: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
 
 
 def register_launcher(name: str) -> None:
-    """Register a launcher that needs another package.
-
-    Raises:
-        UserError: the package is not installed.
-    """
+    """Register a launcher; raise :class:`UserError` if the package that it needs is not installed."""
     if name not in _LAUNCHERS:
         return
     module, launcher, extra = _LAUNCHERS[name]

@@ -58,16 +58,13 @@ def on_main_rank(folder: Path, action: Callable[[], T], otherwise: T) -> T:
 def run_job(
     config: DictConfig, arguments: list[str], resume: list[str] | None = None, *, keep_empty: bool = False
 ) -> tuple["Result | None", str | None]:
-    """Train in the folder of Hydra's job; print an error in one line. A folder of another process stays as it is.
+    """Train in the folder of Hydra's job; return the result, or the error, which is printed in one line.
 
     Args:
         config: of the run.
         arguments: of the command line.
         resume: arguments that resume the run; by default the same ones, with the folder.
         keep_empty: whether to keep the folder of a run that is refused.
-
-    Returns:
-        The result, or the error.
     """
     folder = output_folder()
     try:

@@ -36,15 +36,7 @@ class Output(Console):
         title: str | None = None,
         caption: str | None = None,
     ) -> None:
-        """Print a table.
-
-        Args:
-            columns: headings.
-            rows: cells of each row.
-            right: headings of the columns that are aligned to the right.
-            title: above the table.
-            caption: below the table.
-        """
+        """Print a table; ``right`` are the headings of the columns that are aligned to the right."""
         table = Table(title=title and escape(title), title_justify="left", caption=caption and escape(caption))
         for name in columns:
             table.add_column(Text(name), justify="right" if name in right else "left")

@@ -14,14 +14,7 @@ PICTURES = (".png", ".svg", ".pdf")
 
 @final
 class Parser(argparse.ArgumentParser):
-    """Parser whose errors are :class:`UserError`.
-
-    Args:
-        command: name of the command.
-        description: first part of the help.
-        epilog: last part of the help.
-        takes_texts: whether arguments are free text, which may start with a dash.
-    """
+    """Parser whose errors are :class:`UserError`; with ``takes_texts`` a text may start with a dash."""
 
     def __init__(self, command: str, *, description: str, epilog: str | None = None, takes_texts: bool = False) -> None:
         super().__init__(f"seqlab {command}", description=description, epilog=epilog)
@@ -36,11 +29,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--json", action="store_true", help="print JSON")
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Parse arguments; options may stand anywhere among positional arguments.
-
-        Raises:
-            UserError: an argument is missing, unknown or invalid.
-        """
+        """Parse arguments; options may stand anywhere among positional arguments."""
         parsed, unknown = self.parse_known_intermixed_args(arguments)
         if unknown:
             dash = self._takes_texts and any(word.startswith("-") for word in unknown)

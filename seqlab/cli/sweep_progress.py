@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import final
 
@@ -15,13 +16,7 @@ from seqlab.sweeps.ledger import SWEEP, Entry, entry_of, read, read_plan
 class _Progress:
     """Counts of a sweep when its ledger was last read, with the runs that this process has done since.
 
-    Attributes:
-        total: number of planned runs.
-        is_open: whether a sweeper may ask for more runs, so that the total is unknown.
-        read_at: time of the last reading.
-        cost: seconds that the last reading took.
-        done, failed: numbers of runs.
-        seconds: total time of the finished runs.
+    ``is_open`` says that a sweeper may ask for more runs than ``total``; ``cost`` is the time of the last reading.
     """
 
     total: int
@@ -69,17 +64,8 @@ def progress_line(run: Path, result: Result | None) -> str:
     score = "failed" if result is None else f"validation {result.monitor} {format_metric(result.objective)}"
     ended = known.done + known.failed
     line = f"run {ended}" if known.is_open else f"{ended} of {max(known.total, ended)}"
-    line += f"  {run.name}  {score}"
-    if known.failed:
-        line += f"; {known.failed} failed"
+    line += f"  {run.name}  {score}" + (f"; {known.failed} failed" if known.failed else "")
     left = known.total - ended
     if known.done and left > 0 and not known.is_open:
-        line += f"; about {format_duration(left * known.seconds / known.done)} of work left"
+        line += f"; about {timedelta(seconds=round(left * known.seconds / known.done))} of work left"
     return line
-
-
-def format_duration(seconds: float) -> str:
-    """Write a duration in seconds, minutes or hours."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -84,11 +84,7 @@ class Table:
             raise UserError(f"{self.path}: it has changed since it was read first ({error})") from error
 
     def texts(self, column: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Read the text of each row, and the row.
-
-        Raises:
-            UserError: there is no such column, or a row has no text in it.
-        """
+        """Read the text of each row, and the row; raise :class:`UserError` if there is none."""
         self.require(column)
         for line, row in self.rows():
             if (fault := _text_fault(row, column)) is not None:
@@ -213,11 +209,7 @@ def read_text(path: Path, layout: Layout = _DEFAULT) -> str:
 
 
 def read_lines(stream: BinaryIO, name: str) -> Iterator[list[str]]:
-    """Read the lines of a pipe: each time those that have arrived.
-
-    Args:
-        stream: with ``read1``, such as ``sys.stdin.buffer``.
-        name: name of the stream in errors.
+    """Read the lines of a pipe, such as ``sys.stdin.buffer``: each time those that have arrived.
 
     Raises:
         UserError: a line is not UTF-8 or has a zero byte.
@@ -291,12 +283,7 @@ def _field(value: Any) -> str:
 
 
 def chunks(items: Iterator[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Group items: up to 4,096, or fewer where their sizes add up to 16 million.
-
-    Args:
-        items: any number of items.
-        size_of: size of an item, such as the length of a text.
-    """
+    """Group items: up to 4,096, or fewer where their sizes add up to 16 million."""
     taken: list[Item] = []
     size = 0
     for item in items:

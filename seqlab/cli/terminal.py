@@ -92,13 +92,7 @@ class _Closed(io.StringIO):
 
 @contextmanager
 def guarded_streams(*, keep_going: bool = False) -> Iterator[None]:
-    """Guard the standard streams during the block.
-
-    If stdout cannot be written, a line on stderr says why and the exit code is 1.
-
-    Args:
-        keep_going: whether the command continues then, since its results are files.
-    """
+    """Guard the standard streams during the block: if stdout cannot be written, stderr says why, and exit code is 1."""
     before = sys.stdin, sys.stdout, sys.stderr
     _occupy_descriptors()
     sys.stdin = sys.stdin or io.TextIOWrapper(io.BytesIO(), "utf-8")

@@ -152,8 +152,9 @@ def circle(folder: Path) -> None:
 
 ENDLESS = [
     Attack("the log is a pipe that nobody reads", pipe, (GO_ON,), "no regular file"),
-    Attack("the weights are a sparse file, to be hashed to its end", sparse_file("model.safetensors"), (VERIFY,), "are on the disk"),
-    Attack("a file is sparse, to be hashed to its end", sparse_file("preprocessor.json"), (VERIFY,), "bytes; such a file has"),
+    Attack("the weights are sparse, to be hashed to their end", sparse_file("model.safetensors"), (VERIFY,), "are on the disk"),
+    Attack("a file is sparse, to be hashed to its end", sparse_file("preprocessor.json"), (VERIFY,),
+           "bytes; such a file has"),
     Attack("links lead in circles, forty at each turn", circle, (("report", "sweep"),), "holds no runs"),
     Attack("each pair of thirty thousand labels is to be counted", changed("model.json", lambda card: card.update(
            task_state={"labels": [f"l{n}" for n in range(30_000)], "counts": [1] * 30_000})), (PREDICT,),

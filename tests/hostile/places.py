@@ -49,7 +49,7 @@ PATHS = [
            (PREDICT, VERIFY, BEGIN_WITH), "leads out of run"),
     Attack("a JSON file is a device that never ends", linked("run/preprocessor.json", "/dev/zero"), (PREDICT, EVALUATE),
            "leads out of run"),
-    Attack("a JSON file is a pipe that nobody writes to", pipe, (PREDICT, VERIFY, EXPORT), "model.json is no regular file"),
+    Attack("a JSON file is an idle pipe", pipe, (PREDICT, VERIFY, EXPORT), "model.json is no regular file"),
     Attack("what is exported by default goes where a link leads", linked("run/export", "outside"),
            (("export", "run", "--format", "state-dict"),), "leads out of run"),
     Attack("the report's folder is a link", linked("run/report", "outside"), (REPORT,), "leads out of run"),

@@ -35,16 +35,7 @@ _STYLES = {"passed": "green", "failed": "red", "skipped": "yellow"}
 @final
 @dataclass(frozen=True)
 class PluginCheck:
-    """A plugin with its suite.
-
-    Attributes:
-        name: as on the command line.
-        owner: distribution and version of the plugin.
-        suite: conformance tests.
-        only: part of the names of the tests to run; empty for all.
-        kernel: full name of a kernel whose distribution is not seqlab.
-        has_options: whether an option was given.
-    """
+    """Conformance tests of a plugin; ``kernel`` is the full name of a kernel whose distribution is not seqlab."""
 
     name: str
     owner: str

@@ -29,17 +29,10 @@ Pairs = Callable[[], Iterator[tuple[str, str]]]
 @final
 @dataclass
 class Scores:
-    """Scores of a model.
+    """Metrics of a model and of the input-independent baseline, scores by class, and errors of the highest probability.
 
-    Attributes:
-        metrics: metrics of the task.
-        baseline: the same metrics of the input-independent baseline.
-        rows: number of scored texts.
-        empty: texts that are empty after preprocessing; they count.
-        cut: texts that were truncated.
-        classes: precision, recall, F1 and number of examples of each class that occurs.
-        worst: errors of the highest probability, in descending order.
-        notes: warnings of the metrics, such as that a metric needs a label that does not occur.
+    Of the ``rows`` that were scored, ``empty`` are those without symbols after preprocessing, ``cut`` the truncated
+    ones. Notes are warnings of the metrics, such as that one needs a label that does not occur.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -120,12 +113,6 @@ def labelled_texts(
 ) -> tuple[Pairs, tuple[str, ...]]:
     """Read texts and labels of a table, or of a folder with a subfolder for each label.
 
-    Args:
-        data: the table or folder.
-        text_column: column of the texts.
-        label_column: column of the labels.
-        layout: format of the files.
-
     Returns:
         Texts with labels, and notes on how the table was read.
 
@@ -179,14 +166,7 @@ def _named(label: str, known: Sequence[str]) -> str:
 
 
 def score(trained: "Trained", pairs: Pairs, count: int, worst: int = 10) -> Scores:
-    """Score a model on texts whose labels it has; skip other texts.
-
-    Args:
-        trained: model of a task with labels.
-        pairs: texts and labels.
-        count: number of texts, for the progress bar.
-        worst: number of errors to keep.
-    """
+    """Score a model on ``count`` texts whose labels it has; skip other texts and keep the ``worst`` errors."""
     import torch
 
     task = trained.task
@@ -252,5 +232,5 @@ def show(scores: Scores, data: str, trained: "Trained", out: Output) -> None:
             (*(shorten(error[name]) for name in ("text", "label", "predicted")), f"{error['probability']:.2f}")
             for error in scores.worst
         )
-        columns = ("text", "label", "predicted", "probability")
-        out.print_table(columns, errors, right=columns[3:], title="Errors of the highest probability")
+        headings = ("text", "label", "predicted", "probability")
+        out.print_table(headings, errors, right=headings[3:], title="Errors of the highest probability")

@@ -134,7 +134,7 @@ def _lengths(text: str) -> list[int]:
 
 def _show_context(found: "Context", out: Output) -> None:
     columns = ("context", "tokens", "bits", "± se", "difference", "± se of it")
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (row.kind, f"{row.context:,}", f"{row.bits:.4f}", f"{row.standard_error:.4f}", f"{row.difference:+.4f}",
          f"{row.difference_error:.4f}")
         for row in found.rows

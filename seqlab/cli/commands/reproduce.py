@@ -22,17 +22,7 @@ FIGURES = "reproduced.json"
 @final
 @dataclass(frozen=True)
 class Attempt:
-    """Runs of one row of a recipe.
-
-    Attributes:
-        row: published figure.
-        folder: folder of the sweep.
-        values: test metric of each finished run.
-        unfinished: number of runs that are not finished.
-        parameters: size of the model.
-        minutes: mean training time of a run.
-        examples: mean number of training examples of a run.
-    """
+    """Runs of one row of a recipe: test metrics of the finished ones, and mean time and examples of training."""
 
     row: Row
     folder: Path

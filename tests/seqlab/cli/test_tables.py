@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqlab import UserError
-from seqlab.cli.tables import check_utf8, chunks, lines_as_they_come, open_table, read_text, write_table
+from seqlab.cli.tables import chunks, open_table, read_lines, read_text, write_table
 from seqlab_tasks.textclf.reading import read_table
 
 # Any character but lone surrogates, which are none, and the zero byte, which is refused.
@@ -107,7 +107,7 @@ def test_the_place_of_a_wrong_byte_does_not_depend_on_the_pieces(tmp_path_factor
         for size in (1, 2, 3, 4, 100):
             patch.setattr("seqlab.cli.tables._PIECE", size)
             with pytest.raises(UserError, match=f"byte {len(before.encode())} is not UTF-8"):
-                check_utf8(path)
+                read_text(path)
 
 
 def test_a_text_file_is_one_text(tmp_path):
@@ -144,7 +144,7 @@ def test_lines_of_a_pipe_come_as_soon_as_they_are_there():
     writer.start()
     seen = []
     with os.fdopen(reading, "rb") as stream:
-        for lines in lines_as_they_come(stream, "stdin"):
+        for lines in read_lines(stream, "stdin"):
             seen.append(lines)
             first_was_read.set()
     writer.join()
@@ -158,7 +158,7 @@ def test_lines_of_a_pipe_are_whole(lines, size):
             return super().read1(size)
 
     data = "".join(f"{line}\n" for line in lines)
-    got = [line for part in lines_as_they_come(Small(data.encode()), "stdin") for line in part]
+    got = [line for part in read_lines(Small(data.encode()), "stdin") for line in part]
     if lines:
         lines = [lines[0].lstrip("\ufeff"), *lines[1:]]
     assert got == lines
@@ -167,14 +167,14 @@ def test_lines_of_a_pipe_are_whole(lines, size):
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_carriage_returns_end_the_lines_of_a_pipe_without_newlines(end):
     data = "".join(f"{line}{end}" for line in ["one", "two", "three"]).encode()
-    got = [line for part in lines_as_they_come(io.BytesIO(data), "stdin") for line in part]
+    got = [line for part in read_lines(io.BytesIO(data), "stdin") for line in part]
     assert [line for line in got if line] == ["one", "two", "three"]
 
 
 @pytest.mark.parametrize(("bad", "message"), [(b"\xff", r"byte 5 is not UTF-8 \(0xff\)"), (b"\0", "byte 5 is zero")])
 def test_a_wrong_byte_of_a_pipe_is_named(bad, message):
     with pytest.raises(UserError, match=f"stdin: {message}"):
-        list(lines_as_they_come(io.BytesIO(b"ab\ncd" + bad), "stdin"))
+        list(read_lines(io.BytesIO(b"ab\ncd" + bad), "stdin"))
 
 
 @pytest.mark.parametrize(("suffix", "end"), [(".csv", "\r"), (".csv", "\r\r\n"), (".tsv", "\r\r\n")])
