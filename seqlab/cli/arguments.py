@@ -60,29 +60,29 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     """
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]  # which prints the usage and exits
-    asked, unknown = parser.parse_known_intermixed_args(arguments)
+    args, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         _refuse(f"{' '.join(unknown)}: there is no such flag")
-    if asked.experimental_rerun is not None:
+    if args.experimental_rerun is not None:
         raise UserError("--experimental-rerun unpickles a file, which can run code; use seqlab rerun RUN_DIR")
-    if asked.config_path is not None:
+    if args.config_path is not None:
         raise UserError("--config-path would replace seqlab's own config; --config-dir adds a folder of yours to it")
     for flag in ("resolve", "package"):
-        if getattr(asked, flag) and asked.cfg is None:
+        if getattr(args, flag) and args.cfg is None:
             raise UserError(f"--{flag} needs --cfg, such as --cfg job")
-    if sum(map(bool, (asked.run, asked.multirun, asked.cfg, asked.info, asked.shell_completion))) > 1:
+    if sum(map(bool, (args.run, args.multirun, args.cfg, args.info, args.shell_completion))) > 1:
         raise UserError("only one of --run, --multirun, --cfg, --info and --shell-completion can be given")
-    if asked.config_name is not None and not asked.config_name.strip():
+    if args.config_name is not None and not args.config_name.strip():
         raise UserError("--config-name is empty; it must name a config file")
-    typed = [] if asked.config_dir is None else [_folder(asked.config_dir, "--config-dir")]
-    overrides, searched = _split_searchpath(asked.overrides)
+    typed = [] if args.config_dir is None else [_folder(args.config_dir, "--config-dir")]
+    overrides, searched = _split_searchpath(args.overrides)
     return CommandLine(
-        flags=tuple(_flags(asked)),
+        flags=tuple(_flags(args)),
         overrides=tuple(overrides),
-        sources=Sources(asked.config_name or "config", (*typed, *searched)),
-        is_sweep=bool(asked.multirun),
-        only_prints=bool(asked.cfg or asked.info or asked.hydra_help or asked.shell_completion),
-        asks_help=bool(asked.help),
+        sources=Sources(args.config_name or "config", (*typed, *searched)),
+        is_sweep=bool(args.multirun),
+        only_prints=bool(args.cfg or args.info or args.hydra_help or args.shell_completion),
+        asks_help=bool(args.help),
     )
 
 
@@ -90,9 +90,9 @@ def _refuse(message: str) -> NoReturn:
     raise UserError(f"{message}; python -m seqlab --hydra-help lists the flags, options are key=value")
 
 
-def _flags(asked: argparse.Namespace) -> Iterable[str]:
+def _flags(args: argparse.Namespace) -> Iterable[str]:
     for name in ("hydra_help", "multirun", "run", "shell_completion", "resolve", "cfg", "package", "info"):
-        if value := getattr(asked, name):
+        if value := getattr(args, name):
             yield f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
 
 
@@ -192,17 +192,17 @@ def add_overrides(parser: Parser, meaning: str) -> None:
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="folder of your own config files")
 
 
-def with_config_dir(asked: argparse.Namespace) -> list[str]:
+def with_config_dir(args: argparse.Namespace) -> list[str]:
     """Return the overrides of such a command, with the config folder among them as ``hydra.searchpath``."""
-    if asked.config_dir is None:
-        return list(asked.overrides)
-    overrides, searched = _split_searchpath(asked.overrides)
-    return [*Sources(folders=(_folder(asked.config_dir, "--config-dir"), *searched)).words, *overrides]
+    if args.config_dir is None:
+        return list(args.overrides)
+    overrides, searched = _split_searchpath(args.overrides)
+    return [*Sources(folders=(_folder(args.config_dir, "--config-dir"), *searched)).words, *overrides]
 
 
-def parse_overrides(asked: argparse.Namespace) -> CommandLine:
+def parse_overrides(args: argparse.Namespace) -> CommandLine:
     """Parse and check the overrides and ``--config-dir`` of such a command."""
-    command = parse(with_config_dir(asked))
+    command = parse(with_config_dir(args))
     check_overrides(command.overrides)
     return command
 

@@ -8,7 +8,7 @@ from typing import NoReturn, final
 
 from seqlab.errors import UserError
 
-PICTURES = (".png", ".svg", ".pdf")
+FIGURE_FORMATS = (".png", ".svg", ".pdf")
 """File name extensions of figures."""
 
 
@@ -65,11 +65,11 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def picture(text: str) -> Path:
+def figure_path(text: str) -> Path:
     """Convert an argument to the path of a figure."""
     found = path(text)
-    if found.suffix.lower() not in PICTURES:
-        raise argparse.ArgumentTypeError(f"must end in one of {', '.join(PICTURES)}, got {text}")
+    if found.suffix.lower() not in FIGURE_FORMATS:
+        raise argparse.ArgumentTypeError(f"must end in one of {', '.join(FIGURE_FORMATS)}, got {text}")
     return found
 
 

@@ -47,13 +47,13 @@ def add_table_options(parser: Any) -> None:
     parser.add_argument("--encoding", default="utf-8", metavar="NAME", help="such as cp1252 or utf-16 (utf-8)")
 
 
-def table_layout(asked: argparse.Namespace) -> Layout:
+def table_layout(args: argparse.Namespace) -> Layout:
     """Return the format that the options describe."""
     try:
-        check_encoding(asked.encoding, "--encoding")
+        check_encoding(args.encoding, "--encoding")
     except ValueError as error:
         raise UserError(str(error)) from error
-    return Layout(asked.quoting, asked.header, asked.encoding, command_line=True)
+    return Layout(args.quoting, args.header, args.encoding, command_line=True)
 
 
 @final

@@ -152,7 +152,7 @@ def circle(folder: Path) -> None:
 
 ENDLESS = [
     Attack("the log is a pipe that nobody reads", pipe, (GO_ON,), "no regular file"),
-    Attack("the weights are sparse, to be hashed to their end", sparse_file("model.safetensors"), (VERIFY,), "are on the disk"),
+    Attack("weights are sparse, to be hashed whole", sparse_file("model.safetensors"), (VERIFY,), "are on the disk"),
     Attack("a file is sparse, to be hashed to its end", sparse_file("preprocessor.json"), (VERIFY,),
            "bytes; such a file has"),
     Attack("links lead in circles, forty at each turn", circle, (("report", "sweep"),), "holds no runs"),

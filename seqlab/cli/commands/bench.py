@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from seqlab.cli.output import Output
-from seqlab.cli.parser import Parser, integer, path, picture
+from seqlab.cli.parser import Parser, figure_path, integer, path
 from seqlab.contracts import Cell, Kernel, UserError
 from seqlab.plugins.config import plugin_class
 from seqlab.plugins.kernels import kernel_types, untrusted_reason
@@ -34,32 +34,32 @@ _TORCH = "torch.nn."
 
 def main(arguments: list[str]) -> int:
     """Measure, print a table and write the requested files."""
-    asked = _parse(arguments)
+    args = _parse(arguments)
     if sys.platform == "linux" and not os.environ.keys() >= _HEAP.keys():
         # glibc returns large blocks to the system at once and requests them anew, which costs torch's modules up to
         # half of their time at random. It reads these settings when the process starts.
         os.execve(sys.executable, [sys.executable, "-m", "seqlab", "bench", *arguments], {**os.environ, **_HEAP})
-    torch.set_num_threads(asked.threads or torch.get_num_threads())
-    shapes = [_shape(text) for text in (asked.shapes or (TUNED if asked.tune else SHAPES)).split(",")]
-    cells = asked.cells.split(",") if asked.cells else sorted({name.partition(".")[0] for name in plugins("kernel")})
+    torch.set_num_threads(args.threads or torch.get_num_threads())
+    shapes = [_shape(text) for text in (args.shapes or (TUNED if args.tune else SHAPES)).split(",")]
+    cells = args.cells.split(",") if args.cells else sorted({name.partition(".")[0] for name in plugins("kernel")})
     rows: list[dict[str, Any]] = []
     entries: list[selection.Entry] = []
     out = Output() if sys.stdout.isatty() else Output(width=140)
     for cell in cells:
-        untrusted = _untrusted(cell) if asked.tune else {}
+        untrusted = _untrusted(cell) if args.tune else {}
         for name, reason in untrusted.items():
             print(f"{cell}: {name} {reason}; not written to the table", file=sys.stderr)
         for shape in shapes:
             with out.status(f"{cell} {shape}"):
-                times = _measured(cell, shape, asked)
+                times = _measured(cell, shape, args)
             rows += _rows(cell, shape, times)
             entries += _entry(cell, shape, {name: each for name, each in times.items() if name not in untrusted})
-            if asked.csv and rows:  # after each case, so that an interruption loses little
-                _write_csv(asked.csv, rows)
-    _show(rows, out, asked.runs)
-    if asked.plot:
-        _plot(asked.plot, rows)
-    if asked.tune:
+            if args.csv and rows:  # after each case, so that an interruption loses little
+                _write_csv(args.csv, rows)
+    _show(rows, out, args.runs)
+    if args.plot:
+        _plot(args.plot, rows)
+    if args.tune:
         out.print_line(f"kernel=auto reads {selection.write(torch.device('cpu'), entries)}")
     return 0
 
@@ -73,12 +73,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=integer(0), default=0, help="threads of torch (torch's default)")
     parser.add_argument("--tune", action="store_true", help="write the table that kernel=auto reads")
     parser.add_argument("--csv", type=path, metavar="FILE", help="write the table as CSV")
-    parser.add_argument("--plot", type=picture, metavar="FILE", help="plot the ratios (.png, .pdf or .svg)")
-    asked = parser.parse(arguments)
-    for name, file in (("--csv", asked.csv), ("--plot", asked.plot)):
+    parser.add_argument("--plot", type=figure_path, metavar="FILE", help="plot the ratios (.png, .pdf or .svg)")
+    args = parser.parse(arguments)
+    for name, file in (("--csv", args.csv), ("--plot", args.plot)):
         if file is not None and not file.parent.is_dir():
             raise UserError(f"{name} {file}: there is no folder {file.parent}")
-    return asked
+    return args
 
 
 def _shape(text: str) -> Shape:
@@ -88,13 +88,13 @@ def _shape(text: str) -> Shape:
         raise UserError(f"--shapes: {error}") from error
 
 
-def _measured(cell: str, shape: Shape, asked: argparse.Namespace) -> dict[str, Times]:
+def _measured(cell: str, shape: Shape, args: argparse.Namespace) -> dict[str, Times]:
     target = plugin_class("cell", cell)
     lengths = draw_lengths(shape)
     x = torch.empty(shape.time, shape.batch, shape.input)
     kernels = {}
-    wanted = [text for text in asked.kernels.split(",") if text != "auto"] if asked.kernels else None
-    if asked.kernels and len(wanted or ()) < len(asked.kernels.split(",")):
+    wanted = [text for text in args.kernels.split(",") if text != "auto"] if args.kernels else None
+    if args.kernels and len(wanted or ()) < len(args.kernels.split(",")):
         chosen = _chosen(target, target(shape.input, hidden_size=shape.hidden), x, lengths)
         kernels[f"auto: {chosen.name}"] = chosen
     for name, kernel in _kernels(target, cell, wanted).items():
@@ -102,7 +102,7 @@ def _measured(cell: str, shape: Shape, asked: argparse.Namespace) -> dict[str, T
             print(f"{cell} {shape}: {name} refuses: {reason}", file=sys.stderr)
         else:
             kernels[name] = kernel
-    return measure(timed_paths(target, shape, kernels, lengths), shape, asked.runs)
+    return measure(timed_paths(target, shape, kernels, lengths), shape, args.runs)
 
 
 def _untrusted(cell: str) -> dict[str, str]:

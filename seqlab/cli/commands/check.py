@@ -1,5 +1,6 @@
 """``check``: run the conformance tests of a plugin."""
 
+import argparse
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,6 +48,37 @@ class PluginCheck:
 
 def main(arguments: list[str]) -> int:
     """Run the tests one by one; the exit code is 1 if one of them fails."""
+    args = _parse(arguments)
+    checked = suite_of([args.plugin, *args.options])
+    out = Output(stderr=args.json)
+    since, compiling = time.perf_counter(), compilations.seconds
+    with out.status("") as status:
+        only = args.only or checked.only
+        outcomes = list(run_suite(checked.suite, only, lambda name: status.update(f"{checked.name}: {name}")))
+    seconds, compiling = time.perf_counter() - since, compilations.seconds - compiling
+    failed = any(one.result == "failed" for one in outcomes)
+    trust = "" if args.only else _record_trust(checked, outcomes)
+    if args.json:
+        print_json({
+            "plugin": args.plugin,
+            "options": args.options,
+            "passed": not failed,
+            "seconds": seconds,
+            "compile_seconds": compiling,
+            "checks": [dataclasses.asdict(one) for one in outcomes],
+        })  # fmt: skip
+        return int(failed)
+    if args.verbose:
+        out.print_table(("test", "result", "requirement or failure", "seconds"), map(_row, outcomes))
+    counts = ", ".join(f"{sum(one.result == kind for one in outcomes)} {kind}" for kind in _STYLES)
+    spent = f"{seconds - compiling:.1f} s" + (f", and {compiling:.1f} s of compilation" if compiling >= 0.05 else "")
+    summary = f"{checked.name} ({checked.owner}): {counts}; {spent}"
+    for line in (*_skipped(outcomes), summary, *filter(None, [trust]), *_failed(outcomes)):
+        out.print_line(line, "red" if line.startswith("failed: ") else None)
+    return int(failed)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(
         "check",
         description="Run the conformance tests of a plugin, such as: seqlab check cell=lstm cell.hidden_size=8, "
@@ -59,38 +91,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="run the tests whose name contains TEXT")
     parser.add_json()
     parser.add_argument("-v", "--verbose", action="store_true", help="list passed tests, too")
-    asked = parser.parse(arguments)
-    checked = suite_of([asked.plugin, *asked.options])
-    out = Output(stderr=asked.json)
-    since, compiling = time.perf_counter(), compilations.seconds
-    with out.status("") as status:
-        only = asked.only or checked.only
-        outcomes = list(run_suite(checked.suite, only, lambda name: status.update(f"{checked.name}: {name}")))
-    seconds, compiling = time.perf_counter() - since, compilations.seconds - compiling
-    failed = any(one.result == "failed" for one in outcomes)
-    trust = "" if asked.only else _record_trust(checked, outcomes)
-    if asked.json:
-        print_json({
-            "plugin": asked.plugin,
-            "options": asked.options,
-            "passed": not failed,
-            "seconds": seconds,
-            "compile_seconds": compiling,
-            "checks": [dataclasses.asdict(one) for one in outcomes],
-        })  # fmt: skip
-        return int(failed)
-    if asked.verbose:
-        out.print_table(("test", "result", "requirement or failure", "seconds"), map(_row, outcomes))
-    for line in _skipped(outcomes):
-        out.print_line(line)
-    counts = ", ".join(f"{sum(one.result == kind for one in outcomes)} {kind}" for kind in _STYLES)
-    spent = f"{seconds - compiling:.1f} s" + (f", and {compiling:.1f} s of compilation" if compiling >= 0.05 else "")
-    out.print_line(f"{checked.name} ({checked.owner}): {counts}; {spent}")
-    if trust:
-        out.print_line(trust)
-    for line, style in _failed(outcomes):
-        out.print_line(line, style)
-    return int(failed)
+    return parser.parse(arguments)
 
 
 def suite_of(arguments: Sequence[str]) -> PluginCheck:
@@ -257,16 +258,16 @@ def _skipped(outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield f"skipped: {shown}: {reason}"
 
 
-def _failed(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, str | None]]:
+def _failed(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Yield two lines for each failure; failures that may follow from an earlier one share a line below it."""
     failed = [one for one in outcomes if one.result == "failed"]
     for one in failed:
         if one.follows:
             continue
-        yield f"failed: {_title(one)}: {one.demand}", "red"
-        yield f"  {one.detail}", None
+        yield f"failed: {_title(one)}: {one.demand}"
+        yield f"  {one.detail}"
         if after := [_title(other) for other in failed if other.follows == one.check]:
-            yield f"  {len(after)} more failed, which may follow from it (-v shows them): {', '.join(after)}", None
+            yield f"  {len(after)} more failed, which may follow from it (-v shows them): {', '.join(after)}"
 
 
 def _row(outcome: Outcome) -> tuple[str | Text, ...]:

@@ -20,9 +20,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("second", metavar="B", type=path, help="the same")
     parser.add_argument("--in", dest="within", metavar="SWEEP_DIR", type=path, help="A and B are labels of this sweep")
     parser.add_argument("--metric", help="metric to compare (the one that selected the checkpoints)")
-    asked = parser.parse(arguments)
-    first, second = sides_of(str(asked.first), str(asked.second), asked.within)
-    _show(compare(first, second, asked.metric, within_one=asked.within is not None), Output())
+    args = parser.parse(arguments)
+    first, second = sides_of(str(args.first), str(args.second), args.within)
+    _show(compare(first, second, args.metric, within_one=args.within is not None), Output())
     return 0
 
 

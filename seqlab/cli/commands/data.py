@@ -16,21 +16,21 @@ def main(arguments: list[str]) -> int:
     add_overrides(parser, "as for training")
     parser.add_argument("--examples", type=integer(0), default=3, help="number of texts to show (%(default)s)")
     parser.add_json()
-    asked = parser.parse(arguments)
+    args = parser.parse(arguments)
     from seqlab.config.compose import compose
     from seqlab.config.schema import plain_config
     from seqlab.data.statistics import data_summary
     from seqlab.plugins.hydra_source import using_sources
     from seqlab.training.session import prepare_data
 
-    command = parse_overrides(asked)
+    command = parse_overrides(args)
     refuse_sweep(command.overrides)
     with using_sources(command.sources):
         task, data = prepare_data(plain_config(compose(command.overrides)))
-    record = data_summary(data, asked.examples)
+    record = data_summary(data, args.examples)
     with tempfile.TemporaryDirectory() as folder:
         record["notes"] += task.report({}, Path(folder)).notes
-    if asked.json:
+    if args.json:
         print_json(record)
     else:
         _show(record, Output())

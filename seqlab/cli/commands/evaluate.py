@@ -47,30 +47,30 @@ class Scores:
 
 def main(arguments: list[str]) -> int:
     """Print the metrics and the worst errors."""
-    asked = _parse(arguments)
-    pairs, notes = labelled_texts(asked.data, asked.text_column, asked.label_column, table_layout(asked))
+    args = _parse(arguments)
+    pairs, notes = labelled_texts(args.data, args.text_column, args.label_column, table_layout(args))
     for note in notes:
-        print(f"{asked.data}: {note}", file=sys.stderr)
+        print(f"{args.data}: {note}", file=sys.stderr)
     counts = Counter(label for _, label in pairs())
     from seqlab.inference.loading import load
 
-    trained = load(asked.run_dir)
+    trained = load(args.run_dir)
     known = trained.task.label_names()
     if known is None or trained.task.per_step:
-        raise UserError(f"{asked.run_dir}: its task has no labels, so there is nothing to compare with")
+        raise UserError(f"{args.run_dir}: its task has no labels, so there is nothing to compare with")
     unknown = Counter({label: count for label, count in counts.items() if label not in known})
     if unknown:
-        line = _unknown_labels(asked.data, unknown, known)
-        if not asked.skip_unknown:
+        line = _unknown_labels(args.data, unknown, known)
+        if not args.skip_unknown:
             raise UserError(f"{line}; add --skip-unknown to skip these rows")
         if unknown.total() == counts.total():
             raise UserError(f"{line}; no row is left to score")
         print(f"{line}; these rows are skipped", file=sys.stderr)
-    scores = score(trained, pairs, counts.total() - unknown.total(), asked.worst)
-    if asked.json:
+    scores = score(trained, pairs, counts.total() - unknown.total(), args.worst)
+    if args.json:
         print_json({
-            "run": str(asked.run_dir),
-            "data": str(asked.data),
+            "run": str(args.run_dir),
+            "data": str(args.data),
             "rows": scores.rows,
             "skipped": dict(unknown),
             "empty": scores.empty,
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
             "notes": [*notes, *scores.notes],
         })  # fmt: skip
     else:
-        show(scores, str(asked.data), trained, Output())
+        show(scores, str(args.data), trained, Output())
     return 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from seqlab.cli.output import Output, progress, shorten
-from seqlab.cli.parser import Parser, integer, picture, utf8
+from seqlab.cli.parser import Parser, figure_path, integer, utf8
 from seqlab.errors import UserError
 from seqlab.io.formatting import relative_path
 
@@ -29,54 +29,56 @@ def inspect_text(arguments: list[str]) -> int:
     )
     parser.add_run_dir()
     parser.add_argument("text", metavar="TEXT", type=utf8, help="input text")
-    parser.add_argument("--out", type=picture, metavar="FILE", help=".png, .svg or .pdf (a .png in RUN_DIR)")
+    parser.add_argument("--out", type=figure_path, metavar="FILE", help=".png, .svg or .pdf (a .png in RUN_DIR)")
     parser.add_argument("--layer", default="last", metavar="N", help="layer to show, from 0, or all (the last)")
-    asked = parser.parse(arguments)
-    if asked.layer not in ("last", "all") and not asked.layer.isdecimal():
-        raise UserError(f"--layer must be a number >= 0, last or all, got {asked.layer}")
+    args = parser.parse(arguments)
+    if args.layer not in ("last", "all") and not args.layer.isdecimal():
+        raise UserError(f"--layer must be a number >= 0, last or all, got {args.layer}")
     from seqlab.inference.loading import load
     from seqlab.study.inspection import draw_inspection, inspect
     from seqlab.study.plotting import save_figure
 
-    trained = load(asked.run_dir)
-    seen = inspect(trained, asked.text)
-    layers = _layers(seen, asked.layer)
-    slug = re.sub(r"[^a-z0-9]+", "-", asked.text.lower()).strip("-")[:40].rstrip("-") or "text"
-    file = asked.out or asked.run_dir / f"inspect-{slug}.png"
+    trained = load(args.run_dir)
+    inspection = inspect(trained, args.text)
+    layers = _layers(inspection, args.layer)
+    slug = re.sub(r"[^a-z0-9]+", "-", args.text.lower()).strip("-")[:40].rstrip("-") or "text"
+    file = args.out or args.run_dir / f"inspect-{slug}.png"
     run = f"{trained.nodes['cell']['name']} on {trained.nodes['task']['name']}"
-    save_figure(draw_inspection(seen, layers, f"{shorten(asked.text, 100)}  ({run})"), file)
+    save_figure(draw_inspection(inspection, layers, f"{shorten(args.text, 100)}  ({run})"), file)
     out = Output()
-    _show_inspection(seen, out)
+    _show_inspection(inspection, out)
     out.print_line(f"figure   {relative_path(file.absolute())}")
     return 0
 
 
-def _layers(seen: "Inspection", asked: str) -> "list[LayerView]":
-    last = seen.layers[-1].layer
-    if asked == "all":
-        return seen.layers
-    chosen = last if asked == "last" else int(asked)
-    if chosen > last:
-        raise UserError(f"--layer must be between 0 and {last}, got {asked}")
-    return [view for view in seen.layers if view.layer == chosen]
+def _layers(inspection: "Inspection", layer: str) -> "list[LayerView]":
+    last = inspection.layers[-1].layer
+    if layer == "all":
+        return inspection.layers
+    number = last if layer == "last" else int(layer)
+    if number > last:
+        raise UserError(f"--layer must be between 0 and {last}, got {layer}")
+    return [view for view in inspection.layers if view.layer == number]
 
 
-def _show_inspection(seen: "Inspection", out: Output) -> None:
-    steps: Sequence[int] = range(len(seen.symbols))
+def _show_inspection(inspection: "Inspection", out: Output) -> None:
+    steps: Sequence[int] = range(len(inspection.symbols))
     if len(steps) > _MOST_ROWS:
-        steps = sorted(sorted(steps, key=lambda step: -seen.gradients[step])[:_MOST_ROWS])
+        steps = sorted(sorted(steps, key=lambda step: -inspection.gradients[step])[:_MOST_ROWS])
     rows = []
     for step in steps:
-        answers = [f"{_visible(str(one['label']))} {one['probability']:.2f}" for one in seen.answers[step][:2]]
+        answers = [f"{_visible(str(one['label']))} {one['probability']:.2f}" for one in inspection.answers[step][:2]]
         first, second = [*answers, ""][:2]
-        rows.append((str(step + 1), _visible(seen.symbols[step]), first, second, f"{seen.gradients[step]:.3g}"))
-    columns = ("step", "symbol", "next symbol" if seen.is_next else "prediction so far", "second", "gradient")
+        rows.append(
+            (str(step + 1), _visible(inspection.symbols[step]), first, second, f"{inspection.gradients[step]:.3g}")
+        )
+    columns = ("step", "symbol", "next symbol" if inspection.is_next else "prediction so far", "second", "gradient")
     out.print_table(columns, rows, right=("gradient",))
-    if len(steps) < len(seen.symbols):
-        out.print_line(f"the {len(steps)} of {len(seen.symbols)} symbols with the largest gradients")
-    if seen.cut:
-        out.print_line(f"the last {seen.cut:,} symbols were cut off (task.sequence_length)")
-    out.print_line(f"answer   {_visible(seen.answer)} {seen.probability:.2f}")
+    if len(steps) < len(inspection.symbols):
+        out.print_line(f"the {len(steps)} of {len(inspection.symbols)} symbols with the largest gradients")
+    if inspection.cut:
+        out.print_line(f"the last {inspection.cut:,} symbols were cut off (task.sequence_length)")
+    out.print_line(f"answer   {_visible(inspection.answer)} {inspection.probability:.2f}")
 
 
 def _visible(symbol: str) -> str:
@@ -85,23 +87,23 @@ def _visible(symbol: str) -> str:
 
 def context(arguments: list[str]) -> int:
     """Measure, write ``context.csv`` and ``context.png``, and print the table."""
-    asked = _parse_context(arguments)
+    args = _parse_context(arguments)
     from seqlab.inference.loading import load
     from seqlab.study.context import LENGTHS, ContextStudy, draw_context, tokens_of_test, write_context
     from seqlab.study.plotting import save_figure
 
-    trained = load(asked.run_dir)
+    trained = load(args.run_dir)
     tokens = tokens_of_test(trained)
     with progress("steps") as bar:
         study = ContextStudy(
-            trained, tokens, count=asked.tokens, lengths=asked.lengths or LENGTHS, limit=asked.limit, seed=asked.seed,
+            trained, tokens, count=args.tokens, lengths=args.lengths or LENGTHS, limit=args.limit, seed=args.seed,
             tell=lambda steps: bar.advance(bar.task_ids[0], steps),
         )  # fmt: skip
         bar.update(bar.task_ids[0], total=study.steps)
         found = study.run()
     names = {kind: trained.nodes[kind]["name"] for kind in ("model", "cell", "task")}
     who = names["cell"] if trained.model.uses_cell else names["model"]
-    table, figure = asked.run_dir / "context.csv", asked.run_dir / "context.png"
+    table, figure = args.run_dir / "context.csv", args.run_dir / "context.png"
     write_context(found, table)
     save_figure(draw_context(found, f"Context of {who} on {names['task']}"), figure)
     out = Output()

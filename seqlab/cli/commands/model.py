@@ -20,14 +20,14 @@ def generate(arguments: list[str]) -> int:
     parser.add_argument("--temperature", type=float, default=0.8, help="0 takes the most likely token (%(default)s)")
     parser.add_argument("--top-k", type=int, help="sample from the K most likely tokens (all)")
     parser.add_argument("--seed", type=int, help="makes the text reproducible (random)")
-    asked = parser.parse(arguments)
+    args = parser.parse(arguments)
     from seqlab.inference.generation import generate
     from seqlab.inference.loading import load
 
-    trained = load(asked.run_dir)
-    pieces = generate(trained, asked.prompt, asked.length, asked.temperature, asked.top_k, asked.seed)
+    trained = load(args.run_dir)
+    pieces = generate(trained, args.prompt, args.length, args.temperature, args.top_k, args.seed)
     first = next(pieces, "")  # raises errors before anything is printed
-    sys.stdout.write(asked.prompt + first)
+    sys.stdout.write(args.prompt + first)
     try:
         for piece in pieces:
             sys.stdout.write(piece)
@@ -52,10 +52,10 @@ def export(arguments: list[str]) -> int:
     parser.add_run_dir()
     parser.add_argument("--format", required=True, choices=FORMATS, help="onnx needs the extra seqlab[export]")
     parser.add_argument("--out", type=path, metavar="DIR", help="folder to write (RUN_DIR/export/FORMAT)")
-    asked = parser.parse(arguments)
+    args = parser.parse(arguments)
     from seqlab.export.folder import export
 
-    out, found = export(asked.run_dir, asked.format, asked.out)
+    out, found = export(args.run_dir, args.format, args.out)
     print(
         f"{out}: {found.batches} batches compared with the run, largest difference {found.difference:.1e}"
         f" (outputs up to {found.scale:.3g}); see README.md there"

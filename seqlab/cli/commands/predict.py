@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> int:
     """Print the most likely answers for each text, or write a table with them."""
-    asked = _parse(arguments)
-    if asked.input is not None:
-        return _predict_table(asked)
-    if asked.texts == ["-"] or (not asked.texts and not sys.stdin.isatty()):
-        return _predict_stdin(asked)
-    if not asked.texts:
+    args = _parse(arguments)
+    if args.input is not None:
+        return _predict_table(args)
+    if args.texts == ["-"] or (not args.texts and not sys.stdin.isatty()):
+        return _predict_stdin(args)
+    if not args.texts:
         raise UserError("there is nothing to predict: give TEXT, --input FILE, or texts on stdin, one per line")
     from seqlab.inference.loading import load
 
-    trained = load(asked.run_dir)
-    answers = trained.predict(asked.texts, top=asked.top)
-    if asked.json or not _has_labels(trained):
-        for text, answer in zip(asked.texts, answers, strict=True):
+    trained = load(args.run_dir)
+    answers = trained.predict(args.texts, top=args.top)
+    if args.json or not _has_labels(trained):
+        for text, answer in zip(args.texts, answers, strict=True):
             _print_json_line(text, answer)
         return 0
     columns = ["text", *(f"{rank}." for rank in range(1, max(map(len, answers)) + 1))]
     rows = (
         [text, *(f"{each['label']} {each['probability']:.2f}" for each in answer)]
-        for text, answer in zip(asked.texts, answers, strict=True)
+        for text, answer in zip(args.texts, answers, strict=True)
     )
     Output().print_table(columns, rows)
     return 0
@@ -67,26 +67,26 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add_table_options(table)
     table.add_argument("--output", type=path, metavar="FILE", help="table to write, with columns of answers added")
     table.add_argument("--force", action="store_true", help="overwrite the output")
-    asked = parser.parse(arguments)
-    if asked.input is None:
-        if asked.output is not None or asked.force:
+    args = parser.parse(arguments)
+    if args.input is None:
+        if args.output is not None or args.force:
             raise UserError("--output and --force go with --input FILE")
-        if (asked.quoting, asked.header, asked.encoding) != ("auto", "auto", "utf-8"):
+        if (args.quoting, args.header, args.encoding) != ("auto", "auto", "utf-8"):
             raise UserError("--quoting, --header and --encoding go with --input FILE")
-        asked.top = asked.top or 3
-        return asked
-    if asked.texts:
+        args.top = args.top or 3
+        return args
+    if args.texts:
         raise UserError("give texts or --input FILE, not both")
-    if asked.top is not None or asked.json:
+    if args.top is not None or args.json:
         raise UserError("--top and --json go with texts; a table gets the most likely label in the format of --output")
-    if asked.output is None:
+    if args.output is None:
         raise UserError("--input needs --output FILE, such as answers.csv or answers.jsonl")
-    kind_of(asked.output)
-    if asked.output.is_dir():
-        raise UserError(f"{asked.output} is a folder; --output must name a file")
-    if asked.output.exists() and not asked.force:
-        raise UserError(f"{asked.output} is there already; choose another --output, or add --force to overwrite it")
-    return asked
+    kind_of(args.output)
+    if args.output.is_dir():
+        raise UserError(f"{args.output} is a folder; --output must name a file")
+    if args.output.exists() and not args.force:
+        raise UserError(f"{args.output} is there already; choose another --output, or add --force to overwrite it")
+    return args
 
 
 def _has_labels(trained: "Trained") -> bool:
@@ -97,19 +97,19 @@ def _print_json_line(text: str, answer: Any) -> None:
     print(json.dumps({"text": text, "predictions": answer}, ensure_ascii=False), flush=True)
 
 
-def _predict_stdin(asked: argparse.Namespace) -> int:
+def _predict_stdin(args: argparse.Namespace) -> int:
     """Print a line for each line: text, label, probability, label, probability, ..., separated by tabs."""
     from seqlab.inference.loading import load
 
-    trained = load(asked.run_dir)
-    plain = not asked.json and _has_labels(trained)
+    trained = load(args.run_dir)
+    plain = not args.json and _has_labels(trained)
     count = empty = blank = 0
     for lines in read_lines(sys.stdin.buffer, "stdin"):
         full = [line for line in lines if line.strip()]
         blank += len(lines) - len(full)
         for texts in chunks(iter(full), len):
             count += len(texts)
-            for text, answer in zip(texts, trained.answers(trained.encode(texts), asked.top), strict=True):
+            for text, answer in zip(texts, trained.answers(trained.encode(texts), args.top), strict=True):
                 empty += answer is None
                 if plain:
                     cells = [cell for one in answer or () for cell in (one["label"], f"{one['probability']:.4f}")]
@@ -129,27 +129,27 @@ def _note(what: str, count: int) -> None:
         print(f"{what}: {count:,}", file=sys.stderr)
 
 
-def _predict_table(asked: argparse.Namespace) -> int:
+def _predict_table(args: argparse.Namespace) -> int:
     """Add the most likely label and its probability to each row of a table."""
-    table = open_table(asked.input, table_layout(asked), text=asked.column)
+    table = open_table(args.input, table_layout(args), text=args.column)
     for note in table.notes:
         print(f"{table.path}: {note}", file=sys.stderr)
     from seqlab.inference.loading import load
 
-    trained = load(asked.run_dir)
+    trained = load(args.run_dir)
     if not _has_labels(trained):
-        raise UserError(f"{asked.run_dir}: its task has no labels, so there is no column to add to a table")
+        raise UserError(f"{args.run_dir}: its task has no labels, so there is no column to add to a table")
     added = _new_columns(table)
-    rows = _LabelledRows(trained, table, asked.column, added)
-    tabs = kind_of(asked.output) in (".tsv", ".tab")
-    write_table(asked.output, [*table.columns, *added], iter(rows), quotes=not (tabs and table.plain))
+    rows = _LabelledRows(trained, table, args.column, added)
+    tabs = kind_of(args.output) in (".tsv", ".tab")
+    write_table(args.output, [*table.columns, *added], iter(rows), quotes=not (tabs and table.plain))
     if tabs and not table.plain:
-        print(f"{asked.output}: texts with tabs or line ends are in quotes, as in CSV", file=sys.stderr)
+        print(f"{args.output}: texts with tabs or line ends are in quotes, as in CSV", file=sys.stderr)
     elif tabs:
-        _note(f"{asked.output}: read it without quoting (csv.QUOTE_NONE); fields that start with a quote", rows.quotes)
+        _note(f"{args.output}: read it without quoting (csv.QUOTE_NONE); fields that start with a quote", rows.quotes)
     _note("empty texts after preprocessing, without a label", rows.empty)
     _note(f"texts cut after {trained.longest or 0:,} tokens (task.sequence_length)", rows.cut)
-    print(f"{asked.output}: {table.count:,} rows, with the columns {added[0]} and {added[1]} added")
+    print(f"{args.output}: {table.count:,} rows, with the columns {added[0]} and {added[1]} added")
     return 0
 
 

@@ -21,15 +21,15 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--out", metavar="FOLDER", type=path, help="folder of the report (of one DIR: DIR/report)")
     parser.add_argument("--apart", action="store_true", help="put runs that are not comparable into separate sections")
-    asked = parser.parse(arguments)
-    if asked.out is None and len(asked.folders) > 1:
+    args = parser.parse(arguments)
+    if args.out is None and len(args.folders) > 1:
         raise UserError("a report on several folders needs --out, such as --out runs/report")
     from seqlab.io.safe_io import check_within
     from seqlab.study.report import write_report
 
-    out = asked.out or check_within(asked.folders[0], asked.folders[0] / "report")
-    with reporting_foreign(f"cannot write a report on {', '.join(map(str, asked.folders))}"):
-        page = write_report(asked.folders, out, apart=asked.apart, tell=_progress())
+    out = args.out or check_within(args.folders[0], args.folders[0] / "report")
+    with reporting_foreign(f"cannot write a report on {', '.join(map(str, args.folders))}"):
+        page = write_report(args.folders, out, apart=args.apart, tell=_progress())
     print(relative_path(page.resolve()))
     return 0
 

@@ -35,14 +35,14 @@ class Attempt:
 
 def main(arguments: list[str]) -> int:
     """List the recipes or run one; the exit code is 1 if a run is not finished, whatever its figure."""
-    asked = _parse(arguments)
+    args = _parse(arguments)
     out = Output()
-    if asked.recipe is None:
+    if args.recipe is None:
         _list(out)
         return 0
-    recipe = load(asked.recipe)
-    rows = _chosen(recipe, asked.only)
-    seeds = asked.seeds or (1 if asked.quick else recipe.seeds)
+    recipe = load(args.recipe)
+    rows = _chosen(recipe, args.only)
+    seeds = args.seeds or (1 if args.quick else recipe.seeds)
     out.print_line(recipe.name, "bold")
     out.print_line(f"{recipe.title}\n{recipe.source}")
     for label, lines in (("as in the paper", recipe.same), ("differs from the paper", recipe.ours)):
@@ -50,14 +50,14 @@ def main(arguments: list[str]) -> int:
             out.print_line(f"{label}: {line}")
     attempts = []
     for row in rows:
-        folder, overrides = _sweep(recipe, row, asked)
-        if not asked.look and not _run(folder, overrides, seeds):
+        folder, overrides = _sweep(recipe, row, args)
+        if not args.look and not _run(folder, overrides, seeds):
             return 1
         attempts.append(_attempt(recipe, row, folder))
-    verdicts = ["quick run" if asked.quick else recipe.judge(each.row, each.values) for each in attempts]
+    verdicts = ["quick run" if args.quick else recipe.judge(each.row, each.values) for each in attempts]
     _show(recipe, attempts, verdicts, out)
     if any(attempt.values for attempt in attempts):
-        _write(recipe, attempts, verdicts, asked, out)
+        _write(recipe, attempts, verdicts, args, out)
     return int(any(attempt.unfinished for attempt in attempts))
 
 
@@ -73,12 +73,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--only", metavar="LABEL,...", help="only these rows")
     parser.add_argument("--quick", action="store_true", help="train for seconds, to test the recipe")
     parser.add_argument("--look", action="store_true", help="run nothing; show the figures of finished runs")
-    asked = parser.parse(arguments)
-    if asked.recipe is not None and "=" in asked.recipe:
-        raise UserError(f"{asked.recipe} is no recipe; name one first: {', '.join(names())}")
-    refuse_words(asked.overrides, "reproduce takes one recipe")
-    asked.overrides = with_config_dir(asked)
-    return asked
+    args = parser.parse(arguments)
+    if args.recipe is not None and "=" in args.recipe:
+        raise UserError(f"{args.recipe} is no recipe; name one first: {', '.join(names())}")
+    refuse_words(args.overrides, "reproduce takes one recipe")
+    args.overrides = with_config_dir(args)
+    return args
 
 
 def _list(out: Output) -> None:
@@ -102,11 +102,11 @@ def _chosen(recipe: Recipe, only: str | None) -> Sequence[Row]:
     return [row for row in recipe.rows if row.label in wanted]
 
 
-def _sweep(recipe: Recipe, row: Row, asked: argparse.Namespace) -> tuple[Path, list[str]]:
+def _sweep(recipe: Recipe, row: Row, args: argparse.Namespace) -> tuple[Path, list[str]]:
     """Return the folder of a row's sweep, which does not depend on the number of seeds, and its overrides."""
     from seqlab.sweeps.key import sweep_key
 
-    overrides = [*recipe.words, *row.words, *(recipe.quick if asked.quick else ()), *asked.overrides]
+    overrides = [*recipe.words, *row.words, *(recipe.quick if args.quick else ()), *args.overrides]
     _first_seed(overrides)
     label = re.sub(r"\W+", "-", row.label)
     return _FOLDER / recipe.name / f"{label}_{sweep_key(overrides)[:8]}", overrides
@@ -188,14 +188,14 @@ def _cells(attempt: Attempt, verdict: str) -> list[str]:
 
 
 def _write(
-    recipe: Recipe, attempts: Sequence[Attempt], verdicts: Sequence[str], asked: argparse.Namespace, out: Output
+    recipe: Recipe, attempts: Sequence[Attempt], verdicts: Sequence[str], args: argparse.Namespace, out: Output
 ) -> None:
     from seqlab.io.atomic import write_json
     from seqlab.io.formatting import relative_path
     from seqlab.runs.commands import shell_command
 
-    path = _FOLDER / recipe.name / ("tried.json" if asked.quick else FIGURES)
-    command = shell_command("reproduce", asked.recipe, *asked.overrides)
+    path = _FOLDER / recipe.name / ("tried.json" if args.quick else FIGURES)
+    command = shell_command("reproduce", args.recipe, *args.overrides)
     facts = {"recipe": recipe.name, "source": recipe.source, "metric": recipe.metric, "command": command}
     write_json(path, {"schema": 1, **facts, "rows": list(map(_plain, attempts, verdicts))})
     out.print_line(f"figures  {relative_path(path)}")

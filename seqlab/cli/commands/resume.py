@@ -24,17 +24,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("folder", metavar="SWEEP_DIR", type=path)
     parser.add_argument("--failed", action="store_true", help="only the runs that failed")
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="such as hydra/launcher=joblib")
-    asked = parser.parse(arguments)
-    refuse_words(asked.overrides, "resume takes one sweep")
-    folder = asked.folder.resolve()
+    args = parser.parse(arguments)
+    refuse_words(args.overrides, "resume takes one sweep")
+    folder = args.folder.resolve()
     check_links(folder)
     plan, entries = read_plan(folder), read(folder)
-    left = [entry for entry in entries if entry.state == "failed" or (entry.state != "done" and not asked.failed)]
+    left = [entry for entry in entries if entry.state == "failed" or (entry.state != "done" and not args.failed)]
     if not left and plan["runs"] and not plan.get("open"):
         done = sum(entry.state == "done" for entry in entries)
         print(f"nothing is left to do: {done:,} of {len(entries):,} runs are done")
         return 0
-    changed = {key_of(word) for word in asked.overrides}
+    changed = {key_of(word) for word in args.overrides}
     kept = [word for word in plan["words"] if key_of(word) not in changed]
     sources = [word for word in kept if word.partition("=")[0] in _SOURCES]
     _check_sources(sources, folder)
@@ -44,8 +44,8 @@ def main(arguments: list[str]) -> int:
         _change_folder(where)
     from seqlab.cli.train import train
 
-    with selecting(folder, [entry.name for entry in left] if asked.failed else None):
-        return train(["-m", *sources, *overrides, *asked.overrides, hydra_override("hydra.sweep.dir", str(folder))])
+    with selecting(folder, [entry.name for entry in left] if args.failed else None):
+        return train(["-m", *sources, *overrides, *args.overrides, hydra_override("hydra.sweep.dir", str(folder))])
 
 
 def _check_sources(arguments: Sequence[str], folder: Path) -> None:

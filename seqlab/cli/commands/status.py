@@ -21,25 +21,25 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--watch", action="store_true", help="repeat until no run is running or missing")
     parser.add_argument("--every", type=float, default=5.0, metavar="SECONDS", help="period of --watch (%(default)s)")
     parser.add_json()
-    asked = parser.parse(arguments)
-    if not 0 < asked.every < float("inf"):
-        raise UserError(f"--every must be a number of seconds > 0, got {asked.every}")
+    args = parser.parse(arguments)
+    if not 0 < args.every < float("inf"):
+        raise UserError(f"--every must be a number of seconds > 0, got {args.every}")
     out = Output()
     while True:
-        entries = read(asked.folder)
-        _show(entries, asked, out)
-        if not asked.watch or not any(entry.state in ("running", "missing") for entry in entries):
+        entries = read(args.folder)
+        _show(entries, args, out)
+        if not args.watch or not any(entry.state in ("running", "missing") for entry in entries):
             return int(any(entry.state == "failed" for entry in entries))
-        time.sleep(asked.every)
+        time.sleep(args.every)
 
 
-def _show(entries: list[Entry], asked: argparse.Namespace, out: Output) -> None:
-    if asked.json:
+def _show(entries: list[Entry], args: argparse.Namespace, out: Output) -> None:
+    if args.json:
         print_json([asdict(entry) for entry in entries])
         return
-    if asked.watch and out.is_terminal:
+    if args.watch and out.is_terminal:
         out.clear()
-    if not asked.all:
+    if not args.all:
         show_summary(entries, out)
         return
     out.print_line(_counts(entries))

@@ -29,14 +29,14 @@ def verify(arguments: list[str]) -> int:
     parser.add_run_dir()
     parser.add_argument("--no-score", action="store_true", help="skip the test metrics, which need the data")
     parser.add_json()
-    asked = parser.parse(arguments)
+    args = parser.parse(arguments)
     from seqlab.training.verification import verify_run
 
-    findings = verify_run(asked.run_dir, scores=not asked.no_score)
-    if asked.json:
-        print_json({"run": str(asked.run_dir), "findings": [asdict(finding) for finding in findings]})
+    findings = verify_run(args.run_dir, scores=not args.no_score)
+    if args.json:
+        print_json({"run": str(args.run_dir), "findings": [asdict(finding) for finding in findings]})
     else:
-        _show_findings(findings, str(asked.run_dir))
+        _show_findings(findings, str(args.run_dir))
     return int(any(finding.state == "wrong" for finding in findings))
 
 
@@ -52,19 +52,19 @@ def rerun(arguments: list[str]) -> int:
     )
     parser.add_run_dir()
     parser.add_argument("--out", type=path, metavar="DIR", help="folder of the new run (RUN_DIR_again)")
-    asked = parser.parse(arguments)
+    args = parser.parse(arguments)
     from seqlab.runs.run_folder import MODEL, hashes
     from seqlab.training.verification import Finding, compare_metrics, data_finding, differing_packages, results
 
-    record = results(asked.run_dir)
-    folder = asked.out or asked.run_dir.with_name(f"{asked.run_dir.resolve().name}_again")
+    record = results(args.run_dir)
+    folder = args.out or args.run_dir.with_name(f"{args.run_dir.resolve().name}_again")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already; choose another folder with --out")
     others = differing_packages(record)
     with reporting_foreign(
-        f"{asked.run_dir}: its config does not fit this version", KeyError, TypeError, AttributeError
+        f"{args.run_dir}: its config does not fit this version", KeyError, TypeError, AttributeError
     ):
-        result = _train(record, asked.run_dir, folder)
+        result = _train(record, args.run_dir, folder)
     same = (record.get("files") or {}).get(MODEL) == hashes(folder)[MODEL]
     findings = [
         Finding("versions", "differs" if others else "ok", "; ".join(others) or "packages are those of the run"),
@@ -72,7 +72,7 @@ def rerun(arguments: list[str]) -> int:
         *data_finding(record, result.record["fingerprint"]),
         compare_metrics("test metrics", record["metrics"].get("test", {}), dict(result.metrics)),
     ]
-    _show_findings(findings, f"{asked.run_dir} trained again in {folder}")
+    _show_findings(findings, f"{args.run_dir} trained again in {folder}")
     return int(any(finding.state == "wrong" for finding in findings))
 
 
@@ -104,17 +104,17 @@ def replay(arguments: list[str]) -> int:
     )
     parser.add_argument("folder", metavar="DIR", type=path, help="folder of a run, or nonfinite in it")
     parser.add_json()
-    asked = parser.parse(arguments)
+    args = parser.parse(arguments)
     from seqlab.training.nonfinite import FOLDER, PAGE
 
-    folder = asked.folder
+    folder = args.folder
     if not (folder / PAGE).is_file() and (folder / FOLDER).is_dir():
         folder = folder / FOLDER
     if not (folder / PAGE).is_file():
-        raise UserError(f"{asked.folder} has no {PAGE}; a run writes it at a step with a non-finite loss")
+        raise UserError(f"{args.folder} has no {PAGE}; a run writes it at a step with a non-finite loss")
     with reporting_foreign(f"{folder} does not fit its run"):
         found = _computed(folder)
-    if asked.json:
+    if args.json:
         print_json(_as_text(found))
     else:
         _show_replay(found, str(folder))
