@@ -161,7 +161,7 @@ def run_sweep_job(config: DictConfig) -> float:
 
 def _objective(config: DictConfig, folder: Path) -> float:
     """Return the value of a run of a sweep, which is run unless it is done, not selected, or another process's."""
-    from seqlab.cli.sweep_progress import progress_line
+    from seqlab.cli.multirun import progress_line
     from seqlab.sweeps.ledger import entry_of
     from seqlab.sweeps.selection import is_selected
 

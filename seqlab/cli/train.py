@@ -41,7 +41,7 @@ def _train(arguments: list[str]) -> int:
         if command.asks_help:
             return _help(overrides)
         if command.only_prints:
-            _hydra_main(_no_run, command.flags, overrides)
+            _hydra_main(lambda _: None, command.flags, overrides)  # Hydra prints something and runs nothing
             return 0
         check_working_folder()
         return _sweep(overrides) if command.is_sweep else _single_run(arguments, overrides)
@@ -53,10 +53,6 @@ def _help(overrides: list[str]) -> int:
 
     explain_keys(compose(overrides))
     return 0
-
-
-def _no_run(config: DictConfig) -> None:
-    """Do nothing; Hydra prints something instead of a run."""
 
 
 def _hydra_main(job: Callable[[DictConfig], Any], flags: Sequence[str], overrides: Sequence[str]) -> None:

@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from seqlab.cli.output import Output, progress
@@ -140,15 +141,18 @@ def _predict_table(args: argparse.Namespace) -> int:
     if not _has_labels(trained):
         raise UserError(f"{args.run_dir}: its task has no labels, so there is no column to add to a table")
     added = _new_columns(table)
-    rows = _LabelledRows(trained, table, args.column, added)
+    counts = Counter[str]()
+    rows = _answered(trained, table, args.column, added, counts)
     tabs = kind_of(args.output) in (".tsv", ".tab")
-    write_table(args.output, [*table.columns, *added], iter(rows), quotes=not (tabs and table.plain))
+    write_table(args.output, [*table.columns, *added], rows, quotes=not (tabs and table.plain))
     if tabs and not table.plain:
         print(f"{args.output}: texts with tabs or line ends are in quotes, as in CSV", file=sys.stderr)
     elif tabs:
-        _note(f"{args.output}: read it without quoting (csv.QUOTE_NONE); fields that start with a quote", rows.quotes)
-    _note("empty texts after preprocessing, without a label", rows.empty)
-    _note(f"texts cut after {trained.longest or 0:,} tokens (task.sequence_length)", rows.cut)
+        _note(
+            f"{args.output}: read it without quoting (csv.QUOTE_NONE); fields that start with a quote", counts["quotes"]
+        )
+    _note("empty texts after preprocessing, without a label", counts["empty"])
+    _note(f"texts cut after {trained.longest or 0:,} tokens (task.sequence_length)", counts["cut"])
     print(f"{args.output}: {table.count:,} rows, with the columns {added[0]} and {added[1]} added")
     return 0
 
@@ -166,24 +170,20 @@ def _new_columns(table: Table) -> tuple[str, str]:
     )
 
 
-class _LabelledRows:
-    """Rows of a table with their answers; counts empty texts, cut texts and fields that start with a quote."""
-
-    def __init__(self, trained: "Trained", table: Table, column: str, added: Sequence[str]) -> None:
-        self.trained, self.table, self.column, self.added = trained, table, column, added
-        self.empty = self.cut = self.quotes = 0
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        label, probability = self.added
-        with progress("rows", self.table.count) as bar:
-            for part in chunks(self.table.texts(self.column), lambda pair: len(pair[0])):
-                encoded = self.trained.encode([text for text, _ in part])
-                if self.trained.longest is not None:
-                    self.cut += int((encoded.lengths > self.trained.longest).sum())
-                for (_, row), answer in zip(part, self.trained.answers(encoded, top=1), strict=True):
-                    self.empty += answer is None
-                    self.quotes += sum(isinstance(value, str) and value[:1] == '"' for value in row.values())
-                    best = answer[0] if answer else {"label": None, "probability": None}
-                    value = best["probability"]
-                    yield {**row, label: best["label"], probability: None if value is None else round(value, 6)}
-                bar.advance(bar.task_ids[0], len(part))
+def _answered(
+    trained: "Trained", table: Table, column: str, added: tuple[str, str], counts: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows with their answers; count empty texts, cut texts and fields that start with a quote."""
+    with progress("rows", table.count) as bar:
+        for part in chunks(table.texts(column), lambda pair: len(pair[0])):
+            encoded = trained.encode([text for text, _ in part])
+            if trained.longest is not None:
+                counts["cut"] += int((encoded.lengths > trained.longest).sum())
+            for (_, row), answer in zip(part, trained.answers(encoded, top=1), strict=True):
+                counts["empty"] += answer is None
+                counts["quotes"] += sum(isinstance(value, str) and value[:1] == '"' for value in row.values())
+                label, probability = (
+                    (answer[0]["label"], round(answer[0]["probability"], 6)) if answer else (None, None)
+                )
+                yield {**row, added[0]: label, added[1]: probability}
+            bar.advance(bar.task_ids[0], len(part))

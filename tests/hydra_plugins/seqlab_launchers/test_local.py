@@ -85,7 +85,7 @@ def test_a_signal_to_the_sweep_saves_the_runs_at_hand_and_begins_no_other(tmp_pa
     assert code == 75, out
     assert Counter(page["state"] for page in pages(tmp_path)) == {"stopped": 2}
     (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
-    assert out.count(f"stopped by SIGTERM; to go on: python -m seqlab resume {folder.relative_to(tmp_path)}") == 2
+    assert out.count(f"stopped by SIGTERM; to resume: python -m seqlab resume {folder.relative_to(tmp_path)}") == 2
 
 
 def test_each_process_of_submitit_has_a_gpu(tmp_path):

@@ -171,7 +171,7 @@ def test_a_crash_names_the_plugin(cli, crashing, names_folder, arguments, who, m
     assert done.code == 1
     assert message in line
     assert f"({who} of crashing-things 1.5 failed at {line_of(crashing, mark)}" in line
-    assert "fault of the program" not in line
+    assert "a bug of seqlab" not in line
     if "error.txt" in line:
         assert mark in Path("out/error.txt").read_text("utf-8")
 
@@ -186,7 +186,7 @@ def test_a_crash_elsewhere_names_what_is_in_use(cli, crashing, names_folder):
     broken = ("cell=broken", "cell.where=shape", "kernel=loop")
     done = cli(f"task.data_dir={names_folder}", *broken, "logger=none", "hydra.run.dir=out")
     assert done.code == 1
-    assert "a fault of the program, or of what is in use beside it: cell=broken of crashing-things 1.5;" in done.err
+    assert "a bug of seqlab or of a plugin in use: cell=broken of crashing-things 1.5;" in done.err
 
 
 def test_a_crash_in_a_worker_process_is_attributed_by_its_text(crashing):

@@ -102,7 +102,7 @@ def test_an_interrupted_sweep_goes_on_with_the_run_at_hand(cli, sweep, monkeypat
         cut = sweep("seed=0,1,2")
     assert cut.code == 75
     folder = only_sweep()
-    assert f"stopped by SIGTERM; to go on: python -m seqlab resume {folder}" in cut.err
+    assert f"stopped by SIGTERM; to resume: python -m seqlab resume {folder}" in cut.err
     assert states(cli, folder) == ["done", "stopped", "missing"]
     assert cli("resume", str(folder)).code == 0
     assert states(cli, folder) == ["done"] * 3

@@ -33,8 +33,8 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):
     told = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "Traceback" not in told
-    (line,) = [line for line in told.splitlines() if "to go on" in line]
-    words = shlex.split(line.split("to go on: python -m seqlab ")[1])
+    (line,) = [line for line in told.splitlines() if "to resume" in line]
+    words = shlex.split(line.split("to resume: python -m seqlab ")[1])
     assert sorted(words) == sorted([*LONG, f'hydra.run.dir="{folder}"', "ckpt_path=last"])
     before = checkpoint.stat().st_mtime_ns
     process = started(words, tmp_path)
