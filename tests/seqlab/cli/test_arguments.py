@@ -115,7 +115,7 @@ def test_wrong_flags_are_one_line(typed, message):
         parse(typed.split())
 
 
-def test_looks_and_help_know_the_folder(cli, conf):
+def test_printed_configs_and_help_read_the_folder(cli, conf):
     assert "hidden_size: 4" in cli("--cfg", "job", "--config-dir", str(conf), "experiment=mine").out
     assert "max_epochs: 1" in cli("experiment=mine", "-c", "job", "-p", "trainer", "-cd", str(conf)).out
     assert "cell.hidden_size=4" in cli("--help", "experiment=mine", "-cd", str(conf)).out
@@ -125,8 +125,8 @@ def test_looks_and_help_know_the_folder(cli, conf):
     assert "there is no such file" in cli("-cn", "nothing", "seed=1").err
 
 
-def test_a_single_run_and_a_sweep_that_goes_on(cli, conf, monkeypatch):
-    """The working folder may be another one by then; the recorded command composes the same config."""
+def test_a_single_run_and_a_resumed_sweep(cli, conf, monkeypatch):
+    """The sweep is resumed from another folder; the recorded command composes the same config."""
     here = Path.cwd()
     single = cli("-r", "--config-dir", "conf", "experiment=mine", "hydra.run.dir=one")
     assert single.code == 0, single.err
@@ -148,7 +148,7 @@ def test_a_single_run_and_a_sweep_that_goes_on(cli, conf, monkeypatch):
     assert parse(typed).sources == parse(["-cd", str(conf), "-cn", "own"]).sources
 
 
-def test_sweeps_of_other_folders_are_others(conf):
+def test_the_config_folder_is_part_of_the_sweep_key(conf):
     chosen = ([], ["-cd", str(conf)], ["-cd", str(conf / "experiment")], ["-cd", str(conf), "-cn", "own"])
     found = set()
     for flags in chosen:
@@ -216,14 +216,14 @@ def test_wrong_files_are_one_line(cli, conf, tmp_path, flags):
 
 
 @pytest.mark.parametrize(("place", "word"), [("config", "seed=1"), ("cell/gru", "cell=gru")])
-def test_a_file_that_a_config_of_seqlab_hides_is_not_passed_over(cli, conf, place, word):
+def test_a_file_hidden_by_a_config_of_seqlab_is_refused(cli, conf, place, word):
     """Hydra reads the first of its sources that has a name, and is silent on the others."""
     (conf / f"{place}.yaml").parent.mkdir(exist_ok=True)
     (conf / f"{place}.yaml").write_text("seed: 1\n", "utf-8")
     cli("--cfg", "job", "-cd", str(conf), word).refused(f"{place}.yaml is not read")
 
 
-def test_names_that_a_plugin_of_hydra_brings_are_not_the_folders(conf):
+def test_names_in_the_config_of_a_hydra_plugin_are_allowed(conf):
     """As the samplers of Optuna's sweeper, which are classes of Optuna; a folder's own name is refused."""
     group, store = "hydra/sweeper", ConfigStore.instance()
     target = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"

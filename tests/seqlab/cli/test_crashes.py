@@ -176,7 +176,7 @@ def test_a_crash_names_the_plugin(cli, crashing, names_folder, arguments, who, m
         assert mark in Path("out/error.txt").read_text("utf-8")
 
 
-def test_what_a_plugin_says_to_a_user_stays_as_it_is(cli, crashing):
+def test_a_message_of_a_plugin_for_users_is_unchanged(cli, crashing):
     done = cli("task=wrong", "task.where=says", "hydra.run.dir=out")
     assert done.err.strip() == "task.where is says; it must be something else"
 

@@ -1,4 +1,4 @@
-"""Searches that run: a model that sees k steps is reported at k; what was stopped goes on to the same end."""
+"""Searches: the horizon of a model that sees k steps is k; a stopped search resumes to the same result."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def test_a_window_is_reported_at_its_width(cli, context):
     assert f"{record['runs']} runs: {record['runs']} done" in found.out
 
 
-def test_a_search_that_was_stopped_ends_where_it_would_have_ended(cli, monkeypatch):
+def test_a_stopped_search_resumes_to_the_same_result(cli, monkeypatch):
     words = (
         "-m",
         *WINDOW,

@@ -216,8 +216,8 @@ ODD = ["a b", "it's", "x=y", "a,b", "ümläut\\", "-dash", "[x]", "$HOME"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ['-a, "b=', *(pytest.param(name, marks=pytest.mark.long) for name in ODD)])
-def test_what_is_printed_can_be_typed(cli, tongues, tmp_path, name):
-    """Train in an odd folder and type what is printed; begin a sweep in one, lose a run, and go on."""
+def test_printed_commands_run(cli, tongues, tmp_path, name):
+    """Train in an odd folder and run the printed command; resume a sweep in one."""
     from seqlab.runs.commands import hydra_override
 
     quick = [

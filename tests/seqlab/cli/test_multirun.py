@@ -1,4 +1,4 @@
-"""Sweeps from the command line: skipped where done, gone on with where not, and told by the ledger."""
+"""Sweeps from the command line: finished runs are skipped, others resumed; the ledger has their states."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def states(cli, folder):
     return [run["state"] for run in json.loads(cli("status", str(folder), "--json").out)]
 
 
-def test_the_same_sweep_goes_on_in_the_same_folder(cli, sweep):
+def test_the_same_sweep_is_resumed_in_its_folder(cli, sweep):
     first = sweep("cell=rnn,gru", "seed=0,1")
     assert first.code == 0, first.err
     assert "4 runs: 4 done" in first.out
@@ -54,7 +54,7 @@ def test_a_folder_of_ones_own_may_have_any_name(cli, sweep, tmp_path):
     assert "nothing is left" in cli("resume", str(folder)).out
 
 
-def test_fresh_puts_the_earlier_one_aside(sweep):
+def test_fresh_renames_the_earlier_sweep(sweep):
     sweep("seed=0,1")
     folder = only_sweep()
     before = {path.name: path.read_bytes() for path in folder.glob("*/results.json")}
@@ -66,8 +66,8 @@ def test_fresh_puts_the_earlier_one_aside(sweep):
     assert sweep("seed=0,1", "fresh=yes").err.strip() == "fresh=yes: fresh is true or false"
 
 
-def test_a_run_that_fails_stops_no_other_and_can_be_mended(cli, names_folder, tmp_path):
-    """The folder of data is not there, and then it is."""
+def test_a_failed_run_stops_no_other_and_can_be_repeated(cli, names_folder, tmp_path):
+    """The data folder is missing at first."""
     late = tmp_path / "late"
     words = ("-m", *QUICK, "seed=0,1", f"task.data_dir={names_folder},{late}")
     found = cli(*words)
@@ -86,8 +86,8 @@ def test_a_run_that_fails_stops_no_other_and_can_be_mended(cli, names_folder, tm
     assert (nothing.code, "nothing is left to do" in nothing.out) == (0, True)
 
 
-def test_an_interrupted_sweep_goes_on_with_the_run_at_hand(cli, sweep, monkeypatch):
-    """It ends where it would have ended: the run that was cut is the uninterrupted one."""
+def test_an_interrupted_sweep_resumes_its_run(cli, sweep, monkeypatch):
+    """The weights of the interrupted run are those of an uninterrupted one."""
     step = SequenceModule.training_step
     steps = []
 

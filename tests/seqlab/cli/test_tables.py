@@ -1,4 +1,4 @@
-"""Tables in, tables out: nothing lost, nothing split, nothing half written."""
+"""Tables that commands read and write: no field is lost or split, no file half written."""
 
 import csv
 import io

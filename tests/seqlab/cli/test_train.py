@@ -1,4 +1,4 @@
-"""Training from the command line: what an interruption leaves, and the line that goes on from there."""
+"""Training from the command line: interruption, and the command that resumes it."""
 
 import os
 import re
@@ -21,7 +21,7 @@ def started(arguments, folder):
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):
+def test_an_interrupted_run_prints_the_command_that_resumes_it(tmp_path):
     """With a folder and a ``ckpt_path`` of its own in the command, which the line names once."""
     folder = "out here"
     process = started([*LONG, f"hydra.run.dir={folder}", "ckpt_path=null"], tmp_path)
@@ -61,7 +61,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):
         ),
     ],
 )
-def test_what_a_run_cost_is_told_at_its_end(words, message, absent, cli, tmp_path, monkeypatch):
+def test_a_run_prints_its_cost(words, message, absent, cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("one line of text after another\n" * 2000, "utf-8")
     out = " ".join(cli(*words, "trainer.progress=false", "hydra.run.dir=run").out.split())

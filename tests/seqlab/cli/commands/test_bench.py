@@ -1,4 +1,4 @@
-"""What ``bench`` measures, and writes."""
+"""``bench``: measurements and files."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ def test_shapes() -> None:
 
 
 def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each path once a case; torch's module packed as well where rows are ragged; its ratio is 1."""
+    """Each kernel once per case; for ragged rows torch's packed module, too; its ratio is 1."""
     table, picture = tmp_path / "table.csv", tmp_path / "ratios.svg"
     words = ["--cells", "lstm", "--shapes", "3x4x2x5,3x4x2x5r", "--kernels", "vendor,loop", "--runs", "2"]
     assert bench.main([*words, "--csv", str(table), "--plot", str(picture)]) == 0

@@ -1,4 +1,4 @@
-"""``check``: the conformance kit from the command line."""
+"""``check``: conformance tests from the command line."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""``data`` shows what a run would train on."""
+"""``data``: statistics and samples."""
 
 import json
 
@@ -30,7 +30,7 @@ def test_classes_and_duplicates_are_counted(cli, names_folder):
     assert "duplicates test in train: 0" in shown.out
 
 
-def test_what_the_reader_found_is_told(cli, tmp_path):
+def test_notes_of_the_reader_are_printed(cli, tmp_path):
     """A separator that the name does not say, labels that look alike, texts of blanks; and how many rows there are."""
     rows = [(f"I went there {number} times", ("good", "Good")[number % 2]) for number in range(20)]
     text = "".join(f"{text};{label}\n" for text, label in [("text", "label"), *rows, (" ", "good")])

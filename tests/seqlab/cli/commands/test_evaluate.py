@@ -29,7 +29,7 @@ def data():
 
 
 def by_hand(run, rows):
-    """Accuracy and the errors, from what ``predict`` says of each text alone."""
+    """Accuracy and errors from ``predict`` on each text alone."""
     trained = seqlab.load(run)
     answers = [trained.predict([text], top=1)[0][0] for text, _ in rows]
     errors = [
@@ -53,8 +53,8 @@ def test_metrics_and_errors_are_those_of_predict(cli, tongues, data):
     assert [e["probability"] for e in record["worst"]] == pytest.approx([error[3] for error in errors[:2]], abs=1e-5)
 
 
-def test_chance_is_the_training_splits(cli, tongues, data):
-    """The loss of a predictor that says how often each label is in training, whatever it reads."""
+def test_the_baseline_predicts_the_label_counts_of_training(cli, tongues, data):
+    """The loss of a predictor with the label frequencies of training."""
     counts = torch.tensor(json.loads((tongues / "model.json").read_text("utf-8"))["task_state"]["counts"]) + 1.0
     labels = seqlab.load(tongues).task.label_names()
     expected = -sum((counts / counts.sum()).log()[labels.index(label)].item() for _, label in ROWS) / len(ROWS)
@@ -78,7 +78,7 @@ def test_the_runs_own_test_split_scores_what_the_run_recorded(cli, tongues):
     assert record["chance"] == pytest.approx(recorded["chance"]["test"], abs=1e-5)
 
 
-def test_what_is_shown(cli, tongues, data):
+def test_the_tables(cli, tongues, data):
     done = cli("evaluate", str(tongues), "--data", data)
     assert done.code == 0
     for fragment in ("7 rows of new.csv", "accuracy", "baseline", "Errors of", "Bobobo", "Lalala"):
@@ -127,7 +127,7 @@ def test_labels_that_the_model_does_not_know(cli, tongues, data):
     )
 
 
-def test_texts_with_nothing_in_them_count(cli, tongues, data):
+def test_empty_texts_count(cli, tongues, data):
     with Path(data).open("a", encoding="utf-8") as file:
         file.write(",Aaish\n")
     done = cli("evaluate", str(tongues), "--data", data)
@@ -136,7 +136,7 @@ def test_texts_with_nothing_in_them_count(cli, tongues, data):
 
 
 def test_a_task_without_labels(cli, tongues, data, monkeypatch):
-    """What any task says that does not override the contract's method."""
+    """Of a task that does not override the method of the contract."""
     from seqlab import Task
     from seqlab_tasks.classification import Classification
 

@@ -1,4 +1,4 @@
-"""``export``: the folder that others get, from text to label without seqlab, and what is refused."""
+"""``export``: the folder, its use without seqlab, and refused exports."""
 
 import json
 import os
@@ -81,7 +81,7 @@ REFUSED = {
 
 @pytest.mark.slow
 def test_the_command_line_of_predict_py(cli, run):
-    """What it reads, what it refuses with one line and exit code 1, and what it does where it cannot print."""
+    """Inputs, refused inputs (one line, exit code 1), and errors of stdout."""
     assert cli("export", str(run), "--format", "onnx", "--out", "out").code == 0
     out, expected = Path("out"), dict(zip(NAMES, seqlab.load(run).predict(NAMES, top=1), strict=True))
     (out / "texts.txt").write_text("\n".join(NAMES), "utf-8")
@@ -141,7 +141,7 @@ def test_a_state_dict_loads_with_weights_only(cli, run):
 
 
 def test_a_file_that_differs_leaves_nothing(cli, run, monkeypatch):
-    """Between tracing and reading back something goes wrong: a weight is another one."""
+    """A weight is changed between writing and comparing."""
     kind = FORMATS["safetensors"]
     load = type(kind).load
 
@@ -177,7 +177,7 @@ def test_a_folder_that_cannot_be_written(cli, run):
     cli("export", str(run), "--format", "safetensors", "--out", "locked/out").refused("locked/out cannot be written")
 
 
-def test_the_verb_offers_what_there_is():
+def test_the_command_offers_all_formats():
     from seqlab.cli.commands.model import FORMATS as OFFERED
 
     assert tuple(FORMATS) == OFFERED

@@ -38,7 +38,7 @@ def test_a_name(cli, tongues):
     assert len([line for line in done.out.split("\n") if line.startswith("│")]) == len("Banana")
 
 
-def test_what_is_shown_is_what_the_model_does(tongues):
+def test_states_and_answers_are_those_of_the_model(tongues):
     trained = seqlab.load(tongues)
     seen = inspect(trained, "Bonobo")
     assert seen.symbols == list("Bonobo")
@@ -164,7 +164,7 @@ def test_an_ngram_model_reaches_its_order(cli, text, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("model", ["recurrent", "attention"])
 def test_each_context_is_read_by_itself(model, text, tmp_path, monkeypatch):
-    """In pieces as small as can be, which changes nothing; the whole is a plain pass over all of the text."""
+    """In batches of one and of all; the whole context is one pass over the text."""
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
     words = ["trainer.max_epochs=1", "trainer.limit_train_batches=4", "trainer.limit_val_batches=1"]
     sizes = ["cell=gru", "cell.hidden_size=5"] if model == "recurrent" else ["model.hidden_size=8"]

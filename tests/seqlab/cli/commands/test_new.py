@@ -1,4 +1,4 @@
-"""``new``: a distribution to begin with."""
+"""``new``: files of a distribution."""
 
 import tomllib
 
@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.mark.parametrize("kind", ["cell", "task", "preprocessing"])
-def test_it_writes_a_distribution_and_says_what_is_next(cli, tmp_path, kind):
+def test_it_writes_a_distribution_and_prints_the_next_commands(cli, tmp_path, kind):
     done = cli("new", kind, "my_thing", "--dir", "made")
     assert done.code == 0, done.err
     folder = tmp_path / "made" / "seqlab-my-thing"
@@ -23,7 +23,7 @@ def test_it_writes_a_distribution_and_says_what_is_next(cli, tmp_path, kind):
     assert [path.name for path in folder.parent.iterdir()] == ["seqlab-my-thing"]
 
 
-def test_what_is_there_is_left_alone(cli, tmp_path):
+def test_an_existing_folder_is_kept(cli, tmp_path):
     assert cli("new", "cell", "twice").code == 0
     (tmp_path / "seqlab-twice" / "README.md").write_text("mine", "utf-8")
     done = cli("new", "cell", "twice")

@@ -87,7 +87,7 @@ def test_many_rows_keep_their_order(cli, tongues, monkeypatch):
     assert all(row["label"] == alone[row["text"]] for row in got)
 
 
-def test_an_output_that_is_there_is_kept(cli, tongues):
+def test_an_existing_output_is_kept(cli, tongues):
     Path("in.csv").write_text("text\nBanana\n", "utf-8")
     Path("out.csv").write_text("precious", "utf-8")
     arguments = ["predict", str(tongues), "--input", "in.csv", "--output", "out.csv"]
@@ -122,14 +122,14 @@ def test_a_pipe_without_texts(cli, tongues, pipe, data, fragment):
     cli("predict", str(tongues)).refused(fragment)
 
 
-def test_a_terminal_is_not_waited_for(cli, tongues, pipe, monkeypatch):
+def test_stdin_of_a_terminal_is_not_read(cli, tongues, pipe, monkeypatch):
     pipe(b"")
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     cli("predict", str(tongues)).refused("there is nothing to predict: give TEXT")
 
 
-def test_a_long_text_makes_no_batch_of_many_as_long(tongues, monkeypatch):
-    """Its answer is the one that it gets alone, and so are the others'."""
+def test_a_long_text_has_a_batch_of_its_own(tongues, monkeypatch):
+    """Answers do not depend on the other texts."""
     monkeypatch.setattr("seqlab.inference.loading._MOST_STEPS", 500)
     trained = seqlab.load(tongues)
     texts = ["Banana" * 100, *NAMES, *(["Bonobo" * 50] * 2)]
@@ -166,7 +166,7 @@ def test_a_quote_joins_no_rows_and_a_table_of_tabs_stays_one(cli, tongues):
     assert "lines 2 to 4" in done.err
 
 
-def test_texts_that_no_tabs_can_hold_are_quoted_and_that_is_told(cli, tongues):
+def test_texts_with_tabs_are_quoted_in_tables_of_tabs(cli, tongues):
     for name, rows in (("n", [["Bana\nna", "1"], ["Bono\tbo", "2"]]), ("a\tb", [["Banana", "1"]])):
         with Path("in.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([["text", name], *rows])

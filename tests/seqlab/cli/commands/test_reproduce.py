@@ -1,4 +1,4 @@
-"""``reproduce``: a recipe's runs are a sweep, and its table has ours beside theirs."""
+"""``reproduce``: runs of a recipe are a sweep; its table compares them with published figures."""
 
 import json
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_seeds_are_counted_from_the_one_that_is_given(mine):
     assert sorted(record["config"]["seed"] for record in records) == [7, 8]
 
 
-def test_a_try_is_not_judged(mine):
+def test_a_quick_run_is_not_judged(mine):
     done = mine("--quick", "--only", "the rnn")
     assert done.code == 0, done.err
     assert "quick run" in done.out
@@ -84,8 +84,8 @@ def test_without_a_recipe_there_is_a_list(cli):
 
 
 @pytest.mark.slow
-def test_copying_ends_at_chance_as_in_the_paper(cli):
-    """The GRU's row of a real recipe with the paper's length, and fewer steps: it scores who knows the time alone."""
+def test_copying_is_no_better_than_the_baseline_as_in_the_paper(cli):
+    """The GRU of a recipe with the paper's length and fewer steps scores as a model that knows the time step alone."""
     short = [
         "trainer.max_epochs=1",
         "task.examples=6400",

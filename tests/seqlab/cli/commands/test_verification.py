@@ -88,7 +88,7 @@ def test_weights_of_another_shape(cli, copy):
     assert "head.bias" in shown.err
 
 
-def test_a_metric_that_does_not_come_out(cli, copy):
+def test_a_wrong_metric(cli, copy):
     change(copy / "results.json", lambda record: record["metrics"]["test"].update(accuracy=0.123))
     shown = cli("verify", str(copy), "--json")
     assert shown.code == 1
@@ -97,7 +97,7 @@ def test_a_metric_that_does_not_come_out(cli, copy):
     assert cli("verify", str(copy), "--no-score").code == 0
 
 
-def test_other_versions_are_told(cli, copy):
+def test_other_versions_are_reported(cli, copy):
     change(copy / "results.json", lambda record: record["versions"].update(torch="1.0"))
     shown = cli("verify", str(copy), "--no-score", "--json")
     assert shown.code == 0
@@ -105,7 +105,7 @@ def test_other_versions_are_told(cli, copy):
     assert "torch was 1.0" in shown.out
 
 
-def test_the_numbers_come_out_again(cli, tongues, tmp_path):
+def test_metrics_are_reproduced(cli, tongues, tmp_path):
     shown = cli("rerun", str(tongues), "--out", "again")
     assert shown.code == 0, shown
     assert "the same bytes" in shown.out
@@ -117,7 +117,7 @@ def test_the_numbers_come_out_again(cli, tongues, tmp_path):
     assert "is there already" in shown.err
 
 
-def test_numbers_that_do_not(cli, tongues, tmp_path):
+def test_metrics_are_not_reproduced(cli, tongues, tmp_path):
     shutil.copytree(tongues, tmp_path / "copy")
     path = tmp_path / "copy" / "results.json"
     record = json.loads(path.read_text("utf-8"))
