@@ -30,15 +30,9 @@ _SCHEMES = ("pkg", "structured")
 @final
 @dataclass(frozen=True)
 class CommandLine:
-    """A parsed command line.
+    """A parsed command line: Hydra's flags and overrides without those that choose the sources of configs.
 
-    Attributes:
-        flags: flags of Hydra, without those that :attr:`sources` replaces.
-        overrides: such as ``cell=gru``, without ``hydra.searchpath``.
-        sources: config folders and primary config.
-        is_sweep: whether to run a sweep.
-        only_prints: whether Hydra prints something instead of a run.
-        asks_help: whether to explain the config keys.
+    ``only_prints`` says that Hydra prints something instead of a run, ``asks_help`` that the config keys are explained.
     """
 
     flags: tuple[str, ...]

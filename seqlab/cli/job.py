@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -193,6 +194,7 @@ def _recorded_run(config: DictConfig, folder: Path) -> "Result | None":
     overrides = list(HydraConfig.get().overrides.task)
     (folder / RESULTS).unlink(missing_ok=True)  # of a run that ended before it was recorded as done
     if (folder / RESUME).exists():
+        config = deepcopy(config)
         config.ckpt_path = "last"
     try:
         with run_status(folder, overrides) as record:

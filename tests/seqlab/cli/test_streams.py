@@ -84,7 +84,7 @@ def test_characters_missing_in_the_encoding_are_escaped(on, tongues, encoding):
 
 def test_a_closed_stdin_has_no_text(on, tongues):
     code, err = on(io.StringIO(), "predict", str(tongues), stdin=None)
-    assert (code, err) == (1, "stdin has no text in it; write one a line\n")
+    assert (code, err) == (1, "stdin has no text; write one per line\n")
 
 
 @pytest.mark.parametrize(
