@@ -135,6 +135,8 @@ def test_hydras_own_keys(checked):
         ("seed=0,1 hydra.sweep.dir=null", "hydra.sweep.dir must be the name of a folder"),
         ("seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=abc", "hydra.launcher.n_jobs must be a whole number"),
         ("seed=0,1 hydra/launcher=submitit_local hydra.launcher.parallel=0", "hydra.launcher.parallel must be"),
+        ("experiment=horizon_quick hydra.sweeper.resolution=2", "must be a number >= 0.0001 and <= 1, got 2"),
+        ("experiment=horizon_quick hydra.sweeper.resolutoin=0.1", "resolutoin"),
         ("experiment=horizon_quick hydra.sweeper.start=0", "hydra.sweeper.start must be a whole number >= 1"),
         ("experiment=horizon_quick hydra.sweeper.learning_rates=[nan]", "hydra.sweeper.learning_rates must be"),
         ("experiment=horizon_quick trainer.early_stopping=false", "trainer.early_stopping must be"),

@@ -130,6 +130,7 @@ TRAINING = [
     ("hydra.run.dir=", "hydra.run.dir must be the name of a folder"),
     ("-m hydra.sweep.dir=''", "hydra.sweep.dir must be the name of a folder"),
     (r"""'hydra.run.dir="\${x}/run"'""", "Hydra takes ${ in the name of a folder for an interpolation"),
+    ("hydra/sweeper=horizon task=first", "add -m, or set task.sequence_length for one"),
     ("-m cell=lstmm,rnn", "cell=lstmm: there is no such cell"),
     ("-m seed=0,1 hiden=3", "hiden"),
     ("-m seed=0,1 fresh=yes", "fresh=yes: fresh must be true or false"),
@@ -191,7 +192,8 @@ def test_a_folder_that_hydra_cannot_name(cli, tmp_path, monkeypatch):
         assert done.code == 1
         assert "Hydra takes ${ in the name of a folder for an interpolation" in done.err
     assert not list(Path().iterdir())
-    assert cli("cell=rnn", "--cfg", "job").code == 0
+    for search in ([], ["hydra/sweeper=horizon"]):
+        assert cli("cell=rnn", *search, "--cfg", "job").code == 0
 
 
 def test_texts_that_begin_with_a_dash(cli, tongues):

@@ -39,10 +39,8 @@ def test_a_right_cell_passes(cli):
     assert "2 passed, 0 failed, 0 skipped" in done.out
 
 
-def test_verbose_lists_what_passed(cli):
-    done = cli("check", "cell=rnn", "--only", "causality_by", "-v")
-    assert "causality by gradient" in done.out
-    assert "causality by perturbation" in done.out
+def test_verbose_lists_passed_tests(cli):
+    assert "causality by gradient" in cli("check", "cell=rnn", "--only", "causality_by_gradient", "-v").out
 
 
 def test_failures_are_last_in_two_lines_each_and_later_ones_folded(cli, distribution):
@@ -88,9 +86,6 @@ def test_a_faulty_cell_fails_with_the_number(cli, faulty):
     assert not record["passed"]
     assert {one["result"] for one in record["checks"]} == {"failed"}
     assert "has a gradient of 0." in record["checks"][0]["detail"]
-
-
-def test_its_options_are_the_configs(cli, faulty):
     assert cli("check", "cell=faulty", "cell.look=false", "--only", "causality").code == 0
 
 
