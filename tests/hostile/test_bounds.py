@@ -1,4 +1,4 @@
-"""Bounds at the readers themselves, where a verb would take long to show them."""
+"""Bounds of the readers themselves, where a command would take long."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from seqlab import UserError
-from seqlab.cli.commands.resume import _go_to
+from seqlab.cli.commands.resume import _change_folder
 from seqlab.cli.errors import explain, is_user_error
 from seqlab.io.curves import read_curves
 from seqlab.plugins.hydra_source import read_yaml
@@ -56,7 +56,7 @@ def test_no_process_imports_what_lies_where_a_plan_says_that_it_was_made(tmp_pat
     monkeypatch.setenv("PYTHONSAFEPATH", "")
     monkeypatch.setattr(sys, "path", ["", *sys.path])
     monkeypatch.chdir(tmp_path.parent)
-    _go_to(tmp_path)
+    _change_folder(tmp_path)
     assert Path.cwd() == tmp_path
     assert "" not in sys.path
     assert subprocess.run([sys.executable, "-m", "evil"], capture_output=True, check=False).returncode == 1

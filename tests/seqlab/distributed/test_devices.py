@@ -207,7 +207,7 @@ def test_all_stop_after_the_same_step_and_resume_exactly(configured, names_folde
         os.kill(child_of(process), signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
-    assert "stopped by SIGTERM; to go on" in errors
+    assert "stopped by SIGTERM; to resume" in errors
     assert not (cut / run_folder.RESULTS).exists()
     out = subprocess.run(command(*words, f"hydra.run.dir={cut}", "ckpt_path=last"), capture_output=True, text=True)
     assert out.returncode == 0, out.stderr

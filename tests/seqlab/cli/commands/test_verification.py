@@ -1,4 +1,4 @@
-"""``verify``: a run folder against what it says of itself."""
+"""``verify``, ``rerun`` and ``replay``: checks of a run folder, and a run that is trained again."""
 
 import json
 import math
@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import seqlab
+from seqlab import UserError
 from seqlab.training import verification
 
 
@@ -87,7 +88,7 @@ def test_weights_of_another_shape(cli, copy):
     assert "head.bias" in shown.err
 
 
-def test_a_metric_that_does_not_come_out(cli, copy):
+def test_a_wrong_metric(cli, copy):
     change(copy / "results.json", lambda record: record["metrics"]["test"].update(accuracy=0.123))
     shown = cli("verify", str(copy), "--json")
     assert shown.code == 1
@@ -96,7 +97,7 @@ def test_a_metric_that_does_not_come_out(cli, copy):
     assert cli("verify", str(copy), "--no-score").code == 0
 
 
-def test_other_versions_are_told(cli, copy):
+def test_other_versions_are_reported(cli, copy):
     change(copy / "results.json", lambda record: record["versions"].update(torch="1.0"))
     shown = cli("verify", str(copy), "--no-score", "--json")
     assert shown.code == 0
@@ -104,7 +105,54 @@ def test_other_versions_are_told(cli, copy):
     assert "torch was 1.0" in shown.out
 
 
-def test_no_run(cli, tmp_path):
-    shown = cli("verify", str(tmp_path))
+def test_metrics_are_reproduced(cli, tongues, tmp_path):
+    shown = cli("rerun", str(tongues), "--out", "again")
+    assert shown.code == 0, shown
+    assert "the same bytes" in shown.out
+    assert "to the last digit" in shown.out
+    record = json.loads((tmp_path / "again" / "results.json").read_text("utf-8"))
+    assert record["command"] == f"seqlab rerun {tongues}"
+    shown = cli("rerun", str(tongues), "--out", "again")
     assert shown.code == 1
-    assert "no results.json" in shown.err
+    assert "is there already" in shown.err
+
+
+def test_metrics_are_not_reproduced(cli, tongues, tmp_path):
+    shutil.copytree(tongues, tmp_path / "copy")
+    path = tmp_path / "copy" / "results.json"
+    record = json.loads(path.read_text("utf-8"))
+    record["config"]["seed"] = 5
+    record["metrics"]["test"]["loss"] = 123.0
+    path.write_text(json.dumps(record), "utf-8")
+    shown = cli("rerun", str(tmp_path / "copy"))
+    assert shown.code == 1
+    assert (tmp_path / "copy_again" / "results.json").is_file()
+    assert "not the same bytes" in shown.out
+    assert "loss was 123.0" in shown.out
+
+
+@pytest.fixture(params=["names", "lm"])
+def broken(request, names_folder, tmp_path):
+    """A run whose weights grow too large."""
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"line {n} of a text\n" for n in range(300)), "utf-8")
+    data = {"names": [f"task.data_dir={names_folder}"], "lm": [f"task.data={text}", "task.sequence_length=20"]}
+    options = [f"task={request.param}", "cell=rnn", "cell.nonlinearity=relu", "optimizer=sgd", "optimizer.lr=1e18"]
+    options += ["trainer.max_epochs=3", "cell.hidden_size=8", "data.batch_size=16", "logger=none"]
+    options += ["optimizer.warmup=0", "trainer.progress=false", "trainer.gradient_clip_val=null"]
+    with pytest.raises(UserError, match="seqlab replay"):
+        seqlab.run(seqlab.compose([*options, *data[request.param]]), tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_it_names_the_first_part_that_is_not_finite(cli, broken):
+    shown = cli("replay", str(broken / "nonfinite"), "--json")
+    assert shown.code == 0, shown
+    found = json.loads(shown.out)
+    assert found["loss"] == found["value"]
+    first = found["first"]
+    assert first is None or found["outputs"][first]["not_finite"] > 0
+    assert max(found["largest_weights"].values()) > 1e10
+    shown = cli("replay", str(broken))
+    assert shown.code == 0
+    assert "largest output" in shown.out

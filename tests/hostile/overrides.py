@@ -1,9 +1,9 @@
-"""Attacks by words: what a sweep's plan, a recipe or a config folder makes Hydra do."""
+"""Attacks by overrides and configs: what the plan of a sweep, a recipe or a config folder makes Hydra do."""
 
 import json
 from pathlib import Path
 
-from .attack import GO_ON, PREDICT, RESUME, STATUS, VERIFY, Attack, page, setting, written
+from .attack import GO_ON, PREDICT, RESUME, STATUS, VERIFY, Attack, changed, setting, written
 
 TARGET = "hydra.launcher._target_=os.system"
 
@@ -27,14 +27,14 @@ SWEEPS = [
            (RESUME,), "Hydra could run code"),
 ]  # fmt: skip
 
-LEDGERS = [
+RECORDS = [
     Attack("a plan's runs are numbers", plan(runs=[1, 2]), (STATUS, RESUME), "no list of runs"),
     Attack("a plan's words are no texts", plan(1, 2), (STATUS, RESUME), "has no words"),
-    Attack("a run's page would move the cursor", lambda folder: (
+    Attack("a run record would move the cursor", lambda folder: (
            plan(runs=[{"name": "a", "words": []}])(folder),
            written("sweep/a/run.json", '{"state": "failed", "cause": "\\u001b[2J"}')(folder)), (STATUS,),
            "control character"),
-    Attack("a run's page is of a state that is none", lambda folder: (
+    Attack("a run record has an unknown state", lambda folder: (
            plan(runs=[{"name": "a", "words": []}])(folder),
            written("sweep/a/run.json", '{"state": {"a": 1}}')(folder)), (STATUS,), "state is"),
 ]  # fmt: skip
@@ -90,10 +90,10 @@ def untold(name: str):
 
 
 VERSIONS = [
-    Attack("a version would colour the terminal", page("model.json", lambda card: card.update(
+    Attack("a version would colour the terminal", changed("model.json", lambda card: card.update(
            format=2, seqlab="\x1b[31m99")), (PREDICT, VERIFY), "control character"),
-    Attack("the format is a page of text", untold("2" * 100_000), (PREDICT,), "has format 2222"),
-    Attack("the config has no trainer", page("results.json", lambda record: record["config"].update(trainer=None)),
+    Attack("the format is a long text", untold("2" * 100_000), (PREDICT,), "has format 2222"),
+    Attack("the config has no trainer", changed("results.json", lambda record: record["config"].update(trainer=None)),
            (("rerun", "run", "--out", "again"), VERIFY), "no config of trainer"),
     Attack("metrics are texts", setting("results.json", "metrics.test", {"accuracy": "<b>1</b>"}), (VERIFY,),
            "metrics that are no numbers"),

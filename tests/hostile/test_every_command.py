@@ -1,4 +1,4 @@
-"""A run folder full of pickles, given to every verb that reads one: nothing of them runs."""
+"""A run folder full of pickles, given to every command that reads one: none is unpickled."""
 
 import pickle
 import shutil
@@ -32,7 +32,7 @@ CALLS = {
 WITHOUT_A_RUN = {"data", "fetch", "reproduce", "check", "bench", "new", "plugins"}
 
 
-def test_every_verb_that_reads_a_run_is_here():
+def test_every_command_that_reads_a_run_is_here():
     assert {name for name in CALLS if "," not in name} == set(COMMANDS) - WITHOUT_A_RUN
 
 
@@ -48,7 +48,7 @@ def test_the_pickle_would_run_where_it_is_loaded(tmp_path, monkeypatch):
     ids=["a pickle beside what is sound", "an archive of torch beside it", "a pickle in place of all"],
 )
 @pytest.mark.parametrize("name", CALLS)
-def test_no_verb_runs_it(name, where, made, target, call):
+def test_no_command_runs_it(name, where, made, target, call):
     run = target / "run"
     (run / "nonfinite").mkdir()
     names = ["resume.ckpt", "best.ckpt", "last.ckpt", "model.ckpt", "nonfinite/batch.pt", "nonfinite/model.pt"]
