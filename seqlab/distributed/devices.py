@@ -9,6 +9,7 @@ from typing import Any, final
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
 from seqlab.contracts import UserError
@@ -110,7 +111,7 @@ def _free_port() -> int:
 
 
 @final
-class LocalProcesses(ClusterEnvironment):
+class LocalProcesses(LightningEnvironment):
     """Lightning's view of processes that rank 0 started on its own machine."""
 
     def __init__(self, info: RankInfo) -> None:
@@ -124,7 +125,7 @@ class LocalProcesses(ClusterEnvironment):
 
     @property
     def main_address(self) -> str:
-        """Address of rank 0."""
+        """Address of rank 0, whatever the environment says."""
         return "127.0.0.1"
 
     @property
@@ -132,31 +133,12 @@ class LocalProcesses(ClusterEnvironment):
         """Port of rank 0."""
         return self.info.port
 
-    @staticmethod
-    def detect() -> bool:
-        """False: the environment is passed, not detected."""
-        return False
-
-    def world_size(self) -> int:
-        """Return the number of processes."""
-        return self.info.world_size
-
-    def set_world_size(self, size: int) -> None:
-        """Do nothing: the size is known."""
-
-    def global_rank(self) -> int:
-        """Return the number of this process among all."""
-        return self.info.rank
-
-    def set_global_rank(self, rank: int) -> None:
-        """Do nothing: the rank is known."""
-
     def local_rank(self) -> int:
         """Return the number of this process on its node."""
         return self.info.local_rank
 
     def node_rank(self) -> int:
-        """Return the number of this node."""
+        """Return 0, whatever the environment says."""
         return self.info.node_rank
 
 

@@ -26,7 +26,7 @@ START, READY = "start\n", "ready\n"
 """Lines of the handshake between rank 0 and a worker that it started."""
 _WORKER = "seqlab.training.worker"
 _GRACE = 15.0
-"""Seconds that rank 0 may go on after a worker failed: it then hangs in a collective operation."""
+"""Seconds that rank 0 may continue after a worker failed: it then hangs in a collective operation."""
 
 
 @final

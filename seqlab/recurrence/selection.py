@@ -22,38 +22,38 @@ from seqlab.recurrence.scan import scan
 
 @final
 class CompilePolicy:
-    """Which kernels ``kernel=auto`` may take in one run; each is asked once, so that a resumed run decides the same.
+    """Decisions of one run not to use a kernel, each made once so that a run does not change kernels.
 
     Attributes:
-        calls: expected number of calls of a layer; ``None`` where it is not known.
-        deferred: why each kernel is not taken, by cell, kernel and dtype, or by entry point; empty where it is taken.
+        calls: number of calls of a layer in this run; ``None`` if unknown.
+        reasons: why a kernel is deferred, by cell, kernel and dtype; empty if it is not.
     """
 
     def __init__(self, calls: int | None = None) -> None:
         self.calls = calls
-        self.deferred: dict[str, str] = {}
+        self.reasons: dict[str, str] = {}
 
     def defer_reason(self, kernel: Kernel, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str:
-        """Return why a kernel is not compiled in this run; empty where it is ready."""
+        """Return why a kernel is not compiled in this run; empty if it may be."""
         key = f"{type(cells[0]).__name__}.{kernel.name}.{x.dtype}"
-        if key not in self.deferred:
-            self.deferred[key] = kernel.postpones(cells, x, lengths, self.calls) or ""
-        return self.deferred[key]
+        if key not in self.reasons:
+            self.reasons[key] = kernel.postpones(cells, x, lengths, self.calls) or ""
+        return self.reasons[key]
 
     def distrust_reason(self, kernel: Kernel, x: Tensor) -> str:
-        """Return why a kernel of another distribution is not trusted; empty where it is.
+        """Return why a kernel of another distribution is not trusted; empty if it is.
 
-        A run that began without a kernel stays without it. A run resumed on another machine trusts only what was
-        checked on that machine.
+        A run that began without the kernel continues without it. A run resumed on another machine does not trust
+        kernels checked on the first.
         """
         entry = entry_of(kernel)
-        if entry is None or (not (now := _why_not(entry, x.device.type)) and entry not in self.deferred):
+        if entry is None or (not (now := _untrusted_reason(entry, x.device.type)) and entry not in self.reasons):
             return ""
-        return self.deferred.setdefault(entry, now) or now
+        return self.reasons.setdefault(entry, now) or now
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no type for it
-def _why_not(entry: str, device: str) -> str:
+def _untrusted_reason(entry: str, device: str) -> str:
     return untrusted_reason(entry, device) or ""
 
 

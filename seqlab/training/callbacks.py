@@ -74,25 +74,16 @@ class Cost(pl.Callback):
         self._since: float | None = None
         self._compiled = compilations.count, compilations.seconds
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock of a run that resumes within an epoch."""
+    def _start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._since = time.perf_counter()
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        self._since = time.perf_counter()
+    def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._since is not None:
+            self.seconds += time.perf_counter() - self._since
+            self._since = None
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock."""
-        self._stop()
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        self._since = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock."""
-        self._stop()
+    on_train_start = on_train_epoch_start = on_validation_end = _start  # a run may resume within an epoch
+    on_validation_start = on_train_epoch_end = _stop
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count epochs and steps, also where the checkpoint left nothing to do."""
@@ -106,11 +97,6 @@ class Cost(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the seconds."""
         self.seconds = state_dict["seconds"]
-
-    def _stop(self) -> None:
-        if self._since is not None:
-            self.seconds += time.perf_counter() - self._since
-            self._since = None
 
     def report(self, module: SequenceModule) -> dict[str, Any]:
         """Return counts and rates."""
@@ -201,13 +187,11 @@ class EpochLines(pl.Callback):
         self.level = logging.DEBUG if to_file_only else logging.INFO
         self._since = 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock of a run that resumes within an epoch."""
-        self._since = time.perf_counter()
-
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self._since = time.perf_counter()
+
+    on_train_start = on_train_epoch_start  # a run may resume within an epoch
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the line."""

@@ -158,7 +158,7 @@ class RunCheckpoint(Checkpoint):
         self._consensus = RankConsensus()
 
     def adopt_best(self, weights: Mapping[str, torch.Tensor] | None) -> None:
-        """Take over the best weights of another folder's checkpoint; without them, the best score starts anew."""
+        """Take over the best weights of another folder's checkpoint; without them, the best score is reset."""
         if weights is None:
             self._ignores_best = True
             log.warning("ckpt_path: the best weights so far are not beside the checkpoint; only later epochs count")

@@ -261,7 +261,7 @@ class SequenceModule(pl.LightningModule):
             "steps": self.steps,
         }
         checkpoint["processes"] = all_gather(own)
-        checkpoint["kernels_wait"] = dict(self._policy.deferred)
+        checkpoint["kernels_wait"] = dict(self._policy.reasons)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore it.
@@ -270,7 +270,7 @@ class SequenceModule(pl.LightningModule):
             UserError: the number of ranks changed within an epoch while a state is carried.
         """
         self._decay.load_state_dict(checkpoint["decay"])
-        self._policy.deferred = dict(checkpoint["kernels_wait"])
+        self._policy.reasons = dict(checkpoint["kernels_wait"])
         self._loader_state = checkpoint["loader"]
         saved, within = checkpoint["processes"], self._loader_state is not None
         own = reshard_counts(saved, self.trainer.global_rank, self.trainer.world_size, within=within)

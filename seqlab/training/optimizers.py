@@ -139,7 +139,7 @@ class NonMonotonicAveraging(pl.Callback):
 
     After each epoch the monitored metric is compared with the best one of the epochs before the last ``patience``; the
     first time it is worse, averaging begins: :math:`\bar w_k = \bar w_{k-1} + (w_k - \bar w_{k-1}) / k`. From then on
-    validation, checkpoints and test see :math:`\bar w`, and training goes on with :math:`w`.
+    validation, checkpoints and test see :math:`\bar w`, and training continues with :math:`w`.
 
     Args:
         monitor: the metric, ``valid/<name>``.

@@ -47,7 +47,7 @@ def test_a_step_to_replay_is_no_longer_than_a_step_is(tmp_path):
         tmp_path / "step.safetensors",
     )
     (tmp_path / "step.json").write_text('{"schema": 1, "step": 1, "epoch": 0}', "utf-8")
-    with pytest.raises(UserError, match=r"batch of the shape \[1, 100000\]"):
+    with pytest.raises(UserError, match=r"batch of shape \[1, 100000\]"):
         SavedStep(tmp_path)
 
 

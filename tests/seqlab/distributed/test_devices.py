@@ -266,7 +266,7 @@ def test_another_number_of_processes_resumes_between_epochs_but_not_within_one(c
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [pytest.param("basic", marks=pytest.mark.long), "submitit_local"])
 def test_a_sweep_of_runs_on_two_devices(configured, names_folder, tmp_path, monkeypatch, launcher):
-    """Each run has one folder, whoever starts it, and one process does not start the sweep anew."""
+    """Each run has one folder, and a worker process does not start the sweep again."""
     monkeypatch.chdir(tmp_path)
     alone = seqlab.run(configured("names", "trainer=cpu", *FAST, "seed=1"), tmp_path / "alone")
     words = [*SMALL["names"], *TWO, f"task.data_dir={names_folder}", "seed=0,1", f"hydra/launcher={launcher}"]

@@ -67,30 +67,30 @@ def test_the_config_comes_first_then_slurm(monkeypatch):
     assert configured_threads({"threads": 7}, RankInfo(2, by_srun=True)) == Threads(7, "trainer.threads")
 
 
-def test_a_run_says_how_many_it_took_and_leaves_the_process_as_it_was(tmp_path):
+def test_a_run_records_its_threads_and_restores_those_of_the_process(tmp_path):
     """The small default is one thread, bit by bit; a large model would have all."""
     runs = {}
     for name, words in {"default": [], "one": ["trainer.threads=1"], "three": ["trainer.threads=3"]}.items():
         runs[name] = seqlab.run(seqlab.compose(["cell=gru", "task=names", *QUICK, *words]), tmp_path / name)
         assert torch.get_num_threads() == 4
-    said = {name: result.record["compute"] for name, result in runs.items()}
-    assert {name: one["threads"] for name, one in said.items()} == {"default": 1, "one": 1, "three": 3}
-    assert said["default"]["threads_reason"].startswith("small model: ")
-    assert said["three"]["threads_reason"] == "trainer.threads"
+    found = {name: result.record["compute"] for name, result in runs.items()}
+    assert {name: one["threads"] for name, one in found.items()} == {"default": 1, "one": 1, "three": 3}
+    assert found["default"]["threads_reason"].startswith("small model: ")
+    assert found["three"]["threads_reason"] == "trainer.threads"
     assert runs["default"].record["files"]["model.safetensors"] == runs["one"].record["files"]["model.safetensors"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch brings GNU's OpenMP on Linux")
 @pytest.mark.slow
 def test_waiting_threads_of_the_command_line_sleep():
-    """What GNU's OpenMP says that it read when torch was loaded."""
+    """As GNU OpenMP reports it when torch is loaded."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "KMP_"))}
     words = [sys.executable, "-m", "seqlab", "data", "task=first", "task.sequence_length=0"]
     done = subprocess.run(words, env={**environment, "OMP_DISPLAY_ENV": "verbose"}, capture_output=True, text=True)
     assert "GOMP_SPINCOUNT = '0'" in done.stderr
 
 
-def test_what_the_user_says_of_waiting_threads_is_kept(monkeypatch):
+def test_the_users_wait_policy_is_kept(monkeypatch):
     monkeypatch.setenv("KMP_BLOCKTIME", "200")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     monkeypatch.setattr(sys, "argv", ["seqlab", "--help"])

@@ -120,7 +120,7 @@ def test_other_code_is_to_be_checked_anew(acme, tmp_path):
 
 def resumed(policy):
     other = CompilePolicy()
-    other.deferred = dict(policy.deferred)
+    other.reasons = dict(policy.reasons)
     return other
 
 

@@ -78,7 +78,7 @@ def test_it_is_asked_once_in_a_run() -> None:
     both = kernel("slow", 1.0), kernel("quick", 2.0)
     assert taken(*both, policy=began)[0] == "slow"
     assert taken(*both)[0] == "quick"
-    resumed.deferred = dict(began.deferred)
+    resumed.reasons = dict(began.reasons)
     assert taken(*both, policy=resumed)[0] == "slow"
 
 

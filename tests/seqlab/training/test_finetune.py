@@ -43,7 +43,7 @@ def other_names(tmp_path):
     return folder
 
 
-def begins_with(config, folder, monkeypatch):
+def initial_weights(config, folder, monkeypatch):
     """The weights with which training begins."""
     from seqlab.training.module import SequenceModule
 
@@ -60,29 +60,31 @@ def begins_with(config, folder, monkeypatch):
 
 
 def test_the_same_labels_take_every_weight_and_the_vocabulary(names_folder, parent, tmp_path, monkeypatch):
-    begun = begins_with(configured(names_folder, f"init_from={parent}", "seed=4"), tmp_path / "child", monkeypatch)
+    initial = initial_weights(
+        configured(names_folder, f"init_from={parent}", "seed=4"), tmp_path / "child", monkeypatch
+    )
     there = weights_of(parent)
-    assert begun.keys() == there.keys()
-    assert all(torch.equal(begun[name], there[name]) for name in there)
+    assert initial.keys() == there.keys()
+    assert all(torch.equal(initial[name], there[name]) for name in there)
     origin = record_of(tmp_path / "child")["init_from"]
-    assert origin == {"run": str(parent), "taken": list(begun), "new": []}
+    assert origin == {"run": str(parent), "taken": list(initial), "new": []}
 
 
 def test_other_labels_get_a_new_head_and_the_old_vocabulary(parent, other_names, tmp_path, monkeypatch, caplog):
     config = configured(other_names, f"init_from={parent}", "seed=4")
     with caplog.at_level("INFO"):
-        begun = begins_with(config, tmp_path / "child", monkeypatch)
+        initial = initial_weights(config, tmp_path / "child", monkeypatch)
     assert "weights taken: encoder, recurrent; new, as the outputs differ: head" in caplog.text
     there = weights_of(parent)
-    assert [name for name in begun if not torch.equal(begun[name], there[name])] == ["head.weight", "head.bias"]
-    assert begun["head.weight"].shape == (2, 8)
+    assert [name for name in initial if not torch.equal(initial[name], there[name])] == ["head.weight", "head.bias"]
+    assert initial["head.weight"].shape == (2, 8)
     assert (tmp_path / "child" / "preprocessor.json").read_bytes() == (parent / "preprocessor.json").read_bytes()
     record = record_of(tmp_path / "child")
     assert record["init_from"]["new"] == ["head.weight", "head.bias"]
     assert record["data"]["train"]["share_unknown"] > 0.2
 
 
-def test_the_run_folder_predicts_alone(parent, other_names, tmp_path):
+def test_the_run_folder_predicts_without_the_first_run(parent, other_names, tmp_path):
     seqlab.run(configured(other_names, f"init_from={parent}"), tmp_path / "child")
     shutil.rmtree(parent)
     labels = {answer["label"] for answer in seqlab.load(tmp_path / "child").predict(["Bulubu"])[0]}
@@ -112,9 +114,9 @@ def test_frozen_parts_stay_exactly_and_the_rest_learns(names_folder, parent, tmp
 
 def test_freezing_needs_no_other_run(names_folder, tmp_path, monkeypatch):
     """Random frozen weights, as in an echo state network."""
-    begun = begins_with(configured(names_folder, "freeze=[recurrent]"), tmp_path / "run", monkeypatch)
+    initial = initial_weights(configured(names_folder, "freeze=[recurrent]"), tmp_path / "run", monkeypatch)
     after = weights_of(tmp_path / "run")
-    assert {name for name in after if torch.equal(after[name], begun[name])} == {
+    assert {name for name in after if torch.equal(after[name], initial[name])} == {
         name for name in after if name.startswith("recurrent.")
     }
 
@@ -131,7 +133,7 @@ def test_freezing_needs_no_other_run(names_folder, tmp_path, monkeypatch):
         ("[3]", r"freeze must be a list of texts .*, got \[3\]"),
     ],
 )
-def test_what_cannot_be_frozen(names_folder, tmp_path, freeze, message):
+def test_freeze_is_checked(names_folder, tmp_path, freeze, message):
     with pytest.raises(UserError, match=message):
         seqlab.run(configured(names_folder, f"freeze={freeze}"), tmp_path / "run")
 
@@ -156,7 +158,7 @@ def test_weights_that_do_not_fit_are_named(names_folder, parent, tmp_path, overr
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_run(names_folder, tmp_path):
+def test_init_from_must_be_a_run(names_folder, tmp_path):
     with pytest.raises(UserError, match="init_from=nowhere: nowhere is no folder"):
         seqlab.run(configured(names_folder, "init_from=nowhere"), tmp_path / "child")
     with pytest.raises(UserError, match=r"init_from must be a text \(the folder of a run\) or null, got 3"):
@@ -167,14 +169,16 @@ def test_a_bag_of_ngrams_takes_its_ngrams_along_or_says_why_not(names_folder, ot
     """Its weights are as many as its n-grams, and all belong to the labels."""
     seqlab.run(configured(names_folder, "model=bow"), tmp_path / "parent")
     start = f"init_from={tmp_path / 'parent'}"
-    begun = begins_with(configured(names_folder, "model=bow", "task.split_seed=7", start), tmp_path / "a", monkeypatch)
+    initial = initial_weights(
+        configured(names_folder, "model=bow", "task.split_seed=7", start), tmp_path / "a", monkeypatch
+    )
     there = weights_of(tmp_path / "parent")
-    assert all(torch.equal(begun[name], there[name]) for name in there)
+    assert all(torch.equal(initial[name], there[name]) for name in there)
     with pytest.raises(UserError, match="that run's labels differ, and model=bow has no separate head"):
         seqlab.run(configured(other_names, "model=bow", start), tmp_path / "b")
 
 
-def test_a_part_that_the_other_run_has_not_is_new(parent, names_folder, other_names, tmp_path):
+def test_a_part_that_the_other_run_lacks_is_new(parent, names_folder, other_names, tmp_path):
     seqlab.run(configured(other_names, f"init_from={parent}", "model.pooling=attention"), tmp_path / "child")
     new = {name.partition(".")[0] for name in record_of(tmp_path / "child")["init_from"]["new"]}
     assert "head" in new

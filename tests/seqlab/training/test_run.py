@@ -58,7 +58,7 @@ def test_contents_of_the_results(names_folder, tmp_path):
 
 
 def test_the_loaded_model_scores_what_the_run_recorded(names_folder, tmp_path):
-    """The folder alone gives the recorded accuracy again, on the same test split."""
+    """The run folder reproduces the recorded accuracy on the same test split."""
     config = configured(names_folder)
     result = seqlab.run(config, tmp_path / "run")
     trained = seqlab.load(tmp_path / "run")
@@ -114,7 +114,7 @@ def test_every_epoch_trains_every_batch(names_folder, tmp_path):
     assert result.cost["examples"] == 4 * train
 
 
-def test_a_finished_run_is_left_alone(names_folder, tmp_path):
+def test_a_finished_run_is_not_overwritten(names_folder, tmp_path):
     seqlab.run(configured(names_folder), tmp_path / "run")
     with pytest.raises(UserError, match="holds a finished run"):
         seqlab.run(configured(names_folder), tmp_path / "run")
@@ -144,7 +144,7 @@ def test_loggers_write_curves(names_folder, tmp_path, logger):
         assert len(rows) >= 5
 
 
-def test_wandb_runs_offline_without_an_account_and_starts_anew_each_time(names_folder, tmp_path, monkeypatch):
+def test_wandb_runs_offline_without_an_account_and_starts_a_new_run_each_time(names_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     for name in ("one", "two"):

@@ -136,7 +136,7 @@ def test_an_adaptive_softmax_is_trained_and_saved(text, tmp_path):
     assert "".join(generate(seqlab.load(tmp_path / "run"), "one two", length=5, temperature=0))
 
 
-def test_it_writes_what_it_was_trained_on(text, tmp_path):
+def test_generation_continues_the_training_text(text, tmp_path):
     seqlab.run(configured(text, "trainer.max_epochs=15"), tmp_path / "run")
     trained = seqlab.load(tmp_path / "run")
     written = "".join(generate(trained, "one two", length=27, temperature=0))
@@ -156,7 +156,7 @@ def test_it_writes_what_it_was_trained_on(text, tmp_path):
 
 
 @pytest.mark.parametrize("preprocessing", ["words", "bpe"])
-def test_words_and_byte_pairs_are_written_as_text(text, tmp_path, preprocessing):
+def test_words_and_byte_pairs_are_decoded_to_text(text, tmp_path, preprocessing):
     extra = ["preprocessing.end_of_line=true"] if preprocessing == "words" else ["preprocessing.vocabulary_size=300"]
     overrides = [f"preprocessing={preprocessing}", "trainer.max_epochs=25", *extra]
     seqlab.run(configured(text, *overrides), tmp_path / "run")
@@ -181,13 +181,13 @@ def test_tied_weights_are_one_and_survive_the_run_folder(text, tmp_path):
         seqlab.run(configured(text, "model.tied=true"), tmp_path / "other")
 
 
-def test_generate_needs_a_language_model(tongues_run, tmp_path):
+def test_generate_needs_a_language_model(names_run, tmp_path):
     with pytest.raises(UserError, match="predicts no next token"):
-        next(generate(seqlab.load(tongues_run)))
+        next(generate(seqlab.load(names_run)))
 
 
 @pytest.fixture
-def tongues_run(names_folder, tmp_path):
+def names_run(names_folder, tmp_path):
     quick = ["task=names", f"task.data_dir={names_folder}", "trainer.max_epochs=1", "cell.hidden_size=4"]
     seqlab.run(seqlab.compose([*quick, "logger=none", "trainer.progress=false"]), tmp_path / "names")
     return tmp_path / "names"
