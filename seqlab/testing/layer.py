@@ -95,7 +95,7 @@ class Call:
         x: ``[time, batch, input]``.
         lengths: valid steps of each row.
         where: begins the message of a failure.
-        poison: whether the padding is NaN for the kernel.
+        nan_padding: whether the padding is NaN for the kernel.
         results: the terms of the loss, all unless given: ``outputs``, ``final state h of cell 0``.
         sources: what needs a gradient, all unless given: ``the inputs``, ``initial state h of cell 0``, and parameters
             such as ``from_input.weight of cell 0``.
@@ -109,7 +109,7 @@ class Call:
     x: Tensor
     lengths: Tensor | None
     where: str
-    poison: bool = True
+    nan_padding: bool = True
     results: frozenset[str] | None = None
     sources: frozenset[str] | None = None
     grad: bool = True
@@ -131,7 +131,7 @@ class Call:
     def given(self) -> tuple[Tensor, Tensor]:
         """Return the input as a leaf of the graph, and as it is passed to the kernel."""
         x = self.x.detach().clone()
-        if self.poison and self.lengths is not None:
+        if self.nan_padding and self.lengths is not None:
             padding = torch.arange(len(x)).unsqueeze(1) >= self.lengths
             x.masked_fill_(padding.unsqueeze(-1), torch.nan)
         if self.differentiable:
@@ -195,14 +195,14 @@ def named_gradients(sources: Mapping[str, Tensor], found: Sequence[Tensor | None
 def forward(kernel: Kernel, call: Call, *, copied: bool = False) -> Forward:
     """Run a kernel on a call; with ``copied``, inputs and states are passed as copies, not as leaves of the graph."""
     x, passed = call.given()
-    leaves = reached_states(call.cells, x)
-    possible = _possible_sources(call.cells, x, leaves)
+    start = reached_states(call.cells, x)
+    possible = _possible_sources(call.cells, x, start)
     wanted = {name: one for name, one in possible.items() if call.sources is None or name in call.sources}
     if call.differentiable:
         for name, source in possible.items():
             source.requires_grad_(name in wanted)
             source.grad = None
-    states = [rebuild(state, [call.state_layout(h) if h.dim() > 1 else h for h in state]) for state in leaves]
+    states = [rebuild(state, [call.state_layout(h) if h.dim() > 1 else h for h in state]) for state in start]
     if copied:
         passed, states = passed.clone(), [map_state(torch.clone, state) for state in states]
     with torch.set_grad_enabled(call.differentiable):

@@ -236,7 +236,7 @@ def _change(cell: Cell, how: str) -> None:
 
 def _layouts(call: Call) -> Iterator[Call]:
     for what, layout in LAYOUTS.items():
-        plain = replace(call, poison=call.poison and "expanded" not in what)
+        plain = replace(call, nan_padding=call.nan_padding and "expanded" not in what)
         yield replace(plain, layout=layout).at(f"an input that is {what}")
         yield replace(plain, state_layout=layout).at(f"initial states that are {what}")
     if call.lengths is not None:

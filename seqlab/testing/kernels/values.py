@@ -81,7 +81,7 @@ class KernelBase(Suite):
         self, where: str, rows: Sequence[int] | None, *, directions: int = 1, time: int = 7, batch: int = 4, **more: Any
     ) -> Call:
         """Return a call on rows of these lengths; further arguments are for the call or for its cells."""
-        keep = {key: more.pop(key) for key in ("poison", "grad") if key in more}
+        keep = {key: more.pop(key) for key in ("nan_padding", "grad") if key in more}
         cells = self.cells(directions, **more)
         lengths = None if rows is None else torch.tensor(rows, dtype=torch.int64)
         x = random_normal((time, batch if rows is None else len(rows), cells[0].input_size), 5)
@@ -143,15 +143,15 @@ class ValueChecks(KernelBase):
 
     def test_ragged_rows(self) -> None:
         """Rows of unequal length: the same, with zeros as the outputs of padding."""
-        self.compare("ragged rows", [7, 1, 4, 6], poison=False)
-        self.compare("ragged rows in order of length", [7, 6, 4, 1], poison=False)
-        self.compare("lengths that are all full", [7, 7, 7], poison=False)
-        self.compare("rows that all end before the last step", [3, 5, 2], poison=False)
+        self.compare("ragged rows", [7, 1, 4, 6], nan_padding=False)
+        self.compare("ragged rows in order of length", [7, 6, 4, 1], nan_padding=False)
+        self.compare("lengths that are all full", [7, 7, 7], nan_padding=False)
+        self.compare("rows that all end before the last step", [3, 5, 2], nan_padding=False)
 
     def test_empty_rows(self) -> None:
         """A row of length 0 keeps its initial state."""
-        self.compare("rows of length 0", [0, 7, 3, 0], poison=False)
-        self.compare("rows of length 0 alone", [0, 0], poison=False)
+        self.compare("rows of length 0", [0, 7, 3, 0], nan_padding=False)
+        self.compare("rows of length 0 alone", [0, 0], nan_padding=False)
 
     def test_nan_in_the_padding(self) -> None:
         """The values of padding reach no output, state or gradient."""
@@ -266,7 +266,7 @@ class ContractChecks(KernelBase):
         """Two runs joined by the state are the run in one."""
         kernel = self.make()
         for where, rows in (("full rows", None), ("ragged rows", RAGGED)):
-            plain = self.call(where, rows, poison=False)
+            plain = self.call(where, rows, nan_padding=False)
             for dtype in TOLERANCES:
                 call = plain.in_dtype(dtype)
                 with torch.no_grad():

@@ -76,7 +76,7 @@ class CallChecks(PreprocessorBase):
         same_state("another one fitted on the same texts", other, one, self.texts)
 
     def test_same_ids_in_another_process(self) -> None:
-        """Ids do not depend on the order in which Python hashes texts, which each process draws anew."""
+        """Ids do not depend on the order in which Python hashes texts, which differs between processes."""
         here = self.fitted()
         expected, state = here.encode(self.texts), json.dumps(here.state_dict())
         for both in call_elsewhere(encode_fitted_and_loaded, self.make(), [*self.texts], OFTEN, state):
@@ -183,7 +183,7 @@ class CallChecks(PreprocessorBase):
         same("a deep copy", copied.encode(self.texts), encoded)
         same("a pickled one", pickled(preprocessor).encode(self.texts), encoded)
         copied.fit([UNSEEN, *self.texts[::-2]] * OFTEN)
-        same("after a deep copy was fitted anew", preprocessor.encode(self.texts), encoded)
+        same("after a deep copy was fitted on other texts", preprocessor.encode(self.texts), encoded)
 
 
 def encode_fitted_and_loaded(

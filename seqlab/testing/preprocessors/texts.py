@@ -131,8 +131,8 @@ def same_state(what: str, actual: Preprocessor, expected: Preprocessor, texts: S
 
 def short(text: str) -> str:
     """Return the beginning of a text, quoted."""
-    shown = ascii(text) if any(0xD800 <= ord(c) <= 0xDFFF for c in text[:40]) else repr(text[:40])
-    return f"{shown}..." if len(text) > 40 else shown
+    quoted = ascii(text) if any(0xD800 <= ord(c) <= 0xDFFF for c in text[:40]) else repr(text[:40])
+    return f"{quoted}..." if len(text) > 40 else quoted
 
 
 _SYLLABLES = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]

@@ -55,7 +55,7 @@ class TaskBase(Suite):
         made = cls._prepared
         try:
             return PreparedTask(copy.deepcopy(made.task), made.splits, made.preprocessor)
-        except Exception:  # a task that holds a lock, say, is made anew
+        except Exception:  # such as a task that holds a lock
             task = self.make()
             return self.prepare(task, self.splits_of(task))
 

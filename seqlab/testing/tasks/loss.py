@@ -24,7 +24,7 @@ from seqlab.testing.tasks.examples import (
     wrong_outputs,
 )
 
-_MILD, _SURE = 2.0, (12.0, 30.0)
+_MILD, _CONFIDENT = 2.0, (12.0, 30.0)
 """Half the gap between the scores of a wrong class and the right one: its probability is 0.02, 4e-11 and 9e-27."""
 _SHARE = 1e-3
 _PLACES = 24
@@ -66,9 +66,9 @@ class LossChecks(TaskBase):
         task, batch = self.case()
         if not has_classes(task, batch):
             raise SkipTest("the targets are no classes, one for each output")
-        truth = self.perfect_outputs(task, batch)
-        right = float(task.loss(truth, batch))
-        for what, outputs in (("the baseline outputs", task.blind_outputs(batch)), ("the opposite", -truth)):
+        perfect = self.perfect_outputs(task, batch)
+        right = float(task.loss(perfect, batch))
+        for what, outputs in (("the baseline outputs", task.blind_outputs(batch)), ("the opposite", -perfect)):
             wrong = float(task.loss(outputs, batch))
             require(right < wrong, f"the loss of the true classes is {right:.4g}, that of {what} {wrong:.4g}")
 
@@ -178,12 +178,12 @@ class LossChecks(TaskBase):
         task, batch = self.case(most=64)
         counted = counted_targets(task, batch)
         mild = _gradient_sizes(task, batch, _MILD, counted)
-        for sure in _SURE:
-            found = _gradient_sizes(task, batch, sure, counted)
+        for margin in _CONFIDENT:
+            found = _gradient_sizes(task, batch, margin, counted)
             lost = counted & (found <= _SHARE * mild)
             require(
                 not lost.any(),
-                f"where the outputs are wrong by {sure:g}, the gradient of {int(lost.sum())} of {int(counted.sum())}"
+                f"where the outputs are wrong by {margin:g}, the gradient of {int(lost.sum())} of {int(counted.sum())}"
                 f" targets is at most {float(found[lost].max() if lost.any() else 0):.2g}, and {float(mild.max()):.2g}"
                 f" where they are wrong by {_MILD:g}: is something clamped, saturated, or hidden by an epsilon?",
             )
@@ -196,7 +196,7 @@ def _differentiate(what: str, task: Task, outputs: Tensor, batch: Batch) -> tupl
     outputs = outputs.clone().requires_grad_()
     loss = task.loss(outputs, batch)
     require(loss.requires_grad, f"{what}: the loss has no gradient")
-    return float(loss), torch.autograd.grad(loss, outputs)[0]
+    return loss.item(), torch.autograd.grad(loss, outputs)[0]
 
 
 def _gradient_sizes(task: Task, batch: Batch, margin: float, counted: Tensor) -> Tensor:

@@ -96,7 +96,8 @@ class Window(Cell):
 
     state_names = ("inputs",)
 
-    def build(self, input_size: int, hidden_size: int) -> None:
+    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
+        super().__init__(input_size, hidden_size)
         self.mix = nn.Linear(4 * input_size, hidden_size)
 
     def initial_state(self, like: Tensor) -> State:

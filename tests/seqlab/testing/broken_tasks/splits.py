@@ -257,7 +257,7 @@ class ForgetsAnOption(TwoClasses, caught_by="options_are_read"):
 class ForgetsANumber(TwoClasses, caught_by="options_are_read"):
     """Takes an option without keeping it."""
 
-    def __init__(self, split_seed: int = 0, sequence_length: int | None = None, minimum: float = 0.5) -> None:
+    def __init__(self, split_seed: int = 0, sequence_length: int | None = None, smallest_share: float = 0.5) -> None:
         super().__init__(split_seed, sequence_length)
 
 
