@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.io.atomic import replacing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -119,12 +121,11 @@ def _number(row: int) -> str:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write the whole picture under another name first; ``savefig`` would draw all of it twice."""
+    """Draw a picture and write it atomically; ``savefig`` would draw all of it twice."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     whole = io.BytesIO()
     figure.set_dpi(120)
     FigureCanvasAgg(figure).print_png(whole, pil_kwargs={"compress_level": 2})  # type: ignore[no-untyped-call]  # matplotlib's own
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(whole.getvalue())
-    part.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(whole.getvalue())

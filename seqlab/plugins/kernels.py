@@ -13,6 +13,7 @@ from pathlib import Path
 from seqlab._version import __version__
 from seqlab.contracts import Cell, Kernel
 from seqlab.errors import UserError
+from seqlab.io.atomic import replacing
 from seqlab.io.cache import cache_path
 from seqlab.plugins.registry import Plugin, find, plugins
 
@@ -51,9 +52,8 @@ def record_trust(entry: str, passed: bool) -> None:
     """
     path = _path(entry)
     if passed:
-        fresh = path.with_name(f"{path.name}.fresh")
-        fresh.write_text(json.dumps({"kernel": entry, "passed": True}), "utf-8")
-        fresh.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({"kernel": entry, "passed": True}), "utf-8")
     else:
         path.unlink(missing_ok=True)
     _passed.cache_clear()

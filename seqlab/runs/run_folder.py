@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from seqlab.io.safe_io import (open_regular, parse_json, read_bytes, check_within)
 from seqlab.errors import one_line
 from seqlab.errors import UserError
-from seqlab.io.atomic import write_atomically
+from seqlab.io.atomic import write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor  # which takes seconds to import, and most readers of run folders want no tensors
@@ -67,17 +67,13 @@ def _read_json(path: Path, *, plain: bool) -> dict[str, Any]:
     return value
 
 
-def _write(file: BinaryIO, data: bytes) -> None:
-    file.write(data)
-
-
 def write_weights(path: Path, weights: Mapping[str, "Tensor"]) -> None:
     """Write tensors as safetensors, atomically; what two names share, such as tied weights, is written for each."""
     from safetensors.torch import save
     from torch import contiguous_format
 
     data = save({name: value.detach().cpu().clone(memory_format=contiguous_format) for name, value in weights.items()})
-    write_atomically(path, lambda file: _write(file, data))
+    write_bytes(path, data)
 
 
 def read_weights(path: Path) -> dict[str, "Tensor"]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, final
 
-from seqlab.io.atomic import reported_write_errors, write_text
-from seqlab.io.curves import whole_rows
+from seqlab.io.atomic import append_text, write_text
+from seqlab.io.csv_files import read_csv
 
 FLOW = Path("curves") / "gradient_flow.csv"
 SATURATION = Path("curves") / "saturation.csv"
@@ -111,11 +111,9 @@ def read(run_dir: str | Path) -> GradientFlow | None:
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     """Read the whole and sound lines of a file; none of one that is not there."""
-    if not path.is_file():
-        return []
     names = {field.name: field.type for field in fields(kind)}
     found: list[Row] = []
-    for line in whole_rows(path, errors="replace"):
+    for line in read_csv(path, errors="replace"):
         try:
             found.append(kind(**{name: _value(line[name], str(of)) for name, of in names.items()}))
         except (KeyError, TypeError, ValueError):  # of a line that a crash damaged
@@ -160,9 +158,7 @@ class FlowWriter:
             UserError: the disk is full, or the folder cannot be written.
         """
         for name, lines in ((FLOW, _lines(rows)), (SATURATION, _lines(saturation))):
-            path = self.folder / name
-            with reported_write_errors(path), path.open("a", encoding="utf-8", newline="") as file:
-                file.write(lines)
+            append_text(self.folder / name, lines)
 
 
 def _lines(rows: Iterable[FlowRow] | Iterable[SaturationRow]) -> str:

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import log2
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, final
+from typing import TYPE_CHECKING, Any, final
 
 from seqlab.errors import UserError
-from seqlab.io.atomic import write_atomically
+from seqlab.io.atomic import write_bytes
 from seqlab.plugins.registry import plugins
 
 if TYPE_CHECKING:
@@ -238,11 +238,7 @@ def save_figure(figure: "Figure", path: Path) -> None:
         raise UserError(f"{path}: a picture's name ends in one of {', '.join(KINDS)}")
     whole = io.BytesIO()
     figure.savefig(whole, format=path.suffix[1:].lower(), dpi=120)
-
-    def put(file: BinaryIO) -> None:
-        file.write(whole.getvalue())
-
-    write_atomically(path, put)
+    write_bytes(path, whole.getvalue())
 
 
 def drawable(text: str) -> str:

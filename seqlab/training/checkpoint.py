@@ -21,7 +21,7 @@ from seqlab.contracts import UserError
 from seqlab.distributed.collectives import RankConsensus, all_gather
 from seqlab.distributed.signals import StoppedError, StopRequest
 from seqlab.errors import one_line
-from seqlab.io.atomic import sync_folder, write_atomically
+from seqlab.io.atomic import replacing, write_atomically
 from seqlab.io.formatting import relative_path
 from seqlab.io.safe_io import check_within, open_regular
 from seqlab.io.tensors import check_archive, check_values
@@ -313,14 +313,12 @@ def _stop_if(asked: int) -> None:
 
 def _also(path: Path, name: Path) -> None:
     """Give a file a second name, by a link where there are links."""
-    fresh = name.with_name(f".{name.name}.fresh")
-    fresh.unlink(missing_ok=True)
-    try:
-        os.link(path, fresh)
-    except OSError:
-        shutil.copyfile(path, fresh)
-    fresh.replace(name)
-    sync_folder(name.parent)
+    with replacing(name) as temporary:
+        temporary.unlink()
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)
 
 
 def rng_state() -> dict[str, Any]:

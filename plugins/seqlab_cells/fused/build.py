@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from seqlab.io.atomic import replacing
 from seqlab.io.cache import cache_path, locked
 
 log = logging.getLogger("seqlab")
@@ -93,13 +94,12 @@ def _compile(tail: str, dtype: torch.dtype, path: Path) -> None:
     compiler = _compiler()
     log.info("compiling the fused kernel of %s for %s; it is kept in %s", tail, REALS[dtype], path.parent)
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made, linked = Path(folder) / "scan.o", Path(folder) / "scan.so"
+    with replacing(path) as linked, tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "scan.o"
         defines = [f"-DREAL={REALS[dtype]}", f"-DTAIL={tail}"]
         _run([*compiler, *FLAGS, "-fopenmp", f"-march={march()}", *defines, "-c", str(SOURCE), "-o", str(made)])
         undefined = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
         _run([*compiler, "-shared", *undefined, str(made), "-o", str(linked)])
-        linked.replace(path)
     log.info("compiled in %.1f s", time.perf_counter() - started)
 
 

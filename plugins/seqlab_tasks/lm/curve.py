@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from seqlab_tasks.confusion import save
+
 
 def position_table(sums: Tensor) -> list[dict[str, Any]]:
     """Give the mean loss at each position: tokens read before it in the window, nats, their standard error, tokens."""
@@ -23,12 +25,10 @@ def position_table(sums: Tensor) -> list[dict[str, Any]]:
 
 def draw_loss_by_position(sums: Tensor, path: Path) -> None:
     """Draw it on a logarithmic axis of positions, with two standard errors to each side."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = position_table(sums)
     figure = Figure(figsize=(6.4, 4), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     where, loss = [row["tokens_before"] + 1 for row in rows], [row["loss"] for row in rows]
     low = [row["loss"] - 2 * row["standard_error"] for row in rows]
@@ -43,4 +43,4 @@ def draw_loss_by_position(sums: Tensor, path: Path) -> None:
     axes.set_title("What reading further back is worth", loc="left")
     axes.grid(visible=True, which="both", alpha=0.2)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    save(figure, path)

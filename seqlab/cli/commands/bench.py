@@ -206,12 +206,10 @@ def _show(rows: Sequence[Mapping[str, Any]], console: Console, asked: argparse.N
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    import csv
+    from seqlab.io.atomic import write_text
+    from seqlab.io.csv_files import csv_text
 
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_text(path, csv_text(rows, _COLUMNS))
 
 
 def _plot(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.errors import UserError, one_line
-from seqlab.io.curves import read_curves
+from seqlab.io.csv_files import read_csv
 from seqlab.io.formatting import relative_path
 from seqlab.io.safe_io import read_bytes
 from seqlab.study.report.reading import Fault
@@ -35,7 +35,7 @@ def read_all(runs: Sequence[Run], faults: list[Fault]) -> dict[str, dict[Run, Se
 
 
 def _read(path: Path, numbers: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
-    rows = read_curves(path)
+    rows = read_csv(path)
     if not rows and path.exists() and path.stat().st_size and not _is_head(path, (*numbers, *columns)):
         raise ValueError("it has no whole row")
     if rows and (lacking := [name for name in (*numbers, *columns) if name not in rows[0]]):

@@ -1,14 +1,13 @@
 """``results.csv``: a row for each run, done or not."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from seqlab.errors import UserError
-from seqlab.io.atomic import write_atomically, write_text
+from seqlab.io.atomic import write_bytes, write_text
+from seqlab.io.csv_files import csv_text
 from seqlab.io.formatting import relative_path
 from seqlab.io.safe_io import check_links, escape_control, open_regular
 from seqlab.runs.scores import deciding_verdict
@@ -46,11 +45,7 @@ def results_csv(labels: Mapping[Run, str], faults: Sequence[Fault]) -> str:
     first = ("task", "label", "distance", "seed", "learning_rate", "state", "verdict")
     last = ("command", "folder", "cause")
     columns = dict.fromkeys([*first, *(name for row in rows for name in row if name not in last), *last])
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(columns)
-    table.writerows([_field(row.get(column)) for column in columns] for row in rows)
-    return text.getvalue()
+    return csv_text([{name: _field(value) for name, value in row.items()} for row in rows], list(columns))
 
 
 def _row(run: Run, label: str) -> dict[str, Any]:
@@ -163,12 +158,8 @@ def _save(picture: Any, folder: Path) -> str:
 
     text, data = standalone(picture), png(picture)
     write_text(folder / f"{picture.name}.svg", text)
-    write_atomically(folder / f"{picture.name}.png", lambda file: _write(file, data))
+    write_bytes(folder / f"{picture.name}.png", data)
     return inline(picture, text)
-
-
-def _write(file: Any, data: bytes) -> None:
-    file.write(data)
 
 
 def _parts(found: Collected, *, apart: bool) -> Iterator[Part]:

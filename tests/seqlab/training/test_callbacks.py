@@ -3,7 +3,7 @@
 import pytest
 
 import seqlab
-from seqlab.runs.curves import read_curves
+from seqlab.io.csv_files import read_csv
 
 WINDOW = [
     "task=first",
@@ -22,7 +22,7 @@ WINDOW = [
 
 def scores(folder):
     return [
-        float(row["valid/accuracy"]) for row in read_curves(folder / "curves" / "metrics.csv") if row["valid/accuracy"]
+        float(row["valid/accuracy"]) for row in read_csv(folder / "curves" / "metrics.csv") if row["valid/accuracy"]
     ]
 
 
