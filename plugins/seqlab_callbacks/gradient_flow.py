@@ -11,6 +11,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from seqlab import UserError
+from seqlab.errors import check_range
 from seqlab.recurrence.recording import is_recurrent
 from seqlab.study.gradient_flow import FlowWriter, read
 from seqlab.study.gradient_flow_figure import draw_flow
@@ -49,9 +50,8 @@ class GradientFlow(pl.Callback):
 
     def __init__(self, every: int = 0, rows: int = 8, *, picture: bool = True) -> None:
         super().__init__()
-        for name, value, least in (("every", every, 0), ("rows", rows, 1)):
-            if value < least:
-                raise ValueError(f"{name} is {value}; it must be at least {least}")
+        check_range(at_least=0, every=every)
+        check_range(at_least=1, rows=rows)
         self.every, self.rows, self.picture, self.read = every, rows, picture, 0
         self._batch: Any = None
         self._writer: FlowWriter | None = None

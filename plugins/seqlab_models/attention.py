@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from seqlab import Batch, InputSpec, Model
+from seqlab.errors import check_range
 from seqlab_models.steps import Steps, for_head, sinusoids
 
 
@@ -64,16 +65,13 @@ class AttentionModel(Model):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        sizes = {"hidden_size": hidden_size, "depth": depth, "heads": heads, "feedforward": feedforward}
-        for name, value in {**sizes, "longest": longest}.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+        check_range(at_least=1, hidden_size=hidden_size, depth=depth, heads=heads)
+        check_range(at_least=1, feedforward=feedforward, longest=longest)
         if hidden_size % heads:
             raise ValueError(f"hidden_size is {hidden_size}; it must be a multiple of heads, {heads}")
         if positions not in ("sinusoidal", "learned", "none"):
             raise ValueError(f"positions is {positions!r}; it must be one of sinusoidal, learned, none")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}; it must be at least 0 and less than 1")
+        check_range(at_least=0, below=1, dropout=dropout)
         self.per_step, self.positions = per_step, positions
         self.steps = Steps(inputs, hidden_size)
         self.places = nn.Embedding(longest, hidden_size) if positions == "learned" else None

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from seqlab import Batch, InputSpec, Model, Ragged
+from seqlab.errors import check_range
 from seqlab_models import ngrams
 
 LONGEST = 100
@@ -58,11 +59,8 @@ class BagOfNgrams(Model):
         scale: float = 10.0,
     ) -> None:
         super().__init__()
-        for name, value in (("max_order", max_order), ("min_count", min_count)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        if max_order > LONGEST:
-            raise ValueError(f"max_order is {max_order}; it may be {LONGEST} at most")
+        check_range(at_least=1, at_most=LONGEST, max_order=max_order)
+        check_range(at_least=1, min_count=min_count)
         if not 0 < scale < math.inf:
             raise ValueError(f"scale is {scale}; it must be greater than 0")
         if per_step:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from seqlab import Batch, InputSpec, Model, Ragged
+from seqlab.errors import check_range
 from seqlab_models import kneser_ney
 from seqlab_models.history import extend
 from seqlab_models.ngram_counts import count
@@ -73,10 +74,7 @@ class NGram(Model):
         reset: str = "",
     ) -> None:
         super().__init__()
-        if order < 1:
-            raise ValueError(f"order is {order}; it must be at least 1")
-        if order > LONGEST:
-            raise ValueError(f"order is {order}; it may be {LONGEST} at most")
+        check_range(at_least=1, at_most=LONGEST, order=order)
         if smoothing not in SMOOTHING:
             raise ValueError(f"smoothing is {smoothing}; it must be one of {', '.join(SMOOTHING)}")
         if inputs.kind != "tokens":

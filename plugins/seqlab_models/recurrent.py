@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqlab import Batch, Cell, InputSpec, Kernel, Model, Ragged, Recurrent, UserError
+from seqlab.errors import check_range
 from seqlab.recurrence import detach
 from seqlab_models.encoding import OneHot
 from seqlab_models.pooling import Kind, Pool
@@ -101,12 +102,9 @@ class RecurrentModel(Model):
         super().__init__()
         _check("input", input, ("embedding", "onehot"))
         _check("pooling", pooling, ("last", "mean", "max", "attention"))
-        _check_probability("input_dropout", input_dropout)
-        _check_probability("output_dropout", output_dropout)
-        if embedding_size < 1:
-            raise ValueError(f"embedding_size is {embedding_size}; it must be at least 1")
-        if init_range < 0:
-            raise ValueError(f"init_range is {init_range}; it must be at least 0")
+        check_range(at_least=0, below=1, input_dropout=input_dropout, output_dropout=output_dropout)
+        check_range(at_least=1, embedding_size=embedding_size)
+        check_range(at_least=0, init_range=init_range)
         if read_padding < 0 or (read_padding and (inputs.kind != "tokens" or per_step)):
             raise ValueError(f"read_padding is {read_padding}; it must be 0, or steps of token ids with one output")
         self.inputs, self.per_step, self.pooling = inputs, per_step, pooling
@@ -277,8 +275,3 @@ def _draw(model: nn.Module, bound: float) -> None:
 def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} is {value}; it must be one of {', '.join(choices)}")
-
-
-def _check_probability(name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} is {value}; it must be at least 0 and less than 1")

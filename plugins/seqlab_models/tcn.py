@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from seqlab import Batch, InputSpec, Model
+from seqlab.errors import check_range
 from seqlab_models.steps import Steps, for_head
 
 
@@ -54,15 +55,9 @@ class TCN(Model):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("hidden_size", hidden_size, 1),
-            ("depth", depth, 1),
-            ("kernel_size", kernel_size, 2),
-        ):
-            if value < least:
-                raise ValueError(f"{name} is {value}; it must be at least {least}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}; it must be at least 0 and less than 1")
+        check_range(at_least=1, hidden_size=hidden_size, depth=depth)
+        check_range(at_least=2, kernel_size=kernel_size)
+        check_range(at_least=0, below=1, dropout=dropout)
         self.per_step, self.depth, self.kernel_size = per_step, depth, kernel_size
         self.steps = Steps(inputs, hidden_size)
         self.blocks = nn.Sequential(*(Block(hidden_size, kernel_size, 2**level, dropout) for level in range(depth)))

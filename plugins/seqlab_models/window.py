@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab import Batch, InputSpec, Model
+from seqlab.errors import check_range
 from seqlab_models.history import extend
 
 
@@ -53,12 +54,8 @@ class WindowModel(Model):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        sizes = {"context": context, "embedding_size": embedding_size, "hidden_size": hidden_size}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}; it must be at least 0 and less than 1")
+        check_range(at_least=1, context=context, embedding_size=embedding_size, hidden_size=hidden_size)
+        check_range(at_least=0, below=1, dropout=dropout)
         if inputs.kind != "tokens":
             raise ValueError(f"a window model embeds tokens, and this task's inputs are {inputs.kind}")
         self.context, self.direct, self.per_step = context, direct, per_step

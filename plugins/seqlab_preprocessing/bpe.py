@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 from seqlab import Ragged
+from seqlab.errors import check_range
 from seqlab_preprocessing.bytepairs import ALPHABET, Encoder, Merge, pieces_of, train, well_formed
 from seqlab_preprocessing.chain import Chain
 from seqlab_preprocessing.optional import needed
-from seqlab_preprocessing.pipeline import FIRST, UNKNOWN_SYMBOL, Pipeline, check_at_least
+from seqlab_preprocessing.pipeline import FIRST, UNKNOWN_SYMBOL, Pipeline
 
 _BATCH = 1 << 20  # characters whose new pieces are encoded together
 
@@ -35,7 +36,7 @@ class BPE(Pipeline):
     """
 
     def __init__(self, steps: Sequence[str] = (), vocabulary_size: int = 8_000) -> None:
-        check_at_least("vocabulary_size", vocabulary_size, FIRST + len(ALPHABET))
+        check_range(at_least=FIRST + len(ALPHABET), vocabulary_size=vocabulary_size)
         needed("tokenizers", "preprocessing=bpe")
         super().__init__(Chain(steps, nfc=False))
         self.vocabulary_size = vocabulary_size

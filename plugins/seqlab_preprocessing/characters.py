@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from seqlab import Ragged
+from seqlab.errors import check_range
 from seqlab_preprocessing import standalone
 from seqlab_preprocessing.chain import Chain
-from seqlab_preprocessing.pipeline import FIRST, UNKNOWN, UNKNOWN_SYMBOL, Pipeline, check_at_least, limits
+from seqlab_preprocessing.pipeline import FIRST, UNKNOWN, UNKNOWN_SYMBOL, Pipeline, limits
 
 _BATCH = 1 << 20  # characters that are looked at together
 
@@ -33,8 +34,7 @@ class Characters(Pipeline):
     """
 
     def __init__(self, steps: Sequence[str] = (), min_count: int = 1, max_size: int | None = None) -> None:
-        check_at_least("min_count", min_count, 1)
-        check_at_least("max_size", max_size, 1)
+        check_range(at_least=1, min_count=min_count, max_size=max_size)
         super().__init__(Chain(steps))
         self.min_count, self.max_size = min_count, max_size
         self._symbols: NDArray[np.uint32] = np.zeros(0, np.uint32)

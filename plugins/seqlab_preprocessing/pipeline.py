@@ -75,13 +75,3 @@ def limits(min_count: int, max_size: int | None) -> str:
     given = {"min_count": min_count if min_count > 1 else None, "max_size": max_size}
     named = " and ".join(f"{name}={value}" for name, value in given.items() if value is not None)
     return f"{named} makes rare tokens unknown" if named else ""
-
-
-def check_at_least(name: str, value: int | None, least: int) -> None:
-    """Demand that an option is large enough, or not given.
-
-    Raises:
-        ValueError: it is too small.
-    """
-    if value is not None and value < least:
-        raise ValueError(f"{name} is {value}; it must be at least {least}")

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from seqlab import Ragged
+from seqlab.errors import check_range
 from seqlab_preprocessing import standalone
 from seqlab_preprocessing.chain import Chain
-from seqlab_preprocessing.pipeline import UNKNOWN, UNKNOWN_SYMBOL, Pipeline, check_at_least, limits
+from seqlab_preprocessing.pipeline import UNKNOWN, UNKNOWN_SYMBOL, Pipeline, limits
 from seqlab_preprocessing.steps.classes import JOINING
 from seqlab_preprocessing.vocabulary import Vocabulary
 
@@ -56,8 +57,7 @@ class Words(Pipeline):
     ) -> None:
         if pattern not in ("words", "whitespace"):
             raise ValueError(f"pattern is {pattern!r}; it must be words or whitespace")
-        check_at_least("min_count", min_count, 1)
-        check_at_least("max_size", max_size, 1)
+        check_range(at_least=1, min_count=min_count, max_size=max_size)
         super().__init__(Chain(steps, by_line=end_of_line))
         self.pattern, self.end_of_line = pattern, end_of_line
         self.min_count, self.max_size = min_count, max_size

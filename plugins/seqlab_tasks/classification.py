@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from seqlab import Batch, Report, Task
+from seqlab.errors import check_range
 from seqlab_tasks.confusion import class_table, draw_confusion
 from seqlab_tasks.metrics import Confusion, classification_metrics
 
@@ -44,8 +45,7 @@ class Classification(Task, ABC):
     def __init__(
         self, sequence_length: int | None, balance: Balance, balance_power: float, label_smoothing: float
     ) -> None:
-        if sequence_length is not None and sequence_length < 1:
-            raise ValueError(f"sequence_length is {sequence_length}; it must be at least 1")
+        check_range(at_least=1, sequence_length=sequence_length)
         if balance not in ("none", "weights", "sampling"):
             raise ValueError(f"balance is {balance!r}; it must be one of none, weights, sampling")
         if not 0 <= balance_power <= 2:
@@ -182,8 +182,7 @@ def likeliest(scores: Tensor, top: int, names: Sequence[str]) -> list[Any]:
     Raises:
         ValueError: ``top`` is not positive.
     """
-    if top < 1:
-        raise ValueError(f"top is {top}; it must be at least 1")
+    check_range(at_least=1, top=top)
     found = scores.float().softmax(-1).topk(min(top, len(names)), dim=-1)
     return [
         [{"label": names[index], "probability": value} for index, value in zip(indices, values, strict=True)]

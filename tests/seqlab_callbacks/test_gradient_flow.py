@@ -82,9 +82,9 @@ def test_a_model_that_is_not_recurrent_is_left_alone(tmp_path, caplog):
 
 
 def test_bad_options_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="rows is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="rows must be >= 1, got 0"):
         GradientFlow(rows=0)
-    with pytest.raises(UserError, match=r"callbacks\.gradient_flow\.every is -1; it must be at least 0"):
+    with pytest.raises(UserError, match=r"callbacks\.gradient_flow\.every must be >= 0, got -1"):
         run(tmp_path / "run", "callbacks=gradient_flow", "callbacks.gradient_flow.every=-1")
 
 

@@ -53,7 +53,7 @@ def test_hidden_size_is_128_unless_said(cell: type[Cell]) -> None:
 @every_cell
 @pytest.mark.parametrize(
     ("sizes", "message"),
-    [((0, 4), "input_size is 0; it must be at least 1"), ((3, -4), "hidden_size is -4; it must be at least 1")],
+    [((0, 4), "input_size must be >= 1, got 0"), ((3, -4), "hidden_size must be >= 1, got -4")],
 )
 def test_sizes_are_positive(cell: type[Cell], sizes: tuple[int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):

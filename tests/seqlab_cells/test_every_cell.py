@@ -46,9 +46,9 @@ def test_is_registered(name: str, cell: type[Cell]) -> None:
 @every_cell
 def test_hidden_size_is_128_unless_said_and_sizes_are_positive(cell: type[Cell]) -> None:
     assert cell(3).hidden_size == cell(3).output_size == 128  # type: ignore[call-arg]  # a default of these cells
-    with pytest.raises(ValueError, match="input_size is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="input_size must be >= 1, got 0"):
         cell(0, 4)
-    with pytest.raises(ValueError, match="hidden_size is -4; it must be at least 1"):
+    with pytest.raises(ValueError, match="hidden_size must be >= 1, got -4"):
         cell(3, -4)
 
 

@@ -89,7 +89,7 @@ def test_layer_norm_cannot_see_the_scale_of_its_weights() -> None:
 
 
 def test_one_number_has_no_norm() -> None:
-    with pytest.raises(ValueError, match="hidden_size is 1; under layer normalisation it must be at least 2"):
+    with pytest.raises(ValueError, match="hidden_size must be >= 2 under layer normalisation, got 1"):
         LayerNormLSTM(3, 1)
 
 

@@ -240,8 +240,8 @@ def test_needs_ngrams_before_it_predicts():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_order": 0}, "max_order is 0; it must be at least 1"),
-        ({"min_count": -1}, "min_count is -1; it must be at least 1"),
+        ({"max_order": 0}, "max_order must be >= 1, got 0"),
+        ({"min_count": -1}, "min_count must be >= 1, got -1"),
         ({"scale": 0.0}, "scale is 0.0; it must be greater than 0"),
         ({"per_step": True}, "a bag of n-grams gives one output a sequence"),
         ({"inputs": InputSpec("features", 3)}, "a bag of n-grams counts tokens"),

@@ -216,7 +216,7 @@ def test_state_of_another_batch():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"order": 0}, "order is 0; it must be at least 1"),
+        ({"order": 0}, "order must be >= 1, got 0"),
         ({"smoothing": "katz"}, "smoothing is katz; it must be one of kneser-ney, none"),
         ({"per_step": False}, "an n-gram model predicts the token after each time step"),
         ({"inputs": InputSpec("features", 3)}, "an n-gram model counts tokens"),

@@ -194,16 +194,16 @@ def test_without_positions_the_order_does_not_matter():
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (AttentionModel, {"hidden_size": 0}, "hidden_size is 0; it must be at least 1"),
-        (AttentionModel, {"depth": 0}, "depth is 0; it must be at least 1"),
-        (AttentionModel, {"longest": 0}, "longest is 0; it must be at least 1"),
+        (AttentionModel, {"hidden_size": 0}, "hidden_size must be >= 1, got 0"),
+        (AttentionModel, {"depth": 0}, "depth must be >= 1, got 0"),
+        (AttentionModel, {"longest": 0}, "longest must be >= 1, got 0"),
         (AttentionModel, {"hidden_size": 6}, "hidden_size is 6; it must be a multiple of heads, 4"),
         (AttentionModel, {"positions": "rotary"}, "positions is 'rotary'; it must be one of sinusoidal, learned, none"),
-        (AttentionModel, {"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and less than 1"),
-        (TCN, {"hidden_size": 0}, "hidden_size is 0; it must be at least 1"),
-        (TCN, {"depth": 0}, "depth is 0; it must be at least 1"),
-        (TCN, {"kernel_size": 1}, "kernel_size is 1; it must be at least 2"),
-        (TCN, {"dropout": -0.1}, "dropout is -0.1; it must be at least 0 and less than 1"),
+        (AttentionModel, {"dropout": 1.0}, "dropout must be < 1, got 1.0"),
+        (TCN, {"hidden_size": 0}, "hidden_size must be >= 1, got 0"),
+        (TCN, {"depth": 0}, "depth must be >= 1, got 0"),
+        (TCN, {"kernel_size": 1}, "kernel_size must be >= 2, got 1"),
+        (TCN, {"dropout": -0.1}, "dropout must be >= 0, got -0.1"),
     ],
 )
 def test_options_out_of_range(model, options, message):

@@ -248,12 +248,12 @@ def test_says_which_kernel_ran():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"embedding_size": 0}, "embedding_size is 0; it must be at least 1"),
-        ({"depth": 0}, "depth is 0; it must be at least 1"),
-        ({"dropout": 1.5}, "dropout is 1.5; it must be at least 0 and less than 1"),
-        ({"input_dropout": -0.1}, "input_dropout is -0.1; it must be at least 0 and less than 1"),
-        ({"output_dropout": 1.0}, "output_dropout is 1.0; it must be at least 0 and less than 1"),
-        ({"truncate": -1}, "truncate is -1; it must be 0"),
+        ({"embedding_size": 0}, "embedding_size must be >= 1, got 0"),
+        ({"depth": 0}, "depth must be >= 1, got 0"),
+        ({"dropout": 1.5}, "dropout must be < 1, got 1.5"),
+        ({"input_dropout": -0.1}, "input_dropout must be >= 0, got -0.1"),
+        ({"output_dropout": 1.0}, "output_dropout must be < 1, got 1.0"),
+        ({"truncate": -1}, "truncate must be >= 0, got -1"),
         ({"input": "words"}, "input is words; it must be one of embedding, onehot"),
         ({"pooling": "first"}, "pooling is first; it must be one of last, mean, max"),
     ],

@@ -127,10 +127,10 @@ def test_state_that_nobody_looks_at():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"context": 0}, "context is 0; it must be at least 1"),
-        ({"embedding_size": 0}, "embedding_size is 0; it must be at least 1"),
-        ({"hidden_size": -1}, "hidden_size is -1; it must be at least 1"),
-        ({"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and less than 1"),
+        ({"context": 0}, "context must be >= 1, got 0"),
+        ({"embedding_size": 0}, "embedding_size must be >= 1, got 0"),
+        ({"hidden_size": -1}, "hidden_size must be >= 1, got -1"),
+        ({"dropout": 1.0}, "dropout must be < 1, got 1.0"),
         ({"inputs": InputSpec("features", 3)}, "a window model embeds tokens"),
     ],
 )

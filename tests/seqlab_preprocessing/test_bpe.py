@@ -130,7 +130,7 @@ def test_nothing_to_learn_from():
 
 
 def test_too_small():
-    with pytest.raises(ValueError, match="vocabulary_size is 257; it must be at least 258"):
+    with pytest.raises(ValueError, match="vocabulary_size must be >= 258, got 257"):
         BPE(vocabulary_size=257)
 
 

@@ -79,7 +79,7 @@ def test_an_unknown_step_lists_those_there_are():
 
 
 def test_options_out_of_range():
-    with pytest.raises(ValueError, match="min_count is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="min_count must be >= 1, got 0"):
         Characters(min_count=0)
     with pytest.raises(ValueError, match="steps is 'ascii'"):
         Characters(steps="ascii")

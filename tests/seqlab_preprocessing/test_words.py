@@ -124,9 +124,9 @@ def test_nothing_to_learn_from():
 
 
 def test_options_out_of_range():
-    with pytest.raises(ValueError, match="min_count is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="min_count must be >= 1, got 0"):
         Words(min_count=0)
-    with pytest.raises(ValueError, match="max_size is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="max_size must be >= 1, got 0"):
         Words(max_size=0)
     with pytest.raises(ValueError, match="pattern is 'x'; it must be words or whitespace"):
         Words(pattern="x")

@@ -198,7 +198,7 @@ def test_a_large_vocabulary_takes_little_memory():
     ("options", "message"),
     [
         ({"source": "penn"}, "it must be one of stdlib"),
-        ({"sequence_length": 0}, "must be at least 1"),
+        ({"sequence_length": 0}, "sequence_length must be >= 1, got 0"),
         ({"held_out": 0.5}, "below 0.5"),
         ({"data": "x", "data_dir": "y"}, "both set"),
         ({"data_dir": "y"}, "data_dir=y needs a public source, and source is stdlib; name own files by data"),

@@ -236,8 +236,8 @@ def test_a_file_that_cannot_be_read():
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"sequence_length": 0}, "sequence_length is 0; it must be at least 1"),
-        ({"sequence_length": -3}, "sequence_length is -3; it must be at least 1"),
+        ({"sequence_length": 0}, "sequence_length must be >= 1, got 0"),
+        ({"sequence_length": -3}, "sequence_length must be >= 1, got -3"),
         ({"source": "elsewhere"}, "source is 'elsewhere'; it must be one of bundled, pytorch-tutorial"),
         ({"balance": "a bit"}, "balance is 'a bit'; it must be one of none, weights, sampling"),
         ({"balance_power": -1.0}, "balance_power is -1.0; it must be from 0 to 2"),

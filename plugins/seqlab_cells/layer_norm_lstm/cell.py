@@ -41,7 +41,7 @@ class LayerNormLSTM(Cell):
     def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = FORGET_BIAS) -> None:
         super().__init__(input_size, hidden_size)
         if hidden_size < 2:
-            raise ValueError(f"hidden_size is {hidden_size}; under layer normalisation it must be at least 2")
+            raise ValueError(f"hidden_size must be >= 2 under layer normalisation, got {hidden_size}")
         self.from_input = nn.Linear(input_size, 4 * hidden_size, bias=False)
         self.from_state = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
         initialise(self)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from seqlab import Batch, Corpus, InputSpec, Report, Task
+from seqlab.errors import check_range
 from seqlab_tasks.classification import likeliest
 from seqlab_tasks.lm.adaptive import AdaptiveHead
 from seqlab_tasks.lm.curve import draw_loss_by_position, position_table
@@ -75,13 +76,9 @@ class LanguageModelling(Task):
             raise ValueError(f"source is {source!r}; it must be one of {', '.join(SOURCES)}")
         if encoding_errors not in ("strict", "replace"):
             raise ValueError(f"encoding_errors is {encoding_errors!r}; it must be one of strict, replace")
-        for name, value in (
-            ("sequence_length", sequence_length),
-            ("held_out_bytes", held_out_bytes),
-            ("stdlib_bytes", stdlib_bytes),
-        ):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+        check_range(
+            at_least=1, sequence_length=sequence_length, held_out_bytes=held_out_bytes, stdlib_bytes=stdlib_bytes
+        )
         if not 0 < held_out < 0.5:
             raise ValueError(f"held_out is {held_out}; it must be above 0 and below 0.5")
         if data is not None and data_dir is not None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from seqlab import Examples, Ragged
+from seqlab.errors import check_range
 from seqlab_tasks.classification import Balance, Classification
 from seqlab_tasks.pixels.images import Dealt, Images, deal
 from seqlab_tasks.pixels.sources import arrays, digits, folder
@@ -70,8 +71,7 @@ class Pixels(Classification):
             raise ValueError(f"order is {order!r}; it must be one of rows, pixels")
         if permute and order == "rows":
             raise ValueError("permute is true, but order is rows; what is shuffled are the pixels: set order=pixels")
-        if permutation_seed < 0:
-            raise ValueError(f"permutation_seed is {permutation_seed}; it must be at least 0")
+        check_range(at_least=0, permutation_seed=permutation_seed)
         if data == "" or data_dir == "":
             raise ValueError(f"{'data' if data == '' else 'data_dir'} is empty; it must name something, or be null")
         if data is not None and data_dir is not None:

@@ -121,10 +121,7 @@ class Agreement(Labelled):
         at_least("attractors", attractors, 0)
         for name, length in (("sequence_length", sequence_length), *(("eval_lengths", n) for n in self.eval_lengths)):
             if length < 3 * attractors + 1:
-                least = f"with attractors={attractors} it must be at least {3 * attractors + 1}"
-                raise ValueError(
-                    f"{name} has {length}; {least}" if name == "eval_lengths" else f"{name} is {length}; {least}"
-                )
+                raise ValueError(f"{name} must be >= {3 * attractors + 1} with attractors={attractors}, got {length}")
         self.attractors = attractors
 
     @property

@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from torch import Generator, Tensor
 
 from seqlab import Examples, Ragged, Report, Task
+from seqlab.errors import check_range
 
 SPLITS = ("train", "valid", "test")
 MOST_STEPS = 2**27
@@ -71,15 +72,12 @@ class Generated(Task, ABC):
         fresh: bool = True,
         eval_lengths: Sequence[int] = (),
     ) -> None:
-        at_least("sequence_length", sequence_length, self.shortest, MOST_STEPS)
-        at_least("examples", examples, 1, MOST_STEPS)
-        at_least("held_out", held_out, 1, MOST_STEPS)
-        at_least("split_seed", split_seed, 0, 2**63)
+        check_range(at_least=self.shortest, at_most=MOST_STEPS, sequence_length=sequence_length)
+        check_range(at_least=1, at_most=MOST_STEPS, examples=examples, held_out=held_out)
+        check_range(at_least=0, at_most=2**63 - 1, split_seed=split_seed)
         check_steps("examples", examples, sequence_length)
         check_steps("held_out", held_out, max([sequence_length, *eval_lengths]))
-        for length in eval_lengths:
-            if length < self.shortest:
-                raise ValueError(f"eval_lengths has {length}; each must be at least {self.shortest}")
+        check_range(at_least=self.shortest, eval_lengths=min(eval_lengths, default=None))
         if len(set(eval_lengths)) < len(eval_lengths):
             raise ValueError(f"eval_lengths is {list(eval_lengths)}; each may occur once")
         self.sequence_length, self.examples, self.held_out = sequence_length, examples, held_out
@@ -184,16 +182,13 @@ class Determined(Generated, ABC):
         """Give the sequences another value at each of these positions; what marks a place stays as it is."""
 
 
-def at_least(name: str, value: int, least: int, most: int = 2**16) -> None:
-    """Check an option.
+def at_least(name: str, value: int, least: int) -> None:
+    """Check an option, which is at most the rows of a task's largest table.
 
     Raises:
-        ValueError: it is less, or more than any table of a task has rows.
+        ValueError: it is out of its range.
     """
-    if value < least:
-        raise ValueError(f"{name} is {value}; it must be at least {least}")
-    if value > most:
-        raise ValueError(f"{name} is {value}; it may be {most} at most")
+    check_range(at_least=least, at_most=2**16, **{name: value})
 
 
 def check_steps(name: str, count: int, length: int) -> None:

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from seqlab import UserError
+from seqlab.errors import check_range
 from seqlab.plugins import config as discovery
 from seqlab.plugins.config import build
 from seqlab.plugins.signature import argument_docs, options, summary
@@ -34,8 +35,7 @@ class Base:
     """
 
     def __init__(self, width: int = 3, kind: Literal["a", "b"] = "a"):
-        if width < 1:
-            raise ValueError(f"width is {width}; it must be at least 1")
+        check_range(at_least=1, width=width)
         self.width, self.kind = width, kind
 
 
@@ -106,7 +106,7 @@ def test_build_makes_the_object():
 @pytest.mark.parametrize(
     ("chosen", "line"),
     [
-        ({"width": -4}, "cell.width is -4; it must be at least 1"),
+        ({"width": -4}, "cell.width must be >= 1, got -4"),
         ({"kind": "c"}, "cell.kind must be a or b, got c"),
         ({"width": "x"}, "cell.width must be a whole number, got x"),
         (

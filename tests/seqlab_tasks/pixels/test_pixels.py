@@ -200,7 +200,7 @@ def test_a_missing_package_is_one_line(monkeypatch):
     [
         ({"order": "columns"}, "order is 'columns'; it must be one of rows, pixels"),
         ({"permute": True}, "permute is true, but order is rows"),
-        ({"permutation_seed": -1}, "permutation_seed is -1; it must be at least 0"),
+        ({"permutation_seed": -1}, "permutation_seed must be >= 0, got -1"),
         ({"data": ""}, "data is empty"),
         ({"data": "a", "data_dir": "b"}, "data=a and data_dir=b are both set"),
     ],

@@ -80,8 +80,8 @@ def test_the_even_process_has_its_known_entropy_rate():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sequence_length": 1}, "sequence_length is 1; it must be at least 2"),
-        ({"blocks": 0}, "blocks is 0; it must be at least 1"),
+        ({"sequence_length": 1}, "sequence_length must be >= 2, got 1"),
+        ({"blocks": 0}, "blocks must be >= 1, got 0"),
         ({"zero": 1.0}, r"zero is 1\.0; it must be above 0 and below 1"),
     ],
 )
