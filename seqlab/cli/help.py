@@ -74,14 +74,14 @@ def choice_help(config: "DictConfig") -> None:
     Args:
         config: as it was typed, composed.
     """
-    from seqlab.plugins.config import targets
+    from seqlab.plugins.config import plugin_classes
     from seqlab.plugins.signature import options, summary
 
     console = Console(highlight=False, soft_wrap=True)
     plugged = [(kind, kind, config[kind]) for kind in CHOSEN if config[kind] is not None]
     plugged += [("callback", f"callbacks.{name}", node) for name, node in (config.get("callbacks") or {}).items()]
     for kind, key, node in plugged:
-        for target in targets(kind, node.name)[:1]:
+        for target in plugin_classes(kind, node.name)[:1]:
             console.print(f"[bold]{key.partition('.')[0]}={node.name}[/bold]  {escape(plain(summary(target)))}")
             docs = {option.name: option.doc for option in options(target) if not option.supplied}
             for name, doc in docs.items():

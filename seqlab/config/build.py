@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from seqlab.contracts import Cell, CellFactory, HeadFactory, InputSpec, Kernel, Model, Preprocessor, Task, UserError
-from seqlab.plugins.config import BUILT_IN_KERNELS, build, checked_node, named_option, plugin_class, targets
+from seqlab.plugins.config import (BUILT_IN_KERNELS, build, checked_arguments, option_error, plugin_class, plugin_classes)
 from seqlab.plugins.kernels import kernel_types
 from seqlab.plugins.registry import plugins
 from seqlab.plugins.signature import options
@@ -34,7 +34,7 @@ def build_preprocessor(node: Node | None) -> Preprocessor | None:
 def build_model(nodes: Mapping[str, Any], task: Task, inputs: InputSpec) -> Model:
     """Make the model of the nodes ``model``, ``cell`` and ``kernel`` for a task whose outputs are known."""
     target: type[Model]
-    (target,) = targets("model", nodes["model"]["name"])
+    (target,) = plugin_classes("model", nodes["model"]["name"])
     supplied: dict[str, Any] = {
         "inputs": inputs,
         "outputs": task.outputs,
@@ -62,15 +62,15 @@ def head_factory(task: Task) -> HeadFactory:
 def cell_factory(node: Node) -> CellFactory:
     """Make the factory of the configured cell; its options are checked here, once."""
     name = node["name"]
-    (target,) = targets("cell", name)
-    keywords = checked_node("cell", node)
+    (target,) = plugin_classes("cell", name)
+    keywords = checked_arguments("cell", node)
     del keywords["name"]
 
     def make(input_size: int) -> Cell:
         try:
             cell: Cell = target(input_size=input_size, **keywords)
         except (ValueError, TypeError) as error:
-            raise UserError(named_option("cell", name, error)) from error
+            raise UserError(option_error("cell", name, error)) from error
         return cell
 
     return make
@@ -78,11 +78,11 @@ def cell_factory(node: Node) -> CellFactory:
 
 def build_kernel(node: Node, cell_node: Node) -> str | Kernel:
     """Make the configured kernel for the configured cell; ``auto`` and ``loop`` stay names."""
-    keywords = checked_node("kernel", node)
+    keywords = checked_arguments("kernel", node)
     name = keywords.pop("name")
     if name in BUILT_IN_KERNELS:
         return str(name)
-    (cell,) = targets("cell", cell_node["name"])
+    (cell,) = plugin_classes("cell", cell_node["name"])
     available = kernel_types(cell)
     if name not in available:
         if (entry := f"{cell_node['name']}.{name}") in plugins("kernel"):
@@ -93,4 +93,4 @@ def build_kernel(node: Node, cell_node: Node) -> str | Kernel:
     try:
         return available[name](**{key: value for key, value in keywords.items() if key in known})
     except ValueError as error:
-        raise UserError(named_option("kernel", name, error)) from error
+        raise UserError(option_error("kernel", name, error)) from error

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqlab.errors import UserError
-from seqlab.plugins.config import check_node, unpinned
+from seqlab.plugins.config import check_node, expand_pinned
 from seqlab.plugins.diagnostics import explain_omegaconf, keys_of, unknown_key
 from seqlab.plugins.signature import Ge, Gt, Le, Lt, Meaning, NotEmpty, check_value
 
@@ -140,7 +140,7 @@ def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(explain_omegaconf(error)) from error
     check_groups(plain)
-    plain = unpinned(plain)
+    plain = expand_pinned(plain)
     check_config(plain)
     return plain
 

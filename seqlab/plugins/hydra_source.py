@@ -24,7 +24,7 @@ from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 
 from seqlab.errors import UserError, one_line
 from seqlab.io.safe_io import read_bytes
-from seqlab.plugins.config import choices, node, targets
+from seqlab.plugins.config import choices, node, plugin_classes
 from seqlab.plugins.signature import format_value
 
 _TAGS = (None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")))
@@ -221,7 +221,7 @@ def _with_defaults(kind: str, name: str) -> DictConfig:
     """Make the node; a task brings its default preprocessing and presets, which the user's choice overrides."""
     config = node(kind, name)
     if kind == "task":
-        task: Any = targets(kind, name)[0]
+        task: Any = plugin_classes(kind, name)[0]
         presets = {"preprocessing": task.preprocessing, **task.presets}
         defaults = [{f"override /{group}@_global_.{group}": choice} for group, choice in presets.items()]
         plain = OmegaConf.create({"defaults": [*defaults, "_self_"]})
@@ -287,7 +287,7 @@ class PluginSearchPath(SearchPathPlugin):
 
 def run_label(model: str, cell: str) -> str:
     """Name a run after its cell, or after its model where that uses none."""
-    (target,) = targets("model", model)
+    (target,) = plugin_classes("model", model)
     uses_cell: bool = target.uses_cell  # type: ignore[attr-defined]  # a model has it
     return f"{model}_{cell}" if uses_cell else model
 
@@ -304,7 +304,7 @@ def run_time() -> str:
 
 def epochs_of(task: str) -> int:
     """Say how many epochs a task wants."""
-    (target,) = targets("task", task)
+    (target,) = plugin_classes("task", task)
     return int(target.max_epochs)  # type: ignore[attr-defined]  # a task has it
 
 

@@ -11,7 +11,7 @@ from seqlab.contracts import Remedy
 from seqlab.errors import UserError
 from seqlab.io.atomic import write_json
 from seqlab.io.csv_files import read_csv
-from seqlab.plugins.config import targets
+from seqlab.plugins.config import plugin_classes
 from seqlab.runs.commands import quote_for_hydra, shell_command
 from seqlab.runs.run_folder import RESULTS, read_json
 from seqlab.runs.scores import deciding_verdict
@@ -201,7 +201,7 @@ def _own(row: "Row", cause: str, found: Finding) -> Remedy | None:
     if row.sized_by != "cell":
         return None
     target: Any
-    (target,) = targets("cell", str(row.config.cell.name))
+    (target,) = plugin_classes("cell", str(row.config.cell.name))
     options = {str(key): value for key, value in row.config.cell.items() if key != "name"}
     remedy: Remedy | None = target.remedy(cause, found.upper or 2 * (found.horizon or 1), options)
     return remedy

@@ -107,7 +107,7 @@ def test_a_single_run_of_a_search_says_what_is_missing(cli):
 def test_a_mistake_leaves_no_run_behind(cli):
     found = cli("-m", *WINDOW, "hydra.sweeper.resolution=2")
     assert found.code == 1
-    assert found.err.strip() == "hydra.sweeper.resolution must be a number >= 0.0001 and <= 1, got 2"
+    assert found.err.strip() == "hydra.sweeper.resolution must be >= 0.0001 and <= 1, got 2"
     unknown = cli("-m", *WINDOW, "hydra.sweeper.resolutoin=0.1")
     assert unknown.code == 1
     assert "resolutoin" in unknown.err

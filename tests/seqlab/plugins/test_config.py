@@ -63,7 +63,7 @@ class Derived(Base):
 
 @pytest.fixture(autouse=True)
 def derived(monkeypatch):
-    monkeypatch.setattr(discovery, "targets", lambda kind, name: [Derived])
+    monkeypatch.setattr(discovery, "plugin_classes", lambda kind, name: [Derived])
     discovery.node_type.cache_clear()
     yield
     discovery.node_type.cache_clear()
@@ -108,7 +108,7 @@ def test_build_makes_the_object():
     [
         ({"width": -4}, "cell.width must be >= 1, got -4"),
         ({"kind": "c"}, "cell.kind must be a or b, got c"),
-        ({"width": "x"}, "cell.width must be a whole number, got x"),
+        ({"width": "x"}, "cell.width must be an integer, got x"),
         (
             {"depth": 1},
             "cell.depth: there is no such key; cell has name, names, colour, inner, limit, both, width, kind",

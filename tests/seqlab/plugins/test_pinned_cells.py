@@ -4,13 +4,13 @@ import pytest
 
 from seqlab import UserError, compose
 from seqlab.config.schema import plain_config
-from seqlab.plugins.config import choices, pinned_parts, targets, unpinned
+from seqlab.plugins.config import (choices, pinned_parts, plugin_classes, expand_pinned)
 from seqlab_cells.lstm import LSTM
 
 
 def test_it_is_its_cell() -> None:
     assert pinned_parts("fused_lstm") == ("lstm", "fused")
-    assert targets("cell", "fused_lstm") == [LSTM]
+    assert plugin_classes("cell", "fused_lstm") == [LSTM]
     assert {"lstm", "fused_lstm", "fused_gru", "fused_rnn"} <= set(choices("cell"))
 
 
@@ -26,10 +26,10 @@ def test_the_kernels_options_may_be_said() -> None:
 
 
 def test_another_kernel_is_an_error() -> None:
-    with pytest.raises(UserError, match="cell=fused_gru is cell=gru with kernel=fused; for kernel=vendor say"):
+    with pytest.raises(UserError, match="cell=fused_gru is cell=gru with kernel=fused; for kernel=vendor set"):
         plain_config(compose(["cell=fused_gru", "kernel=vendor"]))
 
 
 def test_others_are_left_alone() -> None:
     config = {"cell": {"name": "lstm"}, "kernel": {"name": "auto"}}
-    assert unpinned(config) == config
+    assert expand_pinned(config) == config

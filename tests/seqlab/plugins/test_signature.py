@@ -52,13 +52,13 @@ def test_a_value_is_of_its_type_and_in_its_range(annotation, right, wrong):
 @pytest.mark.parametrize(
     ("annotation", "value", "line"),
     [
-        (Annotated[int, Ge(1)], -3, "k must be a whole number >= 1, got -3"),
-        (int | Annotated[None, Meaning("never")], False, "k must be a whole number or null (never), got false"),
+        (Annotated[int, Ge(1)], -3, "k must be >= 1, got -3"),
+        (int | Annotated[None, Meaning("never")], False, "k must be an integer or null (never), got false"),
         (tuple[NUMBER, NUMBER], [0.9], "k must be a list of 2 numbers >= 0 and < 1, got [0.9]"),
         (Literal["a", "b", "c"], "d", "k must be a, b or c, got d"),
         (float, "nan", "k must be a number, got 'nan'"),
         (bool, {"a": None}, "k must be true or false, got {a: null}"),
-        (int, "x" * 200, f"k must be a whole number, got {'x' * 80} ..."),
+        (int, "x" * 200, f"k must be an integer, got {'x' * 80} ..."),
     ],
 )  # fmt: skip
 def test_the_message_says_what_may_stand_there(annotation, value, line):

@@ -121,7 +121,7 @@ def test_other_kinds_have_their_suites(cli, plugin, only):
         (["kernel=gru.fused", "kernel.nothing=1"], "kernel.nothing: "),
         (["cell=lstm", "hidden_size=3"], "hidden_size=3: an option must be cell.KEY=VALUE"),
         (["cell=lstm", "cell.hidden=3"], "cell.hidden: "),
-        (["cell=lstm", "cell.hidden_size=x"], "cell.hidden_size must be a whole number"),
+        (["cell=lstm", "cell.hidden_size=x"], "cell.hidden_size must be an integer"),
         (["cell=lstm", "--only", "nothing"], "nothing: there is no such check; there are shapes_and_dtypes, "),
     ],
 )
