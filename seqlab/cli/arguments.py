@@ -211,11 +211,11 @@ def with_config_dir(asked: argparse.Namespace) -> list[str]:
     if asked.config_dir is None:
         return list(asked.overrides)
     overrides, searched = _searched(asked.overrides)
-    return [*Sources(folders=(_folder(asked.config_dir), *searched)).words, *overrides]
+    return [*Sources(folders=(_folder(asked.config_dir), *searched)).arguments, *overrides]
 
 
 def source_words() -> list[str]:
     """Return the arguments that choose the sources of the run at hand, in whatever process it runs."""
     found = HydraConfig.get()
     folders = [f"{each.schema}://{each.path}" for each in found.runtime.config_sources if each.provider == SOURCE]
-    return Sources(str(found.job.config_name), tuple(folders)).words
+    return Sources(str(found.job.config_name), tuple(folders)).arguments

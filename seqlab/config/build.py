@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from seqlab.contracts import Cell, CellFactory, HeadFactory, InputSpec, Kernel, Model, Preprocessor, Task, UserError
-from seqlab.plugins.config import (BUILT_IN_KERNELS, build, checked_arguments, option_error, plugin_class, plugin_classes)
+from seqlab.plugins.config import BUILT_IN_KERNELS, build, checked_arguments, option_error, plugin_class, plugin_classes
 from seqlab.plugins.kernels import kernel_types
 from seqlab.plugins.registry import plugins
 from seqlab.plugins.signature import options

@@ -34,7 +34,7 @@ def read_csv(path: Path, *, errors: str = "strict") -> list[dict[str, str]]:
     try:
         rows: list[dict[Any, Any]] = list(csv.DictReader(io.StringIO(text, newline="")))
     except csv.Error as error:
-        raise UserError(f"{path} is no table: {error}") from error
+        raise UserError(f"{path} is not a CSV file: {error}") from error
     return [row for row in rows if None not in row and None not in row.values()]  # DictReader's mark of a wrong length
 
 

@@ -47,7 +47,7 @@ def read_not_sparse(path: Path) -> bytes:
     """Read a regular file of any size that is there.
 
     Raises:
-        UserError: it is no regular file.
+        UserError: it is not a regular file.
         ValueError: it is a hole.
         OSError: it cannot be read.
     """
@@ -84,7 +84,7 @@ def open_regular(path: Path) -> BufferedReader:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UserError(f"{path} is no regular file")
+        raise UserError(f"{path} is not a regular file")
     return os.fdopen(descriptor, "rb")
 
 
@@ -240,7 +240,7 @@ def check_links(folder: Path) -> None:
                 if where.name != "wandb":  # it links its logs to its cache, in folders that it writes once
                     folders.append(Path(entry.path))
             elif not entry.is_file(follow_symlinks=False):
-                raise UserError(f"{entry.path} is no regular file; who writes to it may wait for ever: take it away")
+                raise UserError(f"{entry.path} is not a regular file; who writes to it may wait for ever: take it away")
 
 
 def normalise_unicode(form: Literal["NFC", "NFKC", "NFKD"], text: str) -> str:

@@ -122,7 +122,7 @@ def plugin_class(kind: str, name: str) -> type:
     """
     plugin = find(kind, name)
     target = plugin.load()
-    if problem := _class_problem(kind, target) if inspect.isclass(target) else f"{plugin.target} is no class":
+    if problem := _class_problem(kind, target) if inspect.isclass(target) else f"{plugin.target} is not a class":
         raise UserError(f"{kind}={name} of {plugin.distribution} {plugin.version} is broken: {problem}")
     return target
 
@@ -132,7 +132,7 @@ def _class_problem(kind: str, target: type) -> str | None:
     from seqlab import contracts
 
     if (base := CLASSES.get(kind)) and not issubclass(target, getattr(contracts, base)):
-        return f"{target.__name__} is no seqlab.{base}"
+        return f"{target.__name__} is not a seqlab.{base}"
     if (written_for := getattr(target, "plugin_api", contracts.PLUGIN_API)) != contracts.PLUGIN_API:
         return (
             f"it is written for plugin API {written_for}, and this seqlab {__version__} has {contracts.PLUGIN_API}: "

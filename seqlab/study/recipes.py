@@ -148,7 +148,7 @@ def _parse(name: str, where: str, text: str) -> Recipe:
     try:
         plain = OmegaConf.to_container(OmegaConf.create(text))
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
-        raise UserError(f"{where} is no YAML: {one_line(error)[:200]}") from error
+        raise UserError(f"{where} is not valid YAML: {one_line(error)[:200]}") from error
     fields = _checked(plain, _NEEDED, _MORE, where)
     if fields["mode"] not in ("min", "max"):
         raise UserError(f"{where}: mode is {fields['mode']}; it must be min or max")

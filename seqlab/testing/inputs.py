@@ -64,7 +64,7 @@ def make_cell(
         except TypeError as error:
             fault = f"the constructor must take input_size and hidden_size, and need nothing else: {error}"
             raise AssertionError(fault) from error
-        demand(isinstance(cell, Cell), f"the factory made a {type(cell).__name__}, which is no seqlab.Cell")
+        demand(isinstance(cell, Cell), f"the factory made a {type(cell).__name__}, which is not a seqlab.Cell")
         return (cell.double() if dtype == torch.float64 else cell.float()).train(train)  # leaves complex weights alone
     raise RefusedError(f"hidden_size {', '.join(map(str, sizes))}: the constructor refuses: {refused}")
 

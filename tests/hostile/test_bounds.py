@@ -27,7 +27,7 @@ def test_no_table_of_a_run_folder_makes_gigabytes_of_rows(tmp_path):
     with pytest.raises(UserError, match="more than a run writes"):
         read_csv(path)
     path.write_text('step\n"' + "1" * 10**6 + '"\n', "utf-8")
-    with pytest.raises(UserError, match="is no table: field larger"):
+    with pytest.raises(UserError, match="is not a CSV file: field larger"):
         read_csv(path)
 
 

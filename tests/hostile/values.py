@@ -33,7 +33,7 @@ TABLES = [
     Attack("a table has zero bytes", rows(b"text,label\na\0b,Greek\n"), CSV, "is zero"),
     Attack("a table is no UTF-8", rows(b"text,label\na\xff\xfeb,Greek\n"), CSV, "not UTF-8"),
     Attack("a row is nested a hundred thousand deep", lines(
-           '{"text": "a", "label": ' + "[" * 10**5 + "]" * 10**5 + "}\n"), JSON_LINES, "line 1 is no JSON"),
+           '{"text": "a", "label": ' + "[" * 10**5 + "]" * 10**5 + "}\n"), JSON_LINES, "line 1 is not valid JSON"),
     Attack("a label would clear the terminal", rows(
            "text,label\n" + "".join(f"word{n} more,{LABELS[n % 2]}\n" for n in range(60))), (CSV[2],),
            r"has the control character"),

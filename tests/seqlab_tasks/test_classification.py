@@ -101,7 +101,7 @@ def test_decode_names_the_likeliest_first(folder):
     assert second[0]["label"] == "Few"
     assert len(task.decode(outputs, top=9)[0]) == 3
     assert json.loads(json.dumps(first)) == first
-    with pytest.raises(ValueError, match="top is 0"):
+    with pytest.raises(ValueError, match="top must be >= 1"):
         task.decode(outputs, top=0)
 
 

@@ -68,9 +68,9 @@ def test_a_label_is_the_same_in_training_and_in_evaluation(tmp_path, values):
 def test_what_is_no_label_is_refused_in_both(tmp_path, value):
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"text": "a", "label": value}) + "\n", "utf-8")
-    with pytest.raises(ValueError, match=r"x.jsonl, line 1: label is no text, but"):
+    with pytest.raises(ValueError, match=r"x.jsonl, line 1: label must be a string, got"):
         TextClassification(data=str(path)).splits()
-    with pytest.raises(UserError, match=r"x.jsonl, line 1: label is no text, but"):
+    with pytest.raises(UserError, match=r"x.jsonl, line 1: label must be a string, got"):
         table_columns(path, "text", "label")
 
 

@@ -35,13 +35,13 @@ LINES = b"".join(f"{text},{text[2]}\n".encode() for text in [*GOOD, *BAD])
         ("x.csv", HEAD + b"a\0b,pos\n", r"byte 12 is zero, as in UTF-16"),
         ("x.csv", "text,label\na,b\n".encode("utf-16"), r"byte 3 is zero, as in UTF-16"),
         ("x.xlsx", b"PK", r"it must end in .csv, .tsv, .tab, .jsonl, .ndjson"),
-        ("x.jsonl", b'{"text": "a", "label": "b"}\n{"text": "a"\n', r"line 2 is no JSON: Expecting"),
-        ("x.jsonl", b'["a", "b"]\n', r"line 1 is no object with columns"),
+        ("x.jsonl", b'{"text": "a", "label": "b"}\n{"text": "a"\n', r"line 2 is not valid JSON: Expecting"),
+        ("x.jsonl", b'["a", "b"]\n', r"line 1 is not an object with columns"),
         ("x.jsonl", b'\n{"review": "a", "label": "b"}\n', r"line 2 has no column 'text'; there are review, label"),
-        ("x.jsonl", b'{"text": 7, "label": "b"}\n', r"line 1: text is no text, but 7"),
-        ("x.jsonl", b'{"text": "a", "label": null}\n', r"line 1: label is no text, but null"),
+        ("x.jsonl", b'{"text": 7, "label": "b"}\n', r"line 1: text must be a string, got 7"),
+        ("x.jsonl", b'{"text": "a", "label": null}\n', r"line 1: label must be a string, got null"),
         ("x.jsonl", b'{"text": "\\ud83d", "label": "b"}\n', r"line 1: text has half a character, '\\ud83d'"),
-        ("x.jsonl", b"[" * 100_000, r"line 1 is no JSON"),
+        ("x.jsonl", b"[" * 100_000, r"line 1 is not valid JSON"),
     ],
 )
 def test_a_file_that_cannot_be_read(tmp_path, name, data, message):
@@ -125,7 +125,7 @@ def test_splits_that_do_not_go_together(tmp_path, splits, message):
         ({"data": "x.csv", "source": "ntc_scv"}, r"data=x.csv and source=ntc_scv are both set"),
         ({"text_column": "label"}, "text_column and label_column are both 'label'"),
         ({"chunks": "carry", "sequence_length": None}, "chunks is carry, but sequence_length is null"),
-        ({"sequence_length": 0}, "sequence_length is 0"),
+        ({"sequence_length": 0}, "sequence_length must be >= 1"),
     ],
 )
 def test_options_out_of_range(options, message):

@@ -55,7 +55,7 @@ class _Wanted:
     def text(self, row: Mapping[str, Any]) -> str:
         value = row[self.text_column]
         if not isinstance(value, str):
-            raise ValueError(f"is no text, but {json.dumps(value)[:40]}")
+            raise ValueError(f"must be a string, got {json.dumps(value)[:40]}")
         return self._whole(value)
 
     def label(self, row: Mapping[str, Any]) -> str:

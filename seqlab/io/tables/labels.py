@@ -28,7 +28,7 @@ def label_of(value: Any) -> str:
     if isinstance(value, bool | int | float) and finite:
         value = json.dumps(value)
     if not isinstance(value, str):
-        raise ValueError(f"is no text, but {json.dumps(value)[:40]}")
+        raise ValueError(f"must be a string, got {json.dumps(value)[:40]}")
     label = normalise_unicode("NFC", value).strip()
     if not label:
         raise ValueError("is empty; each text needs a label")

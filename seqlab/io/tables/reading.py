@@ -182,12 +182,12 @@ def _objects(lines: Iterable[str], problems: Problems) -> Iterator[Row]:
             check_depth(row)
         except (ValueError, RecursionError) as error:
             listed = line.strip().startswith("[") or line.rstrip().endswith(",")
-            problems.add(number, "no JSON", f" is no JSON: {error}", _LISTED if listed else "")
+            problems.add(number, "no JSON", f" is not valid JSON: {error}", _LISTED if listed else "")
             continue
         if isinstance(row, dict):
             yield number, row
         else:
-            said = ' is no object with columns, such as {"text": ...}'
+            said = ' is not an object with columns, such as {"text": ...}'
             problems.add(number, "no object", said, _LISTED if isinstance(row, list) else "")
 
 

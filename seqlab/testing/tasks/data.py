@@ -98,7 +98,7 @@ class TaskMaking(Suite):
             made = find("preprocessing", task.preprocessing or "").load()()
         except UserError:  # which test_default_preprocessing reports
             return CodePoints()
-        demand(isinstance(made, Preprocessor), f"preprocessing={task.preprocessing} is no seqlab.Preprocessor")
+        demand(isinstance(made, Preprocessor), f"preprocessing={task.preprocessing} is not a seqlab.Preprocessor")
         return made  # type: ignore[no-any-return]  # an entry point can be anything
 
     def perfect_outputs(self, task: Task, batch: Batch) -> Tensor:

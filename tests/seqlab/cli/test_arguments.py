@@ -71,7 +71,7 @@ def test_flags_may_stand_anywhere(conf, typed):
     assert found.overrides == ("cell=gru", "seed=1,2")
     assert found.sources.folders == (f"file://{conf}",)
     assert (found.is_sweep, found.is_look, found.asks_help) == (True, False, False)
-    assert parse(["-m", *found.sources.words]).sources == found.sources  # what a plan keeps is read again
+    assert parse(["-m", *found.sources.arguments]).sources == found.sources  # what a plan keeps is read again
 
 
 def test_a_relative_folder_is_that_of_the_working_folder(conf, monkeypatch):
@@ -229,8 +229,8 @@ def test_processes_of_a_launcher_know_the_folder(cli, conf, launcher):
         ("defaults", "defaults.yaml: defaults must be a list"),
         ("number", "number.yaml: defaults must be a list"),
         ("loop", "config files include one another"),
-        ("no_text", "no_text.yaml: a key is no text"),
-        ("truth", "truth.yaml: true is no key"),
+        ("no_text", "no_text.yaml: a key is not a string"),
+        ("truth", "truth.yaml: true is not a key"),
         ("own_hydra", "hydra.nothing: there is no such key"),
         ("evil", "hydra.sweeper._target_=os.system: a config folder cannot name what Hydra imports"),
     ],

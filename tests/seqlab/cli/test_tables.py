@@ -69,8 +69,8 @@ def test_a_field_of_ten_megabytes(tmp_path):
         ("t.csv", b"text\na\0b\n", r"t.csv: byte 6 is zero, as in UTF-16"),
         ("t.csv", "text\nab\n".encode("utf-16"), r"t.csv: byte \d is (zero|not UTF-8)"),
         ("t.txt", b"a\n", "must end in .csv, .tsv, .tab, .jsonl, .ndjson"),
-        ("t.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 is no JSON"),
-        ("t.jsonl", b'["a"]\n', "line 1 is no object with columns"),
+        ("t.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 is not valid JSON"),
+        ("t.jsonl", b'["a"]\n', "line 1 is not an object with columns"),
         ("t.jsonl", b'{"text": "\\ud800"}\n', r"line 1 has half a character, '\\ud800'"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 
 from seqlab import UserError, compose
 from seqlab.config.schema import plain_config
-from seqlab.plugins.config import (choices, pinned_parts, plugin_classes, expand_pinned)
+from seqlab.plugins.config import choices, expand_pinned, pinned_parts, plugin_classes
 from seqlab_cells.lstm import LSTM
 
 

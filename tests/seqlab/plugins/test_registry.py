@@ -43,6 +43,6 @@ def test_a_broken_plugin_says_how_and_spares_the_others(distribution, source, ca
 def test_two_distributions_with_one_name_are_both_named(distribution):
     distribution("acme", "[seqlab.cells]\ntwice = a:A\n")
     distribution("zenith", "[seqlab.cells]\ntwice = z:Z\n", version="0.3")
-    with pytest.raises(UserError, match=r"acme 1\.0 and zenith 0\.3 both bring a cell of this name"):
+    with pytest.raises(UserError, match=r"acme 1\.0 and zenith 0\.3 both provide a cell of this name"):
         find("cell", "twice").load()
     assert "lstm" in plugins("cell")

@@ -19,8 +19,8 @@ def test_what_a_value_is_as_a_label(value, label):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("", "is empty"), (" \u2003", "is empty"), (None, "is no text, but null"), (float("nan"), "no text, but NaN"),
-        (float("inf"), "is no text, but Infinity"), ([1], r"is no text, but \[1\]"), ({"a": 1}, "is no text, but {"),
+        ("", "is empty"), (" \u2003", "is empty"), (None, "a string, got null"), (float("nan"), "a string, got NaN"),
+        (float("inf"), "a string, got Infinity"), ([1], r"a string, got \[1\]"), ({"a": 1}, "must be a string, got {"),
     ],
 )  # fmt: skip
 def test_what_is_no_label(value, message):

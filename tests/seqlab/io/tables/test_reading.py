@@ -191,8 +191,8 @@ def test_carriage_returns_alone_end_lines_where_there_is_no_newline(suffix):
         (".tsv", "text\ttext\na\tb\n", r"has several columns 'text'"),
         (".csv", ",\na,b\n", r"the first line that is not empty was taken as the header, and names no column"),
         (".csv", "\n  \n", r"the first line that is not empty was taken as the header, and names no column"),
-        (".jsonl", '{"text": "a", "label": "b", "text": "c"}\n', r"line 1 is no JSON: the key 'text' is there twice"),
-        (".jsonl", '{"text": "a", "n": {"b": 1, "b": 1}}\n', r"line 1 is no JSON: the key 'b' is there twice"),
+        (".jsonl", '{"text": "a", "label": "b", "text": "c"}\n', r"line 1 is not valid JSON: the key 'text'"),
+        (".jsonl", '{"text": "a", "n": {"b": 1, "b": 1}}\n', r"line 1 is not valid JSON: the key 'b' is there twice"),
     ],
 )  # fmt: skip
 def test_what_is_refused(suffix, text, message):
