@@ -23,7 +23,7 @@ from seqlab.io.tables import (
     check_encoding,
     check_kind,
     label_of,
-    no_column,
+    missing_column,
     read_rows,
 )
 
@@ -57,7 +57,7 @@ def table_layout(asked: argparse.Namespace) -> Layout:
 
 def lacks(path: Path, column: str, columns: Sequence[str]) -> str:
     """Say that a table has no such column, and which it has."""
-    return f"{path} {no_column(column, columns)}"
+    return f"{path} {missing_column(column, columns)}"
 
 
 def no_text(row: Mapping[str, Any], column: str) -> str | None:

@@ -44,7 +44,7 @@ def objects() -> bytes:
 
 PICKLES = [
     Attack("a bare pickle in the place of resume.ckpt runs a shell", written("run/resume.ckpt", pickled), (GO_ON,),
-           r"resume\.ckpt cannot be read: .*pickles are not read"),
+           r"resume\.ckpt cannot be read: .*pickles are refused"),
     Attack("an archive of torch with a payload in the place of resume.ckpt", written("run/resume.ckpt", archive),
            (GO_ON,), r"resume\.ckpt cannot be read: .*[Ww]eights.?only"),
     Attack("a .pt file with a payload is named by ckpt_path", written("evil.pt", archive),
@@ -114,7 +114,7 @@ PAGES = [
     Attack("a number of a million digits", written(f"run/{CARD}", '{"format": ' + "9" * 10**6 + "}"), (PREDICT,),
            "model.json cannot be read: Exceeds the limit"),
     Attack("the number of symbols is NaN", written(f"run/{CARD}", '{"format": 1, "inputs": {"size": NaN}}'), (PREDICT,),
-           "NaN is no number"),
+           "NaN is not a JSON number"),
     Attack("a key is there twice, so that two readers read two files", written(
            f"run/{CARD}", '{"format": 1, "cell": null, "cell": {"name": "gru"}}'), (PREDICT,), "'cell' is there twice"),
     Attack("two million empty lists fill the memory", written(

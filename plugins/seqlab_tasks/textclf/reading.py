@@ -8,7 +8,17 @@ from typing import Any, final
 
 from seqlab import UserError
 from seqlab.io.safe_io import read_not_sparse
-from seqlab.io.tables import Check, Layout, Problems, check_kind, decode, label_of, no_column, read_rows, split_lines
+from seqlab.io.tables import (
+    Check,
+    Layout,
+    Problems,
+    check_kind,
+    decode,
+    label_of,
+    missing_column,
+    read_rows,
+    split_lines,
+)
 from seqlab_tasks.textclf.documents import SPLITS, Documents
 
 _PLAIN = Layout()
@@ -35,7 +45,7 @@ class _Wanted:
         if self.layout.header == "none":
             numbers = f"numbers from 1 to {len(columns)}"
             return f" has no column {name!r}, as task.header=none; {_WAY_OUT.lower()} to {numbers}"
-        return f" {no_column(name, columns)}. {_WAY_OUT}"
+        return f" {missing_column(name, columns)}. {_WAY_OUT}"
 
     def _row(self, line: int, row: Mapping[str, Any], problems: Problems) -> None:
         for name in (self.text_column, self.label_column):

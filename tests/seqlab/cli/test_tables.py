@@ -196,7 +196,7 @@ def test_line_ends_of_old_and_of_doubled_kind(tmp_path, end, suffix):
 def test_a_line_that_is_for_excel_alone_is_told(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("sep=;\ntext;label\na;good\n")
-    with pytest.raises(UserError, match="line 1, 'sep=;', is for Excel alone: take it out"):
+    with pytest.raises(UserError, match="line 1, 'sep=;', is for Excel: remove it"):
         open_table(path, text="text")
 
 

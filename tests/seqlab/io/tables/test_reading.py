@@ -149,9 +149,9 @@ def test_an_unbalanced_quote_and_a_bad_row_of_a_tab_separated_file_are_no_reason
     [
         ("text;label\na, b;good\nc;bad\n", "columns are separated by semicolons", {"text": "a, b", "label": "good"}),
         ("text|label\na|good\nc|bad\n", "columns are separated by bars", {"text": "a", "label": "good"}),
-        ('"text", "label"\n"a, b", "good"\n', "blanks behind separators", {"text": "a, b", "label": "good"}),
-        ('text, label\n"a, b", "good"\n', "blanks behind separators", {"text": "a, b", "label": "good"}),
-        ("text,label\na,x\n\n\nb,y\n\n", "empty lines between rows, which are no rows: 2", {"text": "a", "label": "x"}),
+        ('"text", "label"\n"a, b", "good"\n', "spaces after separators", {"text": "a, b", "label": "good"}),
+        ('text, label\n"a, b", "good"\n', "spaces after separators", {"text": "a, b", "label": "good"}),
+        ("text,label\na,x\n\n\nb,y\n\n", "empty lines between rows, which are skipped: 2", {"text": "a", "label": "x"}),
         ("a,good\nb,good\nc,bad\nd,bad\n", "line 1 was taken as the header ('a', 'good')", {"a": "b", "good": "good"}),
     ],
 )  # fmt: skip
