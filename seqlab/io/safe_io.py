@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeVar
 
 from seqlab.errors import UserError
 
+_Number = TypeVar("_Number", int, float)
 LARGEST_TEXT = 64 * 2**20
 """Bytes of a JSON or CSV file, which takes about ten times as much memory when it is parsed."""
 DEEPEST = 64
@@ -148,7 +149,7 @@ def _int(text: str) -> int:
     return _bounded(int(text), 2**64, text)  # which refuses thousands of digits by itself
 
 
-def _bounded(value: Any, limit: float, text: str) -> Any:
+def _bounded(value: _Number, limit: float, text: str) -> _Number:
     if not abs(value) < limit:
         raise ValueError(f"{text[:40]} is too large for a number")
     return value

@@ -215,7 +215,7 @@ def _location(plugin: Plugin, frame: _Frame) -> str:
     return f"{shown}:{frame.line}"
 
 
-_NODES = {
+_NODES: dict[type[Any], str] = {
     IntegerNode: "an integer", FloatNode: "a number", BooleanNode: "true or false", StringNode: "a string",
     ListConfig: "a list", DictConfig: "a mapping of keys to values",
 }  # fmt: skip

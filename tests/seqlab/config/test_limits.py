@@ -1,4 +1,4 @@
-"""Limits on steps and batches: where a run ends within an epoch, and which limits leave nothing."""
+"""Limits on steps and batches: runs that end within an epoch, and limits without a batch."""
 
 import pytest
 import torch
@@ -23,8 +23,8 @@ from ..resumable import checkpoint_of, last, same
         pytest.param(3, ["trainer.accumulate_grad_batches=2", "data.batch_size=16"], marks=pytest.mark.slow),
     ],
 )
-def test_a_run_that_max_steps_ends_within_an_epoch_goes_on_bit_for_bit(goes_on, tmp_path, steps, options):
-    """Also where its last validation chose weights that no later one beats, and one that was killed before it."""
+def test_resume_within_an_epoch_is_bit_identical(goes_on, tmp_path, steps, options):
+    """Also where the last validation has the best weights."""
     words = ["trainer.max_epochs=null", *options, "model.dropout=0.3"]
     whole = seqlab.run(goes_on(*words, "ckpt_path=null", "trainer.max_steps=9"), tmp_path / "whole")
     cut = seqlab.run(goes_on(*words, "ckpt_path=null", f"trainer.max_steps={steps}"), tmp_path / "cut")
@@ -41,7 +41,7 @@ def test_a_run_that_max_steps_ends_within_an_epoch_goes_on_bit_for_bit(goes_on, 
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_before_its_last_validation_is_validated_when_it_goes_on(goes_on, tmp_path, monkeypatch):
+def test_run_killed_before_its_last_validation_is_validated_on_resume(goes_on, tmp_path, monkeypatch):
     words = ["trainer.max_steps=2"]
     whole = seqlab.run(goes_on(*words, "ckpt_path=null"), tmp_path / "whole")
 
@@ -58,8 +58,8 @@ def test_a_run_that_was_killed_before_its_last_validation_is_validated_when_it_g
     assert same(load_file(tmp_path / "cut" / MODEL), load_file(tmp_path / "whole" / MODEL))
 
 
-def test_every_step_is_validated_and_epochs_are_told_once(goes_on, tmp_path, caplog):
-    """Three batches an epoch, four steps: one whole epoch, and a part of the next."""
+def test_partial_epoch_is_validated_and_logged_once(goes_on, tmp_path, caplog):
+    """Three batches an epoch, four steps: one epoch and a part of the next."""
     words = ["trainer.progress=auto", "trainer.max_steps=4", "data.batch_size=64", "ckpt_path=null"]
     with caplog.at_level("INFO", "seqlab"):
         result = seqlab.run(goes_on(*words), tmp_path / "run")
@@ -84,7 +84,7 @@ def test_every_step_is_validated_and_epochs_are_told_once(goes_on, tmp_path, cap
         (["trainer.limit_train_batches=0.1"], r"trainer.limit_train_batches=0.1 of 3 batches is none.* 0\.33"),
     ],
 )
-def test_limits_that_leave_nothing_are_refused_before_training(goes_on, tmp_path, words, message):
+def test_limits_without_a_batch_are_refused_before_training(goes_on, tmp_path, words, message):
     with pytest.raises(UserError, match=message):
         seqlab.run(goes_on("ckpt_path=null", *words), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -93,8 +93,8 @@ def test_limits_that_leave_nothing_are_refused_before_training(goes_on, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [["trainer.max_epochs=1"], ["trainer.max_steps=4", "trainer.max_epochs=null"]])
 @pytest.mark.parametrize("is_old", [False, True])
-def test_a_finished_run_that_goes_on_has_nothing_to_do(small_data, tmp_path, options, is_old):
-    """Its record stays, also of a carried state, and where an earlier release wrote the checkpoint."""
+def test_resuming_a_finished_run_changes_nothing(small_data, tmp_path, options, is_old):
+    """Also with a carried state and a checkpoint of an earlier release."""
     words = ["task=lm", small_data["lm"], "cell=gru", "cell.hidden_size=8", "task.sequence_length=10", "logger=none"]
     words += ["data.batch_size=8", "trainer.accumulate_grad_batches=2", "trainer.limit_train_batches=5", *options]
     words += ["trainer.threads=1", "trainer.progress=false"]

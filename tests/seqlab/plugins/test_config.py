@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from seqlab import UserError
 from seqlab.errors import check_range
-from seqlab.plugins import config as discovery
+from seqlab.plugins import config
 from seqlab.plugins.config import build
 from seqlab.plugins.signature import argument_docs, options, summary
 
@@ -63,10 +63,10 @@ class Derived(Base):
 
 @pytest.fixture(autouse=True)
 def derived(monkeypatch):
-    monkeypatch.setattr(discovery, "plugin_classes", lambda kind, name: [Derived])
-    discovery.node_type.cache_clear()
+    monkeypatch.setattr(config, "plugin_classes", lambda kind, name: [Derived])
+    config.node_type.cache_clear()
     yield
-    discovery.node_type.cache_clear()
+    config.node_type.cache_clear()
 
 
 def test_options_include_those_of_the_base():
@@ -85,7 +85,7 @@ def test_docs_come_from_the_class_that_has_the_argument():
 
 
 def test_node_has_the_defaults_and_the_types():
-    node = discovery.node("cell", "derived")
+    node = config.node("cell", "derived")
     assert OmegaConf.to_container(node, enum_to_str=True) == {
         "name": "derived", "names": None, "colour": "red", "inner": {"rate": 0.5}, "limit": None, "both": 2,
         "width": 3, "kind": "a",

@@ -43,5 +43,5 @@ def test_what_is_not_solved_trains_to_its_end(tmp_path):
 
 @pytest.mark.parametrize("wrong", ["-1", "true", "0.5"])
 def test_a_wrong_count_is_one_line(tmp_path, wrong):
-    with pytest.raises(seqlab.UserError, match="stop_when_solved must be .*>= 0, got"):
+    with pytest.raises(seqlab.UserError, match=r"stop_when_solved must be .*>= 0, got"):
         seqlab.run(seqlab.compose([*WINDOW, f"trainer.stop_when_solved={wrong}"]), tmp_path)
