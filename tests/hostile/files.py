@@ -100,7 +100,7 @@ HEADERS = [
     Attack("a header is said to be longer than any file", tensors(b"{}", length=2**63), (PREDICT,),
            "its header claims"),
     Attack("tensors overlap, so that few bytes make many", tensors(
-           {f"t{n}": tensor([2], 0, 8) for n in range(1000)}, b"12345678"), (PREDICT,), "begins at 0, where 8 is free"),
+           {f"t{n}": tensor([2], 0, 8) for n in range(1000)}, b"12345678"), (PREDICT,), "begins at 0, not at 8"),
     Attack("a header is nested a hundred thousand deep", tensors(b'{"a":' + b"[" * 10**5 + b"]" * 10**5 + b"}"),
            (PREDICT, VERIFY), "nested more than 64 deep"),
     Attack("a tensor is there twice, with two meanings", tensors(

@@ -91,7 +91,7 @@ CHECKPOINTS = [
            (GO_ON,), "it calls 'builtins bytearray'"),
     Attack("lists that hold one another twice, sixty times", checkpoint(
            lambda kept: kept["optimizer_states"][0]["state"].update({0: doubled(60)})), (GO_ON,), "too many values"),
-    Attack("a million million numbers are a view of one", checkpoint(_views), (GO_ON,), "its tensors are of"),
+    Attack("a million million numbers are a view of one", checkpoint(_views), (GO_ON,), "its tensors have"),
     Attack("an archive has a directory for Python and another one for torch", two_directories, (GO_ON,),
            "it is ambiguous"),
     Attack("a call is put together on the pickle's stack", archive(("data.pkl", STACKED), ("version", b"3\n")),
@@ -151,7 +151,7 @@ def circle(folder: Path) -> None:
 
 
 ENDLESS = [
-    Attack("the log is a pipe that nobody reads", pipe, (GO_ON,), "no regular file"),
+    Attack("the log is a pipe that nobody reads", pipe, (GO_ON,), "not a regular file"),
     Attack("the weights are a hole, to be hashed to its end", hole("model.safetensors"), (VERIFY,), "are on the disk"),
     Attack("a page is a hole, to be hashed to its end", hole("preprocessor.json"), (VERIFY,), "bytes; such a file has"),
     Attack("links lead in circles, forty at each turn", circle, (("report", "sweep"),), "holds no runs"),

@@ -81,7 +81,7 @@ CONFIGS = [
            'defaults: [{override /hydra/launcher: slurm}]\nhydra: {launcher: {partition: "a\\ntouch ran"}}\n'), SWEPT,
            "a line of a batch script could end"),
     Attack("aliases of an experiment make a thousand million values", experiment(LAUGHS), CHOSEN,
-           "stands for more than 50,000 values"),
+           "expands to more than 50,000 values"),
 ]  # fmt: skip
 
 
