@@ -191,7 +191,7 @@ def with_config_dir(args: argparse.Namespace) -> list[str]:
     if args.config_dir is None:
         return list(args.overrides)
     overrides, searched = _split_searchpath(args.overrides)
-    return [*Sources(folders=(_folder(args.config_dir, "--config-dir"), *searched)).words, *overrides]
+    return [*Sources(folders=(_folder(args.config_dir, "--config-dir"), *searched)).arguments, *overrides]
 
 
 def parse_overrides(args: argparse.Namespace) -> CommandLine:
@@ -205,7 +205,7 @@ def source_arguments() -> list[str]:
     """Return the arguments that choose the sources of the current run, in any process."""
     found = HydraConfig.get()
     folders = [f"{each.schema}://{each.path}" for each in found.runtime.config_sources if each.provider == SOURCE]
-    return Sources(str(found.job.config_name), tuple(folders)).words
+    return Sources(str(found.job.config_name), tuple(folders)).arguments
 
 
 def folder_value(overrides: Sequence[str], key: str) -> Path | None:

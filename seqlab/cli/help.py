@@ -71,14 +71,14 @@ def _owners(kind: str) -> dict[str, str]:
 
 def explain_keys(config: "DictConfig") -> None:
     """Print the keys of a composed config with values and meanings, from docstrings and comments of config files."""
-    from seqlab.plugins.config import targets
+    from seqlab.plugins.config import plugin_classes
     from seqlab.plugins.signature import options, summary
 
     console = Console(highlight=False, soft_wrap=True)
     chosen = [(kind, kind, config[kind]) for kind in PLUGINS if config[kind] is not None]
     chosen += [("callback", f"callbacks.{name}", node) for name, node in (config.get("callbacks") or {}).items()]
     for kind, key, node in chosen:
-        for target in targets(kind, node.name)[:1]:
+        for target in plugin_classes(kind, node.name)[:1]:
             console.print(f"[bold]{key.partition('.')[0]}={node.name}[/bold]  {escape(plain(summary(target)))}")
             for option in options(target):
                 if not option.supplied:

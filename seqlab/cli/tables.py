@@ -23,7 +23,7 @@ from seqlab.io.tables import (
     check_encoding,
     check_kind,
     label_of,
-    no_column,
+    missing_column,
     read_rows,
 )
 
@@ -94,7 +94,7 @@ class Table:
     def require(self, column: str) -> None:
         """Raise :class:`UserError` unless there is such a column."""
         if column not in self.columns:
-            raise UserError(f"{self.path} {no_column(column, self.columns)}")
+            raise UserError(f"{self.path} {missing_column(column, self.columns)}")
 
 
 def open_table(path: Path, layout: Layout = _DEFAULT, text: str | None = None, label: str | None = None) -> Table:
@@ -140,7 +140,7 @@ def _column_check(path: Path, text: str | None, label: str | None) -> Check:
     def columns(names: Sequence[str]) -> None:
         for name in (text, label):
             if name is not None and name not in names:
-                raise ValueError(f"{path} {no_column(name, names)}")
+                raise ValueError(f"{path} {missing_column(name, names)}")
 
     def row(line: int, values: Mapping[str, Any], problems: Problems) -> None:
         if path.suffix.lower() in JSON_LINES:

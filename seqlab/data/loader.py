@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from seqlab.contracts import Batch, Ragged
 from seqlab.distributed.signals import SIGNALS, blocked_signals
+from seqlab.errors import check_range
 
 
 @final
@@ -53,8 +54,7 @@ class BatchLoader(ABC):
     batch_sampler = None  # Lightning asks every loader that has a sampler for this one too
 
     def __init__(self, workers: int = 0, share: Share | None = None) -> None:
-        if workers < 0:
-            raise ValueError(f"workers is {workers}; it must be at least 0")
+        check_range(at_least=0, workers=workers)
         self.workers, self.done, self._begin = workers, 0, 0
         self.share, self.weight = share or Share(), 1.0
 
@@ -153,8 +153,7 @@ class ExampleLoader(BatchLoader):
         share: Share | None,
         by_steps: bool,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        check_range(at_least=1, batch_size=batch_size)
         super().__init__(workers, share)
         self.examples, self.batch_size, self.seed = examples, batch_size, seed
         self.by_heart, self.by_steps, self.epoch = by_heart, by_steps, 0
@@ -232,8 +231,7 @@ class BucketLoader(ExampleLoader):
         share: Share | None = None,
         by_steps: bool = False,
     ) -> None:
-        if bucket < 1:
-            raise ValueError(f"bucket is {bucket}; it must be at least 1")
+        check_range(at_least=1, bucket=bucket)
         settings = {"batch_size": batch_size, "seed": seed, "by_heart": by_heart, "workers": workers}
         super().__init__(len(inputs), **settings, share=share, by_steps=by_steps)
         self.inputs, self.targets, self.weights = inputs, targets, weights

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seqlab.contracts import Batch, Ragged, Task
 from seqlab.data.loader import ExampleLoader, Share
+from seqlab.errors import check_range
 
 _DRAWN_AT_ONCE = 1024
 """Examples that are drawn together, at least: of a few the operators' own cost is most of the time."""
@@ -47,8 +48,7 @@ class GeneratedLoader(ExampleLoader):
         share: Share | None = None,
         by_steps: bool = False,
     ) -> None:
-        if examples < 1:
-            raise ValueError(f"examples is {examples}; it must be at least 1")
+        check_range(at_least=1, examples=examples)
         settings = {"batch_size": batch_size, "seed": seed, "by_heart": by_heart, "workers": workers}
         super().__init__(examples, **settings, share=share, by_steps=by_steps)
         self.draw = draw
@@ -119,8 +119,7 @@ class CarriedLoader(ExampleLoader):
         share: Share | None = None,
         by_steps: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        check_range(at_least=1, batch_size=batch_size)
         count = len(inputs)
         streams = min(batch_size, count) or 1
         if not training:

@@ -10,6 +10,7 @@ from torch import Tensor
 from seqlab.contracts import Batch
 from seqlab.data.loader import BatchLoader, Share
 from seqlab.data.tokens import Tokens
+from seqlab.errors import check_range
 
 _READ_AHEAD = 2**16
 """Tokens of all rows that are read from the file at once, at least."""
@@ -52,9 +53,7 @@ class StreamLoader(BatchLoader):
         share: Share | None = None,
     ) -> None:
         super().__init__(workers, share)
-        for name, value in (("streams", streams), ("window", window)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+        check_range(at_least=1, streams=streams, window=window)
         streams = min(streams, max(1, len(tokens) // window))  # no row shorter than a window
         self.tokens, self.begin, self.streams, self.window, self.limit = tokens, begin, streams, window, limit
         short, longer = divmod(len(tokens), streams)

@@ -14,7 +14,7 @@ from seqlab.data.encoding import parse_symbols, symbols_of, truncate
 from seqlab.errors import one_line
 from seqlab.io import atomic
 from seqlab.io.safe_io import check_names
-from seqlab.io.tensors import allocation_limit, count_numbers
+from seqlab.io.tensors import allocation_limit, count_elements
 from seqlab.runs import run_folder
 from seqlab.runs.card import other_plugins, read_card
 
@@ -186,7 +186,7 @@ def _build(folder: Path, card: Mapping[str, Any], state: Mapping[str, Any], weig
         preprocessor.load_state_dict(dict(state))
     symbols = None if preprocessor is None else preprocessor.symbols
     inputs = InputSpec(card["inputs"]["kind"], card["inputs"]["size"], symbols)
-    with allocation_limit(count_numbers(weights), f"{folder}: {run_folder.MODEL_CARD}"):
+    with allocation_limit(count_elements(weights), f"{folder}: {run_folder.MODEL_CARD}"):
         model = build_model(nodes, task, inputs)
     model.load_state_dict(weights)
     return Trained(folder, task, preprocessor, model, nodes)

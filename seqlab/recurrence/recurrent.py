@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.contracts.batch import Lengths, as_lengths, check_lengths
 from seqlab.contracts.masks import reverse_within, zero_padding
+from seqlab.errors import check_range
 from seqlab.plugins.kernels import kernels_for
 from seqlab.recurrence.scan import detach, map_state
 from seqlab.recurrence.selection import Choice, CompilePolicy, choose
@@ -82,10 +83,8 @@ class Recurrent(nn.Module):
         **cell_options: Any,
     ) -> None:
         super().__init__()
-        if depth < 1:
-            raise ValueError(f"depth is {depth}; it must be at least 1")
-        if truncate < 0:
-            raise ValueError(f"truncate is {truncate}; it must be 0 (never) or a number of steps")
+        check_range(at_least=1, depth=depth)
+        check_range(at_least=0, truncate=truncate)
         self.depth, self.bidirectional, self.weight_drop = depth, bidirectional, weight_drop
         self.dropout = check_probability("dropout", dropout)
         self.locked_dropout = check_probability("locked_dropout", locked_dropout)

@@ -14,6 +14,7 @@ from torch import Tensor
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.contracts.batch import Lengths
 from seqlab.contracts.masks import checked
+from seqlab.io.atomic import replacing
 from seqlab.io.cache import cache_path
 from seqlab.plugins.kernels import entry_of, precedence, untrusted_reason
 from seqlab.recurrence.compiled import Compiled
@@ -97,7 +98,8 @@ def table_path(device: torch.device) -> Path:
 def write(device: torch.device, entries: Sequence[Entry]) -> Path:
     """Keep a table, for this process too."""
     path = table_path(device)
-    path.write_text(json.dumps([entry._asdict() for entry in entries], indent=1), "utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps([entry._asdict() for entry in entries], indent=1), "utf-8")
     _read.cache_clear()
     return path
 

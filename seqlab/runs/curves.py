@@ -1,7 +1,5 @@
 """Learning curves as CSV: a row for each step at which something was measured."""
 
-import csv
-import io
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +8,8 @@ from typing import Any, final
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from seqlab.io.atomic import reported_write_errors, write_text
-from seqlab.io.curves import read_curves
-
-__all__ = ["CurvesLogger", "read_curves"]
+from seqlab.io.atomic import append_text, write_text
+from seqlab.io.csv_files import csv_text, read_csv
 
 
 @final
@@ -59,13 +55,12 @@ class CurvesLogger(Logger):
             self._begun = True
             self._go_on(row["step"])
         if set(row) <= set(self._columns):
-            with reported_write_errors(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
-                file.write(_csv([row], self._columns, header=False))
+            append_text(self.path, csv_text([row], self._columns, header=False))
         else:
-            self._rewrite([*read_curves(self.path), row])
+            self._rewrite([*read_csv(self.path), row])
 
     def _go_on(self, step: float) -> None:
-        earlier = read_curves(self.path)
+        earlier = read_csv(self.path)
         kept = [row for row in earlier if float(row["step"]) < step]
         self._columns = list(earlier[0]) if earlier else []
         if len(kept) < len(earlier) or (self.path.exists() and not self.path.read_bytes().endswith(b"\n")):
@@ -74,13 +69,4 @@ class CurvesLogger(Logger):
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         """Write all rows, whole or not at all: a column is new, or rows are taken out."""
         self._columns = list(dict.fromkeys([*self._columns, *(name for row in rows for name in row)]))
-        write_text(self.path, _csv(rows, self._columns, header=True))
-
-
-def _csv(rows: list[dict[str, Any]], columns: list[str], *, header: bool) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    if header:
-        writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+        write_text(self.path, csv_text(rows, self._columns))

@@ -3,10 +3,10 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from seqlab.errors import UserError, one_line
-from seqlab.io.atomic import write_atomically
+from seqlab.io.atomic import write_bytes
 from seqlab.io.safe_io import check_within, open_regular, parse_json, read_bytes
 
 if TYPE_CHECKING:
@@ -66,17 +66,13 @@ def _read_json(path: Path, *, plain: bool) -> dict[str, Any]:
     return value
 
 
-def _write(file: BinaryIO, data: bytes) -> None:
-    file.write(data)
-
-
 def write_weights(path: Path, weights: Mapping[str, "Tensor"]) -> None:
     """Write tensors as safetensors, atomically; what two names share, such as tied weights, is written for each."""
     from safetensors.torch import save
     from torch import contiguous_format
 
     data = save({name: value.detach().cpu().clone(memory_format=contiguous_format) for name, value in weights.items()})
-    write_atomically(path, lambda file: _write(file, data))
+    write_bytes(path, data)
 
 
 def read_weights(path: Path) -> dict[str, "Tensor"]:

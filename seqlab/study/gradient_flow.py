@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, final
 
-from seqlab.io.atomic import reported_write_errors, write_text
-from seqlab.io.curves import whole_rows
+from seqlab.io.atomic import append_text, write_text
+from seqlab.io.csv_files import read_csv
 from seqlab.io.safe_io import read_bytes
 
 FLOW = Path("curves") / "gradient_flow.csv"
@@ -128,7 +128,7 @@ def read_rows(path: Path, kind: type[Row], *, strict: bool = False) -> list[Row]
     if strict:
         check_columns(path, types)
     found: list[Row] = []
-    for number, line in enumerate(whole_rows(path, errors="strict" if strict else "replace"), start=2):
+    for number, line in enumerate(read_csv(path, errors="strict" if strict else "replace", damaged=strict), start=2):
         try:
             found.append(kind(**{name: _parse(line[name], of) for name, of in types.items()}))
         except (KeyError, TypeError, ValueError) as error:  # a crash damaged the line
@@ -183,9 +183,7 @@ class FlowWriter:
             UserError: the disk is full, or the folder cannot be written.
         """
         for name, lines in ((FLOW, _lines(rows)), (SATURATION, _lines(saturation))):
-            path = self.folder / name
-            with reported_write_errors(path), path.open("a", encoding="utf-8", newline="") as file:
-                file.write(lines)
+            append_text(self.folder / name, lines)
 
 
 def _lines(rows: Iterable[FlowRow] | Iterable[SaturationRow]) -> str:

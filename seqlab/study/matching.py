@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from seqlab.config.build import build_model
 from seqlab.config.schema import plain_config
 from seqlab.contracts import Batch, InputSpec, Model, Task, UserError
-from seqlab.plugins.config import targets
+from seqlab.plugins.config import plugin_classes
 from seqlab.plugins.signature import options
 from seqlab.training.session import prepare_data
 
@@ -36,10 +36,10 @@ class SizedModel:
 
     def __init__(self, config: DictConfig) -> None:
         self.plain = plain_config(config)
-        (model,) = targets("model", self.plain["model"]["name"])
+        (model,) = plugin_classes("model", self.plain["model"]["name"])
         uses_cell: bool = model.uses_cell  # type: ignore[attr-defined]  # a model has it
         self.group = "cell" if uses_cell else "model"
-        (sized,) = targets(self.group, self.plain[self.group]["name"])
+        (sized,) = plugin_classes(self.group, self.plain[self.group]["name"])
         self.has_size = any(option.name == "hidden_size" for option in options(sized))
         self.task, self.inputs = _task(self.plain)
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import log2
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, final
+from typing import TYPE_CHECKING, Any, final
 
 from seqlab._deprecated import old_names
 from seqlab.errors import UserError
-from seqlab.io.atomic import write_atomically
+from seqlab.io.atomic import write_bytes
 from seqlab.plugins.registry import plugins
 
 if TYPE_CHECKING:
@@ -224,11 +224,7 @@ def save_figure(figure: "Figure", path: Path, dpi: int = 120) -> None:
     figure.patch.set_visible(True)
     figure.savefig(content, format=path.suffix[1:].lower(), dpi=dpi, facecolor="white")
     figure.patch.set_visible(was_visible)
-
-    def write(file: BinaryIO) -> None:
-        file.write(content.getvalue())
-
-    write_atomically(path, write)
+    write_bytes(path, content.getvalue())
 
 
 def drawable(text: str) -> str:

@@ -146,7 +146,7 @@ def _parse(name: str, where: str, text: str) -> Recipe:
     try:
         plain = OmegaConf.to_container(OmegaConf.create(text))
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
-        raise UserError(f"{where} is no YAML: {one_line(error)[:200]}") from error
+        raise UserError(f"{where} is not valid YAML: {one_line(error)[:200]}") from error
     fields = _check(plain, _REQUIRED, _OPTIONAL, where)
     if fields["mode"] not in ("min", "max"):
         raise UserError(f"{where}: mode must be min or max, got {fields['mode']}")

@@ -50,7 +50,7 @@ def register() -> None:
 
 def folder_of(words: Sequence[str]) -> Path:
     """Choose the folder of a sweep, the same one for the same words."""
-    return _SWEEPS / sweep_key([*sources().words, *words])
+    return _SWEEPS / sweep_key([*sources().arguments, *words])
 
 
 def choices_of(words: Sequence[str]) -> tuple[str, str]:
@@ -117,7 +117,7 @@ def plan(folder: Path, words: Sequence[str], sweeper: str = "basic") -> None:
             runs.setdefault(run_name(config), each)
     elif (folder / SWEEP).is_file():
         runs = {run["name"]: run["words"] for run in read_plan(folder)["runs"]}
-    write_plan(folder, [*sources().words, *words], runs, open=sweeper != "basic")
+    write_plan(folder, [*sources().arguments, *words], runs, open=sweeper != "basic")
 
 
 def rename_old_sweep(folder: Path) -> Path | None:

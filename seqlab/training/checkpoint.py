@@ -20,7 +20,7 @@ from seqlab.contracts import UserError
 from seqlab.distributed.collectives import RankConsensus, all_gather
 from seqlab.distributed.signals import StoppedError, StopRequest
 from seqlab.errors import one_line
-from seqlab.io.atomic import sync_folder, write_atomically
+from seqlab.io.atomic import replacing, write_atomically
 from seqlab.io.formatting import relative_path
 from seqlab.io.safe_io import check_within, open_regular
 from seqlab.io.tensors import check_archive, check_values
@@ -300,11 +300,9 @@ def _raise_if_stopped(requested: int) -> None:
 
 def _link_or_copy(path: Path, name: Path) -> None:
     """Give a file a second name, by a hard link where the file system has them."""
-    fresh = name.with_name(f".{name.name}.fresh")
-    fresh.unlink(missing_ok=True)
-    try:
-        os.link(path, fresh)
-    except OSError:
-        shutil.copyfile(path, fresh)
-    fresh.replace(name)
-    sync_folder(name.parent)
+    with replacing(name) as temporary:
+        temporary.unlink()
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)

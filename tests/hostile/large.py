@@ -91,9 +91,9 @@ CHECKPOINTS = [
            (GO_ON,), "it calls 'builtins bytearray'"),
     Attack("lists that hold one another twice, sixty times", checkpoint(
            lambda kept: kept["optimizer_states"][0]["state"].update({0: doubled(60)})), (GO_ON,), "too many values"),
-    Attack("a million million numbers are a view of one", checkpoint(_views), (GO_ON,), "its tensors are of"),
+    Attack("a million million numbers are a view of one", checkpoint(_views), (GO_ON,), "its tensors have"),
     Attack("an archive has a directory for Python and another one for torch", two_directories, (GO_ON,),
-           "can be read in two ways"),
+           "it is ambiguous"),
     Attack("a call is put together on the pickle's stack", archive(("data.pkl", STACKED), ("version", b"3\n")),
            (GO_ON,), "calls by STACK_GLOBAL"),
 ]  # fmt: skip

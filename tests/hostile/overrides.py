@@ -52,8 +52,9 @@ LAUGHS = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10
 RECIPES = [
     Attack("ten lines of YAML make a hundred thousand million values", recipe(LAUGHS), (REPRODUCE,), "has an alias"),
     Attack("YAML makes an object of Python", recipe("title: !!python/object/apply:os.system ['touch ran']\n"),
-           (REPRODUCE,), "is no YAML"),
-    Attack("YAML is nested ten thousand deep", recipe("a: " + "[" * 10**4 + "]" * 10**4), (REPRODUCE,), "is no YAML"),
+           (REPRODUCE,), "is not valid YAML"),
+    Attack("YAML is nested ten thousand deep", recipe("a: " + "[" * 10**4 + "]" * 10**4), (REPRODUCE,),
+           "is not valid YAML"),
     Attack("a recipe's words are a launcher to import", recipe(LINE + f"words: ['{TARGET}']\n"), (REPRODUCE,),
            "Hydra could run code"),
 ]  # fmt: skip
@@ -80,7 +81,7 @@ CONFIGS = [
            'defaults: [{override /hydra/launcher: slurm}]\nhydra: {launcher: {partition: "a\\ntouch ran"}}\n'), SWEPT,
            "a line of a batch script could end"),
     Attack("aliases of an experiment make a thousand million values", experiment(LAUGHS), CHOSEN,
-           "stands for more than 50,000 values"),
+           "expands to more than 50,000 values"),
 ]  # fmt: skip
 
 

@@ -100,13 +100,13 @@ PIXELS = ("task=pixels", "hydra.run.dir=new")
 
 ARCHIVES = [
     Attack("a hundred megabytes are packed into a small npz", written("evil.npz", bomb),
-           ((*PIXELS, "task.data=evil.npz"),), "says that 104,.* come out of it"),
+           ((*PIXELS, "task.data=evil.npz"),), "would decompress to 104,"),
     Attack("an array in an npz claims ten terabytes", written("evil.npz", claiming),
            ((*PIXELS, "task.data=evil.npz"),), r"evil\.npz (holds an array that is too large|is damaged)|evil\.npz: "),
     Attack("a PNG of a hundred bytes has billions of pixels", written("images/a/1.png", picture),
            ((*PIXELS, "task.data_dir=images"),), "1.png"),
     Attack("a checkpoint is packed, and far larger than its file", written("run/resume.ckpt", packed), (GO_ON,),
-           "something in it is packed"),
+           "it is compressed"),
     Attack("an archive ends in its middle", written("evil.npz", lambda: bomb()[:5000]),
            ((*PIXELS, "task.data=evil.npz"),), r"evil\.npz is damaged"),
     Attack("PostScript, for which Pillow starts Ghostscript, is called a PNG", written("images/a/1.png", POSTSCRIPT),

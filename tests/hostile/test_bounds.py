@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from seqlab import UserError
 from seqlab.cli.commands.resume import _change_folder
 from seqlab.cli.errors import explain, is_user_error
-from seqlab.io.curves import read_curves
+from seqlab.io.csv_files import read_csv
 from seqlab.plugins.hydra_source import read_yaml
 from seqlab.training.nonfinite import SavedStep
 from seqlab_tasks.names import read_names
@@ -25,10 +25,10 @@ def test_no_table_of_a_run_folder_makes_gigabytes_of_rows(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("step\n" + "1\n" * 10**6, "utf-8")
     with pytest.raises(UserError, match="more than a run writes"):
-        read_curves(path)
+        read_csv(path)
     path.write_text('step\n"' + "1" * 10**6 + '"\n', "utf-8")
-    with pytest.raises(UserError, match="is no table: field larger"):
-        read_curves(path)
+    with pytest.raises(UserError, match="is not a CSV file: field larger"):
+        read_csv(path)
 
 
 def test_dealing_out_many_classes_does_not_take_the_square_of_their_number():

@@ -33,7 +33,7 @@ TABLES = [
     Attack("a table has zero bytes", rows(b"text,label\na\0b,Greek\n"), CSV, "is zero"),
     Attack("a table is no UTF-8", rows(b"text,label\na\xff\xfeb,Greek\n"), CSV, "not UTF-8"),
     Attack("a row is nested a hundred thousand deep", lines(
-           '{"text": "a", "label": ' + "[" * 10**5 + "]" * 10**5 + "}\n"), JSON_LINES, "line 1 is no JSON"),
+           '{"text": "a", "label": ' + "[" * 10**5 + "]" * 10**5 + "}\n"), JSON_LINES, "line 1 is not valid JSON"),
     Attack("a label would clear the terminal", rows(
            "text,label\n" + "".join(f"word{n} more,{LABELS[n % 2]}\n" for n in range(60))), (CSV[2],),
            r"has the control character"),
@@ -69,7 +69,7 @@ SIZES = [
     Attack("a thousand million layers", grown("model.parameters.depth", 10**9), (PREDICT,),
            "describes a model of more than"),
     Attack("sequences of a million million steps", task(sequence_length=10**12), (RERUN, PREDICT, VERIFY),
-           "it may be 134217728 at most"),
+           "must be <= 134217728"),
     Attack("a thousand million processes", setting(RESULTS, "config.data.workers", 10**9), (RERUN,),
            "data.workers must be .*<= 1024"),
     Attack("a million devices", setting(RESULTS, "config.trainer.devices", 10**6), (RERUN,),

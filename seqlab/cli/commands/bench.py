@@ -1,7 +1,6 @@
 """``bench``: time the kernels of cells against ``torch.nn``."""
 
 import argparse
-import csv
 import os
 import statistics
 import sys
@@ -30,6 +29,18 @@ TUNED = (
 )
 _HEAP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 _TORCH = "torch.nn."
+_COLUMNS = (
+    "cell",
+    "shape",
+    "path",
+    "train_ms",
+    "train_low",
+    "train_high",
+    "forward_ms",
+    "kept_mib",
+    "first_s",
+    "ratio",
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -187,10 +198,10 @@ def _show(rows: Sequence[Mapping[str, Any]], out: Output, runs: int) -> None:
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    from seqlab.io.atomic import write_text
+    from seqlab.io.csv_files import csv_text
+
+    write_text(path, csv_text(rows, _COLUMNS))
 
 
 def _plot(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

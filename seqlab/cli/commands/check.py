@@ -211,7 +211,7 @@ def _owner(kind: str, name: str) -> str:
 
 def _values(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Check options as a run does; return those that were given."""
-    values = config.checked_node(kind, {"name": name, **given}) if given else {}
+    values = config.checked_arguments(kind, {"name": name, **given}) if given else {}
     return {key: values[key] for key in given}
 
 

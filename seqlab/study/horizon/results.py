@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from seqlab.contracts import Remedy
 from seqlab.errors import UserError
 from seqlab.io.atomic import write_json
-from seqlab.io.curves import read_curves, whole_rows
-from seqlab.plugins.config import targets
+from seqlab.io.csv_files import read_csv
+from seqlab.plugins.config import plugin_classes
 from seqlab.runs.commands import quote_for_hydra, shell_command
 from seqlab.runs.run_folder import RESULTS, read_json
 from seqlab.runs.scores import deciding_verdict
@@ -67,7 +67,7 @@ def read_signs(folder: Path) -> Signs:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        return [row for row in whole_rows(path) if None not in row.values()]
+        return read_csv(path)
     except (OSError, UserError, ValueError):
         return []
 
@@ -112,7 +112,7 @@ def _improving(folder: Path, record: Mapping[str, Any]) -> float | None:
     monitor, mode = record["best"]["monitor"], record["best"]["mode"]
     (bounds, *_) = record["tables"].get("bounds") or [{}]
     chance, solved = bounds.get("chance"), bounds.get("solved")
-    scores = [_number(row.get(f"valid/{monitor}")) for row in read_curves(folder / CURVES)]
+    scores = [_number(row.get(f"valid/{monitor}")) for row in read_csv(folder / CURVES)]
     known = [score for score in scores if score is not None]
     if chance is None or solved is None or chance == solved or len(known) < 4:
         return None
@@ -201,7 +201,7 @@ def _own(row: "Row", cause: str, found: Finding) -> Remedy | None:
     if row.sized_by != "cell":
         return None
     target: Any
-    (target,) = targets("cell", str(row.config.cell.name))
+    (target,) = plugin_classes("cell", str(row.config.cell.name))
     options = {str(key): value for key, value in row.config.cell.items() if key != "name"}
     remedy: Remedy | None = target.remedy(cause, found.upper or 2 * (found.horizon or 1), options)
     return remedy

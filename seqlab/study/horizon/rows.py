@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from seqlab.config.compose import compose_all
 from seqlab.contracts import Task, UserError
-from seqlab.plugins.config import targets
+from seqlab.plugins.config import plugin_classes
 from seqlab.plugins.registry import find, plugins
 from seqlab.study.horizon.search import Batch
 from seqlab.study.horizon.settings import Settings
@@ -59,7 +59,7 @@ class Row:
     @property
     def sized_by(self) -> str:
         """The group whose ``hidden_size`` sets how large the model is: ``cell`` or ``model``."""
-        (target,) = targets("model", self.config.model.name)
+        (target,) = plugin_classes("model", self.config.model.name)
         uses_cell: bool = target.uses_cell  # type: ignore[attr-defined]  # a model has it
         return "cell" if uses_cell else "model"
 
@@ -205,14 +205,14 @@ def _added(row: Row, settings: Settings) -> Iterator[str]:
 
 
 def _draws(callback: str) -> bool:
-    (target,) = targets("callback", callback)
+    (target,) = plugin_classes("callback", callback)
     return "picture" in signature(target).parameters
 
 
 def _check_task(row: Row) -> None:
     name = str(row.config.task.name)
     task: Any
-    (task,) = targets("task", name)
+    (task,) = plugin_classes("task", name)
     if task.sequence_length_means != "distance":
         others = [other for other in plugins("task") if _is_distance(other)]
         raise UserError(f"task={name} has no distance to search over; these have: {', '.join(others)}")

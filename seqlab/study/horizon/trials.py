@@ -50,7 +50,7 @@ class Trial:
     @property
     def command(self) -> str:
         """What does the same in a run by itself."""
-        return shell_command(*sources().words, *self.words)
+        return shell_command(*sources().arguments, *self.words)
 
     def record(self) -> dict[str, Any]:
         """Give it as ``horizon.json`` has it."""

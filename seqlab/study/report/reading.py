@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from seqlab.errors import UserError, one_line
-from seqlab.io.curves import read_curves
+from seqlab.io.csv_files import read_csv
 from seqlab.io.formatting import relative_path
 from seqlab.runs import run_folder
 from seqlab.runs.commands import shell_command
@@ -226,7 +226,7 @@ def _read_metrics(path: Path) -> list[dict[str, float]]:
     rows = []
     if path.exists():
         check_columns(path, ["step"])
-    for number, row in enumerate(read_curves(path), start=2):
+    for number, row in enumerate(read_csv(path), start=2):
         values = {key: value for key, text in row.items() if (value := _number(text)) is not None}
         if "step" not in values:
             raise ValueError(f"line {number:,}: step is {row['step']!r}, which is not a number")

@@ -1,4 +1,4 @@
-"""Limits on steps and batches: where a run ends within an epoch, and which limits leave nothing."""
+"""Limits on steps and batches: runs that end within an epoch, and limits without a batch."""
 
 import pytest
 import torch
@@ -76,10 +76,10 @@ def test_every_step_is_validated_and_epochs_are_told_once(resume_config, tmp_pat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trainer.max_steps=0"], "trainer.max_steps must be >= 1, or -1 for no limit, got 0"),
+        (["trainer.max_steps=0"], "trainer.max_steps must be >= 1 or -1 .no limit., got 0"),
         (["trainer.max_steps=-5"], "trainer.max_steps must be >= 1"),
         (["trainer.max_epochs=null"], "trainer.max_epochs=null needs trainer.max_steps"),
-        (["trainer.limit_val_batches=0"], "trainer.limit_val_batches must be > 0.*chosen by validation"),
+        (["trainer.limit_val_batches=0"], "trainer.limit_val_batches must be > 0"),
         (["trainer.limit_test_batches=0.0"], "trainer.limit_test_batches must be > 0"),
         (["trainer.limit_train_batches=0"], "trainer.limit_train_batches must be > 0"),
         (["trainer.limit_test_batches=0.001"], r"trainer.limit_test_batches=0.001 of 1 batches is none"),
@@ -95,8 +95,8 @@ def test_limits_that_leave_nothing_are_refused_before_training(resume_config, tm
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [["trainer.max_epochs=1"], ["trainer.max_steps=4", "trainer.max_epochs=null"]])
 @pytest.mark.parametrize("is_old", [False, True])
-def test_a_finished_run_that_goes_on_has_nothing_to_do(small_data, tmp_path, options, is_old):
-    """Its record stays, also of a carried state, and where an earlier release wrote the checkpoint."""
+def test_resuming_a_finished_run_changes_nothing(small_data, tmp_path, options, is_old):
+    """Also with a carried state and a checkpoint of an earlier release."""
     words = ["task=lm", small_data["lm"], "cell=gru", "cell.hidden_size=8", "task.sequence_length=10", "logger=none"]
     words += ["data.batch_size=8", "trainer.accumulate_grad_batches=2", "trainer.limit_train_batches=5", *options]
     words += ["trainer.threads=1", "trainer.progress=false"]

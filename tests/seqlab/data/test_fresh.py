@@ -115,7 +115,7 @@ def test_workers_draw_the_same():
 
 @pytest.mark.parametrize("size", ["examples", "batch_size"])
 def test_sizes_are_positive(size):
-    with pytest.raises(ValueError, match=f"{size} is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match=f"{size} must be >= 1, got 0"):
         GeneratedLoader(draw, **{"examples": 3, "batch_size": 2, size: 0})
 
 

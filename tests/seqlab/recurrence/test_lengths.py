@@ -102,7 +102,7 @@ def test_ragged_takes_any_form_and_refuses_what_is_none() -> None:
         made = Ragged(torch.arange(6), form([3, 2, 1]))
         assert made.lengths.dtype == torch.int64
         assert made.padded(torch.arange(3))[0].tolist() == [[0, 1, 2], [3, 4, 0], [5, 0, 0]]
-    with pytest.raises(ValueError, match="lengths must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="lengths must be >= 0, got -1"):
         Ragged(torch.arange(3), [4, -1])
     with pytest.raises(ValueError, match="lengths must be integers"):
         Ragged(torch.arange(3), torch.tensor([2.0, 1.0]))

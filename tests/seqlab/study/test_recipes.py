@@ -91,7 +91,7 @@ def test_verdicts(mode, bound, values, verdict):
         (("theirs: 0.5", "theirs: half"), "row 1: theirs is 'half', of the wrong type"),
         (("theirs: 0.5", "theirs: 0.5, at_most: true, at_least: true"), "at_most and at_least are both true"),
         (("rows:\n  - {label: gru, words: [cell=gru], theirs: 0.5}", "rows: []"), "rows is empty"),
-        (("title: t", "title: [t"), "is no YAML"),
+        (("title: t", "title: [t"), "is not valid YAML"),
     ],
 )
 def test_a_bad_recipe_is_one_line(tmp_path, changed, message):

@@ -129,8 +129,8 @@ def test_freezing_needs_no_other_run(names_folder, tmp_path, monkeypatch):
         ("[recurrent.layer.0]", r"no parameters in recurrent.layer.0; it has some in recurrent.layers$"),
         ("[recurrent.layers.1]", r"no parameters in recurrent.layers.1; it has some in recurrent.layers.0$"),
         ("[encoder,recurrent,head]", r"nothing is left to train; the model has parameters in encoder, recurrent, head"),
-        ("encoder", r"freeze must be a list of texts \(parts of the model\), got encoder"),
-        ("[3]", r"freeze must be a list of texts .*, got \[3\]"),
+        ("encoder", r"freeze must be a list of strings \(parts of the model\), got encoder"),
+        ("[3]", r"freeze must be a list of strings .*, got \[3\]"),
     ],
 )
 def test_freeze_is_checked(names_folder, tmp_path, freeze, message):
@@ -161,7 +161,7 @@ def test_weights_that_do_not_fit_are_named(names_folder, parent, tmp_path, overr
 def test_init_from_must_be_a_run(names_folder, tmp_path):
     with pytest.raises(UserError, match="init_from=nowhere: nowhere is no folder"):
         seqlab.run(configured(names_folder, "init_from=nowhere"), tmp_path / "child")
-    with pytest.raises(UserError, match=r"init_from must be a text \(the folder of a run\) or null, got 3"):
+    with pytest.raises(UserError, match=r"init_from must be a string \(the folder of a run\) or null, got 3"):
         seqlab.run(configured(names_folder, "init_from=3"), tmp_path / "child")
 
 

@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 import seqlab
-from seqlab.runs.curves import CurvesLogger, read_curves
+from seqlab.io.csv_files import read_csv
+from seqlab.runs.curves import CurvesLogger
 from seqlab.training.loggers import make_logger, run_id
 
 from ..resumable import interrupted
@@ -30,7 +31,7 @@ def test_curves_of_a_resumed_run_equal_those_of_the_uninterrupted_one(names_fold
     with interrupted(2, 1):
         run(names_folder, tmp_path / "cut", *words)
     run(names_folder, tmp_path / "cut", *words, "ckpt_path=last")
-    whole, cut = (read_curves(tmp_path / name / "curves" / "metrics.csv") for name in ("whole", "cut"))
+    whole, cut = (read_csv(tmp_path / name / "curves" / "metrics.csv") for name in ("whole", "cut"))
     assert len(whole) == 5  # four epochs, and the test
     assert without_times(cut) == without_times(whole)
 
@@ -47,7 +48,7 @@ def test_repeated_rows_are_replaced_and_an_incomplete_one_is_skipped(tmp_path, s
         file.write("39,0.")  # by a process that was killed
     again = CurvesLogger(tmp_path)
     again.log_metrics({"train/loss": 7.0}, step)
-    rows = read_curves(again.path)
+    rows = read_csv(again.path)
     assert [row["step"] for row in rows] == kept
     assert rows[-1] == {"step": str(step), "train/loss": "7.0", "valid/loss": ""}
 
@@ -60,7 +61,7 @@ def test_a_row_is_there_when_the_process_is_killed(tmp_path):
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
-    assert [row["loss"] for row in read_curves(tmp_path / "curves" / "metrics.csv")] == [*"01234"]
+    assert [row["loss"] for row in read_csv(tmp_path / "curves" / "metrics.csv")] == [*"01234"]
 
 
 def test_a_run_keeps_its_id_and_another_has_another(tmp_path):
