@@ -23,11 +23,11 @@ from seqlab.errors import UserError
 from seqlab.io.formatting import format_metric, relative_path
 from seqlab.runs.commands import hydra_override, shell_command
 from seqlab.runs.results import Result
-from seqlab.sweeps.direction import with_direction
+from seqlab.sweeps.direction import direction_overrides
 from seqlab.sweeps.launchers import check_launcher, check_plugin
-from seqlab.sweeps.ledger import SWEEP, Entry, entry_of, read, read_plan
-from seqlab.sweeps.overrides import key_of
-from seqlab.sweeps.plan import choices_of, first_of_each, folder_of, plan, rename_old_sweep
+from seqlab.sweeps.ledger import SWEEP, Entry, read_entries, read_entry, read_plan
+from seqlab.sweeps.overrides import override_key
+from seqlab.sweeps.plan import chosen_plugins, first_values, plan_sweep, rename_old_sweep, sweep_folder
 
 
 def output_folder() -> Path:
@@ -76,25 +76,29 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
             raise UserError(f"{word}: fresh is true or false")
     fresh = any(_FRESH.get(word, False) for word in arguments)
     words = [word for word in arguments if word not in _FRESH]
-    given = [_value(word) for word in words if key_of(word) == "hydra.sweep.dir"]
-    words = [word for word in words if key_of(word) != "hydra.sweep.dir"]
-    folder = Path(given[-1]) if given else folder_of(words)
-    sweeper, launcher = choices_of(words)
+    given = [_value(word) for word in words if override_key(word) == "hydra.sweep.dir"]
+    words = [word for word in words if override_key(word) != "hydra.sweep.dir"]
+    folder = Path(given[-1]) if given else sweep_folder(words)
+    sweeper, launcher = chosen_plugins(words)
     register_launcher([f"hydra/launcher={launcher}"])
-    added = any(word.startswith("+") and key_of(word).startswith("hydra.") for word in words)
-    if added or (sweeper, launcher) != ("basic", "basic") or any(key_of(word).startswith(_PLUGINS) for word in words):
+    added = any(word.startswith("+") and override_key(word).startswith("hydra.") for word in words)
+    if (
+        added
+        or (sweeper, launcher) != ("basic", "basic")
+        or any(override_key(word).startswith(_PLUGINS) for word in words)
+    ):
         node = compose_full(words, RunMode.MULTIRUN).hydra
         check_launcher(launcher, _plain(node.launcher))
         check_plugins(node)
     _check_sweeper(sweeper, words)
-    more = [] if sweeper in ("basic", *_SWEEPERS) else with_direction(words, sweeper)
+    more = [] if sweeper in ("basic", *_SWEEPERS) else direction_overrides(words, sweeper)
     if fresh and (aside := rename_old_sweep(folder)) is not None:
         print(f"the earlier sweep is now {relative_path(aside)}", file=sys.stderr)
-    plan(folder, words, sweeper)
+    plan_sweep(folder, words, sweeper)
     words = [*words, *more]
     if sweeper in _SWEEPERS:
         Plugins.instance().register(_plugin(*_SWEEPERS[sweeper]))
-    elif sweeper == "basic" and not any(key_of(word).startswith("hydra.sweeper.") for word in words):
+    elif sweeper == "basic" and not any(override_key(word).startswith("hydra.sweeper.") for word in words):
         found = _plugin("_sweepers", "PlannedSweeper")
         Plugins.instance().register(found)
         words = [*words, f"hydra.sweeper._target_={found.__module__}.{found.__qualname__}"]
@@ -136,7 +140,7 @@ def _check_sweeper(sweeper: str, words: list[str]) -> None:
         _plugin(*_SWEEPERS[sweeper]).check(plain, own)
     else:
         _check_intervals(own)
-        list(compose_all([first_of_each(own)]))
+        list(compose_all([first_values(own)]))
 
 
 def _check_intervals(words: list[str]) -> None:
@@ -160,7 +164,7 @@ def refuse_search(words: list[str], sweeper: str) -> None:
     Raises:
         UserError: there is no ``-m``.
     """
-    keys = [key_of(word) for word in words]
+    keys = [override_key(word) for word in words]
     if "task.sequence_length" not in keys and sweeper in _SWEEPERS:
         raise UserError(
             f"hydra/sweeper={sweeper} searches, which takes many runs: add -m, or set task.sequence_length for one"
@@ -210,13 +214,13 @@ def _so_far(run: Path) -> _Known:
         began = time.monotonic()
         entries, more = [], False
         if (run.parent / SWEEP).exists():
-            entries, more = read(run.parent), bool(read_plan(run.parent).get("open"))
+            entries, more = read_entries(run.parent), bool(read_plan(run.parent).get("open"))
         now = time.monotonic()
         known = _KNOWN[run.parent] = _Known(len(entries), 0, 0, 0.0, now, now - began, more)
         for entry in entries:
             known.count(entry)
     else:
-        known.count(entry_of(run))
+        known.count(read_entry(run))
     return known
 
 
@@ -256,7 +260,7 @@ def register_launcher(words: list[str]) -> None:
     Raises:
         UserError: that is not installed.
     """
-    chosen = [_value(word) for word in words if key_of(word) == "hydra/launcher"]
+    chosen = [_value(word) for word in words if override_key(word) == "hydra/launcher"]
     if not chosen or chosen[-1] not in _LAUNCHERS:
         return
     module, name, extra = _LAUNCHERS[chosen[-1]]
@@ -272,7 +276,7 @@ def register_launcher(words: list[str]) -> None:
 
 def finish(folder: Path) -> int:
     """Say what became of the runs; the exit code is 1 unless all are done."""
-    entries = read(folder)
+    entries = read_entries(folder)
     console = Console(highlight=False)
     console.print(summary(entries), soft_wrap=True)
     show_faults(entries, console)

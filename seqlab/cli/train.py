@@ -114,9 +114,9 @@ def _names_folder_that_exists(words: Sequence[str]) -> bool:
 
 def _sweep(words: list[str]) -> int:
     from seqlab.cli.multirun import finish, prepare
-    from seqlab.sweeps.plan import register
+    from seqlab.sweeps.plan import register_run_name
 
-    register()
+    register_run_name()
     words, folder = prepare(words)
     _hydra_main(one_of_many, ["--multirun"], words)
     return finish(folder)
@@ -144,7 +144,7 @@ def one_of_many(config: DictConfig) -> float:
 
     from seqlab.distributed.devices import is_follower
     from seqlab.errors import UserError
-    from seqlab.sweeps.direction import no_value
+    from seqlab.sweeps.direction import missing_value_cause
     from seqlab.training.ranks import released_ranks, run_worker_rank
 
     folder = output_folder()
@@ -153,7 +153,7 @@ def one_of_many(config: DictConfig) -> float:
         return math.nan
     with released_ranks(folder):
         value = _one_of_many(config, folder)
-    if math.isnan(value) and (reason := no_value(folder, HydraConfig.get().sweeper)) is not None:
+    if math.isnan(value) and (reason := missing_value_cause(folder, HydraConfig.get().sweeper)) is not None:
         raise UserError(reason)
     return value
 
@@ -164,13 +164,13 @@ def _one_of_many(config: DictConfig, folder: Path) -> float:
     from seqlab.cli.multirun import progress
     from seqlab.runs.ownership import OwnedError, owned_folder
     from seqlab.sweeps import resources
-    from seqlab.sweeps.ledger import entry_of, job_id, write_queued
-    from seqlab.sweeps.selection import is_selected
+    from seqlab.sweeps.ledger import job_id, read_entry, write_queued
+    from seqlab.sweeps.plan import is_selected
 
     words = list(HydraConfig.get().overrides.task)
     try:
         with owned_folder(folder):
-            earlier = entry_of(folder)
+            earlier = read_entry(folder)
             if earlier.state == "done":
                 log.info("%s was done before", folder.name)
                 return math.nan if earlier.objective is None else earlier.objective

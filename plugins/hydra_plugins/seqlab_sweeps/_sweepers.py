@@ -12,9 +12,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from seqlab.plugins.hydra_internals import BASIC_LAUNCHER_LOG, planned_sweeper
-from seqlab.study.horizon.rows import rows_of
 from seqlab.study.horizon.runner import SearchRunner, finish_search
-from seqlab.study.horizon.settings import read_settings
+from seqlab.study.horizon.settings import expand_rows, read_settings
 from seqlab.sweeps.ledger import read_plan
 
 
@@ -54,17 +53,17 @@ class HorizonSweeper(Sweeper):
         self._launched = 0
 
     @staticmethod
-    def check(node: Mapping[str, Any], words: Sequence[str]) -> None:
+    def check(node: Mapping[str, Any], overrides: Sequence[str]) -> None:
         """Check the settings of a search before its folder is made.
 
         Args:
             node: ``hydra.sweeper``, composed.
-            words: overrides of the command line, without those of Hydra.
+            overrides: of the command line, without those of Hydra.
 
         Raises:
             seqlab.UserError, hydra.errors.HydraException: the search cannot be made.
         """
-        rows_of(words, read_settings(node))
+        expand_rows(overrides, read_settings(node))
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store the config and create the launcher."""
@@ -91,9 +90,8 @@ class HorizonSweeper(Sweeper):
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        conductor = SearchRunner(folder, read_plan(folder)["words"], arguments, settings, self._launch)
-        conductor.conduct()
-        finish_search(conductor)
+        SearchRunner(folder, read_plan(folder)["words"], arguments, settings, self._launch).run()
+        finish_search(folder)
 
     def _launch(self, runs: Sequence[Sequence[str]]) -> None:
         assert self.launcher is not None

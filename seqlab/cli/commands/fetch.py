@@ -38,12 +38,12 @@ def fetched_configs(words: Sequence[str]) -> list[dict[str, Any]]:
     """
     from seqlab.config.compose import compose_all
     from seqlab.config.schema import plain_config
-    from seqlab.sweeps.overrides import expand, key_of
-    from seqlab.sweeps.plan import params_of
+    from seqlab.sweeps.overrides import expand, override_key
+    from seqlab.sweeps.plan import sweeper_params
 
-    kept = [word for word in words if not key_of(word).startswith(("hydra.", "hydra/"))]
+    kept = [word for word in words if not override_key(word).startswith(("hydra.", "hydra/"))]
     found: dict[str, dict[str, Any]] = {}
-    for config in compose_all(expand(kept, params_of(words))):
+    for config in compose_all(expand(kept, sweeper_params(words))):
         plain = plain_config(config)
         what = [plain["task"], plain["preprocessing"], plain.get("init_from")]
         found.setdefault(json.dumps(what, sort_keys=True, default=str), plain)

@@ -121,7 +121,7 @@ class Attempt:
 
 def _sweep(recipe: Recipe, row: Row, asked: argparse.Namespace) -> tuple[Path, list[str]]:
     """Choose the folder of a row's sweep, the same one for more seeds of it, and the words that its runs share."""
-    from seqlab.sweeps.key import sweep_key
+    from seqlab.sweeps.plan import sweep_key
 
     words = [*recipe.words, *row.words, *(recipe.quick if asked.quick else ()), *asked.overrides]
     _first_seed(words)
@@ -135,11 +135,11 @@ def _first_seed(words: Sequence[str]) -> int:
     Raises:
         UserError: an override makes several settings of a row, whose mean would be taken for one.
     """
-    from seqlab.sweeps.overrides import choices, key_of
+    from seqlab.sweeps.overrides import expand_each, override_key
 
     first = 0
-    for found in choices(words):
-        key, value = key_of(found[0]), found[0].partition("=")[2]
+    for found in expand_each(words):
+        key, value = override_key(found[0]), found[0].partition("=")[2]
         if key == "seed" and len(found) == 1 and value.isdecimal():
             first = int(value)
         elif key == "seed":
@@ -163,9 +163,9 @@ def _run(folder: Path, words: Sequence[str], seeds: int) -> bool:
 
 def _found(recipe: Recipe, row: Row, folder: Path) -> Attempt:
     from seqlab.runs.run_folder import RESULTS, read_json
-    from seqlab.sweeps.ledger import SWEEP, read
+    from seqlab.sweeps.ledger import SWEEP, read_entries
 
-    entries = read(folder) if (folder / SWEEP).is_file() else []
+    entries = read_entries(folder) if (folder / SWEEP).is_file() else []
     records = [read_json(folder / entry.name / RESULTS) for entry in entries if entry.state == "done"]
     values = []
     for record in records:

@@ -9,9 +9,9 @@ from seqlab.cli.parser import Parser
 from seqlab.errors import UserError
 from seqlab.io.safe_io import check_links
 from seqlab.runs.commands import hydra_override
-from seqlab.sweeps.ledger import SWEEP, read, read_plan
-from seqlab.sweeps.overrides import check_file_overrides, key_of
-from seqlab.sweeps.selection import selecting
+from seqlab.sweeps.ledger import SWEEP, read_entries, read_plan
+from seqlab.sweeps.overrides import check_file_overrides, override_key
+from seqlab.sweeps.plan import selecting
 
 
 def main(arguments: list[str]) -> int:
@@ -25,13 +25,13 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"{wrong[0]}: there is one sweep at a time; further settings are key=value")
     folder = asked.folder.resolve()
     check_links(folder)
-    plan, entries = read_plan(folder), read(folder)
+    plan, entries = read_plan(folder), read_entries(folder)
     left = [entry for entry in entries if entry.state == "failed" or (entry.state != "done" and not asked.failed)]
     if not left and plan["runs"] and not plan.get("open"):
         print(f"nothing is left to do: {len(entries):,} runs, {sum(e.state == 'done' for e in entries):,} of them done")
         return 0
-    changed = {key_of(word) for word in asked.overrides}
-    kept = [word for word in plan["words"] if key_of(word) not in changed]
+    changed = {override_key(word) for word in asked.overrides}
+    kept = [word for word in plan["words"] if override_key(word) not in changed]
     chosen = [word for word in kept if word.partition("=")[0] in _SOURCES]
     _check_sources(chosen, folder)
     words = [word for word in kept if word not in chosen]

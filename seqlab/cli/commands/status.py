@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,7 +15,7 @@ from rich.table import Table
 from seqlab.cli.parser import Parser
 from seqlab.errors import UserError
 from seqlab.io.formatting import format_metric
-from seqlab.sweeps.ledger import STATES, Entry, read
+from seqlab.sweeps.ledger import STATES, Entry, read_entries
 
 
 def main(arguments: list[str]) -> int:
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"--every is {asked.every}; it must be a number of seconds above 0")
     console = Console(highlight=False)
     while True:
-        entries = read(asked.folder)
+        entries = read_entries(asked.folder)
         _show(entries, asked, console)
         if not asked.watch or not any(entry.state in ("running", "missing") for entry in entries):
             return 1 if any(entry.state == "failed" for entry in entries) else 0
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
 
 def _show(entries: list[Entry], asked: argparse.Namespace, console: Console) -> None:
     if asked.json:
-        print(json.dumps([asdict(entry) for entry in entries], indent=2, ensure_ascii=False))
+        print(json.dumps([_plain(entry) for entry in entries], indent=2, ensure_ascii=False))
         return
     if asked.watch and console.is_terminal:
         console.clear()
@@ -50,13 +51,18 @@ def _show(entries: list[Entry], asked: argparse.Namespace, console: Console) -> 
         show_faults(entries, console)
 
 
+def _plain(entry: Entry) -> dict[str, Any]:
+    """Return an entry under the keys of ``run.json``."""
+    return {"words" if key == "overrides" else key: value for key, value in asdict(entry).items()}
+
+
 def _table(entries: list[Entry]) -> Table:
     table = Table("run", "what", "state", "objective", "seconds", "cause")
-    common = set.intersection(*(set(entry.words) for entry in entries)) if len(entries) > 1 else set()
+    common = set.intersection(*(set(entry.overrides) for entry in entries)) if len(entries) > 1 else set()
     for entry in entries:
         table.add_row(
             escape(entry.name),
-            escape(" ".join(word for word in entry.words if word not in common)),
+            escape(" ".join(word for word in entry.overrides if word not in common)),
             entry.state,
             "" if entry.objective is None else format_metric(entry.objective),
             "" if entry.seconds is None else f"{entry.seconds:.1f}",

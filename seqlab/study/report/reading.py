@@ -116,7 +116,7 @@ def _read_place(place: Path, found: Collected, tell: Callable[[str], None]) -> N
 def _entries(place: Path, found: Collected) -> list[ledger.Entry]:
     """List a sweep's runs; of one whose plan is damaged those that left a folder."""
     try:
-        entries = ledger.read(place)
+        entries = ledger.read_entries(place)
         found.commands.append(shell_command("-m", *ledger.read_plan(place)["words"]))
         return entries
     except (UserError, KeyError, TypeError, AttributeError) as error:
@@ -128,16 +128,16 @@ def _entries(place: Path, found: Collected) -> list[ledger.Entry]:
 
 
 def _single(place: Path) -> ledger.Entry:
-    entry = ledger.entry_of(place)
+    entry = ledger.read_entry(place)
     if entry.state == "missing" and (place / run_folder.RESULTS).exists():
-        return ledger.Entry(place.name, entry.words, "done")
+        return ledger.Entry(place.name, entry.overrides, "done")
     if entry.state == "missing":
-        return ledger.Entry(place.name, entry.words, "stopped", f"it has no {run_folder.RESULTS}")
+        return ledger.Entry(place.name, entry.overrides, "stopped", f"it has no {run_folder.RESULTS}")
     return entry
 
 
 def _read_run(folder: Path, source: Path, entry: ledger.Entry, labels: Mapping[str, str], found: Collected) -> None:
-    typed = shell_command(*entry.words) if entry.words else ""
+    typed = shell_command(*entry.overrides) if entry.overrides else ""
     if entry.state != "done":
         cause = entry.cause or {"missing": "not begun", "stopped": "stopped by a signal"}.get(entry.state, entry.state)
         found.faults.append(Fault(entry.state, relative_path(folder), cause, typed))

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from seqlab import UserError
 from seqlab.sweeps import ledger
-from seqlab.sweeps.direction import directions, no_value, with_direction
+from seqlab.sweeps.direction import direction_overrides, directions, missing_value_cause
 from seqlab.sweeps.overrides import check_file_overrides
 
 NODES = {
@@ -49,21 +49,21 @@ def sweepers():
 def test_the_task_sets_the_direction(sweeper, maximising):
     """Accuracy is to be large and an error small, whatever the default."""
     words = [f"hydra/sweeper={sweeper}", "optimizer.lr=interval(0,1)"]
-    assert with_direction([*words, "task=first"], sweeper) == [maximising]
+    assert direction_overrides([*words, "task=first"], sweeper) == [maximising]
     with pytest.raises(UserError, match="task=adding, whose validation mse is better when smaller, got"):
-        with_direction([*words, "task=adding", maximising], sweeper)
+        direction_overrides([*words, "task=adding", maximising], sweeper)
 
 
 def test_what_is_right_already_stays():
     words = ["hydra/sweeper=like_optuna"]
-    assert with_direction([*words, "task=adding"], "like_optuna") == []
-    assert with_direction([*words, "task=first", "hydra.sweeper.direction=maximize"], "like_optuna") == []
+    assert direction_overrides([*words, "task=adding"], "like_optuna") == []
+    assert direction_overrides([*words, "task=first", "hydra.sweeper.direction=maximize"], "like_optuna") == []
 
 
 def test_the_default_that_somebody_types_is_a_contradiction():
     words = ["hydra/sweeper=like_optuna", "task=first"]
     with pytest.raises(UserError, match=r"hydra\.sweeper\.direction must be maximize for task=first") as caught:
-        with_direction([*words, "hydra.sweeper.direction=minimize"], "like_optuna")
+        direction_overrides([*words, "hydra.sweeper.direction=minimize"], "like_optuna")
     assert "\n" not in str(caught.value)
 
 
@@ -73,10 +73,10 @@ def test_the_default_that_a_config_file_says_is_a_contradiction(tmp_path):
         "# @package _global_\nhydra:\n  sweeper:\n    direction: minimize\n"
     )
     words = ["hydra/sweeper=like_optuna", "experiment=own", f"hydra.searchpath=[file://{tmp_path}]"]
-    assert [each.is_said for each in directions(words)] == [True]
+    assert [each.is_explicit for each in directions(words)] == [True]
     with pytest.raises(UserError, match="must be maximize for task=names"):
-        with_direction([*words, "task=names"], "like_optuna")
-    assert with_direction([*words, "task=adding"], "like_optuna") == []
+        direction_overrides([*words, "task=names"], "like_optuna")
+    assert direction_overrides([*words, "task=adding"], "like_optuna") == []
 
 
 @pytest.mark.parametrize(
@@ -91,20 +91,20 @@ def test_the_default_that_a_config_file_says_is_a_contradiction(tmp_path):
 )
 def test_what_has_no_direction_is_one_line(words, said):
     with pytest.raises(UserError, match=said):
-        with_direction(["hydra/sweeper=like_optuna", "task=first", *words], "like_optuna")
+        direction_overrides(["hydra/sweeper=like_optuna", "task=first", *words], "like_optuna")
 
 
 def test_a_sweeper_without_a_direction_is_left_alone(caplog):
     words = ["hydra/sweeper=without", "task=first,adding"]
-    assert with_direction(words, "without") == []
+    assert direction_overrides(words, "without") == []
     assert "runs return validation mse (min) and accuracy (max)" in caplog.text
 
 
 def test_only_a_sweeper_that_optimises_is_told_why_there_is_no_value(tmp_path):
     with ledger.run_status(tmp_path / "run", []) as page:
         page.update(state="failed", cause="no such file")
-    assert no_value(tmp_path / "run", NODES["like_ax"]) == "run has no validation score: no such file"
-    assert no_value(tmp_path / "run", NODES["without"]) is None
+    assert missing_value_cause(tmp_path / "run", NODES["like_ax"]) == "run has no validation score: no such file"
+    assert missing_value_cause(tmp_path / "run", NODES["without"]) is None
 
 
 OPTUNA = ["hydra-optuna-sweeper==1.3.0", "optuna>=5", "alembic", "sqlalchemy", "colorlog", "tqdm", "Mako", "greenlet"]

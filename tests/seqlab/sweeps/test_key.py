@@ -4,9 +4,8 @@ import pytest
 
 import seqlab
 from seqlab.config.compose import Composer, compose_all
-from seqlab.sweeps import key
-from seqlab.sweeps.key import run_key, sweep_key
-from seqlab.sweeps.plan import expand, run_name
+from seqlab.sweeps import plan
+from seqlab.sweeps.plan import expand, run_key, run_name, sweep_key
 
 BASE = run_key(seqlab.compose([]))
 
@@ -32,7 +31,7 @@ def test_what_changes_a_run_changes_its_key(word):
 
 
 def test_another_version_of_a_plugin_is_another_run(monkeypatch):
-    monkeypatch.setattr(key, "_version", lambda kind, node: f"{kind} 99")
+    monkeypatch.setattr(plan, "_version", lambda kind, node: f"{kind} 99")
     assert run_key(seqlab.compose([])) != BASE
 
 

@@ -10,11 +10,9 @@ from seqlab import UserError
 from seqlab.cli.errors import explain
 from seqlab.config.compose import compose, configs
 from seqlab.plugins.hydra_internals import planned_sweeper
-from seqlab.study.horizon.rows import rows_of
-from seqlab.study.horizon.settings import Settings, read_settings
 from seqlab.sweeps.ledger import read_plan
-from seqlab.sweeps.overrides import choices, expand, key_of, split_overrides
-from seqlab.sweeps.plan import params_of, plan
+from seqlab.sweeps.overrides import expand, expand_each, override_key, split_overrides
+from seqlab.sweeps.plan import plan_sweep, sweeper_params
 
 
 class Noting:
@@ -73,8 +71,8 @@ def test_a_shuffled_sweep_has_the_same_runs(words, tmp_path):
 def test_what_is_counted_by_hand():
     assert len(expand(["seed=range(0,10,3)", "cell=choice(rnn,gru,lstm)"])) == 4 * 3
     assert expand(["x='a,b',c"]) == [["x='a,b'"], ["x=c"]]
-    assert choices(["seed=1", "cell=rnn,gru", "seed=2,3"]) == [["seed=2", "seed=3"], ["cell=rnn", "cell=gru"]]
-    assert [key_of(word) for word in ("+a.b=1", "++c=x=y", "~d", "e@f=g")] == ["a.b", "c", "d", "e@f"]
+    assert expand_each(["seed=1", "cell=rnn,gru", "seed=2,3"]) == [["seed=2", "seed=3"], ["cell=rnn", "cell=gru"]]
+    assert [override_key(word) for word in ("+a.b=1", "++c=x=y", "~d", "e@f=g")] == ["a.b", "c", "d", "e@f"]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +86,7 @@ def test_what_is_counted_by_hand():
     ],
 )
 def test_what_cannot_be_multiplied_out(word, error, said):
-    for expanded in (expand, choices):
+    for expanded in (expand, expand_each):
         with pytest.raises(error, match=said):
             expanded(["cell=rnn", word])
 
@@ -100,8 +98,8 @@ def test_the_plan_has_a_run_for_each(tmp_path):
         "# @package _global_\nhydra:\n  sweeper:\n    params:\n      seed: range(2)\n      cell: lstm\n"
     )
     words = ["cell=glob(r*)", "task=first", "experiment=own", f"hydra.searchpath=[file://{tmp_path}]"]
-    assert params_of(words) == {"seed": "range(2)", "cell": "lstm"}
-    plan(tmp_path / "sweep", words)
+    assert sweeper_params(words) == {"seed": "range(2)", "cell": "lstm"}
+    plan_sweep(tmp_path / "sweep", words)
     runs = read_plan(tmp_path / "sweep")["runs"]
     found = {tuple(sorted(word for word in run["words"] if word.startswith(("seed", "cell")))) for run in runs}
     assert found == {("cell=rnn", "seed=0"), ("cell=rnn", "seed=1")}
@@ -110,26 +108,7 @@ def test_the_plan_has_a_run_for_each(tmp_path):
 @pytest.mark.parametrize("word", ["hydra.sweeper.params.seed='0,1'", "+hydra.sweeper.params={seed: '0,1'}"])
 def test_what_the_basic_sweeper_cannot_take_is_one_line(word):
     with pytest.raises(UserError, match=r"belongs into a config file; on the command line write (seed='0,1'|KEY)"):
-        params_of([word])
-
-
-def test_rows_of_a_search_take_the_same_syntax():
-    def names(words, **settings):
-        return [row.name for row in rows_of(words, read_settings(settings))]
-
-    assert names(["cell=choice(rnn,gru)", "task=first"]) == ["rnn/first", "gru/first"]
-    assert names(["cell=sort(rnn,gru)", "task=first"]) == ["gru/first", "rnn/first"]
-    assert names(["cell=glob([rnn,gru])", "task=first"]) == ["gru/first", "rnn/first"]
-    assert names(["cell=rnn,gru", "cell=lstm", "task=first"]) == ["lstm/first"]  # the last one counts
-    halves = ["cell=lstm", "cell.forget_bias=0.5,1.5", "task=first"]
-    assert names(halves) == ["lstm forget_bias=0.5/first", "lstm forget_bias=1.5/first"]
-    assert names(["model.dropout=0.25,0.5", "task=first"], rows={"a": "cell=rnn", "b": ["cell=gru"]}) == [
-        f"{label} dropout={rate}/first" for label in "ab" for rate in (0.25, 0.5)
-    ]
-    with pytest.raises(UserError, match=r"the search chooses it; set hydra\.sweeper\.learning_rates"):
-        rows_of(["optimizer.lr=interval(0,1)", "task=first"], Settings())
-    with pytest.raises(UserError, match="an interval has no list of values"):
-        rows_of(["model.dropout=interval(0,1)", "task=first"], Settings())
+        sweeper_params([word])
 
 
 def test_overrides_in_one_text_are_split_outside_quotes():

@@ -41,7 +41,7 @@ def grid(record, cells=("rnn", "gru"), distances=(4, 8, 16), seeds=(0, 1), **set
 
 def horizon_of(folder, label="gru", budget_limited=True):
     """What the search leaves, for the runs of that folder that are of one cell."""
-    entries = ledger.read(folder)
+    entries = ledger.read_entries(folder)
     trials = [
         {"distance": record["config"]["task"]["sequence_length"], "run": entry.name, "seed": record["config"]["seed"]}
         for entry in entries
@@ -103,7 +103,7 @@ def page_of(*folders, **options):
 def complete(lay, record):
     """A sweep with everything a report can show."""
     folder = lay("full", grid(record), ["never"])
-    for entry in ledger.read(folder):
+    for entry in ledger.read_entries(folder):
         if entry.state == "done":
             curve_of(folder / entry.name)
             flow_of(folder / entry.name)

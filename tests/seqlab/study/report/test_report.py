@@ -100,7 +100,7 @@ def test_runs_that_a_search_has_not_taken_in_are_no_points(full):
     horizon_of(full)
     found = collect([full])
     left_out = {Path(fault.place).name for fault in found.faults if fault.kind == "left out"}
-    done = {entry.name for entry in ledger.read(full) if entry.state == "done"}
+    done = {entry.name for entry in ledger.read_entries(full) if entry.state == "done"}
     assert left_out
     assert left_out == done - {run.folder.name for run in found.runs}
     assert {run.horizon_label for run in found.runs} == {"gru"}
@@ -225,7 +225,7 @@ def test_a_sweep_of_which_nothing_is_done(sweep):
 def test_two_hundred_runs_take_seconds(sweep, record, tmp_path):
     """At most 30 s, of which a test measures the processor's alone."""
     folder = sweep("large", grid(record, ["rnn", "gru", "lstm"], [2**n for n in range(2, 10)], range(9)))
-    for entry in ledger.read(folder):
+    for entry in ledger.read_entries(folder):
         curve_of(folder / entry.name, [0.5] * 100)
     began = time.process_time()
     text = write_report([folder], tmp_path / "out").read_text("utf-8")
