@@ -77,8 +77,8 @@ def direction_overrides(overrides: Sequence[str], sweeper: str) -> list[str]:
         log.warning(f"hydra/sweeper={sweeper} has no known key for its direction: runs return validation {names}")
         return []
     if len({metric[1:] for metric in metrics}) > 1:
-        each = "; ".join(f"task={task} has {monitor} ({mode})" for task, monitor, mode in metrics)
-        raise UserError(f"hydra/sweeper={sweeper} optimises one metric, but the tasks differ: {each}; sweep one task")
+        listed = "; ".join(f"task={task} has {monitor} ({mode})" for task, monitor, mode in metrics)
+        raise UserError(f"hydra/sweeper={sweeper} optimises one metric, but the tasks differ: {listed}; sweep one task")
     task, monitor, mode = metrics[0]
     for each in found:
         if each.is_explicit and each.mode not in (None, mode):
