@@ -62,10 +62,6 @@ class Direction:
 def direction_overrides(overrides: Sequence[str], sweeper: str) -> list[str]:
     """Return the overrides that make a sweeper optimise in the direction of the task.
 
-    Args:
-        overrides: of the sweep.
-        sweeper: name of the chosen one.
-
     Raises:
         UserError: the command line or a config file sets another direction or several, or the tasks of the sweep have
             different metrics.
@@ -93,9 +89,6 @@ def direction_overrides(overrides: Sequence[str], sweeper: str) -> list[str]:
 def directions(overrides: Sequence[str]) -> Iterator[Direction]:
     """Yield the keys of the chosen sweeper that set its direction.
 
-    Args:
-        overrides: of the sweep.
-
     Raises:
         UserError: a key has several directions, or an unknown one.
         hydra.errors.HydraException: the overrides cannot be composed.
@@ -117,12 +110,7 @@ def directions(overrides: Sequence[str]) -> Iterator[Direction]:
 
 
 def missing_value_cause(folder: Path, sweeper: Mapping[str, Any] | DictConfig) -> str | None:
-    """Return why a run has no value for a sweeper that optimises; ``None`` for any other sweeper.
-
-    Args:
-        folder: of the run.
-        sweeper: node ``hydra.sweeper``.
-    """
+    """Return why a run has no value for a sweeper that optimises; ``None`` for any other sweeper."""
     node = OmegaConf.to_container(sweeper, resolve=False) if isinstance(sweeper, DictConfig) else sweeper
     if not any(True for _ in _walk(node, "hydra.sweeper")):
         return None

@@ -58,10 +58,6 @@ _COUNT_KEYS = ("n_trials", "n_jobs", "max_batch_size")
 def check_launcher(name: str, node: Mapping[str, Any]) -> None:
     """Check the values of ``hydra.launcher``.
 
-    Args:
-        name: of the launcher.
-        node: plain values.
-
     Raises:
         UserError: a value has the wrong type or is out of range, or SLURM is not installed.
     """
@@ -76,11 +72,7 @@ def check_launcher(name: str, node: Mapping[str, Any]) -> None:
 
 
 def check_plugin(place: str, node: Mapping[str, Any]) -> None:
-    """Check that the class of a launcher or sweeper has the keys of its config.
-
-    Args:
-        place: ``hydra.launcher`` or ``hydra.sweeper``.
-        node: plain values.
+    """Check that the class of ``hydra.launcher`` or ``hydra.sweeper`` has the keys of its config.
 
     Raises:
         UserError: the class is no plugin of Hydra or has no such key, or a count is below 1.

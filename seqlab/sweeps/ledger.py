@@ -65,14 +65,7 @@ class Entry:
 def write_plan(
     folder: Path, overrides: Sequence[str], runs: Mapping[str, Sequence[str]], *, open: bool = False
 ) -> None:
-    """Write ``sweep.json``.
-
-    Args:
-        folder: of the sweep.
-        overrides: of the command line, behind ``-m``.
-        runs: overrides of each run, by the name of its folder.
-        open: whether a sweeper may add runs.
-    """
+    """Write ``sweep.json``: overrides of the command line and of each run, and whether a sweeper may add runs."""
     planned = [{"name": name, "words": list(each)} for name, each in runs.items()]
     plan = {
         "schema": SCHEMA,
@@ -134,12 +127,7 @@ def read_entries(folder: Path) -> list[Entry]:
 
 
 def read_entry(folder: Path, overrides: Sequence[str] | None = None) -> Entry:
-    """Read the state of one run.
-
-    Args:
-        folder: the run folder.
-        overrides: of the run; ``None`` reads them from its run record.
-    """
+    """Read the state of one run, and its overrides unless they are known."""
     try:
         record = _read_record(folder)
     except (UserError, OSError) as error:

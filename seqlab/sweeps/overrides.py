@@ -36,13 +36,8 @@ _UNSAFE_VALUE = re.compile(r"hydra|_target_|\$\{", re.IGNORECASE)
 def check_file_overrides(overrides: Sequence[str], source: str, hint: str) -> None:
     """Refuse overrides of a file that are flags, or keys by which Hydra imports or runs something.
 
-    Args:
-        overrides: to check.
-        source: name of the file, for the message.
-        hint: what the user can do about an override of their own.
-
     Raises:
-        UserError: there is one.
+        UserError: there is one; the message names the source and ends with the hint.
     """
     for override in overrides:
         if fault := _fault(override):

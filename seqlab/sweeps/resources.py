@@ -32,12 +32,7 @@ def visible_gpus() -> list[str]:
 
 
 def take_gpu(gpus: Sequence[str], folder: Path | None = None) -> str:
-    """Choose the GPU that the fewest processes use, and reserve it until this process ends.
-
-    Args:
-        gpus: to choose from, at least one.
-        folder: of the locks; by default one for all sweeps of this user on this machine.
-    """
+    """Choose the GPU that the fewest processes of this user use, and reserve it until this process ends."""
     folder = folder or Path(tempfile.gettempdir()) / f"seqlab-gpus-{getpass.getuser()}"
     folder.mkdir(parents=True, exist_ok=True)
     for others in count():

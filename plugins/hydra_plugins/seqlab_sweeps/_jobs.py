@@ -30,21 +30,13 @@ _COMPOSERS: dict[tuple[str, ...], Composer] = {}
 
 @final
 class CachingLoader:
-    """Config loader that composes each choice of groups once per process, which takes longer than setting values.
-
-    Args:
-        loader: Hydra's own.
-    """
+    """Config loader that composes each choice of groups once per process, which takes longer than setting values."""
 
     def __init__(self, loader: ConfigLoader) -> None:
         self._loader = loader
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
         """Return the config of a run, equal to that of Hydra's loader.
-
-        Args:
-            master_config: of the sweep.
-            sweep_overrides: of the run.
 
         Raises:
             hydra.errors.HydraException: it cannot be composed.
@@ -155,13 +147,7 @@ def run_folders(context: HydraContext, config: DictConfig, runs: Sequence[Sequen
 
 
 def job_returns(runs: Sequence[Sequence[str]], folders: Sequence[Path], config: DictConfig) -> list[JobReturn]:
-    """Return the objective of each run to the sweeper: NaN without one, or an error if the sweeper optimises.
-
-    Args:
-        runs: overrides of each.
-        folders: of the runs.
-        config: of the sweep.
-    """
+    """Return the objective of each run to the sweeper: NaN without one, or an error if the sweeper optimises."""
     found = []
     for overrides, folder in zip(runs, folders, strict=True):
         objective = read_entry(folder).objective

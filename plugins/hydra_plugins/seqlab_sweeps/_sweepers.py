@@ -19,12 +19,7 @@ from seqlab.sweeps.ledger import read_plan
 
 @final
 class PlannedSweeper(Sweeper):
-    """Hydra's basic sweeper without a second composition of every run.
-
-    Args:
-        max_batch_size: runs handed to the launcher at once.
-        params: overrides of every run.
-    """
+    """Hydra's basic sweeper without a second composition of every run."""
 
     def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
         self._basic = planned_sweeper(max_batch_size, params)
@@ -56,10 +51,6 @@ class HorizonSweeper(Sweeper):
     def check(node: Mapping[str, Any], overrides: Sequence[str]) -> None:
         """Check the settings of a search before its folder is made.
 
-        Args:
-            node: ``hydra.sweeper``, composed.
-            overrides: of the command line, without those of Hydra.
-
         Raises:
             seqlab.UserError, hydra.errors.HydraException: the search cannot be made.
         """
@@ -76,9 +67,6 @@ class HorizonSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the search.
-
-        Args:
-            arguments: overrides of the command line, without those of Hydra.
 
         Raises:
             seqlab.UserError: the search cannot be made with these overrides.

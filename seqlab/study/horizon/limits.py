@@ -105,7 +105,7 @@ def explain_limit(
 ) -> tuple[Cause, str]:
     """Return the likely cause of a limit, and the figures that suggest it.
 
-    The first rule that applies, from medians over the runs:
+    The first rule that applies, from medians over the runs at the smallest distance that is not solved:
 
     1. There is no limit: ``none``.
     2. Twice the budget solves the distance that no seed solved: ``budget``.
@@ -115,11 +115,6 @@ def explain_limit(
     4. The last quarter of training covered 5 % of the way from baseline to solved: ``budget``.
     5. The gradient arrives, and most runs are better than baseline but no longer improve: ``capacity``.
     6. ``unknown``.
-
-    Args:
-        runs: at the smallest distance that is not solved.
-        reached_the_end: whether the largest distance was solved.
-        budget_limited: whether twice the budget moved the horizon.
     """
     if reached_the_end:
         return "none", "the largest distance of the search is solved"
@@ -166,13 +161,6 @@ def propose_intervention(
 
     That is the cell's own remedy (:meth:`seqlab.Cell.remedy`) for gradient and saturation, twice the hidden size for
     capacity, and longer training for anything else.
-
-    Args:
-        row: of the search.
-        cause: of its limit.
-        finding: its horizon.
-        settings: of the search.
-        arguments: of the search, behind ``-m``.
     """
     if cause == "none":
         return None

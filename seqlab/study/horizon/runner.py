@@ -42,14 +42,11 @@ class Trial:
     """One run of a search and its outcome.
 
     Attributes:
-        batch: that the run belongs to.
-        seed: of the run.
         name: of the run folder.
         state: ``done``, ``failed``, or ``missing`` for any other.
         solved: whether the run solves the validation split, which decides the search; ``None`` unless it is done.
         results: of ``results.json``: ``validation`` score, ``monitor``, ``cost``, and of the test split ``metrics`` and
             ``verdict``.
-        overrides: of the run.
     """
 
     batch: Batch
@@ -77,14 +74,7 @@ class Trial:
 
 
 def read_trial(folder: Path, batch: Batch, seed: int, overrides: Sequence[str]) -> Trial:
-    """Read the outcome of a run; damaged results count as missing.
-
-    Args:
-        folder: the run folder.
-        batch: that the run belongs to.
-        seed: of the run.
-        overrides: of the run.
-    """
+    """Read the outcome of a run; damaged results count as missing."""
     state = read_entry(folder).state
     results: dict[str, Any] = {}
     solved = None
@@ -107,11 +97,7 @@ class RowSearch:
     """The search for one row's horizon.
 
     Attributes:
-        row: of the table.
-        search: of its horizon.
-        batches: generator of the search.
         pending: batch to run next; ``None`` once the search has ended.
-        trials: runs that ended.
         limit: likely cause of the limit and its reason, once the search has ended.
     """
 
@@ -162,7 +148,7 @@ class RowSearch:
         ]
         nearest = min((trial.batch.distance for trial in beyond), default=0)
         found = [trial for trial in beyond if trial.batch.distance == nearest]
-        return [trial for trial in found if trial.batch.rate == finding.rate] or found
+        return [trial for trial in found if trial.batch.rate == finding.learning_rate] or found
 
 
 def _cost(trial: Trial) -> Mapping[str, Any]:
@@ -176,10 +162,6 @@ class SearchRunner:
 
     A stopped search runs again from its beginning: it takes the same decisions, since finished runs are not repeated
     and have the same outcomes.
-
-    Attributes:
-        searches: one for each row.
-        command: of the search.
 
     Args:
         folder: of the sweep.
@@ -218,7 +200,7 @@ class SearchRunner:
     @property
     def finished(self) -> bool:
         """Whether the search of every row is complete."""
-        return all(each.finding.complete for each in self.searches)
+        return all(each.finding.finished for each in self.searches)
 
     @property
     def runs(self) -> int:
@@ -259,7 +241,7 @@ class SearchRunner:
         if batch.budget > 1:
             line += f", {batch.budget} times the budget"
         line += f": {solved} of {len(outcomes)} solve it; horizon so far {finding.horizon or 'none'}; {self.runs} runs"
-        if each.pending is None and finding.complete:
+        if each.pending is None and finding.finished:
             line += ", done"
         elif each.pending is None:
             line += f", undecided, as runs failed: see {shell_command('status', relative_path(self.folder))}"
@@ -288,15 +270,10 @@ class SearchRunner:
             "words": [*row.overrides, *row.sized],
             "task": row.task,
             "task_words": list(row.task_overrides),
-            "horizon": finding.horizon,
-            "lower": finding.lower,
-            "upper": finding.upper,
-            "budget_limited": finding.budget_limited,
-            "learning_rate": finding.rate,
+            **asdict(finding),
             "parameters": cost.get("parameters"),
             "hidden_size": row.hidden_size,
             "state_size": cost.get("state_size"),
-            "finished": finding.complete,
             "cause": cause,
             "because": reason,
             "intervention": propose_intervention(row, cause, finding, self.settings, self.arguments),

@@ -135,20 +135,20 @@ class Finding:
     Attributes:
         horizon: largest distance that at least 2/3 of the seeds solve at the best learning rate; ``None`` if the
             smallest distance is not solved.
-        rate: that learning rate.
+        learning_rate: that learning rate.
         lower: largest distance up to which all seeds solve every distance tried.
         upper: smallest distance from which on no seed solves any distance tried; ``None`` if some seed solves the
             largest.
         budget_limited: whether twice the budget solves ``upper``; ``None`` if that was not tried.
-        complete: whether the search has ended; false if failed runs leave a question open.
+        finished: whether the search has ended; false if failed runs leave a question open.
     """
 
     horizon: int | None = None
-    rate: float | None = None
+    learning_rate: float | None = None
     lower: int | None = None
     upper: int | None = None
     budget_limited: bool | None = None
-    complete: bool = False
+    finished: bool = False
 
 
 class UndecidedError(Exception):
@@ -181,7 +181,7 @@ class Search:
         self.rules = rules
         self.results: dict[int, DistanceResult] = {}
         self._limited: bool | None = None
-        self._complete = False
+        self._finished = False
 
     def batches(self) -> Batches:
         """Yield the next batch of runs for the outcomes of the one before."""
@@ -194,7 +194,7 @@ class Search:
                 yield from self._check_budget()
         except UndecidedError:
             return
-        self._complete = True
+        self._finished = True
 
     @property
     def finding(self) -> Finding:
@@ -202,11 +202,11 @@ class Search:
         horizon = max((index for index, result in self.results.items() if self._is_solved(result)), default=None)
         return Finding(
             horizon=self._distance(horizon),
-            rate=None if horizon is None else self.results[horizon].best,
+            learning_rate=None if horizon is None else self.results[horizon].best,
             lower=self._distance(self._lower()),
             upper=self._distance(self._upper()),
             budget_limited=self._limited,
-            complete=self._complete,
+            finished=self._finished,
         )
 
     def _distance(self, index: int | None) -> int | None:

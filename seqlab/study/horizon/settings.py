@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from itertools import product
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, Literal, final, get_type_hints
 
 from omegaconf import DictConfig
 
@@ -18,65 +18,31 @@ from seqlab.study.horizon.search import Batch, DistanceGrid, Rules
 from seqlab.sweeps.overrides import expand_each, override_key, split_overrides
 
 Match = Literal["none", "parameters", "state", "flops"]
-_FINEST = 1e-4
-"""Smallest resolution; finer grids of distances would not fit into memory."""
-_TYPES: dict[str, Any] = {
-    "start": Annotated[int, Ge(1)],
-    "max_distance": Annotated[int, Ge(1), Le(10**9)],
-    "resolution": Annotated[float, Ge(_FINEST), Le(1)],
-    "learning_rates": tuple[Annotated[float, Gt(0)], ...],
-    "seeds": Annotated[int, Ge(1), Le(1_000)],
-    "first_seed": Annotated[int, Ge(0)],
-    "confirm_seeds": Annotated[int, Ge(0), Le(1_000)],
-    "check_budget": bool,
-    "match": Match,
-    "stop_when_solved": Annotated[int, Ge(0)],
-    "callbacks": tuple[str, ...],
-    "rows": dict[str, tuple[str, ...]],
-    "tasks": dict[str, tuple[str, ...]],
-    "only": tuple[str, ...],
-    "params": dict[str, Any],
-}
+_Positive = Annotated[int, Ge(1)]
+_Natural = Annotated[int, Ge(0)]
+_Overrides = dict[str, tuple[str, ...]]
 
 
 @final
 @dataclass(frozen=True)
 class Settings:
-    """Keys of ``hydra.sweeper``.
+    """Keys of ``hydra.sweeper``, described in its config file ``horizon.yaml``."""
 
-    Attributes:
-        start: smallest distance.
-        max_distance: largest distance.
-        resolution: relative step between distances, at least 1.
-        learning_rates: grid, the same for every row.
-        seeds: runs per learning rate and distance.
-        first_seed: first seed; change it to repeat the search with new seeds.
-        confirm_seeds: further seeds that must confirm both ends of an interval.
-        check_budget: whether to repeat the runs above each interval with twice the training.
-        match: what the hidden sizes make equal to the first row's count.
-        stop_when_solved: consecutive epochs that solve the task, after which a run stops; 0 never stops a run.
-        callbacks: in every run, if registered and no other is chosen.
-        rows: overrides of each row by label, for rows that vary more than one key.
-        tasks: the same for tasks.
-        only: labels of the rows to search, ``lstm`` or ``lstm/adding``; empty for all.
-        params: overrides of every run by key.
-    """
-
-    start: int = 4
-    max_distance: int = 1024
-    resolution: float = 0.02
-    learning_rates: tuple[float, ...] = (0.001, 0.003, 0.01)
-    seeds: int = 3
-    first_seed: int = 0
-    confirm_seeds: int = 3
+    start: _Positive = 4
+    max_distance: Annotated[int, Ge(1), Le(10**9)] = 1024
+    resolution: Annotated[float, Ge(1e-4), Le(1)] = 0.02
+    learning_rates: tuple[Annotated[float, Gt(0)], ...] = (0.001, 0.003, 0.01)
+    seeds: Annotated[int, Ge(1), Le(1_000)] = 3
+    first_seed: _Natural = 0
+    confirm_seeds: Annotated[int, Ge(0), Le(1_000)] = 3
     check_budget: bool = True
     match: Match = "none"
-    stop_when_solved: int = 1
+    stop_when_solved: _Natural = 1
     callbacks: tuple[str, ...] = ("gradient_flow",)
-    rows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rows: _Overrides = field(default_factory=dict)
+    tasks: _Overrides = field(default_factory=dict)
     only: tuple[str, ...] = ()
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rules(self) -> Rules:
@@ -97,21 +63,21 @@ def read_settings(node: Mapping[str, Any]) -> Settings:
     Raises:
         UserError: a key is unknown, or a value has the wrong type or is out of range.
     """
+    types = get_type_hints(Settings, include_extras=True)
     for key in node:
-        if key != "_target_" and key not in _TYPES:
-            raise UserError(unknown_key(f"hydra.sweeper.{key}", [f"hydra.sweeper.{each}" for each in _TYPES]))
-    given = {key: value for key, value in node.items() if key in _TYPES}
-    for key in ("learning_rates", "callbacks", "only"):
-        if key in given:
-            given[key] = _items(key, given[key])
-    for key in ("rows", "tasks", "params"):
-        if not isinstance(given.get(key) or {}, Mapping):
+        if key != "_target_" and key not in types:
+            raise UserError(unknown_key(f"hydra.sweeper.{key}", [f"hydra.sweeper.{each}" for each in types]))
+    given = {key: value for key, value in node.items() if key in types}
+    for key in given.keys() & {"learning_rates", "callbacks", "only"}:
+        given[key] = _items(key, given[key])
+    for key in given.keys() & {"rows", "tasks", "params"}:
+        if not isinstance(given[key] or {}, Mapping):
             raise UserError(f"hydra.sweeper.{key} must map names to overrides, got {format_value(given[key])}")
-        given[key] = dict(given.get(key) or {})
-    for key in ("rows", "tasks"):
+        given[key] = dict(given[key] or {})
+    for key in given.keys() & {"rows", "tasks"}:
         given[key] = {str(label): _overrides(f"{key}.{label}", value) for label, value in given[key].items()}
     settings = Settings(**given)
-    for key, annotation in _TYPES.items():
+    for key, annotation in types.items():
         check_value(f"hydra.sweeper.{key}", annotation, getattr(settings, key))
     if settings.max_distance < settings.start:
         raise UserError(
@@ -156,10 +122,8 @@ class Row:
     """A model and task whose horizon is searched: one row of the resulting table.
 
     Attributes:
-        label: of the model.
-        task: label of the task.
+        label, task: labels of the model and of the task.
         overrides: of this row alone.
-        task_overrides: of the task.
         common: overrides of all rows.
         config: composed for the first distance.
         added: overrides that the search adds to each run.
@@ -222,11 +186,7 @@ def _sized_by(config: DictConfig) -> str:
 
 
 def expand_rows(overrides: Sequence[str], settings: Settings) -> list[Row]:
-    """Return the rows of a search, each composed for the first distance.
-
-    Args:
-        overrides: of the command line, without Hydra's own.
-        settings: of the search.
+    """Return the rows of a search by these overrides, without Hydra's own; each is composed for the first distance.
 
     Raises:
         UserError: these overrides make no search.

@@ -86,7 +86,7 @@ def test_a_truncated_file_is_read_up_to_its_last_whole_row(tmp_path):
     assert read_diagnostics(folder).ratio == pytest.approx(1e-6)
 
 
-FOUND = Finding(horizon=8, rate=0.01, lower=7, upper=20, complete=True)
+FOUND = Finding(horizon=8, learning_rate=0.01, lower=7, upper=20, finished=True)
 
 
 def proposal(arguments, cause, **settings):

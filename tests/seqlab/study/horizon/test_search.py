@@ -66,7 +66,7 @@ def test_the_search_finds_the_boundaries_of_the_full_grid(rules, limits):
     counts = {
         distance: max(sum(distance <= limits[rate, seed] for seed in SEEDS) for rate in RATES) for distance in distances
     }
-    assert found.complete
+    assert found.finished
     assert found.horizon == max((distance for distance in distances if counts[distance] >= 2), default=None)
     assert found.upper == min((distance for distance in distances if not counts[distance]), default=None)
     assert found.lower == max((distance for distance in distances if counts[distance] == len(SEEDS)), default=None)
@@ -137,8 +137,8 @@ def test_a_longer_budget_that_solves_what_no_seed_solved_is_reported(reached, li
 def test_runs_that_failed_leave_a_question_open_unless_the_others_decide_it():
     rules = Rules(DistanceGrid(4, 64, 0.02), (0.01,), SEEDS, check_budget=False)
     open_question, _ = run(rules, lambda batch, seed: None if seed else batch.distance < 8)
-    assert not open_question.finding.complete
+    assert not open_question.finding.finished
     assert open_question.finding.upper is None
     decided, _ = run(rules, lambda batch, seed: None if seed == 2 else batch.distance < 20)
-    assert decided.finding.complete
+    assert decided.finding.finished
     assert (decided.finding.horizon, decided.finding.lower, decided.finding.upper) == (19, None, None)
