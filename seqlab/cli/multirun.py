@@ -81,12 +81,8 @@ def prepare(arguments: list[str]) -> tuple[list[str], Path]:
     folder = Path(given[-1]) if given else sweep_folder(words)
     sweeper, launcher = chosen_plugins(words)
     register_launcher([f"hydra/launcher={launcher}"])
-    added = any(word.startswith("+") and override_key(word).startswith("hydra.") for word in words)
-    if (
-        added
-        or (sweeper, launcher) != ("basic", "basic")
-        or any(override_key(word).startswith(_PLUGINS) for word in words)
-    ):
+    changed = any(word.startswith(("+hydra.", "++hydra.")) or override_key(word).startswith(_PLUGINS) for word in words)
+    if changed or (sweeper, launcher) != ("basic", "basic"):
         node = compose_full(words, RunMode.MULTIRUN).hydra
         check_launcher(launcher, _plain(node.launcher))
         check_plugins(node)

@@ -85,16 +85,3 @@ def test_other_folders_and_schemas_are_refused(tmp_path):
     (tmp_path / ledger.SWEEP).write_text('{"schema": 99}')
     with pytest.raises(UserError, match="has schema 99"):
         ledger.read_entries(tmp_path)
-
-
-def test_many_runs_are_read(tmp_path):
-    names = [f"run_{index:05}" for index in range(2_000)]
-    ledger.write_plan(tmp_path, ["seed=range(2000)"], {name: ["seed=1"] for name in names})
-    record = json.dumps({"schema": 1, "state": "done", "words": ["seed=1"], "objective": 0.5, "seconds": 3.0})
-    for name in names[::2]:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / ledger.RUN).write_text(record)
-        (tmp_path / name / run_folder.RESULTS).touch()
-    entries = ledger.read_entries(tmp_path)
-    assert [entry.name for entry in entries] == names
-    assert [entry.state for entry in entries] == ["done", "missing"] * 1_000
