@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from seqlab.config.compose import compose_full, configs
 from seqlab.errors import UserError
 from seqlab.plugins.hydra_source import SOURCE, Sources, sources, using_sources
-from seqlab.sweeps.overrides import check_file_overrides, key_of, launcher_fault, split_overrides
+from seqlab.sweeps.overrides import check_file_overrides, launcher_fault, override_key, split_overrides
 
 _OWN = ("hydra.", "hydra_plugins.", "logging.", "colorlog.")
 _NAMES_CODE = ("_target_", "class", "()")
@@ -38,10 +38,10 @@ def check_config_dir(overrides: Sequence[str]) -> None:
     if sources() == Sources():
         return
     node = _composed(overrides)
-    typed = [word for word in overrides if key_of(word).startswith(("hydra.", "hydra/"))]
+    typed = [word for word in overrides if override_key(word).startswith(("hydra.", "hydra/"))]
     with using_sources(replace(sources(), name="config")):
         own = _composed(typed)
-    keys = set(map(key_of, typed))
+    keys = set(map(override_key, typed))
     _check_launcher(node, keys)
     _check_sweeper(node.get("sweeper") or {})
     for key in _FIXED:

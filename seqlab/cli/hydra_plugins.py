@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from seqlab.config.compose import compose_all, compose_full
 from seqlab.errors import UserError
 from seqlab.sweeps.launchers import check_launcher, check_plugin
-from seqlab.sweeps.overrides import key_of
-from seqlab.sweeps.plan import first_of_each
+from seqlab.sweeps.overrides import override_key
+from seqlab.sweeps.plan import first_values
 
 _KINDS = ("launcher", "sweeper")
 _SWEEPERS = {"horizon": ("_sweepers", "HorizonSweeper")}
@@ -35,7 +35,7 @@ def is_search(sweeper: str) -> bool:
 
 def refuse_search(overrides: Sequence[str], sweeper: str) -> None:
     """Raise :class:`UserError` for a single run of an experiment that is a search, unless a distance is set."""
-    if is_search(sweeper) and "task.sequence_length" not in map(key_of, overrides):
+    if is_search(sweeper) and "task.sequence_length" not in map(override_key, overrides):
         raise UserError(
             f"hydra/sweeper={sweeper} searches, which takes many runs: add -m, or set task.sequence_length for one"
         )
@@ -75,7 +75,7 @@ def check_plugins(overrides: Sequence[str], sweeper: str, launcher: str) -> None
     Raises:
         UserError, hydra.errors.HydraException: a setting is wrong.
     """
-    keys = [key_of(word) for word in overrides]
+    keys = [override_key(word) for word in overrides]
     added = any(word.startswith("+") and key.startswith("hydra.") for word, key in zip(overrides, keys, strict=True))
     changed = any(key.startswith(tuple(f"hydra.{kind}" for kind in _KINDS)) for key in keys)
     if not (added or changed) and (sweeper, launcher) == ("basic", "basic"):
@@ -88,7 +88,7 @@ def check_plugins(overrides: Sequence[str], sweeper: str, launcher: str) -> None
         _load(*_SWEEPERS[sweeper]).check(_plain(node.sweeper, resolve=True), own)
     elif sweeper != "basic":  # whose runs the plan composes
         _check_intervals(own)
-        list(compose_all([first_of_each(own)]))
+        list(compose_all([first_values(own)]))
 
 
 def _check_intervals(overrides: Sequence[str]) -> None:
@@ -102,7 +102,7 @@ def register_sweeper(sweeper: str, overrides: Sequence[str]) -> list[str]:
     """Register a sweeper of seqlab; return the overrides that choose it in place of Hydra's basic sweeper."""
     if is_search(sweeper):
         Plugins.instance().register(_load(*_SWEEPERS[sweeper]))
-    elif sweeper == "basic" and not any(key_of(word).startswith("hydra.sweeper.") for word in overrides):
+    elif sweeper == "basic" and not any(override_key(word).startswith("hydra.sweeper.") for word in overrides):
         found = _load("_sweepers", "PlannedSweeper")
         Plugins.instance().register(found)
         return [f"hydra.sweeper._target_={found.__module__}.{found.__qualname__}"]

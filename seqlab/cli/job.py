@@ -151,10 +151,10 @@ def run_sweep_job(config: DictConfig) -> float:
     folder = output_folder()
 
     def run() -> float:
-        from seqlab.sweeps.direction import no_value
+        from seqlab.sweeps.direction import missing_value_cause
 
         value = _objective(config, folder)
-        if math.isnan(value) and (reason := no_value(folder, HydraConfig.get().sweeper)) is not None:
+        if math.isnan(value) and (reason := missing_value_cause(folder, HydraConfig.get().sweeper)) is not None:
             raise UserError(reason)
         return value
 
@@ -164,12 +164,12 @@ def run_sweep_job(config: DictConfig) -> float:
 def _objective(config: DictConfig, folder: Path) -> float:
     """Return the value of a run of a sweep, which is run unless it is done, not selected, or another process's."""
     from seqlab.cli.multirun import progress_line
-    from seqlab.sweeps.ledger import entry_of
-    from seqlab.sweeps.selection import is_selected
+    from seqlab.sweeps.ledger import read_entry
+    from seqlab.sweeps.plan import is_selected
 
     try:
         with owned_folder(folder):
-            earlier = entry_of(folder)
+            earlier = read_entry(folder)
             if earlier.state == "done":
                 log.info("%s was done before", folder.name)
                 return math.nan if earlier.objective is None else earlier.objective

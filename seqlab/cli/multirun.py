@@ -16,10 +16,10 @@ from seqlab.errors import UserError
 from seqlab.io.formatting import format_metric, relative_path
 from seqlab.runs.commands import hydra_override, shell_command
 from seqlab.runs.results import Result
-from seqlab.sweeps.direction import with_direction
-from seqlab.sweeps.ledger import SWEEP, Entry, entry_of, read, read_plan
-from seqlab.sweeps.overrides import key_of
-from seqlab.sweeps.plan import choices_of, folder_of, plan, rename_old_sweep
+from seqlab.sweeps.direction import direction_overrides
+from seqlab.sweeps.ledger import SWEEP, Entry, read_entries, read_entry, read_plan
+from seqlab.sweeps.overrides import override_key
+from seqlab.sweeps.plan import chosen_plugins, plan_sweep, rename_old_sweep, sweep_folder
 
 _FRESH = {"fresh=true": True, "fresh=false": False}
 
@@ -38,15 +38,15 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], Path]:
     """
     overrides, fresh = _split_fresh(arguments)
     given = folder_value(overrides, "hydra.sweep.dir")
-    overrides = [word for word in overrides if key_of(word) != "hydra.sweep.dir"]
-    folder = given or folder_of(overrides)
-    sweeper, launcher = choices_of(overrides)
+    overrides = [word for word in overrides if override_key(word) != "hydra.sweep.dir"]
+    folder = given or sweep_folder(overrides)
+    sweeper, launcher = chosen_plugins(overrides)
     register_launcher(launcher)
     check_plugins(overrides, sweeper, launcher)
-    direction = [] if sweeper == "basic" or is_search(sweeper) else with_direction(overrides, sweeper)
+    direction = [] if sweeper == "basic" or is_search(sweeper) else direction_overrides(overrides, sweeper)
     if fresh and (earlier := rename_old_sweep(folder)) is not None:
         print(f"the earlier sweep is now {relative_path(earlier)}", file=sys.stderr)
-    plan(folder, overrides, sweeper)
+    plan_sweep(folder, overrides, sweeper)
     overrides += [*direction, *register_sweeper(sweeper, overrides)]
     return [*overrides, hydra_override("hydra.sweep.dir", str(folder))], folder
 
@@ -92,12 +92,12 @@ def _progress(run: Path) -> _Progress:
     sweep = run.parent
     known = _SWEEPS.get(sweep)
     if known is not None and not known.is_old():
-        known.count(entry_of(run))
+        known.count(read_entry(run))
         return known
     began = time.monotonic()
     entries, is_open = [], False
     if (sweep / SWEEP).exists():
-        entries, is_open = read(sweep), bool(read_plan(sweep).get("open"))
+        entries, is_open = read_entries(sweep), bool(read_plan(sweep).get("open"))
     now = time.monotonic()
     known = _SWEEPS[sweep] = _Progress(len(entries), is_open, now, now - began)
     for entry in entries:
@@ -120,7 +120,7 @@ def progress_line(run: Path, result: Result | None) -> str:
 
 def finish(folder: Path) -> int:
     """Print the summary of a sweep; the exit code is 1 unless all runs are done."""
-    entries = read(folder)
+    entries = read_entries(folder)
     out = Output()
     show_summary(entries, out)
     out.print_line(f"sweep folder  {relative_path(folder)}")

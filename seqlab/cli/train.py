@@ -96,9 +96,9 @@ def _single_run(arguments: list[str], overrides: list[str]) -> int:
 def _sweep(overrides: list[str]) -> int:
     from seqlab.cli.job import run_sweep_job
     from seqlab.cli.multirun import finish, prepare
-    from seqlab.sweeps.plan import register
+    from seqlab.sweeps.plan import register_run_name
 
-    register()
+    register_run_name()
     overrides, folder = prepare(overrides)
     _hydra_main(run_sweep_job, ["--multirun"], overrides)
     return finish(folder)

@@ -19,7 +19,7 @@ from seqlab.io.tensors import read_header
 from seqlab.plugins import plugins
 from seqlab.plugins.config import build, plugin_class
 from seqlab.plugins.signature import options
-from seqlab.sweeps.ledger import STATES, entry_of, read
+from seqlab.sweeps.ledger import STATES, read_entries
 from seqlab.sweeps.overrides import check_file_overrides
 from seqlab.training.checkpoint import read_checkpoint
 
@@ -235,7 +235,7 @@ def test_any_plan_of_a_sweep_is_a_list_of_runs_or_one_line(tmp_path, value, key)
     plan = {"schema": 1, "words": ["cell=gru"], "working_folder": "/", "runs": [], "open": False, key: value}
     (tmp_path / "sweep.json").write_text(json.dumps(plan), "utf-8")
     try:
-        assert isinstance(read(tmp_path), list)
+        assert isinstance(read_entries(tmp_path), list)
     except UserError as error:
         one_line(error)
 

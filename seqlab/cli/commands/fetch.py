@@ -38,12 +38,12 @@ def distinct_configs(overrides: Sequence[str]) -> list[dict[str, Any]]:
     """
     from seqlab.config.compose import compose_all
     from seqlab.config.schema import plain_config
-    from seqlab.sweeps.overrides import expand, key_of
-    from seqlab.sweeps.plan import params_of
+    from seqlab.sweeps.overrides import expand, override_key
+    from seqlab.sweeps.plan import sweeper_params
 
-    kept = [word for word in overrides if not key_of(word).startswith(("hydra.", "hydra/"))]
+    kept = [word for word in overrides if not override_key(word).startswith(("hydra.", "hydra/"))]
     found: dict[str, dict[str, Any]] = {}
-    for composed in compose_all(expand(kept, params_of(overrides))):
+    for composed in compose_all(expand(kept, sweeper_params(overrides))):
         config = plain_config(composed)
         source = [config["task"], config["preprocessing"], config.get("init_from")]
         found.setdefault(json.dumps(source, sort_keys=True, default=str), config)

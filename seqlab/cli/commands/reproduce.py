@@ -104,7 +104,7 @@ def _chosen(recipe: Recipe, only: str | None) -> Sequence[Row]:
 
 def _sweep(recipe: Recipe, row: Row, args: argparse.Namespace) -> tuple[Path, list[str]]:
     """Return the folder of a row's sweep, which does not depend on the number of seeds, and its overrides."""
-    from seqlab.sweeps.key import sweep_key
+    from seqlab.sweeps.plan import sweep_key
 
     overrides = [*recipe.words, *row.words, *(recipe.quick if args.quick else ()), *args.overrides]
     _first_seed(overrides)
@@ -118,11 +118,11 @@ def _first_seed(overrides: Sequence[str]) -> int:
     Raises:
         UserError: an override gives several values, whose mean would be taken for that of one setting.
     """
-    from seqlab.sweeps.overrides import choices, key_of
+    from seqlab.sweeps.overrides import expand_each, override_key
 
     first = 0
-    for found in choices(overrides):
-        key, value = key_of(found[0]), found[0].partition("=")[2]
+    for found in expand_each(overrides):
+        key, value = override_key(found[0]), found[0].partition("=")[2]
         if key == "seed" and len(found) == 1 and value.isdecimal():
             first = int(value)
         elif key == "seed":
@@ -146,9 +146,9 @@ def _run(folder: Path, overrides: Sequence[str], seeds: int) -> bool:
 
 def _attempt(recipe: Recipe, row: Row, folder: Path) -> Attempt:
     from seqlab.runs.run_folder import RESULTS, read_json
-    from seqlab.sweeps.ledger import SWEEP, read
+    from seqlab.sweeps.ledger import SWEEP, read_entries
 
-    entries = read(folder) if (folder / SWEEP).is_file() else []
+    entries = read_entries(folder) if (folder / SWEEP).is_file() else []
     records = [read_json(folder / entry.name / RESULTS) for entry in entries if entry.state == "done"]
     values = []
     for record in records:

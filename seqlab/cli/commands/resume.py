@@ -10,9 +10,9 @@ from seqlab.cli.parser import Parser, path
 from seqlab.errors import UserError
 from seqlab.io.safe_io import check_links
 from seqlab.runs.commands import hydra_override
-from seqlab.sweeps.ledger import SWEEP, read, read_plan
-from seqlab.sweeps.overrides import check_file_overrides, key_of
-from seqlab.sweeps.selection import selecting
+from seqlab.sweeps.ledger import SWEEP, read_entries, read_plan
+from seqlab.sweeps.overrides import check_file_overrides, override_key
+from seqlab.sweeps.plan import selecting
 
 _SOURCES = ("--config-name", SEARCHPATH)
 """Arguments of a plan that choose the sources of its configs."""
@@ -28,14 +28,14 @@ def main(arguments: list[str]) -> int:
     refuse_words(args.overrides, "resume takes one sweep")
     folder = args.folder.resolve()
     check_links(folder)
-    plan, entries = read_plan(folder), read(folder)
+    plan, entries = read_plan(folder), read_entries(folder)
     left = [entry for entry in entries if entry.state == "failed" or (entry.state != "done" and not args.failed)]
     if not left and plan["runs"] and not plan.get("open"):
         done = sum(entry.state == "done" for entry in entries)
         print(f"nothing is left to do: {done:,} of {len(entries):,} runs are done")
         return 0
-    changed = {key_of(word) for word in args.overrides}
-    kept = [word for word in plan["words"] if key_of(word) not in changed]
+    changed = {override_key(word) for word in args.overrides}
+    kept = [word for word in plan["words"] if override_key(word) not in changed]
     sources = [word for word in kept if word.partition("=")[0] in _SOURCES]
     _check_sources(sources, folder)
     overrides = [word for word in kept if word not in sources]

@@ -5,12 +5,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 from seqlab.cli.output import Output, print_json
 from seqlab.cli.parser import Parser, path
 from seqlab.errors import UserError
 from seqlab.io.formatting import format_metric
-from seqlab.sweeps.ledger import STATES, Entry, read
+from seqlab.sweeps.ledger import STATES, Entry, read_entries
 
 
 def main(arguments: list[str]) -> int:
@@ -26,16 +27,21 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"--every must be a number of seconds > 0, got {args.every}")
     out = Output()
     while True:
-        entries = read(args.folder)
+        entries = read_entries(args.folder)
         _show(entries, args, out)
         if not args.watch or not any(entry.state in ("running", "missing") for entry in entries):
             return int(any(entry.state == "failed" for entry in entries))
         time.sleep(args.every)
 
 
+def _plain(entry: Entry) -> dict[str, Any]:
+    """Return an entry under the keys of ``run.json``."""
+    return {"words" if key == "overrides" else key: value for key, value in asdict(entry).items()}
+
+
 def _show(entries: list[Entry], args: argparse.Namespace, out: Output) -> None:
     if args.json:
-        print_json([asdict(entry) for entry in entries])
+        print_json([_plain(entry) for entry in entries])
         return
     if args.watch and out.is_terminal:
         out.clear()
@@ -47,11 +53,11 @@ def _show(entries: list[Entry], args: argparse.Namespace, out: Output) -> None:
 
 
 def _rows(entries: list[Entry]) -> Iterator[list[str]]:
-    common = set.intersection(*(set(entry.words) for entry in entries)) if len(entries) > 1 else set()
+    common = set.intersection(*(set(entry.overrides) for entry in entries)) if len(entries) > 1 else set()
     for entry in entries:
         yield [
             entry.name,
-            " ".join(word for word in entry.words if word not in common),
+            " ".join(word for word in entry.overrides if word not in common),
             entry.state,
             "" if entry.objective is None else format_metric(entry.objective),
             "" if entry.seconds is None else f"{entry.seconds:.1f}",

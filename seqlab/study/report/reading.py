@@ -113,7 +113,7 @@ def _read_place(place: Path, found: Collected, on_progress: Callable[[str], None
 def _entries(place: Path, found: Collected) -> list[ledger.Entry]:
     """Return the runs of a sweep; if its plan is damaged, those that have a folder."""
     try:
-        entries = ledger.read(place)
+        entries = ledger.read_entries(place)
         found.commands.append(shell_command("-m", *ledger.read_plan(place)["words"]))
         return entries
     except (UserError, KeyError, TypeError, AttributeError) as error:
@@ -124,16 +124,16 @@ def _entries(place: Path, found: Collected) -> list[ledger.Entry]:
 
 
 def _single_entry(place: Path) -> ledger.Entry:
-    entry = ledger.entry_of(place)
+    entry = ledger.read_entry(place)
     if entry.state != "missing":
         return entry
     if (place / run_folder.RESULTS).exists():
-        return ledger.Entry(place.name, entry.words, "done")
-    return ledger.Entry(place.name, entry.words, "stopped", f"it has no {run_folder.RESULTS}")
+        return ledger.Entry(place.name, entry.overrides, "done")
+    return ledger.Entry(place.name, entry.overrides, "stopped", f"it has no {run_folder.RESULTS}")
 
 
 def _read_run(folder: Path, source: Path, entry: ledger.Entry, labels: Mapping[str, str], found: Collected) -> None:
-    command = shell_command(*entry.words) if entry.words else ""
+    command = shell_command(*entry.overrides) if entry.overrides else ""
     if entry.state != "done":
         causes = {"missing": "not started", "stopped": "stopped by a signal"}
         cause = entry.cause or causes.get(entry.state, entry.state)

@@ -14,7 +14,7 @@ from seqlab.errors import UserError
 from seqlab.plugins.hydra_internals import CORE_PLUGINS
 from seqlab.plugins.hydra_source import using_sources
 from seqlab.runs.run_folder import RESULTS, read_json
-from seqlab.sweeps.plan import folder_of
+from seqlab.sweeps.plan import sweep_folder
 
 MINE = """# @package _global_
 defaults:
@@ -155,7 +155,7 @@ def test_the_config_folder_is_part_of_the_sweep_key(conf):
     for flags in chosen:
         asked = parse([*flags, "-m", "seed=1"])
         with using_sources(asked.sources):
-            found.add(folder_of(asked.overrides))
+            found.add(sweep_folder(asked.overrides))
     assert len(found) == len(chosen)
 
 

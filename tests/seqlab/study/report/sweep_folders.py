@@ -45,7 +45,7 @@ def grid(record, cells=("rnn", "gru"), distances=(4, 8, 16), seeds=(0, 1), **set
 def horizon_of(folder, label="gru", budget_limited=True):
     """Write ``horizon.json`` for the runs of one cell."""
     done = {entry.name: json.loads((folder / entry.name / "results.json").read_text())["config"]
-            for entry in ledger.read(folder) if entry.state == "done"}  # fmt: skip
+            for entry in ledger.read_entries(folder) if entry.state == "done"}  # fmt: skip
     trials = [
         {"distance": config["task"]["sequence_length"], "run": name, "seed": config["seed"]}
         for name, config in done.items()
@@ -106,7 +106,7 @@ def page_of(*folders, **options):
 def complete(lay, record):
     """Write a sweep with everything a report can show."""
     folder = lay("full", grid(record), ["never"])
-    for entry in ledger.read(folder):
+    for entry in ledger.read_entries(folder):
         if entry.state == "done":
             curve_of(folder / entry.name)
             flow_of(folder / entry.name)

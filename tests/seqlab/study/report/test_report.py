@@ -100,7 +100,7 @@ def test_runs_without_a_decision_of_the_search_are_excluded(full):
     horizon_of(full)
     found = collect([full])
     excluded = {Path(fault.place).name for fault in found.faults if fault.kind == "excluded"}
-    done = {entry.name for entry in ledger.read(full) if entry.state == "done"}
+    done = {entry.name for entry in ledger.read_entries(full) if entry.state == "done"}
     assert excluded
     assert excluded == done - {run.folder.name for run in found.runs}
     assert {run.horizon_label for run in found.runs} == {"gru"}
@@ -225,7 +225,7 @@ def test_a_sweep_without_finished_runs(sweep):
 def test_two_hundred_runs_take_seconds(sweep, record, tmp_path):
     """At most 30 s of processor time."""
     folder = sweep("large", grid(record, ["rnn", "gru", "lstm"], [2**n for n in range(2, 10)], range(9)))
-    for entry in ledger.read(folder):
+    for entry in ledger.read_entries(folder):
         curve_of(folder / entry.name, [0.5] * 100)
     began = time.process_time()
     text = write_report([folder], tmp_path / "out").read_text("utf-8")
