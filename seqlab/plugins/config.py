@@ -121,10 +121,11 @@ def plugin_class(kind: str, name: str) -> type:
         UserError: there is none, or it is broken; the message says how.
     """
     plugin = find(kind, name)
-    target = plugin.load()
+    target: Any = plugin.load()
     if problem := _class_problem(kind, target) if inspect.isclass(target) else f"{plugin.target} is not a class":
         raise UserError(f"{kind}={name} of {plugin.distribution} {plugin.version} is broken: {problem}")
-    return target
+    made: type = target
+    return made
 
 
 def _class_problem(kind: str, target: type) -> str | None:
@@ -139,7 +140,7 @@ def _class_problem(kind: str, target: type) -> str | None:
             "pip install -U seqlab and the plugin, so that the two agree"
         )
     if inspect.isabstract(target):
-        return f"{target.__name__} does not define {', '.join(sorted(target.__abstractmethods__))}"
+        return f"{target.__name__} does not define {', '.join(sorted(getattr(target, '__abstractmethods__', ())))}"
     if kind not in _SUPPLIED:
         return None
     required = {option.name for option in options(target) if option.supplied}
