@@ -15,7 +15,7 @@ PHRASES = {
     "what it scored": "test score",
     "opponent": "baseline",
     "chance line": "majority-class baseline",
-    "ignor(?:e|es|ing) (?:the|its) input": "input-independent baseline",
+    "ignoring (?:the|its) input": "input-independent baseline",
     r"(?<!colour-)\bblind\b": "baseline_outputs",
     "at chance": "no better than baseline",
     r"\bverbs?\b": "command",
@@ -48,7 +48,7 @@ PHRASES = {
 """Regular expressions of phrases that are not used, and what is written instead."""
 
 NAMES = {
-    "talk", "hear", "together", "Work", "Conductor", "conduct", "Line", "page", "again", "solid", "bounded", "between",
+    "talk", "hear", "together", "Work", "Conductor", "conduct", "Line", "again", "solid", "bounded", "between",
     "Around", "readiness", "Readiness", "postpones", "observe", "blind", "blind_outputs", "alive", "blank", "leaf",
     "leaves", "Pull", "Tail", "opponent", "whose",
 }  # fmt: skip

@@ -94,7 +94,7 @@ class Cell(nn.Module, ABC):
     def probe(self, x: Shaped[Tensor, "time batch *projected"], states: State) -> Probe:
         r"""Say what the steps of a sequence did, in closed form; optional, nothing unless overridden.
 
-        It is what `callbacks=gradient_flow` and the verb `inspect` show of a cell beyond what autograd tells them; the
+        It is what `callbacks=gradient_flow` and the command `inspect` show of a cell beyond what autograd tells them; the
         conformance kit holds it against autograd. It computes with the weights at hand, and changes nothing.
 
         Args:

@@ -62,12 +62,12 @@ def _trained_on(description: Mapping[str, Any], results: Mapping[str, Any]) -> s
 
 
 def _scores(results: Mapping[str, Any]) -> str:
-    """Put each test metric beside what a predictor that ignores its input scores."""
+    """Return each test metric with its input-independent baseline."""
     metrics = (results.get("metrics") or {}).get("test") or {}
     chance = (results.get("chance") or {}).get("test") or {}
     rows = [f"| {name} | {_number(value)} | {_number(chance.get(name))} |" for name, value in metrics.items()]
     verdict = f"On the test split, scored once with the weights that validation chose: {results.get('verdict')}."
-    return "\n".join([verdict, "", "| metric | test | ignoring the input (chance) |", "|---|---|---|", *rows])
+    return "\n".join([verdict, "", "| metric | test | baseline |", "|---|---|---|", *rows])
 
 
 def _number(value: Any) -> str:
