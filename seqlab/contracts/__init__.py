@@ -8,7 +8,15 @@ from seqlab.contracts.model import CellFactory, HeadFactory, InputSpec, Model
 from seqlab.contracts.preprocessor import Preprocessor
 from seqlab.contracts.probe import Gate, Probe
 from seqlab.contracts.routine import Routine
-from seqlab.contracts.task import Report, Task
+from seqlab.contracts.task import (
+    ClassificationTask,
+    GeneratedTask,
+    LanguageTask,
+    Report,
+    ReportingTask,
+    StatefulTask,
+    Task,
+)
 from seqlab.errors import UserError
 
 __all__ = [
@@ -16,20 +24,25 @@ __all__ = [
     "Batch",
     "Cell",
     "CellFactory",
+    "ClassificationTask",
     "Corpus",
     "Examples",
     "Gate",
+    "GeneratedTask",
     "HeadFactory",
     "InputSpec",
     "Kernel",
+    "LanguageTask",
     "Model",
     "Preprocessor",
     "Probe",
     "Ragged",
     "Remedy",
     "Report",
+    "ReportingTask",
     "Routine",
     "State",
+    "StatefulTask",
     "Task",
     "UserError",
 ]
