@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(
         [
-            "PLUGIN_API", "Batch", "Cell", "ClassificationTask", "Corpus", "Examples", "Gate", "GeneratedTask", "InputSpec", "Kernel", "LanguageTask", "Model", "Preprocessor",
-            "Probe", "Ragged", "Remedy", "Report", "ReportingTask", "Routine", "State", "StatefulTask", "Task", "UserError",
+            "PLUGIN_API", "Batch", "Cell", "ClassificationTask", "Corpus", "Examples", "Gate", "GeneratedTask",
+            "InputSpec", "Kernel", "LanguageTask", "Model", "Preprocessor", "Probe", "Ragged", "Remedy", "Report",
+            "ReportingTask", "Routine", "State", "StatefulTask", "Task", "UserError",
         ],
         "seqlab.contracts",
     ),

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from seqlab import Batch, Report, Task
+from seqlab import Batch, ClassificationTask, Report
 from seqlab_tasks.confusion import class_table, draw_confusion
 from seqlab_tasks.metrics import Confusion, classification_metrics
 
@@ -20,7 +20,7 @@ MOST_LABELS = 2_500
 Balance = Literal["none", "weights", "sampling"]
 
 
-class Classification(Task, ABC):
+class Classification(ClassificationTask, ABC):
     r"""One of several labels for each sequence, by cross-entropy.
 
     Classes of unequal size are balanced, if at all, with weights ``w_c ∝ n_c^-power`` whose mean over the training
@@ -37,7 +37,6 @@ class Classification(Task, ABC):
         ValueError: an option is out of its range.
     """
 
-    sequence_length_means = "maximum"
     noun: ClassVar[tuple[str, str]] = ("class", "classes")
     """What a label is, one and many."""
 
@@ -120,7 +119,7 @@ class Classification(Task, ABC):
         draw_confusion(counts, self.labels, one, folder / "confusion.png")
         return Report({many: class_table(counts, self.labels, one)}, ["confusion.png"], list(self.notes))
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         """Give the log of each class's share of the training split, one example more counted for each class."""
         smoothed = self._counts.double() + 1
         shares = (smoothed / smoothed.sum()).log().float()

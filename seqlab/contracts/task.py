@@ -1,10 +1,10 @@
-"""Contract of a task (data, loss, metrics) and its extensions for classification, generated data and language models."""
+"""Contract of a task (data, loss, metrics) and its extensions for labels, generated data, language."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias, final
+from typing import Any, ClassVar, Literal, TypeAlias, TypeGuard, final, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,13 +43,20 @@ class TaskDefaults:
         preprocessing: the default preprocessing plugin; ``None`` for a task whose inputs are tensors.
         presets: further config groups with another default, such as ``{"data": "text"}``.
         max_epochs: default of ``trainer.max_epochs``.
-        sequence_length_means: what ``task.sequence_length`` sets.
+        sequence_length_means: what ``task.sequence_length`` sets; an attribute of the same name, set by a constructor,
+            overrides it.
     """
 
     preprocessing: str | None = None
     presets: Mapping[str, str] = field(default_factory=dict)
     max_epochs: int = 25
     sequence_length_means: LengthMeaning = "maximum"
+
+    def __post_init__(self) -> None:
+        if self.sequence_length_means not in (known := get_args(LengthMeaning)):
+            raise ValueError(
+                f"sequence_length_means must be one of {', '.join(known)}, got {self.sequence_length_means!r}"
+            )
 
 
 _EXTENSIONS: dict[str, type] = {}
@@ -72,7 +79,7 @@ class Task(ABC):
 
     def __init_subclass__(cls, **defaults: Any) -> None:
         super().__init_subclass__()
-        TaskDefaults(**defaults)  # refuses what is no such keyword
+        TaskDefaults(**defaults)  # raises for a wrong keyword or value
         cls._defaults = defaults | adapt_task(cls, _EXTENSIONS)
 
     _defaults: ClassVar[Mapping[str, Any]] = {}
@@ -150,8 +157,15 @@ class ReportingTask(Task):
         """Convert the computed details to tables and to pictures in ``folder``."""
         return Report()
 
+    def derived(self, metrics: Mapping[str, float], statistics: Mapping[str, Any]) -> dict[str, float]:
+        """Compute further metrics, of other names, from a split's metrics and statistics (``tokens``, ``bytes``).
 
-class ClassificationTask(ReportingTask):
+        Only running text has statistics.
+        """
+        return {}
+
+
+class ClassificationTask(ReportingTask, sequence_length_means="maximum"):
     """One label for each sequence; a target is its label's index."""
 
     @abstractmethod
@@ -222,7 +236,7 @@ class LanguageTask(StatefulTask, sequence_length_means="window"):
 
     per_step = True
 
-    def set_vocabulary(self, inputs: InputSpec, counts: Tensor) -> None:  # noqa: B027  # not all tasks need it
+    def set_vocabulary(self, inputs: InputSpec, counts: Tensor) -> None:  # not all tasks need it
         """Receive the vocabulary of a :class:`Corpus`.
 
         Args:
@@ -230,17 +244,11 @@ class LanguageTask(StatefulTask, sequence_length_means="window"):
             counts: occurrences of each token id in the training split, ``[inputs.size]``.
         """
 
-    def derived(self, metrics: Mapping[str, float], statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Compute further metrics, of other names, from a split's metrics and statistics (``tokens``, ``bytes``).
-
-        Only a :class:`Corpus` has statistics.
-        """
-        return {}
-
 
 _EXTENSIONS |= {
     "details": ReportingTask,
     "report": ReportingTask,
+    "derived": ReportingTask,
     "label_names": ClassificationTask,
     "sample_weights": ClassificationTask,
     "fresh": GeneratedTask,
@@ -249,7 +257,6 @@ _EXTENSIONS |= {
     "solved": GeneratedTask,
     "carries_state": StatefulTask,
     "set_vocabulary": LanguageTask,
-    "derived": LanguageTask,
 }
 
 
@@ -262,7 +269,14 @@ def task_defaults(task: Task | type[Task]) -> TaskDefaults:
     merged: dict[str, Any] = {}
     for base in reversed(kind.__mro__):
         merged |= vars(base).get("_defaults", {})
+    if "sequence_length_means" in vars(task):
+        merged |= {"sequence_length_means": vars(task)["sequence_length_means"]}
     return TaskDefaults(**merged)
+
+
+def max_length(task: Task) -> int | None:
+    """Return the steps to which sequences are truncated; ``None`` if they are not."""
+    return task.sequence_length if task_defaults(task).sequence_length_means == "maximum" else None
 
 
 def label_names(task: Task) -> Sequence[str] | None:
@@ -286,11 +300,11 @@ def task_report(task: Task, details: Mapping[str, Tensor], folder: Path) -> Repo
 
 
 def derived_metrics(task: Task, metrics: Mapping[str, float], statistics: Mapping[str, Any]) -> dict[str, float]:
-    """Compute the further metrics of a language task; empty for any other."""
-    return task.derived(metrics, statistics) if isinstance(task, LanguageTask) else {}
+    """Compute the further metrics of a task that has some."""
+    return task.derived(metrics, statistics) if isinstance(task, ReportingTask) else {}
 
 
-def is_fresh(task: Task) -> bool:
+def is_fresh(task: Task) -> TypeGuard[GeneratedTask]:
     """Return whether training examples are drawn anew at every step."""
     return isinstance(task, GeneratedTask) and task.fresh
 

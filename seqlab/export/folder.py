@@ -12,6 +12,7 @@ import torch
 
 from seqlab._version import __version__
 from seqlab.contracts import InputSpec, UserError
+from seqlab.contracts.task import label_names
 from seqlab.errors import one_line
 from seqlab.export.card import model_card
 from seqlab.export.compare import FLOOR, MULTIPLE, Compared, compared
@@ -75,7 +76,7 @@ def _write(
 ) -> Compared:
     kind.write(trained, inputs, place / kind.file)
     found = compared(trained.model, inputs, kind.read(trained, place / kind.file), same_program=not kind.runs_alone)
-    labels = trained.task.label_names()
+    labels = label_names(trained.task)
     if labels is not None:
         atomic.write_json(place / LABELS, list(labels))
     if trained.preprocessor is not None:
@@ -100,7 +101,7 @@ def _write(
 def _is_softmax(trained: Trained) -> bool:
     """Whether the task's probabilities are the softmax of its outputs, as :data:`EXAMPLE` has it."""
     outputs = torch.linspace(-2, 3, trained.task.outputs).unsqueeze(0)
-    if trained.task.per_step or trained.task.label_names() is None:
+    if trained.task.per_step or label_names(trained.task) is None:
         return False
     (answers,) = trained.task.decode(outputs, trained.task.outputs)
     found = torch.tensor([float(answer["probability"]) for answer in answers])

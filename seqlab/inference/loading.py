@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from seqlab.config.build import build_model, build_preprocessor, build_task
-from seqlab.contracts import Batch, InputSpec, Model, Preprocessor, Ragged, Task, UserError
+from seqlab.contracts import Batch, InputSpec, LanguageTask, Model, Preprocessor, Ragged, Task, UserError
+from seqlab.contracts.task import input_spec, label_names, max_length
 from seqlab.data.encoding import parse_symbols, symbols_of, truncate
 from seqlab.errors import one_line
 from seqlab.io import atomic
@@ -50,7 +51,7 @@ class Trained:
     @property
     def longest(self) -> int | None:
         """The steps of a text that are read; the rest is cut off, as in training. ``None`` cuts nothing."""
-        return self.task.sequence_length if self.task.sequence_length_means == "maximum" else None
+        return max_length(self.task)
 
     def encode(self, texts: Sequence[str]) -> Ragged:
         """Encode texts, or symbols with blanks between them for a task of tensors that names them; nothing is cut yet.
@@ -62,7 +63,7 @@ class Trained:
             raise UserError("predict takes a list of texts; put the one text into a list")
         if self.preprocessor is not None:
             return self.preprocessor.encode(texts)
-        if (symbols := symbols_of(self.task.inputs)) is None:
+        if (symbols := symbols_of(input_spec(self.task))) is None:
             raise UserError(f"{self.folder}: this task's inputs are no texts, so there is nothing to predict from")
         return parse_symbols(texts, symbols)
 
@@ -112,7 +113,7 @@ class Trained:
         for rows, batch, outputs in self.outputs(encoded, batch_size):
             if batch.inputs.shape[1] == 0:  # the batch's longest, and batches are sorted
                 continue
-            if self.task.carries_state and self.task.per_step:  # what comes after the text
+            if isinstance(self.task, LanguageTask):  # what comes after the text
                 ends = torch.full((len(rows),), outputs.shape[1]) if batch.lengths is None else batch.lengths
                 outputs = outputs[torch.arange(len(rows)), ends.clamp(min=1) - 1]
             for row, answer in zip(rows.tolist(), self.task.decode(outputs, top), strict=True):
@@ -182,7 +183,7 @@ def _assembled(
     nodes = {kind: _node(card[kind]) for kind in ("task", "preprocessing", "model", "cell", "kernel")}
     task = build_task(_present(nodes["task"]))
     task.load_state_dict(card["task_state"])
-    check_names(task.label_names() or (), "labels")
+    check_names(label_names(task) or (), "labels")
     preprocessor = build_preprocessor(nodes["preprocessing"])
     if preprocessor is not None:
         preprocessor.load_state_dict(dict(state))

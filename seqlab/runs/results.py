@@ -19,6 +19,7 @@ from rich.table import Table
 from torch import nn
 from torchmetrics import MetricCollection
 
+from seqlab.contracts.task import is_solved
 from seqlab._version import __version__
 from seqlab.contracts import Task
 from seqlab.io.formatting import format_metric
@@ -69,7 +70,7 @@ def judge(task: Task, metrics: Mapping[str, float], chance: Mapping[str, float],
         chance: the same metrics of the predictor that ignores its input.
         examples: of the split.
     """
-    if task.solved(metrics):
+    if is_solved(task, metrics):
         return "solved"
     score, blind = metrics[task.monitor], chance[task.monitor]
     better = is_better(score, blind, maximises=task.mode == "max", examples=examples)

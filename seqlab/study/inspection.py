@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqlab.contracts import Batch, Ragged, UserError
+from seqlab.contracts import Batch, LanguageTask, Ragged, UserError
 from seqlab.contracts.probe import Gate
+from seqlab.contracts.task import label_names
 from seqlab.inference.loading import Trained
 from seqlab.recurrence.recording import Recording, Track
 from seqlab.study.plotting import drawable
@@ -85,8 +86,8 @@ def inspect(trained: Trained, text: str) -> Inspection:
     """
     ids, cut = _ids(trained, text)
     task = trained.task
-    is_next = task.carries_state and task.per_step
-    labels = task.label_names()
+    is_next = isinstance(task, LanguageTask)
+    labels = label_names(task)
     if not is_next and (task.per_step or labels is None):
         raise UserError(f"{trained.folder}: its task neither labels a text nor predicts what comes next")
     recording = _recording(trained)

@@ -76,7 +76,9 @@ def perfect(task: Task, batch: Batch) -> Tensor:
 
 def descended(task: Task, batch: Batch, steps: int = 300) -> Tensor:
     """Descend the loss of a batch from the blind outputs (Adam, its rate falling to 0)."""
-    outputs = task.blind_outputs(batch).detach().float().clone(memory_format=torch.contiguous_format).requires_grad_()
+    outputs = (
+        task.baseline_outputs(batch).detach().float().clone(memory_format=torch.contiguous_format).requires_grad_()
+    )
     largest = float(batch.targets.float().nan_to_num().abs().max()) if batch.targets.numel() else 1.0
     optimizer = torch.optim.Adam([outputs])
     for step in range(steps):

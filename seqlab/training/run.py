@@ -11,7 +11,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from seqlab.config.schema import plain_config
-from seqlab.contracts import Model, UserError
+from seqlab.contracts import LanguageTask, Model, UserError
+from seqlab.contracts.task import task_defaults, task_report
 from seqlab.data.datamodule import SPLITS
 from seqlab.data.encoding import describe_lengths
 from seqlab.distributed.devices import place
@@ -117,7 +118,7 @@ def check_unfinished(folder: Path, *, resumes: bool) -> None:
 def _record(work: TrainingSession, started: float, command: str | None) -> Result:
     plain, folder, task, data, module = work.plain, work.folder, work.task, work.data, work.module
     model = work.model
-    report = task.report(module.details, folder)
+    report = task_report(task, module.details, folder)
     scores = _scores(work)
     costs = _costs(work, started)
     no_cell = f"model={plain['model']['name']} uses no cell: cell= and kernel= mean nothing to it"
@@ -129,8 +130,8 @@ def _record(work: TrainingSession, started: float, command: str | None) -> Resul
         "kernel": model.kernel_report(),
         "data": {split: data.statistics[split] for split in SPLITS},
         "example": data.example_texts,
-        "sequence_length_means": task.sequence_length_means,
-        "generates": task.carries_state and task.per_step,
+        "sequence_length_means": task_defaults(task).sequence_length_means,
+        "generates": isinstance(task, LanguageTask),
         "tables": {**report.tables, **further_tests(module.further, data.statistics)},
         "figures": [*report.figures, *work.figures],
         "notes": [*([] if model.uses_cell else [no_cell]), *data.notes, *report.notes],

@@ -14,6 +14,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from seqlab.config.build import build_model, build_preprocessor, build_task
 from seqlab.contracts import Task, UserError
+from seqlab.contracts.task import label_names
 from seqlab.data.datamodule import SequenceData, check_batches
 from seqlab.data.fingerprint import fingerprint
 from seqlab.data.loader import Share
@@ -223,7 +224,7 @@ def prepare_data(
     data = SequenceData(task, preprocessor, **settings)
     try:
         data.prepare()
-        check_names(task.label_names() or (), "labels")
+        check_names(label_names(task) or (), "labels")
     except (ValueError, OSError) as error:
         message = one_line(error)
         if not message.startswith("task."):

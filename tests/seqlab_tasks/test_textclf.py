@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqlab.contracts.task import max_length
 from seqlab.testing import TaskSuite
 from seqlab_tasks.textclf import TextClassification
 from seqlab_tasks.textclf.documents import Documents, arrange, key
@@ -123,8 +124,7 @@ def test_the_real_reviews():
 def test_carrying_chunks_cuts_nothing():
     """The framework cuts where the length is a maximum; with ``carry`` it is that of a chunk, and the notes say so."""
     cut, carried = TextClassification(sequence_length=5), TextClassification(sequence_length=5, chunks="carry")
-    assert (cut.sequence_length_means, carried.sequence_length_means) == ("maximum", "window")
-    assert TextClassification.sequence_length_means == "maximum"
+    assert (max_length(cut), max_length(carried)) == (5, None)
     assert texts_of(carried) == texts_of(cut)
     assert carried.notes == ["texts are read to their end, in chunks of 5 with carried state"]
 

@@ -16,7 +16,7 @@ SPLITS = ("train", "valid", "test")
 
 
 @final
-class Names(Classification):
+class Names(Classification, preprocessing="characters"):
     """Tell the language of a name from its letters.
 
     Names are cleaned, and each kept once a language. All that share a name (capitals, accents, hyphens and apostrophes
@@ -38,7 +38,6 @@ class Names(Classification):
         ValueError: an option is out of its range.
     """
 
-    preprocessing = "characters"
     noun = ("language", "languages")
 
     def __init__(

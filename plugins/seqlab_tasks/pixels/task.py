@@ -50,8 +50,6 @@ class Pixels(Classification):
         ValueError: an option is out of its range, or two contradict each other.
     """
 
-    preprocessing = None
-
     def __init__(
         self,
         order: Order = "rows",

@@ -104,7 +104,7 @@ class Adding(Determined):
             {"mse": MeanSquaredError(), "correct": WithinTolerance(TOLERANCE)}, compute_groups=[["mse"], ["correct"]]
         )
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         """Guess the mean."""
         return torch.ones(len(batch.inputs), 1, device=batch.inputs.device)
 

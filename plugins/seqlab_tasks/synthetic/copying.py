@@ -107,7 +107,7 @@ class Copying(Determined):
             {"accuracy": AccuracyOfRecalled(), "loss": CrossEntropyOfSteps()}, compute_groups=[["accuracy"], ["loss"]]
         )
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         """Be sure of the blanks, and give all symbols the same probability at the end."""
         rows, time = batch.inputs.shape
         scores = torch.zeros(time, self.outputs, device=batch.inputs.device)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from seqlab import Examples, Ragged, Report, Task
+from seqlab import Examples, GeneratedTask, Ragged, Report
 
 SPLITS = ("train", "valid", "test")
 MOST_STEPS = 2**27
@@ -36,7 +36,7 @@ class Bounds:
     solved: float
 
 
-class Generated(Task, ABC):
+class Generated(GeneratedTask, ABC, presets={"data": "generated"}):
     """Sequences that are drawn, with targets that can be computed from them.
 
     ``valid`` and ``test`` are fixed by ``split_seed``; so is ``train``, which is not trained on if ``fresh``. Where
@@ -55,8 +55,6 @@ class Generated(Task, ABC):
         ValueError: an option is out of its range.
     """
 
-    sequence_length_means = "distance"
-    presets: ClassVar[Mapping[str, str]] = {"data": "generated"}
     shortest: ClassVar[int] = 1
     """The least distance there can be."""
 

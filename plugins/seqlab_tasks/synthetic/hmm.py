@@ -103,7 +103,7 @@ class HMM(Generated):
         """Make the cross-entropy (nats a symbol)."""
         return MetricCollection({"loss": CrossEntropyOfSteps()})
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         """Give the log of each symbol's probability at each step."""
         rows, time = batch.inputs.shape
         zero = self.zero * torch.tensor(between_blocks(time // self.blocks, time, self.zero), dtype=torch.float64)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from seqlab import Batch, InputSpec
+from seqlab import Batch, ClassificationTask, InputSpec
 from seqlab_tasks.classification import likeliest
 from seqlab_tasks.metrics import Accuracy, CrossEntropy
 from seqlab_tasks.synthetic.generated import Bounds, Determined
@@ -17,7 +17,7 @@ SOLVED = 0.99
 """Accuracy from which on such a task is solved: 20 errors in 2,000."""
 
 
-class Labelled(Determined, ABC):
+class Labelled(Determined, ClassificationTask, ABC):
     r"""One of :math:`k` labels, all as frequent, for each sequence of tokens; by cross-entropy.
 
     Whoever ignores the sequence is right once in :math:`k` times; whoever remembers what is necessary, always.
@@ -63,7 +63,7 @@ class Labelled(Determined, ABC):
             {"accuracy": Accuracy(self.outputs), "loss": CrossEntropy()}, compute_groups=[["accuracy"], ["loss"]]
         )
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         """Give all labels the same probability."""
         return batch.inputs.new_zeros(len(batch.inputs), self.outputs).float()
 

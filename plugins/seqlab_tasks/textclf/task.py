@@ -48,7 +48,7 @@ def _check_sources(source: str, data: str | None, data_dir: str | None, layout: 
 
 
 @final
-class TextClassification(Classification):
+class TextClassification(Classification, preprocessing="words"):
     """Tell the class of a text, such as whether a review is pleased.
 
     Without splits of their own, texts are dealt out 80 : 10 : 10 by class, copies of a text to one side. Where the
@@ -81,8 +81,6 @@ class TextClassification(Classification):
         ValueError: an option is out of its range, or two contradict each other.
     """
 
-    preprocessing = "words"
-
     def __init__(
         self,
         source: Literal["bundled", "ntc_scv"] = "bundled",
@@ -113,7 +111,7 @@ class TextClassification(Classification):
         self.text_column, self.label_column = text_column, label_column
         self.split_seed, self.chunks, self._layout = split_seed, chunks, layout
         if chunks == "carry":  # nothing is to be cut off: the length is that of a window on the text
-            self.sequence_length_means = "window"  # type: ignore[assignment, misc]  # another meaning for this one task
+            self.sequence_length_means = "window"
 
     def splits(self) -> Mapping[str, Examples]:
         """Read and split the texts.

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from seqlab.cli.arguments import add_config_dir, parse, with_config_dir
 from seqlab.cli.parser import Parser
+from seqlab.contracts.task import task_report
 from seqlab.errors import UserError
 
 
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
         task, data = prepare_data(plain_config(compose(words.overrides)))
     record = data_summary(data, asked.examples)
     with tempfile.TemporaryDirectory() as folder:
-        record["notes"] += task.report({}, Path(folder)).notes
+        record["notes"] += task_report(task, {}, Path(folder)).notes
     if asked.json:
         print(json.dumps(record, indent=2, ensure_ascii=False))
         return 0

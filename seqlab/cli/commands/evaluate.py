@@ -18,6 +18,7 @@ from rich.text import Text
 from seqlab.cli.commands.predict import progress
 from seqlab.cli.parser import Parser
 from seqlab.cli.tables import add_table_options, chunks, is_empty, open_table, read_text, table_layout
+from seqlab.contracts.task import label_names
 from seqlab.errors import UserError, one_line
 from seqlab.io.tables import Layout, label_of, similar_to
 from seqlab.runs.scores import class_rows, show_classes
@@ -66,7 +67,7 @@ def main(arguments: list[str]) -> int:
     from seqlab.inference.loading import load
 
     trained = load(asked.run_dir)
-    known = trained.task.label_names()
+    known = label_names(trained.task)
     if known is None or trained.task.per_step:
         raise UserError(f"{asked.run_dir}: its task puts no label on a text, so there is nothing to compare with")
     strange = Counter({label: count for label, count in found.items() if label not in known})
@@ -205,7 +206,7 @@ def score(trained: "Trained", pairs: Pairs, count: int, worst: int = 10) -> Scor
     import torch
 
     task = trained.task
-    index = {name: target for target, name in enumerate(task.label_names() or ())}
+    index = {name: target for target, name in enumerate(label_names(task) or ())}
     metrics, blind, scores = task.metrics(), task.metrics(), Scores()
     surest: list[tuple[float, int, dict[str, Any]]] = []
     counts = Counter[tuple[str, str]]()
@@ -219,7 +220,7 @@ def score(trained: "Trained", pairs: Pairs, count: int, worst: int = 10) -> Scor
             scores.cut += 0 if trained.longest is None else int((encoded.lengths > trained.longest).sum())
             for rows, batch, outputs in trained.outputs(encoded):
                 metrics.update(outputs, targets[rows])
-                blind.update(task.blind_outputs(batch), targets[rows])
+                blind.update(task.baseline_outputs(batch), targets[rows])
                 answers, places = task.decode(outputs, 1), rows.tolist()
                 counts.update((part[row][1], best["label"]) for row, (best, *_) in zip(places, answers, strict=True))
                 surest += _errors(part, places, answers, scores.rows)

@@ -23,6 +23,7 @@ from seqlab.cli.tables import (
     table_layout,
     write_table,
 )
+from seqlab.contracts.task import label_names
 from seqlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _asked(arguments: list[str]) -> argparse.Namespace:
 
 
 def _labelled(trained: "Trained") -> bool:
-    return trained.task.label_names() is not None and not trained.task.per_step
+    return label_names(trained.task) is not None and not trained.task.per_step
 
 
 def _print_json(text: str, answer: Any) -> None:

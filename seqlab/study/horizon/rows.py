@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from seqlab.config.compose import compose_all
 from seqlab.contracts import Task, UserError
+from seqlab.contracts.task import task_defaults
 from seqlab.plugins.config import targets
 from seqlab.plugins.registry import find, plugins
 from seqlab.study.horizon.search import Batch
@@ -213,7 +214,7 @@ def _check_task(row: Row) -> None:
     name = str(row.config.task.name)
     task: Any
     (task,) = targets("task", name)
-    if task.sequence_length_means != "distance":
+    if task_defaults(task).sequence_length_means != "distance":
         others = [other for other in plugins("task") if _is_distance(other)]
         raise UserError(f"task={name} has no distance to search over; these have: {', '.join(others)}")
 
@@ -223,7 +224,7 @@ def _is_distance(name: str) -> bool:
         task: type[Task] = find("task", name).load()
     except UserError:
         return False
-    return task.sequence_length_means == "distance"
+    return task_defaults(task).sequence_length_means == "distance"
 
 
 def _chosen(rows: list[Row], only: Sequence[str]) -> list[Row]:

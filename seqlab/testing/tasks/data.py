@@ -9,7 +9,8 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from seqlab.contracts import Batch, Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
+from seqlab.contracts import Batch, Corpus, Examples, InputSpec, LanguageTask, Preprocessor, Ragged, Task, UserError
+from seqlab.contracts.task import sample_weights, task_defaults
 from seqlab.plugins import find
 from seqlab.testing.hints import is_class, output_shape, perfect
 from seqlab.testing.inputs import (
@@ -80,7 +81,8 @@ class TaskMaking(Suite):
         preprocessor.fit(texts["train"])
         ids = {name: preprocessor.encode(pieces).values for name, pieces in texts.items()}
         counts = torch.bincount(ids["train"], minlength=preprocessor.size)
-        task.observe(InputSpec("tokens", preprocessor.size, preprocessor.symbols), counts)
+        if isinstance(task, LanguageTask):
+            task.set_vocabulary(InputSpec("tokens", preprocessor.size, preprocessor.symbols), counts)
         return {name: windows(values, task.sequence_length or 1) for name, values in ids.items()}
 
     def _ready(self, task: Task, splits: Mapping[str, Examples]) -> Ready:
@@ -95,10 +97,10 @@ class TaskMaking(Suite):
         if (factory := type(self).preprocessor) is not None:
             return factory()
         try:
-            made = find("preprocessing", task.preprocessing or "").load()()
+            made = find("preprocessing", task_defaults(task).preprocessing or "").load()()
         except UserError:  # which test_default_preprocessing reports
             return CodePoints()
-        demand(isinstance(made, Preprocessor), f"preprocessing={task.preprocessing} is no seqlab.Preprocessor")
+        demand(isinstance(made, Preprocessor), "the default preprocessing is no seqlab.Preprocessor")
         return made  # type: ignore[no-any-return]  # an entry point can be anything
 
     def perfect_outputs(self, task: Task, batch: Batch) -> Tensor:
@@ -211,9 +213,6 @@ def _varied(numbers: Tensor) -> list[bool]:
     return (2 * changes >= numbers.shape[1] - 1).tolist()
 
 
-_MEANINGS = ("maximum", "window", "distance")
-
-
 class DataChecks(TaskMaking):
     """What a task reads, and what it makes of it."""
 
@@ -296,13 +295,13 @@ class DataChecks(TaskMaking):
     def test_default_preprocessing(self) -> None:
         """A task of texts names the preprocessing that encodes them; a task of tensors names none."""
         task = self.make()
-        train = task.splits()["train"]
+        train, named = task.splits()["train"], task_defaults(task).preprocessing
         if isinstance(train, Examples) and isinstance(train.inputs, Ragged):
-            demand(task.preprocessing is None, f"the inputs are tensors, which {task.preprocessing} cannot encode")
+            demand(named is None, f"the inputs are tensors, which {named} cannot encode")
             return
-        demand(task.preprocessing, "the inputs are texts, but no preprocessing is named")
+        demand(named, "the inputs are texts, but no preprocessing is named")
         try:
-            find("preprocessing", str(task.preprocessing)).load()
+            find("preprocessing", str(named)).load()
         except UserError as error:
             raise AssertionError(str(error)) from error
 
@@ -329,7 +328,7 @@ class DataChecks(TaskMaking):
     def test_sample_weights(self) -> None:
         """Weights for drawing examples are None, or one for each training example: finite, none negative, not all 0."""
         ready = self.ready()
-        weights, count = ready.task.sample_weights(), len(ready.splits["train"])
+        weights, count = sample_weights(ready.task), len(ready.splits["train"])
         if weights is None:
             return
         demand(isinstance(weights, Tensor), f"sample_weights gives a {type(weights).__name__}, and no tensor")
@@ -341,8 +340,7 @@ class DataChecks(TaskMaking):
     def test_sequence_length_is_respected(self) -> None:
         """Texts are the same at any maximum (the framework cuts); a window is no longer, a distance no shorter."""
         task = self.make()
-        meaning = getattr(task, "sequence_length_means", None)
-        demand(meaning in _MEANINGS, f"sequence_length_means is {meaning!r}; it must be one of {', '.join(_MEANINGS)}")
+        meaning = task_defaults(task).sequence_length_means
         ready = self._ready(task, self.splits_of(task))
         longest = int(ready.encoded("train", torch.arange(len(ready.splits["train"]))).lengths.max())
         if meaning == "maximum":

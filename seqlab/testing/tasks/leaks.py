@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.contracts import Batch, Examples, Ragged, Task
+from seqlab.contracts.task import label_names, sample_weights, task_defaults
 from seqlab.testing.hints import is_class, live, targets_of
 from seqlab.testing.inputs import Ready, row_keys
 from seqlab.testing.suite import agree, demand
@@ -84,7 +85,7 @@ class LeakChecks(TaskMaking):
     def test_weights_belong_to_their_examples(self) -> None:
         """Weights for drawing examples that are as many as the examples of each class are the same within a class."""
         ready = self.ready()
-        weights, targets = ready.task.sample_weights(), ready.splits["train"].targets
+        weights, targets = sample_weights(ready.task), ready.splits["train"].targets
         if weights is None or not is_class(targets) or targets.dim() != 1 or weights.shape != targets.shape:
             return
         _, by_weight = torch.unique(weights, return_counts=True)
@@ -141,7 +142,7 @@ def _at_ends(ready: Ready, rows: Tensor) -> Iterator[str]:
     there = encoded.lengths > 0
     first, last = encoded.starts[there], (encoded.starts + encoded.lengths - 1)[there]
     targets = targets[there]
-    ends = {"last": last} if task.sequence_length_means == "distance" else {"last": last, "first": first}
+    ends = {"last": last} if task_defaults(task).sequence_length_means == "distance" else {"last": last, "first": first}
     for name, places in ends.items():
         values = encoded.values[places]
         if not values.is_floating_point():
@@ -184,7 +185,7 @@ def _in_text(ready: Ready, rows: Tensor) -> Iterator[str]:
     task, train = ready.task, ready.splits["train"]
     if isinstance(train.inputs, Ragged) or not is_class(train.targets) or train.targets.dim() != 1:
         return
-    names = task.label_names() if _names_labels(task) else None
+    names = label_names(task) if _names_labels(task) else None
     targets = train.targets[rows].tolist()
     if len({*targets}) < 2:
         return
@@ -204,7 +205,7 @@ def _in_text(ready: Ready, rows: Tensor) -> Iterator[str]:
 
 
 def _names_labels(task: Task) -> bool:
-    return task.label_names() is not None
+    return label_names(task) is not None
 
 
 def _holds(text: str, word: str) -> bool:
@@ -290,7 +291,7 @@ class HeadChecks(TaskMaking):
         features = telling(task, batch)
         with torch.no_grad():
             best = float(task.loss(self.perfect_outputs(task, batch), batch))
-            blind = float(task.loss(task.blind_outputs(batch), batch))
+            blind = float(task.loss(task.baseline_outputs(batch), batch))
         head = task.head(features.shape[-1]).train()
         trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
         demand(trained, "no parameter of the head requires a gradient")

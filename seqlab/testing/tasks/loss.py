@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Batch, Task
+from seqlab.contracts.task import task_defaults
 from seqlab.testing.hints import descended, has_classes, is_class, live, one_hot, output_shape, targets_of
 from seqlab.testing.inputs import Ready, agree_scores
 from seqlab.testing.suite import agree, demand
@@ -58,7 +59,7 @@ class LossChecks(TaskMaking):
             raise SkipTest("the targets are no classes, one for each output")
         truth = self.perfect_outputs(ready.task, batch)
         right = float(ready.task.loss(truth, batch))
-        for what, outputs in (("blind outputs", ready.task.blind_outputs(batch)), ("the opposite", -truth)):
+        for what, outputs in (("blind outputs", ready.task.baseline_outputs(batch)), ("the opposite", -truth)):
             wrong = float(ready.task.loss(outputs, batch))
             demand(right < wrong, f"the loss of the true classes is {right:.4g}, that of {what} {wrong:.4g}")
 
@@ -131,7 +132,7 @@ class LossChecks(TaskMaking):
     def _check_cut(self, ready: Ready) -> None:
         """Check that outputs of fewer steps than there are targets do, where the framework may cut."""
         task = ready.task
-        if task.sequence_length_means != "maximum":
+        if task_defaults(task).sequence_length_means != "maximum":
             raise SkipTest("all sequences have one length, so that there is no padding")
         batch = ready.batch()
         steps = max(1, batch.inputs.shape[1] // 2)

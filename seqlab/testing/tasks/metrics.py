@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from seqlab.contracts import Batch, Task
+from seqlab.contracts.task import derived_metrics, detail_metrics, is_solved
 from seqlab.testing.hints import constants, has_classes, is_class, live, output_shape, targets_of
 from seqlab.testing.inputs import Ready, agree_scores, other_inputs, other_targets, updated, values_of
 from seqlab.testing.suite import agree, demand
@@ -46,7 +47,7 @@ class MetricChecks(TaskMaking):
         scores = self.scores(task, self.drawn(task, batch), batch.targets)
         given = dict(scores)
         try:
-            found = task.derived(given, {})
+            found = derived_metrics(task, given, {})
         except Exception as error:
             raise AssertionError(
                 f"derived fails on the metrics {', '.join(scores)} without statistics: {type(error).__name__}: {error}"
@@ -110,9 +111,9 @@ class MetricChecks(TaskMaking):
 
     @staticmethod
     def _check_details(task: Task, outputs: Tensor, batch: Batch, parts: Sequence[tuple[int, int]]) -> None:
-        if (whole := task.details()) is None:
+        if (whole := detail_metrics(task)) is None:
             return
-        pieces = task.details()
+        pieces = detail_metrics(task)
         assert pieces is not None
         whole.update(outputs, batch.targets)
         for low, high in parts:
@@ -142,7 +143,7 @@ class MetricChecks(TaskMaking):
         ready = self.ready()
         task, batch = ready.task, ready.batch("train", 1024)
         right = self.scores(task, self.perfect_outputs(task, batch), batch.targets)[task.monitor]
-        blind = self.scores(task, task.blind_outputs(batch), batch.targets)[task.monitor]
+        blind = self.scores(task, task.baseline_outputs(batch), batch.targets)[task.monitor]
         drawn = self.scores(task, self.drawn(task, batch), batch.targets)[task.monitor]
         good = right >= blind if task.mode == "max" else right <= blind
         demand(good, f"mode is {task.mode}, but the truth scores {right:.4g}, and blind outputs {blind:.4g}")
@@ -159,7 +160,7 @@ class MetricChecks(TaskMaking):
             named["lengths"] = batch.lengths
         for what, use in (
             ("a metric's update", lambda: updated(task.metrics(), outputs, batch.targets).compute()),
-            ("blind_outputs", lambda: task.blind_outputs(batch)),
+            ("baseline_outputs", lambda: task.baseline_outputs(batch)),
             ("decode", lambda: task.decode(outputs, 1)),
         ):
             before = {name: tensor.clone() for name, tensor in named.items()}
@@ -205,7 +206,7 @@ class BaselineChecks(TaskMaking):
         task = ready.task
         for split in ("test", "train"):
             batch = ready.batch(split)
-            blind = task.blind_outputs(batch).clone()
+            blind = task.baseline_outputs(batch).clone()
             shape = output_shape(task, batch)
             demand(tuple(blind.shape) == shape, f"blind outputs are {tuple(blind.shape)}; {shape} is right")
             demand(bool(blind.isfinite().all()), f"{int((~blind.isfinite()).sum())} blind outputs are not finite")
@@ -213,8 +214,8 @@ class BaselineChecks(TaskMaking):
                 ("inputs", batch._replace(inputs=other_inputs(batch.inputs))),
                 ("targets", batch._replace(targets=other_targets(batch.targets, task.outputs))),
             ):
-                agree(f"blind outputs for other {what}", task.blind_outputs(other), blind, 1e-6)
-            agree("blind outputs at a second call", task.blind_outputs(batch), blind, 1e-6)
+                agree(f"blind outputs for other {what}", task.baseline_outputs(other), blind, 1e-6)
+            agree("blind outputs at a second call", task.baseline_outputs(batch), blind, 1e-6)
             there = live(batch).unsqueeze(-1) if task.per_step else torch.ones_like(blind, dtype=torch.bool)
             longest = int(there.flatten(1).sum(1).argmax())
             expected = torch.where(there, blind[longest], blind)
@@ -224,7 +225,7 @@ class BaselineChecks(TaskMaking):
         """No constant guess does clearly better on the training split: the chance line is not set too low."""
         ready = self.ready()
         task, batch = ready.task, ready.batch("train", 2048)
-        blind = self.scores(task, task.blind_outputs(batch), batch.targets)[task.monitor]
+        blind = self.scores(task, task.baseline_outputs(batch), batch.targets)[task.monitor]
         share = task.mode == "max" and 0 <= blind <= 1
         margin = 1.5 / len(batch.targets) ** 0.5 if share else 0.05 * abs(blind) + 1e-6
         for what, outputs in constants(task, batch):
@@ -236,7 +237,7 @@ class BaselineChecks(TaskMaking):
         """What blind outputs know of the targets is of the training split, and not of valid or test."""
         ready = self.ready()
         task = ready.task
-        blind = task.blind_outputs(ready.batch("test", 8))[0]
+        blind = task.baseline_outputs(ready.batch("test", 8))[0]
         if task.per_step:
             blind = blind.mean(0)  # the same at each step, or else compared in the mean
         said = blind.double().flatten()
@@ -264,7 +265,7 @@ class BaselineChecks(TaskMaking):
         ready = self.ready()
         task, batch = ready.task, ready.batch(split, 1024)
         right = self.scores(task, self.perfect_outputs(task, batch), batch.targets)[task.monitor]
-        blind = self.scores(task, task.blind_outputs(batch), batch.targets)[task.monitor]
+        blind = self.scores(task, task.baseline_outputs(batch), batch.targets)[task.monitor]
         return right, blind, task.mode
 
     def test_solved_is_a_line(self) -> None:
@@ -272,13 +273,13 @@ class BaselineChecks(TaskMaking):
         ready = self.ready()
         task, batch = ready.task, ready.batch("test", 1024)
         truth = self.scores(task, self.perfect_outputs(task, batch), batch.targets)
-        blind = self.scores(task, task.blind_outputs(batch), batch.targets)
+        blind = self.scores(task, task.baseline_outputs(batch), batch.targets)
         for what, scores, wrong in (
             ("the truth", truth, False),
             ("blind outputs", blind, True),
             ("metrics that are all NaN", dict.fromkeys(truth, float("nan")), True),
         ):
-            said = task.solved(scores)
+            said = is_solved(task, scores)
             demand(said is None or isinstance(said, bool), f"solved gives a {type(said).__name__}")
             demand(said is not wrong, f"solved says {said} of {what}")
 

@@ -7,14 +7,15 @@ import tempfile
 from collections.abc import Callable, Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import SkipTest
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seqlab.contracts import Batch, Examples, Preprocessor, Ragged, Task
+from seqlab.contracts import Batch, Examples, GeneratedTask, Preprocessor, Ragged, Task
+from seqlab.contracts.task import detail_metrics, is_fresh, label_names, sample_weights, task_report
 from seqlab.errors import UserError
 from seqlab.plugins.signature import options
 from seqlab.testing.hints import has_classes, is_class, live, targets_of
@@ -75,11 +76,11 @@ class RepeatChecks(TaskMaking):
             outputs = self.drawn(task, batch)
             task.loss(outputs, batch)
             updated(task.metrics(), outputs, batch.targets)
-            task.blind_outputs(batch)
+            task.baseline_outputs(batch)
             task.decode(outputs, 1)
-        task.sample_weights()
+        sample_weights(task)
         task.state_dict()
-        if task.fresh:
+        if is_fresh(task):
             task.draw(3, 1)
 
     def test_same_in_another_process(self) -> None:
@@ -98,7 +99,7 @@ class RepeatChecks(TaskMaking):
             with random_numbers(seed):
                 task = self.make()
                 task.splits()
-                if task.fresh:
+                if is_fresh(task):
                     task.draw(4, 5)
                 ready = self.ready()
                 batch = ready.batch(most=8)
@@ -111,12 +112,12 @@ class RepeatChecks(TaskMaking):
         """Fresh examples depend on their seed alone, and are inputs and targets like those of training."""
         ready = self.ready()
         task, train = ready.task, ready.splits["train"]
-        if not task.fresh:
+        if not is_fresh(task):
             raise SkipTest("it is not fresh")
         with random_numbers(1):
             one, other = task.draw(24, 1), task.draw(24, 2)
         with random_numbers(2):
-            again, later = self.make().draw(24, 1), task.draw(24, 1)
+            again, later = cast(GeneratedTask, self.make()).draw(24, 1), task.draw(24, 1)
         demand(len(one) == 24, f"24 examples are to be drawn, and {len(one)} are")
         for what, found in (("by another instance", again), ("after other draws", later)):
             fault = difference(found, one)
@@ -144,7 +145,7 @@ class RepeatChecks(TaskMaking):
     def test_draws_are_independent(self) -> None:
         """Draws by different seeds share no more examples than chance makes them."""
         task = self.ready().task
-        if not task.fresh:
+        if not is_fresh(task):
             raise SkipTest("it is not fresh")
         made = {seed: [*row_keys(task.draw(_DRAWN, seed).inputs)] for seed in _SEEDS}
         twice = max(len(keys) - len({*keys}) for keys in made.values())
@@ -236,14 +237,14 @@ def fingerprint(
     found: dict[str, Any] = {}
     for name, examples in ready.splits.items():
         found |= _summary(f"split {name}", examples)
-    if made.fresh:
+    if is_fresh(made):
         found |= _summary("what is drawn by seed 1", made.draw(50, 1))
-    found["the labels"] = None if made.label_names() is None else [*(made.label_names() or ())]
+    found["the labels"] = None if label_names(made) is None else [*(label_names(made) or ())]
     found["the attribute labels"] = repr(getattr(made, "labels", None))
     found["state_dict()"] = json.dumps(made.state_dict(), default=str)
     if ready.preprocessor is not None:
         found["the vocabulary of the preprocessing"] = json.dumps(ready.preprocessor.state_dict(), default=str)
-    weights = made.sample_weights()
+    weights = sample_weights(made)
     found["sample_weights()"] = None if weights is None else _hash(weights.numpy().tobytes())
     return found
 
@@ -328,7 +329,7 @@ class AnswerChecks(TaskMaking):
         """Where labels are named, a target is a label's place, and ``decode`` shows the label and its probability."""
         ready = self.ready()
         task, batch = ready.task, ready.batch("test", 64)
-        if (names := task.label_names()) is None:
+        if (names := label_names(task)) is None:
             raise SkipTest("it names no labels")
         sound = all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names)
         demand(sound, f"the labels must be texts, all different; here are {str(names)[:80]}")
@@ -354,17 +355,17 @@ class AnswerChecks(TaskMaking):
         """The report is tables that JSON can write, notes, and pictures in its folder; it writes nowhere else."""
         ready = self.ready()
         task, batch = ready.task, ready.batch("test", 1024)
-        details = task.details()
+        details = detail_metrics(task)
         computed: dict[str, Tensor] = {}
         if details is not None:
-            demand(task.details() is not details, "details() gives the same object at every call")
+            demand(detail_metrics(task) is not details, "details() gives the same object at every call")
             computed = dict(updated(details, self.drawn(task, batch), batch.targets).compute())
         with tempfile.TemporaryDirectory() as name:
             folder, elsewhere = Path(name).resolve() / "run", Path(name).resolve() / "elsewhere"
             folder.mkdir()
             elsewhere.mkdir()
             with working_in(elsewhere):
-                report = task.report(computed, folder)
+                report = task_report(task, computed, folder)
             strays = [*elsewhere.iterdir(), *({*folder.parent.iterdir()} - {folder, elsewhere})]
             demand(not strays, f"the report writes {', '.join(path.name for path in strays)} outside its folder")
             check_report(report, folder)

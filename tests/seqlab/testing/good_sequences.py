@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from seqlab import Batch, Examples, Ragged, Report, Task
+from seqlab import Batch, Examples, GeneratedTask, LanguageTask, Ragged, Report, ReportingTask
 
 from .good_tasks import IGNORED, SPLITS, Mean, positive, steps_of
 
@@ -22,11 +22,10 @@ class SquaredError(Mean):
         return error[~error.isnan()]
 
 
-class RunningSum(Task):
+class RunningSum(GeneratedTask):
     """Regression at each step of ragged features: the sum so far. NaN stands behind each row's last target."""
 
     per_step = True
-    sequence_length_means = "distance"
 
     def __init__(self, sequence_length: int = 6) -> None:
         self.sequence_length = positive(sequence_length)
@@ -66,7 +65,7 @@ class RunningSum(Task):
     def metrics(self) -> MetricCollection:
         return MetricCollection({"squared_error": SquaredError()})
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.full((*batch.inputs.shape[:2], 1), self.mean)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
@@ -107,12 +106,9 @@ class Perplexity(CrossEntropy):
         return super().compute().exp()
 
 
-class NextToken(Task):
+class NextToken(LanguageTask):
     """A tiny language model: windows of one stream of tokens, each carried on by the next."""
 
-    carries_state = True
-    per_step = True
-    sequence_length_means = "window"
     tokens = 9
 
     def __init__(self, sequence_length: int = 16) -> None:
@@ -151,7 +147,7 @@ class NextToken(Task):
     def metrics(self) -> MetricCollection:
         return MetricCollection({"loss": CrossEntropy(), "perplexity": Perplexity()})
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor(self.shares).log().expand(*batch.inputs.shape[:2], self.outputs)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
@@ -175,7 +171,7 @@ class StepAccuracy(Mean):
         return (outputs.argmax(-1) == targets)[targets != IGNORED].double()
 
 
-class Parity(Task):
+class Parity(ReportingTask):
     """Token ids 1 and 2: at each step but the first, has 2 come an odd number of times?
 
     Args:
@@ -184,7 +180,6 @@ class Parity(Task):
     """
 
     per_step = True
-    sequence_length_means = "maximum"
 
     def __init__(self, sequence_length: int | None = None, ragged: bool = True) -> None:
         self.sequence_length, self.ragged = positive(sequence_length), ragged
@@ -218,15 +213,12 @@ class Parity(Task):
     def metrics(self) -> MetricCollection:
         return MetricCollection({"accuracy": StepAccuracy()})
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.zeros(*batch.inputs.shape[:2], 2)
 
     def report(self, details: Mapping[str, Tensor], folder: Any) -> Report:
         (folder / "rows.svg").write_text("<svg/>", "utf-8")
         return Report({"rows": [{"length": 18, "accuracy": None}]}, ["rows.svg"], ["no row is longer than 18"])
-
-    def sample_weights(self) -> Tensor:
-        return torch.ones(90)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
         return outputs.argmax(-1).tolist()

@@ -2,7 +2,7 @@
 
 import random
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from seqlab import Batch, Examples, Task
+from seqlab import Batch, ClassificationTask, Examples, Task
 
 SPLITS = ("train", "valid", "test")
 IGNORED = -100
@@ -30,11 +30,9 @@ def steps_of(batch: Batch) -> Tensor:
     return torch.arange(time) < lengths.unsqueeze(1)
 
 
-class TwoClasses(Task):
+class TwoClasses(Task, preprocessing="characters"):
     """Texts of a, b and c: does one hold an ``aa``? Seldom. The targets are classes."""
 
-    preprocessing = "characters"
-    sequence_length_means = "maximum"
     names = ("without", "with")
 
     def __init__(self, split_seed: int = 0, sequence_length: int | None = None) -> None:
@@ -71,7 +69,7 @@ class TwoClasses(Task):
     def metrics(self) -> MetricCollection:
         return MetricCollection({"accuracy": MulticlassAccuracy(2, average="micro")})
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor(self.shares).log().expand(len(batch.inputs), 2)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
@@ -92,6 +90,16 @@ class TwoClasses(Task):
         self.labels, self.shares = list(labels), list(shares)
 
 
+class Labelled(TwoClasses, ClassificationTask):
+    """The same, with names of its labels."""
+
+    def label_names(self) -> Sequence[str]:
+        return self.labels
+
+    def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
+        return ClassificationTask.decode(self, outputs, top)
+
+
 class Yes(TwoClasses):
     """The same with one output: the score of yes against no, which is all that decode shows."""
 
@@ -105,7 +113,7 @@ class Yes(TwoClasses):
     def metrics(self) -> MetricCollection:
         return MetricCollection({"accuracy": Signs()})
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor(self.shares[1]).logit().expand(len(batch.inputs), 1)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:

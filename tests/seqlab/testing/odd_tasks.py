@@ -24,10 +24,8 @@ class Error(Mean):
         return (outputs.squeeze(1) - targets).square().double()
 
 
-class Lengths(Task):
+class Lengths(Task, sequence_length_means="distance"):
     """Regression with one output: what is the mean of the first feature, times 10? By Huber's loss."""
-
-    sequence_length_means = "distance"
 
     def __init__(self, sequence_length: int = 6) -> None:
         self.sequence_length = positive(sequence_length)
@@ -64,7 +62,7 @@ class Lengths(Task):
     def metrics(self) -> MetricCollection:
         return MetricCollection({"error": Error()})
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.full((len(batch.inputs), 1), self.mean)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
@@ -95,7 +93,7 @@ class Counts(Lengths):
 
         return MetricCollection({"error": RateError()})
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.full((len(batch.inputs), 1), self.mean).log()
 
 
@@ -122,7 +120,7 @@ class Ordinal(Lengths):
 
         return MetricCollection({"error": Steps()})
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return (torch.full((3,), self.mean - 0.5) - torch.arange(3)).expand(len(batch.inputs), 3)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
@@ -145,7 +143,7 @@ class TwoNumbers(Lengths):
     def metrics(self) -> MetricCollection:
         return MetricCollection({"error": MeanAbsoluteError()})
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.full((len(batch.inputs), 2), self.mean)
 
 
@@ -173,7 +171,7 @@ class ManyLabels(Lengths):
     def metrics(self) -> MetricCollection:
         return MetricCollection({"f1": MultilabelF1Score(3)})
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.full((len(batch.inputs), 3), 1.0)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
@@ -221,7 +219,7 @@ class NewClassInTest(TwoClasses):
     def metrics(self) -> MetricCollection:
         return MetricCollection({"accuracy": MulticlassAccuracy(3, average="micro")})
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor(self.shares).log().expand(len(batch.inputs), 3)
 
 
@@ -229,7 +227,6 @@ class Tagging(Task):
     """A tag for each token of sentences of 1 to 30 tokens: which of the last two was larger? Class 0 is one of them."""
 
     per_step = True
-    sequence_length_means = "maximum"
 
     def __init__(self, sequence_length: int | None = None, split_seed: int = 0) -> None:
         self.sequence_length, self.split_seed = positive(sequence_length), split_seed
@@ -262,7 +259,7 @@ class Tagging(Task):
     def metrics(self) -> MetricCollection:
         return MetricCollection({"accuracy": StepAccuracy()})
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor([0.1, 0.0, 0.1]).expand(*batch.inputs.shape[:2], 3)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqlab import Report, Task
+from seqlab import ClassificationTask, Report, ReportingTask, Task
 
 from ..good_tasks import TwoClasses
 
@@ -37,12 +37,12 @@ class DecodesByTheAlphabet(TwoClasses):
         return [sorted(self.labels)[:top] for _ in outputs]
 
 
-class NamesLabelsWithoutDecodingThem(TwoClasses):
+class NamesLabelsWithoutDecodingThem(TwoClasses, ClassificationTask):
     def label_names(self):
         return self.labels
 
 
-class NamesLabelsInAnotherOrder(TwoClasses):
+class NamesLabelsInAnotherOrder(TwoClasses, ClassificationTask):
     def label_names(self):
         return self.labels[::-1]
 
@@ -50,7 +50,7 @@ class NamesLabelsInAnotherOrder(TwoClasses):
         return [[{"label": label, "probability": 0.5} for label in row] for row in super().decode(outputs, top)]
 
 
-class GivesScoresForProbabilities(TwoClasses):
+class GivesScoresForProbabilities(TwoClasses, ClassificationTask):
     """Each between 0 and 1, and together anything."""
 
     def label_names(self):
@@ -65,24 +65,24 @@ class GivesScoresForProbabilities(TwoClasses):
         ]
 
 
-class ReportsElsewhere(TwoClasses):
+class ReportsElsewhere(TwoClasses, ReportingTask):
     def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
         Path("table.csv").write_text("1,2", "utf-8")
         return Report()
 
 
-class ReportsBesideItsFolder(TwoClasses):
+class ReportsBesideItsFolder(TwoClasses, ReportingTask):
     def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
         (folder.parent / "table.csv").write_text("1,2", "utf-8")
         return Report()
 
 
-class ReportsNoPicture(TwoClasses):
+class ReportsNoPicture(TwoClasses, ReportingTask):
     def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
         return Report(figures=["confusion.png"])
 
 
-class ReportsTensors(TwoClasses):
+class ReportsTensors(TwoClasses, ReportingTask):
     def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
         return Report({"classes": [{"examples": torch.tensor(3)}]})
 

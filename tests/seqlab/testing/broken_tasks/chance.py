@@ -5,42 +5,42 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from seqlab import Batch, Examples, Task
+from seqlab import Batch, Examples, GeneratedTask, Task
 
 from ..good_sequences import RunningSum
 from ..good_tasks import TwoClasses
 
 
 class BaselinePeeks(TwoClasses):
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         shares = (torch.bincount(batch.targets, minlength=2) + 1) / (len(batch.targets) + 2)
         return shares.log().expand(len(batch.inputs), 2)
 
 
 class BaselineReads(TwoClasses):
-    def blind_outputs(self, batch: Batch) -> Tensor:
-        return super().blind_outputs(batch) * (batch.inputs == 2).float().mean(1, keepdim=True)
+    def baseline_outputs(self, batch: Batch) -> Tensor:
+        return super().baseline_outputs(batch) * (batch.inputs == 2).float().mean(1, keepdim=True)
 
 
 class BaselineIsOneRow(TwoClasses):
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor(self.shares).log().unsqueeze(0)
 
 
 class BaselineIsInfinite(TwoClasses):
-    def blind_outputs(self, batch: Batch) -> Tensor:
-        return (super().blind_outputs(batch) > -0.7).log()
+    def baseline_outputs(self, batch: Batch) -> Tensor:
+        return (super().baseline_outputs(batch) > -0.7).log()
 
 
 class BaselineIsTooWeak(TwoClasses):
     """It guesses the rare class, so that everything looks learned."""
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
-        return -super().blind_outputs(batch)
+    def baseline_outputs(self, batch: Batch) -> Tensor:
+        return -super().baseline_outputs(batch)
 
 
 class BaselineGuessesZero(RunningSum):
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.zeros(*batch.inputs.shape[:2], 1)
 
 
@@ -53,7 +53,7 @@ class BaselineCannotBeBeaten(TwoClasses):
         return {**made, "test": Examples(texts, torch.zeros(len(texts), dtype=torch.int64))}
 
 
-class SolvedByChance(TwoClasses):
+class SolvedByChance(TwoClasses, GeneratedTask, sequence_length_means="maximum"):
     def solved(self, metrics: Mapping[str, float]) -> bool:
         return metrics["accuracy"] > 0.1
 

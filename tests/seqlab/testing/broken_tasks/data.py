@@ -8,7 +8,7 @@ from torch import Tensor
 from seqlab import Examples, Ragged, Task
 
 from ..good_sequences import FreshSum, NextToken, Parity, RunningSum
-from ..good_tasks import TwoClasses
+from ..good_tasks import Labelled, TwoClasses
 
 
 class NoValidation(TwoClasses):
@@ -100,16 +100,16 @@ class TestsOnNewTokens(NextToken):
         return made
 
 
-class NamesNoPreprocessing(TwoClasses):
-    preprocessing = None
+class NamesNoPreprocessing(TwoClasses, preprocessing=None):
+    pass
 
 
-class NamesAStrangePreprocessing(TwoClasses):
-    preprocessing = "runes"
+class NamesAStrangePreprocessing(TwoClasses, preprocessing="runes"):
+    pass
 
 
-class PreprocessesTensors(Parity):
-    preprocessing = "characters"
+class PreprocessesTensors(Parity, preprocessing="characters"):
+    pass
 
 
 class CountsClassesFromOne(TwoClasses):
@@ -129,12 +129,12 @@ class ATargetIsInfinite(RunningSum):
         return made
 
 
-class WeighsClasses(TwoClasses):
+class WeighsClasses(Labelled):
     def sample_weights(self) -> Tensor:
         return torch.tensor([0.3, 0.7])
 
 
-class WeighsBelowZero(TwoClasses):
+class WeighsBelowZero(Labelled):
     def sample_weights(self) -> Tensor:
         return torch.linspace(-1, 1, self.examples)
 
@@ -149,10 +149,6 @@ class CutsTextsItself(TwoClasses):
         made = super().splits()
         cut = self.sequence_length
         return {name: Examples([text[:cut] for text in part.inputs], part.targets) for name, part in made.items()}
-
-
-class MeansSomethingElse(TwoClasses):
-    sequence_length_means = "minimum"
 
 
 class IgnoresItsWindow(NextToken):
@@ -195,7 +191,6 @@ CAUGHT: list[tuple[type[Task], str]] = [
     (WeighsClasses, "sample_weights"),
     (WeighsBelowZero, "sample_weights"),
     (CutsTextsItself, "sequence_length_is_respected"),
-    (MeansSomethingElse, "sequence_length_is_respected"),
     (IgnoresItsWindow, "sequence_length_is_respected"),
     (DistanceIsNotReached, "sequence_length_is_respected"),
 ]

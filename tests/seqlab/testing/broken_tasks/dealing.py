@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from seqlab import Batch, Examples, Ragged, Task
+from seqlab import Batch, Examples, Ragged, ReportingTask, Task
 
 from ..good_tasks import TwoClasses
 from ..odd_tasks import ManyLabels, Ordinal
@@ -80,17 +80,17 @@ class ForgetsANumber(TwoClasses):
         super().__init__(split_seed, sequence_length)
 
 
-class DerivesFromWhatIsNotThere(TwoClasses):
+class DerivesFromWhatIsNotThere(TwoClasses, ReportingTask):
     def derived(self, metrics: Mapping[str, float], statistics: Mapping[str, Any]) -> dict[str, float]:
         return {"error": 1 - metrics["top1"]}
 
 
-class DerivesFromStatisticsAlone(TwoClasses):
+class DerivesFromStatisticsAlone(TwoClasses, ReportingTask):
     def derived(self, metrics: Mapping[str, float], statistics: Mapping[str, Any]) -> dict[str, float]:
         return {"accuracy_per_token": metrics["accuracy"] / statistics["tokens"]}
 
 
-class DerivesAnotherAccuracy(TwoClasses):
+class DerivesAnotherAccuracy(TwoClasses, ReportingTask):
     """In per cent, under the name of the metric."""
 
     def derived(self, metrics: Mapping[str, float], statistics: Mapping[str, Any]) -> dict[str, float]:
@@ -105,7 +105,7 @@ class BaselineCountsHalfMore(ManyLabels):
         self.known = torch.cat([part.targets for part in made.values()]).mean(0)
         return made
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return self.known.logit().expand(len(batch.targets), -1)
 
 
@@ -127,7 +127,7 @@ class BaselineRanksTest(Ordinal):
         self.above = (made["test"].targets.unsqueeze(1) > torch.arange(self.outputs)).float().mean(0)
         return made
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return self.above.logit().expand(len(batch.targets), -1)
 
 

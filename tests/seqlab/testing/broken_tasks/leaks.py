@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from seqlab import Batch, Examples, Ragged, Task
+from seqlab import Batch, ClassificationTask, Examples, Ragged, Task
 
 from ..good_sequences import NextToken, RunningSum
-from ..good_tasks import TwoClasses
+from ..good_tasks import Labelled, TwoClasses
 from ..odd_tasks import Lengths, ManyLabels, Tagging
 
 
@@ -36,7 +36,7 @@ class TextsNameTheirClass(TwoClasses):
         )
 
 
-class TextsHoldTheirLabel(TwoClasses):
+class TextsHoldTheirLabel(TwoClasses, ClassificationTask):
     names = ("sport", "politics")
 
     def label_names(self) -> Sequence[str]:
@@ -100,10 +100,8 @@ class SumIsAFeature(RunningSum):
         return made
 
 
-class TestsInUpperCase(TwoClasses):
+class TestsInUpperCase(TwoClasses, preprocessing="words"):
     """Texts of train come again in test with a blank at the end, which the preprocessing takes away."""
-
-    preprocessing = "words"
 
     def splits(self) -> Mapping[str, Examples]:
         made = dict(super().splits())
@@ -148,13 +146,13 @@ class BaselineIsTheMeanOfTest(Lengths):
 
 
 class BaselineGuessesByLot(TwoClasses):
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.randn(len(batch.inputs), 2, generator=torch.Generator().manual_seed(0))
 
 
 class BaselineKnowsTheOrder(Tagging):
-    def blind_outputs(self, batch: Batch) -> Tensor:
-        return super().blind_outputs(batch) + torch.arange(len(batch.inputs)).view(-1, 1, 1) * torch.tensor(
+    def baseline_outputs(self, batch: Batch) -> Tensor:
+        return super().baseline_outputs(batch) + torch.arange(len(batch.inputs)).view(-1, 1, 1) * torch.tensor(
             [0, 0, 0.01]
         )
 
@@ -164,7 +162,7 @@ class SolvedByNaN(RunningSum):
         return not metrics["squared_error"] > 0.01
 
 
-class WeighsOthers(TwoClasses):
+class WeighsOthers(Labelled):
     """By the classes before they were shuffled."""
 
     def splits(self) -> Mapping[str, Examples]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from seqlab import Batch, Examples, Ragged, Task
+from seqlab import Batch, Examples, Ragged, ReportingTask, Task
 
 from ..good_sequences import FreshSum, NextToken, StepAccuracy
 from ..good_tasks import Mean, TwoClasses
@@ -154,9 +154,9 @@ class ChangesItsTexts(TwoClasses):
         self.kept = made["train"].inputs
         return made
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         self.kept[0] = "changed"
-        return super().blind_outputs(batch)
+        return super().baseline_outputs(batch)
 
 
 # Metrics ------------------------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ class Never(Mean):
         return (outputs.argmax(-1) == 5 + targets).double()
 
 
-class DetailsOfTheLastBatch(TwoClasses):
+class DetailsOfTheLastBatch(TwoClasses, ReportingTask):
     def details(self) -> MetricCollection:
         return MetricCollection({"counts": LastCounts()})
 
