@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from seqlab.inference.loading import load
     from seqlab.io.cache import cache_folder
+    from seqlab.plugins.exports import register_export
     from seqlab.recurrence import Recurrent
     from seqlab.runs.results import Result
     from seqlab.training.run import run
@@ -51,6 +52,7 @@ _HOMES = {
     "cache_folder": "seqlab.io.cache",
     "compose": "seqlab.config.compose",
     "load": "seqlab.inference.loading",
+    "register_export": "seqlab.plugins.exports",
     "run": "seqlab.training.run",
     "Result": "seqlab.runs.results",
 }  # fmt: skip
@@ -85,6 +87,7 @@ __all__ = [
     "cache_folder",
     "compose",
     "load",
+    "register_export",
     "run",
 ]
 

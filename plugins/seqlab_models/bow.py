@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from seqlab import Batch, InputSpec, Model, Ragged
+from seqlab import Batch, InputSpec, Model, Ragged, register_export
 from seqlab_models import ngrams
 
 LONGEST = 100
@@ -153,6 +153,9 @@ class BagOfNgrams(Model):
             _check_state(given, self.outputs)
             self._resize(len(given["keys"]))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+register_export(BagOfNgrams, BagOfNgrams.unexportable)
 
 
 def _check_state(given: dict[str, Tensor], outputs: int) -> None:

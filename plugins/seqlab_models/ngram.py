@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from seqlab import Batch, InputSpec, Model, Ragged
+from seqlab import Batch, InputSpec, Model, Ragged, register_export
 from seqlab_models import kneser_ney
 from seqlab_models.history import extend
 from seqlab_models.ngram_counts import count
@@ -187,6 +187,9 @@ class NGram(Model):
             for name, tensor in given.items():
                 setattr(self, name, getattr(self, name).new_empty(tensor.shape))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+register_export(NGram, NGram.unexportable)
 
 
 def _token(inputs: InputSpec, symbol: str) -> int:

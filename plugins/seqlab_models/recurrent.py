@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from seqlab import Batch, Cell, InputSpec, Kernel, Model, Ragged, Recurrent, UserError
+from seqlab import Batch, Cell, InputSpec, Kernel, Model, Ragged, Recurrent, UserError, register_export
 from seqlab.recurrence import detach
 from seqlab_models.encoding import OneHot
 from seqlab_models.pooling import Kind, Pool
@@ -235,6 +235,9 @@ class RecurrentModel(Model):
         """Count the numbers in the state of all layers and directions."""
         like = next(self.parameters()).new_zeros(1, 1)
         return sum(leaf.numel() for cell in self.recurrent.cells for leaf in cell.initial_state(like))
+
+
+register_export(RecurrentModel, RecurrentModel.unexportable)
 
 
 def _encoder(inputs: InputSpec, input: str, embedding_size: int, padding: int | None) -> tuple[nn.Module, int]:

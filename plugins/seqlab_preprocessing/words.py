@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from seqlab import Ragged
+from seqlab import Ragged, register_export
 from seqlab_preprocessing import standalone
 from seqlab_preprocessing.chain import Chain
 from seqlab_preprocessing.pipeline import UNKNOWN, UNKNOWN_SYMBOL, Pipeline, check_at_least, limits
@@ -154,3 +154,6 @@ class Words(Pipeline):
             ValueError: it is no vocabulary of this pattern.
         """
         self._vocabulary = Vocabulary.loaded(state, self._reserved, self._split)
+
+
+register_export(Words, Words.standalone)

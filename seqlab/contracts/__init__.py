@@ -1,6 +1,6 @@
 """What a plugin promises. Needs torch and torchmetrics, nothing else of seqlab."""
 
-from seqlab.contracts.api import PLUGIN_API
+from seqlab.contracts.api import OLDEST_PLUGIN_API, PLUGIN_API
 from seqlab.contracts.batch import Batch, Corpus, Examples, Ragged
 from seqlab.contracts.cell import Cell, Remedy, State
 from seqlab.contracts.kernel import Kernel
@@ -20,6 +20,7 @@ from seqlab.contracts.task import (
 from seqlab.errors import UserError
 
 __all__ = [
+    "OLDEST_PLUGIN_API",
     "PLUGIN_API",
     "Batch",
     "Cell",

@@ -75,7 +75,3 @@ class Model(nn.Module, ABC):
     def state_size(self) -> int:
         """Count the numbers that one sequence carries from a step to the next; 0 for a model without state."""
         return 0
-
-    def unexportable(self) -> str | None:
-        """Return why no exported program can compute what this model does, with the option that is to blame, if any."""
-        return None

@@ -66,12 +66,3 @@ class Preprocessor(ABC):
         Raises:
             ValueError: the state is not one that this preprocessor wrote.
         """
-
-    def standalone(self) -> dict[str, str] | None:
-        """Write this preprocessor in Python that needs the standard library only, to travel with an exported model.
-
-        Returns:
-            Files by name, among them ``encode.py``, whose ``encoder(state)`` makes of :meth:`state_dict` a function
-            from a text to the list of its token ids; ``None`` where that cannot be.
-        """
-        return None

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from seqlab.contracts.api import adapt_task
 from seqlab.contracts.batch import Batch, Corpus, Examples
 from seqlab.contracts.model import InputSpec
-from seqlab.contracts.old_api import adapt_task
 
 LengthMeaning: TypeAlias = Literal["maximum", "window", "distance"]
 """``maximum``: longer texts are truncated; ``window``: of running text; ``distance``: may be searched."""

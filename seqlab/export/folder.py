@@ -20,6 +20,7 @@ from seqlab.export.formats import FORMATS, INPUTS, Format
 from seqlab.inference.loading import Trained, load
 from seqlab.io import atomic
 from seqlab.io.safe_io import check_within, escape_control
+from seqlab.plugins.exports import standalone_encoder
 from seqlab.runs import run_folder
 
 FORMAT = 1
@@ -82,7 +83,7 @@ def _write(
     if trained.preprocessor is not None:
         state = {"plugin": _without_folders(trained.nodes["preprocessing"]), "state": trained.preprocessor.state_dict()}
         atomic.write_json(place / run_folder.PREPROCESSOR, state)
-        for file, source in (trained.preprocessor.standalone() or {}).items():
+        for file, source in (standalone_encoder(trained.preprocessor) or {}).items():
             atomic.write_text(place / file, source)
     if (place / "encode.py").exists() and kind.file == "model.onnx" and labels is not None and _is_softmax(trained):
         atomic.write_text(place / EXAMPLE, Path(__file__).with_name("example.py").read_text("utf-8"))

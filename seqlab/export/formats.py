@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Batch, InputSpec, Model, UserError
 from seqlab.errors import one_line
-from seqlab.recurrence.exported import Form, insert_routines, traceable
+from seqlab.export.tracing import Form, insert_routines, traceable
+from seqlab.plugins.exports import export_limit
 from seqlab.runs import run_folder
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def program(model: Model, inputs: InputSpec, form: Form, name: str) -> torch.exp
     Raises:
         UserError: it cannot be traced, or an option of it is set that no exported file can have.
     """
-    if fault := model.unexportable():
+    if fault := export_limit(model):
         raise UserError(f"{name} cannot be exported to run without seqlab: {fault}; {_WEIGHTS}")
     batch, time = torch.export.Dim("batch", min=1), torch.export.Dim("time", min=1)
     carries, model.carries_state = model.carries_state, False

@@ -16,6 +16,7 @@ from unittest import SkipTest
 import torch
 
 from seqlab.contracts import Preprocessor, Ragged, UserError
+from seqlab.plugins.exports import standalone_encoder
 from seqlab.plugins.signature import options
 from seqlab.testing.inputs import check_plain, check_refuses_bad_states, has_option, random_numbers
 from seqlab.testing.options import hold, variants
@@ -161,11 +162,11 @@ class CallChecks(PreprocessorMaking):
             )
 
     def test_standalone_encodes_the_same(self) -> None:
-        """What ``standalone`` writes encodes as this does."""
+        """The files registered for export encode as this does."""
         preprocessor = self.fitted()
-        if (files := preprocessor.standalone()) is None:
+        if (files := standalone_encoder(preprocessor)) is None:
             raise SkipTest("it writes no Python of its own")
-        demand("encode.py" in files, f"standalone writes {', '.join(files)}, without encode.py")
+        demand("encode.py" in files, f"the export writes {', '.join(files)}, without encode.py")
         state = json.loads(json.dumps(preprocessor.state_dict()))
         with tempfile.TemporaryDirectory() as folder:
             for name, text in files.items():

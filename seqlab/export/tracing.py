@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from seqlab.contracts import Cell, Kernel, Routine, State
-from seqlab.plugins.kernels import kernels_for
+from seqlab.plugins.exports import routine_of
 from seqlab.recurrence.graphs import Step
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.recurrence.scan import rebuild, reverse_within, valid_mask, zero_padding
@@ -34,11 +34,6 @@ def traceable(model: nn.Module, form: Form) -> Iterator[None]:
         for network, (kernel, truncate) in zip(networks, before, strict=True):
             network.kernel, network.truncate = kernel, truncate
             del network.onnx
-
-
-def routine_of(cell: Cell) -> Routine | None:
-    """Ask the kernels that are registered for a cell what runs it without seqlab."""
-    return next((found for kernel in kernels_for(type(cell)) if (found := kernel.routine(cell))), None)
 
 
 @final
