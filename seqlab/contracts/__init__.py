@@ -1,4 +1,4 @@
-"""What a plugin promises. Needs torch and torchmetrics, nothing else of seqlab."""
+"""Contracts of plugins, in plain torch and torchmetrics."""
 
 from seqlab.contracts.api import OLDEST_PLUGIN_API, PLUGIN_API
 from seqlab.contracts.batch import Batch, Corpus, Examples, Ragged

@@ -15,7 +15,7 @@ from seqlab.contracts import InputSpec, UserError
 from seqlab.contracts.task import label_names
 from seqlab.errors import one_line
 from seqlab.export.card import model_card
-from seqlab.export.compare import FLOOR, MULTIPLE, Compared, compared
+from seqlab.export.compare import FLOOR, MULTIPLE, Comparison, compare_outputs
 from seqlab.export.formats import FORMATS, INPUTS, Format
 from seqlab.inference.loading import Trained, load
 from seqlab.io import atomic
@@ -28,7 +28,7 @@ FORMAT = 1
 DESCRIPTION, LABELS, CARD, EXAMPLE = "export.json", "labels.json", "README.md", "predict.py"
 
 
-def export(run_dir: Path, name: str, out: Path | None = None) -> tuple[Path, Compared]:
+def export(run_dir: Path, name: str, out: Path | None = None) -> tuple[Path, Comparison]:
     """Export a run's model, with what has to travel with it.
 
     Args:
@@ -74,9 +74,11 @@ def _inputs(trained: Trained, card: Mapping[str, Any]) -> InputSpec:
 
 def _write(
     place: Path, name: str, kind: Format, trained: Trained, inputs: InputSpec, results: Mapping[str, Any]
-) -> Compared:
+) -> Comparison:
     kind.write(trained, inputs, place / kind.file)
-    found = compared(trained.model, inputs, kind.read(trained, place / kind.file), same_program=not kind.runs_alone)
+    found = compare_outputs(
+        trained.model, inputs, kind.read(trained, place / kind.file), same_program=not kind.runs_alone
+    )
     labels = label_names(trained.task)
     if labels is not None:
         atomic.write_json(place / LABELS, list(labels))
@@ -111,7 +113,7 @@ def _is_softmax(trained: Trained) -> bool:
 
 
 def _description(
-    name: str, kind: Format, trained: Trained, inputs: InputSpec, results: Mapping[str, Any], found: Compared
+    name: str, kind: Format, trained: Trained, inputs: InputSpec, results: Mapping[str, Any], found: Comparison
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,

@@ -34,7 +34,7 @@ _EXAMPLE = (3, 11)  # rows and steps that are traced; neither is kept
 
 
 @final
-class Padded(nn.Module):
+class PaddedModel(nn.Module):
     """A model as a function of padded inputs and lengths; every sequence begins anew.
 
     Args:
@@ -51,7 +51,7 @@ class Padded(nn.Module):
         return outputs  # type: ignore[no-any-return]  # modules return anything
 
 
-def draw(inputs: InputSpec, batch: int, time: int, seed: int) -> tuple[Tensor, Tensor]:
+def random_inputs(inputs: InputSpec, batch: int, time: int, seed: int) -> tuple[Tensor, Tensor]:
     """Draw padded inputs whose rows have 1 to ``time`` steps, the first one all; the padding holds values, too."""
     source = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, time + 1, (batch,), generator=source)
@@ -80,8 +80,8 @@ def program(model: Model, inputs: InputSpec, form: Form, name: str) -> torch.exp
     try:
         with traceable(model, form), torch.no_grad(), quiet():
             traced = torch.export.export(
-                Padded(model).eval(),
-                draw(inputs, *_EXAMPLE, seed=0),
+                PaddedModel(model).eval(),
+                random_inputs(inputs, *_EXAMPLE, seed=0),
                 dynamic_shapes=({0: batch, 1: time}, {0: batch}),
                 strict=False,
             )
@@ -256,7 +256,7 @@ class Weights(Format, ABC):
             for value in model.state_dict().values():
                 value.zero_()
         model.load_state_dict(self.load(path))
-        return Padded(model.eval())
+        return PaddedModel(model.eval())
 
     @abstractmethod
     def load(self, path: Path) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from seqlab.contracts import Batch, Model, Probe, State, Task
-from seqlab.recurrence.recording import Recording, Track
+from seqlab.recurrence.recording import CellTrace, Recording
 from seqlab.study.gradient_flow import FlowRow, SaturationRow
 
 _EACH = 256
@@ -32,7 +32,7 @@ def measure(model: Model, task: Task, batch: Batch, step: int = 0) -> tuple[list
     Returns:
         Nothing at all where the model is not recurrent.
     """
-    return _measured(model, step, lambda recording: _loss(recording, recording.known_to(task), batch))
+    return _measured(model, step, lambda recording: _loss(recording, recording.rebound(task), batch))
 
 
 def measure_step(module: nn.Module, batch: Any, step: int = 0) -> tuple[list[FlowRow], list[SaturationRow]]:
@@ -104,7 +104,7 @@ def _loss(recording: Recording, task: Task, batch: Batch) -> Tensor:
     return total
 
 
-def _gradients(loss: Tensor, tracks: Sequence[Track]) -> "list[_Flow]":
+def _gradients(loss: Tensor, tracks: Sequence[CellTrace]) -> "list[_Flow]":
     """Ask for the gradients to all states of all tracks at once."""
     wanted = [[_differentiable(leaf) for leaf in zip(*track.after, strict=True)] for track in tracks]
     flat = [state for leaves in wanted for leaf in leaves for state in leaf]
@@ -136,11 +136,11 @@ class _Flow:
         gradients: to each leaf of the state after each step, ``[time, batch, ...]``; ``None`` for one without.
     """
 
-    def __init__(self, track: Track, gradients: Sequence[Tensor | None]) -> None:
+    def __init__(self, track: CellTrace, gradients: Sequence[Tensor | None]) -> None:
         self.track, self.time = track, len(track.x)
         self.names = track.cell.state_names
-        self.gradients = [None if one is None else track.by_end(one) for one in gradients]
-        x, states = track.ends() if self.time else (torch.empty(0), ())
+        self.gradients = [None if one is None else track.right_aligned(one) for one in gradients]
+        x, states = track.probe_arguments() if self.time else (torch.empty(0), ())
         self.probe = track.cell.probe(x, states) if self.time else Probe()
         steps = torch.arange(self.time, device=track.lengths.device).unsqueeze(1)
         self.valid = steps >= self.time - track.lengths

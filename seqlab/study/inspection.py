@@ -12,7 +12,7 @@ from seqlab.contracts import Batch, LanguageTask, Ragged, UserError
 from seqlab.contracts.probe import Gate
 from seqlab.contracts.task import label_names
 from seqlab.inference.loading import Trained
-from seqlab.recurrence.recording import Recording, Track
+from seqlab.recurrence.recording import CellTrace, Recording
 from seqlab.study.plotting import drawable
 
 if TYPE_CHECKING:
@@ -145,8 +145,8 @@ def _chances(outputs: Tensor, ids: Tensor) -> list[float]:
 
 
 @torch.no_grad()
-def _view(track: Track) -> LayerView:
-    x, states = track.ends()
+def _view(track: CellTrace) -> LayerView:
+    x, states = track.probe_arguments()
     gates = track.cell.probe(x, states).gates
     backward = track.direction == "backward"
 

@@ -14,7 +14,7 @@ from seqlab.contracts import Batch, Model, StatefulTask, Task
 from seqlab.contracts.task import derived_metrics, detail_metrics
 from seqlab.distributed.collectives import all_gather, all_reduce_sum, reshard_counts
 from seqlab.recurrence import detach, fill_state, state_tensors
-from seqlab.recurrence.selection import readiness
+from seqlab.recurrence.selection import compile_policy
 from seqlab.training.nonfinite import Guard
 from seqlab.training.optimizers import EpochDecay, make_optimizer, schedule
 
@@ -218,7 +218,7 @@ class SequenceModule(pl.LightningModule):
         """Make the optimiser; its learning rate is set here at each step, as Lightning's schedulers cost 5 % of one."""
         optimizer = make_optimizer(self.optimizer_config, self.model.parameters())
         steps = self.trainer.estimated_stepping_batches
-        readiness.calls = int(min(steps * self.trainer.accumulate_grad_batches, 10**9))
+        compile_policy.calls = int(min(steps * self.trainer.accumulate_grad_batches, 10**9))
         self._schedule = schedule(self.optimizer_config, steps)
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._options = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
@@ -262,7 +262,7 @@ class SequenceModule(pl.LightningModule):
             "steps": self.steps,
         }
         checkpoint["processes"] = all_gather(own)
-        checkpoint["kernels_wait"] = dict(readiness.said)
+        checkpoint["kernels_wait"] = dict(compile_policy.reasons)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it back.
@@ -272,7 +272,7 @@ class SequenceModule(pl.LightningModule):
                 cannot be shared out among them.
         """
         self._decay.load_state_dict(checkpoint["decay"])
-        readiness.begin(checkpoint["kernels_wait"])
+        compile_policy.begin(checkpoint["kernels_wait"])
         self._loader_state = checkpoint["loader"]
         saved, within = checkpoint["processes"], self._loader_state is not None
         own = reshard_counts(saved, self.trainer.global_rank, self.trainer.world_size, within=within)

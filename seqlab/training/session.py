@@ -26,7 +26,7 @@ from seqlab.errors import one_line
 from seqlab.io import formatting
 from seqlab.io.safe_io import check_names
 from seqlab.plugins.config import build
-from seqlab.recurrence.selection import readiness
+from seqlab.recurrence.selection import compile_policy
 from seqlab.runs import run_folder
 from seqlab.training.averaging import NonMonotonicAveraging
 from seqlab.training.callbacks import Cost, EarlyStopping, StopWhenSolved, ValidationBaseline
@@ -69,7 +69,7 @@ class TrainingSession:
 
     def __init__(self, plain: dict[str, Any], folder: Path, resume_from: Path | None, where: Place) -> None:
         silence_lightning()
-        readiness.begin()
+        compile_policy.begin()
         named, there = configured_threads(plain["trainer"], where), torch.get_num_threads()
         torch.set_num_threads(named.number if named else 1)
         pl.seed_everything(plain["seed"], verbose=False)

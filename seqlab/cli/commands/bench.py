@@ -20,8 +20,8 @@ from seqlab.plugins.kernels import kernel_types, untrusted_reason
 from seqlab.plugins.registry import plugins
 from seqlab.recurrence import Loop, selection
 from seqlab.recurrence.compiled import Compiled
-from seqlab.recurrence.selection import choose, readiness
-from seqlab.recurrence.timing import Shape, Times, draw_lengths, measure, read_shape, timed_paths
+from seqlab.recurrence.selection import choose, compile_policy
+from seqlab.recurrence.timing import Shape, Timings, draw_lengths, measure, read_shape, timed_paths
 
 SHAPES = "8x1000x16x64,16x1000x64x128,32x128x128x128,256x20x64x128,64x256x512x512,32x512x128x128r"
 TUNED = (
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     shapes = [_shape(text) for text in (asked.shapes or (TUNED if asked.tune else SHAPES)).split(",")]
     cells = asked.cells.split(",") if asked.cells else sorted({name.partition(".")[0] for name in plugins("kernel")})
     rows: list[dict[str, Any]] = []
-    entries: list[selection.Entry] = []
+    entries: list[selection.Measurement] = []
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=140)
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
     if asked.plot:
         _plot(asked.plot, rows)
     if asked.tune:
-        console.print(f"kernel=auto goes by {selection.write(torch.device('cpu'), entries)}", soft_wrap=True)
+        console.print(f"kernel=auto goes by {selection.write_table(torch.device('cpu'), entries)}", soft_wrap=True)
     return 0
 
 
@@ -107,7 +107,7 @@ def _shape(text: str) -> Shape:
         raise UserError(f"--shapes: {error}") from error
 
 
-def _measured(cell: str, shape: Shape, asked: argparse.Namespace) -> dict[str, Times]:
+def _measured(cell: str, shape: Shape, asked: argparse.Namespace) -> dict[str, Timings]:
     target = plugin_class("cell", cell)
     lengths = draw_lengths(shape)
     x = torch.empty(shape.time, shape.batch, shape.input)
@@ -132,8 +132,8 @@ def _unchecked(cell: str) -> dict[str, str]:
 
 def _chosen(target: type[Cell], cell: Cell, x: Tensor, lengths: Tensor | None) -> Kernel:
     """Ask ``kernel=auto``, as in a run that is long enough to compile."""
-    readiness.begin()
-    readiness.calls = sys.maxsize
+    compile_policy.begin()
+    compile_policy.calls = sys.maxsize
     return choose("auto", [make() for make in kernel_types(target).values()], [cell], x, lengths).kernel
 
 
@@ -153,7 +153,7 @@ def _kernels(cell: type[Cell], name: str, wanted: Sequence[str] | None) -> Mappi
     return found
 
 
-def _rows(cell: str, shape: Shape, found: Mapping[str, Times]) -> Iterator[dict[str, Any]]:
+def _rows(cell: str, shape: Shape, found: Mapping[str, Timings]) -> Iterator[dict[str, Any]]:
     theirs = [name for name in found if name.startswith("torch.nn.")]
     # Of ragged rows torch's own way is the packed one; padded, it gives other outputs and states.
     packed = [name for name in theirs if name.endswith("packed")]
@@ -173,7 +173,7 @@ def _rows(cell: str, shape: Shape, found: Mapping[str, Times]) -> Iterator[dict[
         }
 
 
-def _entry(cell: str, shape: Shape, found: Mapping[str, Times]) -> list[selection.Entry]:
+def _entry(cell: str, shape: Shape, found: Mapping[str, Timings]) -> list[selection.Measurement]:
     kernels = {name: times.median for name, times in found.items() if not name.startswith("torch.nn.")}
     if not kernels:
         return []
@@ -181,7 +181,7 @@ def _entry(cell: str, shape: Shape, found: Mapping[str, Times]) -> list[selectio
     filled = 1.0 if lengths is None else float(lengths.sum()) / (shape.time * shape.batch)
     speeds = {name: max(kernels.values()) / seconds for name, seconds in kernels.items()}
     name = plugin_class("cell", cell).__name__
-    return [selection.Entry(name, shape.batch, shape.time, shape.input, shape.hidden, filled, speeds)]
+    return [selection.Measurement(name, shape.batch, shape.time, shape.input, shape.hidden, filled, speeds)]
 
 
 def _show(rows: Sequence[Mapping[str, Any]], console: Console, asked: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from seqlab import Recurrent
 from seqlab.cli.commands import bench, check
 from seqlab.plugins import kernels
 from seqlab.recurrence import selection
-from seqlab.recurrence.selection import readiness
+from seqlab.recurrence.selection import compile_policy
 
 CELL = """
 import torch
@@ -45,7 +45,7 @@ class Fast(Kernel):
 def forget():
     for each in (kernels.kernels_for, kernels.kernel_types, kernels._passed):
         each.cache_clear()
-    readiness.begin()
+    compile_policy.begin()
 
 
 @pytest.fixture
@@ -120,21 +120,21 @@ def test_other_code_is_to_be_checked_anew(acme, tmp_path):
 
 def test_a_run_that_began_without_it_goes_on_without_it(acme):
     assert chosen()[0] == "loop"
-    said = dict(readiness.said)
+    said = dict(compile_policy.reasons)
     kernels.record_trust("plain.right", passed=True)
     assert chosen()[0] == "loop", "in the middle of a run"
-    readiness.begin(said)
+    compile_policy.begin(said)
     assert chosen()[0] == "loop", "after the run was resumed"
-    readiness.begin()
+    compile_policy.begin()
     assert chosen()[0] == "right", "in a new run"
 
 
 def test_what_was_checked_elsewhere_is_not_trusted(acme):
     kernels.record_trust("plain.right", passed=True)
     assert chosen()[0] == "right"
-    said = dict(readiness.said)
+    said = dict(compile_policy.reasons)
     kernels.record_trust("plain.right", passed=False)
-    readiness.begin(said)
+    compile_policy.begin(said)
     assert chosen()[0] == "loop"
 
 

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from seqlab import Cell, Ragged, Recurrent
 from seqlab.contracts.batch import as_lengths
-from seqlab.recurrence import last_valid, reverse_within, scan, selection, valid_mask
+from seqlab.recurrence import choose, last_valid, reverse_within, scan, valid_mask
 from seqlab_cells.gru import GRU
 from seqlab_cells.lstm import LSTM
 
@@ -66,7 +66,7 @@ def _scan(lengths: Any) -> Tensor:
 
 
 def _choose(lengths: Any) -> str:
-    return selection("auto", [], [GRU(2, 3)], torch.ones(4, 3, 2), lengths).kernel.name
+    return choose("auto", [], [GRU(2, 3)], torch.ones(4, 3, 2), lengths).kernel.name
 
 
 TAKERS: dict[str, Callable[[Any], Any]] = {

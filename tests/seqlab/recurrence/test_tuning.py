@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from seqlab import Cell, Kernel, State
-from seqlab.recurrence import Loop, scan, selection
-from seqlab.recurrence.selection import Entry, measured_speeds, readiness, write
+from seqlab.recurrence import Loop, choose, scan, selection
+from seqlab.recurrence.selection import Measurement, compile_policy, measured_speeds, write_table
 
 CPU = torch.device("cpu")
 
@@ -51,50 +51,50 @@ def kernel(called: str, fast: float, late: str | None = None) -> Kernel:
 def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
     selection._read.cache_clear()
-    readiness.begin()
+    compile_policy.begin()
 
 
 def taken(*kernels: Kernel, batch: int = 2, time: int = 10) -> tuple[str, str]:
-    chosen = selection("auto", kernels, [Echo(4)], torch.zeros(time, batch, 4), None)
+    chosen = choose("auto", kernels, [Echo(4)], torch.zeros(time, batch, 4), None)
     return chosen.kernel.name, chosen.reason
 
 
 def test_the_one_that_expects_to_be_faster() -> None:
-    assert taken(kernel("slow", 1.0), kernel("quick", 2.0)) == ("quick", "the fastest, as far as is known")
+    assert taken(kernel("slow", 1.0), kernel("quick", 2.0)) == ("quick", "fastest available")
     assert taken(kernel("never", 0.0), kernel("slow", 1.0))[0] == "slow"
 
 
 def test_one_that_waits_lets_the_next_go_first() -> None:
     name, reason = taken(kernel("slow", 1.0), kernel("quick", 2.0, late="not compiled"))
     assert name == "slow"
-    assert "quick waits: not compiled" in reason
-    assert taken(kernel("quick", 2.0, late="not compiled")) == (Loop.name, "quick waits: not compiled")
+    assert "quick deferred: not compiled" in reason
+    assert taken(kernel("quick", 2.0, late="not compiled")) == (Loop.name, "quick deferred: not compiled")
 
 
 def test_it_is_asked_once_in_a_run() -> None:
     """What is ready in the middle of a run, or while it was stopped, changes nothing in it."""
     both = kernel("slow", 1.0), kernel("quick", 2.0, late="not compiled")
     assert taken(*both)[0] == "slow"
-    said = dict(readiness.said)
+    said = dict(compile_policy.reasons)
     both = kernel("slow", 1.0), kernel("quick", 2.0)
     assert taken(*both)[0] == "slow"
-    readiness.begin()
+    compile_policy.begin()
     assert taken(*both)[0] == "quick"
-    readiness.begin(said)
+    compile_policy.begin(said)
     assert taken(*both)[0] == "slow"
 
 
 def test_what_was_measured_counts_more() -> None:
     both = kernel("slow", 1.0), kernel("quick", 2.0)
-    write(CPU, [Entry("Echo", 2, 10, 4, 4, 1.0, {"slow": 3.0, "quick": 1.0})])
-    assert taken(*both) == ("slow", "the fastest in the table of `bench --tune`")
+    write_table(CPU, [Measurement("Echo", 2, 10, 4, 4, 1.0, {"slow": 3.0, "quick": 1.0})])
+    assert taken(*both) == ("slow", "fastest in the table of `bench --tune`")
     assert taken(*both, batch=200, time=9000)[0] == "quick", "nothing near it was measured"
 
 
 def test_the_nearest_shape_speaks() -> None:
     x = torch.zeros(16, 8, 4)
     near, far = {"a": 2.0}, {"a": 1.0}
-    write(CPU, [Entry("Echo", 8, 20, 4, 4, 1.0, near), Entry("Echo", 32, 20, 4, 4, 1.0, far)])
+    write_table(CPU, [Measurement("Echo", 8, 20, 4, 4, 1.0, near), Measurement("Echo", 32, 20, 4, 4, 1.0, far)])
     assert measured_speeds("Echo", 4, x, None) == near
     assert measured_speeds("Other", 4, x, None) == {}
 

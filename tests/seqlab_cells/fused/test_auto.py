@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seqlab import Recurrent
-from seqlab.recurrence.selection import readiness
+from seqlab.recurrence.selection import compile_policy
 from seqlab_cells.fused import build
 from seqlab_cells.gru import GRU
 from seqlab_cells.gru.fused import GRUFused
@@ -20,10 +20,10 @@ def nothing_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
     monkeypatch.delenv("SEQLAB_COMPILE")
     build._known.clear()
-    readiness.begin()
+    compile_policy.begin()
     yield
     build._known.clear()
-    readiness.begin()
+    compile_policy.begin()
 
 
 def test_a_run_must_be_worth_compiling(nothing_compiled: None) -> None:
@@ -39,7 +39,7 @@ def test_a_short_run_compiles_nothing(nothing_compiled: None, tmp_path: Path) ->
     recurrent(torch.zeros(6, 3, 4))
     assert recurrent.choice is not None
     assert recurrent.choice.kernel.name == "vendor"
-    assert "fused waits: it is not compiled" in recurrent.choice.reason
+    assert "fused deferred: it is not compiled" in recurrent.choice.reason
     assert not list(tmp_path.rglob("*.so"))
 
 
