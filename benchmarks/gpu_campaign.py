@@ -13,7 +13,7 @@ Hydra and no installation.
    parameters), medians of interleaved runs. ``vendor`` is ``kernel=vendor``, the alternative of ``auto``, in TF32 for
    float32 as is cuDNN's default; ``padded`` and ``packed`` are torch's modules on cuDNN.
 
-A summary table comes last. ``kernel=auto`` reads ``record.json`` from ``plugins/seqlab_cells/gpu/campaigns/``, under
+A summary table comes last. ``kernel=auto`` reads ``record.json`` from ``plugins/seqlab_cells/gpu/records/``, under
 any name. ``--dry`` runs tiny sizes on a CPU in Triton's interpreter.
 """
 
@@ -196,7 +196,7 @@ def _machine() -> dict[str, Any]:
     versions = f"torch {torch.__version__}, triton {triton.__version__}, Python {sys.version.split()[0]}"
     if not torch.cuda.is_available():
         return {"architecture": "none", "device": "CPU (dry)", "versions": versions}
-    from seqlab_cells.gpu.campaigns import architecture
+    from seqlab_cells.gpu.limits import architecture
 
     device = torch.device("cuda", torch.cuda.current_device())
     takes = torch.cudnn_is_acceptable(torch.ones(1, dtype=torch.bfloat16, device=device))

@@ -8,25 +8,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from gpu_points import DTYPES, TAILS, Point
+from gpu_points import DTYPES, EPILOGUES, Point
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqlab import Cell, Kernel, Recurrent
-from seqlab_cells.fused.library import TAILS as FUSED
 from seqlab_cells.gpu import launch, limits
-from seqlab_cells.gru import GRU
-from seqlab_cells.gru.fused import GRUFused
-from seqlab_cells.gru.vendor import GRUVendor
-from seqlab_cells.lstm import LSTM
-from seqlab_cells.lstm.fused import LSTMFused
-from seqlab_cells.lstm.vendor import LSTMVendor
-from seqlab_cells.mingru import MinGRU
-from seqlab_cells.mingru.parallel import MinGRUParallel
+from seqlab_cells.gru import GRU, GRUFused, GRUVendor
+from seqlab_cells.lstm import LSTM, LSTMFused, LSTMVendor
+from seqlab_cells.mingru import MinGRU, MinGRUParallel
 from seqlab_cells.parallel import affine_scan
-from seqlab_cells.rnn import RNN
-from seqlab_cells.rnn.fused import RNNFused
-from seqlab_cells.rnn.vendor import RNNVendor
+from seqlab_cells.rnn import RNN, RNNFused, RNNVendor
+from seqlab_cells.weights import EPILOGUES as FUSED
 
 CELLS: dict[str, tuple[type[Cell], Any, Any]] = {
     "lstm": (LSTM, LSTMFused, LSTMVendor), "gru": (GRU, GRUFused, GRUVendor), "rnn": (RNN, RNNFused, RNNVendor),
@@ -245,12 +238,12 @@ def cost(point: Point, steps: int) -> tuple[float, float]:
     size, h, d = DTYPES[point.dtype].itemsize, point.hidden, point.directions
     if point.cell == "mingru":  # a, b and h; then a, h, dh, da and db; the maps around it: x, two gates, and back
         return float(steps * h * size * d * (8 + 8)), float(steps * d * 3 * 2 * 2 * h * h)
-    tail = FUSED[TAILS[point.cell]]
-    kept = launch.record(tail, h, point.save, DTYPES[point.dtype]) / h
-    planes = 4 if tail.kept else 1
-    forward = 1 / d + 2 * tail.gates + 1 + kept  # x, the projection written and read, y, what is kept
+    epilogue = FUSED[EPILOGUES[point.cell]]
+    kept = launch.kept_per_step(epilogue, h, point.save, DTYPES[point.dtype]) / h
+    planes = 4 if epilogue.kept else 1
+    forward = 1 / d + 2 * epilogue.gates + 1 + kept  # x, the projection written and read, y, what is kept
     back = kept + 1 + planes + 2 * planes + 2 / d + 1  # read, with dy; planes written, read twice; x, dx; y
-    return float(steps * d * h * size * (forward + back)), float(steps * d * 3 * 2 * tail.gates * 2 * h * h)
+    return float(steps * d * h * size * (forward + back)), float(steps * d * 3 * 2 * epilogue.gates * 2 * h * h)
 
 
 def _scan_alone(point: Point, device: str, copy_rate: float) -> dict[str, Any]:

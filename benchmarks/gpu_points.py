@@ -9,7 +9,7 @@ DTYPES = {
     "bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32, "tf32": torch.float32,
 }  # fmt: skip
 """``float32`` is IEEE; ``tf32`` is float32 on tensor cores."""
-TAILS = {"lstm": "Lstm", "gru": "Gru", "rnn": "RnnTanh", "mingru": "linear"}
+EPILOGUES = {"lstm": "Lstm", "gru": "Gru", "rnn": "RnnTanh", "mingru": "linear"}
 
 
 class Point(NamedTuple):
@@ -35,7 +35,7 @@ class Point(NamedTuple):
     def layer(self) -> dict[str, object]:
         """Description of the point in ``record.json``."""
         return {
-            "tail": TAILS[self.cell], "dtype": self.dtype, "directions": self.directions, "ragged": self.ragged,
+            "epilogue": EPILOGUES[self.cell], "dtype": self.dtype, "directions": self.directions, "ragged": self.ragged,
             "batch": self.batch, "time": self.time, "hidden": self.hidden,
         }  # fmt: skip
 

@@ -8,8 +8,8 @@ import argparse
 import torch
 from budget import table
 
-from seqlab_cells.fused.library import TAILS
 from seqlab_cells.gpu import ahead, limits
+from seqlab_cells.weights import EPILOGUES
 
 KINDS = {
     "bfloat16": (torch.bfloat16, "ieee"), "float16": (torch.float16, "ieee"), "tf32": (torch.float32, "tf32"),
@@ -22,18 +22,19 @@ def main() -> None:
     parser.add_argument("--capability", type=int, default=90, help="the architecture, 90 for 9.0 (%(default)s)")
     parser.add_argument("--hidden", default="64,128", help="sizes (%(default)s)")
     parser.add_argument("--kinds", default="bfloat16,tf32,float32", help="dtypes (%(default)s)")
-    parser.add_argument("--tails", default="Lstm,Gru,RnnTanh", help="cells (%(default)s)")
+    parser.add_argument("--epilogues", default="Lstm,Gru,RnnTanh", help="cells (%(default)s)")
     asked = parser.parse_args()
     rows = []
-    for tail in (TAILS[name] for name in asked.tails.split(",")):
+    for epilogue in (EPILOGUES[name] for name in asked.epilogues.split(",")):
         for hidden in map(int, asked.hidden.split(",")):
             for kind in asked.kinds.split(","):
                 dtype, precision = KINDS[kind]
-                if limits.too_large(tail, hidden, dtype):
+                if limits.too_large(epilogue, hidden, dtype):
                     continue
-                for walk in ("forward", "backward"):
-                    found = ahead.resources(walk, tail, hidden, dtype, precision=precision, capability=asked.capability)
-                    row = {"tail": tail.name, "hidden": hidden, "kind": kind, "walk": walk, **found._asdict()}
+                for way in ("forward", "backward"):
+                    options = {"precision": precision, "capability": asked.capability}
+                    found = ahead.resources(way, epilogue, hidden, dtype, **options)
+                    row = {"epilogue": epilogue.name, "hidden": hidden, "kind": kind, "pass": way, **found._asdict()}
                     rows.append({**row, "shared": found.shared // 1024})
                     print(row, flush=True)
     print(table({key: key for key in rows[0]} | {"shared": "shared KiB"}, rows))

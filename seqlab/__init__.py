@@ -1,7 +1,9 @@
 """seqlab: a bench for sequence models. These are its public names."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
+from seqlab._deprecated import MovedModules
 from seqlab._version import __version__
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
         Remedy,
         Report,
         ReportingTask,
-        Routine,
         State,
         StatefulTask,
         Task,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     )
     from seqlab.inference.loading import load
     from seqlab.io.cache import cache_folder
-    from seqlab.plugins.exports import register_export
+    from seqlab.plugins.exports import Routine, register_export
     from seqlab.recurrence import Recurrent
     from seqlab.runs.results import Result
     from seqlab.training.run import run
@@ -44,7 +45,7 @@ _HOMES = {
         [
             "PLUGIN_API", "Batch", "Cell", "ClassificationTask", "Corpus", "Examples", "Gate", "GeneratedTask",
             "InputSpec", "Kernel", "LanguageTask", "Model", "Preprocessor", "Probe", "Ragged", "Remedy", "Report",
-            "ReportingTask", "Routine", "State", "StatefulTask", "Task", "UserError",
+            "ReportingTask", "State", "StatefulTask", "Task", "UserError",
         ],
         "seqlab.contracts",
     ),
@@ -52,6 +53,7 @@ _HOMES = {
     "cache_folder": "seqlab.io.cache",
     "compose": "seqlab.config.compose",
     "load": "seqlab.inference.loading",
+    "Routine": "seqlab.plugins.exports",
     "register_export": "seqlab.plugins.exports",
     "run": "seqlab.training.run",
     "Result": "seqlab.runs.results",
@@ -90,6 +92,8 @@ __all__ = [
     "register_export",
     "run",
 ]
+
+sys.meta_path.append(MovedModules())
 
 
 def __getattr__(name: str) -> Any:

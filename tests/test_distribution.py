@@ -64,8 +64,8 @@ def test_the_wheel_carries_code_config_plugins_and_data(built):
     for name in (
         "seqlab/templates/cell/module.py.in", "seqlab/py.typed", "seqlab_conf/config.yaml",
         "seqlab_conf/trainer/ddp.yaml",
-        "seqlab_cells/lstm/cell.py", "seqlab_cells/fused/scan.cpp", "seqlab_tasks/names/data/Greek.txt",
-        "seqlab_tasks/textclf/data/reviews.jsonl", "hydra_plugins/seqlab_horizon/_sweeper.py",
+        "seqlab_cells/lstm.py", "seqlab_cells/fused/scan.cpp", "seqlab_tasks/data/names/Greek.txt",
+        "seqlab_tasks/data/reviews/reviews.jsonl", "hydra_plugins/seqlab_sweeps/_sweepers.py",
     ):  # fmt: skip
         assert name in names
     assert "hydra_plugins/__init__.py" not in names, "it would hide the plugins of others"

@@ -225,7 +225,7 @@ def test_a_crash_names_the_distribution(tmp_path):
     where = f"seqlab_crashing/cells.py:{CRASHING.split(chr(10)).index('        return self.weights[x], state') + 1}"
     assert f"(cell=crashing of seqlab-crashing 2.3 failed at {where}; its traceback is in run/error.txt)" in line
     assert line.startswith("TypeError: ")
-    assert "fault of the program" not in out
+    assert "a bug of seqlab" not in out
 
 
 KERNEL = """

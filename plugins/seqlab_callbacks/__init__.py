@@ -1,1 +1,1 @@
-"""What watches a run: ``callbacks=[...]``."""
+"""Callbacks: ``callbacks=[...]``."""

@@ -1,1 +1,1 @@
-"""Cells, each with its kernels beside it, and the conversion of the classic three from and to ``torch.nn``."""
+"""Recurrent cells, each with its kernels, and conversion from and to ``torch.nn``."""

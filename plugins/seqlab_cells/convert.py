@@ -1,4 +1,4 @@
-"""Recurrent <-> ``torch.nn.RNN``, ``LSTM`` and ``GRU``: the weights are copied as they are, only renamed."""
+"""Conversion of ``Recurrent`` to and from ``torch.nn.RNN``, ``LSTM`` and ``GRU``: the weights are copied unchanged."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -8,19 +8,19 @@ from torch import Tensor, nn
 
 from seqlab import Cell, Recurrent
 from seqlab_cells.gru import GRU
-from seqlab_cells.linear import modified, weights
 from seqlab_cells.lstm import LSTM
 from seqlab_cells.rnn import RNN
+from seqlab_cells.weights import modified, weights
 
 _TORCH: dict[type[Cell], Callable[..., nn.RNNBase]] = {RNN: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
 _CELLS: dict[Any, type[Cell]] = {module: cell for cell, module in _TORCH.items()}
 
 
 def to_torch(recurrent: Recurrent) -> nn.RNNBase:
-    """Make the ``torch.nn`` module that computes the same, with copies of the weights.
+    """Convert to the ``torch.nn`` module that computes the same, with copies of the weights.
 
     Depth, direction, dropout, ``batch_first``, nonlinearity, dtype, device and training mode are kept. A parametrised
-    weight (weight norm, say) becomes the plain weight that it stands for at this moment.
+    weight (weight norm, say) becomes its present value.
 
     Raises:
         ValueError: ``torch.nn`` has no module for it; the message says what it lacks.
@@ -33,12 +33,9 @@ def to_torch(recurrent: Recurrent) -> nn.RNNBase:
         cells[0].input_size,
         cells[0].hidden_size,
         num_layers=recurrent.depth,
-        bidirectional=recurrent.bidirectional,
-        dropout=recurrent.dropout,
-        batch_first=recurrent.batch_first,
         dtype=like.dtype,
         device=like.device,
-        **_options(cells[0]),
+        **_shared(recurrent, cells[0]),
     )
     for theirs, ours in _pairs(module, recurrent):
         _copy(ours, cast(Tensor, theirs))
@@ -46,10 +43,10 @@ def to_torch(recurrent: Recurrent) -> nn.RNNBase:
 
 
 def from_torch(module: nn.RNNBase) -> Recurrent:
-    """Make the :class:`Recurrent` that computes the same, with copies of the weights.
+    """Convert to the :class:`Recurrent` that computes the same, with copies of the weights.
 
     Depth, direction, dropout, ``batch_first``, nonlinearity, dtype, device and training mode are kept. A module
-    without biases gets biases of zero, which training will move.
+    without biases gets trainable biases of zero.
 
     Raises:
         ValueError: it is no ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, or it projects its outputs.
@@ -57,17 +54,14 @@ def from_torch(module: nn.RNNBase) -> Recurrent:
     if type(module) not in _CELLS:
         raise ValueError(f"{type(module).__name__} cannot be converted; nn.RNN, nn.LSTM and nn.GRU can")
     if module.proj_size:
-        raise ValueError(f"proj_size is {module.proj_size}; only an LSTM without a projection can be converted")
+        raise ValueError(f"proj_size must be 0 for a conversion, got {module.proj_size}")
     like = cast(Tensor, module.weight_ih_l0)
     recurrent = Recurrent(
         _CELLS[type(module)],
         module.input_size,
         depth=module.num_layers,
-        bidirectional=module.bidirectional,
-        dropout=module.dropout,
-        batch_first=module.batch_first,
         hidden_size=module.hidden_size,
-        **_options(module),
+        **_shared(module, module),
     ).to(like)
     for theirs, ours in _pairs(module, recurrent):
         _copy(theirs, ours)
@@ -75,7 +69,7 @@ def from_torch(module: nn.RNNBase) -> Recurrent:
 
 
 def _beyond_torch(recurrent: Recurrent) -> str | None:
-    """Say what of a network ``torch.nn`` does not have."""
+    """Return what ``torch.nn`` does not have of a network."""
     options = {
         "truncate": recurrent.truncate,
         "locked_dropout": recurrent.locked_dropout,
@@ -94,8 +88,10 @@ def _beyond_torch(recurrent: Recurrent) -> str | None:
     return None
 
 
-def _options(source: nn.Module) -> dict[str, Any]:
-    return {"nonlinearity": source.nonlinearity} if isinstance(source, RNN | nn.RNN) else {}
+def _shared(network: nn.Module, cell: nn.Module) -> dict[str, Any]:
+    """Return the options that are called alike on both sides."""
+    shared = {name: getattr(network, name) for name in ("bidirectional", "dropout", "batch_first")}
+    return shared | ({"nonlinearity": cell.nonlinearity} if isinstance(cell, RNN | nn.RNN) else {})
 
 
 def _pairs(module: nn.RNNBase, recurrent: Recurrent) -> Iterator[tuple[Tensor | None, Tensor]]:

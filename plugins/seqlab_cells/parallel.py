@@ -1,4 +1,4 @@
-"""Cells whose step is linear in the state: ``h' = a * h + b``, with ``a`` and ``b`` from the input alone."""
+"""Cells whose step is linear in the state, ``h' = a * h + b``, and their scan in parallel over time."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -9,13 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from seqlab import Cell, Gate, Kernel, Probe, State
-from seqlab.recurrence.scan import valid_mask
-from seqlab_cells.gpu import campaigns, limits, linear
+from seqlab.contracts.masks import all_full
+from seqlab.recurrence import valid_mask
+from seqlab_cells.gpu import limits
+from seqlab_cells.weights import not_dense, replaced
 
 SHORT = 16
-"""Steps that are walked one by one: folding them again would not pay."""
+"""Steps that run one by one: combining them further would not pay."""
 WIDE = 2048
-"""Numbers in a step that keep a CPU busy, so that walking beats folding, which touches them twice."""
+"""Numbers in a step that keep a CPU busy, so that single steps beat combined ones, which touch them twice."""
 
 
 def positive(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -27,7 +29,7 @@ def positive(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 class Affine(Cell):
-    """A cell of this kind: it says what ``a`` and ``b`` are.
+    """A cell whose step is ``h' = a * h + b``, with ``a`` and ``b`` from the input alone.
 
     Args:
         input_size: features of one input step.
@@ -38,10 +40,10 @@ class Affine(Cell):
     def affine(
         self, x: Float[Tensor, "time batch input"]
     ) -> tuple[Float[Tensor, "time batch hidden"], Float[Tensor, "time batch hidden"]]:
-        """Make ``a`` and ``b`` of all steps."""
+        """Return ``a`` and ``b`` of all steps."""
 
     def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch both"]:
-        """Put :math:`a` and :math:`b` side by side."""
+        """Return :math:`a` and :math:`b` side by side."""
         return torch.cat(self.affine(x), dim=-1)
 
     def step(self, x: Float[Tensor, "batch both"], state: State) -> tuple[Float[Tensor, "batch hidden"], State]:
@@ -52,7 +54,7 @@ class Affine(Cell):
         return h, (h,)
 
     def probe(self, x: Float[Tensor, "time batch both"], states: State) -> Probe:
-        """Give the share of the state that is kept, which is all of the Jacobian."""
+        """Return the share of the state that is kept, which is the whole Jacobian."""
         keep = x.chunk(2, dim=-1)[0]
 
         def product(t: int, gradients: State) -> State:
@@ -64,15 +66,15 @@ class Affine(Cell):
 class Parallel(Kernel):
     r"""Scans ``h' = a * h + b`` over all steps at once.
 
-    Two steps in a row are one: :math:`(a_1, b_1)` and then :math:`(a_2, b_2)` is :math:`(a_1 a_2, a_2 b_1 + b_2)`. Of a
-    sequence folded in this way, again and again, :math:`2 \log_2 T` operations make every state. Nothing is divided and
-    no logarithm taken, so that gates of exactly 0 and 1 are as good as any.
+    Two consecutive steps :math:`(a_1, b_1)` and :math:`(a_2, b_2)` combine into one,
+    :math:`(a_1 a_2, a_2 b_1 + b_2)`; combined again and again, :math:`2 \log_2 T` operations compute every state.
+    Without a division or a logarithm, gates of exactly 0 and 1 are exact.
 
-    On padding :math:`a = 1` and :math:`b = 0`: the state stands still, and the backward cell can start there.
+    On padding :math:`a = 1` and :math:`b = 0`: the state stays as it is, and the backward cell can start there.
 
     Args:
-        by: how it is scanned: ``torch``, ``triton`` (on a GPU), or ``auto``, which is ``torch`` but on GPUs for which a
-            campaign has recorded that Triton is faster.
+        by: implementation: ``torch``, ``triton`` (on a GPU), or ``auto``: ``triton`` on GPUs for which a benchmark
+            record says that it is faster, else ``torch``.
 
     Raises:
         ValueError: an option is out of its range.
@@ -82,53 +84,46 @@ class Parallel(Kernel):
 
     def __init__(self, by: Literal["auto", "torch", "triton"] = "auto") -> None:
         if by not in ("auto", "torch", "triton"):
-            raise ValueError(f"by is {by!r}; it must be auto, torch or triton")
+            raise ValueError(f"by must be auto, torch or triton, got {by!r}")
         self.by = by
 
     def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
-        """Refuse a cell that was given another step, and input that is not dense."""
-        if x.layout != torch.strided or x.is_nested:
-            return "the input is not a dense tensor"
+        """Refuse cells with replaced methods, and input that is not dense."""
+        if reason := not_dense(x):
+            return reason
         if self.by == "triton":
-            if not limits.taken(x):
+            if not limits.uses_triton(x):
                 return f"by=triton is for a GPU, and the input is on {x.device}"
-            if fault := limits.missing():
-                return fault
-        for cell in cells:
-            for name in ("affine", "project", "step"):
-                if name in vars(cell):
-                    return f"{name} was replaced on this cell"
-        return None
+            if reason := limits.missing():
+                return reason
+        return next((reason for cell in cells if (reason := replaced(cell, "affine", "project", "step"))), None)
 
     def scan(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
     ) -> tuple[Tensor, list[State]]:
-        """Scan the first cell forward and the second, if there is one, backward within each row's length."""
+        """Run one layer; the backward cell scans from the last step to the first, over states that padding keeps."""
         if not len(x):
             return x.new_zeros(0, x.shape[1], sum(cell.output_size for cell in cells)), list(states)
-        dead = None
-        if lengths is not None and not bool((lengths == len(x)).all()):
-            dead = ~valid_mask(lengths, len(x)).unsqueeze(-1)
-            x = x.masked_fill(dead, 0)
+        padding = None
+        if lengths is not None and not all_full(lengths, len(x)):
+            padding = ~valid_mask(lengths, len(x)).unsqueeze(-1)
+            x = x.masked_fill(padding, 0)
         by_triton = self._by_triton(cells, x, lengths)
         outputs: list[Tensor] = []
         ends: list[State] = []
         for cell, (start,), backward in zip(cells, states, (False, True), strict=False):
             a, b = cast(Affine, cell).affine(x)
-            if dead is not None:
-                a, b = a.masked_fill(dead, 1), b.masked_fill(dead, 0)
+            if padding is not None:
+                a, b = a.masked_fill(padding, 1), b.masked_fill(padding, 0)
             y = affine_scan(a, b, start, backward=backward, by_triton=by_triton)
             ends.append(((y[0] if backward else y[-1]).to(start.dtype),))
-            outputs.append(y if dead is None else y.masked_fill(dead, 0))
+            outputs.append(y if padding is None else y.masked_fill(padding, 0))
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)), ends
 
     def _by_triton(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> bool:
         if self.by != "auto" or not x.is_cuda or limits.missing():
             return self.by == "triton"
-        layer = {"tail": "linear", "dtype": str(x.dtype).removeprefix("torch."), "directions": len(cells)}
-        layer |= {"ragged": lengths is not None, "batch": x.shape[1], "time": x.shape[0]}
-        layer["hidden"] = cells[0].output_size
-        return (campaigns.speed(campaigns.architecture(x.device), layer) or 0.0) > 1.0
+        return (limits.recorded_speed("linear", str(x.dtype).removeprefix("torch."), cells, x, lengths) or 0.0) > 1.0
 
 
 def affine_scan(
@@ -139,7 +134,7 @@ def affine_scan(
     backward: bool,
     by_triton: bool = False,
 ) -> Float[Tensor, "time *rest"]:
-    r"""Make all :math:`h_t = a_t ⊙ h_{t-1} + b_t`.
+    r"""Compute all :math:`h_t = a_t ⊙ h_{t-1} + b_t`.
 
     Differentiable any number of times, in both modes, and under the transforms of ``torch.func``.
 
@@ -147,9 +142,9 @@ def affine_scan(
         a: the share of the state that each step keeps; at least one step.
         b: what each step adds.
         start: the state before the first step.
-        backward: whether the last step in time is the first to be taken: :math:`h_t = a_t ⊙ h_{t+1} + b_t`.
-        by_triton: whether the first derivative and the states come from the kernels of :mod:`.gpu.linear`, where they
-            can; further derivatives come from torch all the same.
+        backward: whether the scan runs from the last step to the first: :math:`h_t = a_t ⊙ h_{t+1} + b_t`.
+        by_triton: whether states and first derivative come from the kernels of :mod:`.gpu.linear`, for dtypes that they
+            support; further derivatives come from torch.
     """
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), start.dtype)  # under autocast they differ
     h: Tensor = _Scan.apply(a.to(dtype), b.to(dtype), start.to(dtype), backward, by_triton)  # type: ignore[no-untyped-call]  # torch's own
@@ -157,11 +152,13 @@ def affine_scan(
 
 
 class _Scan(torch.autograd.Function):
-    """The scan, whose gradient is a scan the other way."""
+    """The scan, whose gradient is a scan in the other direction."""
 
     @staticmethod
     def forward(a: Tensor, b: Tensor, start: Tensor, backward: bool, by_triton: bool) -> Tensor:
-        if by_triton and linear.able(b):
+        if by_triton and _supported(b):
+            from seqlab_cells.gpu import linear
+
             return linear.forward(a, b, start, backward)
         h = b.new_empty(b.shape)
         _solve(a, b, start, h, backward)
@@ -176,9 +173,11 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         a, start, h = ctx.saved_tensors
-        if ctx.by_triton and linear.able(h) and not torch.is_grad_enabled():  # else it may be differentiated itself
+        if ctx.by_triton and _supported(h) and not torch.is_grad_enabled():  # else it may be differentiated itself
+            from seqlab_cells.gpu import linear
+
             return *linear.backward(a, start, h, gradient, ctx.backward_in_time), None, None
-        to_h = _reach_back(a, gradient, ctx.backward_in_time)
+        to_h = _accumulate(a, gradient, ctx.backward_in_time)
         first = -1 if ctx.backward_in_time else 0
         return to_h * _before(h, start, ctx.backward_in_time), to_h, a[first] * to_h[first], None, None
 
@@ -189,24 +188,22 @@ class _Scan(torch.autograd.Function):
         return affine_scan(a, moved, start_dot, backward=ctx.backward_in_time)
 
     @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        a: Tensor,
-        b: Tensor,
-        start: Tensor,
-        backward: bool,
-        by_triton: bool,
-    ) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
         def lead(x: Tensor, dim: int | None) -> Tensor:
             return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
 
-        a, b, start = (lead(x, dim) for x, dim in zip((a, b, start), in_dims, strict=False))
+        a, b, start = (lead(x, dim) for x, dim in zip(inputs[:3], in_dims, strict=False))
+        backward, by_triton = inputs[3:]
         return affine_scan(a.transpose(0, 1), b.transpose(0, 1), start, backward=backward, by_triton=by_triton), 1
 
 
-def _reach_back(a: Tensor, gradient: Tensor, backward: bool) -> Tensor:
-    """Add to each state's own gradient what comes from the states after it: ``g_t + a_{t+1} * (g_{t+1} + ...)``."""
+def _supported(x: Tensor) -> bool:
+    """Return whether the Triton kernels take such tensors."""
+    return limits.uses_triton(x) and x.dtype in limits.DTYPES
+
+
+def _accumulate(a: Tensor, gradient: Tensor, backward: bool) -> Tensor:
+    """Add to each state's own gradient that of the states after it: ``g_t + a_{t+1} * (g_{t+1} + ...)``."""
     if len(gradient) == 1:
         return gradient
     if backward:
@@ -215,7 +212,7 @@ def _reach_back(a: Tensor, gradient: Tensor, backward: bool) -> Tensor:
 
 
 def _before(h: Tensor, start: Tensor, backward: bool) -> Tensor:
-    """Give the state before each step."""
+    """Return the state before each step."""
     return torch.cat([h[1:], start.unsqueeze(0)] if backward else [start.unsqueeze(0), h[:-1]])
 
 

@@ -1,1 +1,1 @@
-"""The recurrent model around any cell, and the opponents it is compared with."""
+"""Built-in models: the recurrent model for any cell, and baselines."""

@@ -1,21 +1,26 @@
-"""A small causal transformer: what recurrent models are compared with."""
+"""Small causal transformer, a baseline for recurrent models."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, final
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from seqlab import Batch, InputSpec, Model
-from seqlab_models.steps import Steps, for_head, sinusoids
+from seqlab.contracts.checks import check_choice, check_range
+from seqlab_models.inputs import StepEncoder, head_inputs
+
+Positions = Literal["sinusoidal", "learned", "none"]
 
 
 @final
 class AttentionModel(Model):
-    r"""A transformer in which each step attends to itself and those before it (Vaswani et al. 2017).
+    r"""Transformer in which each step attends to itself and earlier steps (Vaswani et al. 2017).
 
-    With layer normalisation before each part (Xiong et al. 2020, "On layer normalization in the transformer
+    With layer normalisation before each block (Xiong et al. 2020, "On layer normalization in the transformer
     architecture"),
 
     .. math::
@@ -27,24 +32,24 @@ class AttentionModel(Model):
     .. math::
         \mathrm{Attention}(x)_t = W_o \sum_{s ≤ t} \mathrm{softmax}_s (q_t \cdot k_s / \sqrt{d / h}) \, v_s
 
-    for each of :math:`h` heads. One output a sequence is that of its last valid step. A batch is read by itself: no
-    state is carried to the next, so that on running text the context is one window.
+    for each of :math:`h` heads. One output per sequence is that of its last valid step. No state is carried between
+    batches: on running text the context is one window.
 
     Args:
         inputs: token ids, which are embedded, or features, which are mapped linearly.
-        head: makes the layer from features to outputs.
-        per_step: one output for each time step, or one a sequence.
+        head: returns the layer from features to outputs.
+        per_step: one output per time step instead of one per sequence.
         hidden_size: features of a step, :math:`d`; a multiple of ``heads``.
         depth: number of layers.
         heads: number of heads, :math:`h`.
         feedforward: units of the inner layer, as a multiple of ``hidden_size``.
-        positions: how a step knows its place: ``sinusoidal``, which has no end; ``learned``, up to ``longest`` steps;
-            or ``none``.
-        longest: steps that ``positions=learned`` has vectors for.
-        dropout: probability of dropping a feature of the input and of what each part adds, in training.
+        positions: position encoding: ``sinusoidal``, for any length; ``learned``, for up to ``longest`` steps; or
+            ``none``.
+        longest: number of steps with a learned position.
+        dropout: probability of dropping a feature of the input and of each block's output, in training.
 
     Raises:
-        ValueError: an option is out of its range.
+        ValueError: an option is out of range.
     """
 
     uses_cell = False
@@ -59,23 +64,20 @@ class AttentionModel(Model):
         depth: int = 2,
         heads: int = 4,
         feedforward: int = 4,
-        positions: Literal["sinusoidal", "learned", "none"] = "sinusoidal",
+        positions: Positions = "sinusoidal",
         longest: int = 1024,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         sizes = {"hidden_size": hidden_size, "depth": depth, "heads": heads, "feedforward": feedforward}
         for name, value in {**sizes, "longest": longest}.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+            check_range(name, value, 1)
         if hidden_size % heads:
-            raise ValueError(f"hidden_size is {hidden_size}; it must be a multiple of heads, {heads}")
-        if positions not in ("sinusoidal", "learned", "none"):
-            raise ValueError(f"positions is {positions!r}; it must be one of sinusoidal, learned, none")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}; it must be at least 0 and less than 1")
+            raise ValueError(f"hidden_size must be a multiple of heads={heads}, got {hidden_size}")
+        check_choice("positions", positions, Positions)
+        check_range("dropout", dropout, 0, below=1)
         self.per_step, self.positions = per_step, positions
-        self.steps = Steps(inputs, hidden_size)
+        self.steps = StepEncoder(inputs, hidden_size)
         self.places = nn.Embedding(longest, hidden_size) if positions == "learned" else None
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(Layer(hidden_size, heads, feedforward, dropout) for _ in range(depth))
@@ -83,41 +85,42 @@ class AttentionModel(Model):
         self.head = head(hidden_size)
 
     def forward(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
-        """Compute the outputs.
+        """Return the outputs.
 
         Args:
-            batch: token ids ``[batch, time]`` or features ``[batch, time, size]``; what stands in the padding is
-                never seen.
-            state: not looked at.
+            batch: token ids ``[batch, time]`` or features ``[batch, time, size]``; padding is ignored.
+            state: ignored.
 
         Raises:
             ValueError: the positions are learned, and the batch is longer than ``longest``.
         """
         x = self.steps(batch)
-        x = self.dropout(x + self._marks(x))
+        x = self.dropout(x + self._positions(x))
         for layer in self.layers:
             x = layer(x)
-        return self.head(for_head(self.norm(x), batch, self.per_step)), None
+        return self.head(head_inputs(self.norm(x), batch, self.per_step)), None
 
-    def _marks(self, x: Float[Tensor, "batch time size"]) -> Tensor:
+    def _positions(self, x: Float[Tensor, "batch time size"]) -> Tensor:
         time = x.shape[1]
         if self.places is not None:
             longest = self.places.num_embeddings
             if time > longest:
-                raise ValueError(f"a sequence has {time} steps, but longest is {longest}; set model.longest={time}")
+                raise ValueError(
+                    f"sequences must have <= longest={longest} steps, got {time}; set model.longest={time}"
+                )
             return self.places.weight[:time]
         return sinusoids(time, x) if self.positions == "sinusoidal" else x.new_zeros(())
 
 
 @final
 class Layer(nn.Module):
-    """Attention and a feed-forward part, each added to what it reads.
+    """Attention and a feed-forward block, each with a residual connection.
 
     Args:
         size: features of a step.
         heads: number of heads.
         feedforward: units of the inner layer, as a multiple of ``size``.
-        dropout: probability of dropping a feature of what is added.
+        dropout: probability of dropping a feature of a block's output.
     """
 
     def __init__(self, size: int, heads: int, feedforward: int, dropout: float) -> None:
@@ -129,7 +132,7 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "batch time size"]) -> Float[Tensor, "batch time size"]:
-        """Let each step attend to those before it; padding stands behind them all, so that none attends to it."""
+        """Attend to earlier steps; padding is last, so no valid step attends to it."""
         x = x + self.dropout(self._attention(self.before_attention(x)))
         added: Tensor = self.dropout(self.inner(self.before_inner(x)))
         return x + added
@@ -141,3 +144,20 @@ class Layer(nn.Module):
         found = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         attended: Tensor = self.to_steps(found.transpose(1, 2).reshape(rows, time, size))
         return attended
+
+
+def sinusoids(time: int, like: Float[Tensor, "batch time size"]) -> Float[Tensor, "time size"]:
+    r"""Return position encodings (Vaswani et al. 2017, section 3.5), with :math:`d` features.
+
+    .. math::
+        p_{t, 2i} = \sin(t / 10000^{2i/d}), \quad p_{t, 2i+1} = \cos(t / 10000^{2i/d})
+
+    Args:
+        time: number of positions.
+        like: tensor with the size, the dtype and the device.
+    """
+    size = like.shape[2]
+    place = torch.arange(time, device=like.device, dtype=torch.float32).unsqueeze(1)
+    pairs = torch.arange(-(-size // 2), device=like.device, dtype=torch.float32)
+    angle = place * torch.exp(-math.log(10_000.0) * 2 * pairs / size)
+    return torch.stack([angle.sin(), angle.cos()], 2).flatten(1)[:, :size].to(like.dtype)

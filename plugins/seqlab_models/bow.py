@@ -1,45 +1,53 @@
-"""A bag of n-grams and a linear layer: the opponent that a recurrent model has to beat."""
+r"""Bag of n-grams with a linear layer, a baseline for recurrent models.
 
-import math
+The n-grams are the nodes of a trie, found without a Python loop over items: a node's key is ``parent * radix + digit``,
+the root is node 0, and the node at position ``i`` of the sorted keys is ``i + 1``. Children follow their parents, order
+by order: the keys of all orders are one sorted table, and an n-gram is found by one binary search per token. Keys stay
+below nodes x radix, so 64 bits suffice for any vocabulary without hashing.
+
+Sequences are concatenated to one stream of digits: ``begin, tokens..., end, gap``. The digit of the gap is 0, which is
+in no n-gram, so that n-grams stay within a sequence.
+"""
+
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from seqlab import Batch, InputSpec, Model, Ragged, register_export
-from seqlab_models import ngrams
+from seqlab.contracts.checks import check_range
 
 LONGEST = 100
 
 
 @final
 class BagOfNgrams(Model):
-    r"""N-gram counts weighted by TF-IDF, and a linear layer from them to the outputs; it knows no order beyond n.
+    r"""N-gram counts weighted by TF-IDF, and a linear layer to the outputs.
 
-    With :math:`f_{dg}` how often the n-gram :math:`g` occurs in the sequence :math:`d` between a begin and an end
-    marker, and :math:`n_g` in how many of the :math:`N` training sequences it occurs,
+    With :math:`f_{dg}` the count of the n-gram :math:`g` in the sequence :math:`d` with begin and end markers, and
+    :math:`n_g` the number of the :math:`N` training sequences that contain it,
 
     .. math::
         w_{dg} = f_{dg} \left( \ln \frac{1 + N}{1 + n_g} + 1 \right), \quad
         o_d = s W \frac{w_d}{\lVert w_d \rVert_2} + b.
 
-    Up to the constant :math:`s` these are the features of scikit-learn's ``TfidfVectorizer`` on marked text. N-grams
-    that training has not seen are left out. :math:`W` and :math:`b` start at zero, so that nothing is drawn at random.
-    How strong such a baseline is where texts are short: Wang & Manning 2012.
+    Up to the constant :math:`s` these are the features of scikit-learn's ``TfidfVectorizer`` on marked text. Unseen
+    n-grams are ignored. :math:`W` and :math:`b` are initialised to zero. Wang & Manning 2012 show how strong such a
+    baseline is on short texts.
 
     Args:
-        inputs: token ids; characters or words, whatever the preprocessing makes.
+        inputs: token ids.
         outputs: number of outputs.
         per_step: must be false.
-        max_order: n-grams of 1 to this many tokens, markers included.
-        min_count: leave out n-grams that occur in fewer training sequences.
-        scale: the factor :math:`s`. At a given learning rate the outputs move :math:`s` times (AdamW) or :math:`s^2`
-            times (SGD) as fast; 10 makes the rates that suit recurrent models suit this one.
+        max_order: longest n-grams, including markers.
+        min_count: minimum number of training sequences that contain an n-gram.
+        scale: the factor :math:`s`. It multiplies the speed of the outputs at a given learning rate by :math:`s`
+            (AdamW) or :math:`s^2` (SGD); with 10, rates for recurrent models are suitable.
 
     Raises:
-        ValueError: an option is out of its range, or the task is not one for a bag of n-grams.
+        ValueError: an option is out of range, or the task is not suitable.
     """
 
     uses_cell = False
@@ -58,17 +66,13 @@ class BagOfNgrams(Model):
         scale: float = 10.0,
     ) -> None:
         super().__init__()
-        for name, value in (("max_order", max_order), ("min_count", min_count)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        if max_order > LONGEST:
-            raise ValueError(f"max_order is {max_order}; it may be {LONGEST} at most")
-        if not 0 < scale < math.inf:
-            raise ValueError(f"scale is {scale}; it must be greater than 0")
+        check_range("max_order", max_order, 1, LONGEST)
+        check_range("min_count", min_count, 1)
+        check_range("scale", scale, above=0)
         if per_step:
-            raise ValueError("a bag of n-grams gives one output a sequence, and this task wants one a time step")
+            raise ValueError("a bag of n-grams has one output per sequence, but this task needs one per time step")
         if inputs.kind != "tokens":
-            raise ValueError(f"a bag of n-grams counts tokens, and this task's inputs are {inputs.kind}")
+            raise ValueError(f"a bag of n-grams needs tokens, got {inputs.kind}")
         self.inputs, self.outputs = inputs, outputs
         self.max_order, self.min_count, self.scale = max_order, min_count, scale
         self.register_buffer("keys", torch.empty(0, dtype=torch.int64))
@@ -77,18 +81,17 @@ class BagOfNgrams(Model):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def prepare(self, read: Callable[[], Ragged]) -> None:
-        """Gather the n-grams of the training split and how rare each is; nothing is learned of them yet.
+        """Collect the n-grams of the training split and their IDF.
 
         Raises:
-            ValueError: no n-gram occurs in ``min_count`` sequences.
+            ValueError: no n-gram is in ``min_count`` sequences.
         """
         training_inputs = read()
-        stream = ngrams.stream(training_inputs.values, training_inputs.lengths, self.inputs.size)
-        keys, counts = ngrams.learn(stream, self.inputs.size, self.max_order, self.min_count)
+        stream = mark(training_inputs.values, training_inputs.lengths, self.inputs.size)
+        keys, counts = learn(stream, self.inputs.size, self.max_order, self.min_count)
         if not len(keys):
-            raise ValueError(
-                f"min_count is {self.min_count}; no n-gram occurs in so many of the {len(training_inputs)} sequences"
-            )
+            total = len(training_inputs)
+            raise ValueError(f"min_count={self.min_count} leaves no n-gram of the {total} sequences; set a smaller one")
         self._resize(len(keys))
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
@@ -96,10 +99,10 @@ class BagOfNgrams(Model):
         self.idf.copy_(((1 + len(training_inputs)) / (1 + counts.double())).log() + 1)
 
     def forward(self, batch: Batch, state: Any = None) -> tuple[Tensor, None]:
-        """Compute the outputs ``[batch, outputs]``; there is no state.
+        """Return the outputs ``[batch, outputs]``; there is no state.
 
         Raises:
-            ValueError: neither :meth:`prepare` nor ``load_state_dict`` ran before.
+            ValueError: neither :meth:`prepare` nor ``load_state_dict`` has run.
         """
         index, weights, sizes = self.features(batch)
         offsets = sizes.cumsum(0) - sizes
@@ -111,34 +114,34 @@ class BagOfNgrams(Model):
     def features(
         self, batch: Batch
     ) -> tuple[Int[Tensor, " entries"], Float[Tensor, " entries"], Int[Tensor, " batch"]]:
-        """Weight the known n-grams of a batch.
+        """Return the weighted n-grams of a batch.
 
         Returns:
-            Row after row, the place of each n-gram in ``keys`` and its weight in the normalised row; and how many
-            n-grams each row has.
+            Row by row, the position of each n-gram in ``keys`` and its weight in the normalised row; and the number of
+            n-grams in each row.
         """
         if not len(self.keys):
-            raise ValueError("a bag of n-grams knows none before prepare or load_state_dict ran")
+            raise ValueError("a bag of n-grams is empty until prepare or load_state_dict has run")
         ids, lengths = batch.inputs, batch.lengths
         rows, time = ids.shape
         if lengths is None:
             values, lengths = ids.flatten(), ids.new_full((rows,), time)
         else:
             values = ids[torch.arange(time, device=ids.device) < lengths.unsqueeze(1)]
-        stream = ngrams.stream(values, lengths, self.inputs.size)
-        row, index, times = ngrams.count(self.keys, stream, self.inputs.size, self.max_order)
+        stream = mark(values, lengths, self.inputs.size)
+        row, index, times = count(self.keys, stream, self.inputs.size, self.max_order)
         weights = times * self.idf[index]
         sizes = torch.bincount(row, minlength=rows)
-        # Summed over segments: bit-identical on every device, where adding at an index is not.
+        # A sum over segments is deterministic on every device, unlike adding at an index.
         norms = torch.segment_reduce(weights.square(), "sum", lengths=sizes, unsafe=True).sqrt()
         return index, weights / norms[row], sizes
 
     def unexportable(self) -> str:
-        """Say that the n-grams are found in a table, whose rows are as many as the input has known n-grams."""
-        return "it looks up the n-grams of each input in a table, so that which operations it runs depends on the input"
+        """Return that the number of table rows depends on the input."""
+        return "it looks up the n-grams of each input in a table, so its operations depend on the input"
 
     def _resize(self, size: int) -> None:
-        """Make room for so many n-grams; a linear layer that fits stays, since an optimiser may hold it."""
+        """Allocate the tables; a weight of the right size is kept, since an optimiser may hold it."""
         if size == len(self.keys):
             return
         self.keys = self.keys.new_empty(size)
@@ -146,7 +149,7 @@ class BagOfNgrams(Model):
         self.weight = nn.Parameter(self.weight.new_empty(size, self.outputs))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Take the number of n-grams from what is loaded, once that is known to be sound."""
+        """Allocate the tables for the loaded number of n-grams, after checking them."""
         names = ("keys", "idf", "weight", "bias")
         given = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
         if "keys" in given:
@@ -161,10 +164,110 @@ register_export(BagOfNgrams, BagOfNgrams.unexportable)
 def _check_state(given: dict[str, Tensor], outputs: int) -> None:
     keys = given["keys"]
     if keys.dtype != torch.int64 or keys.dim() != 1 or not bool((keys[1:] > keys[:-1]).all()):
-        raise ValueError(f"keys is {keys.dtype} {list(keys.shape)}; it must be an ascending table of torch.int64")
+        raise ValueError(f"keys must be an ascending list of torch.int64, got {keys.dtype} {list(keys.shape)}")
     shapes = {"keys": [len(keys)], "idf": [len(keys)], "weight": [len(keys), outputs], "bias": [outputs]}
     for name, tensor in given.items():
         if list(tensor.shape) != shapes[name]:
-            raise ValueError(f"{name} is {list(tensor.shape)}; it must be {shapes[name]}")
+            raise ValueError(f"{name} must have the shape {shapes[name]}, got {list(tensor.shape)}")
         if name != "keys" and not tensor.is_floating_point():
-            raise ValueError(f"{name} is {tensor.dtype}; it must be floating point")
+            raise ValueError(f"{name} must be floating point, got {tensor.dtype}")
+
+
+@final
+class Stream(NamedTuple):
+    """Concatenated sequences.
+
+    Attributes:
+        digits: of each place ``[places]``: token id + 1, a marker, or 0 for a gap.
+        rows: the sequence of each place ``[places]``.
+    """
+
+    digits: Int[Tensor, " places"]
+    rows: Int[Tensor, " places"]
+
+
+def radix(size: int) -> int:
+    """Return the number of digits: token ids, the two markers and the gap."""
+    return size + 3
+
+
+def mark(values: Int[Tensor, " total"], lengths: Int[Tensor, " rows"], size: int) -> Stream:
+    """Concatenate sequences with markers around and gaps between them.
+
+    Args:
+        values: the token ids of all sequences, each less than ``size``.
+        lengths: steps of each sequence.
+        size: number of token ids.
+    """
+    numbers = torch.arange(len(lengths), device=lengths.device)
+    widths = lengths + 3
+    starts = widths.cumsum(0) - widths
+    digits = values.new_zeros(len(values) + 3 * len(lengths))
+    # Before a sequence's tokens are its begin marker and three extra places for each earlier sequence.
+    places = torch.arange(len(values), device=values.device) + (3 * numbers + 1).repeat_interleave(lengths)
+    digits[places] = values + 1
+    digits[starts] = size + 1
+    digits[starts + lengths + 1] = size + 2
+    return Stream(digits, numbers.repeat_interleave(widths))
+
+
+def learn(
+    stream: Stream, size: int, max_order: int, min_count: int
+) -> tuple[Int[Tensor, " nodes"], Int[Tensor, " nodes"]]:
+    """Collect the n-grams of orders 1 to ``max_order`` that are in at least ``min_count`` sequences.
+
+    Returns:
+        The sorted keys of the trie's nodes, and the number of sequences with each.
+    """
+    digits, rows = stream
+    nodes = torch.zeros_like(digits)
+    keys, counts, known = [], [], 0
+    sequences = int(rows[-1]) + 1 if len(rows) else 0
+    for order in range(1, max_order + 1):
+        places = len(digits) - order + 1
+        digit = digits[order - 1 :]
+        valid = ((nodes[:places] >= 0) & (digit > 0)).nonzero().squeeze(1)
+        new, which = torch.unique(nodes[valid] * radix(size) + digit[valid], return_inverse=True)
+        # Count each pair of n-gram and sequence once.
+        count = torch.bincount(torch.unique(which * sequences + rows[valid]) // max(1, sequences), minlength=len(new))
+        kept = count >= min_count
+        if not bool(kept.any()):
+            break
+        nodes = torch.full_like(digit, -1)
+        nodes[valid] = torch.where(kept, known + kept.cumsum(0), -1)[which]
+        keys.append(new[kept])
+        counts.append(count[kept])
+        known += len(keys[-1])
+    empty = digits.new_empty(0)
+    return torch.cat([empty, *keys]), torch.cat([empty, *counts])
+
+
+def count(
+    keys: Int[Tensor, " nodes"], stream: Stream, size: int, max_order: int
+) -> tuple[Int[Tensor, " entries"], Int[Tensor, " entries"], Int[Tensor, " entries"]]:
+    """Count the known n-grams of each sequence.
+
+    Args:
+        keys: of :func:`learn`; not empty.
+        stream: the sequences.
+        size: number of token ids.
+        max_order: the longest n-grams.
+
+    Returns:
+        For each n-gram of each sequence, ordered by sequence, then n-gram: the sequence, the n-gram's position in
+        ``keys``, and its count.
+    """
+    digits, rows = stream
+    nodes = torch.zeros_like(digits)
+    pairs = [digits.new_empty(0)]
+    for order in range(1, max_order + 1):
+        places = len(digits) - order + 1
+        if places < 1:
+            break
+        key = nodes[:places] * radix(size) + digits[order - 1 :]
+        place = torch.searchsorted(keys, key).clamp_(max=len(keys) - 1)
+        hit = keys[place] == key
+        nodes = torch.where(hit, place + 1, -1)
+        pairs.append((rows[:places] * len(keys) + place)[hit])
+    entries, times = torch.unique(torch.cat(pairs), return_counts=True)
+    return entries // len(keys), entries % len(keys), times

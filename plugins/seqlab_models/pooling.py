@@ -1,7 +1,7 @@
-"""From the outputs of all time steps to one vector a sequence.
+"""Pooling of the outputs of all time steps to one vector per sequence.
 
-All take outputs ``[time, batch, features]`` that are zero on padding, and lengths ``[batch]`` or ``None`` where every
-row fills all time steps. A row of length 0 gives zeros.
+Outputs are ``[time, batch, features]`` and zero on padding; lengths are ``[batch]``, or ``None`` if every row fills all
+steps. A row of length 0 gives zeros.
 """
 
 from typing import Literal, final
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 def last(
     outputs: Float[Tensor, "time batch features"], lengths: Int[Tensor, " batch"] | None, forward_size: int
 ) -> Float[Tensor, "batch features"]:
-    """Take what each direction says after it has read the whole row.
+    """Return the final output of each direction.
 
     Args:
         outputs: the forward features of each step, then the backward ones, if there are any.
         lengths: valid steps of each row.
-        forward_size: number of forward features; they come from the row's last valid step, the others, which read
-            from the end to the beginning, from the first step.
+        forward_size: number of forward features, taken from the row's last valid step; the backward features are taken
+            from the first step.
     """
     time, batch, features = outputs.shape
     if time == 0:
@@ -38,7 +38,7 @@ def last(
 def mean(
     outputs: Float[Tensor, "time batch features"], lengths: Int[Tensor, " batch"] | None
 ) -> Float[Tensor, "batch features"]:
-    """Average over each row's valid steps."""
+    """Return the mean over each row's valid steps."""
     total = outputs.sum(0)
     if lengths is None:
         return total / max(1, len(outputs))
@@ -48,14 +48,14 @@ def mean(
 def maximum(
     outputs: Float[Tensor, "time batch features"], lengths: Int[Tensor, " batch"] | None
 ) -> Float[Tensor, "batch features"]:
-    """Take each feature's largest value over the row's valid steps."""
+    """Return each feature's maximum over the row's valid steps."""
     time, batch, features = outputs.shape
     if time == 0:
         return outputs.new_zeros(batch, features)
     if lengths is None:
         return outputs.amax(0)
-    dead = torch.arange(time, device=outputs.device).unsqueeze(1) >= lengths
-    largest = outputs.masked_fill(dead.unsqueeze(2), -torch.inf).amax(0)
+    padding = torch.arange(time, device=outputs.device).unsqueeze(1) >= lengths
+    largest = outputs.masked_fill(padding.unsqueeze(2), -torch.inf).amax(0)
     return largest.masked_fill((lengths == 0).unsqueeze(1), 0)
 
 
@@ -64,12 +64,12 @@ Kind = Literal["last", "mean", "max", "attention"]
 
 @final
 class Pool(nn.Module):
-    """One of these ways, for a whole row at once or for its chunks one after another.
+    """Pooling of whole sequences, or of consecutive chunks.
 
     Args:
-        kind: which.
+        kind: of pooling.
         features: of an output step.
-        forward_size: number of those that a forward direction gives.
+        forward_size: number of features of the forward direction.
     """
 
     def __init__(self, kind: Kind, features: int, forward_size: int) -> None:
@@ -80,31 +80,29 @@ class Pool(nn.Module):
     def forward(
         self, outputs: Float[Tensor, "time batch features"], lengths: Int[Tensor, " batch"] | None
     ) -> tuple[Float[Tensor, "batch features"], Float[Tensor, " batch"]]:
-        """Pool, and give the logarithm of each row's weight among the chunks of its text (:meth:`join`)."""
+        """Return the pooled outputs, and the logarithm of each row's weight among the chunks (:meth:`join`)."""
         if self.attention is not None:
             pooled, weight = self.attention(outputs, lengths)
             return pooled, weight
         steps = outputs.new_full((outputs.shape[1],), len(outputs)) if lengths is None else lengths.to(outputs.dtype)
-        if self.kind == "mean":
-            return mean(outputs, lengths), steps.log()
-        if self.kind == "max":
-            return maximum(outputs, lengths), steps.log()
-        return last(outputs, lengths, self.forward_size), steps.log()
+        if self.kind == "last":
+            return last(outputs, lengths, self.forward_size), steps.log()
+        return (mean if self.kind == "mean" else maximum)(outputs, lengths), steps.log()
 
     def join(
         self, pooled: Float[Tensor, "chunks batch features"], weights: Float[Tensor, "chunks batch"]
     ) -> Float[Tensor, "batch features"]:
-        """Make what pooling the whole rows gives, read in one direction, from what pooling their chunks gave.
+        """Combine pooled chunks; equal to pooling the whole rows, in one direction.
 
         Args:
             pooled: of each chunk.
-            weights: of each chunk, as logarithms; minus infinity for one behind a row's end.
+            weights: of each chunk, as logarithms; minus infinity after a row's end.
         """
-        there = (weights > -torch.inf).sum(0)
+        valid = (weights > -torch.inf).sum(0)
         if self.kind == "max":
-            return maximum(pooled, there)
+            return maximum(pooled, valid)
         if self.kind == "last":
-            return last(pooled, there, pooled.shape[2])
+            return last(pooled, valid, pooled.shape[2])
         share = weights.clamp(min=torch.finfo(weights.dtype).min).softmax(0)
         return (share.unsqueeze(2) * pooled).sum(0)  # a row without steps is zero in every chunk
 
@@ -132,19 +130,19 @@ class Attention(nn.Module):
         r"""Pool.
 
         Returns:
-            The weighted averages, and :math:`\ln \sum_t e^{s_t}` of each row: with its softmax the averages of a
-            text's chunks make that of the text. It is minus infinity for a row of length 0.
+            The weighted averages, and :math:`\ln \sum_t e^{s_t}` of each row, whose softmax weights the averages of
+            chunks. It is minus infinity for a row of length 0.
         """
         time, batch, features = outputs.shape
         if time == 0:
             return outputs.new_zeros(batch, features), outputs.new_full((batch,), -torch.inf)
         if lengths is not None:
-            dead = torch.arange(time, device=outputs.device).unsqueeze(1) >= lengths
-            outputs = outputs.masked_fill(dead.unsqueeze(2), 0)
+            padding = torch.arange(time, device=outputs.device).unsqueeze(1) >= lengths
+            outputs = outputs.masked_fill(padding.unsqueeze(2), 0)
         scores = self.score(torch.tanh(self.project(outputs))).squeeze(2)
         if lengths is None:
             return (scores.softmax(0).unsqueeze(2) * outputs).sum(0), scores.logsumexp(0)
-        # Finite, since the softmax of a row of minus infinities is not a number, and neither is its gradient.
-        scores = scores.masked_fill(dead, torch.finfo(scores.dtype).min)
+        # Finite, since the softmax of a row of minus infinities is NaN, and so is its gradient.
+        scores = scores.masked_fill(padding, torch.finfo(scores.dtype).min)
         pooled = (scores.softmax(0).unsqueeze(2) * outputs).sum(0)
         return pooled, scores.logsumexp(0).masked_fill(lengths == 0, -torch.inf)

@@ -1,4 +1,4 @@
-"""A feed-forward network over the last tokens: the first neural language model."""
+"""Feed-forward neural language model over the last tokens."""
 
 from collections.abc import Callable
 from typing import Any, final
@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from seqlab import Batch, InputSpec, Model
-from seqlab_models.history import extend
+from seqlab.contracts.checks import check_range
+from seqlab_models.inputs import with_history
 
 
 @final
 class WindowModel(Model):
-    r"""The feed-forward neural language model (Bengio et al. 2003, section 2).
+    r"""Feed-forward neural language model (Bengio et al. 2003, section 2).
 
     With :math:`n` = ``context`` and :math:`C(u)` the learned embedding of a token,
 
@@ -20,22 +21,22 @@ class WindowModel(Model):
         x_t = [C(u_{t-n+1}); …; C(u_t)], \quad y_t = \tanh(H x_t + d), \quad o_t = \mathrm{head}(y_t).
 
     ``direct`` adds the paper's direct connections: the head then reads :math:`[y_t; x_t]`, and a linear one computes
-    :math:`o_t = U y_t + W x_t + b`. Before the beginning of a stream stands the padding, whose embedding is zero. The
-    paper's order counts the predicted token, too: it is ``context`` + 1. One output a sequence is that of its last
-    valid step, so that nothing before the last ``context`` tokens can reach it.
+    :math:`o_t = U y_t + W x_t + b`. Before the start of a stream is padding, whose embedding is zero. The order in the
+    paper includes the predicted token: it is ``context`` + 1. One output per sequence is that of its last valid step,
+    and depends only on the last ``context`` tokens.
 
     Args:
         inputs: token ids.
-        head: makes the layer from features to outputs.
-        per_step: one output for each time step, or one a sequence.
-        context: how many tokens are seen, the current one included.
+        head: returns the layer from features to outputs.
+        per_step: one output per time step instead of one per sequence.
+        context: number of input tokens, including the current one.
         embedding_size: features of a token's embedding.
         hidden_size: units of the hidden layer.
-        direct: whether the head reads the embeddings, too.
-        dropout: probability of dropping a feature that the head reads, in training.
+        direct: whether the head also reads the embeddings.
+        dropout: probability of dropping an input feature of the head, in training.
 
     Raises:
-        ValueError: an option is out of its range, or the task is not one for a window of tokens.
+        ValueError: an option is out of range, or the inputs are not tokens.
     """
 
     uses_cell = False
@@ -55,12 +56,10 @@ class WindowModel(Model):
         super().__init__()
         sizes = {"context": context, "embedding_size": embedding_size, "hidden_size": hidden_size}
         for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}; it must be at least 0 and less than 1")
+            check_range(name, value, 1)
+        check_range("dropout", dropout, 0, below=1)
         if inputs.kind != "tokens":
-            raise ValueError(f"a window model embeds tokens, and this task's inputs are {inputs.kind}")
+            raise ValueError(f"a window model needs tokens, got {inputs.kind}")
         self.context, self.direct, self.per_step = context, direct, per_step
         self.embedding = nn.Embedding(inputs.size, embedding_size, padding_idx=0)
         self.hidden = nn.Linear(context * embedding_size, hidden_size)
@@ -68,19 +67,19 @@ class WindowModel(Model):
         self.head = head(hidden_size + direct * context * embedding_size)
 
     def forward(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
-        """Compute the outputs, ``[batch, time, outputs]`` or ``[batch, outputs]``.
+        """Return the outputs, ``[batch, time, outputs]`` or ``[batch, outputs]``.
 
         Args:
-            batch: token ids ``[batch, time]``; what stands in the padding is never seen.
-            state: the last tokens of each row, as this method returned them; ``None`` to begin anew.
+            batch: token ids ``[batch, time]``; padding is ignored.
+            state: the last tokens of each row, as this method returned them; ``None`` at the start.
 
         Raises:
-            ValueError: the state is another batch's.
+            ValueError: the state has another number of rows.
         """
-        known, state = extend(batch, state, self.context - 1)
+        known, state = with_history(batch, state, self.context - 1)
         if not self.per_step:
             known = self._last(known, batch)
-        # Oldest token first, each with all its features.
+        # The oldest token first, each with all its features.
         windows = self.embedding(known).unfold(1, self.context, 1).transpose(2, 3).flatten(2)
         features = torch.tanh(self.hidden(windows))
         if self.direct:
@@ -89,13 +88,13 @@ class WindowModel(Model):
         return outputs, state if self.carries_state else None
 
     def _last(self, known: Tensor, batch: Batch) -> Tensor:
-        """Keep the tokens that each row's last valid step sees, ``[batch, context]``."""
+        """Return the input tokens of each row's last valid step, ``[batch, context]``."""
         rows, time = batch.inputs.shape
         lengths = known.new_full((rows,), time) if batch.lengths is None else batch.lengths
-        known = torch.nn.functional.pad(known, (0, 1))  # the row without steps sees padding
+        known = torch.nn.functional.pad(known, (0, 1))  # a row without steps reads padding
         places = (lengths - 1).clamp(min=0).unsqueeze(1) + torch.arange(self.context, device=known.device)
         return known.gather(1, places)
 
     def state_size(self) -> int:
-        """Count the tokens before the current one that are looked at."""
+        """Return the number of tokens before the current one."""
         return self.context - 1

@@ -1,1 +1,1 @@
-"""How texts become token ids."""
+"""Text preprocessing: cleaning steps and tokenisers."""

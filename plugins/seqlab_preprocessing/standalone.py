@@ -9,9 +9,7 @@ from types import FunctionType
 
 from seqlab_preprocessing.pipeline import FIRST, PADDING, UNKNOWN
 
-_OURS = "seqlab_preprocessing.steps."
-
-_ENCODE = '''"""Texts to token ids, as in training; it needs the standard library only."""
+_ENCODE = '''"""Texts to token ids, as in training; needs the standard library only."""
 
 {imports}
 
@@ -24,7 +22,7 @@ PADDING, UNKNOWN, FIRST = {padding}, {unknown}, {first}
 {constants}
 
 def encoder(state):
-    """Make the function from a text to its list of token ids.
+    """Return the function from a text to its list of token ids.
 
     Args:
         state: what fitting learned; "state" of preprocessor.json.
@@ -32,7 +30,7 @@ def encoder(state):
     {table}
 
     def encode(text):
-        """Look up each symbol of a text, after its steps."""
+        """Apply the steps, then look up each symbol."""
         for step in STEPS:
             text = {apply}
         return [ids.get(symbol, UNKNOWN) for symbol in {split}]
@@ -49,27 +47,27 @@ def files(
     constants: Mapping[str, str] | None = None,
     by_line: bool = False,
 ) -> dict[str, str] | None:
-    """Write ``encode.py`` and a file for each step's module.
+    """Return ``encode.py`` and a copy of each step's module.
 
     Args:
-        steps: what is done to each text after NFC.
-        table: the statement that makes ``ids``, a dict from symbols to token ids, of ``state``.
-        split: the expression that cuts ``text`` into symbols.
+        steps: applied to each text after NFC.
+        table: statement that assigns ``ids``, a dict from symbols to token ids, from ``state``.
+        split: expression that splits ``text`` into symbols.
         constants: regular expressions that it needs, by name.
         by_line: whether steps see one line at a time.
 
     Returns:
         The files by name; ``None`` where a step needs more than the standard library.
     """
-    written: dict[str, str] = {}
-    imports = ["import re", "import unicodedata"] if constants else ["import unicodedata"]
-    for step in steps:
-        if not isinstance(step, FunctionType) or not _add(step.__module__, written):
-            return None
-        imports.append(f"from {_file(step.__module__)} import {step.__name__}")
-    names = ["_nfc", *(step.__name__ for step in steps)]
+    copied = [copy for step in steps if (copy := _copy(step))]
+    written = {f"{module}.py": source for module, source in copied}
+    if len(copied) < len(steps) or len(written) < len({*copied}):  # the latter where two modules have one name
+        return None
+    modules = [module for module, _ in copied]
+    names = ["_nfc", *(f"{module}.{step.__name__}" for module, step in zip(modules, steps, strict=True))]
+    imports = [*(["re"] if constants else []), "unicodedata", *dict.fromkeys(modules)]
     written["encode.py"] = _ENCODE.format(
-        imports="\n".join(dict.fromkeys(imports)) + "\n",
+        imports="".join(f"import {module}\n" for module in imports),
         steps=", ".join(names) + ",",
         padding=PADDING,
         unknown=UNKNOWN,
@@ -82,24 +80,19 @@ def files(
     return written
 
 
-def _file(module: str) -> str:
-    return f"step_{module.removeprefix(_OURS).replace('.', '_')}"
+def _copy(step: Callable[[str], str]) -> tuple[str, str] | None:
+    """Return a module's new name and source; ``None`` if it needs more than the standard library."""
+    if not isinstance(step, FunctionType):
+        return None
+    source = inspect.getsource(import_module(step.__module__))
+    return (f"step_{step.__module__.rpartition('.')[2]}", source) if _needs_standard_library_only(source) else None
 
 
-def _add(module: str, written: dict[str, str]) -> bool:
-    """Take a module's source, and that of its neighbours which it imports; say whether that was possible."""
-    name = f"{_file(module)}.py"
-    if name in written:
-        return True
-    source = inspect.getsource(import_module(module))
-    written[name] = source.replace(f"from {_OURS}", "from step_")
+def _needs_standard_library_only(source: str) -> bool:
+    imported: list[str] = []
     for node in ast.walk(ast.parse(source)):
-        wanted = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        wanted += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        for one in wanted:
-            if one.startswith(_OURS) and isinstance(node, ast.ImportFrom):
-                if not _add(one, written):
-                    return False
-            elif one.partition(".")[0] not in sys.stdlib_module_names:
-                return False
-    return True
+        if isinstance(node, ast.ImportFrom):
+            imported.append("" if node.level else node.module or "")
+        elif isinstance(node, ast.Import):
+            imported += [alias.name for alias in node.names]
+    return all(name.partition(".")[0] in sys.stdlib_module_names for name in imported)

@@ -1,20 +1,18 @@
-"""One token a word."""
+"""Word tokens."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 import torch
 
 from seqlab import Ragged, register_export
 from seqlab_preprocessing import standalone
-from seqlab_preprocessing.chain import Chain
-from seqlab_preprocessing.pipeline import UNKNOWN, UNKNOWN_SYMBOL, Pipeline, check_at_least, limits
-from seqlab_preprocessing.steps.classes import JOINING
-from seqlab_preprocessing.vocabulary import Vocabulary
+from seqlab_preprocessing.pipeline import FIRST, UNKNOWN, UNKNOWN_SYMBOL, Chain, Pipeline
+from seqlab_preprocessing.steps import JOINING
 
 Pattern: TypeAlias = Literal["words", "whitespace"]
 
@@ -26,24 +24,26 @@ _OTHER = rf"\S{JOINING.one}*"
 
 
 class Words(Pipeline):
-    r"""Each word is a token; words that training did not show, and ``<unk>`` in a text, are one unknown token.
+    r"""Word tokens.
 
-    Texts are brought to Unicode's NFC first. Ids: 0 padding, 1 unknown, then words by falling frequency; with
-    ``end_of_line`` id 2 is ``<eos>``. Letter case stays: that is the step ``lower``'s.
+    Texts are normalised to NFC first. Ids: 0 padding, 1 unknown (words that do not occur in training, and ``<unk>`` in
+    a text), then words by falling frequency, those of equal frequency in alphabetical order; with ``end_of_line`` id 2
+    is ``<eos>``. Case is kept; the step ``lower`` removes it.
 
     Args:
-        steps: what is done to each text first, in this order: names of plugins in the entry-point group
-            ``seqlab.steps``, such as ``lower``.
-        pattern: what a word is. ``words``: letters, digits and ``_``, so that Vietnamese compounds stay whole, with
-            apostrophes inside; any other character but blanks is a token by itself. ``whitespace``: all between blanks.
-        end_of_line: whether a newline is the token ``<eos>``, as in language modelling, and not just a blank. Steps
+        steps: text-cleaning steps, applied in this order: plugins in the entry-point group ``seqlab.steps``, such as
+            ``lower``.
+        pattern: definition of a word. ``words``: letters, digits and ``_``, so that Vietnamese compounds stay whole,
+            with apostrophes inside; any other character but white space is a token. ``whitespace``: everything between
+            white space.
+        end_of_line: whether a newline is the token ``<eos>``, as in language modelling, and not just white space. Steps
             then see one line at a time.
-        min_count: a word that training shows less often counts as unknown.
-        max_size: how many words there may be, the most frequent ones; no limit if not given.
+        min_count: minimum count of a word in training; rarer ones are unknown.
+        max_size: maximum number of words, the most frequent ones; ``None``: no limit.
 
     Raises:
-        ValueError: ``min_count`` or ``max_size`` is not positive, or a step is no function.
-        UserError: there is no such step.
+        ValueError: ``min_count`` or ``max_size`` is not positive, or a plugin is not a step.
+        UserError: a step does not exist.
     """
 
     def __init__(
@@ -55,19 +55,22 @@ class Words(Pipeline):
         max_size: int | None = None,
     ) -> None:
         if pattern not in ("words", "whitespace"):
-            raise ValueError(f"pattern is {pattern!r}; it must be words or whitespace")
-        check_at_least("min_count", min_count, 1)
-        check_at_least("max_size", max_size, 1)
-        super().__init__(Chain(steps, by_line=end_of_line))
+            raise ValueError(f"pattern must be words or whitespace, got {pattern!r}")
+        super().__init__(Chain(steps, by_line=end_of_line), min_count, max_size)
         self.pattern, self.end_of_line = pattern, end_of_line
-        self.min_count, self.max_size = min_count, max_size
         self._reserved = (END_OF_LINE,) if end_of_line else ()
         whole = "|".join([UNKNOWN_SYMBOL, *self._reserved])
         self._word = re.compile(f"{_WORD}|{whole}|{_OTHER}") if pattern == "words" else None
-        self._vocabulary = Vocabulary()
+        self._learn([])
+
+    def _learn(self, words: Sequence[str]) -> None:
+        self._words = list(words)
+        self._symbols = ("", UNKNOWN_SYMBOL, *self._reserved, *self._words)
+        self._ids = {UNKNOWN_SYMBOL: UNKNOWN}
+        self._ids |= {symbol: index for index, symbol in enumerate(self._symbols[FIRST:], start=FIRST)}
 
     def _split(self, text: str) -> list[str]:
-        """Cut a clean text into words."""
+        """Split a clean text into words."""
         if self.end_of_line:
             text = text.replace("\n", f" {END_OF_LINE} ")
         return text.split() if self._word is None else self._word.findall(text)
@@ -76,17 +79,23 @@ class Words(Pipeline):
         """Count the words; reads the texts once and keeps none.
 
         Raises:
-            ValueError: there is none.
+            ValueError: no word occurs often enough.
         """
         counts: Counter[str] = Counter()
         for text in self.cleaned(texts):
             counts.update(self._split(text))
-        self._vocabulary = Vocabulary.choose(counts, self._reserved, self.min_count, self.max_size)
+        for symbol in (UNKNOWN_SYMBOL, *self._reserved):
+            counts.pop(symbol, None)
+        found = [word for word, count in counts.items() if count >= self.min_count and _writable(word)]
+        if not found:
+            raise ValueError(f"no word occurs at least {self.min_count} times in the training split")
+        found.sort(key=lambda word: (-counts[word], word))
+        self._learn(found[: self.max_size])
 
     def encode(self, texts: Sequence[str]) -> Ragged:
-        """Look the words up, many at once."""
+        """Encode texts by look-up of many words at once."""
         self._check_fitted()
-        find = self._vocabulary.ids.get
+        find = self._ids.get
         lengths: list[int] = []
         ids = [np.zeros(0, np.int64)]
         for words in self._batches(texts, lengths):
@@ -105,33 +114,23 @@ class Words(Pipeline):
         yield batch
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Give back the words of token ids with a blank between them, and ``<eos>`` as a newline.
-
-        Raises:
-            ValueError: an id is none of this vocabulary's.
-        """
-        table = self._vocabulary.symbols
-        words = ["\ufffd" if index == UNKNOWN else table[index] for index in self._known(ids).tolist()]
+        """Return the words of token ids, separated by spaces, with ``<eos>`` as a newline."""
+        words = ["\ufffd" if index == UNKNOWN else self._symbols[index] for index in self._known(ids).tolist()]
         if not self.end_of_line:
             return " ".join(words)
         return "".join("\n" if word == END_OF_LINE else f"{word} " for word in words).replace(" \n", "\n").rstrip(" ")
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """What each token id stands for: nothing, ``<unk>``, perhaps ``<eos>``, and the words."""
+        """Text of each token id: empty for padding, ``<unk>``, ``<eos>`` if it has an id, and the words."""
         self._check_fitted()
-        return self._vocabulary.symbols
-
-    @property
-    def lossy(self) -> str:
-        """Which of ``min_count`` and ``max_size`` make tokens unknown."""
-        return limits(self.min_count, self.max_size)
+        return self._symbols
 
     def _count(self) -> int:
-        return len(self._vocabulary.symbols) if self._vocabulary.words else 0
+        return len(self._symbols) if self._words else 0
 
     def standalone(self) -> dict[str, str] | None:
-        """Write Python files that encode as this does."""
+        """Return Python files that encode like this object with the standard library alone."""
         known = ", ".join(map(repr, self._reserved))
         text = f'text.replace("\\n", " {END_OF_LINE} ")' if self.end_of_line else "text"
         return standalone.files(
@@ -143,17 +142,59 @@ class Words(Pipeline):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the vocabulary: ``{"words": ["the", ...]}``."""
+        """Return the vocabulary: ``{"words": ["the", ...]}``."""
         self._check_fitted()
-        return self._vocabulary.state_dict()
+        return {"words": list(self._words)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave.
-
-        Raises:
-            ValueError: it is no vocabulary of this pattern.
-        """
-        self._vocabulary = Vocabulary.loaded(state, self._reserved, self._split)
+        """Restore what :meth:`state_dict` returned."""
+        if not isinstance(state, dict) or set(state) != {"words"}:
+            raise ValueError("the state of a vocabulary must have the key words only")
+        words, reserved = state["words"], (UNKNOWN_SYMBOL, *self._reserved)
+        if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+            raise ValueError("words must be a list of at least one word")
+        if len({*words}) != len(words) or not {*reserved}.isdisjoint(words):
+            raise ValueError(f"words must be distinct, without {', '.join(reserved)}")
+        if wrong := [word for word in words if not _writable(word) or self._split(word) != [word]]:
+            raise ValueError(f"words must match pattern={self.pattern}, got {wrong[0]!a}")
+        self._learn(words)
 
 
 register_export(Words, Words.standalone)
+
+
+def _writable(word: str) -> bool:
+    """Return whether a word has no lone surrogates, so that a file can hold it."""
+    return word.isascii() or not any("\ud800" <= character <= "\udfff" for character in word)
+
+
+REVIEW_STEPS = ("language:vi", "urls", "html", "punctuation", "digits", "emoji", "whitespace", "lower")
+
+
+@final
+class Reviews(Words):
+    """Word tokens of cleaned Vietnamese reviews.
+
+    Texts of other languages are left out of training; web addresses, HTML, punctuation, digits, emoji and case are
+    removed. Because punctuation goes before emoji, emoticons leave their letters: ``:-D`` becomes ``d``. To remove
+    them whole, put ``emoji`` before ``punctuation``.
+
+    Args:
+        steps: text-cleaning steps, applied in this order; for English reviews, begin with ``language:en``.
+        pattern: definition of a word, as in ``words``.
+        min_count: minimum count of a word in training; rarer ones are unknown.
+        max_size: maximum number of words, the most frequent ones; ``None``: no limit.
+
+    Raises:
+        ValueError: ``min_count`` or ``max_size`` is not positive, or a plugin is not a step.
+        UserError: a step does not exist, or needs a package that is not installed.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[str] = REVIEW_STEPS,
+        pattern: Pattern = "words",
+        min_count: int = 1,
+        max_size: int | None = None,
+    ) -> None:
+        super().__init__(steps, pattern, min_count=min_count, max_size=max_size)

@@ -1,1 +1,1 @@
-"""The tasks that come with seqlab."""
+"""Built-in tasks."""

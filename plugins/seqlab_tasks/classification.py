@@ -1,8 +1,9 @@
-"""What all tasks share that put a label on a sequence."""
+"""Base class of tasks that assign a label to a sequence."""
 
 import unicodedata
 from abc import ABC
 from collections.abc import Mapping, Sequence
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -11,46 +12,44 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from seqlab import Batch, ClassificationTask, Report
-from seqlab_tasks.confusion import class_table, draw_confusion
-from seqlab_tasks.metrics import Confusion, classification_metrics
+from seqlab import Batch, ClassificationTask, Report, UserError
+from seqlab.contracts.checks import check_choice, check_range
+from seqlab.io.safe_io import read_not_sparse
+from seqlab_tasks.metrics import Confusion, class_table, classification_metrics, draw_confusion
 
-MOST_LABELS = 2_500
+MAX_LABELS = 2_500
 """Several metrics keep a count for each pair of labels: 50 MB each."""
 Balance = Literal["none", "weights", "sampling"]
 
 
 class Classification(ClassificationTask, ABC):
-    r"""One of several labels for each sequence, by cross-entropy.
+    r"""One of several labels for each sequence, trained with cross-entropy.
 
-    Classes of unequal size are balanced, if at all, with weights ``w_c ∝ n_c^-power`` whose mean over the training
-    examples is 1, either in the loss or in drawing the examples of an epoch.
+    Class weights ``w_c ∝ n_c^-power``, with mean 1 over the training examples, handle class imbalance: in the loss, or
+    as sampling weights.
 
     Args:
-        sequence_length: steps that a sequence may have; the rest is cut off. ``None`` cuts nothing.
+        sequence_length: longest sequence; the rest is cut off. ``None`` cuts nothing.
         balance: ``none``; ``weights`` in the loss; ``sampling`` with these weights, with replacement. The last two
             choose the checkpoint by balanced accuracy.
-        balance_power: 0 leaves classes as they are, 1 gives all the same say.
-        label_smoothing: share of the target that is spread over all classes; from 0 to below 1.
+        balance_power: 0 leaves the classes as they are, 1 gives all the same total weight.
+        label_smoothing: share of the target spread over all classes; >= 0 and < 1.
 
     Raises:
-        ValueError: an option is out of its range.
+        ValueError: an option is out of range.
     """
 
     noun: ClassVar[tuple[str, str]] = ("class", "classes")
-    """What a label is, one and many."""
+    """Word for a label, singular and plural."""
 
     def __init__(
         self, sequence_length: int | None, balance: Balance, balance_power: float, label_smoothing: float
     ) -> None:
-        if sequence_length is not None and sequence_length < 1:
-            raise ValueError(f"sequence_length is {sequence_length}; it must be at least 1")
-        if balance not in ("none", "weights", "sampling"):
-            raise ValueError(f"balance is {balance!r}; it must be one of none, weights, sampling")
-        if not 0 <= balance_power <= 2:
-            raise ValueError(f"balance_power is {balance_power}; it must be from 0 to 2")
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}; it must be from 0 to below 1")
+        if sequence_length is not None:
+            check_range("sequence_length", sequence_length, 1)
+        check_choice("balance", balance, Balance)
+        check_range("balance_power", balance_power, 0, 2)
+        check_range("label_smoothing", label_smoothing, 0, below=1)
         self.sequence_length, self.balance, self.balance_power = sequence_length, balance, balance_power
         self.label_smoothing = label_smoothing
         self.notes: list[str] = []
@@ -59,8 +58,8 @@ class Classification(ClassificationTask, ABC):
         self._targets = torch.zeros(0, dtype=torch.int64)
         self._weights = torch.zeros(0)
 
-    def learn_classes(self, labels: Sequence[str], targets: Tensor) -> None:
-        """Take the labels, and their frequencies from the targets of the training split; for :meth:`splits` to call."""
+    def set_classes(self, labels: Sequence[str], targets: Tensor) -> None:
+        """Set the labels, and their frequencies from the training targets; called by :meth:`splits`."""
         _check_labels(labels)
         self._labels, self._targets = list(labels), targets
         self._counts = torch.bincount(targets, minlength=len(labels))
@@ -68,7 +67,7 @@ class Classification(ClassificationTask, ABC):
 
     @property
     def monitor(self) -> str:
-        """Balanced accuracy where classes are balanced, and accuracy where they are not."""
+        """Accuracy, or balanced accuracy if classes are balanced."""
         return "accuracy" if self.balance == "none" else "balanced_accuracy"
 
     @property
@@ -79,7 +78,7 @@ class Classification(ClassificationTask, ABC):
             ValueError: they are not known yet.
         """
         if not self._labels:
-            raise ValueError("the labels are not known yet; splits() or load_state_dict() comes first")
+            raise ValueError("labels are not known yet; call splits() or load_state_dict() first")
         return tuple(self._labels)
 
     @property
@@ -88,30 +87,30 @@ class Classification(ClassificationTask, ABC):
         return len(self.labels)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Compute the mean cross-entropy, weighted if ``balance`` says so."""
+        """Return the mean cross-entropy, weighted if ``balance=weights``."""
         reduction = "none" if self.balance == "weights" else "mean"
         loss = F.cross_entropy(outputs, batch.targets, label_smoothing=self.label_smoothing, reduction=reduction)
         if self.balance != "weights":
             return loss
-        # Not torch's own weights: they divide by their sum over the batch, so that a rare class counts for less
-        # wherever it appears, and a smoothed target gives the rare classes most of what it spreads.
+        # Not the weights of torch: it divides by their sum over the batch, which makes a rare class count less
+        # wherever it occurs, and gives rare classes most of a smoothed target.
         self._weights = self._weights.to(outputs.device)
         return (loss * self._weights[batch.targets]).mean()
 
     def sample_weights(self) -> Tensor | None:
-        """Weigh each training example by its class for ``balance=sampling``."""
+        """Return the class weight of each training example if ``balance=sampling``."""
         return self._weights.cpu()[self._targets] if self.balance == "sampling" else None
 
     def metrics(self) -> MetricCollection:
-        """Make accuracy, balanced accuracy, macro F1, calibration error and cross-entropy."""
+        """Return accuracy, balanced accuracy, macro F1, calibration error and cross-entropy."""
         return classification_metrics(self.outputs)
 
     def details(self) -> MetricCollection:
-        """Make the confusion matrix ``[true, predicted]``."""
+        """Return the confusion matrix ``[true, predicted]``."""
         return MetricCollection({"confusion": Confusion(self.outputs)})
 
     def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
-        """Make a table of the classes, and draw the confusion matrix as ``confusion.png``."""
+        """Return a table of the classes, and draw the confusion matrix as ``confusion.png``."""
         if "confusion" not in details:
             return Report(notes=list(self.notes))
         counts = details["confusion"].cpu().numpy()
@@ -120,69 +119,62 @@ class Classification(ClassificationTask, ABC):
         return Report({many: class_table(counts, self.labels, one)}, ["confusion.png"], list(self.notes))
 
     def baseline_outputs(self, batch: Batch) -> Tensor:
-        """Give the log of each class's share of the training split, one example more counted for each class."""
+        """Return the log of each class's share of the training split, with add-one smoothing."""
         smoothed = self._counts.double() + 1
         shares = (smoothed / smoothed.sum()).log().float()
         return shares.to(batch.inputs.device).expand(len(batch.inputs), -1)
 
     def label_names(self) -> Sequence[str]:
-        """Name the labels."""
+        """Return the labels."""
         return self.labels
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
-        """Name the likeliest classes of each row: ``[{"label": ..., "probability": ...}, ...]``."""
+        """Return the likeliest classes of each row: ``[{"label": ..., "probability": ...}, ...]``."""
         return likeliest(outputs, top, self.labels)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the labels, and how many training examples each has."""
+        """Return the labels and the number of training examples of each."""
         return {"labels": list(self.labels), "counts": self._counts.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave.
+        """Load what :meth:`state_dict` returned.
 
         Raises:
-            ValueError: the state is not one that this task wrote.
+            ValueError: the state is not valid.
         """
         if not isinstance(state, dict) or set(state) != {"labels", "counts"}:
-            raise ValueError("the task's state must have labels and counts, and nothing else")
+            raise ValueError("the task's state must have exactly labels and counts")
         labels, counts = state["labels"], state["counts"]
         if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
             raise ValueError("labels must be a list of texts")
         _check_labels(labels)
         if len(labels) < 2 or len(set(labels)) != len(labels):
-            raise ValueError(f"labels must be at least 2, all different; here are {str(labels)[:200]}")
+            raise ValueError(f"labels must be at least 2, all different, got {str(labels)[:200]}")
         if not isinstance(counts, list) or not all(type(count) is int and 0 < count < 2**63 for count in counts):
-            raise ValueError("counts must be a list of whole numbers, each at least 1")
+            raise ValueError("counts must be a list of integers >= 1")
         if len(counts) != len(labels):
-            raise ValueError(f"there are {len(counts)} counts for {len(labels)} labels")
+            raise ValueError(f"counts must be {len(labels)}, one per label, got {len(counts)}")
         self._labels, self._counts = list(labels), torch.tensor(counts)
         self._weights = balanced_weights(self._counts, self.balance_power)
 
 
 def _check_labels(labels: Sequence[str]) -> None:
-    """Refuse labels that would command a terminal, and so many that counting each pair takes gigabytes.
-
-    Raises:
-        ValueError: one has a control character, or there are too many.
-    """
-    if len(labels) > MOST_LABELS:
-        raise ValueError(
-            f"there are {len(labels):,} labels; metrics count each pair of them, of {MOST_LABELS:,} at most"
-        )
+    """Refuse control characters, which a terminal would execute, and too many labels for the confusion matrix."""
+    if len(labels) > MAX_LABELS:
+        raise ValueError(f"the number of labels must be <= {MAX_LABELS:,}, got {len(labels):,}")
     for label in labels:
-        odd = next((letter for letter in label if unicodedata.category(letter) in ("Cc", "Cs")), None)
-        if odd is not None:
-            raise ValueError(f"the label {label[:80]!a} has the control character {odd!a}")
+        control = next((letter for letter in label if unicodedata.category(letter) in ("Cc", "Cs")), None)
+        if control is not None:
+            raise ValueError(f"the label {label[:80]!a} has the control character {control!a}")
 
 
 def likeliest(scores: Tensor, top: int, names: Sequence[str]) -> list[Any]:
-    """Name the classes of greatest probability in each row of scores before softmax.
+    """Return the classes of greatest probability in each row of scores before softmax.
 
     Raises:
         ValueError: ``top`` is not positive.
     """
-    if top < 1:
-        raise ValueError(f"top is {top}; it must be at least 1")
+    check_range("top", top, 1)
     found = scores.float().softmax(-1).topk(min(top, len(names)), dim=-1)
     return [
         [{"label": names[index], "probability": value} for index, value in zip(indices, values, strict=True)]
@@ -191,6 +183,45 @@ def likeliest(scores: Tensor, top: int, names: Sequence[str]) -> list[Any]:
 
 
 def balanced_weights(counts: Tensor, power: float) -> Tensor:
-    """Weigh each class by ``count^-power``, scaled so that the mean over all examples is 1."""
+    """Return class weights ``count^-power``, scaled to a mean of 1 over all examples."""
     weights = counts.double().pow(-power)
     return (weights * (counts.sum() / (counts * weights).sum())).float()
+
+
+def check_paths(data: str | None, data_dir: str | None) -> None:
+    """Check that at most one of a user's file and folder is set, and none is empty.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    for name, value in (("data", data), ("data_dir", data_dir)):
+        if value == "":
+            raise ValueError(f"{name} must be a path or null, got an empty text")
+    if data is not None and data_dir is not None:
+        raise ValueError(f"data={data} and data_dir={data_dir} are both set; remove one of them")
+
+
+def user_folder(path: str, where: str) -> Path:
+    """Return a user's folder.
+
+    Raises:
+        ValueError: it does not exist.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"{where}: {'not a folder' if folder.exists() else 'no such folder'}")
+    return folder
+
+
+def read_file(file: Traversable, where: str) -> bytes:
+    """Read a file.
+
+    Raises:
+        ValueError, OSError: it cannot be read.
+    """
+    try:
+        return read_not_sparse(file) if isinstance(file, Path) else file.read_bytes()
+    except (UserError, ValueError) as error:
+        raise ValueError(f"{where} cannot be read: {error}") from error
+    except OSError as error:
+        raise OSError(f"{where} cannot be read: {error.strerror}") from error

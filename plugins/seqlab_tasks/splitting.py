@@ -1,13 +1,17 @@
-"""Stratified splits that keep what belongs together on one side."""
+"""Stratified splits of labelled examples that keep groups, such as copies of a text, together."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seqlab.io.safe_io import normalise_unicode
+
+SPLITS = ("train", "valid", "test")
 FRACTIONS = (0.8, 0.1, 0.1)
 """Training, validation and test."""
 
@@ -18,14 +22,11 @@ class SplitError(ValueError):
 
     Attributes:
         label: which one.
-        groups: how many groups of rows it has.
+        groups: its number of groups.
     """
 
     def __init__(self, label: int, groups: int, splits: int) -> None:
-        super().__init__(
-            f"label {label} has {groups} groups of rows, which cannot be dealt out so that every label is in each of"
-            f" the {splits} splits"
-        )
+        super().__init__(f"label {label} has {groups} groups of rows, too few for each of the {splits} splits")
         self.label, self.groups = label, groups
 
 
@@ -35,23 +36,23 @@ def grouped_split(
     fractions: Sequence[float] = FRACTIONS,
     seed: int = 0,
 ) -> NDArray[np.int64]:
-    """Deal rows out to splits: a group stays together, each label is dealt out in these fractions.
+    """Assign rows to splits: a group stays together, and each label is split in these fractions.
 
-    The order in which groups are dealt is that of a keyed hash of their names: the same on every machine and for every
-    order of the rows. Groups with several labels go first, each at random, as long as there is room; those with one
-    label then fill each split exactly. A label has at least one row in every split.
+    Groups are assigned in the order of a keyed hash of their names: the same on every machine and for every order of
+    the rows. Groups with several labels go first, to a random split with room; groups with one label then fill each
+    split exactly. Every split has at least one row of each label.
 
     Args:
-        groups: what each row belongs to, ``[rows]``.
+        groups: of each row, ``[rows]``.
         labels: of each row, ``[rows]``.
-        fractions: share of each split; the first takes what rounding leaves.
-        seed: another one deals anew.
+        fractions: share of each split; the first one takes the rounding error.
+        seed: of the assignment.
 
     Returns:
         The split of each row, ``[rows]``.
 
     Raises:
-        SplitError: a label has too few groups to be in every split.
+        SplitError: a label has too few groups.
     """
     contents = _contents(groups, labels)
     table = _Table(contents, fractions)
@@ -72,8 +73,6 @@ def grouped_split(
 
 def _contents(groups: Sequence[str], labels: Sequence[int] | NDArray[np.int64]) -> dict[str, dict[int, int]]:
     """Count the labels of each group."""
-    if len(groups) != len(labels):
-        raise ValueError(f"{len(groups)} groups, but {len(labels)} labels")
     contents: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for group, label in zip(groups, np.asarray(labels).tolist(), strict=True):
         contents[group][label] += 1
@@ -81,14 +80,14 @@ def _contents(groups: Sequence[str], labels: Sequence[int] | NDArray[np.int64]) 
 
 
 def _draw(group: str, seed: int) -> tuple[float, float]:
-    """Draw two numbers from 0 to 1 that depend on the group's name and the seed alone."""
+    """Return two numbers from 0 to 1 that depend only on the group's name and the seed."""
     digest = blake2b(group.encode("utf-8", "surrogatepass"), digest_size=16, key=str(seed).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64, int.from_bytes(digest[8:], "big") / 2**64
 
 
 @final
 class _Table:
-    """How many rows of each label each split wants, and has."""
+    """Wanted and assigned rows of each label in each split."""
 
     def __init__(self, contents: dict[str, dict[int, int]], fractions: Sequence[float]) -> None:
         self.contents, self.splits = contents, range(len(fractions))
@@ -108,20 +107,23 @@ class _Table:
                 raise SplitError(label, self.groups[label], len(fractions))
 
     def place(self, group: str, split: int) -> None:
-        for label, count in self.contents[group].items():
-            self.have[label][split] += count
-            self.homes[label][split] += 1
+        self._add(group, split, 1)
         self.home[group] = split
 
+    def _add(self, group: str, split: int, sign: int) -> None:
+        for label, count in self.contents[group].items():
+            self.have[label][split] += sign * count
+            self.homes[label][split] += sign
+
     def roomy(self, group: str, chance: float) -> int:
-        """Take the split that chance draws, or the one in most need where that one is full for a label."""
+        """Return the split drawn by ``chance``, or the neediest one if that split is full for a label."""
         drawn = min(int(np.searchsorted(self.bounds, chance, side="right")), len(self.bounds) - 1)
         counts = self.contents[group].items()
         room = all(self.have[label][drawn] + count <= self.wanted[label][drawn] for label, count in counts)
         return drawn if room else self.neediest(group)
 
     def neediest(self, group: str) -> int:
-        """Find the split that lacks the largest share of what it wants; one without a row of the label comes first."""
+        """Return the split that lacks the largest share of its rows; splits without the label come first."""
 
         def need(split: int) -> tuple[int, float]:
             labels = self.contents[group]
@@ -131,7 +133,7 @@ class _Table:
         return max(self.splits, key=need)
 
     def repair(self, order: Sequence[str]) -> None:
-        """Move a group to each split that lacks a label, where that takes no other label's last group away."""
+        """Move a group to each split that lacks a label, unless it is the last group of a label in its split."""
         for label in sorted(self.have):
             for split in self.splits:
                 if self.homes[label][split]:
@@ -140,21 +142,179 @@ class _Table:
                 group = next(movable, None)
                 if group is None:
                     raise SplitError(label, self.groups[label], len(self.splits))
-                self._take(group)
+                self._add(group, self.home[group], -1)
                 self.place(group, split)
 
     def _spare(self, group: str) -> bool:
         return all(self.homes[label][self.home[group]] > 1 for label in self.contents[group])
 
-    def _take(self, group: str) -> None:
-        split = self.home.pop(group)
-        for label, count in self.contents[group].items():
-            self.have[label][split] -= count
-            self.homes[label][split] -= 1
-
 
 def _shares(rows: int, fractions: Sequence[float]) -> list[int]:
-    """Cut a number of rows by the fractions, at least one each; the first takes what rounding leaves."""
+    """Divide a number of rows by the fractions, at least one each; the first one takes the rounding error."""
     total = sum(fractions)
     rest = [max(1, int(rows * fraction / total + 0.5)) for fraction in fractions[1:]]
     return [max(1, rows - sum(rest)), *rest]
+
+
+@final
+@dataclass
+class Documents:
+    """Labelled texts, as read from a source.
+
+    Attributes:
+        texts: in the source's order.
+        labels: of each text.
+        splits: of each text, one of :data:`SPLITS`; ``None`` if the source has none. ``valid`` may be missing.
+        notes: remarks on reading, for the report.
+        noun: word for the texts in messages; an image is represented by its hash.
+    """
+
+    texts: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    splits: list[str] | None = None
+    notes: list[str] = field(default_factory=list)
+    noun: str = "texts"
+
+    def take(self, rows: Sequence[int]) -> "Documents":
+        """Return some rows, in the given order."""
+        splits = None if self.splits is None else [self.splits[row] for row in rows]
+        return replace(
+            self, texts=[self.texts[row] for row in rows], labels=[self.labels[row] for row in rows], splits=splits
+        )
+
+
+@final
+@dataclass(frozen=True)
+class Arranged:
+    """The splits of labelled texts.
+
+    Attributes:
+        classes: the labels, sorted.
+        rows: by split, indices of texts.
+        targets: by split, the index of each row's label in ``classes``.
+        notes: remarks for the report, such as duplicates.
+    """
+
+    classes: list[str]
+    rows: dict[str, list[int]]
+    targets: dict[str, list[int]]
+    notes: list[str]
+
+
+def arrange(documents: Documents, where: str, seed: int) -> Arranged:
+    """Split texts 80 : 10 : 10, or use the splits of the source.
+
+    Copies of a text (up to white space, capitals and Unicode normal form) are in one split: assigned together, or, with
+    given splits, kept in test rather than valid, and in valid rather than train. Empty texts are skipped.
+
+    Args:
+        documents: the texts.
+        where: config key and value, the prefix of messages.
+        seed: of the assignment.
+
+    Raises:
+        ValueError: there are no texts, only one class, too few texts of a label, or none of a label in training.
+    """
+    notes = list(documents.notes)
+    full = [row for row, text in enumerate(documents.texts) if text.strip()]
+    if not full:
+        raise ValueError(f"{where} contains no {documents.noun}")
+    if blank := len(documents.texts) - len(full):
+        notes.append(f"empty texts skipped: {blank:,}")
+        documents = documents.take(full)
+    splitter = _Splitter(documents, where, seed, notes)
+    homes = splitter.assign() if documents.splits is None else splitter.keep(documents.splits)
+    parts = {split: [row for row, home in enumerate(homes) if home == split] for split in SPLITS}
+    rows = {split: [full[row] for row in part] for split, part in parts.items()}
+    targets = {split: [splitter.labels[row] for row in part] for split, part in parts.items()}
+    return Arranged(splitter.classes, rows, targets, notes)
+
+
+def key(text: str) -> str:
+    """Return what all copies of a text have in common."""
+    return " ".join(normalise_unicode("NFC", text).split()).casefold()
+
+
+@final
+class _Splitter:
+    """Assignment of texts to splits."""
+
+    def __init__(self, documents: Documents, where: str, seed: int, notes: list[str]) -> None:
+        self.where, self.seed, self.notes, self.noun = where, seed, notes, documents.noun
+        self.classes = _classes(documents, where)
+        index = {label: number for number, label in enumerate(self.classes)}
+        self.keys = [key(text) for text in documents.texts]
+        self.labels = [index[label] for label in documents.labels]
+        labels_of: defaultdict[str, set[int]] = defaultdict(set)
+        for text, label in zip(self.keys, self.labels, strict=True):
+            labels_of[text].add(label)
+        if copies := len(self.keys) - len(labels_of):
+            notes.append(f"duplicate {self.noun}: {copies:,}")
+        if several := sum(len(labels) > 1 for labels in labels_of.values()):
+            notes.append(f"{self.noun} with several labels: {several:,}")
+
+    def assign(self) -> list[str | None]:
+        """Split 80 : 10 : 10."""
+        splits = self._split(range(len(self.keys)), FRACTIONS, "train, valid and test")
+        return [SPLITS[split] for split in splits]
+
+    def keep(self, splits: Sequence[str]) -> list[str | None]:
+        """Keep the given splits; remove copies of a later split's texts from the earlier ones."""
+        homes: list[str | None] = list(splits)
+        seen: set[str] = set()
+        for split in reversed(SPLITS):
+            own = [row for row, given in enumerate(splits) if given == split]
+            copies = [row for row in own if self.keys[row] in seen]
+            for row in copies:
+                homes[row] = None
+            if copies:
+                others = " or ".join(SPLITS[SPLITS.index(split) + 1 :])
+                self.notes.append(f"{self.noun} removed from {split} that also occur in {others}: {len(copies):,}")
+            seen.update(self.keys[row] for row in own)
+        if "test" not in splits:
+            there = ", ".join(sorted(set(splits)))
+            raise ValueError(f"{self.where}: there are {self.noun} for {there}, but none for test")
+        if "valid" not in splits:
+            rows = [row for row, home in enumerate(homes) if home == "train"]
+            parts = self._split(rows, (0.9, 0.1), "train and valid, which is taken from train")
+            for row in np.asarray(rows)[parts == 1].tolist():
+                homes[row] = "valid"
+            self.notes.append("the source has no valid split: a tenth of train is used")
+        left = {self.labels[row] for row, home in enumerate(homes) if home == "train"}
+        for index, label in enumerate(self.classes):
+            if index not in left:
+                raise ValueError(
+                    f"{self.where}: all {self.noun} of train with the label {label!r} are also in valid or test"
+                )
+        return homes
+
+    def _split(self, rows: Sequence[int], fractions: Sequence[float], names: str) -> NDArray[np.int64]:
+        try:
+            return grouped_split(
+                [self.keys[row] for row in rows], [self.labels[row] for row in rows], fractions, self.seed
+            )
+        except SplitError as error:
+            message = f"{self.where}: the label {self.classes[error.label]!r} has {error.groups} different {self.noun}"
+            if error.groups < len(fractions):
+                need = f"at least {len(fractions)} are needed, one each for {names}"
+                raise ValueError(f"{message}; {need}. Add {self.noun}, or remove the label") from error
+            raise ValueError(f"{message}, shared with other labels: they cannot be in each of {names}") from error
+
+
+def _classes(documents: Documents, where: str) -> list[str]:
+    """Return the labels of the training texts, and check that no other split has more."""
+    noun = documents.noun
+    by_split: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for label, split in zip(documents.labels, documents.splits or ["train"] * len(documents.labels), strict=True):
+        by_split[split][label] += 1
+    classes = sorted(by_split["train"])
+    for split in SPLITS[1:]:
+        for label in sorted(by_split[split].keys() - by_split["train"].keys()):
+            raise ValueError(
+                f"{where}: the label {label!r} is in {split} ({by_split[split][label]:,} {noun}), but not in train;"
+                f" add such {noun} to train, or remove them from {split}"
+            )
+    if len(classes) < 2:
+        only = f"have one class, {classes[0]!r}" if classes else "are in other splits than train"
+        raise ValueError(f"{where}: all {noun} {only}; at least 2 classes are needed")
+    return classes

@@ -7,7 +7,6 @@ from typing import final
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -16,6 +15,7 @@ from omegaconf import DictConfig
 
 from seqlab.config.schema import plain_config
 from seqlab.errors import UserError
+from seqlab.plugins.hydra_internals import VERSION_BASE, apply_overrides, check_single_run
 from seqlab.plugins.hydra_source import register, sources
 from seqlab.plugins.signature import format_value
 
@@ -30,7 +30,7 @@ def configs() -> Iterator[None]:
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_module("seqlab_conf", version_base="1.3"):
+        with initialize_config_module("seqlab_conf", **VERSION_BASE):
             yield
     finally:
         GlobalHydra.instance().hydra = before
@@ -100,7 +100,7 @@ def check_run(overrides: Iterable[str], composer: "Composer | None" = None) -> D
         hydra.errors.HydraException, UserError: as :func:`compose`.
     """
     composer, words = composer or full_composer(), list(overrides)
-    ConfigLoaderImpl.validate_sweep_overrides_legal([*map(composer.parse, words)], RunMode.RUN, from_shell=True)
+    check_single_run([composer.parse(word) for word in words])
     return composer.checked(words)
 
 
@@ -171,7 +171,7 @@ class Composer:
             parsed = [self.parse(word) for word in words]
             config = deepcopy(self._base(tuple(each.input_line or "" for each in parsed if self._chooses(each))))
             values = [each for each in parsed if not self._chooses(each)]
-            ConfigLoaderImpl._apply_overrides_to_config(values, config)  # as Hydra does, behind the groups
+            apply_overrides(config, values)  # as Hydra does, behind the groups
             yield config
 
     def checked(self, words: Sequence[str]) -> DictConfig:

@@ -7,7 +7,6 @@ from seqlab.contracts.kernel import Kernel
 from seqlab.contracts.model import CellFactory, HeadFactory, InputSpec, Model
 from seqlab.contracts.preprocessor import Preprocessor
 from seqlab.contracts.probe import Gate, Probe
-from seqlab.contracts.routine import Routine
 from seqlab.contracts.task import (
     ClassificationTask,
     GeneratedTask,
@@ -41,7 +40,6 @@ __all__ = [
     "Remedy",
     "Report",
     "ReportingTask",
-    "Routine",
     "State",
     "StatefulTask",
     "Task",

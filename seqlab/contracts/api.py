@@ -9,7 +9,7 @@ PLUGIN_API = 2
 OLDEST_PLUGIN_API = 1
 """The oldest version that is adapted, with a DeprecationWarning."""
 
-_RENAMED = {"blind_outputs": "baseline_outputs", "observe": "set_vocabulary"}
+_RENAMED = {"blind_outputs": "baseline_outputs", "observe": "set_vocabulary", "postpones": "defer_reason"}
 _KEYWORDS = ("preprocessing", "presets", "max_epochs", "sequence_length_means")
 
 
@@ -20,11 +20,7 @@ def adapt_task(cls: type, extensions: Mapping[str, type]) -> dict[str, Any]:
         cls: a subclass of :class:`.Task` that is being made.
         extensions: the class to derive from for each member that is no longer one of :class:`.Task`.
     """
-    changes: list[str] = []
-    for old, new in _RENAMED.items():
-        if old in vars(cls) and new not in vars(cls):
-            setattr(cls, new, vars(cls)[old])
-            changes.append(f"rename {old} to {new}")
+    changes = _rename_members(cls)
     keywords = {name: vars(cls)[name] for name in _KEYWORDS if name in vars(cls)}
     if keywords:
         written = ", ".join(f"{name}={value!r}" for name, value in keywords.items())
@@ -38,8 +34,27 @@ def adapt_task(cls: type, extensions: Mapping[str, type]) -> dict[str, Any]:
         missing.sort(key=lambda extension: extension.__name__)
         cls.__bases__ = (*(base for base in cls.__bases__ if base not in missing[0].__mro__), *missing)
         changes.append(f"derive from {', '.join(f'seqlab.{extension.__name__}' for extension in missing)}")
+    _warn(cls, changes)
+    return keywords
+
+
+def adapt_kernel(cls: type) -> None:
+    """Give a subclass of :class:`.Kernel` that is being made the names of this API."""
+    _warn(cls, _rename_members(cls))
+
+
+def _rename_members(cls: type) -> list[str]:
+    """Add each renamed member under its new name; return the changes."""
+    changes: list[str] = []
+    for old, new in _RENAMED.items():
+        if old in vars(cls) and new not in vars(cls):
+            setattr(cls, new, vars(cls)[old])
+            changes.append(f"rename {old} to {new}")
+    return changes
+
+
+def _warn(cls: type, changes: list[str]) -> None:
     if changes:
         where = f"{cls.__module__}.{cls.__qualname__}"
         text = f"{where} is written for plugin API 1, which is deprecated: {'; '.join(changes)}"
-        warnings.warn(text, DeprecationWarning, stacklevel=4)  # above abc and Task.__init_subclass__
-    return keywords
+        warnings.warn(text, DeprecationWarning, stacklevel=5)  # above abc and __init_subclass__

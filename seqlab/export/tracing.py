@@ -1,6 +1,6 @@
 """Kernel that torch.export can trace for any number of steps and rows."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal, final
@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from seqlab.contracts import Cell, Kernel, Routine, State
-from seqlab.plugins.exports import routine_of
+from seqlab.contracts import Cell, Kernel, State
+from seqlab.contracts.kernel import scan_directions
+from seqlab.contracts.masks import valid_mask, zero_padding
+from seqlab.plugins.exports import Routine, routine_of
 from seqlab.recurrence.graphs import Step, broadcast_mask
 from seqlab.recurrence.recurrent import Recurrent
-from seqlab.recurrence.scan import rebuild, reverse_within, valid_mask, zero_padding
+from seqlab.recurrence.scan import rebuild
 
 Form = Literal["torch", "onnx"]
 """Whether a cell with a :class:`.Routine` becomes torch's operator or a node of ONNX; other cells become scans."""
@@ -55,11 +57,9 @@ class ExportKernel(Kernel):
         """Refuse nothing."""
         return None
 
-    def scan(
-        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
-    ) -> tuple[Tensor, list[State]]:
-        """Scan by torch's ``scan`` operator: most routines do not return the final state."""
-        return _both(exported_scan, cells, x, states, lengths)
+    def scan_one(self, cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """Scan step by step, by torch's ``scan`` operator: most routines do not give the final state."""
+        return exported_scan(cell, x, state, lengths)
 
     def outputs(self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None) -> Tensor:
         """Run torch's routine or the node of ONNX, or else scan step by step."""
@@ -68,25 +68,7 @@ class ExportKernel(Kernel):
             y: Tensor = node(x, states, _all(x, lengths))
             return y if lengths is None else zero_padding(y, lengths)
         run = exported_scan if any(routine_of(cell) is None for cell in cells) else _routine
-        return _both(run, cells, x, states, lengths)[0]
-
-
-def _both(
-    run: Callable[..., tuple[Tensor, State]],
-    cells: Sequence[Cell],
-    x: Tensor,
-    states: Sequence[State],
-    lengths: Tensor | None,
-) -> tuple[Tensor, list[State]]:
-    """Run the first cell forward and the second, if there is one, backward within each row's length."""
-    x = x if lengths is None else zero_padding(x, lengths)
-    outputs, ends = [], []
-    for cell, state, backward in zip(cells, states, (False, True), strict=False):
-        y, end = run(cell, reverse_within(x, lengths) if backward else x, state, lengths)
-        y = y if lengths is None else zero_padding(y, lengths)
-        outputs.append(reverse_within(y, lengths) if backward else y)
-        ends.append(end)
-    return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)), ends
+        return scan_directions(run, cells, x, states, lengths)[0]
 
 
 def exported_scan(cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:

@@ -1,11 +1,41 @@
 """Registry of what ``export`` asks of plugins: operators for cells, limits of models, encoders of preprocessors."""
 
 import warnings
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, final
 
-from seqlab.contracts import Cell, Model, Preprocessor, Routine
+from torch import Tensor
+
+from seqlab.contracts import Cell, Model, Preprocessor
 from seqlab.plugins.kernels import kernels_for
+
+
+@final
+@dataclass(frozen=True)
+class Routine:
+    r"""What computes the same as a cell over time, given for one cell and the weights that it has now.
+
+    Both sides read four weights, whose first axis is ``gates * hidden``: :math:`W` and :math:`b` from the input,
+    :math:`U` and :math:`c` from the state.
+
+    Attributes:
+        torch: an operator with the arguments of ``torch.ops.aten.lstm.input`` (a state of two tensors) or
+            ``torch.ops.aten.gru.input`` (of one).
+        onnx: an operator of ONNX with the inputs X, W, R, B, sequence_lens and initial_h: ``RNN``, ``GRU``, ``LSTM``.
+        weights: :math:`W, U, b, c`, the gates in the order of torch's operator.
+        gates: for each gate of ONNX's operator, which one of torch's it is; ``(0, 3, 1, 2)`` for an LSTM.
+        attributes: further attributes of the node.
+        activations: its activations, of one direction; the operator's own if empty.
+    """
+
+    torch: Any
+    onnx: str
+    weights: Sequence[Tensor]
+    gates: tuple[int, ...]
+    attributes: Mapping[str, int] = field(default_factory=dict)
+    activations: tuple[str, ...] = ()
+
 
 Plugin = TypeVar("Plugin", bound=Cell | Model | Preprocessor)
 
@@ -29,10 +59,16 @@ def register_export(plugin: type[Plugin], function: Callable[[Plugin], Any]) -> 
 def routine_of(cell: Cell) -> Routine | None:
     """Return the operator that computes a cell over time without seqlab; ``None`` for a loop over its step."""
     kernels = kernels_for(type(cell))  # importing them registers what they know
+    found: Routine | None
     if function := _EXPORTS.get(type(cell)):
-        found: Routine | None = function(cell)
+        found = function(cell)
         return found
-    return next((found for kernel in kernels if (found := kernel.routine(cell))), None)
+    for kernel in kernels:
+        method: Callable[[Cell], Routine | None] | None = getattr(kernel, "routine", None)
+        if method and (found := method(cell)):
+            _warn(type(kernel), f"register_export({type(cell).__name__}, {type(kernel).__name__}().routine)")
+            return found
+    return None
 
 
 def export_limit(model: Model) -> str | None:
@@ -52,7 +88,10 @@ def _inherited(plugin: Any, old_method: str) -> Any:
     kind = type(plugin)
     function = next((_EXPORTS[base] for base in kind.__mro__ if base in _EXPORTS), None)
     if function is None and (function := getattr(kind, old_method, None)):
-        change = f"call seqlab.register_export({kind.__name__}, {kind.__name__}.{old_method})"
-        text = f"{kind.__module__}.{kind.__qualname__} is written for plugin API 1, which is deprecated: {change}"
-        warnings.warn(text, DeprecationWarning, stacklevel=3)
+        _warn(kind, f"register_export({kind.__name__}, {kind.__name__}.{old_method})")
     return function(plugin) if function else None
+
+
+def _warn(kind: type, call: str) -> None:
+    text = f"{kind.__module__}.{kind.__qualname__} is written for plugin API 1, which is deprecated: call seqlab.{call}"
+    warnings.warn(text, DeprecationWarning, stacklevel=4)

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, final
 
 import yaml  # type: ignore[import-untyped]  # PyYAML, which OmegaConf brings, has no types
-from hydra._internal.core_plugins import file_config_source, importlib_resources_config_source
-from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
@@ -25,7 +23,9 @@ from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 from seqlab.contracts.task import task_defaults
 from seqlab.errors import UserError, one_line
 from seqlab.io.safe_io import read_bytes
+from seqlab.plugins import hydra_internals
 from seqlab.plugins.config import choices, node, targets
+from seqlab.plugins.hydra_internals import register_resolver
 from seqlab.plugins.signature import format_value
 
 _TAGS = (None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")))
@@ -88,7 +88,7 @@ def _check_events(text: str, *, aliases: bool) -> None:
             raise ValueError(f"it stands for more than {_MOST_VALUES:,} values")
 
 
-class FileConfigSource(file_config_source.FileConfigSource):
+class FileConfigSource(hydra_internals.FileConfigSource):
     """The files of a config folder: none outside it, and none that a few lines make large."""
 
     def is_config(self, config_path: str) -> bool:
@@ -117,7 +117,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
         return ConfigResult(provider=self.provider, path=place, config=config, header=header)
 
 
-class ImportlibResourcesConfigSource(importlib_resources_config_source.ImportlibResourcesConfigSource):
+class ImportlibResourcesConfigSource(hydra_internals.ImportlibResourcesConfigSource):
     """The files of a package, such as seqlab's own, and none beside it."""
 
     def is_config(self, config_path: str) -> bool:
@@ -162,8 +162,7 @@ def _stays(config_path: str) -> bool:
 
 def register_yaml_sources() -> None:
     """Let Hydra read config files by these sources; idempotent."""
-    types: dict[str, Any] = SourcesRegistry.instance().types
-    types |= {source.scheme(): source for source in (FileConfigSource, ImportlibResourcesConfigSource)}
+    hydra_internals.register_sources(FileConfigSource, ImportlibResourcesConfigSource)
 
 
 _CONFIG_GROUPS = {
@@ -312,9 +311,9 @@ def epochs_of(task: str) -> int:
 
 def register() -> None:
     """Tell Hydra of the plugins; idempotent."""
-    OmegaConf.register_new_resolver("run_label", run_label, replace=True)
-    OmegaConf.register_new_resolver("run_time", run_time, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("epochs_of", epochs_of, replace=True)
+    register_resolver("run_label", run_label)
+    register_resolver("run_time", run_time, use_cache=True)
+    register_resolver("epochs_of", epochs_of)
     Plugins.instance().register(PluginSource)
     Plugins.instance().register(PluginSearchPath)
     register_yaml_sources()

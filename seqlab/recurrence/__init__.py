@@ -1,17 +1,9 @@
 """Recurrent networks of any cell: time, ragged lengths, depth, direction, dropout, truncation and kernels."""
 
+from seqlab._deprecated import old_names
+from seqlab.contracts.masks import last_valid, reverse_within, valid_mask
 from seqlab.recurrence.recurrent import Recurrent
-from seqlab.recurrence.scan import (
-    detach,
-    fill_state,
-    last_valid,
-    merge,
-    reverse_within,
-    scan,
-    select,
-    state_tensors,
-    valid_mask,
-)
+from seqlab.recurrence.scan import detach, fill_state, merge, scan, select, state_tensors
 from seqlab.recurrence.selection import Choice, Loop, choose
 
 __all__ = [
@@ -29,3 +21,6 @@ __all__ = [
     "state_tensors",
     "valid_mask",
 ]
+
+
+__getattr__ = old_names(__name__, {"alive": "valid_mask", "leaves": "state_tensors", "refill": "fill_state"})

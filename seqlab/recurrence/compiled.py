@@ -11,9 +11,10 @@ from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqlab.contracts import Cell, Kernel, State
+from seqlab.contracts.masks import valid_mask
 from seqlab.recurrence.adjoint import differentiable_scan, plain_scan
 from seqlab.recurrence.graphs import Graphs, Parameters, Step, compilations
-from seqlab.recurrence.scan import rebuild, reverse_within, scan, valid_mask, zero_padding
+from seqlab.recurrence.scan import rebuild, scan
 
 log = logging.getLogger("seqlab")
 
@@ -39,18 +40,9 @@ class Compiled(Kernel):
             return "the input holds no plain numbers"
         return _FAULTS.get(_key(cells[0], x))
 
-    def scan(
-        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
-    ) -> tuple[Tensor, list[State]]:
-        """Scan the first cell forward and the second, if there is one, backward within each row's length."""
-        mask = valid_mask(_full(x) if lengths is None else lengths, x.shape[0])
-        x = x if lengths is None else zero_padding(x, lengths)
-        outputs, ends = [], []
-        for cell, state, backward in zip(cells, states, (False, True), strict=False):
-            y, end = _direction(cell, reverse_within(x, lengths) if backward else x, state, mask, lengths)
-            outputs.append(reverse_within(y, lengths) if backward else y)
-            ends.append(end)
-        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)), ends
+    def scan_one(self, cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """Scan by the compiled graph of this kind of cell, or by the loop where the compiler refused it."""
+        return _direction(cell, x, state, valid_mask(_full(x) if lengths is None else lengths, x.shape[0]), lengths)
 
 
 _GRAPHS: dict[Hashable, Graphs] = {}

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.contracts import Cell, Kernel, State
+from seqlab.contracts.masks import reverse_within
 from seqlab.recurrence.recurrent import Recurrent
-from seqlab.recurrence.scan import reverse_within, scan
+from seqlab.recurrence.scan import scan
 from seqlab.recurrence.wrappers import Wrapper
 
 Owner = TypeVar("Owner")

@@ -9,9 +9,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.contracts.batch import Lengths, as_lengths, check_lengths
+from seqlab.contracts.masks import reverse_within, zero_padding
 from seqlab.plugins.kernels import kernels_for
-from seqlab.recurrence.scan import detach, map_state, rebuild, reverse_within, zero_padding
-from seqlab.recurrence.selection import Choice, choose
+from seqlab.recurrence.scan import detach, map_state, rebuild
+from seqlab.recurrence.selection import Choice, CompilePolicy, choose
 from seqlab.recurrence.wrappers import (
     LayerWrapper,
     LearnedStart,
@@ -51,6 +52,10 @@ class Recurrent(nn.Module):
         connection: around each layer: ``none``, ``residual`` or ``highway`` (:class:`.LayerWrapper`).
         learned_start: whether the initial state is learned instead of the cell's own.
         cell_options: further arguments of the cell's constructor, such as ``hidden_size``.
+
+    Attributes:
+        choice: the kernel of the last call, and why it was taken.
+        policy: which kernels ``auto`` may take; the layers of a training run share one.
 
     Raises:
         ValueError: a number is out of its range.
@@ -96,6 +101,7 @@ class Recurrent(nn.Module):
         self.starts = nn.ModuleList(LearnedStart(unwrapped(each)) for each in self.cells if learned_start)
         self.output_size = input_size
         self.choice: Choice | None = None
+        self.policy = CompilePolicy()
 
     @property
     def directions(self) -> int:
@@ -187,9 +193,12 @@ class Recurrent(nn.Module):
         return torch.cat(outputs), state
 
     def _choose(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> Kernel:
-        built_in = isinstance(self.kernel, Kernel) or self.kernel in ("loop", "compiled")
-        registered = () if built_in else kernels_for(type(cells[0]))
-        self.choice = choose(self.kernel, registered, cells, x, lengths)
+        registered = (
+            ()
+            if isinstance(self.kernel, Kernel) or self.kernel in ("loop", "compiled")
+            else kernels_for(type(cells[0]))
+        )
+        self.choice = choose(self.kernel, registered, cells, x, lengths, self.policy)
         return self.choice.kernel
 
     def _packed(self, x: PackedSequence, state: StackedState | None) -> tuple[PackedSequence, StackedState]:

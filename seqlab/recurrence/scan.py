@@ -8,64 +8,8 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from seqlab.contracts import Cell, State
-from seqlab.contracts.batch import Lengths, as_lengths, check_lengths
-
-
-def checked_lengths(lengths: Lengths, x: Shaped[Tensor, "time batch *rest"]) -> Tensor:
-    """Convert lengths to an int64 tensor on the input's device.
-
-    Raises:
-        ValueError: they are not integers from 0 to ``time``, one for each row. The range of lengths on a GPU is not
-            checked, which would wait for it.
-    """
-    found = as_lengths(lengths)
-    if found.device.type == "cpu" or found.shape[0] != x.shape[1]:
-        check_lengths(found, x.shape[1], x.shape[0])
-    return found.to(x.device)
-
-
-def valid_mask(lengths: Lengths, time: int) -> Bool[Tensor, "{time} batch"]:
-    """Return the mask of valid steps: ``mask[t, b] = t < lengths[b]``."""
-    lengths = as_lengths(lengths)
-    return torch.arange(time, device=lengths.device).unsqueeze(1) < lengths
-
-
-def zero_padding(x: Shaped[Tensor, "time batch *rest"], lengths: Lengths) -> Shaped[Tensor, "time batch *rest"]:
-    """Set the padding to zero; nothing in it, NaN included, reaches a value or a gradient."""
-    dead = ~valid_mask(checked_lengths(lengths, x), x.shape[0])
-    return x.masked_fill(dead.view(*dead.shape, *(1,) * (x.dim() - 2)), 0)
-
-
-def reverse_within(
-    x: Shaped[Tensor, "time batch *rest"], lengths: Lengths | None
-) -> Shaped[Tensor, "time batch *rest"]:
-    """Reverse each row within its own length and leave its padding where it is; its own inverse."""
-    if lengths is None:
-        return x.flip(0)
-    lengths = checked_lengths(lengths, x)
-    time, batch = x.shape[:2]
-    steps = torch.arange(time, device=x.device).unsqueeze(1)
-    source = torch.where(steps < lengths, lengths - 1 - steps, steps)
-    rows = source * batch + torch.arange(batch, device=x.device)
-    return x.flatten(0, 1).index_select(0, rows.flatten()).view_as(x)
-
-
-def last_valid(
-    x: Shaped[Tensor, "time batch *rest"],
-    lengths: Lengths | None,
-    default: Shaped[Tensor, "batch *rest"] | None = None,
-) -> Shaped[Tensor, "batch *rest"]:
-    """Take each row's last valid step; a row of length 0 gives its row of ``default`` (zeros if there is none)."""
-    if not len(x):
-        return x.new_zeros(x.shape[1:]) if default is None else default
-    if lengths is None:
-        return x[-1]
-    lengths, batch = checked_lengths(lengths, x), x.shape[1]
-    rows = (lengths - 1).clamp(min=0) * batch + torch.arange(batch, device=x.device)
-    last = x.flatten(0, 1).index_select(0, rows)
-    empty = (lengths == 0).view(-1, *(1,) * (last.dim() - 1))
-    return torch.where(empty, torch.zeros_like(last) if default is None else default, last)
-
+from seqlab.contracts.batch import Lengths
+from seqlab.contracts.masks import checked, valid_mask, zero_padding
 
 Tree = TypeVar("Tree")
 
@@ -162,7 +106,7 @@ def scan(
         ValueError: the step changes the structure, a shape or a dtype of its state, or ``lengths`` do not fit ``x``.
     """
     if lengths is not None:
-        lengths = checked_lengths(lengths, x)
+        lengths = checked(lengths, x)
         x = zero_padding(x, lengths)
         mask = valid_mask(lengths, x.shape[0])
     lowered = torch.is_autocast_enabled(x.device.type)

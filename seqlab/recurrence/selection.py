@@ -6,17 +6,18 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple, final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.contracts.batch import Lengths
+from seqlab.contracts.masks import checked
 from seqlab.io.cache import cache_path
 from seqlab.plugins.kernels import entry_of, precedence, untrusted_reason
 from seqlab.recurrence.compiled import Compiled
-from seqlab.recurrence.scan import checked_lengths, reverse_within, scan
+from seqlab.recurrence.scan import scan
 
 
 @final
@@ -28,19 +29,15 @@ class CompilePolicy:
         reasons: why a kernel is deferred, by cell, kernel and dtype; empty if it is not.
     """
 
-    def __init__(self) -> None:
-        self.calls: int | None = None
+    def __init__(self, calls: int | None = None) -> None:
+        self.calls = calls
         self.reasons: dict[str, str] = {}
-
-    def begin(self, reasons: Mapping[str, str] | None = None) -> None:
-        """Begin a run, with the decisions of a checkpoint if it is resumed."""
-        self.calls, self.reasons = None, dict(reasons or {})
 
     def defer_reason(self, kernel: Kernel, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str:
         """Return why a kernel is not compiled in this run; empty if it may be."""
         key = f"{type(cells[0]).__name__}.{kernel.name}.{x.dtype}"
         if key not in self.reasons:
-            self.reasons[key] = kernel.postpones(cells, x, lengths, self.calls) or ""
+            self.reasons[key] = kernel.defer_reason(cells, x, lengths, self.calls) or ""
         return self.reasons[key]
 
     def distrust_reason(self, kernel: Kernel, x: Tensor) -> str:
@@ -58,10 +55,6 @@ class CompilePolicy:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no type for it
 def _untrusted_reason(entry: str, device: str) -> str:
     return untrusted_reason(entry, device) or ""
-
-
-compile_policy: Final = CompilePolicy()
-"""The policy of this process."""
 
 
 FORMAT = 1
@@ -154,16 +147,9 @@ class Loop(Kernel):
         """Refuse nothing."""
         return None
 
-    def scan(
-        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
-    ) -> tuple[Tensor, list[State]]:
-        """Scan the first cell forward and the second, if there is one, backward within each row's length."""
-        forward, final_state = scan(cells[0], x, states[0], lengths)
-        if len(cells) == 1:
-            return forward, [final_state]
-        backward, final_backward = scan(cells[1], reverse_within(x, lengths), states[1], lengths)
-        outputs = torch.cat([forward, reverse_within(backward, lengths)], dim=-1)
-        return outputs, [final_state, final_backward]
+    def scan_one(self, cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """Scan step by step."""
+        return scan(cell, x, state, lengths)
 
 
 class Choice(NamedTuple):
@@ -179,6 +165,7 @@ def choose(
     cells: Sequence[Cell],
     x: Tensor,
     lengths: Lengths | None,
+    policy: CompilePolicy | None = None,
 ) -> Choice:
     """Choose the kernel of one layer.
 
@@ -188,11 +175,12 @@ def choose(
         cells: the layer's cells.
         x: its input ``[time, batch, input]``.
         lengths: valid steps of each row, or ``None``.
+        policy: of the run, for ``auto``; a new one if ``None``.
 
     Raises:
         ValueError: the requested kernel does not exist for this cell, or refuses the input.
     """
-    lengths = None if lengths is None else checked_lengths(lengths, x)
+    lengths = None if lengths is None else checked(lengths, x)
     if requested == "loop":
         return Choice(Loop(), "asked for")
     if requested == "compiled":
@@ -206,10 +194,17 @@ def choose(
     kernels = list(kernels)
     if requested != "auto":
         return _named(requested, kernels, name, cells, x, lengths)
-    return _fastest(kernels, name, cells, x, lengths)
+    return _fastest(kernels, name, cells, x, lengths, policy or CompilePolicy())
 
 
-def _fastest(kernels: Sequence[Kernel], name: str, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> Choice:
+def _fastest(
+    kernels: Sequence[Kernel],
+    name: str,
+    cells: Sequence[Cell],
+    x: Tensor,
+    lengths: Tensor | None,
+    policy: CompilePolicy,
+) -> Choice:
     """Choose the fastest kernel that takes the input, by measurements of this machine or else by their estimates.
 
     At equal speed kernels of seqlab come first, then others by distribution and name.
@@ -217,7 +212,7 @@ def _fastest(kernels: Sequence[Kernel], name: str, cells: Sequence[Cell], x: Ten
     notes: list[str] = []
     able: list[Kernel] = []
     for kernel in kernels:
-        if reason := compile_policy.distrust_reason(kernel, x):
+        if reason := policy.distrust_reason(kernel, x):
             notes.append(f"{kernel.name} {reason}")
         elif refusal := kernel.refuses(cells, x, lengths):
             notes.append(f"{kernel.name} refuses: {refusal}")
@@ -227,7 +222,7 @@ def _fastest(kernels: Sequence[Kernel], name: str, cells: Sequence[Cell], x: Ten
     known = all(kernel.name in measured for kernel in able)
     speeds = {kernel: measured[kernel.name] if known else kernel.speed(cells, x, lengths) for kernel in able}
     for kernel in sorted(able, key=lambda kernel: (-speeds[kernel], *precedence(kernel))):
-        if reason := compile_policy.defer_reason(kernel, cells, x, lengths):
+        if reason := policy.defer_reason(kernel, cells, x, lengths):
             notes.append(f"{kernel.name} deferred: {reason}")
             continue
         why = f"the first registered kernel that can scan {name}"

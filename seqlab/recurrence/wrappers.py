@@ -9,6 +9,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from seqlab._deprecated import old_names
 from seqlab.contracts import Cell, Probe, State
 from seqlab.recurrence.scan import rebuild
 
@@ -284,3 +285,6 @@ class LearnedStart(nn.Module):
             for value, leaf in zip(self.leaves, start, strict=False)
         ]
         return rebuild(start, [*learned, *start[len(learned) :]])
+
+
+__getattr__ = old_names(__name__, {"Around": "LayerWrapper"})

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from seqlab._version import __version__
-from seqlab.io.safe_io import check_plain
 from seqlab.contracts import PLUGIN_API, InputSpec, Task, UserError
+from seqlab.errors import one_line
+from seqlab.io import atomic
+from seqlab.io.safe_io import check_plain
 from seqlab.plugins import find
 from seqlab.plugins.registry import KINDS, plugins
-from seqlab.errors import one_line
 from seqlab.runs import run_folder
-from seqlab.io import atomic
 
 ROLES = ("task", "preprocessing", "model", "cell")
 """The plugins of a run; a kernel is another way to compute the same."""

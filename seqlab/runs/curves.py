@@ -10,8 +10,8 @@ from typing import Any, final
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from seqlab.io.atomic import reported_write_errors, write_text
 from seqlab.io.curves import read_curves
-from seqlab.io.atomic import write_text, reported_write_errors
 
 __all__ = ["CurvesLogger", "read_curves"]
 

@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import final
 
-from seqlab.io.safe_io import check_links, check_within
 from seqlab.errors import UserError
-from seqlab.runs.run_folder import (BEST, MODEL, MODEL_CARD, PREPROCESSOR, RESULTS, RESUME)
 from seqlab.io.formatting import relative_path
+from seqlab.io.safe_io import check_links, check_within
+from seqlab.runs.run_folder import BEST, MODEL, MODEL_CARD, PREPROCESSOR, RESULTS, RESUME
 
 LOCK = ".lock"
 LOG = "seqlab.log"

@@ -19,14 +19,13 @@ from rich.table import Table
 from torch import nn
 from torchmetrics import MetricCollection
 
-from seqlab.contracts.task import is_solved
 from seqlab._version import __version__
 from seqlab.contracts import Task
-from seqlab.io.formatting import format_metric
-from seqlab.runs.scores import class_table, show_classes
-from seqlab.runs.run_folder import RESULTS_SCHEMA
+from seqlab.contracts.task import is_solved
 from seqlab.distributed.threads import Threads
-from seqlab.runs.scores import Verdict, is_better
+from seqlab.io.formatting import format_metric
+from seqlab.runs.run_folder import RESULTS_SCHEMA
+from seqlab.runs.scores import Verdict, class_table, is_better, show_classes
 
 SCHEMA = RESULTS_SCHEMA
 

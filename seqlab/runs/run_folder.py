@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from seqlab.io.safe_io import (open_regular, parse_json, read_bytes, check_within)
-from seqlab.errors import one_line
-from seqlab.errors import UserError
+from seqlab.errors import UserError, one_line
 from seqlab.io.atomic import write_atomically
+from seqlab.io.safe_io import check_within, open_regular, parse_json, read_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor  # which takes seconds to import, and most readers of run folders want no tensors

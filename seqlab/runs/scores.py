@@ -1,15 +1,13 @@
 """Scores: verdicts against the baseline and the optimum, and results by class."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-import math
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
-
 
 MOST = 20
 """Classes that are all shown; of more, the worst alone."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from seqlab.errors import UserError
 from seqlab.plugins.diagnostics import unknown_key
+from seqlab.plugins.hydra_internals import CORE_PLUGINS
 from seqlab.plugins.signature import Ge, Le, Meaning, NotEmpty, check_value
 
 _Count = Annotated[int, Ge(1)]
@@ -81,7 +82,7 @@ def check_plugin(place: str, node: Mapping[str, Any]) -> None:
         UserError: it is no plugin of Hydra, or has no such key; or a sweeper is to do no run.
     """
     module, _, name = str(node.get("_target_", "")).rpartition(".")
-    if not module.startswith(("hydra_plugins.", "hydra._internal.core_plugins.")):
+    if not module.startswith(("hydra_plugins.", CORE_PLUGINS)):
         raise UserError(f"{place}._target_ must name a plugin of Hydra, got {node.get('_target_')}")
     try:
         target = getattr(import_module(module), name)

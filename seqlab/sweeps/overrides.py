@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
@@ -15,6 +14,7 @@ from hydra.errors import HydraException
 from seqlab.config.compose import configs
 from seqlab.errors import UserError
 from seqlab.io.safe_io import escape_control
+from seqlab.plugins.hydra_internals import expand_sweep
 from seqlab.sweeps.ledger import MOST_RUNS
 
 LAUNCHER = (
@@ -112,7 +112,7 @@ def expand(words: Sequence[str], params: Mapping[str, Any] | None = None) -> lis
     with configs():
         parsed = parse([*(f"{key}={value}" for key, value in (params or {}).items()), *words])
         _check_count(parsed)
-        (runs,) = BasicSweeper.split_arguments(parsed, None)
+        runs = expand_sweep(parsed)
         if not runs:
             empty = [each for each in parsed if each.is_sweep_override() and not any(each.sweep_string_iterator())]
             raise UserError(f"{', '.join(str(each.input_line) for each in empty)}: there is no value, so no run")
@@ -131,7 +131,7 @@ def choices(words: Sequence[str]) -> list[list[str]]:
     with configs():
         last = {override.get_key_element(): override for override in parse(words)}
         _check_count(list(last.values()))
-        return [[word for (word,) in BasicSweeper.split_arguments([each], None)[0]] for each in last.values()]
+        return [[word for (word,) in expand_sweep([each])] for each in last.values()]
 
 
 def alternatives(words: Sequence[str], groups: Sequence[str]) -> list[list[str]]:
@@ -147,7 +147,7 @@ def alternatives(words: Sequence[str], groups: Sequence[str]) -> list[list[str]]
     with configs():
         last = {override.get_key_element(): override for override in _parser().parse_overrides(list(words))}
         kept = [each for each in last.values() if not each.is_sweep_override() or str(each.key_or_group) in groups]
-        found = [[word for (word,) in BasicSweeper.split_arguments([each], None)[0]] for each in kept]
+        found = [[word for (word,) in expand_sweep([each])] for each in kept]
     return [list(each) for each in product(*found)]
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from seqlab.config.compose import compose_all, compose_full
 from seqlab.errors import UserError
 from seqlab.io.formatting import relative_path
+from seqlab.plugins.hydra_internals import register_resolver
 from seqlab.plugins.hydra_source import Sources, run_label, sources
 from seqlab.runs.ownership import LOCK, OwnedError, owned_folder
 from seqlab.sweeps.key import run_key, sweep_key
@@ -44,7 +45,7 @@ def _run_name(_root_: DictConfig) -> str:
 
 def register() -> None:
     """Tell OmegaConf how a run's folder is called, for ``hydra.sweep.subdir``; idempotent."""
-    OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+    register_resolver("run_name", _run_name)
 
 
 def folder_of(words: Sequence[str]) -> Path:

@@ -76,10 +76,11 @@ def test_the_points_cover_all_variants():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_dry_run_writes_a_record_that_auto_reads(tmp_path):
+def test_every_point_in_tiny_sizes(tmp_path):
+    """By the interpreter: all points, all right, and a record that `auto` can read."""
     from gpu_points import tiny
 
-    from seqlab_cells.gpu import campaigns
+    from seqlab_cells.gpu import limits
 
     said = run("gpu_campaign.py", "--to", str(tmp_path), "--minutes", "60")
     assert f"{len(tiny())} of {len(tiny())} points" in said
@@ -89,10 +90,10 @@ def test_a_dry_run_writes_a_record_that_auto_reads(tmp_path):
     assert not [row for row in rows if row.get("faults")]
     (tmp_path / "record").mkdir()
     (tmp_path / "record.json").rename(tmp_path / "record" / "none.json")
-    found = campaigns.points("none", tmp_path / "record")
-    assert {point["tail"] for point in found} == {"Lstm", "Gru", "linear"}
+    found = limits.records("none", tmp_path / "record")
+    assert {point["epilogue"] for point in found} == {"Lstm", "Gru", "linear"}
     layer = {key: value for key, value in found[0].items() if key not in ("speed", "save")}
-    assert campaigns.speed("none", layer, tmp_path / "record") == found[0]["speed"]
+    assert limits.nearest_speed("none", layer, tmp_path / "record") == found[0]["speed"]
 
 
 def test_every_study_composes(tmp_path):

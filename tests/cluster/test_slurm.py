@@ -106,7 +106,7 @@ def test_a_job_that_is_told_to_stop_comes_back_and_ends_bit_for_bit(cluster, tmp
     (name,) = pages(tmp_path)
     folder = sweep_of(tmp_path) / name
     log = "".join(path.read_text() for path in (sweep_of(tmp_path) / ".submitit").glob("*/*.err"))
-    assert "stopped by SIGTERM; to go on" in log
+    assert "stopped by SIGTERM; to resume" in log
     code, out = seqlab(tmp_path, cluster, *words, "seed=0", "hydra.run.dir=whole")
     assert code == 0, out
     cut, whole = (load_file(path / "model.safetensors") for path in (folder, tmp_path / "whole"))

@@ -1,4 +1,4 @@
-"""Attacks by little that stands for much: checkpoints, words of a sweep, interpolations, holes and circles."""
+"""Attacks by amplification: checkpoints, overrides of a sweep, interpolations, sparse files and cycles of links."""
 
 import os
 import struct
@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from .attack import EXPORT, GO_ON, PREDICT, RERUN, RESUME, STATUS, VERIFY, Attack, page, setting, written
-from .words import plan
+from .attack import EXPORT, GO_ON, PREDICT, RERUN, RESUME, STATUS, VERIFY, Attack, changed, setting, written
+from .overrides import plan
 
 CKPT = "run/resume.ckpt"
 
@@ -109,7 +109,7 @@ def beside(folder: Path) -> None:
 RUNS = [{"name": f"r{number}", "words": []} for number in range(150_000)]
 
 FAR = [
-    Attack("a plan's experiment is a file elsewhere", beside, (RESUME,), "there is no such experiment|Could not"),
+    Attack("a plan's experiment is a file elsewhere", beside, (RESUME,), "no such experiment|Could not|traversal"),
     Attack("a plan asks for a thousand million runs", plan("cell=gru", "seed=range(1,1000000000)"), (RESUME,),
            "more than 100,000 runs"),
     Attack("a plan asks for a million processes at a time", plan(
@@ -133,7 +133,7 @@ def pipe(folder: Path) -> None:
     os.mkfifo(folder / "run/seqlab.log")
 
 
-def hole(name: str):
+def sparse_file(name: str):
     """Make a file of the run ten terabytes long, of which nothing more is on the disk."""
 
     def build(folder: Path) -> None:
@@ -152,10 +152,11 @@ def circle(folder: Path) -> None:
 
 ENDLESS = [
     Attack("the log is a pipe that nobody reads", pipe, (GO_ON,), "no regular file"),
-    Attack("the weights are a hole, to be hashed to its end", hole("model.safetensors"), (VERIFY,), "are on the disk"),
-    Attack("a page is a hole, to be hashed to its end", hole("preprocessor.json"), (VERIFY,), "bytes; such a file has"),
+    Attack("weights are sparse, to be hashed whole", sparse_file("model.safetensors"), (VERIFY,), "are on the disk"),
+    Attack("a file is sparse, to be hashed to its end", sparse_file("preprocessor.json"), (VERIFY,),
+           "bytes; such a file has"),
     Attack("links lead in circles, forty at each turn", circle, (("report", "sweep"),), "holds no runs"),
-    Attack("each pair of thirty thousand labels is to be counted", page("model.json", lambda card: card.update(
+    Attack("each pair of thirty thousand labels is to be counted", changed("model.json", lambda card: card.update(
            task_state={"labels": [f"l{n}" for n in range(30_000)], "counts": [1] * 30_000})), (PREDICT,),
            "there are 30,000 labels"),
 ]  # fmt: skip

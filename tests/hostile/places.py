@@ -1,4 +1,4 @@
-"""Attacks by places: links, pipes and names that lead out of a folder, and archives that are larger than they look."""
+"""Attacks by paths: links, pipes and names that lead out of a folder, and archives larger than they look."""
 
 import io
 import json
@@ -27,7 +27,7 @@ from .files import packed
 
 
 def pipe(folder: Path) -> None:
-    """A page that never ends."""
+    """A JSON file that never ends."""
     (folder / "run/model.json").unlink()
     os.mkfifo(folder / "run/model.json")
 
@@ -47,9 +47,9 @@ def climbing(folder: Path) -> None:
 PATHS = [
     Attack("the weights are a link to a file outside", linked("run/model.safetensors", "outside/precious"),
            (PREDICT, VERIFY, BEGIN_WITH), "leads out of run"),
-    Attack("a page is a device that never ends", linked("run/preprocessor.json", "/dev/zero"), (PREDICT, EVALUATE),
+    Attack("a JSON file is a device that never ends", linked("run/preprocessor.json", "/dev/zero"), (PREDICT, EVALUATE),
            "leads out of run"),
-    Attack("a page is a pipe that nobody writes to", pipe, (PREDICT, VERIFY, EXPORT), "model.json is no regular file"),
+    Attack("a JSON file is an idle pipe", pipe, (PREDICT, VERIFY, EXPORT), "model.json is no regular file"),
     Attack("what is exported by default goes where a link leads", linked("run/export", "outside"),
            (("export", "run", "--format", "state-dict"),), "leads out of run"),
     Attack("the report's folder is a link", linked("run/report", "outside"), (REPORT,), "leads out of run"),

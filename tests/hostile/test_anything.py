@@ -1,4 +1,4 @@
-"""Anything at all in the place of a file, a value or a text: it is taken for what it is, or refused in one line."""
+"""Arbitrary files, values and texts: read correctly, or refused in one line."""
 
 import json
 import math
@@ -44,7 +44,7 @@ def one_line(error):
     assert "\n" not in escape_control(str(error)).strip()
 
 
-# Pages -----------------------------------------------------------------------------------------------------------
+# JSON ------------------------------------------------------------------------------------------------------------
 
 
 @given(JSON)
@@ -166,7 +166,7 @@ def test_a_damaged_checkpoint_is_a_checkpoint_or_one_line(tmp_path, changes, end
 
 
 def places(value, path=()):
-    """All paths of keys in a page."""
+    """All paths of keys in a record."""
     if path:
         yield path
     inner = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
@@ -213,7 +213,7 @@ def test_no_size_of_a_task_takes_the_memory_before_data_is_asked_for(name):
 )
 def test_words_of_a_plan_reach_nothing_of_hydra_but_what_says_how_much(word):
     try:
-        check_file_overrides([word], "sweep.json", "say it again")
+        check_file_overrides([word], "sweep.json", "repeat it")
     except UserError as error:
         one_line(error)
     else:
@@ -223,8 +223,8 @@ def test_words_of_a_plan_reach_nothing_of_hydra_but_what_says_how_much(word):
 
 @IN_A_FOLDER
 @given(JSON | st.dictionaries(st.sampled_from(["state", "words", "cause", "objective", "seconds", "job"]), JSON))
-def test_any_page_of_a_run_is_an_entry(tmp_path, page):
-    (tmp_path / "run.json").write_text(json.dumps(page), "utf-8")
+def test_any_record_of_a_run_is_an_entry(tmp_path, record):
+    (tmp_path / "run.json").write_text(json.dumps(record), "utf-8")
     entry = entry_of(tmp_path)
     assert entry.state in STATES
     assert entry.cause is None or isinstance(entry.cause, str)

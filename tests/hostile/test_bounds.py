@@ -1,4 +1,4 @@
-"""Bounds at the readers themselves, where a verb would take long to show them."""
+"""Bounds of the readers themselves, where a command would take long."""
 
 import subprocess
 import sys
@@ -10,13 +10,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from seqlab import UserError
-from seqlab.cli.commands.resume import _go_to
+from seqlab.cli.commands.resume import _change_folder
 from seqlab.cli.errors import explain, is_user_error
 from seqlab.io.curves import read_curves
 from seqlab.plugins.hydra_source import read_yaml
 from seqlab.training.nonfinite import SavedStep
-from seqlab_tasks.names.reading import read_names
-from seqlab_tasks.textclf.documents import SPLITS, Documents, arrange
+from seqlab_tasks.names import read_names
+from seqlab_tasks.splitting import SPLITS, Documents, arrange
 from seqlab_tasks.textclf.reading import read_table
 
 
@@ -47,7 +47,7 @@ def test_a_step_to_replay_is_no_longer_than_a_step_is(tmp_path):
         tmp_path / "step.safetensors",
     )
     (tmp_path / "step.json").write_text('{"schema": 1, "step": 1, "epoch": 0}', "utf-8")
-    with pytest.raises(UserError, match=r"batch of the shape \[1, 100000\]"):
+    with pytest.raises(UserError, match=r"batch of shape \[1, 100000\]"):
         SavedStep(tmp_path)
 
 
@@ -56,7 +56,7 @@ def test_no_process_imports_what_lies_where_a_plan_says_that_it_was_made(tmp_pat
     monkeypatch.setenv("PYTHONSAFEPATH", "")
     monkeypatch.setattr(sys, "path", ["", *sys.path])
     monkeypatch.chdir(tmp_path.parent)
-    _go_to(tmp_path)
+    _change_folder(tmp_path)
     assert Path.cwd() == tmp_path
     assert "" not in sys.path
     assert subprocess.run([sys.executable, "-m", "evil"], capture_output=True, check=False).returncode == 1
@@ -86,7 +86,7 @@ def test_a_row_of_a_million_letters_is_no_name(tmp_path):
     """A batch would be as long."""
     for name in ("A", "B"):
         (tmp_path / f"{name}.txt").write_text("ab\n" + "x" * 10**6, "utf-8")
-    with pytest.raises(ValueError, match=r"A\.txt has a row of 1,000,000 letters; a name has 1,000 at most"):
+    with pytest.raises(ValueError, match=r"A\.txt has a row of 1,000,000 characters; the limit is 1,000"):
         read_names([tmp_path / "A.txt", tmp_path / "B.txt"], "here")
 
 

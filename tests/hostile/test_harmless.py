@@ -1,4 +1,4 @@
-"""Hostile inputs that are data all the same: they are taken, and do no harm."""
+"""Hostile inputs that are valid data: accepted, and harmless."""
 
 import io
 import json
@@ -8,10 +8,10 @@ import pytest
 
 from seqlab.cli.terminal import GuardedStream
 from seqlab.io.safe_io import escape_control, normalise_unicode
-from seqlab_preprocessing.reviews import Reviews
-from seqlab_preprocessing.steps import ascii, emoji, mojibake, plain, punctuation, urls
-from seqlab_preprocessing.steps.html import html
-from seqlab_tasks.names.reading import clean
+from seqlab_preprocessing import steps
+from seqlab_preprocessing.package_steps import html, mojibake
+from seqlab_preprocessing.words import Reviews
+from seqlab_tasks.names import clean
 
 MANY = 40_000
 LONG = {
@@ -33,9 +33,9 @@ LONG = {
     "what looks like the wrong encoding": "\u00c3\u00b3" * MANY,
 }
 STEPS = {
-    "ascii": ascii.ascii_fold, "emoji": emoji.emoji, "mojibake": mojibake.mojibake, "nfkc": plain.nfkc,
-    "nfc": plain.nfc, "lines": lambda text: normalise_unicode("NFC", text), "whitespace": plain.whitespace,
-    "punctuation": punctuation.punctuation, "urls": urls.urls, "html": html, "names": clean,
+    "ascii": steps.ascii_fold, "emoji": steps.emoji, "mojibake": mojibake, "nfkc": steps.nfkc, "nfc": steps.nfc,
+    "lines": lambda text: normalise_unicode("NFC", text), "whitespace": steps.whitespace,
+    "punctuation": steps.punctuation, "urls": steps.urls, "html": html, "names": clean,
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from .attack import BEGIN_WITH, EVALUATE, EXPORT, PREDICT, RERUN, VERIFY, Attack, page, setting, written
+from .attack import BEGIN_WITH, EVALUATE, EXPORT, PREDICT, RERUN, VERIFY, Attack, changed, setting, written
 
 CARD, STATE, RESULTS = "model.json", "preprocessor.json", "results.json"
 PREDICT_TABLE = ("predict", "run", "--input", "texts.csv", "--output", "answers.csv")
@@ -101,11 +101,11 @@ VOCABULARIES = [
     Attack("a symbol is a list", symbols("a", ["b"]), (PREDICT,), "does not fit together"),
     Attack("ids reach beyond the vectors", shorter, (PREDICT, EXPORT, BEGIN_WITH), "does not fit together"),
     Attack("weights are of another type and shape", other_type, (PREDICT,), "does not fit together"),
-    Attack("a label would set the terminal's title", page(CARD, lambda card: card["task_state"].update(
+    Attack("a label would set the terminal's title", changed(CARD, lambda card: card["task_state"].update(
            {key: ["\x1b]0;evil\x07", *value[1:]] for key, value in card["task_state"].items()
             if isinstance(value, list) and value and isinstance(value[0], str)})), (PREDICT, VERIFY, EVALUATE),
            "has the control character"),
-    Attack("there are other labels than outputs", page(CARD, lambda card: card["task_state"].update(
+    Attack("there are other labels than outputs", changed(CARD, lambda card: card["task_state"].update(
            {key: value[:3] for key, value in card["task_state"].items() if isinstance(value, list)})), (PREDICT,),
            "does not fit together"),
 ]  # fmt: skip

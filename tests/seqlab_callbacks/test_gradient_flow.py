@@ -1,4 +1,4 @@
-"""A run with ``callbacks=gradient_flow`` is the run without it, and says more."""
+"""Gradient flow: the same run with and without the callback, and in a plain Lightning trainer."""
 
 import logging
 
@@ -10,12 +10,12 @@ import seqlab
 from seqlab import UserError
 from seqlab.runs.run_folder import read_weights
 from seqlab.study.gradient_flow import FLOW, read
-from seqlab.training.averaging import NonMonotonicAveraging
 from seqlab.training.callbacks import StopWhenSolved
-from seqlab_callbacks.gradient_flow import GradientFlow, is_moment
+from seqlab.training.optimizers import NonMonotonicAveraging
+from seqlab_callbacks.gradient_flow import GradientFlow, is_default_step
 from seqlab_cells.convert import to_torch
 from seqlab_cells.lstm import LSTM
-from seqlab_tasks.synthetic.first import First
+from seqlab_tasks.synthetic import First
 
 SMALL = [
     "cell=lstm", "cell.hidden_size=6", "task=first", "task.sequence_length=6", "task.examples=96", "task.held_out=20",
@@ -28,7 +28,7 @@ def run(folder, *words):
     return seqlab.run(seqlab.compose([*SMALL, *words]), folder)
 
 
-def test_the_weights_are_the_same_bit_by_bit(tmp_path):
+def test_the_weights_are_bitwise_equal(tmp_path):
     plain = run(tmp_path / "plain")
     watched = run(
         tmp_path / "watched",
@@ -50,7 +50,7 @@ def test_the_weights_are_the_same_bit_by_bit(tmp_path):
     assert not (plain.folder / "gradient_flow.png").exists()
 
 
-def test_a_run_that_was_stopped_goes_on_with_its_rows(tmp_path):
+def test_a_resumed_run_keeps_its_rows(tmp_path):
     words = ["callbacks=gradient_flow", "callbacks.gradient_flow.every=8"]
     run(tmp_path, *words, "trainer.max_epochs=1")
     (tmp_path / "results.json").unlink()
@@ -63,16 +63,16 @@ def test_a_run_that_was_stopped_goes_on_with_its_rows(tmp_path):
     assert len(set(map(str, after.rows))) == len(after.rows) == 5 * len(before.rows) / 3
 
 
-def test_it_is_chosen_alone_or_in_a_list():
+def test_it_is_chosen_by_name_or_in_a_list():
     chosen = [seqlab.compose([f"callbacks={word}"]).callbacks for word in ("gradient_flow", "[gradient_flow]")]
     assert chosen == 2 * [{"gradient_flow": {"name": "gradient_flow", "every": 0, "rows": 8, "picture": True}}]
 
 
 def test_moments_by_default():
-    assert [step for step in range(1, 4_000) if is_moment(step)] == [10, 32, 100, 316, 1000, 3162]
+    assert [step for step in range(1, 4_000) if is_default_step(step)] == [10, 32, 100, 316, 1000, 3162]
 
 
-def test_a_model_that_is_not_recurrent_is_left_alone(tmp_path, caplog):
+def test_a_model_without_a_recurrent_part_is_not_measured(tmp_path, caplog):
     caplog.set_level(logging.INFO, "seqlab")
     words = [word for word in SMALL if not word.startswith(("model.", "cell"))]
     with caplog.at_level("INFO", "seqlab"):
@@ -82,9 +82,9 @@ def test_a_model_that_is_not_recurrent_is_left_alone(tmp_path, caplog):
 
 
 def test_bad_options_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="rows is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="rows must be >= 1, got 0"):
         GradientFlow(rows=0)
-    with pytest.raises(UserError, match=r"callbacks\.gradient_flow\.every is -1; it must be at least 0"):
+    with pytest.raises(UserError, match=r"callbacks\.gradient_flow\.every must be >= 0, got -1"):
         run(tmp_path / "run", "callbacks=gradient_flow", "callbacks.gradient_flow.every=-1")
 
 
@@ -101,8 +101,8 @@ def test_running_text_is_read_in_windows(tmp_path, monkeypatch):
         assert row.product == pytest.approx(row.norm, rel=1e-8)
 
 
-class Strange(pl.LightningModule):
-    """Someone's own module: an LSTM of ours, a linear head, their own loss."""
+class Plain(pl.LightningModule):
+    """LightningModule of a user: an LSTM of seqlab, a linear head, a loss."""
 
     def __init__(self, cell=LSTM):
         super().__init__()
@@ -121,7 +121,7 @@ class Strange(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-class Manual(Strange):
+class Manual(Plain):
     def training_step(self, batch, index):
         self.optimizers().step()
         return super().training_step(batch, index)
@@ -141,10 +141,10 @@ def fit(module, folder, *callbacks, validate=True):
 
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
 @pytest.mark.parametrize("validate", [True, False])
-def test_it_measures_a_strangers_module_in_their_own_trainer(tmp_path, validate):
-    """The norm at each distance is that of autograd through torch's own LSTM, row by row."""
+def test_it_measures_a_plain_module_in_a_plain_trainer(tmp_path, validate):
+    """The norm at each distance equals that of autograd through ``torch.nn.LSTM``."""
     torch.manual_seed(1)
-    plain, watched = Strange(), Strange()
+    plain, watched = Plain(), Plain()
     watched.load_state_dict(plain.state_dict())
     theirs = to_torch(plain.net).double()
     head = torch.nn.Linear(4, 1).double()
@@ -165,9 +165,9 @@ def test_it_measures_a_strangers_module_in_their_own_trainer(tmp_path, validate)
     assert [row.norm for row in curve] == pytest.approx(norms, rel=1e-6)
 
 
-def test_a_strangers_module_that_cannot_be_measured_trains_on_with_one_line(tmp_path, caplog):
+def test_a_plain_module_that_cannot_be_measured_trains_on(tmp_path, caplog):
     with caplog.at_level("INFO", "seqlab"):
-        fit(torch_only := Strange(), tmp_path / "one", GradientFlow())
+        fit(torch_only := Plain(), tmp_path / "one", GradientFlow())
         torch_only.net = torch.nn.LSTM(3, 4, batch_first=True)
         fit(torch_only, tmp_path / "two", GradientFlow())
         module = Manual()
@@ -177,11 +177,11 @@ def test_a_strangers_module_that_cannot_be_measured_trains_on_with_one_line(tmp_
     assert sum("gradient_flow stops at step 0" in line for line in caplog.messages) == 1
 
 
-def test_other_callbacks_name_the_metric_that_they_need(tmp_path):
+def test_other_callbacks_name_the_metric_they_need(tmp_path):
     with pytest.raises(UserError, match="NonMonotonicAveraging needs the logged metric valid/loss, but loss, valid"):
-        fit(Strange(), tmp_path, NonMonotonicAveraging("valid/loss", "min", 1))
+        fit(Plain(), tmp_path, NonMonotonicAveraging("valid/loss", "min", 1))
     with pytest.raises(
         UserError, match="StopWhenSolved needs the logged metric valid/accuracy, but loss, validation is"
     ):
-        fit(Strange(), tmp_path, StopWhenSolved(First(), 1))
-    fit(Strange(), tmp_path, NonMonotonicAveraging("validation", "min", 1))
+        fit(Plain(), tmp_path, StopWhenSolved(First(), 1))
+    fit(Plain(), tmp_path, NonMonotonicAveraging("validation", "min", 1))

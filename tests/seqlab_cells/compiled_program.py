@@ -1,16 +1,20 @@
-"""Run by test_compiled.py: each cell that is named compiles, and then computes what the loop computes."""
+"""Compare compiled cells with the loop: ``kernel=compiled`` of each cell that is named; ``fused`` in one graph.
+
+Run by test_conformance.py, in a process without shape checks, which the compiler cannot trace.
+"""
 
 import logging
 import sys
 
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from seqlab import Recurrent
 from seqlab.plugins.registry import find
 
 
-def compare(name: str) -> None:
+def compiled(name: str) -> None:
     net = Recurrent(find("cell", name).load(), 3, hidden_size=4, kernel="compiled").double()
     x = torch.randn(6, 3, 3, dtype=torch.float64, requires_grad=True)
     lengths = torch.tensor([6, 0, 4])
@@ -20,9 +24,24 @@ def compare(name: str) -> None:
         y, state = net(x, lengths=lengths)
         assert net.choice is not None
         assert net.choice.kernel.name == kernel
-        scalar = y.cos().sum() + sum(leaf.square().sum() for leaf in state)
+        scalar = y.cos().sum() + sum(each.square().sum() for each in state)
         found.append([y, *state, *torch.autograd.grad(scalar, [x, *net.parameters()])])
     assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+def fused() -> None:
+    for name in ("rnn", "lstm", "gru"):
+        torch.manual_seed(0)
+        cell, kernel = find("cell", name).load(), find("kernel", f"{name}.fused").load()()
+        net, x = Recurrent(cell, 3, hidden_size=4, bidirectional=True, kernel=kernel), torch.randn(5, 2, 3)
+
+        def run(x: Tensor, net: Recurrent = net) -> Tensor:
+            y, state = net(x)
+            return (y * y).sum() + sum(each.sum() for each in state)
+
+        expected = torch.autograd.grad(run(x), list(net.parameters()))
+        actual = torch.autograd.grad(torch.compile(run, fullgraph=True)(x), list(net.parameters()))
+        assert_close(actual, expected)
 
 
 def main() -> None:
@@ -31,8 +50,8 @@ def main() -> None:
     handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]  # caught instead of written
     logging.getLogger("seqlab").addHandler(handler)
     for name in sys.argv[1:]:
-        compare(name)
-    assert not warnings, warnings  # the loop ran instead
+        fused() if name == "fused" else compiled(name)
+    assert not warnings or "fused" in sys.argv, warnings  # the loop ran instead
 
 
 if __name__ == "__main__":

@@ -9,19 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqlab import Cell, Recurrent
-from seqlab.plugins.kernels import kernels_for
-from seqlab.recurrence import Loop
 from seqlab_cells import parallel
 from seqlab_cells.mingru import MinGRU
 from seqlab_cells.minlstm import MinLSTM
 from seqlab_cells.parallel import affine_scan
 
-from .networks import Result, run
+from .common import Result, run
 
 forward_mode = pytest.mark.filterwarnings(  # torch's own use of it
     "ignore:`torch.jit.script` is deprecated:DeprecationWarning"
@@ -84,16 +81,6 @@ def test_float32_over_1000_steps_is_near_the_loop_in_float64(cell: type[Cell], w
     expected = run(precise, x.double(), (start.detach().double().requires_grad_(),), [1000, 600])
     assert_close(ours, expected, rtol=1e-4, atol=1e-4, check_dtype=False)
     assert_close(ours.output, expected.output, rtol=0, atol=2e-6, check_dtype=False)
-
-
-def test_no_steps_and_no_rows() -> None:
-    recurrent, start = network(MinGRU, "parallel", bidirectional=True), torch.randn(2, 3, 4).double()
-    y, (end,) = recurrent(torch.zeros(0, 3, 3).double(), (start,))
-    assert y.shape == (0, 3, 8)
-    assert torch.equal(end, start)
-    y, (end,) = recurrent(torch.zeros(5, 0, 3).double(), lengths=torch.zeros(0, dtype=torch.long))
-    assert y.shape == (5, 0, 8)
-    assert end.shape == (2, 0, 4)
 
 
 both_ways = pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
@@ -163,58 +150,3 @@ def test_operations_grow_with_the_logarithm_of_the_length() -> None:
             affine_scan(torch.rand(time, 1), torch.rand(time, 1), torch.rand(1), backward=False)
         counts.append(count.operations)
     assert counts[1] - counts[0] == counts[2] - counts[1] == 3 * 4  # three in each of four more foldings
-
-
-@both_cells
-def test_auto_takes_it(cell: type[Cell]) -> None:
-    recurrent = network(cell, "auto")
-    recurrent(torch.randn(6, 3, 3).double())
-    assert recurrent.choice is not None
-    assert recurrent.choice.kernel.name == "parallel"
-
-
-@both_cells
-@pytest.mark.parametrize("name", ["affine", "project", "step"])
-def test_a_replaced_method_is_refused_and_loops(cell: type[Cell], name: str) -> None:
-    recurrent = network(cell, "auto")
-    (made,) = recurrent.cells
-    original = getattr(made, name)
-    setattr(made, name, lambda *given: original(*given))
-    recurrent(torch.randn(6, 3, 3).double())
-    assert recurrent.choice is not None
-    assert isinstance(recurrent.choice.kernel, Loop)
-    assert f"parallel refuses: {name} was replaced on this cell" in recurrent.choice.reason
-
-
-@both_cells
-def test_sparse_input_is_refused(cell: type[Cell]) -> None:
-    (kernel,) = kernels_for(cell)
-    recurrent = network(cell, "auto")
-    assert kernel.refuses(recurrent.cells, torch.zeros(2, 3, 3).to_sparse(), None) == "the input is not a dense tensor"
-
-
-@both_cells
-def test_truncation_cuts_the_gradient(cell: type[Cell]) -> None:
-    recurrent = network(cell, "parallel", truncate=3)
-    x = torch.randn(6, 2, 3, dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(recurrent(x)[0][-1].sum(), x)
-    assert gradient.flatten(1).any(1).tolist() == [False] * 3 + [True] * 3
-
-
-@both_cells
-@forward_mode
-def test_goes_through_torchs_transforms(cell: type[Cell]) -> None:
-    """Per-sample gradients by vmap, and forward-mode differentiation, against the loop."""
-    x = torch.randn(20, 3, 3, dtype=torch.float64)
-    found = []
-    for kernel in ("parallel", "loop"):
-        recurrent = network(cell, kernel)
-
-        def loss(parameters: dict[str, Tensor], row: Tensor, recurrent: Recurrent = recurrent) -> Tensor:
-            return torch.func.functional_call(recurrent, parameters, (row.unsqueeze(1),))[0].square().sum()
-
-        each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 1))(dict(recurrent.named_parameters()), x)
-        with forward_ad.dual_level():
-            tangent = forward_ad.unpack_dual(recurrent(forward_ad.make_dual(x, x))[0]).tangent
-        found.append((each, tangent))
-    assert_close(*found, rtol=1e-12, atol=1e-12)

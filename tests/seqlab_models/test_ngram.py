@@ -1,18 +1,104 @@
-"""The n-gram model has the probabilities of the textbook, and how a stream is cut into windows does not matter."""
+"""The n-gram model against formulas in plain Python, published figures, and other divisions into windows and chunks."""
 
 import math
+import os
+from collections import Counter, defaultdict
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from seqlab import InputSpec, Ragged
-from seqlab_models import kneser_ney, ngram_counts
+from seqlab import Batch, InputSpec, Ragged
+from seqlab_models import kneser_ney
+from seqlab_models.kneser_ney import count
 from seqlab_models.ngram import TINY, NGram
 
-from .ngrams import SIZE, SYMBOLS, Oracle, batch, ngram, ragged, text
+SIZE = 8
+EOS = 2
+SYMBOLS = ("<pad>", "<unk>", "<eos>", "a", "b", "c", "d", "e")
+
+
+class Oracle:
+    """The formulas in plain Python, one probability at a time."""
+
+    def __init__(self, texts, order, smoothing, reset, size=SIZE):
+        self.order, self.smoothing, self.size = order, smoothing, size
+        self.reset = EOS if reset else None
+        self.seen = [Counter() for _ in range(order + 1)]
+        for text in texts:
+            for n in range(1, order + 1):
+                grams = (tuple(text[i : i + n]) for i in range(len(text) - n + 1))
+                self.seen[n].update(gram for gram in grams if self.reset not in gram[1:-1])
+        self.before = defaultdict(set)
+        for n in range(2, order + 1):
+            for gram in self.seen[n]:
+                self.before[gram[1:]].add(gram[0])
+        self.after = defaultdict(list)
+        for n in range(1, order + 1):
+            for gram in self.seen[n]:
+                self.after[gram[:-1]].append(gram)
+        self.discounts = [None] + [self.discounts_of(n) for n in range(1, order + 1)]
+
+    def count(self, gram):
+        raw = self.seen[len(gram)][gram]
+        if self.smoothing == "none" or len(gram) == self.order or (len(gram) > 1 and gram[0] == self.reset):
+            return raw
+        return max(1, len(self.before[gram]))
+
+    def discounts_of(self, n):
+        if self.smoothing == "none":
+            return [0, 0, 0, 0]
+        n1, n2, n3, n4 = (sum(self.count(gram) == r for gram in self.seen[n]) for r in (1, 2, 3, 4))
+        if 0 not in (n1, n2, n3, n4):
+            y = n1 / (n1 + 2 * n2)
+            found = [0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3]
+            if all(0 < found[r] <= r for r in (1, 2, 3)):
+                return found
+        return [0, 0.5, 1.0, 1.5]
+
+    def probability(self, token, context):
+        """P(token | context), the context no longer than the order allows."""
+        followers = self.after[context]
+        if not followers:
+            return self.probability(token, context[1:])
+        total = sum(self.count(gram) for gram in followers)
+        taken = {gram: self.discounts[len(gram)][min(3, self.count(gram))] for gram in followers}
+        gram = (*context, token)
+        own = self.count(gram) - taken[gram] if gram in taken else 0
+        shorter = self.probability(token, context[1:]) if context else 1 / (self.size - 1)
+        return own / total + sum(taken.values()) / total * shorter
+
+
+def text(seed, length, size=SIZE):
+    """Tokens of uneven frequency that depend on the token before."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = (torch.rand(length, generator=generator) ** 2 * (size - 2)).long().tolist()
+    made = [1]
+    for draw in draws:
+        made.append(1 + (draw + (made[-1] if draw % 2 else 0)) % (size - 2))
+    return made[1:]  # the last id never occurs
+
+
+def ragged(texts):
+    return Ragged.of([torch.tensor(text, dtype=torch.int64) for text in texts])
+
+
+def ngram(texts=None, size=SIZE, **options):
+    symbols = SYMBOLS if size == SIZE else None
+    made = NGram(InputSpec("tokens", size, symbols), size, True, **options).double()
+    if texts is not None:
+        made.prepare(lambda: ragged(texts))
+    return made
+
+
+def batch(inputs, lengths=None):
+    inputs = torch.as_tensor(inputs)
+    return Batch(inputs, None if lengths is None else torch.tensor(lengths), inputs)
+
 
 orders = st.integers(1, 6)
 smoothings = st.sampled_from(["kneser-ney", "none"])
@@ -92,7 +178,7 @@ def test_windows_do_not_matter(seed, sizes, rows, order, smoothing):
 
 
 @given(lengths=st.lists(st.integers(0, 6), min_size=1, max_size=4), order=orders)
-def test_padding_cannot_be_seen(lengths, order):
+def test_padding_is_ignored(lengths, order):
     """Rows that end early go on where they ended, whatever stood in their padding."""
     model = ngram([text(0, 200)], order=order)
     first = torch.tensor([text(row, 6) for row in range(len(lengths))])
@@ -126,7 +212,7 @@ def test_chunks_do_not_matter(chunk, order, reset):
     texts = [text(1, 150), text(2, 1), [], text(3, 30)]
     whole = ngram(texts, order=order, reset=reset).state_dict()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ngram_counts, "CHUNK", chunk)
+        patch.setattr(kneser_ney, "CHUNK", chunk)
         parts = ngram(texts, order=order, reset=reset).state_dict()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
@@ -163,13 +249,13 @@ def test_single_precision_is_near():
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("keys", lambda keys: keys.flip(0), "keys is torch.int64"),
-        ("keys", lambda keys: keys.double(), "keys is torch.float64"),
-        ("keys", lambda keys: keys[:0], "keys is torch.int64 [0]"),
-        ("keys", lambda keys: keys[:-1], "alpha is"),
-        ("alpha", lambda alpha: alpha.long(), "alpha is torch.int64; it must be floating point"),
-        ("gamma", lambda gamma: gamma[:2], "gamma is [2]"),
-        ("unigram", lambda unigram: unigram[1:], "unigram is [7]; it must be [8]"),
+        ("keys", lambda keys: keys.flip(0), "keys must be an ascending list of torch.int64, got torch.int64"),
+        ("keys", lambda keys: keys.double(), "keys must be an ascending list of torch.int64, got torch.float64"),
+        ("keys", lambda keys: keys[:0], "keys must be an ascending list of torch.int64, got torch.int64 [0]"),
+        ("keys", lambda keys: keys[:-1], "alpha must have the shape"),
+        ("alpha", lambda alpha: alpha.long(), "alpha must be floating point, got torch.int64"),
+        ("gamma", lambda gamma: gamma[:2], "gamma must have the shape"),
+        ("unigram", lambda unigram: unigram[1:], "unigram must have the shape [8], got [7]"),
     ],
 )
 def test_tables_that_do_not_fit(name, change, message):
@@ -186,8 +272,8 @@ def test_tables_with_a_gap():
         ngram().load_state_dict(state)
 
 
-def test_needs_counts_before_it_predicts():
-    with pytest.raises(ValueError, match="before prepare or load_state_dict ran"):
+def test_needs_preparation():
+    with pytest.raises(ValueError, match="until prepare or load_state_dict has run"):
         ngram()(batch([[1]]))
 
 
@@ -196,7 +282,7 @@ def test_needs_counts_before_it_predicts():
     [
         ([], "no tokens to count"),
         ([0, 0], "no tokens to count"),
-        ([1, SIZE], "token ids are 1 to 8; they must be 0 to 7"),
+        ([1, SIZE], "token ids must be >= 0 and <= 7, got 1 to 8"),
     ],
 )
 def test_texts_that_cannot_be_counted(values, message):
@@ -207,25 +293,97 @@ def test_texts_that_cannot_be_counted(values, message):
 def test_state_of_another_batch():
     model = ngram([text(1, 50)], order=4)
     _, state = model(batch([[3, 4], [4, 5]]))
-    with pytest.raises(ValueError, match=r"the state is \[2, 2\]; it must be \[1, 2\]"):
+    with pytest.raises(ValueError, match=r"the state must be \[1, 2\] .*, got \[2, 2\]"):
         model(batch([[3, 4]]), state)
     model.carries_state = False
     assert model(batch([[3, 4]]))[1] is None
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"order": 0}, "order is 0; it must be at least 1"),
-        ({"smoothing": "katz"}, "smoothing is katz; it must be one of kneser-ney, none"),
-        ({"per_step": False}, "an n-gram model predicts the token after each time step"),
-        ({"inputs": InputSpec("features", 3)}, "an n-gram model counts tokens"),
-        ({"outputs": 3}, "an n-gram model has one output a token id, 8, and this task has 3 outputs"),
-        ({"reset": "<s>"}, "reset is '<s>', which is no symbol of the vocabulary"),
-        ({"reset": "<s>", "inputs": InputSpec("tokens", SIZE)}, "reset is '<s>', and this preprocessing does not say"),
-    ],
+IDS = 6
+texts = st.lists(st.lists(st.integers(0, IDS - 1), max_size=30), min_size=1, max_size=4).filter(
+    lambda given: any(map(any, given))
 )
-def test_what_it_cannot_do(options, message):
-    arguments = {"inputs": InputSpec("tokens", SIZE, SYMBOLS), "outputs": SIZE, "per_step": True, **options}
-    with pytest.raises(ValueError, match=message):
-        NGram(**arguments)
+
+
+def spelled(trie, order):
+    """The n-grams of an order, in the order of their nodes."""
+    if order == 0:
+        return [()]
+    shorter = spelled(trie, order - 1)
+    places = trie.parents(order).tolist()
+    return [(*shorter[place], token) for place, token in zip(places, trie.last_tokens(order).tolist(), strict=True)]
+
+
+def grams(given, order, reset=None):
+    """Those that hold no padding, and the token that begins contexts anew at their ends only."""
+    found = Counter(tuple(text[i : i + order]) for text in given for i in range(len(text) - order + 1))
+    return {gram: n for gram, n in found.items() if 0 not in gram and reset not in gram[1:-1]}
+
+
+@given(given_texts=texts, order=st.integers(1, 6), reset=st.sampled_from([None, 2]))
+def test_counts_are_those_of_a_counter(given_texts, order, reset):
+    ragged = Ragged.of([torch.tensor(text, dtype=torch.int64) for text in given_texts])
+    trie, counts = count(ragged, IDS, order, reset)
+    for n in range(1, order + 1):
+        found = spelled(trie, n)
+        assert dict(zip(found, counts[n - 1].tolist(), strict=True)) == grams(given_texts, n, reset)
+        assert found == sorted(found)
+    assert bool((np.diff(np.concatenate(trie.keys)) > 0).all())
+
+
+@given(given_texts=texts)
+def test_suffixes_lack_the_first_token(given_texts):
+    trie, _ = count(Ragged.of([torch.tensor(text, dtype=torch.int64) for text in given_texts]), IDS, 4)
+    for order, places in enumerate(trie.suffixes(), start=2):
+        shorter = spelled(trie, order - 1)
+        assert [shorter[place] for place in places] == [gram[1:] for gram in spelled(trie, order)]
+
+
+@pytest.fixture(scope="module")
+def data():
+    if "SEQLAB_DATA" not in os.environ:
+        pytest.skip("SEQLAB_DATA names no folder of real data")
+    return Path(os.environ["SEQLAB_DATA"])
+
+
+def bits(train, test, size, before=None, symbols=None, **options):
+    """Bits per token of a test text, of which ``before`` is the token before the first, read in windows."""
+    model = NGram(InputSpec("tokens", size, symbols), size, True, **options)
+    model.prepare(lambda: Ragged(train, torch.tensor([len(train)])))
+    total, state = 0.0, None
+    for window in torch.cat([torch.tensor([before]), test]).unfold(0, 2, 1).split(500):
+        outputs, state = model(batch(window[:, :1].t()), state)
+        total += nn.functional.cross_entropy(outputs[0], window[:, 1], reduction="sum").item()
+    return total / len(test) / math.log(2)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(("reset", "known"), [("", 141.2), pytest.param("<eos>", 141.2, marks=pytest.mark.long)])
+def test_penn_treebank(data, reset, known):
+    """Mikolov's 141.2 (SRILM, 5-gram, modified Kneser-Ney)."""
+    words = {}
+    for split in ("train", "test"):
+        lines = (data / "ptb" / f"ptb.{split}.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
+        words[split] = [word for line in lines for word in [*line.split(), "<eos>"]]
+    symbols = ("<pad>", "<unk>", *sorted({*words["train"]} - {"<unk>"}))
+    number = {symbol: i for i, symbol in enumerate(symbols)}
+    train, test = (torch.tensor([number[word] for word in words[split]]) for split in ("train", "test"))
+    assert (len(train), len(test), len(symbols)) == (929_589, 82_430, 10_001)
+    found = bits(train, test, len(symbols), number["<eos>"], symbols, order=5, reset=reset)
+    assert 2**found == pytest.approx(known, abs=0.3)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(("order", "known"), [(5, 2.366), (6, 2.344)])
+def test_tiny_shakespeare(data, order, known):
+    """Bits per character on the last 5 % after the first 90 %: not above those of one discount an order."""
+    characters = (data / "tinyshakespeare" / "input.txt").read_text(encoding="utf-8")
+    number = {symbol: i for i, symbol in enumerate(sorted(set(characters)), start=2)}
+    ids = torch.tensor([number[symbol] for symbol in characters])
+    train, test = ids[: len(ids) * 9 // 10], ids[len(ids) - len(ids) // 20 :]
+    before = int(ids[len(ids) - len(ids) // 20 - 1])
+    found = bits(train, test, len(number) + 2, before, order=order)
+    assert found <= known
+    assert found == pytest.approx({5: 2.337, 6: 2.286}[order], abs=0.002)

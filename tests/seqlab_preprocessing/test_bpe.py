@@ -1,6 +1,5 @@
-"""Byte pairs: any text comes back exactly, whole texts and single words agree."""
+"""Byte-pair tokens: exact decoding, and the same ids for whole texts and single words."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqlab import UserError
-from seqlab_preprocessing import optional
-from seqlab_preprocessing.bpe import BPE
-from seqlab_preprocessing.bytepairs import ALPHABET, _cut, pieces_of
+from seqlab_preprocessing import package_steps
+from seqlab_preprocessing.bpe import ALPHABET, BPE, _cut, pieces_of
 
 WELL_FORMED = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 PARTS = [
@@ -35,15 +33,15 @@ def ids(bpe, text):
 
 
 @given(text=WELL_FORMED)
-def test_any_text_comes_back_exactly(text):
+def test_any_text_decodes_exactly(text):
     bpe = fitted(vocabulary_size=300)
     assert bpe.decode(ids(bpe, text)) == text
     assert bpe.unknown_id not in ids(bpe, text)
 
 
 @given(text=st.lists(st.sampled_from(PARTS), max_size=20).map("".join) | WELL_FORMED)
-def test_words_one_by_one_have_the_ids_of_the_whole(text):
-    """The library's own way through a text, from its first byte to its last, is the truth."""
+def test_encoding_words_separately_equals_encoding_the_text(text):
+    """The oracle is the library's own encoding of the whole text."""
     bpe = fitted(vocabulary_size=300)
     vocabulary = {piece: index for index, piece in enumerate(pieces_of(bpe._encoder.merges))}
     whole = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, bpe._encoder.merges))
@@ -82,8 +80,8 @@ def test_a_lone_surrogate_is_shown_as_unknown():
     assert bpe.decode(ids(bpe, "x\udc80y\ud83d\ude00")) == "x\ufffdy\U0001f600"
 
 
-def test_words_are_forgotten_when_they_are_too_many(monkeypatch):
-    monkeypatch.setattr("seqlab_preprocessing.bytepairs._REMEMBERED", 1_000)
+def test_the_memory_of_words_is_bounded(monkeypatch):
+    monkeypatch.setattr("seqlab_preprocessing.bpe._REMEMBERED", 1_000)
     bpe = fitted(vocabulary_size=300)
     text = " ".join(map(str, range(100)))
     once = ids(bpe, text)
@@ -100,8 +98,8 @@ def test_a_long_text_is_cut_between_words():
 
 
 @pytest.mark.parametrize("sign", ["a", "é", " ", "\n", "-", "a-"])
-def test_a_word_without_end_takes_no_square_time(sign):
-    """The timeout is the test: in training the library needs hours for it."""
+def test_a_very_long_word_takes_linear_time(sign):
+    """Checked by the timeout: in training the library needs hours for it."""
     text = sign * 400_000
     bpe = fitted(text, vocabulary_size=280)
     assert bpe.decode(ids(bpe, text)) == text
@@ -118,34 +116,15 @@ def test_a_long_text_has_the_merges_of_its_words():
     )
 
 
-def test_steps_come_first():
-    bpe = fitted("ABAB abab", steps=["lower"], vocabulary_size=260)
-    assert bpe.decode(ids(bpe, "AbAb")) == "abab"
-
-
-def test_nothing_to_learn_from():
+def test_no_training_text():
     for texts in ([], ["", ""]):
         with pytest.raises(ValueError, match="no character in the training split"):
             BPE().fit(texts)
 
 
-def test_too_small():
-    with pytest.raises(ValueError, match="vocabulary_size is 257; it must be at least 258"):
+def test_a_vocabulary_that_is_too_small():
+    with pytest.raises(ValueError, match="vocabulary_size must be >= 258, got 257"):
         BPE(vocabulary_size=257)
-
-
-def test_before_fitting_nothing_is_known():
-    for use in (lambda b: b.size, lambda b: b.encode(["a"]), lambda b: b.decode([2]), lambda b: b.state_dict()):
-        with pytest.raises(ValueError, match="vocabulary is not known yet"):
-            use(BPE())
-
-
-def test_the_state_survives_json():
-    bpe = fitted(vocabulary_size=300)
-    again = BPE(vocabulary_size=300)
-    again.load_state_dict(json.loads(json.dumps(bpe.state_dict())))
-    assert again.symbols == bpe.symbols
-    assert ids(again, "the cat ☃") == ids(bpe, "the cat ☃")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +135,7 @@ def test_the_state_survives_json():
         {"merges": [["a", "b"], ["a", "b"]]}, {"merges": [], "more": 1},
     ],
 )  # fmt: skip
-def test_a_state_that_is_none(wrong):
+def test_an_invalid_state(wrong):
     with pytest.raises(ValueError, match="merges"):
         BPE().load_state_dict(wrong)
 
@@ -165,11 +144,11 @@ def test_a_missing_package_is_named(monkeypatch):
     def missing(module):
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
-    monkeypatch.setattr(optional, "import_module", missing)
-    optional.needed.cache_clear()
+    monkeypatch.setattr(package_steps, "import_module", missing)
+    package_steps.optional_package.cache_clear()
     with pytest.raises(UserError, match=r"preprocessing=bpe needs tokenizers, .* pip install seqlab\[text\]"):
         BPE()
-    optional.needed.cache_clear()
+    package_steps.optional_package.cache_clear()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The encoder that travels with a model: what it gives is what the preprocessor gives, without seqlab."""
+"""Standalone encoder of an exported model: the ids of the preprocessor, without seqlab."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ CASES = {
     "words": lambda: Words(),
     "words with all steps": lambda: Words(ALL),
     "lines": lambda: Words(["lower", "whitespace"], end_of_line=True),
-    "blanks": lambda: Words(pattern="whitespace"),
+    "white space": lambda: Words(pattern="whitespace"),
 }
 PROGRAM = """
 import json, sys
@@ -33,7 +33,7 @@ print(json.dumps([encoder(state)(text) for text in texts]))
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_it_encodes_alike_without_seqlab(case, tmp_path):
+def test_it_encodes_the_same_without_seqlab(case, tmp_path):
     preprocessor = CASES[case]()
     preprocessor.fit(TEXTS[:3])
     texts = [*TEXTS, "Zebra ɓ 日本 1st"]
@@ -51,7 +51,7 @@ def test_it_encodes_alike_without_seqlab(case, tmp_path):
     assert sum(map(len, expected)) > 10
 
 
-def test_a_step_that_needs_a_package_has_none():
+def test_a_step_that_needs_a_package_cannot_be_exported():
     try:
         with_package = Words(["html"])
     except UserError:

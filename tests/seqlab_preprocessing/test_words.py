@@ -1,6 +1,5 @@
-"""Words: what one is, which have an id, and what comes back."""
+"""Word tokens: split, vocabulary, decoding, and cleaned reviews."""
 
-import json
 import os
 import unicodedata
 from pathlib import Path
@@ -9,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqlab_preprocessing.words import Words
+from seqlab_preprocessing.words import REVIEW_STEPS, Reviews, Words
 
 ANY = st.text(st.characters(), max_size=20)
 
 
-def fitted(*texts, **options):
-    words = Words(**options)
+def fitted(*texts, kind=Words, **options):
+    words = kind(**options)
     words.fit(iter(texts))
     return words
 
@@ -41,7 +40,7 @@ def test_what_a_word_is(text, words):
     assert split(text) == words
 
 
-def test_between_blanks():
+def test_split_at_white_space():
     assert split("don't (a_b) N.Y. <unk>\n$", pattern="whitespace") == ["don't", "(a_b)", "N.Y.", "<unk>", "$"]
 
 
@@ -52,7 +51,7 @@ def test_a_newline_may_be_a_token():
 
 
 @given(text=ANY)
-def test_no_character_but_blanks_is_lost(text):
+def test_no_character_but_white_space_is_lost(text):
     for pattern in ("words", "whitespace"):
         assert "".join(split(text, pattern=pattern)) == "".join(text.split())
 
@@ -74,7 +73,7 @@ def test_lines_come_back():
     assert words.decode([2, 1, 0, 2]) == "\n\ufffd\n"
 
 
-def test_the_end_of_a_line_has_an_id_even_where_it_is_rare_or_never_seen():
+def test_the_end_of_line_always_has_an_id():
     words = fitted("a a b b", end_of_line=True, min_count=2, max_size=1)
     assert words.symbols == ("", "<unk>", "<eos>", "a")
     assert words.encode(["a\nb"]).values.tolist() == [3, 2, 1]
@@ -98,7 +97,7 @@ def test_any_text_is_encoded_and_only_what_was_not_seen_is_unknown(seen, texts):
         assert words.symbols[token] == (word if word in known else "<unk>")
 
 
-def test_rare_words_and_too_many():
+def test_limits_of_the_vocabulary():
     assert fitted("a a a b b c", min_count=2).state_dict() == {"words": ["a", "b"]}
     assert fitted("a a a b b c", max_size=1).state_dict() == {"words": ["a"]}
     assert fitted("c b a", max_size=2).state_dict() == {"words": ["a", "b"]}
@@ -110,40 +109,26 @@ def test_steps_come_first_and_line_by_line():
     assert words.encode(["b\na"]).values.tolist() == [4, 2, 3]
 
 
-def test_texts_not_fit_for_training():
+def test_texts_left_out_of_training():
     words = fitted("a", steps=["language:en", "digits"])
     texts = ["This is the best restaurant in the city", "Quán này ngon lắm , mình rất thích", "1 2", "", "\n"]
     assert words.dropped(texts) == {1: "language: vi, not en", 2: "empty after digits", 3: "empty", 4: "empty"}
     assert words.encode(texts).lengths.tolist() == [8, 8, 0, 0, 0]
 
 
-def test_nothing_to_learn_from():
+def test_no_training_text():
     for texts in ([], [""], ["<unk> \ud800"], [" \n"]):
         with pytest.raises(ValueError, match="no word occurs at least 1 times"):
             fitted(*texts)
 
 
 def test_options_out_of_range():
-    with pytest.raises(ValueError, match="min_count is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="min_count must be >= 1, got 0"):
         Words(min_count=0)
-    with pytest.raises(ValueError, match="max_size is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="max_size must be >= 1, got 0"):
         Words(max_size=0)
-    with pytest.raises(ValueError, match="pattern is 'x'; it must be words or whitespace"):
+    with pytest.raises(ValueError, match="pattern must be words or whitespace, got 'x'"):
         Words(pattern="x")
-
-
-def test_before_fitting_nothing_is_known():
-    for options in ({}, {"end_of_line": True}):
-        for use in (lambda w: w.size, lambda w: w.encode(["a"]), lambda w: w.decode([2]), lambda w: w.symbols):
-            with pytest.raises(ValueError, match="vocabulary is not known yet"):
-                use(Words(**options))
-
-
-def test_the_state_survives_json():
-    words = fitted("Đặng, \U0001f600 don't c_d \ud800", "e\u0301", end_of_line=True)
-    again = Words(end_of_line=True)
-    again.load_state_dict(json.loads(json.dumps(words.state_dict())))
-    assert again.symbols == words.symbols
 
 
 @pytest.mark.parametrize(
@@ -153,14 +138,55 @@ def test_the_state_survives_json():
         {"words": ["a b"]}, {"words": [""]}, {"words": ["a-b"]}, {"words": ["\ud800"]}, {"words": ["a"], "more": 1},
     ],
 )  # fmt: skip
-def test_a_state_that_is_none(wrong):
+def test_an_invalid_state(wrong):
     with pytest.raises(ValueError, match="words"):
         Words().load_state_dict(wrong)
 
 
+VIETNAMESE = [
+    "Quán này thấy khá nhiều người bảo mình nên mình đã đi ăn thử , nhưng thực_sự ăn xong thấy không được ngon. 🍑🍑"
+    " </p>",
+    "Mình được 1 cô bạn giới_thiệu đến đây , tìm địa_chỉ khá dễ . Menu nước uống chất khỏi nói . <https://foody.com>",
+]
+OTHER = [
+    "Visiting_Da_Nang frequently but this is the first time I have found a coffee shop which has a creative design",
+    "The room is cheap ! ! ! ! It ' s near the city center . The staff is so nice : - D 🍑🍑🍑🍑🍑🍑\n",
+]
+
+
+def test_reviews_are_cleaned():
+    reviews = fitted(*VIETNAMESE, kind=Reviews)
+    first, second = (reviews.decode(reviews.encode([text]).values.tolist()) for text in VIETNAMESE)
+    assert first == (
+        "quán này thấy khá nhiều người bảo mình nên mình đã đi ăn thử nhưng thực_sự ăn xong thấy không được ngon"
+    )
+    assert second == "mình được cô bạn giới_thiệu đến đây tìm địa_chỉ khá dễ menu nước uống chất khỏi nói"
+
+
+def test_other_languages_are_left_out_of_training_only():
+    reviews = fitted(*VIETNAMESE, kind=Reviews)
+    assert reviews.dropped([*VIETNAMESE, *OTHER]) == {2: "language: en, not vi", 3: "language: en, not vi"}
+    assert reviews.encode(OTHER).lengths.tolist() == [19, 16]
+
+
+def test_punctuation_goes_before_emoji():
+    """The letters of emoticons stay, unless the steps are given in another order."""
+    assert REVIEW_STEPS.index("punctuation") < REVIEW_STEPS.index("emoji")
+    text = "ngon :D"
+    assert fitted(text, kind=Reviews).symbols[2:] == ("d", "ngon")
+    steps = ["urls", "html", "emoji", "punctuation", "digits", "whitespace", "lower"]
+    assert fitted(text, kind=Reviews, steps=steps).symbols[2:] == ("ngon",)
+
+
+@pytest.mark.parametrize("dirt", ["\x85", "\u2028", "\xa0", "\n", "\r\n", "\ufeff "])
+def test_any_white_space_separates_words(dirt):
+    reviews = fitted("ngon lắm", kind=Reviews)
+    assert reviews.encode([f"ngon{dirt}lắm"]).values.tolist()[0] == reviews.encode(["ngon"]).values.tolist()[0]
+
+
 @pytest.mark.data
 @pytest.mark.skipif("SEQLAB_DATA" not in os.environ, reason="SEQLAB_DATA does not name the folder of the data sets")
-def test_the_penn_treebank_has_the_tokens_that_are_known_of_it():
+def test_token_counts_of_the_penn_treebank():
     """929,589 / 73,760 / 82,430 tokens, 10,000 types with the end of the line and the unknown word."""
     folder = Path(os.environ["SEQLAB_DATA"]) / "ptb"
     texts = [(folder / f"ptb.{split}.txt").read_text("utf-8") for split in ("train", "valid", "test")]

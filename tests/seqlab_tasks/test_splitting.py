@@ -1,4 +1,4 @@
-"""The split keeps groups together, labels in proportion, and depends on names and seed alone."""
+"""Splits keep groups together and labels in proportion, and depend only on names and seed."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqlab_tasks.splitting import FRACTIONS, SplitError, grouped_split
+from seqlab_tasks.splitting import FRACTIONS, Documents, SplitError, arrange, grouped_split
 
 LABELS = st.integers(0, 4)
 OWN = [(f"own-{label}-{index}", label) for label in range(5) for index in range(3)]
@@ -91,7 +91,7 @@ def test_labels_that_share_all_their_names_can_still_be_split():
     assert sorted(grouped_split(*zip(*rows, strict=True)).tolist()) == [0, 0, 1, 1, 2, 2]
 
 
-def test_what_cannot_be_dealt_out_is_refused():
+def test_impossible_splits_are_refused():
     """1, 2, 3 must differ, and 1, 2, 4 too, so 3 and 4 go together: the third label cannot be in every split."""
     labels = {0: "123", 1: "124", 2: "134"}
     rows = [(name, label) for label, members in labels.items() for name in members]
@@ -99,7 +99,7 @@ def test_what_cannot_be_dealt_out_is_refused():
         grouped_split(*zip(*rows, strict=True))
 
 
-def test_shared_groups_are_dealt_without_favour():
+def test_shared_groups_are_split_in_proportion():
     """A tenth of the names that two labels share goes to each of validation and test, as of all others."""
     shares = []
     for seed in range(20):
@@ -135,7 +135,30 @@ def test_another_process_with_another_hash_seed_splits_alike():
         assert done.stdout.strip() == str(here)
 
 
-def test_the_split_is_this_one_for_ever():
-    """Written down once: results of other versions can be compared only while this holds."""
+def test_the_split_never_changes():
+    """Results of different versions can be compared only while this holds."""
     split = grouped_split([f"name{index}" for index in range(12)], [0, 1] * 6, seed=0)
     assert "".join(map(str, split.tolist())) == "010000200210"
+
+
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("abcdefghij"), st.sampled_from(["x", "y"])), min_size=20, max_size=60),
+    seed=st.integers(0, 5),
+)
+def test_any_texts_are_split(rows, seed):
+    """Whatever the texts, copies included: either each label is in each split and no text in two, or an error."""
+    texts, labels = [text for text, _ in rows], [label for _, label in rows]
+    try:
+        found = arrange(Documents(texts, labels), "here", seed)
+    except ValueError as error:
+        message = str(error)
+    else:
+        message = ""
+    if message:
+        assert message.startswith("here")
+        return
+    parts = {split: {texts[row] for row in rows} for split, rows in found.rows.items()}
+    assert sum(map(len, found.rows.values())) == len(rows)
+    for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        assert not parts[one] & parts[other]
+    assert all(set(targets) == {0, 1} for targets in found.targets.values())

@@ -1,6 +1,7 @@
-"""Text classification: the bundled reviews, NTC-SCV, splits, long texts, metrics and report."""
+"""Text classification: the bundled reviews, NTC-SCV, long texts, report, and runs."""
 
 import hashlib
+import logging
 import os
 import zipfile
 from collections import Counter
@@ -8,16 +9,14 @@ from typing import ClassVar
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from seqlab.contracts.task import max_length
+import seqlab
 from seqlab.testing import TaskSuite
+from seqlab_tasks.splitting import key
 from seqlab_tasks.textclf import TextClassification
-from seqlab_tasks.textclf.documents import Documents, arrange, key
-from seqlab_tasks.textclf.sources import ntc_scv
+from seqlab_tasks.textclf.task import ntc_scv
 
-from .own_texts import rows_of, texts_of
+from .own_texts import json_lines, rows_of, texts_of
 
 
 class TestTextClassification(TaskSuite):
@@ -40,23 +39,10 @@ def test_the_bundled_reviews_are_many_balanced_and_unlike():
     assert task.notes == []
 
 
-def test_the_bundled_reviews_have_the_dirt_that_cleaning_is_there_for():
+def test_the_bundled_reviews_need_cleaning():
     text = "".join(texts_of(TextClassification()))
-    for dirt in (
-        "https://",
-        "<br",
-        "</p>",
-        "&nbsp;",
-        "😍",
-        "🇻🇳",
-        ":((",
-        "\u0085",
-        "\u2028",
-        "\u200b",
-        "\u00a0",
-        "e\u0302",
-    ):
-        assert dirt in text
+    marks = ("https://", "<br", "</p>", "&nbsp;", "😍", "🇻🇳", ":((")
+    assert all(part in text for part in (*marks, "\u0085", "\u2028", "\u200b", "\u00a0", "e\u0302"))
     assert "nhân_viên" in text
 
 
@@ -96,14 +82,14 @@ def test_a_filled_cache_needs_no_network(tmp_path, monkeypatch):
 
 def test_archives_that_cannot_be_had(tmp_path, monkeypatch):
     with pytest.raises(
-        ValueError, match=r"task.data_dir=.* holds no data_train.zip; .* data_train.zip and data_test.zip"
+        ValueError, match=r"task.data_dir=.* has no data_train.zip; .* data_train.zip and data_test.zip"
     ):
         TextClassification(source="ntc_scv", data_dir=str(tmp_path)).splits()
     archives(tmp_path, ["x"])
-    with pytest.raises(ValueError, match=r"data_train.zip is not the file of https://github.com/.*sha256 differs"):
+    with pytest.raises(ValueError, match=r"data_train.zip is not the file of https://github.com/.*SHA-256 differs"):
         TextClassification(source="ntc_scv", data_dir=str(tmp_path)).splits()
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(OSError, match=r"task.source=ntc_scv: .*cannot be fetched.* or use task.source=bundled"):
+    with pytest.raises(OSError, match=r"task.source=ntc_scv: .*cannot be downloaded.* or use task.source=bundled"):
         ntc_scv(None, "strict", "http://localhost:9/")
 
 
@@ -122,14 +108,15 @@ def test_the_real_reviews():
 
 
 def test_carrying_chunks_cuts_nothing():
-    """The framework cuts where the length is a maximum; with ``carry`` it is that of a chunk, and the notes say so."""
+    """A maximum length is cut; with ``carry`` the length is that of a chunk, as the notes say."""
     cut, carried = TextClassification(sequence_length=5), TextClassification(sequence_length=5, chunks="carry")
-    assert (max_length(cut), max_length(carried)) == (5, None)
+    assert (cut.sequence_length_means, carried.sequence_length_means) == ("maximum", "window")
+    assert TextClassification.sequence_length_means == "maximum"
     assert texts_of(carried) == texts_of(cut)
-    assert carried.notes == ["texts are read to their end, in chunks of 5 with carried state"]
+    assert carried.notes == ["texts are read in chunks of 5 tokens with carried state"]
 
 
-def test_the_report_has_two_pictures_and_two_tables(tmp_path):
+def test_the_report_has_two_figures_and_two_tables(tmp_path):
     task = TextClassification()
     targets = task.splits()["test"].targets
     torch.manual_seed(0)
@@ -149,23 +136,79 @@ def test_the_report_has_two_pictures_and_two_tables(tmp_path):
     assert {"accuracy", "macro_f1", "roc_auc", "calibration_error"} <= set(scores)
 
 
-@given(
-    rows=st.lists(st.tuples(st.sampled_from("abcdefghij"), st.sampled_from(["x", "y"])), min_size=20, max_size=60),
-    seed=st.integers(0, 5),
-)
-def test_dealing_out_any_texts(rows, seed):
-    """Whatever the texts, copies included: either each label is in each split and no text in two, or one clear line."""
-    texts, labels = [text for text, _ in rows], [label for _, label in rows]
-    try:
-        found = arrange(Documents(texts, labels), "here", seed)
-    except ValueError as error:
-        message = str(error)
-    else:
-        message = ""
-    if message:
-        assert message.startswith("here")
-        return
-    assert sum(map(len, found.texts.values())) == len(rows)
-    for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
-        assert not set(found.texts[one]) & set(found.texts[other])
-    assert all(set(targets) == {0, 1} for targets in found.targets.values())
+SMALL = ["trainer.progress=false", "logger=none", "cell=gru", "cell.hidden_size=8", "model.embedding_size=8"]
+
+
+@pytest.fixture
+def long_reviews(tmp_path):
+    """Texts of 31 to 61 words, of which the last one alone tells the class."""
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for number in range(120):
+        length = int(torch.randint(30, 61, (), generator=generator))
+        words = [f"w{word}" for word in torch.randint(20, (length,), generator=generator).tolist()]
+        label = "ab"[number % 2]
+        rows.append({"text": " ".join([*words, label]), "label": label})
+    return json_lines(tmp_path / "long.jsonl", rows)
+
+
+def run(folder, *overrides):
+    return seqlab.run(seqlab.compose([*SMALL, "task=textclf", *overrides]), folder)
+
+
+@pytest.mark.slow
+def test_the_bundled_reviews_are_neither_trivial_nor_hopeless(tmp_path):
+    """Counting words classifies most of them, but not all."""
+    options = ["task=textclf", "model=bow", "preprocessing.steps=[lower]", "trainer.max_epochs=15", "logger=none"]
+    result = seqlab.run(seqlab.compose([*options, "trainer.progress=false"]), tmp_path / "run")
+    assert 0.75 < result.metrics["accuracy"] < 0.97
+    assert result.record["figures"] == ["confusion.png", "reliability.png"]
+    assert result.chance["accuracy"] == result.chance["roc_auc"] == 0.5
+
+
+@pytest.mark.slow
+def test_chunks_are_carried_to_the_end_of_a_text(long_reviews, tmp_path):
+    """Texts whose last word decides: their first 10 words are not informative, all of them in chunks of 10 are."""
+    options = [f"task.data={long_reviews}", "task.sequence_length=10", "data.batch_size=16", "optimizer.lr=0.02"]
+    cut = run(tmp_path / "cut", *options, "trainer.max_epochs=2")
+    assert cut.record["data"]["test"]["share_truncated"] == 1
+    carried = run(tmp_path / "carried", *options, "task.chunks=carry", "model.truncate=10", "trainer.max_epochs=12")
+    assert carried.record["data"]["test"]["share_truncated"] == 0
+    assert carried.metrics["accuracy"] > 0.9 > cut.metrics["accuracy"]
+    assert "texts are read in chunks of 10 tokens with carried state" in carried.record["notes"]
+
+
+def test_predictions_of_a_long_text_use_all_of_it(long_reviews, tmp_path):
+    """The same weights without chunks, on the whole text at once."""
+    options = [f"task.data={long_reviews}", "task.sequence_length=10", "trainer.max_epochs=1", "task.chunks=carry"]
+    run(tmp_path / "run", *options, "model.truncate=10")
+    text = " ".join(f"w{number % 20}" for number in range(137))
+    trained = seqlab.load(tmp_path / "run")
+    (chunked,) = trained.predict([text])
+    trained.model.recurrent.truncate = 0
+    (whole,) = trained.predict([text])
+    assert [answer["label"] for answer in chunked] == [answer["label"] for answer in whole]
+    for mine, theirs in zip(chunked, whole, strict=True):
+        assert mine["probability"] == pytest.approx(theirs["probability"], abs=1e-6)
+
+
+def test_word_vectors_are_counted_and_the_run_predicts_without_their_file(long_reviews, tmp_path, caplog):
+    path = tmp_path / "vectors.txt"
+    path.write_text(
+        "".join(f"w{word} " + " ".join(["0.5"] * 8) + "\n" for word in range(15)) + "zzz " + "1 " * 8 + "\n"
+    )
+    with caplog.at_level(logging.INFO, "seqlab"):
+        run(tmp_path / "run", f"task.data={long_reviews}", f"model.vectors={path}", "trainer.max_epochs=1")
+    assert f"vectors: 15 of 23 symbols found in {path}" in caplog.messages  # w0 to w19, a, b and the unknown one
+    path.unlink()
+    assert len(seqlab.load(tmp_path / "run").predict(["w1 w2 a"])) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["ntc_scv", "ntc_scv_bow", "ntc_scv_deck"])
+def test_the_experiments_start(tmp_path, experiment):
+    """On the bundled reviews instead of theirs, two steps of two epochs."""
+    limits = [f"trainer.limit_{split}_batches=2" for split in ("train", "val", "test")]
+    options = [f"experiment={experiment}", "task.source=bundled", "trainer.max_epochs=2", "logger=none", *limits]
+    result = seqlab.run(seqlab.compose([*options, "trainer.progress=false"]), tmp_path / "run")
+    assert result.record["cost"]["epochs"] == 2

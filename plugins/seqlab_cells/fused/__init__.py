@@ -1,1 +1,1 @@
-"""The fused kernels: what the RNN, the LSTM and the GRU share."""
+"""Fused scan of RNN, LSTM and GRU: kernel, operator, and implementations in C++ and in torch."""

@@ -1,4 +1,7 @@
-"""What the fused kernels share: one scan of a whole layer in one call."""
+"""Fused kernels: the scan of a whole layer in one call.
+
+What only a scan needs (the compiler, Triton, the operator) is imported when it is used.
+"""
 
 import logging
 import os
@@ -11,41 +14,38 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from seqlab import Cell, Kernel, State
-from seqlab_cells.fused.build import SECONDS, compiled_before
-from seqlab_cells.fused.checkpoint import in_segments
-from seqlab_cells.fused.library import TAILS
-from seqlab_cells.fused.ops import fused_scan, why_eager
-from seqlab_cells.gpu import campaigns, limits
-from seqlab_cells.linear import modified, weights
-from seqlab_cells.vendor import under_vmap, unfit
+from seqlab_cells.gpu import limits
+from seqlab_cells.weights import Epilogue, Layer, fault, not_dense, under_vmap, weights
 
 log = logging.getLogger("seqlab")
 
+COMPILE_SECONDS = 8.0
+"""What a compilation takes, about; what a run must be able to save."""
 STEP_SECONDS = {"Gru": 6e-5, "Lstm": 7e-6, "RnnTanh": 2.5e-5, "RnnRelu": 2.5e-5}
-"""What torch's routines take for a time step forward beyond this kernel (docs/results/kernels.md), rounded down."""
+"""What this kernel saves of the forward time of torch's routines per step (docs/results/kernels.md), rounded down."""
 UNKNOWN = 2.0
-"""Expected on a GPU without a campaign, so that ``auto`` asks :meth:`Fused.postpones`, which says why it must wait."""
-_told: set[tuple[str, torch.dtype]] = set()
+"""Speed on a GPU without a benchmark record, so that ``auto`` asks :meth:`Fused.defer_reason` for the reason."""
+_warned: set[tuple[str, torch.dtype]] = set()
 
 
 class Fused(Kernel):
-    r"""Scans a layer in one call, each thread its own rows, all work on a chunk of steps while it is in the cache.
+    r"""Scans a layer in one call: each thread has its own rows, and does all work on a chunk of steps while in cache.
 
-    In C++, compiled on first use; where that cannot be, in torch; on a GPU in Triton, which holds W on chip over all
-    steps and so takes hidden sizes alone for which it fits (:mod:`seqlab_cells.gpu`). No step of padding is computed.
-    Its derivative reads
+    In C++, compiled on first use; in torch where that is impossible; on a GPU in Triton, which holds W on chip over all
+    steps and so takes only hidden sizes for which it fits (:mod:`seqlab_cells.gpu`). No step of padding is computed.
+    Its derivative computes
 
     .. math::
         \frac{\partial L}{\partial W} = \sum_{chunks} \sum_{t \in chunk} δ_t x_t^\top
 
-    with :math:`δ_t` the gradient of the gates, a chunk's sum being made apart from the total, so that long sequences
-    lose no digits. The gates are kept for it, or built again from the states before each step, which are all known by
+    with :math:`δ_t` the gradient of the gates, where each chunk is summed apart from the total, so that long sequences
+    lose no digits. The gates are kept for it, or recomputed from the states before each step, which are all known by
     then (as in Appleyard, Kociský & Blunsom 2016, arXiv 1604.01946, one product serves many steps).
 
     Args:
-        save: what is kept for the gradient: ``gates``, the fastest; ``recompute``, which keeps the states alone and
-            builds the gates again; ``checkpoint``, which keeps every so-many-th state and runs the steps between again.
-        every: steps from one kept state to the next with ``save=checkpoint``; 0 takes the root of all steps.
+        save: what is kept for the gradient: ``gates``, the fastest; ``recompute``, the states alone, from which the
+            gates are recomputed; ``checkpoint``, every n-th state, from which the steps between are run again.
+        every: steps from one kept state to the next with ``save=checkpoint``; 0 for the square root of all steps.
 
     Raises:
         ValueError: an option is out of its range.
@@ -55,19 +55,19 @@ class Fused(Kernel):
 
     def __init__(self, save: Literal["gates", "recompute", "checkpoint"] = "gates", every: int = 0) -> None:
         if save not in ("gates", "recompute", "checkpoint"):
-            raise ValueError(f"save is {save!r}; it must be gates, recompute or checkpoint")
+            raise ValueError(f"save must be gates, recompute or checkpoint, got {save!r}")
         if every < 0:
-            raise ValueError(f"every is {every}; it must be 0 (the root of all steps) or a number of steps")
+            raise ValueError(f"every must be >= 0 (0 for the square root of all steps), got {every}")
         self.save, self.every = save, every
 
     @abstractmethod
-    def tail(self, cell: Cell) -> str:
-        """Name the cell among :data:`.library.TAILS`."""
+    def epilogue(self, cell: Cell) -> Epilogue:
+        """Return what the scan does to the gates of this cell."""
 
     def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
-        """Refuse other devices and types of number, a W too large for a GPU, a cell that is more than its weights."""
-        if x.layout != torch.strided or x.is_nested:
-            return "the input is not a dense tensor"
+        """Refuse other devices and dtypes, a W too large for a GPU, and cells that are more than their weights."""
+        if reason := not_dense(x):
+            return reason
         if x.device.type not in ("cpu", "cuda"):
             return f"the input is on {x.device}; the fused kernel is for the CPU and for CUDA"
         if forward_ad._current_level >= 0:
@@ -75,91 +75,99 @@ class Fused(Kernel):
         if under_vmap():
             return "it has no batching rule for vmap"
         for cell in cells:
-            if (fault := modified(cell)) or (fault := unfit(weights(cell), x)):
-                return fault
-            if limits.taken(x):
-                dtype = limits.compute_dtype(x, weights(cell)[0])
-                if fault := limits.refusal(TAILS[self.tail(cell)], cell.hidden_size, dtype, x):
-                    return fault
-            elif (dtype := weights(cell)[0].dtype) not in (torch.float32, torch.float64):
+            if reason := fault(cell, x):
+                return reason
+            dtype = weights(cell)[0].dtype
+            if limits.uses_triton(x):
+                dtype = limits.compute_dtype(x, dtype)
+                if reason := limits.refusal(self.epilogue(cell), cell.hidden_size, dtype, x):
+                    return reason
+            elif dtype not in (torch.float32, torch.float64):
                 return f"the parameters are {dtype}; it computes in float32 and float64"
         return None
 
     def speed(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> float:
-        """Expect what was measured on CPUs with AVX2 (docs/results/kernels.md), rounded down; on a GPU its campaign."""
+        """Estimate from measurements on CPUs with AVX2 (docs/results/kernels.md), rounded down; on a GPU by record."""
+        from seqlab_cells.fused.native import compiled_before
+
         if x.is_cuda:
-            found = self._campaign(cells, x, lengths)
-            unknown = not campaigns.points(campaigns.architecture(x.device))
-            return UNKNOWN if unknown else found or 0.0
+            unknown = not limits.records(limits.architecture(x.device))
+            return UNKNOWN if unknown else self._recorded(cells, x, lengths) or 0.0
         time, batch, _ = x.shape
-        tail, hidden = TAILS[self.tail(cells[0])], cells[0].hidden_size
-        if compiled_before(tail.name, weights(cells[0])[0].dtype) is None:  # in torch
-            return 0.4 if tail.leaves == 2 else 1.0 if lengths is None else 0.8
-        if tail.leaves == 2:
+        epilogue, hidden = self.epilogue(cells[0]), cells[0].hidden_size
+        if compiled_before(epilogue.name, weights(cells[0])[0].dtype) is None:  # in torch
+            return 0.4 if epilogue.states == 2 else 1.0 if lengths is None else 0.8
+        if epilogue.states == 2:
             full = 0.8 if batch < 2 * torch.get_num_threads() or hidden >= 256 else 1.1
         else:
             full = 0.9 if batch == 1 and hidden >= 192 else 1.2
         return full if lengths is None else full * time * batch / max(1, int(lengths.sum()))
 
-    def postpones(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None, calls: int | None) -> str | None:
-        """Leave a run alone that would save less time than compiling takes, and a GPU on which nothing was measured."""
-        if x.is_cuda:
-            if self._campaign(cells, x, lengths) is not None:
-                return None
-            return (
-                f"no campaign is recorded for {campaigns.architecture(x.device)} (benchmarks/gpu_campaign.py makes one)"
-            )
-        if os.environ.get("SEQLAB_COMPILE") == "never":
-            return "it must be compiled, and SEQLAB_COMPILE=never"
-        tail = self.tail(cells[0])
-        if compiled_before(tail, weights(cells[0])[0].dtype) is not False:
-            return None
-        saved = 3 * len(cells) * x.shape[0] * STEP_SECONDS[tail]  # forward, and twice as much backward
-        if self.speed(cells, x, lengths) > 1 and (calls or 0) * saved >= SECONDS:
-            return None
-        return "it is not compiled, and this may be too little work to win that time back (kernel=fused compiles it)"
+    def defer_reason(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None, calls: int | None) -> str | None:
+        """Defer where compilation takes longer than the run saves, and on a GPU without a benchmark record."""
+        from seqlab_cells.fused.native import compiled_before
 
-    def _campaign(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> float | None:
-        """Look up how fast this was against cuDNN on the GPU at hand."""
-        dtype = limits.compute_dtype(x, weights(cells[0])[0])
-        word = "tf32" if limits.precision(dtype) == "tf32" else str(dtype).removeprefix("torch.")
-        layer = {"tail": self.tail(cells[0]), "dtype": word, "directions": len(cells), "ragged": lengths is not None}
-        layer |= {"batch": x.shape[1], "time": x.shape[0], "hidden": cells[0].hidden_size}
-        return campaigns.speed(campaigns.architecture(x.device), layer)
+        if x.is_cuda:
+            if self._recorded(cells, x, lengths) is not None:
+                return None
+            name = limits.architecture(x.device)
+            return f"no benchmark record for {name} (write one by benchmarks/gpu_campaign.py)"
+        if os.environ.get("SEQLAB_COMPILE") == "never":
+            return "not compiled, and SEQLAB_COMPILE=never"
+        epilogue = self.epilogue(cells[0]).name
+        if compiled_before(epilogue, weights(cells[0])[0].dtype) is not False:
+            return None
+        saved = 3 * len(cells) * x.shape[0] * STEP_SECONDS[epilogue]  # forward, and twice as much backward
+        if self.speed(cells, x, lengths) > 1 and (calls or 0) * saved >= COMPILE_SECONDS:
+            return None
+        return "not compiled, and the run may be too short to pay off (kernel=fused compiles it)"
+
+    def _recorded(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> float | None:
+        """Return the recorded speed relative to cuDNN on the GPU at hand."""
+        dtype = limits.compute_dtype(x, weights(cells[0])[0].dtype)
+        name = "tf32" if limits.precision(dtype) == "tf32" else str(dtype).removeprefix("torch.")
+        return limits.recorded_speed(self.epilogue(cells[0]).name, name, cells, x, lengths)
 
     def scan(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
     ) -> tuple[Tensor, list[State]]:
-        """Scan the first cell forward and the second, if there is one, backward within each row's length."""
+        """Run one layer, both directions in one call."""
+        from seqlab_cells.fused.ops import checkpointed_scan, fused_scan
+
         parameters = [weight for cell in cells for weight in weights(cell)]
-        leaves = [leaf for state in states for leaf in state]
-        tail, dtype = self.tail(cells[0]), parameters[0].dtype
-        if limits.taken(x):  # in autocast's type of number, if it is on, as cuDNN does; the states stay as they are
-            dtype = limits.compute_dtype(x, parameters[0])
+        flat = [each for state in states for each in state]
+        epilogue, dtype = self.epilogue(cells[0]), parameters[0].dtype
+        triton = limits.uses_triton(x)
+        if triton:  # in autocast's dtype, if it is on, as cuDNN does; the states keep theirs
+            dtype = limits.compute_dtype(x, dtype)
             parameters = [weight.to(dtype) for weight in parameters]
         else:  # under autocast they may differ; it is computed in the parameters' precision
-            leaves = [leaf.to(dtype) for leaf in leaves]
-            _tell(tail, dtype)
+            flat = [each.to(dtype) for each in flat]
+            _warn(epilogue.name, dtype)
         x = x.to(dtype)
-        wanted = torch.is_grad_enabled() and any(each.requires_grad for each in (x, *leaves, *parameters))
-        if self.save == "checkpoint" and wanted:
-            y, ends = in_segments(x, lengths, leaves, parameters, TAILS[tail], self.every)
+        save: str = self.save
+        if not torch.is_grad_enabled() or not any(each.requires_grad for each in (x, *flat, *parameters)):
+            save = "none"
+        if save == "checkpoint":
+            y, ends = checkpointed_scan(Layer(x, lengths, flat, parameters, epilogue, save), self.every)
         else:
-            y, h, c, _ = fused_scan(x, lengths, leaves, parameters, tail, self.save if wanted else "none")
-            parts = (h, c) if TAILS[tail].leaves == 2 else (h,)
-            ends = [tuple(leaf[d] for leaf in parts) for d in range(len(cells))]
-        if limits.taken(x):
+            y, h, c, _ = fused_scan(x, lengths, flat, parameters, epilogue.name, save)
+            parts = (h, c)[: epilogue.states]
+            ends = [tuple(each[d] for each in parts) for d in range(len(cells))]
+        if triton:
             ends = [
-                tuple(leaf.to(old.dtype) for leaf, old in zip(end, state, strict=True))
+                tuple(new.to(old.dtype) for new, old in zip(end, state, strict=True))
                 for end, state in zip(ends, states, strict=True)
             ]
         return y, ends
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no type for it
-def _tell(tail: str, dtype: torch.dtype) -> bool:
-    """Compile if that is still to be done, and say so once if it cannot be."""
-    if (tail, dtype) not in _told and (reason := why_eager(tail, dtype)):
-        log.warning("the fused kernel of %s runs in torch, more slowly than in C++: %s", tail, reason)
-    _told.add((tail, dtype))
+def _warn(epilogue: str, dtype: torch.dtype) -> bool:
+    """Compile if that is still to be done, and warn once if it cannot be."""
+    from seqlab_cells.fused.ops import why_eager
+
+    if (epilogue, dtype) not in _warned and (reason := why_eager(epilogue, dtype)):
+        log.warning("kernel=fused runs %s in torch, more slowly than in C++: %s", epilogue, reason)
+    _warned.add((epilogue, dtype))
     return True

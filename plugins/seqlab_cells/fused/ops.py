@@ -2,159 +2,123 @@
 
 # ruff: noqa: ARG001  # what implements an operator takes all its arguments
 
+import math
 from collections.abc import Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from seqlab_cells.fused import eager, library
-from seqlab_cells.fused.build import NoCompilerError
-from seqlab_cells.fused.build import library as compiled
-from seqlab_cells.fused.library import TAILS, Tail
+from seqlab import State
+from seqlab.recurrence import reverse_within
+from seqlab_cells.fused import eager, native
 from seqlab_cells.gpu import launch, limits
+from seqlab_cells.weights import EPILOGUES, Epilogue, Layer, Results
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 _OPS: Any = torch.library.Library("seqlab_cells", "DEF")  # type: ignore[no-untyped-call]  # torch's own
 _OPS.define(
-    "fused_scan(Tensor x, Tensor? lengths, Tensor[] states, Tensor[] weights, str tail, str save)"
+    "fused_scan(Tensor x, Tensor? lengths, Tensor[] states, Tensor[] weights, str epilogue, str save)"
     " -> (Tensor, Tensor, Tensor, Tensor)"
 )
 _OPS.define(
     "fused_scan_backward(Tensor? dy, Tensor? dh, Tensor? dc, Tensor x, Tensor? lengths, Tensor[] states,"
-    " Tensor[] weights, Tensor y, Tensor kept, str tail, str save, bool of_x, bool of_weights)"
+    " Tensor[] weights, Tensor y, Tensor kept, str epilogue, str save, bool of_x, bool of_weights)"
     " -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 
 def fused_scan(
-    x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: Sequence[Tensor], tail: str, save: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: Sequence[Tensor], epilogue: str, save: str
+) -> Results:
     """Scan one layer.
 
     Args:
-        x: ``[time, batch, input]``.
+        x: ``[time, batch, input]``; this and the others are those of :class:`.weights.Layer`.
         lengths: valid steps of each row.
-        states: of each direction the parts of its initial state, ``[batch, hidden]`` each.
-        weights: of each direction ``W_ih, W_hh, b_ih, b_hh``, as torch lays them out.
-        tail: a name in :data:`.library.TAILS`.
-        save: what is kept for the derivative: ``none``, ``gates``, or ``recompute``, which keeps c alone.
+        states: the initial states.
+        weights: the weights.
+        epilogue: a name in :data:`.weights.EPILOGUES`.
+        save: what is kept for the gradient.
 
     Returns:
-        The outputs, the final h and c ``[directions, batch, hidden]`` (c is empty where the cell has none; on a GPU
-        both are float32), and what is kept, of which the shape alone is promised.
+        Outputs, final h and c (float32 on a GPU), and what is kept, of which the shape alone is specified.
     """
-    result: tuple[Tensor, Tensor, Tensor, Tensor]
+    result: Results
     if _is_plain((x, *states, *weights)):
-        result = _Scan.apply(x, lengths, tail, save, len(states), *states, *weights)  # type: ignore[no-untyped-call]  # torch's
+        result = _Scan.apply(x, lengths, epilogue, save, len(states), *states, *weights)  # type: ignore[no-untyped-call]  # torch's
     else:
-        result = torch.ops.seqlab_cells.fused_scan(x, lengths, states, weights, tail, save)
+        result = torch.ops.seqlab_cells.fused_scan(x, lengths, states, weights, epilogue, save)
     return result
 
 
 def _is_plain(tensors: Sequence[Tensor]) -> bool:
-    """Whether nobody looks on who has to see an operator: a compiler, a mode, a transform, another kind of tensor.
+    """Return whether the dispatcher can be skipped: no compiler, mode, transform or tensor subclass needs the operator.
 
-    The operator's way through torch takes some 0.4 ms a step, a sixth of what a small layer takes.
+    Dispatch takes some 0.4 ms a step, a sixth of the time of a small layer.
     """
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return False
     return not torch._C._are_functorch_transforms_active() and all(type(each) in _PLAIN for each in tensors)
 
 
-def why_eager(tail: str, dtype: torch.dtype) -> str | None:
-    """Say why the scan is not in C++ on a CPU; ``None`` where it is. Compiles on the first call."""
+def why_eager(epilogue: str, dtype: torch.dtype) -> str | None:
+    """Return why the scan is not in C++ on a CPU; ``None`` where it is. Compiles on the first call."""
     try:
-        compiled(tail, dtype)
-    except NoCompilerError as error:
+        native.library(epilogue, dtype)
+    except native.NoCompilerError as error:
         return str(error)
     return None
 
 
-def _way(x: Tensor, tail: str) -> Any:
-    if limits.taken(x):
+def _implementation(layer: Layer) -> Any:
+    if limits.uses_triton(layer.x):
         return launch
-    return eager if why_eager(tail, x.dtype) else library
-
-
-def _state_dtype(x: Tensor) -> torch.dtype:
-    return torch.float32 if limits.taken(x) else x.dtype
-
-
-def _kept(x: Tensor, tail: Tail, hidden: int, save: str, steps: int) -> int:
-    return launch.room(tail, hidden, save, x.dtype, steps) if limits.taken(x) else steps * tail.record(hidden, save)
+    return eager if why_eager(layer.epilogue.name, layer.x.dtype) else native
 
 
 def _forward(
-    x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: Sequence[Tensor], tail: str, save: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = _way(x, tail).forward(
-        x, lengths, states, weights, TAILS[tail], save
-    )
+    x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: Sequence[Tensor], epilogue: str, save: str
+) -> Results:
+    layer = Layer(x, lengths, states, weights, EPILOGUES[epilogue], save)
+    result: Results = _implementation(layer).forward(layer)
     return result
 
 
-def _backward(
-    dy: Tensor | None,
-    dh: Tensor | None,
-    dc: Tensor | None,
-    x: Tensor,
-    lengths: Tensor | None,
-    states: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    y: Tensor,
-    kept: Tensor,
-    tail: str,
-    save: str,
-    of_x: bool,
-    of_weights: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    wanted = (of_x, of_weights)
-    result: tuple[Tensor, Tensor, Tensor, Tensor]
-    result = _way(x, tail).backward((dy, dh, dc), x, lengths, states, weights, y, kept, TAILS[tail], save, wanted)
+def _backward(dy: Tensor | None, dh: Tensor | None, dc: Tensor | None, *rest: Any) -> Results:
+    x, lengths, states, weights, y, kept, epilogue, save, *wanted = rest
+    layer = Layer(x, lengths, states, weights, EPILOGUES[epilogue], save)
+    result: Results = _implementation(layer).backward(layer, (dy, dh, dc), y, kept, wanted)
     return result
+
+
+def _state_shapes(layer: Layer) -> tuple[Tensor, Tensor]:
+    dtype = torch.float32 if limits.uses_triton(layer.x) else layer.x.dtype
+    counts = layer.directions, layer.c_directions
+    h, c = (layer.x.new_empty(count, layer.x.shape[1], layer.hidden, dtype=dtype) for count in counts)
+    return h, c
 
 
 def _forward_shapes(
-    x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: Sequence[Tensor], tail: str, save: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    (time, batch, _), hidden, directions = x.shape, weights[1].shape[1], len(weights) // 4
-    made = TAILS[tail]
-    return (
-        x.new_empty(time, batch, directions * hidden),
-        x.new_empty(directions, batch, hidden, dtype=_state_dtype(x)),
-        x.new_empty(directions if made.leaves == 2 else 0, batch, hidden, dtype=_state_dtype(x)),
-        x.new_empty(_kept(x, made, hidden, save, directions * time * batch)),
-    )
+    x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: Sequence[Tensor], epilogue: str, save: str
+) -> Results:
+    layer = Layer(x, lengths, states, weights, EPILOGUES[epilogue], save)
+    steps = layer.directions * x.shape[0] * x.shape[1]
+    kept = launch.kept_size(layer, steps) if limits.uses_triton(x) else steps * native.kept_per_step(layer)
+    return x.new_empty(*x.shape[:2], layer.directions * layer.hidden), *_state_shapes(layer), x.new_empty(kept)
 
 
-def _backward_shapes(
-    dy: Tensor | None,
-    dh: Tensor | None,
-    dc: Tensor | None,
-    x: Tensor,
-    lengths: Tensor | None,
-    states: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    y: Tensor,
-    kept: Tensor,
-    tail: str,
-    save: str,
-    of_x: bool,
-    of_weights: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    (_, batch, size), hidden, directions = x.shape, weights[1].shape[1], len(weights) // 4
-    made = TAILS[tail]
-    return (
-        x.new_empty(x.shape if of_x else (0,)),
-        x.new_empty(directions, batch, hidden, dtype=_state_dtype(x)),
-        x.new_empty(directions if made.leaves == 2 else 0, batch, hidden, dtype=_state_dtype(x)),
-        x.new_empty((directions, made.gates * hidden * (size + hidden + 2)) if of_weights else (0,)),
-    )
+def _backward_shapes(dy: Tensor | None, dh: Tensor | None, dc: Tensor | None, *rest: Any) -> Results:
+    x, lengths, states, weights, _, _, epilogue, save, of_x, of_weights = rest
+    layer = Layer(x, lengths, states, weights, EPILOGUES[epilogue], save)
+    per_direction = layer.epilogue.gates * layer.hidden * (x.shape[2] + layer.hidden + 2)
+    dw = x.new_empty((layer.directions, per_direction) if of_weights else (0,))
+    return x.new_empty(x.shape if of_x else (0,)), *_state_shapes(layer), dw
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, lengths, states, weights, ctx.tail, ctx.save = inputs
+    x, lengths, states, weights, ctx.epilogue, ctx.save = inputs
     y, _, _, kept = output
     ctx.counts = len(states), len(weights)
     ctx.save_for_backward(x, lengths, y, kept, *states, *weights)
@@ -171,15 +135,15 @@ def _derivative(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
 def _gradients(
     ctx: Any, wanted: tuple[bool, list[bool], list[bool]], gradients: Sequence[Tensor | None], backward: Any
 ) -> tuple[Tensor | None, list[Tensor | None], list[Tensor | None]]:
-    """Give the gradients of the input, of the parts of the states, and of the weights."""
+    """Return the gradients of the input, of the state tensors, and of the weights."""
     x, lengths, y, kept, *rest = ctx.saved_tensors
     states, weights = rest[: ctx.counts[0]], rest[ctx.counts[0] :]
     of_x, of_states, of_weights = wanted
     dx, dh0, dc0, dw = backward(
-        *gradients[:3], x, lengths, states, weights, y, kept, ctx.tail, ctx.save, of_x, any(of_weights)
+        *gradients[:3], x, lengths, states, weights, y, kept, ctx.epilogue, ctx.save, of_x, any(of_weights)
     )
-    made = TAILS[ctx.tail]
-    leaves = [leaf[d] for d in range(len(weights) // 4) for leaf in (dh0, dc0)[: made.leaves]]
+    per_direction = (dh0, dc0)[: EPILOGUES[ctx.epilogue].states]
+    dstates = [each[d] for d in range(len(weights) // 4) for each in per_direction]
     parts: list[Tensor | None] = [None] * len(weights)
     if any(of_weights):
         sizes = [weight.numel() for weight in weights[:4]]
@@ -187,27 +151,27 @@ def _gradients(
         parts = [part.view(weight.shape) for part, weight in zip(flat, weights, strict=True)]
     return (
         dx if of_x else None,
-        [leaf.to(s.dtype) if each else None for leaf, s, each in zip(leaves, states, of_states, strict=True)],
+        [ds.to(s.dtype) if each else None for ds, s, each in zip(dstates, states, of_states, strict=True)],
         [part if each else None for part, each in zip(parts, of_weights, strict=True)],
     )
 
 
 def _flags(wanted: Any, count: int) -> list[bool]:
-    """Read which tensors of a list want a gradient, however this version of torch tells it."""
+    """Return which tensors of a list need a gradient, however this version of torch states it."""
     return list(wanted) if isinstance(wanted, list | tuple) else [bool(wanted)] * count
 
 
 @final
 class _Scan(torch.autograd.Function):
-    """The same without the way through an operator."""
+    """The scan and its derivative without torch's dispatcher."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, lengths: Tensor | None, tail: str, save: str, count: int, *tensors: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        ctx: Any, x: Tensor, lengths: Tensor | None, epilogue: str, save: str, count: int, *tensors: Tensor
+    ) -> Results:
         states, weights = tensors[:count], tensors[count:]
-        result = _forward(x, lengths, states, weights, tail, save)
-        _setup(ctx, (x, lengths, states, weights, tail, save), result)
+        result = _forward(x, lengths, states, weights, epilogue, save)
+        _setup(ctx, (x, lengths, states, weights, epilogue, save), result)
         ctx.mark_non_differentiable(result[3])
         return result
 
@@ -215,7 +179,7 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         of_x, of_rest, count = ctx.needs_input_grad[0], list(ctx.needs_input_grad[5:]), ctx.counts[0]
         wanted = of_x, of_rest[:count], of_rest[count:]
-        # Who wants to differentiate this again is told by the operator that it cannot be.
+        # With create_graph the operator is called, which raises an error when it is differentiated again.
         backward = torch.ops.seqlab_cells.fused_scan_backward if torch.is_grad_enabled() else _backward
         dx, states, weights = _gradients(ctx, wanted, gradients, backward)
         return dx, None, None, None, None, *states, *weights
@@ -226,7 +190,7 @@ def _keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
 
 
 def _no_second_derivative(ctx: Any, *_: Any) -> None:
-    raise RuntimeError("kernel=fused has no second derivative; take kernel=loop for it")
+    raise RuntimeError("kernel=fused has no second derivative; use kernel=loop")
 
 
 for _device in ("CPU", "CUDA"):
@@ -238,3 +202,40 @@ torch.library.register_autograd("seqlab_cells::fused_scan", _derivative, setup_c
 torch.library.register_autograd(
     "seqlab_cells::fused_scan_backward", _no_second_derivative, setup_context=_keep_nothing, lib=_OPS
 )
+
+
+def checkpointed_scan(layer: Layer, every: int) -> tuple[Tensor, list[State]]:
+    """Scan a layer segment by segment; keep the states between segments, and run the steps again for the gradient.
+
+    Args:
+        layer: its arguments; ``save`` is ignored.
+        every: steps of a segment; 0 for the square root of all steps.
+    """
+    outputs, final_states = [], []
+    for d in range(layer.directions):
+        x = layer.x if d == 0 else reverse_within(layer.x, layer.lengths)
+        y, end = _segments(layer._replace(x=x, states=layer.state(d), weights=layer.weight(d)), every)
+        outputs.append(y if d == 0 else reverse_within(y, layer.lengths))
+        final_states.append(end)
+    return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)), final_states
+
+
+def _segments(layer: Layer, every: int) -> tuple[Tensor, State]:
+    x, state, epilogue = layer.x, tuple(layer.states), layer.epilogue
+    size = every or max(1, math.isqrt(len(x)))
+    outputs = []
+    for begin in range(0, max(1, len(x)), size):
+        segment = x[begin : begin + size]
+        left = None if layer.lengths is None else (layer.lengths - begin).clamp(0, len(segment))
+        # The weights are arguments, so that autograd raises an error where one is changed in place before backward.
+        given = (epilogue, segment, left, *state, *layer.weights)
+        y, *after = checkpoint(_segment, *given, use_reentrant=False, preserve_rng_state=False)
+        outputs.append(y)
+        state = tuple(after)
+    return torch.cat(outputs), state
+
+
+def _segment(epilogue: Epilogue, x: Tensor, left: Tensor | None, *rest: Tensor) -> tuple[Tensor, ...]:
+    save = "gates" if torch.is_grad_enabled() else "none"
+    y, h, c, _ = fused_scan(x, left, rest[: epilogue.states], rest[epilogue.states :], epilogue.name, save)
+    return (y, h[0], c[0]) if epilogue.states == 2 else (y, h[0])

@@ -1,17 +1,17 @@
-// One layer of a recurrent network over a whole batch of sequences: an RNN, an LSTM or a GRU, one or two directions,
-// forward and backward.
+// One layer of a recurrent network over a batch of sequences: an RNN, an LSTM or a GRU, one or two directions, forward
+// and backward.
 //
-// How it is laid out
-//   The rows of the batch are dealt to threads once; no thread waits for another before the end. A thread walks its
-//   rows in chunks of some steps. What a chunk needs fits the thread's cache, and is used up there: the projection of
-//   the inputs, the steps, the gradient of the inputs, and the chunk's share of the weights' gradients. Only the
-//   outputs and what backward asks for ("kept") reach memory.
+// Layout
+//   The rows of the batch are assigned to threads once; no thread waits for another before the end. A thread processes
+//   its rows in chunks of some steps. All that a chunk needs fits the thread's cache and is finished there: the
+//   projection of the inputs, the steps, the gradient of the inputs, and the chunk's share of the weights' gradients.
+//   Only the outputs and what backward needs ("kept") reach memory.
 //   Every product is of rows given by pointer with a packed panel of weights, in tiles that stay in registers. Steps of
-//   rows, all rows of a chunk, and rows of unequal length (sorted, so that those alive come first) are the same to it.
-//   A cell is its Tail: what happens to a tile of gates between two products. Nothing else knows which cell it is.
+//   rows, all rows of a chunk, and rows of unequal length (sorted, active ones first) need no other code.
+//   A cell is its Epilogue: what happens to a tile of gates between two products. No other code depends on the cell.
 //
-// It is compiled on the machine where it runs, for one type of number (REAL) and one cell (TAIL), without any header
-// of torch, by which it takes a few seconds. Vectors are those of GCC and Clang, as wide as the target's registers.
+// It is compiled on the machine where it runs, for one type of number (REAL) and one cell (EPILOGUE), without torch's
+// headers, so that compilation takes a few seconds. Vectors are those of GCC and Clang, as wide as the registers.
 
 #include <algorithm>
 #include <cstdint>
@@ -26,8 +26,8 @@
 #ifndef REAL
 #define REAL float
 #endif
-#ifndef TAIL
-#define TAIL Gru
+#ifndef EPILOGUE
+#define EPILOGUE Gru
 #endif
 
 #define INLINE inline __attribute__((always_inline))
@@ -268,7 +268,7 @@ INLINE void multiply(const real* const* a, const real* panel, int64_t depth, vec
   }
 }
 
-// to += A^T B over `depth` rows, summed apart from what stands there: A as `pack_columns` leaves it, B in packed panels.
+// to += A^T B over `depth` rows, summed before it is added: A as `pack_columns` leaves it, B in packed panels.
 constexpr int SLAB = ACCUMULATORS == 24 && VL >= 8 ? 8 : std::min(VL, 4), SLAB_COLS = 3;  // SLAB divides VL
 
 INLINE void add_transposed(const real* a, int64_t columns, const real* b, int64_t depth, int64_t vectors, real* to) {
@@ -316,10 +316,10 @@ inline void pack_rows(const real* const* rows, int64_t depth, int64_t width, int
 
 }  // namespace
 
-// What Python fills in (`library.py` mirrors it). Sizes are in numbers; all is contiguous unless a stride is given.
+// Filled in by Python (`native.py` mirrors it). Sizes are in numbers; all is contiguous unless a stride is given.
 struct Problem {
   int64_t time, batch, input, hidden, directions, threads;
-  int64_t rebuild;            // keep only c, and compute the gates again in backward
+  int64_t rebuild;            // keep only c, and recompute the gates in backward
   int64_t x_time, x_batch;    // strides of x
   const real* x;              // [time, batch, input]
   const int64_t* lengths;     // [batch], or null
@@ -358,7 +358,7 @@ struct Arena {
   }
 };
 
-// Numbers too small to be normal are slow, and vanished gradients are full of them: they count as zero here.
+// Denormal numbers are slow, and vanished gradients are full of them: they are flushed to zero here.
 class FlushDenormals {
 #if defined(__SSE__)
   unsigned before = _mm_getcsr();
@@ -381,13 +381,13 @@ class FlushDenormals {
 #endif
 };
 
-// The rows that one thread walks in one direction, the longest first.
+// The rows that one thread processes in one direction, the longest first.
 struct Share {
   int direction;
   std::vector<int64_t> rows;    // batch indices
   std::vector<int64_t> length;  // of each
-  std::vector<int64_t> alive;   // rows that are alive at each step, and 0 behind the last
-  int64_t steps() const { return static_cast<int64_t>(alive.size()) - 1; }
+  std::vector<int64_t> active;  // rows with a valid step at each step, and 0 behind the last
+  int64_t steps() const { return static_cast<int64_t>(active.size()) - 1; }
 };
 
 // The steps [begin, end) of a share, and where each step's rows stand among the chunk's.
@@ -406,17 +406,17 @@ std::vector<Share> shares(const Problem& p) {
   std::vector<Share> result;
   for (int64_t group = 0; group < groups; ++group) result.push_back({0, {}, {}, {}});
   for (int64_t i = 0; i < p.batch; ++i) {
-    // Equal rows stay in blocks; unequal ones go, the longest first, to who has least to do.
+    // Equal rows stay in blocks; unequal ones go, the longest first, to the thread with the least work.
     const int64_t group = p.lengths ? std::min_element(load.begin(), load.end()) - load.begin() : i * groups / p.batch;
     result[group].rows.push_back(order[i]);
     result[group].length.push_back(length(order[i]));
     load[group] += length(order[i]) + 1;
   }
   for (Share& share : result) {
-    int64_t alive = share.rows.size();
-    for (int64_t s = 0; alive; ++s) {
-      while (alive && share.length[alive - 1] <= s) --alive;
-      share.alive.push_back(alive);
+    int64_t active = share.rows.size();
+    for (int64_t s = 0; active; ++s) {
+      while (active && share.length[active - 1] <= s) --active;
+      share.active.push_back(active);
     }
   }
   for (int64_t group = 0; p.directions == 2 && group < groups; ++group) {
@@ -431,8 +431,8 @@ std::vector<Chunk> chunks(const Share& share, int64_t target) {
   for (int64_t s = 0; s < share.steps();) {
     Chunk chunk{s, s, {0}};
     do {
-      chunk.offset.push_back(chunk.rows() + share.alive[chunk.end++]);
-    } while (chunk.end < share.steps() && chunk.rows() + share.alive[chunk.end] <= target);
+      chunk.offset.push_back(chunk.rows() + share.active[chunk.end++]);
+    } while (chunk.end < share.steps() && chunk.rows() + share.active[chunk.end] <= target);
     s = chunk.end;
     result.push_back(std::move(chunk));
   }
@@ -450,20 +450,20 @@ void in_parallel(int64_t n, int64_t threads, Body body) {
 
 // ---------------------------------------------------------------------------------------------------------- layer
 
-template <class Tail>
+template <class Epilogue>
 struct Layer {
-  static constexpr int G = Tail::gates, COLS = G * Tail::units;
+  static constexpr int G = Epilogue::gates, COLS = G * Epilogue::units;
   // Columns of a panel that are summed at once: half of them where registers for all would leave too few rows to a
   // tile, and the panel be read too often.
   static constexpr int PASS = tile_rows(COLS) < COLS ? COLS / 2 : COLS, TILE = tile_rows(PASS);
-  static constexpr int KEPT = Tail::kept, PLANES = Tail::planes;
+  static constexpr int KEPT = Epilogue::kept, PLANES = Epilogue::planes;
 
   const Problem& p;
   const int64_t T = p.time, B = p.batch, I = p.input, H = p.hidden, D = p.directions;
-  const int64_t Hv = rounded(H, VL);                // units in whole vectors
-  const int64_t Hp = rounded(H, VL * Tail::units);  // and in whole panels
-  const int64_t panels = Hp / (VL * Tail::units), ldx = G * Hp, ldg = PLANES * Hv + 16;
-  const int64_t record = p.rebuild ? (Tail::has_c ? Hv : 0) : KEPT * Hv;  // kept numbers of a row's step
+  const int64_t Hv = rounded(H, VL);                    // units in whole vectors
+  const int64_t Hp = rounded(H, VL * Epilogue::units);  // and in whole panels
+  const int64_t panels = Hp / (VL * Epilogue::units), ldx = G * Hp, ldg = PLANES * Hv + 16;
+  const int64_t record = p.rebuild ? (Epilogue::has_c ? Hv : 0) : KEPT * Hv;  // kept numbers of a row's step
   std::vector<Share> share = shares(p);
   int64_t most_rows = 0;
   real *forward_hh[2], *forward_ih[2], *bias[2], *bias_apart[2], *backward_hh[2], *backward_ih[2];
@@ -493,7 +493,7 @@ struct Layer {
     to += panel * depth * COLS * VL;
     for (int v = 0; v < COLS; ++v)
       for (int lane = 0; lane < VL; ++lane) {
-        const int64_t unit = (panel * Tail::units + v / G) * VL + lane;
+        const int64_t unit = (panel * Epilogue::units + v / G) * VL + lane;
         const real* from = w + ((v % G) * H + unit) * depth;
         real* at = to + (v / PASS * depth * PASS + v % PASS) * VL + lane;
         for (int64_t k = 0; k < depth; ++k) at[k * PASS * VL] = unit < H ? from[k] : 0;
@@ -505,7 +505,7 @@ struct Layer {
   void pack_backward(const real* w, int64_t width, bool hidden, int64_t panel, real* to) const {
     to += panel * G * Hv * NB * VL;
     for (int plane = 0; plane < G; ++plane) {
-      const int gate = hidden ? Tail::gate_of_plane[plane] : plane;
+      const int gate = hidden ? Epilogue::gate_of_plane[plane] : plane;
       for (int64_t j = 0; j < Hv; ++j, to += NB * VL)
         for (int v = 0; v < NB; ++v) {
           const int64_t column = (panel * NB + v) * VL;
@@ -529,9 +529,9 @@ struct Layer {
       pack_forward(p.w_ih[d], I, panel, forward_ih[d]);
       for (int v = 0; v < COLS; ++v)
         for (int lane = 0; lane < VL; ++lane) {
-          const int64_t unit = (panel * Tail::units + v / G) * VL + lane, at = (panel * COLS + v) * VL + lane;
+          const int64_t unit = (panel * Epilogue::units + v / G) * VL + lane, at = (panel * COLS + v) * VL + lane;
           const int64_t from = (v % G) * H + unit;
-          const bool apart = v % G == Tail::apart;
+          const bool apart = v % G == Epilogue::apart;
           bias[d][at] = unit < H ? p.b_ih[d][from] + (apart ? 0 : p.b_hh[d][from]) : 0;
           bias_apart[d][at] = unit < H && apart ? p.b_hh[d][from] : 0;
         }
@@ -562,8 +562,8 @@ struct Layer {
       });
   }
 
-  // The steps of `rows` rows, each from its own state before. Where backward builds the gates again, no output is
-  // written, and c comes from `c` and goes nowhere.
+  // The steps of `rows` rows, each from its own state before. Where backward recomputes the gates, no output is
+  // written, and c is read only.
   struct Step {
     const real* projected;       // [rows][ldx]
     const real* const* h;        // states before
@@ -580,13 +580,14 @@ struct Layer {
         vec sum[ROWS][COLS] = {};
         multiply_panel(step.h + first, forward_hh[d] + panel * H * COLS * VL, H, sum);
         const real* x = step.projected + first * ldx + panel * COLS * VL;
-        for (int i = 0; i < ROWS; ++i) UNROLL for (int u = 0; u < Tail::units; ++u) {
-          const int64_t unit = (panel * Tail::units + u) * VL;
+        for (int i = 0; i < ROWS; ++i) UNROLL for (int u = 0; u < Epilogue::units; ++u) {
+          const int64_t unit = (panel * Epilogue::units + u) * VL;
           vec* a = &sum[i][u * G];
           UNROLL for (int g = 0; g < G; ++g)
-            a[g] += g == Tail::apart ? load(bias_apart[d] + (panel * COLS + u * G + g) * VL)
+            a[g] += g == Epilogue::apart ? load(bias_apart[d] + (panel * COLS + u * G + g) * VL)
                                      : load(x + i * ldx + (u * G + g) * VL);
-          const vec apart = Tail::apart < 0 ? vec{} : load(x + i * ldx + (u * G + std::max(0, Tail::apart)) * VL);
+          constexpr int own = std::max(0, Epilogue::apart);
+          const vec apart = Epilogue::apart < 0 ? vec{} : load(x + i * ldx + (u * G + own) * VL);
           if (unit < H) finish(step, first + i, unit, a, apart);
         }
       });
@@ -594,12 +595,12 @@ struct Layer {
 
   INLINE void finish(const Step& step, int64_t r, int64_t unit, const vec* sum, vec apart) const {
     vec keep[KEPT + 1], c{};
-    if constexpr (Tail::has_c) c = load(step.c[r] + unit);
-    const vec h = Tail::forward(sum, apart, load(step.h[r] + unit, H - unit), c, keep);
+    if constexpr (Epilogue::has_c) c = load(step.c[r] + unit);
+    const vec h = Epilogue::forward(sum, apart, load(step.h[r] + unit, H - unit), c, keep);
     if (step.kept) UNROLL for (int k = 0; k < KEPT; ++k) store(step.kept[r] + unit * KEPT + k * VL, keep[k]);
     if (!step.y) return;
     store(step.y[r] + unit, h, H - unit);
-    if constexpr (Tail::has_c) {
+    if constexpr (Epilogue::has_c) {
       store(step.c[r] + unit, c);
       if (step.kept_c) store(step.kept_c[r] + unit, c);
     }
@@ -619,7 +620,7 @@ struct Layer {
     const int64_t rows = forward_target();
     ForwardSpace s;
     s.projected = arena.take<real>(rows * ldx);
-    s.c = arena.take<real>(Tail::has_c ? most_rows * Hv : 0);
+    s.c = arena.take<real>(Epilogue::has_c ? most_rows * Hv : 0);
     s.x = arena.take<const real*>(rows);
     s.h = arena.take<const real*>(rows);
     s.y = arena.take<real*>(rows);
@@ -639,13 +640,13 @@ struct Layer {
 
   void forward_share(const Share& s, const ForwardSpace& space) const {
     const int64_t M = s.rows.size();
-    for (int64_t m = 0; Tail::has_c && m < M; ++m)
+    for (int64_t m = 0; Epilogue::has_c && m < M; ++m)
       for (int64_t j = 0; j < Hv; j += VL)
         store(space.c + m * Hv + j, load(p.c0[s.direction] + s.rows[m] * H + j, H - j));
     for (int64_t m = 0; m < M; ++m) space.c_row[m] = space.c + m * Hv;
     for (const Chunk& chunk : chunks(s, forward_target())) {
       for (int64_t step = chunk.begin; step < chunk.end; ++step)
-        for (int64_t m = 0; m < s.alive[step]; ++m) space.x[chunk.offset[step - chunk.begin] + m] = x_of(s, m, step);
+        for (int64_t m = 0; m < s.active[step]; ++m) space.x[chunk.offset[step - chunk.begin] + m] = x_of(s, m, step);
       project(s.direction, space.x, chunk.rows(), space.projected);
       for (int64_t step = chunk.begin; step < chunk.end; ++step) forward_step(s, chunk, step, space);
     }
@@ -653,7 +654,7 @@ struct Layer {
   }
 
   void forward_step(const Share& s, const Chunk& chunk, int64_t step, const ForwardSpace& space) const {
-    const int64_t rows = s.alive[step];
+    const int64_t rows = s.active[step];
     for (int64_t m = 0; m < rows; ++m) {
       space.h[m] = h_before(s, m, step);
       space.y[m] = y_of(s, m, step);
@@ -671,7 +672,7 @@ struct Layer {
   void forward_end(const Share& s, int64_t m, const real* c) const {
     const int64_t length = s.length[m], row = s.direction * B + s.rows[m];
     std::memcpy(p.h_end + row * H, h_before(s, m, length), H * sizeof(real));
-    if (Tail::has_c) std::memcpy(p.c_end + row * H, c, H * sizeof(real));
+    if (Epilogue::has_c) std::memcpy(p.c_end + row * H, c, H * sizeof(real));
     for (int64_t t = length; t < T; ++t)
       std::memset(p.y + ((t * B + s.rows[m]) * D + s.direction) * H, 0, H * sizeof(real));
   }
@@ -679,7 +680,7 @@ struct Layer {
   // ----------------------------------------------------------------------------------------------------- backward
 
   int64_t backward_target() const { return std::max<int64_t>(H >= 256 ? 512 : 128, most_rows); }
-  // Few rows want wide tiles, to have enough sums under way; many want narrow ones, which read the weights less often.
+  // Few rows need wide tiles, to have enough sums in flight; many need narrow ones, which read the weights less often.
   bool wide() const { return most_rows <= ACCUMULATORS / 4; }
   int64_t input_vectors() const { return (I + VL - 1) / VL; }
 
@@ -701,7 +702,7 @@ struct Layer {
     s.sums = arena.take<real>(sums_size());
     s.projected = arena.take<real>(p.rebuild && KEPT ? rows * ldx : 0);
     s.kept = arena.take<real>(p.rebuild && KEPT ? rows * KEPT * Hv : 0);
-    s.c0 = arena.take<real>(Tail::has_c ? most_rows * Hv : 0);
+    s.c0 = arena.take<real>(Epilogue::has_c ? most_rows * Hv : 0);
     s.x = arena.take<const real*>(rows);
     s.h = arena.take<const real*>(rows);
     s.y = arena.take<const real*>(rows);
@@ -756,8 +757,8 @@ struct Layer {
     for (int64_t m = 0; m < M; ++m)
       for (int64_t j = 0; j < Hv; j += VL) {
         const int64_t at = (s.direction * B + s.rows[m]) * H + j;
-        store(space.carry + m * Hv + j, Tail::has_c && p.dc_end ? load(p.dc_end + at, H - j) : vec{});
-        if (Tail::has_c) store(space.c0 + m * Hv + j, load(p.c0[s.direction] + s.rows[m] * H + j, H - j));
+        store(space.carry + m * Hv + j, Epilogue::has_c && p.dc_end ? load(p.dc_end + at, H - j) : vec{});
+        if (Epilogue::has_c) store(space.c0 + m * Hv + j, load(p.c0[s.direction] + s.rows[m] * H + j, H - j));
       }
     const std::vector<Chunk> all_chunks = chunks(s, backward_target());
     for (size_t i = all_chunks.size(); i-- > 0;) backward_chunk<NB>(s, all_chunks[i], space);
@@ -772,10 +773,10 @@ struct Layer {
   void backward_chunk(const Share& s, const Chunk& chunk, const BackwardSpace& space) const {
     const int64_t rows = chunk.rows();
     // The gates of the step behind this chunk, which was the first of the chunk before, go behind it.
-    const int64_t behind = s.alive[chunk.end];
+    const int64_t behind = s.active[chunk.end];
     if (behind) std::memmove(space.gates + rows * ldg, space.gates, behind * ldg * sizeof(real));
     for (int64_t step = chunk.begin; step < chunk.end; ++step)
-      for (int64_t m = 0; m < s.alive[step]; ++m) point(s, m, step, chunk.offset[step - chunk.begin] + m, space);
+      for (int64_t m = 0; m < s.active[step]; ++m) point(s, m, step, chunk.offset[step - chunk.begin] + m, space);
     if (p.rebuild && KEPT) {
       project(s.direction, space.x, rows, space.projected);
       advance(s.direction, {space.projected, space.h, nullptr, space.c_row, space.kept_row, nullptr}, rows);
@@ -793,12 +794,12 @@ struct Layer {
     space.y[r] = y_of(s, m, step);
     if (p.dx) space.dx[r] = p.dx + ((s.direction * T + time_of(s, m, step)) * B + s.rows[m]) * I;
     if constexpr (KEPT > 0) space.kept_row[r] = p.rebuild ? space.kept + r * KEPT * Hv : kept_of(s, m, step);
-    if constexpr (Tail::has_c)  // in whole records c is the last vector of five, in those of c alone the only one
+    if constexpr (Epilogue::has_c)  // in whole records c is the last vector of five, in those of c alone the only one
       space.c_row[r] = step ? kept_of(s, m, step - 1) : space.c0 + m * Hv;
   }
 
   INLINE vec c_before(const BackwardSpace& space, int64_t r, int64_t step, int64_t unit) const {
-    if constexpr (!Tail::has_c) return vec{};
+    if constexpr (!Epilogue::has_c) return vec{};
     if (p.rebuild || step == 0) return load(space.c_row[r] + unit);
     return load(space.c_row[r] + unit * KEPT + (KEPT - 1) * VL);
   }
@@ -811,13 +812,13 @@ struct Layer {
     const bool start = step < 0;
     const int64_t here = start ? 0 : chunk->offset[step - chunk->begin];
     const int64_t there = start ? 0 : chunk->offset[step - chunk->begin + 1];
-    const int64_t alive = start ? s.rows.size() : s.alive[step], going_on = s.steps() ? s.alive[step + 1] : 0;
+    const int64_t active = start ? s.rows.size() : s.active[step], going_on = s.steps() ? s.active[step + 1] : 0;
     for (int64_t m = 0; m < going_on; ++m) space.next[m] = space.gates + (there + m) * ldg;
     for (int64_t panel = 0; panel * NB * VL < H; ++panel) {
       const real* w = backward_hh[s.direction] + panel * G * Hv * NB * VL;
       // Those that go on, then those whose last step this is.
       for (const bool last : {false, true}) {
-        const int64_t from = last ? going_on : 0, count = last ? alive - going_on : going_on;
+        const int64_t from = last ? going_on : 0, count = last ? active - going_on : going_on;
         in_tiles<TILE_ROWS>(count, [&](int64_t first, auto size) INLINED {
           constexpr int ROWS = decltype(size)::value;
           vec sum[ROWS][NB] = {};
@@ -839,7 +840,7 @@ struct Layer {
     vec d{};
     if (step >= 0 && p.dy) d = load(p.dy + (y_of(s, m, step) - p.y) + unit, H - unit);
     if (last && p.dh_end) d += load(p.dh_end + (s.direction * B + s.rows[m]) * H + unit, H - unit);
-    if constexpr (Tail::adds_carry) d += load(space.carry + m * Hv + unit);
+    if constexpr (Epilogue::adds_carry) d += load(space.carry + m * Hv + unit);
     return d;
   }
 
@@ -849,19 +850,19 @@ struct Layer {
     if (step < 0) {
       const int64_t at = (s.direction * B + s.rows[m]) * H + unit;
       store(p.dh0 + at, d, H - unit);
-      if (Tail::has_c) store(p.dc0 + at, load(carried), H - unit);
+      if (Epilogue::has_c) store(p.dc0 + at, load(carried), H - unit);
     } else {
       vec kept[KEPT + 1], plane[PLANES], carry = load(carried);
       UNROLL for (int k = 0; k < KEPT; ++k) kept[k] = load(space.kept_row[r] + unit * KEPT + k * VL);
-      Tail::backward(d, kept, load(space.h[r] + unit, H - unit), c_before(space, r, step, unit),
+      Epilogue::backward(d, kept, load(space.h[r] + unit, H - unit), c_before(space, r, step, unit),
                      load(space.y[r] + unit, H - unit), carry, plane);
       UNROLL for (int k = 0; k < PLANES; ++k) store(space.gates + r * ldg + k * Hv + unit, plane[k]);
-      if (Tail::adds_carry || Tail::has_c) store(carried, carry);
+      if (Epilogue::adds_carry || Epilogue::has_c) store(carried, carry);
       prefetch(r, step, unit, space);
     }
   }
 
-  // Time runs downwards here, which the hardware does not foresee.
+  // Time runs downwards here, which the hardware does not prefetch.
   INLINE void prefetch(int64_t r, int64_t step, int64_t unit, const BackwardSpace& space) const {
     constexpr int64_t AHEAD = 2;
     if (step < AHEAD + 1) return;
@@ -877,7 +878,7 @@ struct Layer {
     real *w_ih = space.sums, *w_hh = w_ih + G * Hv * nx * VL, *b = w_hh + G * Hv * Hv;
     pack_rows(space.x, rows, I, nx, space.packed);
     pack_columns(space.gates, ldg, PLANES * Hv, rows, space.columns);
-    add_transposed(space.columns + Tail::input_plane * Hv * rows, G * Hv, space.packed, rows, nx, w_ih);
+    add_transposed(space.columns + Epilogue::input_plane * Hv * rows, G * Hv, space.packed, rows, nx, w_ih);
     pack_rows(space.h, rows, H, nh, space.packed);
     add_transposed(space.columns, G * Hv, space.packed, rows, nh, w_hh);
     in_tiles<4>(PLANES * nh, [&](int64_t first, auto size) INLINED {
@@ -896,7 +897,7 @@ struct Layer {
   template <int NX>
   void input_gradient(int d, const BackwardSpace& space, int64_t rows) const {
     const real** gates = space.x;  // the inputs are done with
-    for (int64_t r = 0; r < rows; ++r) gates[r] = space.gates + r * ldg + Tail::input_plane * Hv;
+    for (int64_t r = 0; r < rows; ++r) gates[r] = space.gates + r * ldg + Epilogue::input_plane * Hv;
     for (int64_t panel = 0; panel * NX * VL < I; ++panel)
       in_tiles<tile_rows(NX)>(rows, [&](int64_t first, auto size) INLINED {
         constexpr int ROWS = decltype(size)::value;
@@ -913,7 +914,7 @@ struct Layer {
   void reduce(int64_t d, int64_t row, const std::vector<BackwardSpace>& space) const {
     const int64_t gate = row / H, unit = row % H, Iv = rounded(I, VL);
     int64_t plane = 0;
-    while (Tail::gate_of_plane[plane] != gate) ++plane;
+    while (Epilogue::gate_of_plane[plane] != gate) ++plane;
     real* w_ih = p.dw + d * G * H * (I + H + 2) + row * I;
     real* w_hh = p.dw + d * G * H * (I + H + 2) + G * H * I + row * H;
     real* b = p.dw + d * G * H * (I + H + 2) + G * H * (I + H) + row;
@@ -925,7 +926,7 @@ struct Layer {
       const real *of_x = space[i].sums, *of_h = of_x + G * Hv * Iv, *of_b = of_h + G * Hv * Hv;
       for (int64_t k = 0; k < I; ++k) w_ih[k] += of_x[(gate * Hv + unit) * Iv + k];
       for (int64_t k = 0; k < H; ++k) w_hh[k] += of_h[(plane * Hv + unit) * Hv + k];
-      b[0] += of_b[(Tail::input_plane + gate) * Hv + unit];
+      b[0] += of_b[(Epilogue::input_plane + gate) * Hv + unit];
       b[G * H] += of_b[plane * Hv + unit];
     }
   }
@@ -936,11 +937,11 @@ struct Layer {
 extern "C" {
 
 // Bytes of workspace; `p->workspace` is not looked at.
-int64_t forward_workspace(const Problem* p) { return Layer<TAIL>(*p).forward(nullptr); }
-int64_t backward_workspace(const Problem* p) { return Layer<TAIL>(*p).backward(nullptr); }
+int64_t forward_workspace(const Problem* p) { return Layer<EPILOGUE>(*p).forward(nullptr); }
+int64_t backward_workspace(const Problem* p) { return Layer<EPILOGUE>(*p).backward(nullptr); }
 
-void forward(const Problem* p) { Layer<TAIL>(*p).forward(p->workspace); }
-void backward(const Problem* p) { Layer<TAIL>(*p).backward(p->workspace); }
+void forward(const Problem* p) { Layer<EPILOGUE>(*p).forward(p->workspace); }
+void backward(const Problem* p) { Layer<EPILOGUE>(*p).backward(p->workspace); }
 
 // What the file was compiled for.
 int vector_bytes() { return BYTES; }

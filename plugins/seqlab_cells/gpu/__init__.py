@@ -1,1 +1,1 @@
-"""The kernels for CUDA devices, in Triton. What imports Triton is imported on first use alone."""
+"""Kernels for CUDA devices, in Triton, which is imported on first use."""

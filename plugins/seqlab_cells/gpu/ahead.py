@@ -1,4 +1,4 @@
-"""What the compiler makes of the kernels, for an architecture that need not be at hand."""
+"""Resources of the compiled kernels, for any architecture, without a device."""
 
 import re
 import subprocess
@@ -8,24 +8,24 @@ from typing import Any, NamedTuple
 
 import torch
 
-from seqlab_cells.fused.library import Tail
 from seqlab_cells.gpu.limits import padded, tile
+from seqlab_cells.weights import Epilogue
 
-_WORDS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _NUMBERS = ("batch", "time", "stride", "directions")
 _INDEX = ("lengths", "order", "base")
 _FLOATS = ("b_n", "h0", "c0", "h_end", "c_end", "kept_c", "dh_end", "dc_end", "start", "dh0", "dc0")
 
 
 class Resources(NamedTuple):
-    """What a kernel takes.
+    """Resources of a kernel.
 
     Attributes:
         warps: of a program.
         registers: of a thread.
-        spilled: bytes that a thread writes for want of registers.
+        spilled: bytes that a thread spills.
         shared: bytes of a program's shared memory.
-        tensor_cores: whether it multiplies on them.
+        tensor_cores: whether it uses them.
     """
 
     warps: int
@@ -36,57 +36,60 @@ class Resources(NamedTuple):
 
 
 def resources(
-    walk: str, tail: Tail, hidden: int, dtype: torch.dtype, *, precision: str = "ieee", save: str = "gates",
-    ragged: bool = True, capability: int = 90,
+    direction: str, epilogue: Epilogue, hidden: int, dtype: torch.dtype, *, precision: str = "ieee",
+    save: str = "gates", ragged: bool = True, capability: int = 90,
 ) -> Resources:  # fmt: skip
-    """Compile one of the walks to machine code, without a device.
+    """Compile a kernel of :mod:`.scan` to machine code.
 
     Args:
-        walk: ``forward`` or ``backward``.
-        tail: the cell.
+        direction: ``forward`` or ``backward``.
+        epilogue: the cell.
         hidden: its units.
-        dtype: the type of number.
-        precision: how float32 meets float32: ``ieee`` or ``tf32``.
+        dtype: the dtype.
+        precision: how float32 is multiplied: ``ieee`` or ``tf32``.
         save: what is kept for the gradient, or ``none``.
         ragged: whether rows have lengths.
         capability: the architecture, as 90 for 9.0.
     """
-    from seqlab_cells.gpu.backward import backward
-    from seqlab_cells.gpu.forward import forward
+    from seqlab_cells.gpu import scan
 
-    kernel: Any = {"forward": forward, "backward": backward}[walk]
-    rows, warps = tile(tail, hidden, dtype, precision, back=walk == "backward")
+    kernel: Any = getattr(scan, direction)
+    rows, warps = tile(epilogue, hidden, dtype, precision, back=direction == "backward")
     constants = {
-        "TAIL": tail.name, "GATES": tail.gates, "H": hidden, "BH": padded(hidden), "BM": rows, "RAGGED": ragged,
-        "PRECISION": precision,
+        "EPILOGUE": epilogue.name, "GATES": epilogue.gates, "H": hidden, "BH": padded(hidden), "BM": rows,
+        "RAGGED": ragged, "PRECISION": precision,
     }  # fmt: skip
-    if walk == "forward":
-        constants |= {"KEEP_C": tail.leaves == 2 and save != "none", "KEEP_GATES": tail.kept > 0 and save == "gates"}
+    if direction == "forward":
+        constants |= {
+            "KEEP_C": epilogue.states == 2 and save != "none",
+            "KEEP_GATES": epilogue.kept > 0 and save == "gates",
+        }
     else:
         constants["HAS_DY"] = True
     kinds = {
-        name: "constexpr" if name in constants else _kind(name, tail, dtype, ragged=ragged) for name in kernel.arg_names
+        name: "constexpr" if name in constants else _kind(name, epilogue, dtype, ragged=ragged)
+        for name in kernel.arg_names
     }
     return compiled(kernel, kinds, constants, warps, capability)
 
 
-def _kind(name: str, tail: Tail, dtype: torch.dtype, *, ragged: bool) -> str:
-    """Say of which type an argument of a walk is."""
+def _kind(name: str, epilogue: Epilogue, dtype: torch.dtype, *, ragged: bool) -> str:
+    """Return the type of an argument."""
     if name in _NUMBERS:
         return "i32"
     if name in _INDEX:
         return "*i64" if ragged else "*fp32"
-    if name in _FLOATS or (name == "earlier" and tail.leaves == 2):
+    if name in _FLOATS or (name == "earlier" and epilogue.states == 2):
         return "*fp32"
-    return f"*{_WORDS[dtype]}"
+    return f"*{_NAMES[dtype]}"
 
 
-def scan_resources(name: str, dtype: torch.dtype, *, turned: bool = False, capability: int = 90) -> Resources:
-    """Compile a kernel of :mod:`.linear_scan`, by name."""
-    from seqlab_cells.gpu import linear, linear_scan
+def linear_resources(name: str, dtype: torch.dtype, *, backward: bool = False, capability: int = 90) -> Resources:
+    """Compile a kernel of :mod:`.linear`, by name."""
+    from seqlab_cells.gpu import linear
 
-    kernel: Any = getattr(linear_scan, name)
-    constants = {"TURNED": turned, "BT": linear.STEPS, "BN": linear.COLUMNS}
+    kernel: Any = getattr(linear, name)
+    constants = {"REVERSED": backward, "BT": linear.STEPS, "BN": linear.COLUMNS}
     floats = ("product", "added", "start")
 
     def kind(argument: str) -> str:
@@ -94,7 +97,7 @@ def scan_resources(name: str, dtype: torch.dtype, *, turned: bool = False, capab
             return "constexpr"
         if argument in ("time", "columns", "span"):
             return "i32"
-        return "*fp32" if argument in floats else f"*{_WORDS[dtype]}"
+        return "*fp32" if argument in floats else f"*{_NAMES[dtype]}"
 
     return compiled(kernel, {each: kind(each) for each in kernel.arg_names}, constants, 1, capability)
 
@@ -102,7 +105,7 @@ def scan_resources(name: str, dtype: torch.dtype, *, turned: bool = False, capab
 def compiled(
     kernel: Any, signature: dict[str, str], constants: dict[str, Any], warps: int, capability: int
 ) -> Resources:
-    """Compile any kernel; pointers are taken to be aligned."""
+    """Compile any kernel, its pointers assumed to be aligned."""
     import triton  # type: ignore[import-untyped]  # it has no types
     from triton.backends.compiler import GPUTarget  # type: ignore[import-untyped]  # it has no types
     from triton.compiler import ASTSource  # type: ignore[import-untyped]  # it has no types
@@ -110,17 +113,17 @@ def compiled(
     aligned = {(k,): [["tt.divisibility", 16]] for k, name in enumerate(signature) if signature[name].startswith("*")}
     source = ASTSource(kernel, signature, constants, aligned)
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
-    told = _assembled(made.asm["ptx"], capability)
-    found = re.search(r"Used (\d+) registers", told)
-    spilled = re.search(r"(\d+) bytes spill stores", told)
+    report = _assembled(made.asm["ptx"], capability)
+    found = re.search(r"Used (\d+) registers", report)
+    spilled = re.search(r"(\d+) bytes spill stores", report)
     if found is None or spilled is None:
-        raise RuntimeError(f"ptxas tells nothing of its resources: {told[:300]}")
+        raise RuntimeError(f"ptxas reports no resources: {report[:300]}")
     uses = re.search(r"\b(wgmma|mma\.sync)", made.asm["ptx"]) is not None
     return Resources(warps, int(found[1]), int(spilled[1]), made.metadata.shared, uses)
 
 
 def _assembled(ptx: str, capability: int) -> str:
-    """Run ``ptxas``, which comes with Triton, for what it has to say."""
+    """Return the report of ``ptxas``, which comes with Triton."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "kernel.ptx")
         source.write_text(ptx, "utf-8")
@@ -130,7 +133,7 @@ def _assembled(ptx: str, capability: int) -> str:
 
 
 def assembler() -> Path:
-    """Say where Triton has its ``ptxas``.
+    """Return the path of Triton's ``ptxas``.
 
     Raises:
         FileNotFoundError: it has none.
@@ -139,5 +142,5 @@ def assembler() -> Path:
 
     path = Path(triton.__file__).with_name("backends") / "nvidia" / "bin" / "ptxas"
     if not path.is_file():
-        raise FileNotFoundError(f"Triton came without {path.name}")
+        raise FileNotFoundError(f"Triton is installed without {path.name}")
     return path

@@ -1,4 +1,4 @@
-"""What comes next in a text?"""
+"""Language modelling."""
 
 from seqlab_tasks.lm.task import LanguageModelling
 

@@ -1,25 +1,10 @@
-"""Tasks without data whose difficulty is a distance: how many steps lie between what is read and what it is for."""
+"""Generated tasks whose difficulty is a distance: the number of steps between an input and the output it decides."""
 
-from seqlab_tasks.synthetic.adding import Adding
-from seqlab_tasks.synthetic.copying import Copying
-from seqlab_tasks.synthetic.dyck import Dyck
-from seqlab_tasks.synthetic.first import First
-from seqlab_tasks.synthetic.generated import Bounds, Determined, Generated
-from seqlab_tasks.synthetic.hmm import HMM
-from seqlab_tasks.synthetic.parity import Parity
-from seqlab_tasks.synthetic.recall import Recall
-from seqlab_tasks.synthetic.temporal_order import TemporalOrder
+from seqlab_tasks.synthetic.distance import Adding, Copying, First, Recall, TemporalOrder
+from seqlab_tasks.synthetic.generated import Bounds, Deterministic, Generated
+from seqlab_tasks.synthetic.structure import HMM, Dyck, Parity
 
 __all__ = [
-    "HMM",
-    "Adding",
-    "Bounds",
-    "Copying",
-    "Determined",
-    "Dyck",
-    "First",
-    "Generated",
-    "Parity",
-    "Recall",
+    "HMM", "Adding", "Bounds", "Copying", "Deterministic", "Dyck", "First", "Generated", "Parity", "Recall",
     "TemporalOrder",
-]
+]  # fmt: skip

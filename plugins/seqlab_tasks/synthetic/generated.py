@@ -1,4 +1,4 @@
-"""What all generated tasks share: splits and batches from seeds, and scores that are known beforehand."""
+"""Base classes of generated tasks: splits and batches from seeds, and scores known in closed form."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -8,26 +8,35 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Generator, Tensor
+from torchmetrics import Metric, MetricCollection
 
-from seqlab import Examples, GeneratedTask, Ragged, Report
+from seqlab import Batch, ClassificationTask, Examples, GeneratedTask, InputSpec, Ragged, Report
+from seqlab.contracts.checks import check_range
+from seqlab_tasks.classification import likeliest
+from seqlab_tasks.metrics import Accuracy, AverageLoss, cross_entropies
+from seqlab_tasks.splitting import SPLITS
 
-SPLITS = ("train", "valid", "test")
-MOST_STEPS = 2**27
-"""Of a split."""
+MAX_STEPS = 2**27
+"""Largest number of steps in a split; a step takes 8 bytes or more."""
+MAX_SIZE = 2**16
+"""Largest option that sets the size of a table."""
+SOLVED = 0.99
+"""Accuracy from which a task with labels counts as solved: 20 errors in 2,000."""
 
 
 @final
 @dataclass(frozen=True)
 class Bounds:
-    """What the monitored metric is worth.
+    """Reference scores of the monitored metric.
 
     Attributes:
         chance: expected score of the best predictor that ignores its input.
-        optimal: expected score that no predictor beats (Bayes); ``None`` where it is not known.
-        reason: why ``optimal`` is that, or why it is not known.
-        solved: score from which on the task counts as solved.
+        optimal: best expected score of any predictor (Bayes); ``None`` if unknown.
+        reason: why ``optimal`` has this value, or why it is unknown.
+        solved: score from which the task counts as solved.
     """
 
     chance: float
@@ -37,26 +46,26 @@ class Bounds:
 
 
 class Generated(GeneratedTask, ABC, presets={"data": "generated"}):
-    """Sequences that are drawn, with targets that can be computed from them.
+    """Sequences sampled with targets that can be computed from them.
 
-    ``valid`` and ``test`` are fixed by ``split_seed``; so is ``train``, which is not trained on if ``fresh``. Where
-    there are few different sequences (short ones), some are in several splits: what is measured is memory, not whether
-    it carries over to sequences never seen.
+    ``split_seed`` fixes ``valid``, ``test`` and ``train``; with ``fresh`` training does not use ``train``. Short
+    sequences may occur in several splits, since there are few different ones: these tasks measure memory, not
+    generalisation.
 
     Args:
-        sequence_length: the distance; what it spans is the task's to say.
-        examples: training sequences of an epoch.
-        held_out: sequences to validate on, and as many to test on.
-        split_seed: another one draws other splits; ``seed`` does not.
-        fresh: train on new sequences at every step, by ``seed``; else on the same ones in every epoch.
-        eval_lengths: further distances at which the trained model is tested.
+        sequence_length: the distance, as the task defines it.
+        examples: training sequences per epoch.
+        held_out: number of validation sequences, and of test sequences.
+        split_seed: seed of the splits; independent of ``seed``.
+        fresh: train on new sequences at every step, drawn by ``seed``, instead of the same ones in every epoch.
+        eval_lengths: further distances at which to test the trained model.
 
     Raises:
-        ValueError: an option is out of its range.
+        ValueError: an option is out of range.
     """
 
     shortest: ClassVar[int] = 1
-    """The least distance there can be."""
+    """The smallest distance."""
 
     sequence_length: int
 
@@ -69,28 +78,28 @@ class Generated(GeneratedTask, ABC, presets={"data": "generated"}):
         fresh: bool = True,
         eval_lengths: Sequence[int] = (),
     ) -> None:
-        at_least("sequence_length", sequence_length, self.shortest, MOST_STEPS)
-        at_least("examples", examples, 1, MOST_STEPS)
-        at_least("held_out", held_out, 1, MOST_STEPS)
-        at_least("split_seed", split_seed, 0, 2**63)
-        check_steps("examples", examples, sequence_length)
-        check_steps("held_out", held_out, max([sequence_length, *eval_lengths]))
+        check_range("sequence_length", sequence_length, self.shortest, MAX_STEPS)
+        check_range("split_seed", split_seed, 0, 2**63)
+        for name, count, length in (
+            ("examples", examples, sequence_length),
+            ("held_out", held_out, max([sequence_length, *eval_lengths])),
+        ):
+            check_range(name, count, 1, MAX_STEPS)
+            if count * length > MAX_STEPS:
+                raise ValueError(f"{name} must be <= {MAX_STEPS // length} with {length:,} steps each, got {count}")
         for length in eval_lengths:
-            if length < self.shortest:
-                raise ValueError(f"eval_lengths has {length}; each must be at least {self.shortest}")
+            check_range("eval_lengths", length, self.shortest)
         if len(set(eval_lengths)) < len(eval_lengths):
-            raise ValueError(f"eval_lengths is {list(eval_lengths)}; each may occur once")
+            raise ValueError(f"eval_lengths must be distinct, got {list(eval_lengths)}")
         self.sequence_length, self.examples, self.held_out = sequence_length, examples, held_out
         self.split_seed, self.fresh, self.eval_lengths = split_seed, fresh, tuple(eval_lengths)
 
-    # What a task says of itself -----------------------------------------------------------------------------------
-
     @abstractmethod
-    def made(self, count: int, length: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Draw sequences with their targets.
+    def generate(self, count: int, length: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Sample sequences with their targets.
 
         Args:
-            count: how many.
+            count: number of sequences.
             length: the distance.
             generator: the only source of randomness.
 
@@ -101,115 +110,152 @@ class Generated(GeneratedTask, ABC, presets={"data": "generated"}):
     @property
     @abstractmethod
     def bounds(self) -> Bounds:
-        """What the monitored metric is worth at ``sequence_length``."""
-
-    # What the framework asks --------------------------------------------------------------------------------------
+        """Reference scores at ``sequence_length``."""
 
     def splits(self) -> Mapping[str, Examples]:
-        """Draw the splits, and one more for each of ``eval_lengths``, called ``length <distance>``."""
+        """Generate the splits, and one called ``length <distance>`` for each of ``eval_lengths``."""
         sizes = (self.examples, self.held_out, self.held_out)
-        made = {
-            name: self._make(size, self.sequence_length, self.split_seed, place)
-            for place, (name, size) in enumerate(zip(SPLITS, sizes, strict=True))
+        splits = {
+            name: self._examples(size, self.sequence_length, self.split_seed, index)
+            for index, (name, size) in enumerate(zip(SPLITS, sizes, strict=True))
         }
-        place = SPLITS.index("test")
+        index = SPLITS.index("test")
         for length in self.eval_lengths:
-            made[f"length {length}"] = self._make(self.held_out, length, self.split_seed, place, length)
-        return made
+            splits[f"length {length}"] = self._examples(self.held_out, length, self.split_seed, index, length)
+        return splits
 
     def draw(self, count: int, seed: int) -> Examples:
-        """Draw new training examples."""
-        return self._make(count, self.sequence_length, seed)
+        """Sample new training examples."""
+        return self._examples(count, self.sequence_length, seed)
 
-    def _make(self, count: int, length: int, *seeds: int) -> Examples:
+    def _examples(self, count: int, length: int, *seeds: int) -> Examples:
         mixed = int(np.random.SeedSequence(seeds).generate_state(1, np.uint32)[0])
-        inputs, targets = self.made(count, length, Generator().manual_seed(mixed))
+        inputs, targets = self.generate(count, length, Generator().manual_seed(mixed))
         steps = torch.full((count,), inputs.shape[1])
         return Examples(Ragged(inputs.flatten(0, 1), steps), targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
-        """Say whether the monitored metric reaches ``bounds.solved``."""
+        """Return whether the monitored metric reaches ``bounds.solved``."""
         score = metrics[self.monitor]
         return score >= self.bounds.solved if self.mode == "max" else score <= self.bounds.solved
 
     def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
-        """Make a table of the bounds."""
+        """Return a table of the bounds."""
         row = {"metric": self.monitor, "sequence_length": self.sequence_length, **asdict(self.bounds)}
         return Report({"bounds": [row]})
 
     def state_dict(self) -> dict[str, Any]:
-        """Give nothing: the options say all."""
+        """Return nothing: the options determine the task."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back nothing.
+        """Accept the empty state.
 
         Raises:
-            ValueError: there is something.
+            ValueError: the state is not empty.
         """
         if state:
-            raise ValueError(f"a generated task has no state, and here is one with {', '.join(map(str, state))}")
+            raise ValueError(f"a generated task has no state, got {', '.join(map(str, state))}")
 
 
-class Determined(Generated, ABC):
-    """Sequences whose targets are a function of them, of few positions or of all."""
+class Deterministic(Generated, ABC):
+    """Sequences whose targets are a function of the inputs at some or all positions."""
 
-    def made(self, count: int, length: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Draw sequences and compute their targets."""
+    def generate(self, count: int, length: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Sample sequences and compute their targets."""
         inputs = self.sequences(count, length, generator)
         return inputs, self.answer(inputs)
 
     @abstractmethod
     def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
-        """Draw sequences: token ids ``[count, steps]``, or features ``[count, steps, features]``.
+        """Sample sequences: token ids ``[count, steps]``, or features ``[count, steps, features]``.
 
         Args:
-            count: how many.
+            count: number of sequences.
             length: the distance.
             generator: the only source of randomness.
         """
 
     @abstractmethod
     def answer(self, inputs: Tensor) -> Tensor:
-        """Compute the targets of such sequences; the first axis is the sequence."""
+        """Return the targets of sequences; the first axis is the sequence."""
 
     @abstractmethod
-    def necessary(self, inputs: Tensor) -> Bool[Tensor, "count steps"]:
-        """Say on which positions of each sequence its targets depend: the others could be anything."""
+    def relevant(self, inputs: Tensor) -> Bool[Tensor, "count steps"]:
+        """Return the positions that the targets of each sequence depend on."""
 
     @abstractmethod
-    def changed(self, inputs: Tensor, where: Bool[Tensor, "count steps"], generator: Generator) -> Tensor:
-        """Give the sequences another value at each of these positions; what marks a place stays as it is."""
+    def perturb(self, inputs: Tensor, where: Bool[Tensor, "count steps"], generator: Generator) -> Tensor:
+        """Return the sequences with another value at these positions; markers of positions stay as they are."""
 
 
-def at_least(name: str, value: int, least: int, most: int = 2**16) -> None:
-    """Check an option.
+class Labelled(Deterministic, ClassificationTask, ABC):
+    """One of :math:`k` equally frequent labels for each sequence of tokens, trained with cross-entropy."""
 
-    Raises:
-        ValueError: it is less, or more than any table of a task has rows.
-    """
-    if value < least:
-        raise ValueError(f"{name} is {value}; it must be at least {least}")
-    if value > most:
-        raise ValueError(f"{name} is {value}; it may be {most} at most")
+    monitor = "accuracy"
+    symbols: Sequence[str]
+    """The symbols of the token ids from 1."""
+    labels: Sequence[str]
+    """The labels, in the order of the outputs."""
+
+    @property
+    def inputs(self) -> InputSpec:  # type: ignore[override]  # an attribute that is computed
+        """The padding and the symbols."""
+        return InputSpec("tokens", len(self.symbols) + 1, ("", *self.symbols))
+
+    @property
+    def outputs(self) -> int:
+        """Number of labels."""
+        return len(self.labels)
+
+    @property
+    def bounds(self) -> Bounds:
+        """The baseline ``1/k``, and 1 as the optimum."""
+        return Bounds(1 / self.outputs, 1.0, "the label is a function of the sequence", SOLVED)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy."""
+        return F.cross_entropy(outputs, batch.targets)
+
+    def metrics(self) -> MetricCollection:
+        """Return accuracy and cross-entropy (nats)."""
+        return metric_collection(accuracy=Accuracy(self.outputs), loss=AverageLoss(cross_entropies))
+
+    def baseline_outputs(self, batch: Batch) -> Tensor:
+        """Return equal scores for all labels."""
+        return batch.inputs.new_zeros(len(batch.inputs), self.outputs).float()
+
+    def label_names(self) -> Sequence[str]:
+        """Return the labels."""
+        return self.labels
+
+    def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
+        """Return the likeliest labels of each row: ``[{"label": ..., "probability": ...}, ...]``."""
+        return likeliest(outputs, top, self.labels)
 
 
-def check_steps(name: str, count: int, length: int) -> None:
-    """Check that what an option asks to draw fits into memory: a step takes 8 bytes or more.
+def step_cross_entropies(outputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+    """Return the summed negative log-probability of the true classes over all steps, in nats."""
+    losses = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+    return losses.double().sum(), losses.numel()
 
-    Raises:
-        ValueError: it does not.
-    """
-    if count * length > MOST_STEPS:
-        raise ValueError(f"{name} is {count:,}, of {length:,} steps each; in all there may be {MOST_STEPS:,}")
+
+def metric_collection(**metrics: Metric) -> MetricCollection:
+    """Return a collection of metrics with separate states."""
+    return MetricCollection({**metrics}, compute_groups=[[name] for name in metrics])
+
+
+def letters(count: int) -> list[str]:
+    """Return ``count`` symbols: a, b, ..., or numbers if there are more than 26."""
+    return [chr(ord("a") + index) for index in range(count)] if count <= 26 else [f"{i}" for i in range(count)]
 
 
 def integers(low: int, high: int, shape: tuple[int, ...], generator: Generator) -> Tensor:
-    """Draw whole numbers from ``low`` to ``high``, both included."""
+    """Sample integers from ``low`` to ``high``, both included."""
     return torch.randint(low, high + 1, shape, generator=generator)
 
 
 def another(values: Tensor, low: int, high: int, generator: Generator) -> Tensor:
-    """Draw for each of some numbers from ``low`` to ``high`` another one in that range."""
+    """Sample, for each integer from ``low`` to ``high``, a different one in that range."""
     count = high - low + 1
     return (values - low + integers(1, count - 1, tuple(values.shape), generator)) % count + low

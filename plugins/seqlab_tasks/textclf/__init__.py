@@ -1,4 +1,4 @@
-"""Texts and a label for each: reviews and their sentiment, or one's own."""
+"""Text classification: bundled reviews, NTC-SCV, or your own texts."""
 
 from seqlab_tasks.textclf.task import TextClassification
 

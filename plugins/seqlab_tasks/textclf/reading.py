@@ -1,4 +1,4 @@
-"""Tables and folders of texts with labels, and one clear line where they cannot be read."""
+"""Tables and folders of labelled texts."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,19 +6,18 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, final
 
-from seqlab import UserError
-from seqlab.io.safe_io import read_not_sparse
 from seqlab.io.tables import Check, Layout, Problems, check_kind, decode, label_of, no_column, read_rows, split_lines
-from seqlab_tasks.textclf.documents import SPLITS, Documents
+from seqlab_tasks.classification import read_file
+from seqlab_tasks.splitting import SPLITS, Documents
 
 _PLAIN = Layout()
 _SPLIT_FOLDERS = {name: name for name in SPLITS} | dict.fromkeys(("validation", "val", "dev"), "valid")
-_WAY_OUT = "Set task.text_column and task.label_column"
+_HINT = "Set task.text_column and task.label_column"
 
 
 @final
-class _Wanted:
-    """The columns of text and label, and what is asked of them."""
+class _Columns:
+    """Checks of the text column and the label column."""
 
     def __init__(self, text_column: str, label_column: str, where: str, layout: Layout) -> None:
         self.text_column, self.label_column, self.where, self.layout = text_column, label_column, where, layout
@@ -34,14 +33,14 @@ class _Wanted:
     def _lacks(self, name: str, columns: Sequence[str]) -> str:
         if self.layout.header == "none":
             numbers = f"numbers from 1 to {len(columns)}"
-            return f" has no column {name!r}, as task.header=none; {_WAY_OUT.lower()} to {numbers}"
-        return f" {no_column(name, columns)}. {_WAY_OUT}"
+            return f" has no column {name!r} with task.header=none; {_HINT.lower()} to {numbers}"
+        return f" {no_column(name, columns)}. {_HINT}"
 
     def _row(self, line: int, row: Mapping[str, Any], problems: Problems) -> None:
         for name in (self.text_column, self.label_column):
             if name not in row:
-                there = ", ".join(row) or "none"
-                problems.add(line, f"no column {name!r}", f" has no column {name!r}; there are {there}", _WAY_OUT)
+                columns = ", ".join(row) or "none"
+                problems.add(line, f"no column {name!r}", f" has no column {name!r}; columns: {columns}", _HINT)
                 return
         try:
             self.text(row)
@@ -55,7 +54,7 @@ class _Wanted:
     def text(self, row: Mapping[str, Any]) -> str:
         value = row[self.text_column]
         if not isinstance(value, str):
-            raise ValueError(f"is no text, but {json.dumps(value)[:40]}")
+            raise ValueError(f"must be a text, got {json.dumps(value)[:40]}")
         return self._whole(value)
 
     def label(self, row: Mapping[str, Any]) -> str:
@@ -63,13 +62,13 @@ class _Wanted:
         return label_of(self._whole(value) if isinstance(value, str) else value)
 
     def _whole(self, value: str) -> str:
-        """Check for halves of characters, which only JSON can bring."""
+        """Check for lone surrogates, which only JSON can contain."""
         try:
             value.encode()
         except UnicodeEncodeError as error:
             if self.layout.errors == "strict":
                 raise ValueError(
-                    f"has half a character, {value[error.start]!a}. Mend it, or set task.encoding_errors=replace"
+                    f"has the lone surrogate {value[error.start]!a}; repair it, or set task.encoding_errors=replace"
                 ) from error
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return value
@@ -80,17 +79,17 @@ def read_table(
 ) -> Documents:
     """Read a CSV or TSV file, or JSON lines.
 
-    Only a newline ends a line: U+2028, U+0085 and their like stay in the text, and so does a newline within quotes.
+    Only a newline ends a line; U+2028, U+0085, similar characters and newlines within quotes stay in the text.
 
     Args:
         file: ``.csv``, ``.tsv`` or ``.jsonl``.
-        where: what an error begins with: the config key and its value.
-        text_column: what the text's column is called.
-        label_column: what the label's column is called.
-        layout: how the file is written.
+        where: config key and value, the prefix of messages.
+        text_column: name of the text column.
+        label_column: name of the label column.
+        layout: separators, quotes, header and encoding.
 
     Raises:
-        ValueError: the file is empty, lacks a column, or rows are not as they must be; all of them are named.
+        ValueError: the file is empty, lacks a column, or has invalid rows; the message lists all of them.
         OSError: the file cannot be read.
     """
     suffix = Path(file.name).suffix.lower()
@@ -98,75 +97,63 @@ def read_table(
         check_kind(suffix, layout)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    text, facts = decode(_bytes(file, where), where, layout)
+    text, facts = decode(read_file(file, where), where, layout)
     if not text.strip():
         raise ValueError(f"{where} is empty")
-    wanted = _Wanted(text_column, label_column, where, layout)
-    rows = read_rows(lambda: split_lines(text, facts.newline), where, suffix, layout, wanted.check())
-    found = Documents(notes=[*facts.notes, *rows.notes])
-    for _, row in rows.read():
-        found.texts.append(wanted.text(row))
-        found.labels.append(wanted.label(row))
-    if not found.texts:
-        raise ValueError(f"{where} has a header, and no rows")
-    return found
-
-
-def _bytes(file: Traversable, where: str) -> bytes:
-    try:
-        return read_not_sparse(file) if isinstance(file, Path) else file.read_bytes()
-    except (UserError, ValueError) as error:
-        raise ValueError(f"{where} cannot be read: {error}") from error
-    except OSError as error:
-        raise OSError(f"{where} cannot be read: {error.strerror}") from error
+    columns = _Columns(text_column, label_column, where, layout)
+    table = read_rows(lambda: split_lines(text, facts.newline), where, suffix, layout, columns.check())
+    documents = Documents(notes=[*facts.notes, *table.notes])
+    for _, row in table.read():
+        documents.texts.append(columns.text(row))
+        documents.labels.append(columns.label(row))
+    if not documents.texts:
+        raise ValueError(f"{where} has a header, but no rows")
+    return documents
 
 
 def read_folder(folder: Path, where: str, layout: Layout = _PLAIN) -> Documents:
     """Read a folder for each class, or ``train``, ``valid`` and ``test`` with such folders in them.
 
-    Each ``.txt`` file is one text, newlines included; hidden files and those of other kinds are not meant.
+    Each ``.txt`` file is one text, newlines included; hidden and other files are ignored.
 
     Raises:
-        ValueError: there is no such folder, or it holds no class folders, or a file is not UTF-8.
+        ValueError: there are no class folders, or a file is not UTF-8.
         OSError: a file cannot be read.
     """
-    if not folder.is_dir():
-        reason = "is no folder" if folder.exists() else "there is no such folder"
-        raise ValueError(f"{where}: {reason}; it must hold a folder of .txt files for each class")
     parts = _folders(folder)
-    found = Documents()
+    documents = Documents()
     if not any(_SPLIT_FOLDERS.get(part.name.lower()) == "train" and _folders(part) for part in parts):
-        _read_classes(folder, where, layout, found)
-        return found
-    found.splits = []
+        _read_classes(folder, where, layout, documents)
+        return documents
+    documents.splits = []
     for part in parts:
         if (split := _SPLIT_FOLDERS.get(part.name.lower())) is None:
             known = ", ".join(SPLITS)
-            raise ValueError(f"{where}: {part.name} stands beside train, but is none of {known}; take it away")
-        if split in found.splits:
-            raise ValueError(f"{where}: there are several folders for {split}, {part.name} among them; keep one")
-        _read_classes(part, f"{where}/{part.name}", layout, found)
-        found.splits += [split] * (len(found.texts) - len(found.splits))
-    return found
+            raise ValueError(f"{where}: folders beside train must be one of {known}, got {part.name}; remove it")
+        if split in documents.splits:
+            raise ValueError(f"{where}: there are several folders for {split}, such as {part.name}; keep one")
+        _read_classes(part, f"{where}/{part.name}", layout, documents)
+        documents.splits += [split] * (len(documents.texts) - len(documents.splits))
+    return documents
 
 
-def _read_classes(folder: Path, where: str, layout: Layout, found: Documents) -> None:
+def _read_classes(folder: Path, where: str, layout: Layout, documents: Documents) -> None:
     classes = _folders(folder)
     if not classes:
-        raise ValueError(f"{where} holds no folders; there must be one for each class, with .txt files in it")
+        raise ValueError(f"{where} has no folders; it must have one of .txt files for each class")
     for each in classes:
         files = sorted(
             file for file in each.iterdir() if file.suffix.lower() == ".txt" and file.name[0] != "." and file.is_file()
         )
         if not files:
-            raise ValueError(f"{where}: the folder {each.name} holds no .txt file; add texts, or take it away")
+            raise ValueError(f"{where}: the folder {each.name} has no .txt file; add texts, or remove it")
         label = label_of(each.name)
         for file in files:
             name = f"{where}: {each.name}/{file.name}"
-            text, facts = decode(_bytes(file, name), name, layout)
-            found.texts.append(text)
-            found.labels.append(label)
-            found.notes += (f"{each.name}/{file.name}: {note}" for note in facts.notes)
+            text, facts = decode(read_file(file, name), name, layout)
+            documents.texts.append(text)
+            documents.labels.append(label)
+            documents.notes += (f"{each.name}/{file.name}: {note}" for note in facts.notes)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -1,6 +1,10 @@
-"""The task: texts in, labels out."""
+"""Text classification task and its public data."""
 
+import re
+import zipfile
+import zlib
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Literal, final
 
@@ -8,82 +12,69 @@ import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from seqlab import Examples, Report
-from seqlab.io.tables import Layout, check_encoding
-from seqlab_tasks.classification import Balance, Classification
-from seqlab_tasks.metrics import Confusion, Reliability, classification_metrics
-from seqlab_tasks.reliability import draw_reliability, reliability_table
-from seqlab_tasks.textclf.documents import SPLITS, Documents, arrange
+from seqlab import Examples, Report, cache_folder
+from seqlab.contracts.checks import check_choice
+from seqlab.io.tables import Layout, check_encoding, decode
+from seqlab_tasks.classification import Balance, Classification, check_paths, user_folder
+from seqlab_tasks.download import fetch_files, guided, verified
+from seqlab_tasks.metrics import Confusion, Reliability, classification_metrics, draw_reliability, reliability_table
+from seqlab_tasks.splitting import Documents, arrange
 from seqlab_tasks.textclf.reading import read_folder, read_table
-from seqlab_tasks.textclf.sources import bundled, ntc_scv
 
+Source = Literal["bundled", "ntc_scv"]
 Chunks = Literal["cut", "carry"]
+Quoting = Literal["auto", "none", "standard"]
+Header = Literal["auto", "none"]
+Errors = Literal["strict", "replace"]
 
+NTC_SCV = "https://github.com/congnghia0609/ntc-scv/raw/master/data/"
+NTC_SCV_ARCHIVES = {
+    "data_train.zip": "13871ed1f890ec58748f8aace9b35731a3e7e6ceb9adc5b3feb21248fcc8c73c",
+    "data_test.zip": "d0173d3769492b0f42807868b18a002fc3e05531dce78c2b39b7110f7f30acb2",
+}
+"""SHA-256 of the archives."""
 
-def _check_choices(source: str, chunks: str, layout: Layout) -> None:
-    for name, value, choices in (
-        ("source", source, ("bundled", "ntc_scv")),
-        ("chunks", chunks, ("cut", "carry")),
-        ("quoting", layout.quoting, ("auto", "none", "standard")),
-        ("header", layout.header, ("auto", "none")),
-        ("encoding_errors", layout.errors, ("strict", "replace")),
-    ):
-        if value not in choices:
-            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
-    check_encoding(layout.encoding)
-
-
-def _check_sources(source: str, data: str | None, data_dir: str | None, layout: Layout) -> None:
-    """Check that one source is named, and that the layout is of files that are read."""
-    if data == "" or data_dir == "":
-        raise ValueError(f"{'data' if data == '' else 'data_dir'} is empty; it must name something, or be null")
-    if data is not None and (data_dir is not None or source != "bundled"):
-        other = f"source={source}" if data_dir is None else f"data_dir={data_dir}"
-        raise ValueError(f"data={data} and {other} are both set; leave one of them out")
-    for name, value in (("quoting", layout.quoting), ("header", layout.header)):
-        if value != "auto" and data is None:
-            raise ValueError(f"{name} is {value}, but data is null; it tells how a table in data is written")
-    if not layout.is_utf8 and (source != "bundled" or (data is None and data_dir is None)):
-        raise ValueError(f"encoding is {layout.encoding}, but task.source={source} is in UTF-8; leave it out")
+_MEMBER = re.compile(r"(data_train/train|data_train/test|data_test/test)/(neg|pos)/[^/]+\.txt")
+_SPLITS = {"data_train/train": "train", "data_train/test": "valid", "data_test/test": "test"}
 
 
 @final
 class TextClassification(Classification, preprocessing="words"):
-    """Tell the class of a text, such as whether a review is pleased.
+    """Classify texts, such as reviews by sentiment.
 
-    Without splits of their own, texts are dealt out 80 : 10 : 10 by class, copies of a text to one side. Where the
-    source gives splits, what test (or valid) has is taken out of train.
+    Texts without given splits are split 80 : 10 : 10 by class, with all copies of a text in one split. With given
+    splits, texts that occur in test (or valid) are removed from train.
 
     Args:
-        source: ``bundled``, short reviews in Vietnamese and English that come with seqlab, or ``ntc_scv``, 50,000
-            Vietnamese reviews of places to eat, downloaded once (or from the two archives in ``data_dir``).
-        data: a file of one's own: ``.csv``, ``.tsv`` or ``.jsonl``.
-        data_dir: a folder of one's own with a folder of ``.txt`` files for each class, or with ``train``, ``valid``
-            and ``test`` that hold such folders.
-        text_column: the column of ``data`` that holds the text.
-        label_column: the column of ``data`` that holds the label.
-        split_seed: another one deals texts out to the splits anew; ``seed`` does not.
-        sequence_length: tokens that are read of a text, at most; null reads all.
-        chunks: what is done about texts longer than ``sequence_length``: ``cut`` reads their beginning; ``carry``
-            reads all, chunk after chunk with the state carried over. Set ``model.truncate`` to the same number to cut
-            the gradient between chunks, which the outputs do not depend on.
-        balance: what is done about classes of unequal size: ``none``, ``weights`` in the loss, or ``sampling``
-            rare ones more often.
-        balance_power: how much: weights are the count to the power of minus this; 1 makes all classes equal.
-        label_smoothing: share of the target that is spread over all classes.
-        quoting: how quotes in ``data`` are read: ``none`` as text, so that each line is a row; ``standard`` as CSV
-            has them (RFC 4180); ``auto``: none in .tsv, standard in .csv, and refused where that joins rows.
-        header: ``auto``: line 1 of ``data`` names the columns; ``none``: it is a row, and columns go by number from 1.
+        source: ``bundled``, short reviews in Vietnamese and English shipped with seqlab, or ``ntc_scv``, 50,000
+            Vietnamese restaurant reviews, downloaded once (or from the two archives in ``data_dir``).
+        data: your own file: ``.csv``, ``.tsv`` or ``.jsonl``.
+        data_dir: your own folder with a folder of ``.txt`` files for each class, or with ``train``, ``valid``
+            and ``test`` that contain such folders.
+        text_column: name of the text column of ``data``.
+        label_column: name of the label column of ``data``.
+        split_seed: seed of the splits; independent of ``seed``.
+        sequence_length: maximum number of tokens read from a text; null reads all.
+        chunks: how to handle texts longer than ``sequence_length``: ``cut`` reads the beginning; ``carry`` reads
+            all in chunks, with the state carried over. Set ``model.truncate`` to the same number to cut the gradient
+            between chunks, which does not change the outputs.
+        balance: how to handle class imbalance: ``none``, ``weights`` in the loss, or ``sampling`` of rare
+            classes more often.
+        balance_power: strength of the balancing: weights are ``count ** -balance_power``; 1 makes all classes equal.
+        label_smoothing: share of the target spread over all classes.
+        quoting: how to read quotes in ``data``: ``none`` as text, one row per line; ``standard`` as in CSV
+            (RFC 4180); ``auto``: none in .tsv, standard in .csv, and refused if that joins rows.
+        header: ``auto``: line 1 of ``data`` names the columns; ``none``: it is a row; columns are numbered from 1.
         encoding: of the files, such as cp1252 or utf-16.
-        encoding_errors: what to do with bytes that are not of it: ``strict`` refuses, ``replace`` shows U+FFFD.
+        encoding_errors: how to handle bytes outside the encoding: ``strict`` refuses, ``replace`` uses U+FFFD.
 
     Raises:
-        ValueError: an option is out of its range, or two contradict each other.
+        ValueError: an option is out of range, or two contradict each other.
     """
 
     def __init__(
         self,
-        source: Literal["bundled", "ntc_scv"] = "bundled",
+        source: Source = "bundled",
         data: str | None = None,
         data_dir: str | None = None,
         text_column: str = "text",
@@ -94,69 +85,72 @@ class TextClassification(Classification, preprocessing="words"):
         balance: Balance = "none",
         balance_power: float = 0.8,
         label_smoothing: float = 0.0,
-        quoting: Literal["auto", "none", "standard"] = "auto",
-        header: Literal["auto", "none"] = "auto",
+        quoting: Quoting = "auto",
+        header: Header = "auto",
         encoding: str = "utf-8",
-        encoding_errors: Literal["strict", "replace"] = "strict",
+        encoding_errors: Errors = "strict",
     ) -> None:
         super().__init__(sequence_length, balance, balance_power, label_smoothing)
         layout = Layout(quoting, header, encoding, encoding_errors)
-        _check_choices(source, chunks, layout)
+        check_choice("source", source, Source)
+        check_choice("chunks", chunks, Chunks)
+        _check_layout(layout)
         _check_sources(source, data, data_dir, layout)
         if text_column == label_column:
-            raise ValueError(f"text_column and label_column are both {text_column!r}; they must be two")
+            raise ValueError(f"text_column and label_column must differ, got {text_column!r} for both")
         if chunks == "carry" and sequence_length is None:
-            raise ValueError("chunks is carry, but sequence_length is null; it must say how long a chunk is")
+            raise ValueError("chunks=carry needs sequence_length, the length of a chunk, got null")
         self.source, self.data, self.data_dir = source, data, data_dir
         self.text_column, self.label_column = text_column, label_column
         self.split_seed, self.chunks, self._layout = split_seed, chunks, layout
-        if chunks == "carry":  # nothing is to be cut off: the length is that of a window on the text
+        if chunks == "carry":  # nothing is cut off: the length is that of a window
             self.sequence_length_means = "window"
 
     def splits(self) -> Mapping[str, Examples]:
         """Read and split the texts.
 
         Raises:
-            ValueError, OSError: the texts cannot be had, or a class has too few; the message says what to do.
+            ValueError, OSError: the texts cannot be read, or a class has too few; the message says what to do.
         """
-        where = self._where()
-        found = arrange(self._read(where), where, self.split_seed)
-        made = {split: Examples(found.texts[split], torch.tensor(found.targets[split])) for split in SPLITS}
-        self.learn_classes(found.classes, made["train"].targets)
+        where, documents = self._read()
+        found = arrange(documents, where, self.split_seed)
+        splits = {
+            split: Examples([documents.texts[row] for row in rows], torch.tensor(found.targets[split]))
+            for split, rows in found.rows.items()
+        }
+        self.set_classes(found.classes, splits["train"].targets)
         self.notes = found.notes
         if self.chunks == "carry":
-            self.notes.append(f"texts are read to their end, in chunks of {self.sequence_length:,} with carried state")
-        return made
+            self.notes.append(f"texts are read in chunks of {self.sequence_length:,} tokens with carried state")
+        return splits
 
-    def _where(self) -> str:
+    def _read(self) -> tuple[str, Documents]:
+        """Return the config key and value that name the texts, and the texts."""
         if self.data is not None:
-            return f"task.data={self.data}"
-        return f"task.source={self.source}" if self.data_dir is None else f"task.data_dir={self.data_dir}"
-
-    def _read(self, where: str) -> Documents:
-        if self.data is not None:
-            path = Path(self.data).expanduser()
+            where, path = f"task.data={self.data}", Path(self.data).expanduser()
             if not path.is_file():
-                raise ValueError(f"{where}: there is no such file")
-            return read_table(path, where, self.text_column, self.label_column, self._layout)
+                raise ValueError(f"{where}: no such file")
+            return where, read_table(path, where, self.text_column, self.label_column, self._layout)
+        where = f"task.source={self.source}" if self.data_dir is None else f"task.data_dir={self.data_dir}"
         if self.source == "ntc_scv":
-            return ntc_scv(self.data_dir, self._layout.errors)
+            return where, ntc_scv(self.data_dir, self._layout.errors)
         if self.data_dir is not None:
-            return read_folder(Path(self.data_dir).expanduser(), where, self._layout)
-        return bundled()
+            return where, read_folder(user_folder(self.data_dir, where), where, self._layout)
+        reviews = files("seqlab_tasks") / "data" / "reviews" / "reviews.jsonl"
+        return where, read_table(reviews, f"{where}: reviews.jsonl")
 
     def metrics(self) -> MetricCollection:
-        """Make accuracy, balanced accuracy, macro F1, ROC-AUC, calibration error and cross-entropy."""
+        """Return accuracy, balanced accuracy, macro F1, ROC-AUC, calibration error and cross-entropy."""
         return classification_metrics(self.outputs, ranking=True)
 
     def details(self) -> MetricCollection:
-        """Make the confusion matrix ``[true, predicted]`` and the bins of confidence."""
+        """Return the confusion matrix ``[true, predicted]`` and the confidence bins."""
         return MetricCollection(
             {"confusion": Confusion(self.outputs), "reliability": Reliability()}, compute_groups=False
         )
 
     def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
-        """Make tables of the classes and of confidence, and draw ``confusion.png`` and ``reliability.png``."""
+        """Return tables of the classes and of confidence, and draw ``confusion.png`` and ``reliability.png``."""
         report = super().report(details, folder)
         if "reliability" not in details:
             return report
@@ -164,3 +158,70 @@ class TextClassification(Classification, preprocessing="words"):
         draw_reliability(bins, folder / "reliability.png")
         tables = {**report.tables, "reliability": reliability_table(bins)}
         return Report(tables, [*report.figures, "reliability.png"], report.notes)
+
+
+def _check_layout(layout: Layout) -> None:
+    check_choice("quoting", layout.quoting, Quoting)
+    check_choice("header", layout.header, Header)
+    check_choice("encoding_errors", layout.errors, Errors)
+    check_encoding(layout.encoding)
+
+
+def _check_sources(source: str, data: str | None, data_dir: str | None, layout: Layout) -> None:
+    """Check that there is one source, and that the layout applies to it."""
+    check_paths(data, data_dir)
+    if data is not None and source != "bundled":
+        raise ValueError(f"data={data} and source={source} are both set; remove one of them")
+    for name, value in (("quoting", layout.quoting), ("header", layout.header)):
+        if value != "auto" and data is None:
+            raise ValueError(f"{name}={value} needs a table, but data is null; set data, or leave {name} at auto")
+    if not layout.is_utf8 and (source != "bundled" or (data is None and data_dir is None)):
+        raise ValueError(f"encoding must be utf-8 with task.source={source}, got {layout.encoding}")
+
+
+def ntc_scv(
+    data_dir: str | None,
+    errors: Errors,
+    url: str = NTC_SCV,
+    archives: Mapping[str, str] = NTC_SCV_ARCHIVES,
+) -> Documents:
+    """Read the 50,000 reviews of NTC-SCV: 30,000 for training, 10,000 each for validation and test.
+
+    Args:
+        data_dir: a folder with the two archives; ``None`` uses the cache, and downloads them if missing.
+        errors: how to handle bytes that are not UTF-8.
+        url: of the archives.
+        archives: SHA-256 of each, by name.
+
+    Raises:
+        ValueError, OSError: they cannot be read; the message says what to do.
+    """
+    folder = cache_folder() / "ntc-scv" if data_dir is None else Path(data_dir).expanduser()
+    where = "task.source=ntc_scv" if data_dir is None else f"task.data_dir={data_dir}"
+    names = " and ".join(archives)
+    if data_dir is None:
+        hint = f"Put {names} into {folder}, set task.data_dir, or use task.source=bundled"
+        guided(lambda: fetch_files(url, archives, folder), "ntc_scv", hint)
+    documents = Documents(splits=[])
+    for name, digest in archives.items():
+        if not (folder / name).is_file():
+            raise ValueError(f"{where} has no {name}; task.source=ntc_scv needs {names} from {url}")
+        if data_dir is not None and not verified(folder, {name: digest}):
+            raise ValueError(f"{where}: {name} is not the file of {url}: its SHA-256 differs. Download it again")
+        try:
+            _read_archive(folder / name, where, Layout(errors=errors), documents)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"{where}: {name} is damaged ({type(error).__name__}); download it again") from error
+    return documents
+
+
+def _read_archive(path: Path, where: str, layout: Layout, documents: Documents) -> None:
+    """Add every review of an archive, sorted by name: the order is the same on every machine."""
+    assert documents.splits is not None
+    with zipfile.ZipFile(path) as archive:
+        for name in sorted(archive.namelist()):
+            if member := _MEMBER.fullmatch(name):
+                text, _ = decode(archive.read(name), f"{where}: {path.name}, {name}", layout)
+                documents.texts.append(text)
+                documents.labels.append(member[2])
+                documents.splits.append(_SPLITS[member[1]])

@@ -8,7 +8,9 @@ import shlex
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from string import Template
 
@@ -17,85 +19,72 @@ from rich.console import Console
 from rich.markup import escape
 
 from seqlab.cli.help import plain
-from seqlab.cli.parser import Parser
+from seqlab.cli.parser import Parser, path
 from seqlab.errors import UserError
 from seqlab.plugins.config import CLASSES, node_type, plugin_class
 from seqlab.plugins.registry import GROUPS, KINDS, Plugin, plugins
 from seqlab.plugins.signature import summary
 
 OWN = "seqlab"
-_NARROWEST = 40
+_PIPE, _NARROWEST = 80, 40
 
 
 def plugins_table(arguments: list[str]) -> int:
-    """Print one line a plugin; a broken plugin shows its cause and breaks nothing else."""
+    """Print one line per plugin; a broken plugin shows its cause and breaks nothing else."""
     parser = Parser(
         "plugins",
-        description="List the installed plugins: name, distribution where it is not seqlab, and description. "
-        "Descriptions are cut to the width of a terminal, and whole in a pipe.",
+        description="List the installed plugins by kind: name and description, and the distribution where it is not "
+        "seqlab. A line fits the terminal, or 80 columns in a pipe; --json prints everything.",
     )
     parser.add_argument("kind", nargs="?", choices=KINDS, help="only this kind")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    asked = parser.parse_args(arguments)
+    asked = parser.parse(arguments)
     rows = [_row(plugin) for kind in KINDS if asked.kind in (None, kind) for plugin in plugins(kind).values()]
     if asked.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
-        return 0
-    print("\n".join(table(rows, _width())))
+    else:
+        print("\n".join(table(rows, _width())))
     return 0
 
 
-def _width() -> int | None:
-    """Return the columns of the terminal, or those that ``COLUMNS`` says; ``None`` in a pipe."""
+def _width() -> int:
+    """Return the columns of the terminal, those of ``COLUMNS``, or 80 in a pipe."""
     if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit():
-        return None
+        return _PIPE
     return max(_NARROWEST, shutil.get_terminal_size().columns)
 
 
-def table(rows: list[dict[str, str]], width: int | None) -> list[str]:
-    """Lay plugins out, one line each, under the name of their kind.
+def table(rows: list[dict[str, str]], width: int) -> Iterator[str]:
+    """Yield the lines of a table with one line per plugin, grouped by kind.
 
     Args:
-        rows: as :func:`_row` makes them.
-        width: columns that a line may have; longer descriptions end in ``…`` at a word. The cause of a broken plugin is
-            never cut.
+        rows: as :func:`_row` returns them.
+        width: maximum columns of a line. A longer description ends before its first parenthesis, which has the source,
+            or in ``…`` after a word; the cause of a broken plugin is never cut.
     """
-    names = {_key(row): _named(row) for row in rows}
-    column = max(map(cell_len, names.values()), default=0)
-    if width is not None:
-        column = min(column, width // 3)
-    own = sorted({row["version"] for row in rows if row["distribution"] == OWN})
-    lines = [f"of {OWN} {', '.join(own)}, where no other distribution is named"] if own else []
-    kind = None
-    for row in rows:
-        if row["kind"] != kind:
-            kind = row["kind"]
-            lines += [*([""] if lines else []), kind]
-        name = names[_key(row)]
-        begin = f"  {name}{' ' * (column - cell_len(name))}  "
-        if row["problem"]:
-            lines.append(f"{begin}broken: {row['problem']}")
-        else:
-            lines.append(f"{begin}{_cut(plain(row['description']), width, begin)}".rstrip())
-    return lines
+    for version in sorted({row["version"] for row in rows if row["distribution"] == OWN}):
+        yield f"{OWN} {version}, unless another distribution is named"
+    for kind, group in groupby(rows, lambda row: row["kind"]):
+        yield from ("", kind)
+        entries = list(group)
+        column = min(max(cell_len(row["name"]) for row in entries), width // 3)
+        for row in entries:
+            begin = f"  {row['name']}{' ' * (column - cell_len(row['name']))}  "
+            if row["distribution"] != OWN:
+                begin += f"[{row['distribution']} {row['version']}] "
+            if row["problem"]:
+                yield f"{begin}broken: {row['problem']}"
+            else:
+                yield f"{begin}{_cut(plain(row['description']), width - cell_len(begin))}".rstrip()
 
 
-def _key(row: dict[str, str]) -> tuple[str, str]:
-    return row["kind"], row["name"]
-
-
-def _named(row: dict[str, str]) -> str:
-    return row["name"] if row["distribution"] == OWN else f"{row['name']} ({row['distribution']} {row['version']})"
-
-
-def _cut(text: str, width: int | None, begin: str) -> str:
-    """Cut a text at a word so that it fits behind what stands before it."""
-    if width is None or cell_len(begin + text) <= width:
-        return text
-    room = max(8, width - cell_len(begin) - 1)
-    while text and cell_len(text) > room:
-        shorter = text.rpartition(" ")[0]
-        text = shorter or text[: max(1, len(text) - 1)]
+def _cut(text: str, room: int) -> str:
+    """Shorten a text so that it fits."""
+    for whole in (text, text.partition(" (")[0]):
+        if cell_len(whole) <= room:
+            return whole
+    while text and cell_len(text) >= max(room, 8):
+        text = text.rpartition(" ")[0] or text[:-1]
     return text.rstrip(" ,;:(") + "…"
 
 
@@ -121,19 +110,19 @@ def _row(plugin: Plugin) -> dict[str, str]:
 
 
 TEMPLATES = ("cell", "task", "preprocessing")
-"""What can be begun; each has a folder of templates."""
+"""Kinds of plugins with a folder of templates."""
 
 
 def new(arguments: list[str]) -> int:
-    """Write the distribution and say what to type next."""
+    """Write the files and print the next commands."""
     parser = Parser(
         "new",
-        description="Write a distribution of your own: a plugin, its entry point, a test by the conformance kit.",
+        description="Write a distribution with a new plugin: its module, its entry point and its conformance tests.",
     )
-    parser.add_argument("kind", choices=TEMPLATES, help="what it brings")
-    parser.add_argument("name", metavar="NAME", help="what the config will call it, such as my_cell")
-    parser.add_argument("--dir", type=Path, default=Path(), help="the folder that it is written into (this one)")
-    asked = parser.parse_args(arguments)
+    parser.add_argument("kind", choices=TEMPLATES, help="kind of plugin")
+    parser.add_argument("name", metavar="NAME", help="its name in the config, such as my_cell")
+    parser.add_argument("--dir", type=path, default=Path(), help="parent folder (the working folder)")
+    asked = parser.parse(arguments)
     folder = write(asked.kind, asked.name, asked.dir)
     key = f"{asked.kind}={asked.name}"
     train = {"cell": f"{key} task=names", "task": f"cell=lstm {key}", "preprocessing": f"task=names {key}"}[asked.kind]
@@ -147,24 +136,24 @@ def new(arguments: list[str]) -> int:
 
 
 def write(kind: str, name: str, parent: Path) -> Path:
-    """Write the distribution, whole or not at all.
+    """Write the files of a distribution, all or none.
 
     Args:
         kind: one of :data:`KINDS`.
-        name: the entry point's name: small letters, digits and ``_``.
-        parent: the folder that the distribution's own folder goes into.
+        name: the entry point's name: lower-case letters, digits and ``_``.
+        parent: parent of the distribution's folder.
 
     Returns:
-        The distribution's folder.
+        The folder of the distribution.
 
     Raises:
-        UserError: the name cannot be one, is taken, or the folder cannot be written.
+        UserError: the name is invalid or taken, or the folder cannot be written.
     """
     _check_name(kind, name)
     distribution = f"seqlab-{name.replace('_', '-')}"
     folder = parent / distribution
     if folder.exists():
-        raise UserError(f"{folder} is there already; take another name or --dir")
+        raise UserError(f"{folder} already exists; choose another name or --dir")
     module = f"seqlab_{name}"
     values = {
         "kind": kind,
@@ -188,23 +177,23 @@ def write(kind: str, name: str, parent: Path) -> Path:
 def _check_name(kind: str, name: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UserError(
-            f"{name}: a name must be of small letters, digits and _, begin with a letter, and be no keyword"
+            f"{name}: a name must consist of lower-case letters, digits and _, begin with a letter, and be no keyword"
         )
     if name in plugins(kind):
-        raise UserError(f"{kind}={name} is there already, brought by {plugins(kind)[name].distribution}; take another")
+        raise UserError(f"{kind}={name} already exists, from {plugins(kind)[name].distribution}; choose another name")
 
 
 def _write_whole(folder: Path, contents: dict[Path, str]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-            for path, text in contents.items():
-                target = Path(scratch, folder.name, path)
+            for file, text in contents.items():
+                target = Path(scratch, folder.name, file)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text, encoding="utf-8")
-            Path(scratch, folder.name).rename(folder)  # fails where another process has put something meanwhile
+            Path(scratch, folder.name).rename(folder)  # fails if another process has created it meanwhile
     except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}; take another --dir") from error
+        raise UserError(f"{folder} cannot be written: {error.strerror}; choose another --dir") from error
 
 
 def _filled(template: str, values: dict[str, str]) -> str:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,10 +19,13 @@ from seqlab.study.horizon.rows import Row, rows_of
 from seqlab.study.horizon.search import Asking, Batch, Finding, Search
 from seqlab.study.horizon.settings import Settings
 from seqlab.study.horizon.trials import Trial, run_folders, trial_of
-from seqlab.study.matching import matched
+from seqlab.study.matching import match_size
 from seqlab.study.report import write_report
 from seqlab.study.report.horizons import interval
 from seqlab.sweeps.ledger import entry_of, write_plan
+
+if TYPE_CHECKING:
+    pass
 
 
 def finish_search(conductor: "SearchRunner") -> None:
@@ -225,7 +228,7 @@ def _equal(rows: list[Row], settings: Settings) -> list[Row]:
     found: list[Row] = []
     for row in rows:
         reference = next(other for other in rows if other.task == row.task)
-        word, count, target = matched(row.config, reference.config, settings.match)
+        word, count, target = match_size(row.config, reference.config, settings.match)
         if row is reference:
             found.append(row)
             continue

@@ -21,7 +21,7 @@ class Letters(Classification, preprocessing="characters"):
     def splits(self):
         texts = ["ab", "-", "ba", "--", "bbb", "a"]
         made = {name: Examples(texts, torch.tensor([0, 1, 0, 1, 1, 0])) for name in ("train", "valid", "test")}
-        self.learn_classes(["x", "y"], made["train"].targets)
+        self.set_classes(["x", "y"], made["train"].targets)
         return made
 
 

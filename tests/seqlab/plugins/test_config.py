@@ -95,7 +95,7 @@ def test_node_has_the_defaults_and_the_types():
             node[key] = value
     with pytest.raises(OmegaConfBaseException, match="widht"):
         OmegaConf.update(node, "widht", 3)
-    node.limit, node.names, node.inner.rate = 4, ["x"], 1
+    node.limit, node.names, node.inner.rate = 4, ["x"], 1.0
 
 
 def test_build_makes_the_object():

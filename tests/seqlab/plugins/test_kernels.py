@@ -11,7 +11,7 @@ from seqlab import Recurrent
 from seqlab.cli.commands import bench, check
 from seqlab.plugins import kernels
 from seqlab.recurrence import selection
-from seqlab.recurrence.selection import compile_policy
+from seqlab.recurrence.selection import CompilePolicy
 
 CELL = """
 import torch
@@ -45,7 +45,6 @@ class Fast(Kernel):
 def forget():
     for each in (kernels.kernels_for, kernels.kernel_types, kernels._passed):
         each.cache_clear()
-    compile_policy.begin()
 
 
 @pytest.fixture
@@ -64,8 +63,9 @@ def acme(distribution, tmp_path, monkeypatch):
     forget()
 
 
-def chosen():
+def chosen(policy=None):
     network = Recurrent(importlib.import_module("acme_cell").Plain, 3, hidden_size=5)
+    network.policy = policy or CompilePolicy()
     network(torch.randn(4, 2, 3))
     return network.choice.kernel.name, network.choice.reason
 
@@ -118,24 +118,27 @@ def test_other_code_is_to_be_checked_anew(acme, tmp_path):
     assert kernels.untrusted_reason("plain.right")
 
 
+def resumed(policy):
+    other = CompilePolicy()
+    other.reasons = dict(policy.reasons)
+    return other
+
+
 def test_a_run_that_began_without_it_goes_on_without_it(acme):
-    assert chosen()[0] == "loop"
-    said = dict(compile_policy.reasons)
+    policy = CompilePolicy()
+    assert chosen(policy)[0] == "loop"
     kernels.record_trust("plain.right", passed=True)
-    assert chosen()[0] == "loop", "in the middle of a run"
-    compile_policy.begin(said)
-    assert chosen()[0] == "loop", "after the run was resumed"
-    compile_policy.begin()
+    assert chosen(policy)[0] == "loop", "in the middle of a run"
+    assert chosen(resumed(policy))[0] == "loop", "after the run was resumed"
     assert chosen()[0] == "right", "in a new run"
 
 
 def test_what_was_checked_elsewhere_is_not_trusted(acme):
+    policy = CompilePolicy()
     kernels.record_trust("plain.right", passed=True)
-    assert chosen()[0] == "right"
-    said = dict(compile_policy.reasons)
+    assert chosen(policy)[0] == "right"
     kernels.record_trust("plain.right", passed=False)
-    compile_policy.begin(said)
-    assert chosen()[0] == "loop"
+    assert chosen(resumed(policy))[0] == "loop"
 
 
 def test_the_tuning_table_leaves_it_out(acme, capsys, monkeypatch):

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from seqlab.contracts.masks import zero_padding
 from seqlab.recurrence import last_valid, reverse_within, valid_mask
-from seqlab.recurrence.scan import zero_padding
 
 ragged = st.lists(st.integers(0, 7), min_size=1, max_size=5)
 
@@ -19,7 +19,7 @@ def filled(lengths: list[int], extra: int = 0) -> tuple[Tensor, Tensor]:
 
 
 @given(ragged, st.integers(0, 2))
-def test_alive_marks_each_row_up_to_its_length(lengths: list[int], extra: int) -> None:
+def test_valid_mask_marks_each_row_up_to_its_length(lengths: list[int], extra: int) -> None:
     mask = valid_mask(torch.tensor(lengths), max(lengths) + extra)
     assert mask.T.tolist() == [[t < length for t in range(max(lengths) + extra)] for length in lengths]
 
@@ -64,7 +64,7 @@ def test_no_time_steps_give_the_default() -> None:
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 @given(lengths=ragged)
-def test_blank_removes_poison_and_its_gradient(poison: float, lengths: list[int]) -> None:
+def test_zero_padding_removes_poison_and_its_gradient(poison: float, lengths: list[int]) -> None:
     x, n = filled(lengths, 1)
     x = torch.where(valid_mask(n, len(x)).unsqueeze(-1), x, poison).requires_grad_()
     (zero_padding(x, n) ** 2).sum().backward()

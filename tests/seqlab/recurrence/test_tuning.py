@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqlab import Cell, Kernel, State
 from seqlab.recurrence import Loop, choose, scan, selection
-from seqlab.recurrence.selection import Measurement, compile_policy, measured_speeds, write_table
+from seqlab.recurrence.selection import CompilePolicy, Measurement, measured_speeds, write_table
 
 CPU = torch.device("cpu")
 
@@ -41,7 +41,9 @@ def kernel(called: str, fast: float, late: str | None = None) -> Kernel:
         def speed(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> float:
             return fast
 
-        def postpones(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None, calls: int | None) -> str | None:
+        def defer_reason(
+            self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None, calls: int | None
+        ) -> str | None:
             return late
 
     return Made()
@@ -51,11 +53,10 @@ def kernel(called: str, fast: float, late: str | None = None) -> Kernel:
 def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
     selection._read.cache_clear()
-    compile_policy.begin()
 
 
-def taken(*kernels: Kernel, batch: int = 2, time: int = 10) -> tuple[str, str]:
-    chosen = choose("auto", kernels, [Echo(4)], torch.zeros(time, batch, 4), None)
+def taken(*kernels: Kernel, batch: int = 2, time: int = 10, policy: CompilePolicy | None = None) -> tuple[str, str]:
+    chosen = choose("auto", kernels, [Echo(4)], torch.zeros(time, batch, 4), None, policy)
     return chosen.kernel.name, chosen.reason
 
 
@@ -73,15 +74,14 @@ def test_one_that_waits_lets_the_next_go_first() -> None:
 
 def test_it_is_asked_once_in_a_run() -> None:
     """What is ready in the middle of a run, or while it was stopped, changes nothing in it."""
+    began, resumed = CompilePolicy(), CompilePolicy()
     both = kernel("slow", 1.0), kernel("quick", 2.0, late="not compiled")
-    assert taken(*both)[0] == "slow"
-    said = dict(compile_policy.reasons)
+    assert taken(*both, policy=began)[0] == "slow"
     both = kernel("slow", 1.0), kernel("quick", 2.0)
-    assert taken(*both)[0] == "slow"
-    compile_policy.begin()
+    assert taken(*both, policy=began)[0] == "slow"
     assert taken(*both)[0] == "quick"
-    compile_policy.begin(said)
-    assert taken(*both)[0] == "slow"
+    resumed.reasons = dict(began.reasons)
+    assert taken(*both, policy=resumed)[0] == "slow"
 
 
 def test_what_was_measured_counts_more() -> None:

@@ -18,7 +18,7 @@ from seqlab.runs import ownership
 from seqlab.runs.ownership import LOCK, LOG, OwnedError, is_owned, logging_to, owned_folder
 from seqlab.sweeps import ledger
 from seqlab.sweeps.plan import rename_old_sweep
-from seqlab.training.verification import results, verify_run
+from seqlab.training.verification import read_results, verify_run
 
 FORK = multiprocessing.get_context("fork")
 RUN = [
@@ -61,7 +61,7 @@ def check_pair(folder, rng, most):
     assert sorted(codes) == [0, 1], said
     winner, loser = codes.index(0), codes.index(1)
     assert "another process" in said[loser] or "finished run" in said[loser], said[loser]
-    record = results(folder / "run")
+    record = read_results(folder / "run")
     assert record["config"]["seed"] == winner + 1
     findings = verify_run(folder / "run", scores=False)
     assert all(finding.state == "ok" for finding in findings), findings

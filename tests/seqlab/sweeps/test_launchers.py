@@ -22,6 +22,6 @@ def test_a_launcher_takes_the_keys_of_its_config(name):
 
 
 def test_a_launcher_of_slurm_takes_what_submitit_hands_to_sbatch():
-    node = {"_target_": "hydra_plugins.seqlab_launchers._submitit.SlurmLauncher"}
+    node = {"_target_": "hydra_plugins.seqlab_sweeps._submitit.SlurmLauncher"}
     ours = {"job_name", "ntasks_per_node"}  # name and tasks_per_node
     check_plugin("hydra.launcher", node | dict.fromkeys(SlurmExecutor._valid_parameters() - ours, "1"))

@@ -1,7 +1,5 @@
 """Sweep syntax: our expansion is that of Hydra's basic sweeper, run for itself with a launcher that only notes."""
 
-from importlib import import_module
-
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -9,8 +7,8 @@ from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
 from seqlab import UserError
-from seqlab.cli.errors import explain
-from seqlab.config.compose import compose, configs
+from seqlab.config.compose import configs
+from seqlab.plugins.hydra_internals import planned_sweeper
 from seqlab.study.horizon.rows import rows_of
 from seqlab.study.horizon.settings import Settings, read_settings
 from seqlab.sweeps.ledger import read_plan
@@ -32,8 +30,7 @@ class Noting:
 def by_hydra(words, params, folder):
     with configs():
         loader = GlobalHydra.instance().config_loader()
-        sweeper = import_module("hydra._internal.core_plugins.basic_sweeper").BasicSweeper(None, params)
-        sweeper.validate_batch_is_legal = lambda batch: None  # composes each run
+        sweeper = planned_sweeper(None, params)
         sweeper.hydra_context = HydraContext(config_loader=loader, callbacks=None)
         sweeper.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}})
         sweeper.launcher = Noting()
@@ -138,12 +135,3 @@ def test_overrides_in_one_text_are_split_outside_quotes():
     text = r"""cell=rnn x='a b' y="it's (1, 2)" z=[1, 2] u=choice(1, 2) v={a: 1} w=a\ b"""
     expected = ["cell=rnn", "x='a b'", 'y="it\'s (1, 2)"', "z=[1, 2]", "u=choice(1, 2)", "v={a: 1}", r"w=a\ b"]
     assert split_overrides(text) == expected
-
-
-@pytest.mark.parametrize(
-    "word", ["cell=choice(rnn,gru)", "seed=range(3)", "optimizer.lr=interval(0,1)", "cell=glob(*)"]
-)
-def test_a_sweep_without_its_flag_is_one_line(word):
-    with pytest.raises(HydraException) as caught:
-        compose([word])
-    assert explain(caught.value) == f"{word}: this makes a sweep, with -m: python -m seqlab -m '{word}'"

@@ -36,9 +36,9 @@ def test_a_solved_task_ends_training(tmp_path, epochs):
     assert len(found) == epochs or found[-epochs - 1] < 0.99
 
 
-def test_what_is_not_solved_trains_to_its_end(tmp_path):
-    blind = [*WINDOW, "model.context=3", "trainer.max_epochs=2", "trainer.stop_when_solved=1"]
-    assert seqlab.run(seqlab.compose(blind), tmp_path).cost["epochs"] == 2
+def test_an_unsolved_task_trains_to_the_end(tmp_path):
+    too_short = [*WINDOW, "model.context=3", "trainer.max_epochs=2", "trainer.stop_when_solved=1"]
+    assert seqlab.run(seqlab.compose(too_short), tmp_path).cost["epochs"] == 2
 
 
 @pytest.mark.parametrize("wrong", ["-1", "true", "0.5"])

@@ -1,4 +1,4 @@
-"""One layer's inputs, states and weights, and all that the fused scan makes of them."""
+"""Inputs, states and weights of one layer, and all results of the fused scan over them."""
 
 from typing import Any
 
@@ -8,26 +8,24 @@ from torch import Tensor, nn
 
 from seqlab import Cell
 from seqlab_cells.fused.kernel import Fused
-from seqlab_cells.fused.library import TAILS
 from seqlab_cells.fused.ops import fused_scan
-from seqlab_cells.gru import GRU
-from seqlab_cells.gru.fused import GRUFused
-from seqlab_cells.lstm import LSTM
-from seqlab_cells.lstm.fused import LSTMFused
-from seqlab_cells.rnn import RNN
-from seqlab_cells.rnn.fused import RNNFused
+from seqlab_cells.gru import GRU, GRUFused
+from seqlab_cells.lstm import LSTM, LSTMFused
+from seqlab_cells.rnn import RNN, RNNFused
+from seqlab_cells.weights import EPILOGUES
 
 KERNELS: dict[str, type[Fused]] = {"rnn": RNNFused, "lstm": LSTMFused, "gru": GRUFused}
 CELLS: dict[str, type[Cell]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+EPILOGUE = {"rnn": "RnnTanh", "lstm": "Lstm", "gru": "Gru"}
 TORCH = {"RnnTanh": nn.RNN, "Lstm": nn.LSTM, "Gru": nn.GRU}
 every_cell = pytest.mark.parametrize("name", list(KERNELS))
-every_tail = pytest.mark.parametrize("tail", list(TAILS))
+every_epilogue = pytest.mark.parametrize("epilogue", list(EPILOGUES))
 
 
-def draw(tail: str, time: int, batch: int, size: int, hidden: int, directions: int = 1) -> dict[str, Any]:
+def draw(epilogue: str, time: int, batch: int, size: int, hidden: int, directions: int = 1) -> dict[str, Any]:
     """Inputs, states and weights of one layer, in float64."""
     torch.manual_seed(1)
-    make = TAILS[tail]
+    make = EPILOGUES[epilogue]
     shapes = [
         (make.gates * hidden, size),
         (make.gates * hidden, hidden),
@@ -37,20 +35,20 @@ def draw(tail: str, time: int, batch: int, size: int, hidden: int, directions: i
     bound = hidden**-0.5
     return {
         "x": torch.randn(time, batch, size, dtype=torch.float64),
-        "states": [0.5 * torch.randn(batch, hidden, dtype=torch.float64) for _ in range(directions * make.leaves)],
+        "states": [0.5 * torch.randn(batch, hidden, dtype=torch.float64) for _ in range(directions * make.states)],
         "weights": [bound * torch.randn(s, dtype=torch.float64) for _ in range(directions) for s in shapes],
     }
 
 
-def everything(tail: str, given: dict[str, Any], lengths: Tensor | None = None, save: str = "gates") -> list[Tensor]:
+def results(epilogue: str, given: dict[str, Any], lengths: Tensor | None = None, save: str = "gates") -> list[Tensor]:
     """Outputs, final states and all gradients."""
     made = {
-        name: [leaf.clone().requires_grad_() for leaf in value] if isinstance(value, list) else value.clone()
+        name: [each.clone().requires_grad_() for each in value] if isinstance(value, list) else value.clone()
         for name, value in given.items()
     }
     made["x"].requires_grad_()
-    y, h, c, _ = fused_scan(made["x"], lengths, made["states"], made["weights"], tail, save)
-    found = [y, h, c] if TAILS[tail].leaves == 2 else [y, h]
+    y, h, c, _ = fused_scan(made["x"], lengths, made["states"], made["weights"], epilogue, save)
+    found = [y, h, c] if EPILOGUES[epilogue].states == 2 else [y, h]
     total = sum((part * torch.linspace(-1, 1, part.numel(), dtype=part.dtype).view_as(part)).sum() for part in found)
     assert isinstance(total, Tensor)
     sources = [made["x"], *made["states"], *made["weights"]]

@@ -1,4 +1,4 @@
-"""The kernels for GPUs compile to machine code without a GPU, and fit one: registers, spills, shared memory."""
+"""The Triton kernels compile without a GPU, and fit one: registers, spills, shared memory."""
 
 import os
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
-from seqlab_cells.fused.library import TAILS
 from seqlab_cells.gpu import ahead, limits
+from seqlab_cells.weights import EPILOGUES
 
 pytestmark = [
     pytest.mark.slow,
@@ -17,44 +17,43 @@ pytestmark = [
 DTYPES = {"bf16": (torch.bfloat16, "ieee"), "fp16": (torch.float16, "ieee"), "tf32": (torch.float32, "tf32"),
           "fp32": (torch.float32, "ieee")}  # fmt: skip
 SPILLED = 512
-"""Bytes a thread may write to memory for want of registers, most of them before the loop."""
+"""Bytes that a thread may spill, most of them before the loop."""
 
 
-def fits(walk: str, tail: str, hidden: int, kind: str, capability: int) -> None:
+def fits(direction: str, epilogue: str, hidden: int, kind: str, capability: int) -> None:
     dtype, precision = DTYPES[kind]
-    made = TAILS[tail]
-    found = ahead.resources(walk, made, hidden, dtype, precision=precision, capability=capability)
-    whole = made.gates * limits.padded(hidden) ** 2 * dtype.itemsize
+    made = EPILOGUES[epilogue]
+    found = ahead.resources(direction, made, hidden, dtype, precision=precision, capability=capability)
     assert found.tensor_cores == (kind != "fp32")
     assert found.registers <= 255
     assert found.spilled <= SPILLED
-    assert found.shared <= whole + limits.AROUND
+    assert found.shared <= limits.w_bytes(made, hidden, dtype) + limits.AROUND
 
 
-@pytest.mark.parametrize("walk", ["forward", "backward"])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
 @pytest.mark.parametrize(
-    ("tail", "hidden", "kind", "capability"),
+    ("epilogue", "hidden", "kind", "capability"),
     [("Lstm", 64, "bf16", 90), ("Gru", 50, "fp16", 80), ("RnnRelu", 64, "tf32", 90), ("Gru", 32, "fp32", 90)],
 )
-def test_a_walk_fits(walk: str, tail: str, hidden: int, kind: str, capability: int) -> None:
+def test_a_scan_fits(direction: str, epilogue: str, hidden: int, kind: str, capability: int) -> None:
     """Every kind of cell and of number; a size that is no power of two, and an older architecture."""
-    fits(walk, tail, hidden, kind, capability)
+    fits(direction, epilogue, hidden, kind, capability)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("walk", ["forward", "backward"])
-@pytest.mark.parametrize("tail", list(TAILS))
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("epilogue", list(EPILOGUES))
 @pytest.mark.parametrize("kind", list(DTYPES))
 @pytest.mark.parametrize("hidden", [16, 64, 128])
-def test_every_walk_fits(walk: str, tail: str, hidden: int, kind: str) -> None:
+def test_every_scan_fits(direction: str, epilogue: str, hidden: int, kind: str) -> None:
     """All of them, on the architecture they were made for."""
-    if limits.too_large(TAILS[tail], hidden, DTYPES[kind][0]):
+    if limits.too_large(EPILOGUES[epilogue], hidden, DTYPES[kind][0]):
         pytest.skip("refused: W is too large")
-    fits(walk, tail, hidden, kind, 90)
+    fits(direction, epilogue, hidden, kind, 90)
 
 
-@pytest.mark.parametrize("name", ["effects", "walk", "walk_back"])
+@pytest.mark.parametrize("name", ["effects", "scan", "scan_back"])
 def test_the_linear_scan_fits(name: str) -> None:
     """Nothing is spilled where all is to be in flight."""
-    found = ahead.scan_resources(name, torch.bfloat16, turned=name == "walk_back")
+    found = ahead.linear_resources(name, torch.bfloat16, backward=name == "scan_back")
     assert found.spilled == 0

@@ -1,4 +1,4 @@
-"""The kernels for GPUs against the loop in float64: on a GPU, or interpreted (``test_without_a_gpu.py``)."""
+"""The Triton kernels against the loop in float64: on a GPU, or interpreted (``test_without_a_gpu.py``)."""
 
 import copy
 import os
@@ -11,12 +11,11 @@ from torch import Tensor
 from seqlab import Cell, Recurrent
 from seqlab_cells.fused.kernel import Fused
 from seqlab_cells.gpu import limits
-from seqlab_cells.gru import GRU
-from seqlab_cells.gru.fused import GRUFused
-from seqlab_cells.lstm import LSTM
-from seqlab_cells.lstm.fused import LSTMFused
-from seqlab_cells.rnn import RNN
-from seqlab_cells.rnn.fused import RNNFused
+from seqlab_cells.gru import GRU, GRUFused
+from seqlab_cells.lstm import LSTM, LSTMFused
+from seqlab_cells.mingru import MinGRU, MinGRUParallel
+from seqlab_cells.parallel import affine_scan
+from seqlab_cells.rnn import RNN, RNNFused
 
 INTERPRETED = limits.INTERPRETED and os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -40,18 +39,18 @@ BOUND = {torch.float32: 2e-5, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 
 def results(network: Recurrent, x: Tensor, lengths: Tensor | None, start: tuple[Tensor, ...]) -> dict[str, Tensor]:
     """Outputs, states, and the gradients of a scalar that weighs each of them differently."""
-    x, start = x.clone().requires_grad_(), tuple(leaf.clone().requires_grad_() for leaf in start)
+    x, start = x.clone().requires_grad_(), tuple(each.clone().requires_grad_() for each in start)
     output, state = network(x, start, lengths)
     assert state is not None
     named = dict(network.named_parameters())
-    found = {"output": output, **{f"state {k}": leaf for k, leaf in enumerate(state)}}
+    found = {"output": output, **{f"state {k}": each for k, each in enumerate(state)}}
 
     def weighed(part: Tensor) -> Tensor:
         weights = torch.arange(1.0, 1 + part.numel(), dtype=torch.float64).cos().to(part)
         return (part * weights.view_as(part)).sum()
 
     total = torch.stack([weighed(part.double()) for part in found.values()]).sum()
-    sources = {"x": x, **{f"start {k}": leaf for k, leaf in enumerate(start)}, **named}
+    sources = {"x": x, **{f"start {k}": each for k, each in enumerate(start)}, **named}
     gradients = torch.autograd.grad(total, list(sources.values()))
     found |= {f"gradient of {key}": part for key, part in zip(sources, gradients, strict=True)}
     return {key: part.detach().double().cpu() for key, part in found.items()}
@@ -77,7 +76,7 @@ def against_the_loop(
     start = tuple(0.5 * torch.randn(1 + bidirectional, batch, hidden) for _ in network.cells[0].state_names)
     for parameter in network.parameters():  # the same numbers in both precisions
         parameter.data = parameter.data.to(dtype).float()
-    x, start = x.to(dtype).float(), tuple(leaf.to(dtype).float() for leaf in start)
+    x, start = x.to(dtype).float(), tuple(each.to(dtype).float() for each in start)
     if lengths is not None:
         for row, length in enumerate(lengths):
             x[length:, row] = torch.nan
@@ -85,14 +84,14 @@ def against_the_loop(
         copy.deepcopy(network).double(),
         x.double(),
         None if lengths is None else torch.tensor(lengths),
-        tuple(leaf.double() for leaf in start),
+        tuple(each.double() for each in start),
     )
     network.kernel = kernel(save=save)
     found = results(
         network.to(DEVICE, dtype),
         x.to(DEVICE, dtype),
         None if lengths is None else torch.tensor(lengths, device=DEVICE),
-        tuple(leaf.to(DEVICE, dtype) for leaf in start),
+        tuple(each.to(DEVICE, dtype) for each in start),
     )
     assert network.choice is not None
     assert network.choice.kernel.name == "fused"
@@ -129,8 +128,8 @@ def test_one_step(name: str, lengths: list[int] | None) -> None:
 @pytest.mark.parametrize(
     ("name", "save"), [("lstm", "recompute"), ("gru", "recompute"), ("rnn", "recompute"), ("lstm", "checkpoint")]
 )
-def test_less_is_kept(name: str, save: str) -> None:
-    """What is built again is what was there."""
+def test_saving_less_changes_nothing(name: str, save: str) -> None:
+    """What is recomputed is what was there."""
     against_the_loop(name, time=5, batch=3, hidden=4, lengths=[5, 2, 0], bidirectional=True, save=save)
 
 
@@ -209,7 +208,7 @@ def test_autocast() -> None:
     torch.manual_seed(0)
     network = Recurrent(LSTM, 3, hidden_size=4, kernel=LSTMFused()).to(DEVICE)
     x, start = torch.randn(3, 2, 3, device=DEVICE), tuple(torch.randn(1, 2, 4, device=DEVICE) for _ in "hc")
-    expected = results(_looped(network), x.double(), None, tuple(leaf.double() for leaf in start))
+    expected = results(_looped(network), x.double(), None, tuple(each.double() for each in start))
     with torch.autocast(DEVICE, dtype):
         output, state = network(x, start)
         found = results(network, x, None, start)
@@ -224,3 +223,97 @@ def _looped(network: Recurrent) -> Recurrent:
     copied = copy.deepcopy(network).double()
     copied.kernel = "loop"
     return copied
+
+
+# ------------------------------------------------------------------------------------------------- h' = a * h + b
+
+
+def by_steps(a: Tensor, b: Tensor, start: Tensor, *, backward: bool) -> Tensor:
+    states, h = [], start
+    for t in reversed(range(len(a))) if backward else range(len(a)):
+        h = a[t] * h + b[t]
+        states.append(h)
+    return torch.stack(states[::-1] if backward else states)
+
+
+def compare_linear(
+    time: int, columns: int, *, backward: bool, bound: float = 2e-5, dtype: torch.dtype = torch.float32
+) -> None:
+    """States and all gradients; some shares are exactly 0 and 1."""
+    torch.manual_seed(time)
+    a, b = torch.rand(time, columns, dtype=torch.float64), torch.randn(time, columns, dtype=torch.float64)
+    a[torch.rand(time, columns) < 0.1] = 0
+    a[torch.rand(time, columns) < 0.3] = 1
+    inputs = [each.to(dtype).double().requires_grad_() for each in (a, b, torch.randn(columns, dtype=torch.float64))]
+    h = by_steps(*inputs, backward=backward)
+    weights = torch.randn(h.shape, dtype=torch.float64).to(dtype)
+    expected = [h, *torch.autograd.grad((h * weights).sum(), inputs)]
+    given = [each.detach().to(DEVICE, dtype).requires_grad_() for each in inputs]
+    h = affine_scan(*given, backward=backward, by_triton=True)
+    found = [h, *torch.autograd.grad((h * weights.to(DEVICE)).sum(), given)]
+    for mine, theirs in zip(found, expected, strict=True):
+        assert float((mine.detach().double().cpu() - theirs.detach()).abs().max()) <= bound * max(
+            1.0, float(theirs.detach().abs().max())
+        )
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize(("time", "columns"), [(1, 3), (33, 34)])
+def test_linear_against_steps(time: int, columns: int, backward: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles that are not full in either direction, and a single step."""
+    from seqlab_cells.gpu import linear
+
+    monkeypatch.setattr(linear, "SHORTEST", 10**9)
+    if INTERPRETED:
+        monkeypatch.setattr(linear, "STEPS", 8)
+    compare_linear(time, columns, backward=backward)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_linear_in_chunks(backward: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of few columns: time is cut, and the pieces fit together; the last one is a short one."""
+    from seqlab_cells.gpu import linear
+
+    for name, value in {"STEPS": 4, "SHORTEST": 4, "COLUMNS": 16}.items():
+        monkeypatch.setattr(linear, name, value)
+    assert linear._grid(18, 2)[1] == 3
+    compare_linear(18, 2, backward=backward)
+
+
+def test_linear_in_float16() -> None:
+    """The state is float32 all along."""
+    compare_linear(9, 3, backward=False, bound=2e-3, dtype=torch.float16)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="sizes for a GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("time", "columns"), [(10_000, 64), (1000, 40_000)])
+def test_linear_at_sizes_of_the_field(time: int, columns: int, dtype: torch.dtype) -> None:
+    """Long with few columns, and wide."""
+    compare_linear(time, columns, backward=False, dtype=dtype, bound=1e-4 if dtype == torch.float32 else 5e-2)
+
+
+def test_second_derivative_of_the_linear_scan_is_torchs() -> None:
+    """What the kernels have no derivative of falls back."""
+    torch.manual_seed(0)
+    a, b, start = (torch.rand(3, 2, device=DEVICE, requires_grad=True) for _ in range(3))
+    h = affine_scan(a, b, start[0], backward=False, by_triton=True)
+    (first,) = torch.autograd.grad((h**2).sum(), a, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), a)
+    plain = affine_scan(a, b, start[0], backward=False)
+    (first_plain,) = torch.autograd.grad((plain**2).sum(), a, create_graph=True)
+    torch.testing.assert_close(second, torch.autograd.grad(first_plain.sum(), a)[0])
+
+
+def test_linear_ragged_in_both_directions() -> None:
+    """The whole kernel, over padding full of NaN, against the loop."""
+    torch.manual_seed(0)
+    network = Recurrent(MinGRU, 3, bidirectional=True, hidden_size=5, kernel="loop")
+    x, lengths = torch.randn(6, 4, 3), torch.tensor([6, 2, 0, 5])
+    for row, length in enumerate(lengths.tolist()):
+        x[length:, row] = torch.nan
+    expected, state = network.double()(x.double(), lengths=lengths)
+    network.float().to(DEVICE).kernel = MinGRUParallel(by="triton")
+    found, state_found = network(x.to(DEVICE), lengths=lengths.to(DEVICE))
+    torch.testing.assert_close(found.double().cpu(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(state_found[0].double().cpu(), state[0], rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""A minimal gated unit: cell=mgu."""
+"""Minimal gated unit: cell=mgu."""
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +25,11 @@ class MGU(Cell):
         self.candidate = nn.Linear(hidden_size, hidden_size, bias=False)
 
     def project(self, x: Tensor) -> Tensor:
-        """Map the inputs of all steps to gate and candidate: what needs no state."""
+        """Map the inputs of all time steps to gate and candidate."""
         return self.from_input(x)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Advance one time step."""
+        """Compute one time step."""
         (h,) = state
         gate, candidate = x.chunk(2, dim=-1)
         f = torch.sigmoid(gate + self.gate(h))

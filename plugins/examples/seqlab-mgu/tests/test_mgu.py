@@ -1,4 +1,4 @@
-"""The minimal gated unit by seqlab's conformance kit."""
+"""Conformance tests of the minimal gated unit."""
 
 from seqlab.testing import CellSuite
 from seqlab_mgu import MGU

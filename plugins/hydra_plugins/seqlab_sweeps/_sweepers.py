@@ -1,0 +1,102 @@
+"""Sweepers: Hydra's basic one for planned runs, and the horizon search."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from seqlab.plugins.hydra_internals import BASIC_LAUNCHER_LOG, planned_sweeper
+from seqlab.study.horizon.rows import rows_of
+from seqlab.study.horizon.runner import SearchRunner, finish_search
+from seqlab.study.horizon.settings import read_settings
+from seqlab.sweeps.ledger import read_plan
+
+
+@final
+class PlannedSweeper(Sweeper):
+    """Hydra's basic sweeper without a second composition of every run.
+
+    Args:
+        max_batch_size: runs handed to the launcher at once.
+        params: overrides of every run.
+    """
+
+    def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
+        self._basic = planned_sweeper(max_batch_size, params)
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Set the basic sweeper up."""
+        self._basic.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Launch every run."""
+        return self._basic.sweep(arguments)
+
+
+@final
+class HorizonSweeper(Sweeper):
+    """Search for the largest distance that each row solves.
+
+    Args:
+        **settings: see :class:`seqlab.study.horizon.settings.Settings`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self._given = settings
+        self.config: DictConfig | None = None
+        self.launcher: Launcher | None = None
+        self._launched = 0
+
+    @staticmethod
+    def check(node: Mapping[str, Any], words: Sequence[str]) -> None:
+        """Check the settings of a search before its folder is made.
+
+        Args:
+            node: ``hydra.sweeper``, composed.
+            words: overrides of the command line, without those of Hydra.
+
+        Raises:
+            seqlab.UserError, hydra.errors.HydraException: the search cannot be made.
+        """
+        rows_of(words, read_settings(node))
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Store the config and create the launcher."""
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        for name in (BASIC_LAUNCHER_LOG, "hydra_plugins.hydra_joblib_launcher"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # the search prints one line a batch itself
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the search.
+
+        Args:
+            arguments: overrides of the command line, without those of Hydra.
+
+        Raises:
+            seqlab.UserError: the search cannot be made with these overrides.
+        """
+        assert self.config is not None
+        given = OmegaConf.to_container(OmegaConf.create(self._given), resolve=True)
+        assert isinstance(given, dict)
+        settings = read_settings({str(key): value for key, value in given.items()})
+        folder = Path(self.config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        conductor = SearchRunner(folder, read_plan(folder)["words"], arguments, settings, self._launch)
+        conductor.conduct()
+        finish_search(conductor)
+
+    def _launch(self, runs: Sequence[Sequence[str]]) -> None:
+        assert self.launcher is not None
+        first, self._launched = self._launched, self._launched + len(runs)
+        for done in self.launcher.launch(runs, initial_job_idx=first):
+            _ = done.return_value  # raises the error of a run that its own run record could not take

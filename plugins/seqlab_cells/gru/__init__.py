@@ -1,5 +1,0 @@
-"""Gated recurrent unit."""
-
-from seqlab_cells.gru.cell import GRU
-
-__all__ = ["GRU"]

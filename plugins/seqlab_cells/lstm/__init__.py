@@ -1,5 +1,0 @@
-"""Long short-term memory."""
-
-from seqlab_cells.lstm.cell import LSTM
-
-__all__ = ["LSTM"]

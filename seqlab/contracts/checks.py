@@ -1,0 +1,36 @@
+"""Checks of constructor arguments, for plugins."""
+
+import math
+from typing import Any, get_args
+
+
+def check_range(
+    name: str,
+    value: int | float,
+    at_least: int | float = -math.inf,
+    at_most: int | float = math.inf,
+    *,
+    above: int | float = -math.inf,
+    below: int | float = math.inf,
+) -> None:
+    """Check that an argument lies in a range; NaN and infinity lie in none.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if at_least <= value <= at_most and above < value < below:
+        return
+    bounds = {">=": at_least, ">": above, "<=": at_most, "<": below}
+    wanted = " and ".join(f"{sign} {bound}" for sign, bound in bounds.items() if math.isfinite(bound))
+    raise ValueError(f"{name} must be {wanted}, got {value}")
+
+
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """Check that an argument is one of the values of a ``Literal`` type.
+
+    Raises:
+        ValueError: it is not.
+    """
+    known = get_args(choices)
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")

@@ -1,0 +1,1 @@
+"""The run folder: its format, owner, model card, results and curves."""
