@@ -8,6 +8,7 @@ import torch
 from matplotlib.image import imread
 
 from seqlab import Batch
+from seqlab.contracts.task import is_solved
 from seqlab_tasks.classification import balanced_weights
 from seqlab_tasks.names import Names
 
@@ -73,7 +74,7 @@ def test_the_metric_that_chooses_follows_the_balance():
     assert Names().monitor == "accuracy"
     assert Names(balance="weights").monitor == Names(balance="sampling").monitor == "balanced_accuracy"
     assert Names().mode == "max"
-    assert Names().solved({"accuracy": 1.0}) is None
+    assert is_solved(Names(), {"accuracy": 1.0}) is None
 
 
 def test_the_baseline_is_the_training_shares(folder):

@@ -38,13 +38,14 @@ def old_plugin(distribution, monkeypatch):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         task = find("task", "old_task").load()
+        find("kernel", "old_cell.old_kernel").load()
     yield task, [str(each.message) for each in caught if each.category is DeprecationWarning]
     for module in [name for name in sys.modules if name.startswith("seqlab_old")]:
         del sys.modules[module]
 
 
 def test_an_old_plugin_is_told_each_change(old_plugin):
-    _, (line,) = old_plugin
+    _, (line, of_kernel) = old_plugin
     for change in (
         "seqlab_old.task.OldTask is written for plugin API 1",
         "rename blind_outputs to baseline_outputs",
@@ -52,6 +53,7 @@ def test_an_old_plugin_is_told_each_change(old_plugin):
         "derive from seqlab.ClassificationTask, seqlab.GeneratedTask",
     ):
         assert change in line
+    assert "OldKernel is written for plugin API 1, which is deprecated: rename postpones to defer_reason" in of_kernel
 
 
 def test_an_old_plugin_trains_and_passes_the_conformance_tests(old_plugin, tmp_path):
