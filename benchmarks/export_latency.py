@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from seqlab import InputSpec
-from seqlab.export.formats import FORMATS, INPUTS, Padded, draw
+from seqlab.export.formats import FORMATS, INPUTS, PaddedModel, random_inputs
 from seqlab_cells.gru import GRU
 from seqlab_cells.lstm import LSTM
 from seqlab_cells.rnn import RNN
@@ -35,7 +35,7 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - since
 
 
-def sessions(cell: type, bidirectional: bool, threads: int) -> tuple[Padded, Any]:
+def sessions(cell: type, bidirectional: bool, threads: int) -> tuple[PaddedModel, Any]:
     """Return a model and the onnxruntime session of its export."""
     import onnxruntime
 
@@ -51,12 +51,12 @@ def sessions(cell: type, bidirectional: bool, threads: int) -> tuple[Padded, Any
         path = Path(folder) / FORMATS["onnx"].file
         FORMATS["onnx"].write(trained, SPEC, path)
         session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    return Padded(made), session
+    return PaddedModel(made), session
 
 
-def ratios(model: Padded, session: Any, batch: int, rounds: int) -> list[tuple[float, float]]:
+def ratios(model: PaddedModel, session: Any, batch: int, rounds: int) -> list[tuple[float, float]]:
     """Return the seconds of onnxruntime and torch per round, after a warm-up round."""
-    inputs, lengths = draw(SPEC, batch, STEPS, seed=0)
+    inputs, lengths = random_inputs(SPEC, batch, STEPS, seed=0)
     given = dict(zip(INPUTS, (inputs.numpy(), lengths.numpy()), strict=True))
     with torch.inference_mode():
         return [

@@ -12,24 +12,29 @@ if TYPE_CHECKING:
         PLUGIN_API,
         Batch,
         Cell,
+        ClassificationTask,
         Corpus,
         Examples,
         Gate,
+        GeneratedTask,
         InputSpec,
         Kernel,
+        LanguageTask,
         Model,
         Preprocessor,
         Probe,
         Ragged,
         Remedy,
         Report,
-        Routine,
+        ReportingTask,
         State,
+        StatefulTask,
         Task,
         UserError,
     )
     from seqlab.inference.loading import load
     from seqlab.io.cache import cache_folder
+    from seqlab.plugins.exports import Routine, register_export
     from seqlab.recurrence import Recurrent
     from seqlab.runs.results import Result
     from seqlab.training.run import run
@@ -38,8 +43,9 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(
         [
-            "PLUGIN_API", "Batch", "Cell", "Corpus", "Examples", "Gate", "InputSpec", "Kernel", "Model", "Preprocessor",
-            "Probe", "Ragged", "Remedy", "Report", "Routine", "State", "Task", "UserError",
+            "PLUGIN_API", "Batch", "Cell", "ClassificationTask", "Corpus", "Examples", "Gate", "GeneratedTask",
+            "InputSpec", "Kernel", "LanguageTask", "Model", "Preprocessor", "Probe", "Ragged", "Remedy", "Report",
+            "ReportingTask", "State", "StatefulTask", "Task", "UserError",
         ],
         "seqlab.contracts",
     ),
@@ -47,6 +53,8 @@ _HOMES = {
     "cache_folder": "seqlab.io.cache",
     "compose": "seqlab.config.compose",
     "load": "seqlab.inference.loading",
+    "Routine": "seqlab.plugins.exports",
+    "register_export": "seqlab.plugins.exports",
     "run": "seqlab.training.run",
     "Result": "seqlab.runs.results",
 }  # fmt: skip
@@ -55,11 +63,14 @@ __all__ = [
     "PLUGIN_API",
     "Batch",
     "Cell",
+    "ClassificationTask",
     "Corpus",
     "Examples",
     "Gate",
+    "GeneratedTask",
     "InputSpec",
     "Kernel",
+    "LanguageTask",
     "Model",
     "Preprocessor",
     "Probe",
@@ -67,15 +78,18 @@ __all__ = [
     "Recurrent",
     "Remedy",
     "Report",
+    "ReportingTask",
     "Result",
     "Routine",
     "State",
+    "StatefulTask",
     "Task",
     "UserError",
     "__version__",
     "cache_folder",
     "compose",
     "load",
+    "register_export",
     "run",
 ]
 

@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 
@@ -55,6 +56,8 @@ def main() -> None:
         os.environ.setdefault(name, value)
     if os.environ.get("COLUMNS", "").strip() == "0":
         del os.environ["COLUMNS"]  # some terminals and CI set 0; tables would be empty
+    if not sys.warnoptions:  # which plugins are written for an older plugin API, and what to change
+        warnings.filterwarnings("default", ".*plugin API", DeprecationWarning)
     gc.set_threshold(10_000, 50, 50)  # collections during imports take a tenth of the start-up time
     arguments = sys.argv[1:]
     from seqlab.cli.terminal import guarded_streams

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, Gate, Probe, Routine, State
+from seqlab import Cell, Gate, Probe, Routine, State, register_export
 from seqlab_cells.fused.kernel import Fused
 from seqlab_cells.initialisation import initialise
 from seqlab_cells.vendor import Vendor
@@ -86,11 +86,15 @@ class GRUVendor(Vendor):
         """Return ``torch.gru``."""
         return torch.gru
 
-    def routine(self, cell: Cell) -> Routine | None:
-        """Return ONNX's ``GRU``: gates in the order z, r, n, reset after the product if told to."""
-        if modified(cell):
-            return None
-        return Routine(torch.ops.aten.gru.input, "GRU", weights(cell), (1, 0, 2), {"linear_before_reset": 1})
+
+def _routine(cell: GRU) -> Routine | None:
+    """Return ONNX's ``GRU``: gates in the order z, r, n, reset after the product if told to."""
+    if modified(cell):
+        return None
+    return Routine(torch.ops.aten.gru.input, "GRU", weights(cell), (1, 0, 2), {"linear_before_reset": 1})
+
+
+register_export(GRU, _routine)
 
 
 @final

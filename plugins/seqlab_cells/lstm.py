@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from seqlab import Cell, Gate, Probe, Routine, State
+from seqlab import Cell, Gate, Probe, Routine, State, register_export
 from seqlab_cells.fused.kernel import Fused
 from seqlab_cells.initialisation import FORGET_BIAS, ForgetBiasCell, initialise
 from seqlab_cells.vendor import Vendor, large
@@ -116,9 +116,13 @@ class LSTMVendor(Vendor):
         column[0], column[1] = -large(like), large(like)
         return column.flatten()
 
-    def routine(self, cell: Cell) -> Routine | None:
-        """Return ONNX's ``LSTM``: gates in the order i, o, f, g."""
-        return None if modified(cell) else Routine(torch.ops.aten.lstm.input, "LSTM", weights(cell), (0, 3, 1, 2))
+
+def _routine(cell: LSTM) -> Routine | None:
+    """Return ONNX's ``LSTM``: gates in the order i, o, f, g."""
+    return None if modified(cell) else Routine(torch.ops.aten.lstm.input, "LSTM", weights(cell), (0, 3, 1, 2))
+
+
+register_export(LSTM, _routine)
 
 
 @final

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab import Cell, Gate, Probe, Remedy, Routine, State
+from seqlab import Cell, Gate, Probe, Remedy, Routine, State, register_export
 from seqlab_cells.fused.kernel import Fused
 from seqlab_cells.initialisation import initialise
 from seqlab_cells.vendor import Vendor, large
@@ -112,13 +112,17 @@ class RNNVendor(Vendor):
         """Hold relu at zero on padding: unbounded, it could overflow there, and 0 x inf is a NaN gradient."""
         return None if cell.nonlinearity == "tanh" else like.new_full((cell.hidden_size,), -large(like))
 
-    def routine(self, cell: Cell) -> Routine | None:
-        """Return ONNX's ``RNN``, whose one gate is torch's."""
-        if modified(cell):
-            return None
-        tanh = cell.nonlinearity == "tanh"
-        operator = torch.ops.aten.rnn_tanh.input if tanh else torch.ops.aten.rnn_relu.input
-        return Routine(operator, "RNN", weights(cell), (0,), activations=("Tanh" if tanh else "Relu",))
+
+def _routine(cell: RNN) -> Routine | None:
+    """Return ONNX's ``RNN``, whose one gate is torch's."""
+    if modified(cell):
+        return None
+    tanh = cell.nonlinearity == "tanh"
+    operator = torch.ops.aten.rnn_tanh.input if tanh else torch.ops.aten.rnn_relu.input
+    return Routine(operator, "RNN", weights(cell), (0,), activations=("Tanh" if tanh else "Relu",))
+
+
+register_export(RNN, _routine)
 
 
 @final

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from seqlab import Batch, InputSpec, Model, Ragged
+from seqlab import Batch, InputSpec, Model, Ragged, register_export
 from seqlab.contracts.checks import check_range
 
 LONGEST = 100
@@ -156,6 +156,9 @@ class BagOfNgrams(Model):
             _check_state(given, self.outputs)
             self._resize(len(given["keys"]))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+register_export(BagOfNgrams, BagOfNgrams.unexportable)
 
 
 def _check_state(given: dict[str, Tensor], outputs: int) -> None:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from seqlab import Batch, InputSpec, Model, Ragged
+from seqlab import Batch, InputSpec, Model, Ragged, register_export
 from seqlab.contracts.checks import check_choice, check_range
 from seqlab_models import kneser_ney
 from seqlab_models.inputs import with_history
@@ -176,6 +176,9 @@ class NGram(Model):
             for name, tensor in given.items():
                 setattr(self, name, getattr(self, name).new_empty(tensor.shape))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+register_export(NGram, NGram.unexportable)
 
 
 def _token(inputs: InputSpec, symbol: str) -> int:

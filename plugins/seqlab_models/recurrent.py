@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from seqlab import Batch, Cell, InputSpec, Kernel, Model, Ragged, Recurrent, UserError
+from seqlab import Batch, Cell, InputSpec, Kernel, Model, Ragged, Recurrent, UserError, register_export
 from seqlab.contracts.checks import check_choice, check_range
 from seqlab.recurrence import detach
 from seqlab_models.inputs import OneHot, read_vectors
@@ -236,6 +236,9 @@ class RecurrentModel(Model):
         """Return the number of values in the state of all layers and directions."""
         like = next(self.parameters()).new_zeros(1, 1)
         return sum(each.numel() for cell in self.recurrent.cells for each in cell.initial_state(like))
+
+
+register_export(RecurrentModel, RecurrentModel.unexportable)
 
 
 def _encoder(inputs: InputSpec, input: str, embedding_size: int, padding: int | None) -> tuple[nn.Module, int]:

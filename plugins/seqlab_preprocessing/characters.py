@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqlab import Ragged
+from seqlab import Ragged, register_export
 from seqlab_preprocessing import standalone
 from seqlab_preprocessing.parallel import batches
 from seqlab_preprocessing.pipeline import FIRST, UNKNOWN, UNKNOWN_SYMBOL, Chain, Pipeline
@@ -110,6 +110,9 @@ class Characters(Pipeline):
         if (codes[1:] <= codes[:-1]).any() or ((codes >= 0xD800) & (codes <= 0xDFFF)).any():
             raise ValueError("symbols must be distinct characters in the order of their code points")
         self._learn(codes)
+
+
+register_export(Characters, Characters.standalone)
 
 
 def _code_points(texts: Sequence[str]) -> NDArray[np.uint32]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 import torch
 
-from seqlab import Ragged
+from seqlab import Ragged, register_export
 from seqlab_preprocessing import standalone
 from seqlab_preprocessing.pipeline import FIRST, UNKNOWN, UNKNOWN_SYMBOL, Chain, Pipeline
 from seqlab_preprocessing.steps import JOINING
@@ -158,6 +158,9 @@ class Words(Pipeline):
         if wrong := [word for word in words if not _writable(word) or self._split(word) != [word]]:
             raise ValueError(f"words must match pattern={self.pattern}, got {wrong[0]!a}")
         self._learn(words)
+
+
+register_export(Words, Words.standalone)
 
 
 def _writable(word: str) -> bool:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from seqlab import Batch, Report, Task, UserError
+from seqlab import Batch, ClassificationTask, Report, UserError
 from seqlab.contracts.checks import check_choice, check_range
 from seqlab.io.safe_io import read_not_sparse
 from seqlab_tasks.metrics import Confusion, class_table, classification_metrics, draw_confusion
@@ -22,7 +22,7 @@ MAX_LABELS = 2_500
 Balance = Literal["none", "weights", "sampling"]
 
 
-class Classification(Task, ABC):
+class Classification(ClassificationTask, ABC):
     r"""One of several labels for each sequence, trained with cross-entropy.
 
     Class weights ``w_c ∝ n_c^-power``, with mean 1 over the training examples, handle class imbalance: in the loss, or
@@ -39,7 +39,6 @@ class Classification(Task, ABC):
         ValueError: an option is out of range.
     """
 
-    sequence_length_means = "maximum"
     noun: ClassVar[tuple[str, str]] = ("class", "classes")
     """Word for a label, singular and plural."""
 
@@ -119,7 +118,7 @@ class Classification(Task, ABC):
         draw_confusion(counts, self.labels, one, folder / "confusion.png")
         return Report({many: class_table(counts, self.labels, one)}, ["confusion.png"], list(self.notes))
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         """Return the log of each class's share of the training split, with add-one smoothing."""
         smoothed = self._counts.double() + 1
         shares = (smoothed / smoothed.sum()).log().float()

@@ -58,7 +58,7 @@ _STRAY = re.compile(r"(?:(?<![\s\d,:;])[\s\d,:;]++|/\w)$")
 
 
 @final
-class Names(Classification):
+class Names(Classification, preprocessing="characters"):
     """Classify names by language, from their characters.
 
     Names are cleaned, and duplicates within a language removed. All spellings of a name (up to capitals, accents,
@@ -80,7 +80,6 @@ class Names(Classification):
         ValueError: an option is out of range.
     """
 
-    preprocessing = "characters"
     noun = ("language", "languages")
 
     def __init__(

@@ -67,8 +67,6 @@ class Pixels(Classification):
         ValueError: an option is out of range, or two contradict each other.
     """
 
-    preprocessing = None
-
     def __init__(
         self,
         order: Order = "rows",

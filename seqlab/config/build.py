@@ -5,7 +5,18 @@ from typing import Any
 
 from torch import nn
 
-from seqlab.contracts import Cell, CellFactory, HeadFactory, InputSpec, Kernel, Model, Preprocessor, Task, UserError
+from seqlab.contracts import (
+    Cell,
+    CellFactory,
+    HeadFactory,
+    InputSpec,
+    Kernel,
+    Model,
+    Preprocessor,
+    StatefulTask,
+    Task,
+    UserError,
+)
 from seqlab.plugins.config import BUILT_IN_KERNELS, build, checked_arguments, option_error, plugin_class, plugin_classes
 from seqlab.plugins.kernels import kernel_types
 from seqlab.plugins.registry import plugins
@@ -44,7 +55,7 @@ def build_model(nodes: Mapping[str, Any], task: Task, inputs: InputSpec) -> Mode
     if target.uses_cell:
         supplied |= {"cell": cell_factory(nodes["cell"]), "kernel": build_kernel(nodes["kernel"], nodes["cell"])}
     model: Model = build("model", nodes["model"], **supplied)
-    model.carries_state = task.carries_state
+    model.carries_state = isinstance(task, StatefulTask)
     return model
 
 

@@ -1,35 +1,47 @@
-"""What a plugin promises. Needs torch and torchmetrics, nothing else of seqlab."""
+"""Contracts of plugins, in plain torch and torchmetrics."""
 
-from seqlab.contracts.api import PLUGIN_API
+from seqlab.contracts.api import OLDEST_PLUGIN_API, PLUGIN_API
 from seqlab.contracts.batch import Batch, Corpus, Examples, Ragged
 from seqlab.contracts.cell import Cell, Remedy, State
 from seqlab.contracts.kernel import Kernel
 from seqlab.contracts.model import CellFactory, HeadFactory, InputSpec, Model
 from seqlab.contracts.preprocessor import Preprocessor
 from seqlab.contracts.probe import Gate, Probe
-from seqlab.contracts.routine import Routine
-from seqlab.contracts.task import Report, Task
+from seqlab.contracts.task import (
+    ClassificationTask,
+    GeneratedTask,
+    LanguageTask,
+    Report,
+    ReportingTask,
+    StatefulTask,
+    Task,
+)
 from seqlab.errors import UserError
 
 __all__ = [
+    "OLDEST_PLUGIN_API",
     "PLUGIN_API",
     "Batch",
     "Cell",
     "CellFactory",
+    "ClassificationTask",
     "Corpus",
     "Examples",
     "Gate",
+    "GeneratedTask",
     "HeadFactory",
     "InputSpec",
     "Kernel",
+    "LanguageTask",
     "Model",
     "Preprocessor",
     "Probe",
     "Ragged",
     "Remedy",
     "Report",
-    "Routine",
+    "ReportingTask",
     "State",
+    "StatefulTask",
     "Task",
     "UserError",
 ]

@@ -21,7 +21,7 @@ def as_lengths(lengths: Lengths) -> Tensor:
         lengths: one integer for each row.
 
     Raises:
-        ValueError: they are no integers, or not one for each row.
+        ValueError: they are not integers, or not one for each row.
     """
     if isinstance(lengths, Tensor):
         if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
@@ -36,17 +36,17 @@ def as_lengths(lengths: Lengths) -> Tensor:
 
 
 def check_lengths(lengths: Tensor, rows: int, steps: int) -> None:
-    """Check that there is a length from 0 to ``steps`` for each row; a traced tensor has no values to look at.
+    """Check that each row has a length from 0 to ``steps``; values of traced tensors are not checked.
 
     Args:
-        lengths: as :func:`as_lengths` gives them.
+        lengths: the result of :func:`as_lengths`.
         rows: of the batch.
         steps: of the padded input.
 
     Raises:
-        ValueError: there is not.
+        ValueError: a length is missing or out of range.
     """
-    if (count := lengths.shape[0]) != rows:  # not len(), which would fix a traced size
+    if (count := lengths.shape[0]) != rows:  # len() would fix a traced size
         raise ValueError(f"lengths must have one number for each of the {rows} rows of the batch, got {count}")
     if torch.compiler.is_compiling() or not rows or torch._C._functorch.is_batchedtensor(lengths):
         return
@@ -73,7 +73,7 @@ class Batch(NamedTuple):
     Attributes:
         inputs: token ids ``[batch, time]`` (int64, 0 is padding) or features ``[batch, time, features]``.
         lengths: valid steps of each row ``[batch]`` (int64), or ``None`` where every row fills all time steps.
-        targets: what the task's loss and metrics compare with; the first axis is the batch.
+        targets: targets of the task's loss and metrics; the first axis is the batch.
     """
 
     inputs: Tensor
@@ -84,7 +84,7 @@ class Batch(NamedTuple):
 @final
 @dataclass(frozen=True, init=False)
 class Ragged:
-    """Sequences of unequal length, end to end in one tensor.
+    """Concatenated sequences of unequal length.
 
     Attributes:
         values: all steps of all sequences, ``[total]`` token ids or ``[total, features]``.
@@ -95,7 +95,7 @@ class Ragged:
         lengths: the same as any sequence of integers.
 
     Raises:
-        ValueError: the lengths are no integers from 0 on, or do not add up to the values.
+        ValueError: the lengths are not integers >= 0, or do not add up to the values.
     """
 
     values: Tensor
@@ -114,13 +114,13 @@ class Ragged:
 
     @staticmethod
     def of(sequences: Sequence[Tensor]) -> "Ragged":
-        """Join tensors that share every axis but the first."""
+        """Concatenate tensors along their first axis."""
         lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
         values = torch.cat(list(sequences)) if len(sequences) else torch.empty(0, dtype=torch.int64)
         return Ragged(values, lengths)
 
     def padded(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Take the given rows as one zero-padded tensor.
+        """Return the given rows as one zero-padded tensor.
 
         Args:
             rows: indices of sequences, ``[batch]``.
@@ -136,19 +136,19 @@ class Ragged:
         index = self.starts[rows].unsqueeze(1) + steps
         if bool((lengths == longest).all()):
             return self.values[index], None
-        dead = steps >= lengths.unsqueeze(1)
-        values = self.values[index.masked_fill(dead, 0)]
-        shape = dead.shape + (1,) * (values.dim() - 2)
-        return values.masked_fill(dead.view(shape), 0), lengths
+        padding = steps >= lengths.unsqueeze(1)
+        values = self.values[index.masked_fill(padding, 0)]
+        shape = padding.shape + (1,) * (values.dim() - 2)
+        return values.masked_fill(padding.view(shape), 0), lengths
 
     def take(self, rows: Tensor) -> "Ragged":
-        """Take the given rows, in their order."""
+        """Return the given rows, in their order."""
         steps = self.lengths[rows]
         firsts = (self.starts[rows] - (steps.cumsum(0) - steps)).repeat_interleave(steps)
         return Ragged(self.values[firsts + torch.arange(len(firsts))], steps)
 
     def digests(self) -> list[bytes]:
-        """Hash each sequence to 16 bytes: equal for equal sequences, and for no others."""
+        """Hash each sequence to 16 bytes."""
         values = self.values.contiguous().cpu().view(-1)
         data = values.view(torch.uint8).numpy().data if len(values) else memoryview(b"")
         step = len(data) // max(1, len(self.values))
@@ -161,7 +161,7 @@ class Ragged:
 
     @cached_property
     def even(self) -> Tensor | None:
-        """The values as ``[sequences, steps, ...]`` where all sequences have as many steps, at least one."""
+        """The values as ``[sequences, steps, ...]`` if all sequences have the same positive length."""
         steps = int(self.lengths[0]) if len(self) else 0
         if not steps or not bool((self.lengths == steps).all()):
             return None
@@ -169,7 +169,7 @@ class Ragged:
 
     @cached_property
     def starts(self) -> Tensor:
-        """Where each sequence begins in ``values``, ``[sequences]``."""
+        """Index of the first step of each sequence in ``values``, ``[sequences]``."""
         return self.lengths.cumsum(0) - self.lengths
 
 
@@ -179,7 +179,7 @@ class Examples:
     """One split of a data set.
 
     Attributes:
-        inputs: texts, which a preprocessor encodes, or tensors that need none.
+        inputs: texts, which a preprocessor encodes, or tensors.
         targets: one target for each example; the first axis is the example.
     """
 
@@ -198,12 +198,12 @@ class Examples:
 @final
 @dataclass(frozen=True)
 class Corpus:
-    """One split of running text, which is read piece by piece and need not fit into memory.
+    """One split of running text, read in pieces, so that it need not fit into memory.
 
     Attributes:
-        pieces: begins to read anew at each call; a piece ends where the text may be cut, best after a line.
+        pieces: returns an iterator from the beginning; pieces end where the text may be cut, best after a line.
         size: bytes of the text in UTF-8.
-        fingerprint: is another one where the text is another one.
+        fingerprint: identifies the text.
     """
 
     pieces: Callable[[], Iterable[str]]

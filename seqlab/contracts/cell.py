@@ -1,4 +1,4 @@
-"""A cell is one time step."""
+"""Contract of a cell: one time step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ from seqlab.contracts.probe import Probe
 from seqlab.errors import check_range
 
 State: TypeAlias = tuple[Tensor, ...]
-"""A cell's state: a tuple (or NamedTuple) of tensors, each with a leading batch axis."""
+"""A cell's state: a tuple or NamedTuple of tensors, each with a leading batch axis."""
 
 
 @final
 @dataclass(frozen=True)
 class Remedy:
-    """What should let a cell remember longer.
+    """A proposal to let a cell remember longer.
 
     Attributes:
-        text: what it is, and its source.
-        options: of the cell's constructor, with the values to try.
+        text: the proposal and its source.
+        options: options of the cell's constructor, with the values to try.
     """
 
     text: str
@@ -30,7 +30,7 @@ class Remedy:
 
 
 class Cell(nn.Module, ABC):
-    """One time step of a recurrent network; whoever writes :meth:`step` gets time, depth and direction for free.
+    """One time step of a recurrent network; the framework adds time, depth and direction to :meth:`step`.
 
     Args:
         input_size: features of one input step; positive.
@@ -41,7 +41,7 @@ class Cell(nn.Module, ABC):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("h",)
-    """A name for each leaf of the state, in order; the first is the one pictures show."""
+    """Names of the state tensors, in order; pictures show the first."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -53,12 +53,12 @@ class Cell(nn.Module, ABC):
     def remedy(
         cls, cause: Literal["gradient", "saturation"], distance: int, options: Mapping[str, Any]
     ) -> Remedy | None:
-        """Propose what should move this cell's horizon; nothing unless overridden.
+        """Propose options that extend this cell's horizon; ``None`` unless overridden.
 
         Args:
-            cause: what limits it: the gradient vanishes or explodes on its way back, with saturated gates or without.
-            distance: steps that it cannot be trained to bridge.
-            options: of the constructor, as they are now.
+            cause: the gradient vanishes or explodes (``gradient``), or gates saturate (``saturation``).
+            distance: number of steps at which training fails.
+            options: current options of the constructor.
         """
         return None
 
@@ -68,15 +68,15 @@ class Cell(nn.Module, ABC):
         return self.hidden_size
 
     def initial_state(self, like: Shaped[Tensor, "batch *features"]) -> State:
-        """Make the state before the first step: zeros ``[batch, hidden_size]`` for each name in ``state_names``.
+        """Return the state before the first step: zeros ``[batch, hidden_size]`` for each name in ``state_names``.
 
         Args:
-            like: a tensor whose leading axis is the batch, and whose dtype and device the state takes.
+            like: a tensor with the batch size, dtype and device of the state.
         """
         return tuple(like.new_zeros(like.shape[0], self.hidden_size) for _ in self.state_names)
 
     def project(self, x: Shaped[Tensor, "time batch input"]) -> Shaped[Tensor, "time batch *projected"]:
-        """Do the work that needs no state, in one call for all time steps; the input itself unless overridden."""
+        """Compute what needs no state for all time steps at once; the input itself unless overridden."""
         return x
 
     @abstractmethod
@@ -84,7 +84,7 @@ class Cell(nn.Module, ABC):
         """Advance one time step.
 
         Args:
-            x: one time step of what :meth:`project` returned.
+            x: one time step of the result of :meth:`project`.
             state: the state before the step.
 
         Returns:
@@ -92,13 +92,12 @@ class Cell(nn.Module, ABC):
         """
 
     def probe(self, x: Shaped[Tensor, "time batch *projected"], states: State) -> Probe:
-        r"""Say what the steps of a sequence did, in closed form; optional, nothing unless overridden.
+        r"""Return gates and Jacobians of the steps of a sequence in closed form; empty unless overridden.
 
-        It is what `callbacks=gradient_flow` and the command `inspect` show of a cell beyond what autograd tells them; the
-        conformance kit holds it against autograd. It computes with the weights at hand, and changes nothing.
+        `callbacks=gradient_flow` and the command `inspect` show them; the conformance tests compare them with autograd.
 
         Args:
-            x: what :meth:`project` returned, for all steps.
-            states: each leaf of the state before the first step and after every step, ``[time + 1, batch, ...]``.
+            x: the result of :meth:`project` for all steps.
+            states: each state tensor before the first step and after every step, ``[time + 1, batch, ...]``.
         """
         return Probe()

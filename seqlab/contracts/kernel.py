@@ -2,15 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from seqlab.contracts.api import adapt_kernel
 from seqlab.contracts.cell import Cell, State
 from seqlab.contracts.masks import all_full, reverse_within, zero_padding
-from seqlab.contracts.routine import Routine
 
 
 class Kernel(ABC):
@@ -21,6 +21,10 @@ class Kernel(ABC):
     the backward cell, the masks of ragged rows and empty input. A kernel that does all of this itself overrides
     :meth:`scan` instead. The arguments of its constructor are its options in ``kernel=<name>``.
     """
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        adapt_kernel(cls)
 
     name: ClassVar[str]
     """Name in ``kernel=``; kernels of several cells may share one."""
@@ -92,7 +96,7 @@ class Kernel(ABC):
         """
         return 1.0
 
-    def postpones(
+    def defer_reason(
         self,
         cells: Sequence[Cell],
         x: Shaped[Tensor, "time batch input"],
@@ -108,13 +112,6 @@ class Kernel(ABC):
             x: its input ``[time, batch, input]``.
             lengths: valid steps of each row, or ``None``.
             calls: number of such calls in the run; ``None`` where it is unknown.
-        """
-        return None
-
-    def routine(self, cell: Cell) -> Routine | None:
-        """Return what computes this cell without seqlab, for ``export``; ``None``, the default, where nothing does.
-
-        Without it a cell is exported as a loop over its step, which is slower.
         """
         return None
 

@@ -1,4 +1,4 @@
-"""A model maps a batch to the task's outputs."""
+"""Contract of a model: from a batch to the task's outputs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -11,20 +11,20 @@ from seqlab.contracts.batch import Batch, Ragged
 from seqlab.contracts.cell import Cell
 
 CellFactory: TypeAlias = Callable[[int], Cell]
-"""Makes a cell of the configured type and sizes from the number of its input features."""
+"""Makes a cell of the configured type for a number of input features."""
 HeadFactory: TypeAlias = Callable[[int], nn.Module]
-"""Makes the task's head from the number of features it reads (a task's ``head`` method)."""
+"""Makes the task's head for a number of features (:meth:`.Task.head`)."""
 
 
 @final
 @dataclass(frozen=True)
 class InputSpec:
-    """What one input step is.
+    """Type and size of one input step.
 
     Attributes:
         kind: ``tokens`` (int64 ids, 0 is padding) or ``features`` (floating point).
         size: number of token ids, padding included, or number of features.
-        symbols: what each token id stands for, where that is known.
+        symbols: the symbol of each token id, if known.
     """
 
     kind: Literal["tokens", "features"]
@@ -33,7 +33,7 @@ class InputSpec:
 
 
 class Model(nn.Module, ABC):
-    """Plain torch, built by the framework from the config. One without parameters is prepared, and not trained.
+    """A torch module, built by the framework from the config. One without parameters is prepared, not trained.
 
     A constructor's arguments without a default are supplied by the framework where their names are among ``inputs``
     (:class:`InputSpec`), ``outputs`` (``int``: number of the task's outputs), ``head`` (:data:`HeadFactory`),
@@ -42,17 +42,17 @@ class Model(nn.Module, ABC):
     """
 
     uses_cell: ClassVar[bool] = True
-    """Whether ``cell=`` and ``kernel=`` mean anything to this model."""
+    """Whether the model uses ``cell=`` and ``kernel=``."""
     carries_state: bool = True
-    """Whether the state that :meth:`forward` returns is looked at; the framework sets it as the task has it."""
+    """Whether :meth:`forward` must return a state; set by the framework."""
     skips_parameters: bool = False
-    """Whether some batches leave some parameters out, of this module or (with an attribute of this name) of a part."""
+    """Whether some batches do not use some parameters, of this module or of a submodule with this attribute."""
 
     def prepare(self, read: Callable[[], Ragged]) -> None:
-        """Gather what the model must know before the first step, such as counts of the training split.
+        """Collect statistics of the training split before the first step.
 
         Args:
-            read: gives the encoded training split, all of it in memory.
+            read: returns the encoded training split, in memory.
         """
 
     @abstractmethod
@@ -60,22 +60,18 @@ class Model(nn.Module, ABC):
         """Compute the outputs.
 
         Args:
-            batch: a padded batch; its targets are not to be looked at.
-            state: what the previous call returned, for tasks that carry state; ``None`` to begin anew.
+            batch: a padded batch; do not read its targets.
+            state: the state returned by the previous call, for a :class:`.StatefulTask`; ``None`` to begin anew.
 
         Returns:
-            Outputs ``[batch, outputs]`` (or ``[batch, time, outputs]`` if ``per_step``) and the state to carry on
-            (``None`` for a model without one, or where ``carries_state`` is false).
+            Outputs ``[batch, outputs]`` (or ``[batch, time, outputs]`` if ``per_step``) and the final state
+            (``None`` for a model without one, or if not ``carries_state``).
         """
 
     def kernel_report(self) -> dict[str, str]:
-        """Which kernel ran last, and why: ``{"kernel": ..., "reason": ...}``; empty for a model without cells."""
+        """Return the kernel that ran last, and why: ``{"kernel": ..., "reason": ...}``; empty without cells."""
         return {}
 
     def state_size(self) -> int:
-        """Count the numbers that one sequence carries from a step to the next; 0 for a model without state."""
+        """Return the size of the state of one sequence; 0 for a model without state."""
         return 0
-
-    def unexportable(self) -> str | None:
-        """Return why no exported program can compute what this model does, with the option that is to blame, if any."""
-        return None

@@ -1,4 +1,4 @@
-"""A preprocessor turns texts into token ids and back."""
+"""Contract of a preprocessor: from texts to token ids and back."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from seqlab.contracts.batch import Ragged
 class Preprocessor(ABC):
     """Texts to token ids, fitted on the training split only.
 
-    Id 0 is padding and never produced by :meth:`encode`; a symbol that was not seen in fitting has an id of its own.
+    Id 0 is padding, which :meth:`encode` never returns; symbols not seen in fitting share one id.
     """
 
     @abstractmethod
@@ -23,25 +23,25 @@ class Preprocessor(ABC):
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """Give back the text of token ids; padding is left out, an unknown symbol shows as U+FFFD."""
+        """Return the text of token ids, without padding and with U+FFFD for unknown symbols."""
 
     def dropped(self, texts: Sequence[str]) -> dict[int, str]:
-        """Say which of these texts are not fit to be trained on, and why: ``{index: reason}``.
+        """Return which of these texts not to train on, and why: ``{index: reason}``.
 
-        The framework leaves them out of the training split and counts them; validation and test keep every text.
+        The framework drops them from the training split and counts them; validation and test keep every text.
         """
         return {}
 
     @property
     def symbols(self) -> tuple[str, ...] | None:
-        """What each token id stands for, in order; ``None`` where that is no text."""
+        """Symbols of the token ids, in order; ``None`` if they are not texts."""
         return None
 
     @property
     def lossy(self) -> str:
-        """Why texts of the training split may not come back from their ids; empty if they do, but for normalisation.
+        """Why decoding may not restore texts of the training split; empty if it does, up to normalisation.
 
-        The conformance tests then do not compare what :meth:`decode` gives with the text.
+        If it is not empty, the conformance tests do not compare decoded texts.
         """
         return ""
 
@@ -53,25 +53,16 @@ class Preprocessor(ABC):
     @property
     @abstractmethod
     def unknown_id(self) -> int:
-        """The id of every symbol that was not seen in fitting."""
+        """Id of symbols not seen in fitting."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """What fitting learned, as plain JSON values."""
+        """Return what was learned in fitting as plain JSON values."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave.
+        """Restore what :meth:`state_dict` returned.
 
         Raises:
-            ValueError: the state is not one that this preprocessor wrote.
+            ValueError: this preprocessor did not write the state.
         """
-
-    def standalone(self) -> dict[str, str] | None:
-        """Write this preprocessor in Python that needs the standard library only, to travel with an exported model.
-
-        Returns:
-            Files by name, among them ``encode.py``, whose ``encoder(state)`` makes of :meth:`state_dict` a function
-            from a text to the list of its token ids; ``None`` where that cannot be.
-        """
-        return None

@@ -1,26 +1,31 @@
-"""A task is data, a loss and metrics."""
+"""Contract of a task (data, loss, metrics) and its extensions for labels, generated data, language."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, TypeAlias, TypeGuard, final, get_args
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from seqlab.contracts.api import adapt_task
 from seqlab.contracts.batch import Batch, Corpus, Examples
 from seqlab.contracts.model import InputSpec
+
+LengthMeaning: TypeAlias = Literal["maximum", "window", "distance"]
+"""``maximum``: longer texts are truncated; ``window``: of running text; ``distance``: may be searched."""
 
 
 @final
 @dataclass(frozen=True)
 class Report:
-    """What a task has to say beyond its scalar metrics.
+    """Results of a task beyond its scalar metrics.
 
     Attributes:
         tables: plain JSON values for ``results.json``, by name: lists of rows, each a ``dict``.
-        figures: names of the picture files that were written into the run folder.
+        figures: names of the picture files written into the run folder.
         notes: lines worth a reader's attention (rows dropped in cleaning, say).
     """
 
@@ -29,40 +34,60 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
+@final
+@dataclass(frozen=True)
+class TaskDefaults:
+    """Class-level settings of a task, given as keywords of the class: ``class Names(Task, preprocessing="words")``.
+
+    Attributes:
+        preprocessing: the default preprocessing plugin; ``None`` for a task whose inputs are tensors.
+        presets: further config groups with another default, such as ``{"data": "text"}``.
+        max_epochs: default of ``trainer.max_epochs``.
+        sequence_length_means: what ``task.sequence_length`` sets; an attribute of the same name, set by a constructor,
+            overrides it.
+    """
+
+    preprocessing: str | None = None
+    presets: Mapping[str, str] = field(default_factory=dict)
+    max_epochs: int = 25
+    sequence_length_means: LengthMeaning = "maximum"
+
+    def __post_init__(self) -> None:
+        if self.sequence_length_means not in (known := get_args(LengthMeaning)):
+            raise ValueError(
+                f"sequence_length_means must be one of {', '.join(known)}, got {self.sequence_length_means!r}"
+            )
+
+
+_EXTENSIONS: dict[str, type] = {}
+"""The class that has a member which plugin API 1 had in :class:`Task`."""
+
+
 class Task(ABC):
-    """Data, loss and metrics of one problem: torch and torchmetrics, no Lightning.
+    """Data, loss and metrics of one problem, in plain torch and torchmetrics.
 
-    A constructor only checks its arguments and reads no data; every argument has a default and is an option in the
-    config. ``sequence_length`` is an option of every task.
+    A constructor checks its arguments and reads no data. Each argument has a default and is a config key;
+    ``sequence_length`` is one of every task, and an attribute of the same name. Keywords of the class are those of
+    :class:`TaskDefaults`, whose values a user's choice overrides.
     """
 
-    preprocessing: ClassVar[str | None] = None
-    """The default preprocessing plugin; ``None`` for a task whose inputs are tensors. The user's choice wins."""
-    presets: ClassVar[Mapping[str, str]] = {}
-    """Config groups of which this task wants another default, such as ``{"data": "text"}``; the user's choice wins."""
-    max_epochs: ClassVar[int] = 25
-    """Epochs of training, at most; the user's ``trainer.max_epochs`` wins."""
-    carries_state: ClassVar[bool] = False
-    """Whether a batch continues the one before it, so that the state is carried over.
-
-    Splits are a :class:`Corpus`, or :class:`Examples` in the order in which they follow on one another: they are not
-    shuffled, ``fresh`` is false, and :meth:`sample_weights` gives ``None``.
-    """
     per_step: ClassVar[bool] = False
-    """Whether there is one output for each time step instead of one for each sequence."""
-    sequence_length_means: ClassVar[Literal["maximum", "window", "distance"]]
-    """What ``task.sequence_length`` sets."""
+    """Whether there is one output per time step instead of one per sequence."""
 
-    sequence_length: int | None
-    fresh: bool = False
-    """Whether :meth:`draw` makes the batches of training anew, in place of the training split's examples."""
-    inputs: InputSpec | None = None
-    """What an input step is, of a task of tensors that knows it; ``None`` reads it off the training split."""
+    def __init__(self, sequence_length: int | None = None) -> None:
+        self.sequence_length = sequence_length
+
+    def __init_subclass__(cls, **defaults: Any) -> None:
+        super().__init_subclass__()
+        TaskDefaults(**defaults)  # raises for a wrong keyword or value
+        cls._defaults = defaults | adapt_task(cls, _EXTENSIONS)
+
+    _defaults: ClassVar[Mapping[str, Any]] = {}
 
     @property
     @abstractmethod
     def monitor(self) -> str:
-        """The metric that chooses the checkpoint."""
+        """Name of the metric that chooses the checkpoint."""
 
     @property
     def mode(self) -> Literal["min", "max"]:
@@ -71,106 +96,224 @@ class Task(ABC):
 
     @abstractmethod
     def splits(self) -> Mapping[str, Examples] | Mapping[str, Corpus]:
-        """Read or generate the data: ``train``, ``valid`` and ``test``.
-
-        Further splits of examples are scored after training, like the test split, each by itself.
-
-        A task that carries state may give running text: each batch then continues the one before it, the targets are
-        the next tokens, and 0 where there is none.
+        """Read or generate ``train``, ``valid`` and ``test``; further splits of examples are tested after training.
 
         Raises:
-            ValueError, OSError: the data cannot be had; the message says what to do.
-        """
-
-    def draw(self, count: int, seed: int) -> Examples:
-        """Draw new training examples, for a task that is ``fresh``; an epoch has as many as the training split.
-
-        Args:
-            count: how many.
-            seed: the only source of randomness: the same one draws the same examples, on every process.
-
-        Raises:
-            TypeError: the task is ``fresh`` without having this method.
-        """
-        raise TypeError(f"{type(self).__name__} is fresh, but draws nothing: it has no method draw")
-
-    def observe(self, inputs: InputSpec, counts: Tensor) -> None:  # noqa: B027  # most tasks need nothing of it
-        """Take note of the encoded training split of running text.
-
-        Args:
-            inputs: what an input step is.
-            counts: how often each token id occurs, ``[inputs.size]``.
+            ValueError, OSError: the data are not available; the message says what to do.
         """
 
     @property
     @abstractmethod
     def outputs(self) -> int:
-        """Number of outputs of the head; known once the data was read, or :meth:`load_state_dict` ran."""
+        """Number of outputs of the head; known once the data was read or :meth:`load_state_dict` called."""
 
     def head(self, features: int) -> nn.Module:
-        """Make the layer from a model's features to the outputs."""
+        """Make the layer from a model's features to the outputs; linear unless overridden."""
         return nn.Linear(features, self.outputs)
 
     @abstractmethod
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Compute the scalar training loss: a mean over the rows, or over the valid time steps if ``per_step``.
 
-        On several devices each computes it of its share of the batch, and the shares are weighed by rows or steps.
+        With several devices each computes the loss of its shard; shards are weighted by their rows or steps.
         """
 
     @abstractmethod
     def metrics(self) -> MetricCollection:
         """Make fresh scalar metrics; each is updated with ``(outputs, targets)``."""
 
-    def derived(self, metrics: Mapping[str, float], statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Compute further figures from a split's metrics and statistics (``tokens``, ``bytes``).
-
-        There are statistics of running text only; the names must not be those of metrics.
-        """
-        return {}
-
-    def details(self) -> MetricCollection | None:
-        """Make fresh metrics that are no scalars (a confusion matrix, say); computed on the test split only."""
-        return None
-
-    def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
-        """Turn the computed details into tables and pictures in ``folder``."""
-        return Report()
-
     @abstractmethod
-    def blind_outputs(self, batch: Batch) -> Tensor:
-        """Give the outputs of the best predictor that ignores its input, for this batch: the chance line.
+    def baseline_outputs(self, batch: Batch) -> Tensor:
+        """Return outputs of the best predictor that ignores its input: the input-independent baseline.
 
-        It may know the training split's targets, never this batch's.
+        It may use the targets of the training split, never those of this batch.
         """
-
-    def sample_weights(self) -> Tensor | None:
-        """Weight of each training example in drawing an epoch; ``None`` takes each once."""
-        return None
-
-    def solved(self, metrics: Mapping[str, float]) -> bool | None:
-        """Say whether these test metrics solve the task; ``None`` for a task that has no such line."""
-        return None
-
-    def label_names(self) -> Sequence[str] | None:
-        """Name the labels of a task that puts one on each sequence; ``None`` for any other.
-
-        A target is its label's index here, and ``decode`` gives each row as ``[{"label": ..., "probability": ...}]``.
-        """
-        return None
 
     @abstractmethod
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
-        """Turn outputs into what ``predict`` shows: for each row, plain JSON values."""
+        """Convert outputs to what ``predict`` prints: plain JSON values, one per row."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """What a trained model's user needs of the data (labels, say), as plain JSON values."""
+        """Return what a trained model needs of the data (labels, say) as plain JSON values."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave.
+        """Restore what :meth:`state_dict` returned.
 
         Raises:
-            ValueError: the state is not one that this task wrote.
+            ValueError: this task did not write the state.
         """
+
+
+class ReportingTask(Task):
+    """A task with results beyond scalar metrics; base of the extensions below."""
+
+    def details(self) -> MetricCollection | None:
+        """Make fresh metrics that are not scalar (a confusion matrix, say); computed on the test split only."""
+        return None
+
+    def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
+        """Convert the computed details to tables and to pictures in ``folder``."""
+        return Report()
+
+    def derived(self, metrics: Mapping[str, float], statistics: Mapping[str, Any]) -> dict[str, float]:
+        """Compute further metrics, of other names, from a split's metrics and statistics (``tokens``, ``bytes``).
+
+        Only running text has statistics.
+        """
+        return {}
+
+
+class ClassificationTask(ReportingTask, sequence_length_means="maximum"):
+    """One label for each sequence; a target is its label's index."""
+
+    @abstractmethod
+    def label_names(self) -> Sequence[str]:
+        """Return the labels, in the order of the outputs."""
+
+    def sample_weights(self) -> Tensor | None:
+        """Return the weight of each training example in drawing an epoch; ``None`` takes each once."""
+        return None
+
+    @property
+    def outputs(self) -> int:
+        """Number of labels."""
+        return len(self.label_names())
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Compute the mean cross-entropy."""
+        return F.cross_entropy(outputs, batch.targets)
+
+    def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
+        """Return the likeliest labels of each row: ``[{"label": ..., "probability": ...}, ...]``."""
+        names = self.label_names()
+        found = outputs.float().softmax(-1).topk(min(top, len(names)), dim=-1)
+        return [
+            [{"label": names[index], "probability": value} for index, value in zip(indices, values, strict=True)]
+            for indices, values in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+        ]
+
+
+class GeneratedTask(ReportingTask, sequence_length_means="distance"):
+    """Generated sequences of a length that may be chosen freely."""
+
+    fresh: bool = False
+    """Whether :meth:`draw` makes new training examples at every step, in place of those of the training split."""
+    inputs: InputSpec | None = None
+    """What an input step is; ``None`` infers it from the training split."""
+
+    def draw(self, count: int, seed: int) -> Examples:
+        """Draw training examples, if ``fresh``; an epoch has as many as the training split.
+
+        Args:
+            count: number of examples.
+            seed: the only source of randomness: the same seed draws the same examples in every process.
+
+        Raises:
+            TypeError: the task is ``fresh`` and does not override this method.
+        """
+        raise TypeError(f"{type(self).__name__}.fresh is True, but the class has no method draw")
+
+    def solved(self, metrics: Mapping[str, float]) -> bool | None:
+        """Return whether these test metrics solve the task; ``None`` if there is no such threshold."""
+        return None
+
+
+class StatefulTask(ReportingTask):
+    """A task in which each batch continues the one before it, so that models carry their state over.
+
+    Splits are a :class:`Corpus`, or :class:`Examples` in order; they are neither shuffled nor sampled.
+    """
+
+
+class LanguageTask(StatefulTask, sequence_length_means="window"):
+    """Prediction of each next token of running text.
+
+    Splits are a :class:`Corpus`, whose targets the framework makes (0 where there is none), or :class:`Examples` of
+    consecutive windows with their targets.
+    """
+
+    per_step = True
+
+    def set_vocabulary(self, inputs: InputSpec, counts: Tensor) -> None:  # not all tasks need it
+        """Receive the vocabulary of a :class:`Corpus`.
+
+        Args:
+            inputs: what an input step is.
+            counts: occurrences of each token id in the training split, ``[inputs.size]``.
+        """
+
+
+_EXTENSIONS |= {
+    "details": ReportingTask,
+    "report": ReportingTask,
+    "derived": ReportingTask,
+    "label_names": ClassificationTask,
+    "sample_weights": ClassificationTask,
+    "fresh": GeneratedTask,
+    "inputs": GeneratedTask,
+    "draw": GeneratedTask,
+    "solved": GeneratedTask,
+    "carries_state": StatefulTask,
+    "set_vocabulary": LanguageTask,
+}
+
+
+# What tasks without an extension give ---------------------------------------------------------------------------------
+
+
+def task_defaults(task: Task | type[Task]) -> TaskDefaults:
+    """Return the class-level settings of a task."""
+    kind = task if isinstance(task, type) else type(task)
+    merged: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        merged |= vars(base).get("_defaults", {})
+    if "sequence_length_means" in vars(task):
+        merged |= {"sequence_length_means": vars(task)["sequence_length_means"]}
+    return TaskDefaults(**merged)
+
+
+def max_length(task: Task) -> int | None:
+    """Return the steps to which sequences are truncated; ``None`` if they are not."""
+    return task.sequence_length if task_defaults(task).sequence_length_means == "maximum" else None
+
+
+def label_names(task: Task) -> Sequence[str] | None:
+    """Return the labels of a classification task, ``None`` for any other."""
+    return task.label_names() if isinstance(task, ClassificationTask) else None
+
+
+def sample_weights(task: Task) -> Tensor | None:
+    """Return the weights of the training examples, ``None`` for equal weights."""
+    return task.sample_weights() if isinstance(task, ClassificationTask) else None
+
+
+def detail_metrics(task: Task) -> MetricCollection | None:
+    """Make the metrics that are not scalar, if there are any."""
+    return task.details() if isinstance(task, ReportingTask) else None
+
+
+def task_report(task: Task, details: Mapping[str, Tensor], folder: Path) -> Report:
+    """Convert the computed details to a report; empty for a task without one."""
+    return task.report(details, folder) if isinstance(task, ReportingTask) else Report()
+
+
+def derived_metrics(task: Task, metrics: Mapping[str, float], statistics: Mapping[str, Any]) -> dict[str, float]:
+    """Compute the further metrics of a task that has some."""
+    return task.derived(metrics, statistics) if isinstance(task, ReportingTask) else {}
+
+
+def is_fresh(task: Task) -> TypeGuard[GeneratedTask]:
+    """Return whether training examples are drawn anew at every step."""
+    return isinstance(task, GeneratedTask) and task.fresh
+
+
+def input_spec(task: Task) -> InputSpec | None:
+    """Return what an input step is, if the task knows it before it reads its data."""
+    return task.inputs if isinstance(task, GeneratedTask) else None
+
+
+def is_solved(task: Task, metrics: Mapping[str, float]) -> bool | None:
+    """Return whether these test metrics solve the task; ``None`` if there is no threshold."""
+    return task.solved(metrics) if isinstance(task, GeneratedTask) else None

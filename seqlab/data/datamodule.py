@@ -9,7 +9,20 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from seqlab.contracts import Batch, Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
+from seqlab.contracts import (
+    Batch,
+    Corpus,
+    Examples,
+    GeneratedTask,
+    InputSpec,
+    LanguageTask,
+    Preprocessor,
+    Ragged,
+    StatefulTask,
+    Task,
+    UserError,
+)
+from seqlab.contracts.task import input_spec, is_fresh, label_names, max_length, sample_weights
 from seqlab.data import duplicates
 from seqlab.data.encoding import (
     dropped_texts,
@@ -115,15 +128,15 @@ class SequenceData(pl.LightningDataModule):
                 self.preprocessor.fit(texts_of(splits["train"]))
             self.example_texts = [text.strip().partition("\n")[0][:_SHOWN] for text in texts_of(splits["test"])[:2]]
         self.encoded = {name: (self._encode(examples), examples.targets) for name, examples in splits.items()}
-        same = {} if self.task.fresh else self._compare()
+        same = {} if is_fresh(self.task) else self._compare()
         unknown = None if self.preprocessor is None else self.preprocessor.unknown_id
         for name, (ids, targets) in self.encoded.items():
             counted = {"same_as_train": same[name]} if name in same else {}
             self.statistics[name] = split_lengths(ids, self._limit, unknown) | counted
             self.encoded[name] = truncate(ids, self._limit), targets
-        self.notes += [*label_notes(self.task.label_names() or ()), *duplicates.duplicate_notes(self.statistics)]
+        self.notes += [*label_notes(label_names(self.task) or ()), *duplicates.duplicate_notes(self.statistics)]
         if self.preprocessor is None:
-            self.example_texts = example_symbols(self.encoded["test"][0], symbols_of(self.task.inputs))
+            self.example_texts = example_symbols(self.encoded["test"][0], symbols_of(input_spec(self.task)))
         if self.dropped:
             self.statistics["train"]["dropped"] = dict(Counter(self.dropped.values()).most_common())
 
@@ -167,10 +180,11 @@ class SequenceData(pl.LightningDataModule):
 
     @property
     def _limit(self) -> int | None:
-        return self.task.sequence_length if self.task.sequence_length_means == "maximum" else None
+        return max_length(self.task)
 
     def draw(self, count: int, seed: int) -> tuple[Ragged, Tensor]:
         """Draw new training examples and encode them."""
+        assert isinstance(self.task, GeneratedTask)
         examples = self.task.draw(count, seed)
         inputs = examples.inputs
         if not isinstance(inputs, Ragged):
@@ -198,15 +212,16 @@ class SequenceData(pl.LightningDataModule):
                 "bytes": facts["bytes"],
                 "share_unknown": facts["unknown"] / len(tokens),
             }
-        self.task.observe(self.inputs, torch.tensor(self.tokens["train"].facts["counts"]))
+        if isinstance(self.task, LanguageTask):
+            self.task.set_vocabulary(self.inputs, torch.tensor(self.tokens["train"].facts["counts"]))
         sample = self.preprocessor.decode(self.tokens["test"].read(0, 40).tolist())
         self.example_texts = [sample.strip().partition("\n")[0]]
 
     @property
     def inputs(self) -> InputSpec:
         """What a model reads at each step."""
-        if self.preprocessor is None and self.task.inputs is not None:
-            return self.task.inputs
+        if self.preprocessor is None and (known := input_spec(self.task)) is not None:
+            return known
         if self.preprocessor is not None:
             return InputSpec("tokens", self.preprocessor.size, self.preprocessor.symbols)
         values = self.encoded["train"][0].values
@@ -232,7 +247,7 @@ class SequenceData(pl.LightningDataModule):
             return self._stream(split)
         inputs, targets = self.encoded[split]
         training = split == "train"
-        if training and self.task.fresh:
+        if training and is_fresh(self.task):
             return self._fresh(len(targets))
         common: dict[str, Any] = {
             "batch_size": self.batch_size if training else self.eval_batch_size,
@@ -241,7 +256,7 @@ class SequenceData(pl.LightningDataModule):
             "share": self.share,
             "by_steps": self.task.per_step,
         }
-        if self.task.carries_state:
+        if isinstance(self.task, StatefulTask):
             return CarriedLoader(inputs, targets, training=training, **common)
         weights = self._weights() if training else None
         return BucketLoader(
@@ -261,7 +276,7 @@ class SequenceData(pl.LightningDataModule):
         )
 
     def _weights(self) -> Tensor | None:
-        weights = self.task.sample_weights()
+        weights = sample_weights(self.task)
         return weights if weights is None or self.rows is None else weights[self.rows]
 
     def _stream(self, split: str) -> StreamLoader:

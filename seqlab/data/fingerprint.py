@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Ragged
+from seqlab.contracts.task import is_fresh, label_names
 from seqlab.data.datamodule import SequenceData
 
 _DRAWN = 16
@@ -36,12 +37,12 @@ def fingerprint(data: SequenceData) -> dict[str, Any]:
         name: {"rows": len(targets), "hash": _of_examples(inputs, targets)}
         for name, (inputs, targets) in data.encoded.items()
     }
-    labels, vocabulary = task.label_names(), None
+    labels, vocabulary = label_names(task), None
     if preprocessor is not None:
         text = json.dumps(preprocessor.state_dict(), sort_keys=True, default=str)
         vocabulary = {"size": preprocessor.size, "hash": _of(text.encode("utf-8", "surrogatepass"))}
     drawn = None
-    if task.fresh and not data.tokens:
+    if is_fresh(task) and not data.tokens:
         with torch.random.fork_rng(devices=[]):
             drawn = _of_examples(*data.draw(_DRAWN, 0))
     return {

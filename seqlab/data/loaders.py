@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqlab.contracts import Batch, Ragged, Task
+from seqlab.contracts import Batch, Ragged, StatefulTask, Task
+from seqlab.contracts.task import is_fresh, sample_weights
 from seqlab.data.loader import ExampleLoader, Share
 from seqlab.errors import check_range
 
@@ -143,7 +144,7 @@ def check_order(task: Task, sizes: Mapping[str, int], batch_size: int, eval_batc
     """Refuse what leaves no batch that continues another one.
 
     Args:
-        task: nothing is checked unless it carries state.
+        task: nothing is checked unless it is a :class:`.StatefulTask`.
         sizes: examples of each split.
         batch_size: rows of a training batch.
         eval_batch_size: rows of any other batch.
@@ -151,20 +152,19 @@ def check_order(task: Task, sizes: Mapping[str, int], batch_size: int, eval_batc
     Raises:
         ValueError: training examples are drawn anew or by weight, or a batch holds a whole split.
     """
-    if not task.carries_state:
+    if not isinstance(task, StatefulTask):
         return
-    if task.fresh:
-        raise ValueError("carries_state needs examples in order, but fresh draws new ones; set one of the two to False")
-    if task.sample_weights() is not None:
+    if is_fresh(task):
+        raise ValueError("a StatefulTask needs examples in order, but fresh draws new ones; set fresh to False")
+    if sample_weights(task) is not None:
         raise ValueError(
-            "carries_state needs examples in order, but sample_weights draws them at random; return None from it, or "
-            "set carries_state to False"
+            "a StatefulTask needs examples in order, but sample_weights draws them at random; return None from it"
         )
     for name, size in sizes.items():
         key, rows = ("batch_size", batch_size) if name == "train" else ("eval_batch_size", eval_batch_size)
         if rows > size // 2:
             raise ValueError(
-                f"carries_state: data.{key} is {rows}, and {name} has {size} examples, so that no batch continues "
+                f"StatefulTask: data.{key} is {rows}, and {name} has {size} examples, so that no batch continues "
                 f"another; set data.{key} to {size // 2 or 1} at most (1 reads a split from its beginning to its end), "
-                'or presets = {"data": "text"} in the task'
+                'or presets={"data": "text"} in the task'
             )

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any, cast
 
 from seqlab.contracts import Corpus, Examples, Preprocessor, Ragged, Task
+from seqlab.contracts.task import input_spec, is_fresh, label_names
 from seqlab.data.datamodule import SPLITS, SequenceData
 from seqlab.data.duplicates import count_duplicates
 from seqlab.data.encoding import format_symbols, symbols_of
@@ -42,7 +43,7 @@ def data_summary(data: SequenceData, examples: int = 3) -> dict[str, Any]:
         return record
     inputs = train.inputs
     if isinstance(inputs, Ragged) or data.preprocessor is None:
-        if isinstance(inputs, Ragged) and (symbols := symbols_of(data.task.inputs)) is not None:
+        if isinstance(inputs, Ragged) and (symbols := symbols_of(input_spec(data.task))) is not None:
             record["vocabulary"] = {"size": len(symbols), "first": list(symbols[:24])}
             record["examples"] = _spelled(inputs, symbols, examples)
         record["classes"] = _classes(data.task, cast(Mapping[str, Examples], splits))
@@ -100,7 +101,7 @@ def _bytes(text: str) -> bytes:
 
 def _after_preprocessing(data: SequenceData) -> dict[str, int]:
     """Count the same of examples as the model reads them: encoded, and cut to the task's length."""
-    if data.task.fresh:
+    if is_fresh(data.task):
         return {}
     counts = count_duplicates({name: inputs.digests() for name, (inputs, _) in data.encoded.items()})
     return {f"{what}{AFTER}": count for what, count in counts.items()}
@@ -129,7 +130,7 @@ _LONG_LINE = 20
 
 
 def _classes(task: Task, splits: Mapping[str, Examples]) -> dict[str, dict[str, float]]:
-    labels = task.label_names()
+    labels = label_names(task)
     if labels is None:
         return {}
     counted = {name: Counter(split.targets.tolist()) for name, split in splits.items()}

@@ -1,1 +1,1 @@
-"""A trained model as others can run it: a file, compared with the run, and what has to travel with it."""
+"""Export of trained models to files that run without seqlab, each compared with the run."""

@@ -1,4 +1,4 @@
-"""The model card: what a model was trained on, what it scores beside chance, and how to call it."""
+"""Model card: training data, scores beside the baseline, and how to call the model."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 _FILES = {
     "export.json": "what the file takes and gives, the plugins and their options, the comparison",
     "labels.json": "the labels, in the order of the outputs",
-    "preprocessor.json": "what fitting learned: the vocabulary",
-    "encode.py": "texts to token ids, in Python alone",
+    "preprocessor.json": "vocabulary",
+    "encode.py": "from texts to token ids, in plain Python",
     "predict.py": "from text to label with onnxruntime alone: `python predict.py TEXT...`",
 }
 
@@ -22,7 +22,7 @@ def model_card(description: Mapping[str, Any], results: Mapping[str, Any], kind:
         description: what ``export.json`` holds.
         results: the run's ``results.json``.
         kind: the format.
-        files: names of what travels with it.
+        files: names of the files in the folder.
     """
     parts = [
         f"# {results.get('title', 'a model')}",
@@ -36,12 +36,12 @@ def model_card(description: Mapping[str, Any], results: Mapping[str, Any], kind:
         "## Compared with the run",
         _compared(description["compared"]),
         "## Files",
-        "\n".join(f"- `{name}`: {_said(name, kind)}" for name in files),
+        "\n".join(f"- `{name}`: {_file_purpose(name, kind)}" for name in files),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _said(name: str, kind: "Format") -> str:
+def _file_purpose(name: str, kind: "Format") -> str:
     return "the model" if name == kind.file else _FILES.get(name, "a step of `encode.py`")
 
 
@@ -89,7 +89,7 @@ def _how(description: Mapping[str, Any], kind: "Format", files: Sequence[str]) -
         f"- `outputs`: float32 `{description['gives']['outputs']}`, before any softmax",
     ]
     if "time" in description["gives"]["outputs"]:
-        lines.append("- outputs beyond a row's length mean nothing; every row begins anew, no state is carried")
+        lines.append("- outputs beyond a row's length are undefined; every row starts from the initial state")
     if description["longest"]:
         lines.append(f"- in training the steps beyond the first {description['longest']:,} of a sequence were not read")
     if tokens and "encode.py" not in files:
@@ -102,7 +102,7 @@ def _how(description: Mapping[str, Any], kind: "Format", files: Sequence[str]) -
 
 
 def _compared(found: Mapping[str, Any]) -> str:
-    """Show the largest difference at each length beside what the model's own rounding makes of it."""
+    """Return a table of the largest difference at each length beside the rounding error of the run."""
     rows = [
         f"| {row['steps']} | {row['difference']:.1e} | {_error(row['rounding'])} | {row['allowed']:.1e}"
         f" | {row['largest_output']:.3g} |"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import UserError
-from seqlab.export.formats import Padded, draw
+from seqlab.export.formats import PaddedModel, random_inputs
 from seqlab.recurrence.recurrent import Recurrent
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _TELLING = 0.01  # a bound above this share of the largest output at the shortes
 
 @final
 @dataclass(frozen=True)
-class Row:
+class LengthComparison:
     """The batches of one length.
 
     Attributes:
@@ -46,7 +46,7 @@ class Row:
 
 @final
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """Result of a comparison.
 
     Attributes:
@@ -55,7 +55,7 @@ class Compared:
     """
 
     batches: int
-    rows: tuple[Row, ...]
+    rows: tuple[LengthComparison, ...]
 
     @property
     def difference(self) -> float:
@@ -68,7 +68,7 @@ class Compared:
         return max(row.scale for row in self.rows)
 
 
-def compared(model: "Model", inputs: "InputSpec", run: "Run", *, same_program: bool = False) -> Compared:
+def compare_outputs(model: "Model", inputs: "InputSpec", run: "Run", *, same_program: bool = False) -> Comparison:
     r"""Compare outputs on batches of random inputs, at all lengths and batch sizes.
 
     With :math:`y` the run's outputs at one length, :math:`y_{64}` the same in float64 by the reference loop, and
@@ -87,16 +87,16 @@ def compared(model: "Model", inputs: "InputSpec", run: "Run", *, same_program: b
         UserError: they differ, the file cannot be run, or the run rounds so much that no difference tells anything.
     """
     wide = None if same_program else _widened(model)
-    return Compared(len(LENGTHS) * len(BATCHES), tuple(_row(model, wide, inputs, run, time) for time in LENGTHS))
+    return Comparison(len(LENGTHS) * len(BATCHES), tuple(_row(model, wide, inputs, run, time) for time in LENGTHS))
 
 
-def _row(model: "Model", wide: "Run | None", inputs: "InputSpec", run: "Run", time: int) -> Row:
+def _row(model: "Model", wide: "Run | None", inputs: "InputSpec", run: "Run", time: int) -> LengthComparison:
     """Compare the batches of one length."""
     found = [_batch(model, wide, inputs, run, (batch, time)) for batch in BATCHES]
     difference, scale = max(each[0] for each in found), max(each[1] for each in found)
     noises = [each[2] for each in found if each[2] is not None]
     noise = max(noises) if len(noises) == len(found) else None
-    row = Row(time, difference, scale, noise, max(FLOOR * scale, MULTIPLE * (noise or 0.0)))
+    row = LengthComparison(time, difference, scale, noise, max(FLOOR * scale, MULTIPLE * (noise or 0.0)))
     where = f"batches of up to {time} steps, where outputs are up to {scale:.2g}"
     if time == min(LENGTHS) and row.allowed > _TELLING * scale:
         raise UserError(
@@ -117,9 +117,9 @@ def _batch(
 ) -> tuple[float, float, float | None]:
     """Return the largest difference, the largest output and the largest rounding error of one batch."""
     seed = LENGTHS.index(shape[1]) * len(BATCHES) + BATCHES.index(shape[0])
-    given = draw(inputs, *shape, seed)
+    given = random_inputs(inputs, *shape, seed)
     where = f"{shape[0]} rows of up to {shape[1]} steps"
-    expected = _seeded(Padded(model), given, seed)
+    expected = _seeded(PaddedModel(model), given, seed)
     try:
         found = _seeded(run, given, seed)
     except Exception as error:  # whatever runs the file raises its own
@@ -142,7 +142,7 @@ def _widened(model: "Model") -> "Run | None":
     for module in wide.modules():
         if isinstance(module, Recurrent):
             module.kernel = "loop"
-    return Padded(wide)
+    return PaddedModel(wide)
 
 
 def _exact(wide: "Run", given: tuple[Tensor, Tensor], seed: int) -> Tensor | None:

@@ -12,13 +12,15 @@ import torch
 
 from seqlab._version import __version__
 from seqlab.contracts import InputSpec, UserError
+from seqlab.contracts.task import label_names
 from seqlab.errors import one_line
 from seqlab.export.card import model_card
-from seqlab.export.compare import FLOOR, MULTIPLE, Compared, compared
+from seqlab.export.compare import FLOOR, MULTIPLE, Comparison, compare_outputs
 from seqlab.export.formats import FORMATS, INPUTS, Format
 from seqlab.inference.loading import Trained, load
 from seqlab.io import atomic
 from seqlab.io.safe_io import check_within, escape_control
+from seqlab.plugins.exports import standalone_encoder
 from seqlab.runs import run_folder
 
 FORMAT = 1
@@ -26,7 +28,7 @@ FORMAT = 1
 DESCRIPTION, LABELS, CARD, EXAMPLE = "export.json", "labels.json", "README.md", "predict.py"
 
 
-def export(run_dir: Path, name: str, out: Path | None = None) -> tuple[Path, Compared]:
+def export(run_dir: Path, name: str, out: Path | None = None) -> tuple[Path, Comparison]:
     """Export a run's model, with what has to travel with it.
 
     Args:
@@ -72,16 +74,18 @@ def _inputs(trained: Trained, card: Mapping[str, Any]) -> InputSpec:
 
 def _write(
     place: Path, name: str, kind: Format, trained: Trained, inputs: InputSpec, results: Mapping[str, Any]
-) -> Compared:
+) -> Comparison:
     kind.write(trained, inputs, place / kind.file)
-    found = compared(trained.model, inputs, kind.read(trained, place / kind.file), same_program=not kind.runs_alone)
-    labels = trained.task.label_names()
+    found = compare_outputs(
+        trained.model, inputs, kind.read(trained, place / kind.file), same_program=not kind.runs_alone
+    )
+    labels = label_names(trained.task)
     if labels is not None:
         atomic.write_json(place / LABELS, list(labels))
     if trained.preprocessor is not None:
         state = {"plugin": _without_folders(trained.nodes["preprocessing"]), "state": trained.preprocessor.state_dict()}
         atomic.write_json(place / run_folder.PREPROCESSOR, state)
-        for file, source in (trained.preprocessor.standalone() or {}).items():
+        for file, source in (standalone_encoder(trained.preprocessor) or {}).items():
             atomic.write_text(place / file, source)
     if (place / "encode.py").exists() and kind.file == "model.onnx" and labels is not None and _is_softmax(trained):
         atomic.write_text(place / EXAMPLE, Path(__file__).with_name("example.py").read_text("utf-8"))
@@ -100,7 +104,7 @@ def _write(
 def _is_softmax(trained: Trained) -> bool:
     """Whether the task's probabilities are the softmax of its outputs, as :data:`EXAMPLE` has it."""
     outputs = torch.linspace(-2, 3, trained.task.outputs).unsqueeze(0)
-    if trained.task.per_step or trained.task.label_names() is None:
+    if trained.task.per_step or label_names(trained.task) is None:
         return False
     (answers,) = trained.task.decode(outputs, trained.task.outputs)
     found = torch.tensor([float(answer["probability"]) for answer in answers])
@@ -109,7 +113,7 @@ def _is_softmax(trained: Trained) -> bool:
 
 
 def _description(
-    name: str, kind: Format, trained: Trained, inputs: InputSpec, results: Mapping[str, Any], found: Compared
+    name: str, kind: Format, trained: Trained, inputs: InputSpec, results: Mapping[str, Any], found: Comparison
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,

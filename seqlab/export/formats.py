@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Batch, InputSpec, Model, UserError
 from seqlab.errors import one_line
+from seqlab.export.tracing import Form, insert_routines, traceable
 from seqlab.io.atomic import write_atomically
-from seqlab.recurrence.exported import Form, insert_routines, traceable
+from seqlab.plugins.exports import export_limit
 from seqlab.runs import run_folder
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _EXAMPLE = (3, 11)  # rows and steps that are traced; neither is kept
 
 
 @final
-class Padded(nn.Module):
+class PaddedModel(nn.Module):
     """A model as a function of padded inputs and lengths; every sequence begins anew.
 
     Args:
@@ -51,7 +52,7 @@ class Padded(nn.Module):
         return outputs  # type: ignore[no-any-return]  # modules return anything
 
 
-def draw(inputs: InputSpec, batch: int, time: int, seed: int) -> tuple[Tensor, Tensor]:
+def random_inputs(inputs: InputSpec, batch: int, time: int, seed: int) -> tuple[Tensor, Tensor]:
     """Draw padded inputs whose rows have 1 to ``time`` steps, the first one all; the padding holds values, too."""
     source = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, time + 1, (batch,), generator=source)
@@ -73,15 +74,15 @@ def program(model: Model, inputs: InputSpec, form: Form, name: str) -> torch.exp
     Raises:
         UserError: it cannot be traced, or an option of it is set that no exported file can have.
     """
-    if fault := model.unexportable():
+    if fault := export_limit(model):
         raise UserError(f"{name} cannot be exported to run without seqlab: {fault}; {_WEIGHTS}")
     batch, time = torch.export.Dim("batch", min=1), torch.export.Dim("time", min=1)
     carries, model.carries_state = model.carries_state, False
     try:
         with traceable(model, form), torch.no_grad(), quiet():
             traced = torch.export.export(
-                Padded(model).eval(),
-                draw(inputs, *_EXAMPLE, seed=0),
+                PaddedModel(model).eval(),
+                random_inputs(inputs, *_EXAMPLE, seed=0),
                 dynamic_shapes=({0: batch, 1: time}, {0: batch}),
                 strict=False,
             )
@@ -256,7 +257,7 @@ class Weights(Format, ABC):
             for value in model.state_dict().values():
                 value.zero_()
         model.load_state_dict(self.load(path))
-        return Padded(model.eval())
+        return PaddedModel(model.eval())
 
     @abstractmethod
     def load(self, path: Path) -> dict[str, Tensor]:

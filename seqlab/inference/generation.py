@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqlab.contracts import Batch, Preprocessor, UserError
+from seqlab.contracts import Batch, LanguageTask, Preprocessor, UserError
 from seqlab.data.tokens import begin_id
 from seqlab.inference.loading import Trained
 
@@ -59,7 +59,7 @@ def generate(
 
 def _check(trained: Trained, length: int, temperature: float, top_k: int | None) -> None:
     task = trained.task
-    if not (task.carries_state and task.per_step) or trained.preprocessor is None:
+    if not isinstance(task, LanguageTask) or trained.preprocessor is None:
         raise UserError(f"{trained.folder}: its task predicts no next token; generate needs a run of task=lm")
     if length < 1:
         raise UserError(f"length must be >= 1, got {length}")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from seqlab.config.build import build_model, build_preprocessor, build_task
-from seqlab.contracts import Batch, InputSpec, Model, Preprocessor, Ragged, Task, UserError
+from seqlab.contracts import Batch, InputSpec, LanguageTask, Model, Preprocessor, Ragged, Task, UserError
+from seqlab.contracts.task import input_spec, label_names, max_length
 from seqlab.data.encoding import parse_symbols, symbols_of, truncate
 from seqlab.errors import one_line
 from seqlab.io import atomic
@@ -50,7 +51,7 @@ class Trained:
     @property
     def longest(self) -> int | None:
         """Length to which a text is truncated, as in training; ``None`` for no limit."""
-        return self.task.sequence_length if self.task.sequence_length_means == "maximum" else None
+        return max_length(self.task)
 
     def encode(self, texts: Sequence[str]) -> Ragged:
         """Encode texts, or symbols separated by spaces for a task of tensors that names them, without truncation.
@@ -62,7 +63,7 @@ class Trained:
             raise UserError("predict takes a list of texts, got one text; put it into a list")
         if self.preprocessor is not None:
             return self.preprocessor.encode(texts)
-        if (symbols := symbols_of(self.task.inputs)) is None:
+        if (symbols := symbols_of(input_spec(self.task))) is None:
             raise UserError(f"{self.folder}: predict needs a task of texts or symbols; this task's inputs are neither")
         return parse_symbols(texts, symbols)
 
@@ -112,7 +113,7 @@ class Trained:
         for rows, batch, outputs in self.outputs(encoded, batch_size):
             if batch.inputs.shape[1] == 0:  # batches are sorted by length, so that all are empty
                 continue
-            if self.task.carries_state and self.task.per_step:  # the token after the text
+            if isinstance(self.task, LanguageTask):  # the token after the text
                 ends = torch.full((len(rows),), outputs.shape[1]) if batch.lengths is None else batch.lengths
                 outputs = outputs[torch.arange(len(rows)), ends.clamp(min=1) - 1]
             for row, prediction in zip(rows.tolist(), self.task.decode(outputs, top), strict=True):
@@ -180,7 +181,7 @@ def _build(folder: Path, card: Mapping[str, Any], state: Mapping[str, Any], weig
     nodes = {kind: _node(card[kind]) for kind in ("task", "preprocessing", "model", "cell", "kernel")}
     task = build_task(_present(nodes["task"]))
     task.load_state_dict(card["task_state"])
-    check_names(task.label_names() or (), "labels")
+    check_names(label_names(task) or (), "labels")
     preprocessor = build_preprocessor(nodes["preprocessing"])
     if preprocessor is not None:
         preprocessor.load_state_dict(dict(state))

@@ -134,9 +134,10 @@ def _class_problem(kind: str, target: type) -> str | None:
 
     if (base := CLASSES.get(kind)) and not issubclass(target, getattr(contracts, base)):
         return f"{target.__name__} is not a seqlab.{base}"
-    if (written_for := getattr(target, "plugin_api", contracts.PLUGIN_API)) != contracts.PLUGIN_API:
+    written_for, newest = getattr(target, "plugin_api", contracts.PLUGIN_API), contracts.PLUGIN_API
+    if written_for not in range(contracts.OLDEST_PLUGIN_API, newest + 1):
         return (
-            f"it is written for plugin API {written_for}, and this seqlab {__version__} has {contracts.PLUGIN_API}: "
+            f"it is written for plugin API {written_for}, and this seqlab {__version__} has {newest}: "
             "pip install -U seqlab and the plugin, so that the two agree"
         )
     if inspect.isabstract(target):

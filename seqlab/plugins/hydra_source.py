@@ -20,6 +20,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 
+from seqlab.contracts.task import task_defaults
 from seqlab.errors import UserError, one_line
 from seqlab.io.safe_io import read_bytes
 from seqlab.plugins import hydra_internals
@@ -208,8 +209,9 @@ def _with_defaults(kind: str, name: str) -> DictConfig:
     """Return the node, of a task with its preprocessing and presets as defaults, which the user's choice overrides."""
     config = node(kind, name)
     if kind == "task":
-        task: Any = plugin_classes(kind, name)[0]
-        presets = {"preprocessing": task.preprocessing, **task.presets}
+        (task,) = plugin_classes(kind, name)
+        settings = task_defaults(task)
+        presets = {"preprocessing": settings.preprocessing, **settings.presets}
         defaults = [{f"override /{group}@_global_.{group}": choice} for group, choice in presets.items()]
         plain = OmegaConf.create({"defaults": [*defaults, "_self_"]})
         with open_dict(config):
@@ -289,7 +291,7 @@ def run_time() -> str:
 def epochs_of(task: str) -> int:
     """Return a task's default number of epochs."""
     (target,) = plugin_classes("task", task)
-    return int(target.max_epochs)  # type: ignore[attr-defined]  # a task has it
+    return task_defaults(target).max_epochs
 
 
 def register() -> None:

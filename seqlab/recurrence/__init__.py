@@ -1,4 +1,4 @@
-"""What a step function gets for free: time, ragged lengths, depth, direction, dropout, truncation and fast kernels."""
+"""Recurrent networks of any cell: time, ragged lengths, depth, direction, dropout, truncation and kernels."""
 
 from seqlab._deprecated import old_names
 from seqlab.contracts.masks import last_valid, reverse_within, valid_mask

@@ -1,12 +1,12 @@
-r"""The compiled scan and its derivative: a scan forward, a scan backward, and all that needs no scan in one piece.
+r"""Differentiable compiled scan: a forward scan, a backward scan, and large products for the parameters.
 
-A scan that torch differentiates itself adds up the parameters' gradients step by step. Here the backward scan carries
-the state's gradient alone, through the Jacobian of one step,
+Automatic differentiation of a scan adds up the parameters' gradients step by step. Here the backward scan carries only
+the gradient of the state, through the Jacobian of one step,
 
 .. math:: g_{t-1} = g_t \, \partial s_t / \partial s_{t-1} + \dot y_t \, \partial y_t / \partial s_{t-1},
 
-and what flows into the input and the parameters is then taken for all steps and rows at once, as large products. The
-steps are computed again from the states before them, which is all that is kept.
+and the gradients of input and parameters are computed for all steps and rows at once, as large products. Only the
+states are stored; steps are computed again from them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,22 +19,22 @@ from torch.func import functional_call
 
 from seqlab.recurrence.graphs import Graphs, Parameters, differentiable, is_continuous
 
-_PIECE = {"cpu": 2**22, "cuda": 2**28}
-"""Bytes of inputs and states whose steps are differentiated at once: what a cache holds, and what fills a GPU."""
+_CHUNK_BYTES = {"cpu": 2**22, "cuda": 2**28}
+"""Bytes of inputs and states that are differentiated at once: the size of a cache; enough to fill a GPU."""
 
 
 @final
 class CompiledScan(torch.autograd.Function):
     """A scan whose derivative is another scan.
 
-    ``apply(graphs, names of the parameters, number of leaves, mask, x, *leaves, *parameters)``.
+    ``apply(graphs, parameter names, number of state tensors, mask, x, *state, *parameters)``.
     """
 
     @staticmethod
     def forward(
         ctx: Any, graphs: Graphs, names: Sequence[str], count: int, mask: Tensor, x: Tensor, *rest: Tensor
     ) -> Any:
-        """Scan; ``rest`` is the initial state's leaves, ``count`` of them, and the parameters."""
+        """Scan; ``rest`` holds ``count`` tensors of the initial state, then the parameters."""
         state, parameters = rest[:count], dict(zip(names, rest[count:], strict=True))
         outputs, end, before = graphs.forward(*_ready(parameters, x, state, mask), True)
         ctx.graphs, ctx.names, ctx.count, ctx.autocast = graphs, names, count, _autocast(x)
@@ -45,7 +45,7 @@ class CompiledScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, to_outputs: Tensor, *to_end: Tensor) -> Any:
-        """Give the gradients of the input, the initial state and the parameters."""
+        """Return the gradients of the input, the initial state and the parameters."""
         mask, x, *rest = ctx.saved_tensors
         before, parameters = rest[: ctx.count], dict(zip(ctx.names, rest[ctx.count :], strict=True))
         _, _, _, _, x_needs, *needs = ctx.needs_input_grad
@@ -71,10 +71,10 @@ def gradients(
     wanted: Sequence[str],
     x_needs: bool,
 ) -> tuple[Sequence[Tensor], Tensor | None, Parameters]:
-    """Give the gradients of the initial state, the input (if it needs one) and the wanted parameters."""
+    """Return the gradients of the initial state, the input (if it needs one) and the wanted parameters."""
     x, parameters = x.detach(), _detached(parameters)
     to_end = [g.contiguous() for g, leaf in zip(to_end, before, strict=True) if is_continuous(leaf)]
-    inside = x_needs and not wanted  # nothing is left to gain from one large product
+    inside = x_needs and not wanted  # without parameters there is no large product
     _dynamic((x, mask, to_outputs := to_outputs.contiguous(), *before), axes=2)
     _dynamic(to_end, axes=1)
     to_start, each = graphs.backward(parameters, x, before, mask, to_outputs, to_end, inside)
@@ -83,15 +83,15 @@ def gradients(
     if not (x_needs or wanted):
         return to_start, None, {}
     to_x, sums = torch.zeros_like(x) if x_needs else None, Parameters()
-    for piece in _pieces(x, before):
-        _one_piece(graphs, parameters, piece, x, before, mask, (to_outputs, *each), wanted, to_x, sums)
+    for chunk in _chunks(x, before):
+        _chunk_gradients(graphs, parameters, chunk, x, before, mask, (to_outputs, *each), wanted, to_x, sums)
     return to_start, to_x, sums
 
 
-def _one_piece(
+def _chunk_gradients(
     graphs: Graphs,
     parameters: Parameters,
-    piece: slice,
+    chunk: slice,
     x: Tensor,
     before: Sequence[Tensor],
     mask: Tensor,
@@ -100,12 +100,12 @@ def _one_piece(
     to_x: Tensor | None,
     sums: Parameters,
 ) -> None:
-    """Differentiate the steps of some times, of all rows that are alive, as the rows of one step; add to the sums."""
-    alive = mask[piece].flatten()
-    rows = None if bool(alive.all()) else alive.nonzero().squeeze(1)
+    """Add the gradients of a chunk of time steps, whose valid rows are differentiated as the rows of one step."""
+    valid = mask[chunk].flatten()
+    rows = None if bool(valid.all()) else valid.nonzero().squeeze(1)
 
     def flat(tensor: Tensor) -> Tensor:
-        flattened = tensor[piece].flatten(0, 1)
+        flattened = tensor[chunk].flatten(0, 1)
         return flattened if rows is None else flattened.index_select(0, rows)
 
     with torch.enable_grad():
@@ -122,9 +122,9 @@ def _one_piece(
         found = torch.autograd.grad([r for r, _ in pairs], asked, [g for _, g in pairs], allow_unused=True)
     if to_x is not None and found[0] is not None:
         if rows is None:
-            to_x[piece] = found[0].view_as(to_x[piece])
+            to_x[chunk] = found[0].view_as(to_x[chunk])
         else:
-            to_x[piece].flatten(0, 1).index_copy_(0, rows, found[0])
+            to_x[chunk].flatten(0, 1).index_copy_(0, rows, found[0])
     for name, gradient in zip(wanted, found[len(found) - len(wanted) :], strict=True):
         if gradient is not None:
             sums[name] = sums[name] + gradient if name in sums else gradient
@@ -133,7 +133,7 @@ def _one_piece(
 def differentiable_scan(
     graphs: Graphs, parameters: Parameters, x: Tensor, state: Sequence[Tensor], mask: Tensor
 ) -> tuple[Tensor, Sequence[Tensor]]:
-    """Scan with a derivative, which the first call tries at once: a refusal must come before anything rests on it."""
+    """Scan with a derivative; the first call tries it, so that a failure occurs before the output is used."""
     if not graphs.proven:
         with torch.no_grad():
             outputs, end, before = graphs.forward(*_ready(parameters, x, state, mask), True)
@@ -149,15 +149,15 @@ def differentiable_scan(
 def plain_scan(
     graphs: Graphs, parameters: Parameters, x: Tensor, state: Sequence[Tensor], mask: Tensor
 ) -> tuple[Tensor, Sequence[Tensor]]:
-    """Scan without a derivative: nothing is kept."""
-    with torch.inference_mode(False), torch.no_grad():  # inference tensors would want graphs of their own
+    """Scan without a derivative."""
+    with torch.inference_mode(False), torch.no_grad():  # inference tensors would be compiled separately
         x, mask = (each.clone() if each.is_inference() else each for each in (x, mask))
         outputs, end, _ = graphs.forward(*_ready(parameters, x, state, mask), False)
     return outputs, end
 
 
 def _ready(parameters: Parameters, x: Tensor, state: Sequence[Tensor], mask: Tensor) -> Any:
-    """Tell the compiler that batch and time vary; the operator wants carries that are no views of one another."""
+    """Mark batch and time as dynamic, and copy the state: the operator takes no views of one another."""
     x, leaves = x.detach(), tuple(leaf.detach().clone() for leaf in state)
     _dynamic((x, mask), axes=2)
     _dynamic(leaves, axes=1)
@@ -165,7 +165,7 @@ def _ready(parameters: Parameters, x: Tensor, state: Sequence[Tensor], mask: Ten
 
 
 def _detached(parameters: Parameters) -> Parameters:
-    """Make other tensors of the same values: the compiler would tell a cell's own from another's."""
+    """Detach the parameters: the compiler would distinguish those of one cell from those of another."""
     return {name: value.detach() for name, value in parameters.items()}
 
 
@@ -175,9 +175,9 @@ def _dynamic(tensors: Sequence[Tensor], axes: int) -> None:
             torch._dynamo.maybe_mark_dynamic(tensor, axis)
 
 
-def _pieces(x: Tensor, before: Sequence[Tensor]) -> Iterator[slice]:
+def _chunks(x: Tensor, before: Sequence[Tensor]) -> Iterator[slice]:
     bytes_each = sum(tensor[0].numel() * tensor.element_size() for tensor in (x, *before))
-    size = max(1, _PIECE.get(x.device.type, _PIECE["cpu"]) // max(1, bytes_each))
+    size = max(1, _CHUNK_BYTES.get(x.device.type, _CHUNK_BYTES["cpu"]) // max(1, bytes_each))
     return (slice(begin, begin + size) for begin in range(0, len(x), size))
 
 

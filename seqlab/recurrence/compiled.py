@@ -1,4 +1,4 @@
-"""A fast path for a plain step: torch's ``scan`` operator, compiled once for every batch and length."""
+"""Kernel that compiles the step of any cell with torch's ``scan`` operator, for all batch sizes and lengths."""
 
 import logging
 from collections.abc import Hashable, Sequence
@@ -21,20 +21,19 @@ log = logging.getLogger("seqlab")
 
 @final
 class Compiled(Kernel):
-    """Compiles a cell's step together with the loop over time.
+    """A cell's step compiled together with the loop over time.
 
-    The projection of all steps runs outside, in one call; what is compiled is one ``scan`` whose sizes of batch and
-    time are symbolic, so that one graph serves every batch, and a second one for its derivative. Cells that differ in
-    their parameters alone share them. Where the compiler or the cell refuses, the loop runs instead, and one warning
-    says why: a step that draws random numbers, changes a buffer or mixes the rows of its batch is refused, because
-    its derivative computes the steps again, many rows and times together.
+    The projection of all steps runs outside, in one call. One graph with symbolic sizes of batch and time serves all
+    batches, and a second one its derivative; cells that differ in their parameters alone share them. If compilation
+    fails, the loop runs instead and one warning says why. A step that draws random numbers, changes a buffer or mixes
+    the rows of its batch is refused: the derivative computes steps again, many rows and times together.
     """
 
     name = "compiled"
     cell = Cell
 
     def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
-        """Refuse what cannot be compiled here."""
+        """Refuse empty input, tensors without values, and cells whose compilation failed."""
         if not x.shape[0] or not x.shape[1]:
             return "there is nothing to scan"
         if x.device.type == "meta" or torch._C._functorch.peek_interpreter_stack() is not None:
@@ -56,17 +55,19 @@ def _full(x: Tensor) -> Tensor:
 
 def _direction(cell: Cell, x: Tensor, state: State, mask: Tensor, lengths: Tensor | None) -> tuple[Tensor, State]:
     key = _key(cell, x)
-    if key in _FAULTS or len(x) == 1:  # the compiler takes the sizes 0 and 1 for constants
+    if key in _FAULTS or len(x) == 1:  # the compiler treats sizes 0 and 1 as constants
         return scan(cell, x, state, lengths)
     if x.shape[1] == 1:
-        return _with_a_dead_row(cell, x, state, mask)
+        return _scan_with_dummy_row(cell, x, state, mask)
     projected, parameters = cell.project(x), _parameters(cell)
     differentiable = torch.is_grad_enabled() and any(
         tensor.requires_grad for tensor in (projected, *state, *parameters.values())
     )
     try:
         if key not in _GRAPHS:
-            used = _tried(cell, projected[0, :2].detach(), rebuild(state, [leaf[:2].detach() for leaf in state]))
+            used = _checked_parameters(
+                cell, projected[0, :2].detach(), rebuild(state, [leaf[:2].detach() for leaf in state])
+            )
             compilations.watch()
             _GRAPHS[key] = Graphs(cell, state, used, len(_GRAPHS), x.device.type)
         run = differentiable_scan if differentiable else plain_scan
@@ -81,8 +82,8 @@ def _direction(cell: Cell, x: Tensor, state: State, mask: Tensor, lengths: Tenso
     return y, rebuild(state, end)
 
 
-def _with_a_dead_row(cell: Cell, x: Tensor, state: State, mask: Tensor) -> tuple[Tensor, State]:
-    """Scan a batch of one row beside a second one that is never alive."""
+def _scan_with_dummy_row(cell: Cell, x: Tensor, state: State, mask: Tensor) -> tuple[Tensor, State]:
+    """Scan a batch of one row beside a dummy row that has no valid step."""
     x, state = torch.cat([x, torch.zeros_like(x)], dim=1), rebuild(state, [torch.cat([leaf, leaf]) for leaf in state])
     mask = torch.cat([mask, torch.zeros_like(mask)], dim=1)
     y, end = _direction(cell, x, state, mask, mask.sum(0))
@@ -90,7 +91,7 @@ def _with_a_dead_row(cell: Cell, x: Tensor, state: State, mask: Tensor) -> tuple
 
 
 def _first_line(error: BaseException) -> str:
-    """Give the first line of the message, and the second where the first one introduces it."""
+    """Return the first line of the message, and the second if the first ends in a colon."""
     first, *others = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
     return f"{first} {others[0]}" if first.endswith(":") and others else first
 
@@ -100,11 +101,11 @@ def _parameters(cell: Cell) -> Parameters:
 
 
 class _RefusalError(ValueError):
-    """A step that the compiled scan cannot follow."""
+    """A step that the compiled scan cannot compute."""
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
-    """Notes whether random numbers are drawn."""
+class _RandomnessDetector(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
+    """Records whether random numbers are drawn."""
 
     random = False
 
@@ -113,20 +114,20 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
         return func(*args, **(kwargs or {}))
 
 
-def _tried(cell: Cell, x: Tensor, state: State) -> frozenset[str]:
-    """Run the step for two rows; name the parameters that it uses.
+def _checked_parameters(cell: Cell, x: Tensor, state: State) -> frozenset[str]:
+    """Run the step on two rows, and return the names of the parameters that it uses.
 
     Raises:
-        _RefusalError: it does what the compiled scan cannot follow.
+        _RefusalError: the compiled scan cannot compute the step.
     """
     if any(parametrize.is_parametrized(module) for module in cell.modules()):
         raise _RefusalError("its weights are computed from others (weight_drop, or another parametrisation)")
-    step, watch = Step(cell), _Watch()  # type: ignore[no-untyped-call]  # torch's own
+    step, detector = Step(cell), _RandomnessDetector()  # type: ignore[no-untyped-call]  # torch's own
     own = {name: value.detach().clone() for name, value in _parameters(cell).items()}
     weights = {name: own[name].requires_grad_() for name in own if isinstance(_parameters(cell)[name], nn.Parameter)}
-    with torch.random.fork_rng([]), torch.enable_grad(), watch:
+    with torch.random.fork_rng([]), torch.enable_grad(), detector:
         y, new = functional_call(step, own, (x, state))
-    if watch.random:
+    if detector.random:
         raise _RefusalError("its step draws random numbers")
     if any(value._version for value in own.values()):
         raise _RefusalError("its step changes a buffer")
@@ -144,7 +145,7 @@ def _tried(cell: Cell, x: Tensor, state: State) -> frozenset[str]:
 
 
 def _key(cell: Cell, x: Tensor) -> tuple[Hashable, ...]:
-    """What two cells must share to share a graph: everything but the values of their parameters."""
+    """Return what cells with the same graph have in common: all but the values of their parameters."""
 
     def plain(module: nn.Module) -> Hashable:
         kept = {k: repr(v) for k, v in vars(module).items() if not k.startswith("_") and k != "training"}
@@ -154,6 +155,6 @@ def _key(cell: Cell, x: Tensor) -> tuple[Hashable, ...]:
 
 
 def fault_of(cell: Cell) -> str | None:
-    """Say why the compiler refused a cell of this kind earlier; ``None`` if it has not."""
+    """Return why the compiler refused a cell of this kind; ``None`` if it did not."""
     kinds = (fault for key, fault in _FAULTS.items() if key[1:] == _key(cell, torch.empty(0))[1:])
     return next(kinds, None)

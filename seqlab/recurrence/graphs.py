@@ -1,6 +1,6 @@
-"""What compiling costs a run: graphs and seconds."""
+"""Compiled scans of a cell, and counts of compilations."""
 
-from __future__ import annotations  # inside what is compiled, annotations are not to be evaluated
+from __future__ import annotations  # annotations must not be evaluated inside compiled functions
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from seqlab.contracts import Cell, State
 
 @final
 class Compilations:
-    """Counts what torch compiles in this process once a cell was compiled, and the seconds that takes.
+    """Counts of torch's compilations in this process, from the first compiled cell on.
 
     Attributes:
-        count: graphs begun; a graph's backward half, which is compiled when it is first needed, is part of it.
-        seconds: of compiling, forward and backward.
+        count: graphs; the backward half of a graph is not counted again.
+        seconds: time of compiling, forward and backward.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Compilations:
         self._since: float | None = None
 
     def watch(self) -> None:
-        """Begin to count, if that has not begun."""
+        """Begin to count; idempotent."""
         if self._since is None:
             from torch._dynamo.callback import on_compile_end, on_compile_start  # takes a second to import
 
@@ -45,14 +45,14 @@ class Compilations:
 
 
 compilations = Compilations()
-"""This process's."""
+"""The counts of this process."""
 
 
 Parameters = dict[str, Tensor]
 
 
 class Step(nn.Module):
-    """A cell whose call is its step, as ``functional_call`` wants it.
+    """A module whose call is a cell's step, for ``functional_call``.
 
     Args:
         cell: the cell.
@@ -69,13 +69,13 @@ class Step(nn.Module):
 
 @final
 class Graphs:
-    """One cell's compiled scans, with the parameters as arguments: cells that differ in their values share them.
+    """Compiled scans of a cell with its parameters as arguments, so that cells of other values share them.
 
     Args:
-        cell: whose step it is.
-        state: one of its states; says of which type they are.
+        cell: the cell.
+        state: one of its states, for the type of the tuple.
         used: names of the parameters that its step uses.
-        number: told apart by it, as the compiler counts recompilations by code object.
+        number: makes code objects distinct, by which the compiler counts recompilations.
         device: type of the device.
     """
 
@@ -85,7 +85,7 @@ class Graphs:
         self.remake: Callable[[Sequence[Tensor]], Any] = (
             (lambda leaves: kind(*leaves)) if hasattr(kind, "_fields") else tuple
         )
-        # Without Python between the operations a light step runs twice as fast; on a GPU nothing waits for it.
+        # Without Python between operations a small step runs twice as fast; on a GPU it makes no difference.
         options: Any = {"cpp_wrapper": True} if device == "cpu" else None
         self.forward = torch.compile(_own(self._forward(), number), fullgraph=True, options=options)
         self.backward = torch.compile(_own(self._backward(), number), fullgraph=True, options=options)
@@ -97,10 +97,10 @@ class Graphs:
 
         def forward(parameters: Parameters, x: Tensor, state: tuple[Tensor, ...], mask: Tensor, keep: bool) -> Any:
             def combine(old: Any, now: Any) -> Any:
-                x_t, alive = now
+                x_t, valid = now
                 y, new = functional_call(step, parameters, (x_t, remake(old)))
-                kept = tuple(torch.where(_over(alive, n), n, o) for n, o in zip(new, old, strict=True))
-                y = _where_alive(alive, y)
+                kept = tuple(torch.where(broadcast_mask(valid, n), n, o) for n, o in zip(new, old, strict=True))
+                y = _where_valid(valid, y)
                 return kept, (y, *[o.clone() for o in old]) if keep else (y,)
 
             end, (outputs, *before) = scan(combine, state, (x, mask))
@@ -122,17 +122,17 @@ class Graphs:
             to_end: Sequence[Tensor],
             inputs: bool,
         ) -> Any:
-            """Scan the gradients from the end: those of the initial state, of each step's new one, of its input."""
+            """Scan backward: return the gradients of the initial state, of each new state and of each input."""
 
             def combine(to_new: Any, now: Any) -> Any:
-                x_t, alive, to_y, *old = now
+                x_t, valid, to_y, *old = now
 
                 def run(x_t: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
                     y, new = functional_call(step, parameters, (x_t, remake(_fill(old, leaves))))
                     return y, *differentiable(new, old)
 
-                to_y = _where_alive(alive, to_y)
-                through = tuple(_where_alive(alive, g) for g in to_new)
+                to_y = _where_valid(valid, to_y)
+                through = tuple(_where_valid(valid, g) for g in to_new)
                 leaves = [leaf for leaf in old if is_continuous(leaf)]
                 if inputs:
                     to_x, *to_old = vjp(run, x_t, *leaves)[1]((to_y, *through))
@@ -140,7 +140,7 @@ class Graphs:
                 else:
                     to_old = vjp(lambda *leaves: run(x_t, *leaves), *leaves)[1]((to_y, *through))
                     seen = through
-                past = tuple(g + _where_alive(~alive, n) for g, n in zip(to_old, to_new, strict=True))
+                past = tuple(g + _where_valid(~valid, n) for g, n in zip(to_old, to_new, strict=True))
                 return past, tuple(each.clone() for each in seen)
 
             to_start, each = scan(combine, tuple(to_end), (x, mask, to_outputs, *before), reverse=True)
@@ -149,32 +149,33 @@ class Graphs:
         return backward
 
 
-def _over(mask: Tensor, like: Tensor) -> Tensor:
+def broadcast_mask(mask: Tensor, like: Tensor) -> Tensor:
+    """Append axes to a mask of rows so that it broadcasts over ``like``."""
     return mask.view(-1, *(1,) * (like.dim() - 1))
 
 
-def _where_alive(alive: Tensor, values: Tensor) -> Tensor:
-    """Take the rows that are alive, and zeros for the others."""
-    return torch.where(_over(alive, values), values, torch.zeros_like(values))
+def _where_valid(valid: Tensor, values: Tensor) -> Tensor:
+    """Set the rows that the mask leaves out to zero."""
+    return torch.where(broadcast_mask(valid, values), values, torch.zeros_like(values))
 
 
 def is_continuous(leaf: Tensor) -> bool:
-    """Whether gradients flow through it: integers have none."""
+    """Return whether a state tensor has gradients: integers have none."""
     return leaf.is_floating_point() or leaf.is_complex()
 
 
 def _fill(old: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Tensor]:
-    """Put the leaves that have gradients in their places."""
+    """Insert the tensors that have gradients at their places."""
     each = iter(leaves)
     return [next(each) if is_continuous(leaf) else leaf for leaf in old]
 
 
 def differentiable(new: State, old: Sequence[Tensor]) -> list[Tensor]:
-    """Take the leaves that have gradients, in the dtype in which they are carried (autocast lowers a step's)."""
+    """Return the tensors that have gradients, in the dtype of the carried state, which autocast may lower."""
     return [n.to(o.dtype) for n, o in zip(new, old, strict=True) if is_continuous(o)]
 
 
 def _own(function: Callable[..., Any], number: int) -> Callable[..., Any]:
-    """Copy a function with a code object of its own."""
+    """Copy a function with its own code object."""
     code = function.__code__.replace(co_name=f"{function.__name__}_{number}")
     return FunctionType(code, globals(), closure=function.__closure__)

@@ -1,4 +1,4 @@
-"""A run of a network that keeps what happened at each step, on a copy, so that the network is left as it is."""
+"""Forward pass of a copy of a network that records every step of its cells."""
 
 from collections.abc import Sequence
 from copy import copy, deepcopy
@@ -14,22 +14,22 @@ from seqlab.recurrence.recurrent import Recurrent
 from seqlab.recurrence.scan import scan
 from seqlab.recurrence.wrappers import Wrapper
 
-Known = TypeVar("Known")
+Owner = TypeVar("Owner")
 
 
 @final
 @dataclass
-class Track:
-    """What one cell did along a batch: one layer in one direction, in the order in which it read.
+class CellTrace:
+    """Steps of one cell along a batch: one layer in one direction, in the order in which it read.
 
     Attributes:
         layer: counted from 0.
         direction: ``forward`` or ``backward``.
-        cell: whose steps these are.
-        inputs: what the layer read, ``[time, batch, features]``, in the order of the sequence.
+        cell: the cell.
+        inputs: input of the layer, ``[time, batch, features]``, in the order of the sequence.
         start: the state before the first step.
-        x: what the cell's ``project`` made of each step.
-        after: the state after each step, as it is in the graph of autograd; beyond a row's length it means nothing.
+        x: output of the cell's ``project`` for each step.
+        after: the state after each step, part of autograd's graph; undefined beyond a row's length.
         lengths: valid steps of each row, ``[batch]``.
     """
 
@@ -42,8 +42,8 @@ class Track:
     x: list[Tensor] = field(default_factory=list)
     after: list[State] = field(default_factory=list)
 
-    def by_end(self, values: Tensor) -> Tensor:
-        """Shift each row of ``[time, batch, ...]`` so that its last valid step is the last one; before it stand zeros.
+    def right_aligned(self, values: Tensor) -> Tensor:
+        """Shift each row of ``[time, batch, ...]`` so that its last valid step is the last one, with zeros before.
 
         ``values`` may have one entry more than there are steps, the state before the first of them.
         """
@@ -54,23 +54,23 @@ class Track:
         found = values[source.clamp(min=0), rows]
         return found.masked_fill((source < 0).view(*source.shape, *(1,) * (values.dim() - 2)), 0)
 
-    def ends(self) -> tuple[Tensor, State]:
-        """Give what :meth:`Cell.probe` takes, cut off from its history, each row by its end."""
-        x = self.by_end(torch.stack(self.x).detach())
+    def probe_arguments(self) -> tuple[Tensor, State]:
+        """Return the arguments of :meth:`Cell.probe`, detached and right-aligned."""
+        x = self.right_aligned(torch.stack(self.x).detach())
         leaves = zip(self.start, *self.after, strict=True)
-        return x, tuple(self.by_end(torch.stack(leaf).detach()) for leaf in leaves)
+        return x, tuple(self.right_aligned(torch.stack(leaf).detach()) for leaf in leaves)
 
 
 @final
-class _Watched(Wrapper):
-    """A cell that notes its steps.
+class _TracingCell(Wrapper):
+    """A cell that records its steps.
 
     Args:
         inner: the cell.
-        track: where they are noted.
+        track: receives the steps.
     """
 
-    def __init__(self, inner: Cell, track: Track) -> None:
+    def __init__(self, inner: Cell, track: CellTrace) -> None:
         super().__init__(inner)
         self.track = track
 
@@ -83,14 +83,14 @@ class _Watched(Wrapper):
 
 
 @final
-class _Recorder(Kernel):
-    """The loop, which fills a track for each layer and direction."""
+class _TracingLoop(Kernel):
+    """The loop, with a :class:`CellTrace` for each layer and direction."""
 
     name = "loop"
     cell = Cell
 
     def __init__(self) -> None:
-        self.tracks: list[Track] = []
+        self.tracks: list[CellTrace] = []
         self._layers = 0
 
     def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
@@ -100,8 +100,8 @@ class _Recorder(Kernel):
     def scan(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
     ) -> tuple[Tensor, list[State]]:
-        """Scan as the loop does."""
-        x = x if x.requires_grad else x.detach().requires_grad_()  # so that it can be asked for a gradient
+        """Scan as the loop does, and record the steps."""
+        x = x if x.requires_grad else x.detach().requires_grad_()  # a gradient may be asked for
         forward, final_state = self._one(cells[0], "forward", x, x, states[0], lengths)
         if len(cells) == 1:
             self._layers += 1
@@ -114,17 +114,16 @@ class _Recorder(Kernel):
         self, cell: Cell, direction: str, inputs: Tensor, read: Tensor, state: State, lengths: Tensor | None
     ) -> tuple[Tensor, State]:
         steps = read.new_full((read.shape[1],), len(read), dtype=torch.int64) if lengths is None else lengths
-        track = Track(self._layers, direction, cell, inputs, state, steps)
+        track = CellTrace(self._layers, direction, cell, inputs, state, steps)
         self.tracks.append(track)
-        return scan(_Watched(cell, track), read, state, lengths)
+        return scan(_TracingCell(cell, track), read, state, lengths)
 
 
 @final
 class Recording:
-    """A copy of a network in evaluation mode, in double precision, whose recurrent parts keep what they did.
+    """A float64 copy of a network in evaluation mode whose recurrent parts record their steps, without truncation.
 
-    The copy draws no random numbers that anyone else would have drawn, counts nothing and changes nothing; its
-    gradients are not cut by truncation.
+    The original, its counters and the random number generators stay as they are.
 
     Args:
         network: with any number of :class:`Recurrent` in it.
@@ -138,23 +137,23 @@ class Recording:
         self.network: nn.Module = deepcopy(network, self._copies).double().eval()
         for parameter in self.network.parameters():
             parameter.requires_grad_(parameter.is_floating_point())  # frozen ones, too
-        self._recorder = _Recorder()
+        self._recorder = _TracingLoop()
         self._parts = [part for part in self.network.modules() if isinstance(part, Recurrent)]
         for part in self._parts:
             part.kernel, part.truncate = self._recorder, 0
 
     @property
     def is_recurrent(self) -> bool:
-        """Whether there is anything to keep."""
+        """Whether the network has a recurrent part."""
         return bool(self._parts)
 
     @property
-    def tracks(self) -> list[Track]:
-        """What was kept, layer by layer."""
+    def tracks(self) -> list[CellTrace]:
+        """The recorded steps, layer by layer."""
         return self._recorder.tracks
 
-    def known_to(self, other: Known) -> Known:
-        """Give a shallow copy of an object that knows parts of the network by attribute; it knows the copy's parts."""
+    def rebound(self, other: Owner) -> Owner:
+        """Copy an object whose attributes are parts of the network, with the parts of the copy in their place."""
         made = copy(other)
         for name, value in vars(other).items():
             if isinstance(value, nn.Module) and id(value) in self._copies:
@@ -163,5 +162,5 @@ class Recording:
 
 
 def is_recurrent(network: nn.Module) -> bool:
-    """Say whether a network has a recurrent part."""
+    """Return whether a network has a recurrent part."""
     return any(isinstance(part, Recurrent) for part in network.modules())

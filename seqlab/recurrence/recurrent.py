@@ -12,7 +12,7 @@ from seqlab.contracts.batch import Lengths, as_lengths, check_lengths
 from seqlab.contracts.masks import reverse_within, zero_padding
 from seqlab.errors import check_range
 from seqlab.plugins.kernels import kernels_for
-from seqlab.recurrence.scan import detach, map_state
+from seqlab.recurrence.scan import detach, map_state, rebuild
 from seqlab.recurrence.selection import Choice, CompilePolicy, choose
 from seqlab.recurrence.wrappers import (
     LayerWrapper,
@@ -25,16 +25,16 @@ from seqlab.recurrence.wrappers import (
 )
 
 StackedState: TypeAlias = tuple[Any, ...]
-"""A state of all layers and directions: each leaf is ``[depth * directions, batch, ...]``, ordered as in torch."""
+"""State of all layers and directions: each tensor is ``[depth * directions, batch, ...]``, ordered as in torch."""
 
 
 @final
 class Recurrent(nn.Module):
     """Any cell over time, stacked and in one or both directions; called like ``torch.nn.LSTM``.
 
-    ``output, state = recurrent(x, state)``, with ``state`` a tuple of one tensor for each leaf of the cell's state
-    (``(h, c)`` for an LSTM), laid out ``[depth * directions, batch, ...]`` as in torch. Two things go further than
-    torch: ``lengths=`` for padded input, and any cell. Packed input is taken too, and comes back packed.
+    ``output, state = recurrent(x, state)``, with ``state`` a tuple of one tensor for each tensor of the cell's
+    state (``(h, c)`` for an LSTM), laid out ``[depth * directions, batch, ...]`` as in torch. Beyond torch it takes
+    any cell, and ``lengths=`` for padded input. Packed input gives packed output.
 
     Args:
         cell: a cell type, or a factory that takes ``input_size``.
@@ -46,20 +46,20 @@ class Recurrent(nn.Module):
         kernel: ``auto``, ``loop``, ``compiled``, the name of a registered kernel, or a kernel.
         truncate: cut the gradient at every ``truncate``-th step (in each direction); 0 never does.
         locked_dropout: probability of dropping a feature of a layer's input for a whole sequence, in training.
-        state_dropout: the same for the state that a step starts from (:class:`.regularise.StateDropout`).
-        zoneout: probability of keeping a unit of the state as it was (:class:`.regularise.Zoneout`).
-        weight_drop: probability of dropping a recurrent weight for a pass (:func:`.regularise.drop_weights`).
-        layer_norm: whether each layer's output is normalised (:class:`.between.Around`).
-        connection: the way past each layer: ``none``, ``residual`` or ``highway`` (the same).
+        state_dropout: the same for the state that a step starts from (:class:`.StateDropout`).
+        zoneout: probability of keeping a unit of the state as it was (:class:`.Zoneout`).
+        weight_drop: probability of dropping a recurrent weight for a pass (:func:`.drop_weights`).
+        layer_norm: whether each layer's output is normalised (:class:`.LayerWrapper`).
+        connection: around each layer: ``none``, ``residual`` or ``highway`` (:class:`.LayerWrapper`).
         learned_start: whether the initial state is learned instead of the cell's own.
-        cell_options: what the cell's constructor takes besides, ``hidden_size`` above all.
+        cell_options: further arguments of the cell's constructor, such as ``hidden_size``.
 
     Attributes:
         choice: the kernel of the last call, and why it was taken.
         policy: which kernels ``auto`` may take; the layers of a training run share one.
 
     Raises:
-        ValueError: a number is out of its range, or the named kernel refuses the input.
+        ValueError: a number is out of its range.
     """
 
     def __init__(
@@ -126,15 +126,15 @@ class Recurrent(nn.Module):
             x: ``[time, batch, input]`` (``[batch, time, input]`` if ``batch_first``), or packed input.
             state: the state before the first step; the cell's initial state if ``None``.
             lengths: valid steps of each row, 0 to ``time``: a list, a tuple, an array or a tensor of integers; ``None``
-                where every row fills all.
-            final_state: whether the state is wanted; a kernel may be faster without it.
+                where every row is full.
+            final_state: whether to return the state; a kernel may be faster without it.
 
         Returns:
             The last layer's outputs, zero on padding, and the state of every layer after each row's last valid step
-            (for the backward direction, after its first step in time); ``None`` for a state that is not wanted.
+            (for the backward direction, after its first step in time); ``None`` without ``final_state``.
 
         Raises:
-            ValueError: the input, the state or ``lengths`` do not fit this network or one another.
+            ValueError: the input, the state or ``lengths`` have wrong shapes, or the requested kernel refuses them.
         """
         if isinstance(x, PackedSequence):
             return self._packed(x, state)
@@ -163,7 +163,7 @@ class Recurrent(nn.Module):
             y, ends = self._layer(_cells(layer), x, states[begin : begin + self.directions], lengths, final_state)
             x = around(x, y)
             final_states += ends
-        # A way past the layers, or a normalisation, may have put something into the padding.
+        # Connections and normalisation may have written into the padding.
         changed = any(not each.is_plain for each in self.around)
         return (zero_padding(x, lengths) if changed and lengths is not None else x), final_states
 
@@ -203,7 +203,7 @@ class Recurrent(nn.Module):
     def _packed(self, x: PackedSequence, state: StackedState | None) -> tuple[PackedSequence, StackedState]:
         padded, lengths = pad_packed_sequence(x, batch_first=self.batch_first)
         output, state = self(padded, state, lengths.to(padded.device))
-        # In the order that the caller packed in, so that it can be unpacked or read as before.
+        # In the order of the caller's packing.
         if (order := x.sorted_indices) is not None:
             output, lengths = output.index_select(0 if self.batch_first else 1, order), lengths[order.cpu()]
         packed = pack_padded_sequence(output, lengths, batch_first=self.batch_first)
@@ -229,11 +229,11 @@ class Recurrent(nn.Module):
             for name, leaf, like in zip(cells[index].state_names, leaves, start, strict=False):
                 if leaf.shape != like.shape:
                     raise ValueError(f"state {name} of layer {index} is {tuple(leaf.shape)}, not {tuple(like.shape)}")
-            states.append(type(start)(*leaves) if hasattr(start, "_fields") else leaves)
+            states.append(rebuild(start, leaves))
         return states
 
     def extra_repr(self) -> str:
-        """Show what the layers do not."""
+        """Return the settings that the layers do not show."""
         shown = ("depth", "bidirectional", "dropout", "batch_first", "kernel", "truncate")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
 
@@ -243,10 +243,7 @@ def _cells(layer: nn.Module) -> list[Cell]:
 
 
 def _start(cell: Cell, like: Tensor) -> State:
-    """Make a cell's initial state; while torch.export traces, of one row that is expanded.
-
-    The exporter takes ``len(like)`` for a constant, and every row starts the same.
-    """
+    """Make a cell's initial state; in torch.export, which fixes ``len(like)``, expand that of one row."""
     if not torch.compiler.is_exporting():
         return cell.initial_state(like)
     one = cell.initial_state(like[:1])
@@ -254,7 +251,7 @@ def _start(cell: Cell, like: Tensor) -> State:
 
 
 def _stack(states: Sequence[State]) -> StackedState:
-    """One leaf for all layers; a tuple of tensors for a leaf whose shape differs between layers."""
+    """Stack each state tensor over the layers; a tuple where its shape differs between layers."""
 
     def join(leaves: tuple[Tensor, ...]) -> Any:
         if len(leaves) == 1:
@@ -262,4 +259,4 @@ def _stack(states: Sequence[State]) -> StackedState:
         return torch.stack(leaves) if len({leaf.shape for leaf in leaves}) == 1 else leaves
 
     leaves = [join(leaves) for leaves in zip(*states, strict=True)]
-    return type(states[0])(*leaves) if hasattr(states[0], "_fields") else tuple(leaves)
+    return rebuild(states[0], leaves)

@@ -15,12 +15,12 @@ Tree = TypeVar("Tree")
 
 
 def rebuild(like: tuple[Any, ...], leaves: Sequence[Any]) -> tuple[Any, ...]:
-    """Make a tuple of the same type as ``like`` (a plain or a named one) from leaves."""
+    """Make a tuple of the type of ``like`` (plain or named) from state tensors."""
     return type(like)(*leaves) if hasattr(like, "_fields") else tuple(leaves)
 
 
 def map_state(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
-    """Apply a function to every tensor of a nesting of tuples, whose ``None`` stay."""
+    """Apply a function to every tensor of nested tuples; ``None`` stays."""
     if isinstance(tree, Tensor):
         return function(tree)  # type: ignore[return-value]  # Tree is Tensor here
     if isinstance(tree, tuple):
@@ -30,7 +30,7 @@ def map_state(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
 
 
 def state_tensors(tree: Any) -> list[Tensor]:
-    """List every tensor of a nesting of tuples."""
+    """List every tensor of nested tuples."""
     found: list[Tensor] = []
 
     def keep(leaf: Tensor) -> Tensor:
@@ -42,48 +42,46 @@ def state_tensors(tree: Any) -> list[Tensor]:
 
 
 def fill_state(tree: Tree, tensors: Sequence[Tensor]) -> Tree:
-    """Put what :func:`leaves` listed into a nesting of the same form."""
+    """Put the tensors listed by :func:`state_tensors` into nested tuples of the same form."""
     rest = iter(tensors)
     return map_state(lambda _: next(rest), tree)
 
 
 def detach(tree: Tree) -> Tree:
-    """Cut a state off its history, so that no gradient flows further back."""
+    """Detach a state from its history, so that no gradient flows further back."""
     return map_state(torch.Tensor.detach, tree)
 
 
 def select(state: State, rows: Int[Tensor, " chosen"]) -> State:
-    """Take some rows of the batch out of a cell's state."""
+    """Return some rows of a cell's state."""
     return map_state(lambda leaf: leaf[rows], state)
 
 
-def merge(alive: Bool[Tensor, " batch"], new: State, old: State) -> State:
-    """Take the new state in rows that are alive, and keep the old one in those that are not."""
-    return rebuild(new, [_where(alive, n, o) for n, o in zip(new, old, strict=True)])
-
-
-def _where(alive: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(alive.view(-1, *(1,) * (new.dim() - 1)), new, old)
+def merge(valid: Bool[Tensor, " batch"], new: State, old: State) -> State:
+    """Return the new state in valid rows and the old one in the others."""
+    return rebuild(
+        new, [torch.where(valid.view(-1, *(1,) * (n.dim() - 1)), n, o) for n, o in zip(new, old, strict=True)]
+    )
 
 
 def keep_dtypes(new: Any, old: State) -> Any:
-    """Undo autocast on a state: the step may compute in lower precision, but what is carried keeps its own."""
+    """Cast a new state to the dtypes of the old one: autocast lowers a step's precision, not that of the state."""
     if not isinstance(new, tuple) or len(new) != len(old):
-        return new  # a fault, which same_structure names
+        return new  # same_structure reports it
     return rebuild(new, [n.to(o.dtype) for n, o in zip(new, old, strict=True)])
 
 
 def same_structure(new: Any, old: State) -> str | None:
-    """Say in what the state after a step differs from the state before it; ``None`` where it does not."""
+    """Return how the structure of the state after a step differs from the one before; ``None`` if it does not."""
     if not isinstance(new, tuple):
         return f"the state is a {type(new).__name__}; it must be a tuple of tensors"
     if len(new) != len(old):
-        return f"the state has {len(new)} leaves after the step and {len(old)} before it"
+        return f"the state has {len(new)} tensors after the step and {len(old)} before it"
     for index, (n, o) in enumerate(zip(new, old, strict=True)):
         if n.shape != o.shape:
-            return f"leaf {index} of the state is {tuple(n.shape)} after the step and {tuple(o.shape)} before it"
+            return f"tensor {index} of the state is {tuple(n.shape)} after the step and {tuple(o.shape)} before it"
         if n.dtype != o.dtype:
-            return f"leaf {index} of the state is {n.dtype} after the step and {o.dtype} before it"
+            return f"tensor {index} of the state is {n.dtype} after the step and {o.dtype} before it"
     return None
 
 
@@ -97,7 +95,7 @@ def scan(
 
     Args:
         cell: the step.
-        x: the input of every step; what stands in the padding is never looked at.
+        x: the input of every step; padding is ignored.
         state: the state before the first step.
         lengths: valid steps of each row, 0 to ``time``, a sequence of integers; ``None`` where all rows are full.
 

@@ -38,7 +38,7 @@ class CompilePolicy:
         """Return why a kernel is not compiled in this run; empty if it may be."""
         key = f"{type(cells[0]).__name__}.{kernel.name}.{x.dtype}"
         if key not in self.reasons:
-            self.reasons[key] = kernel.postpones(cells, x, lengths, self.calls) or ""
+            self.reasons[key] = kernel.defer_reason(cells, x, lengths, self.calls) or ""
         return self.reasons[key]
 
     def distrust_reason(self, kernel: Kernel, x: Tensor) -> str:
@@ -59,12 +59,12 @@ def _untrusted_reason(entry: str, device: str) -> str:
 
 
 FORMAT = 1
-FAR = 4.0
-"""Doublings of a shape's sizes, added up, beyond which a measurement says nothing of it."""
+MAX_DISTANCE = 4.0
+"""Largest distance of a shape to a measurement that is used for it, in doublings of its sizes."""
 
 
-class Entry(NamedTuple):
-    """One measurement: a training step of one cell and shape by each kernel.
+class Measurement(NamedTuple):
+    """Speeds of the kernels in a training step of one cell and shape.
 
     Attributes:
         cell: the cell's class name.
@@ -72,8 +72,8 @@ class Entry(NamedTuple):
         time: steps of the longest.
         input: features of a step.
         hidden: features of the state.
-        filled: the part of all steps that is not padding.
-        speeds: how many times as fast as the slowest, by kernel.
+        filled: share of the steps that is not padding.
+        speeds: speed relative to the slowest kernel, by kernel.
     """
 
     cell: str
@@ -86,7 +86,7 @@ class Entry(NamedTuple):
 
 
 def table_path(device: torch.device) -> Path:
-    """Say where this machine's table is kept: one for each device, version of torch and number of threads.
+    """Return the file of this machine's measurements: one for each device, torch version and number of threads.
 
     Raises:
         OSError: the cache folder cannot be made.
@@ -95,8 +95,8 @@ def table_path(device: torch.device) -> Path:
     return cache_path("tuning", [FORMAT, device.type, name, torch.__version__, torch.get_num_threads()], ".json")
 
 
-def write(device: torch.device, entries: Sequence[Entry]) -> Path:
-    """Keep a table, for this process too."""
+def write_table(device: torch.device, entries: Sequence[Measurement]) -> Path:
+    """Write the measurements, which this process uses from now on."""
     path = table_path(device)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps([entry._asdict() for entry in entries], indent=1), "utf-8")
@@ -105,15 +105,15 @@ def write(device: torch.device, entries: Sequence[Entry]) -> Path:
 
 
 @cache
-def _read(device: torch.device, threads: int) -> tuple[Entry, ...]:  # noqa: ARG001  # a key of the cache
+def _read(device: torch.device, threads: int) -> tuple[Measurement, ...]:  # noqa: ARG001  # a key of the cache
     try:
-        return tuple(Entry(**entry) for entry in json.loads(table_path(device).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):  # none, or one that is damaged: the built-in expectations then serve
+        return tuple(Measurement(**entry) for entry in json.loads(table_path(device).read_text("utf-8")))
+    except (OSError, ValueError, TypeError):  # missing or damaged: the kernels' own estimates are used
         return ()
 
 
 def measured_speeds(cell: str, hidden: int, x: Tensor, lengths: Tensor | None) -> Mapping[str, float]:
-    """Find how fast each kernel was on the measured shape that is nearest; nothing where none is near.
+    """Return the speed of each kernel on the nearest measured shape; empty if none is near.
 
     Args:
         cell: the cell's class name.
@@ -129,13 +129,13 @@ def measured_speeds(cell: str, hidden: int, x: Tensor, lengths: Tensor | None) -
     time, batch, size = x.shape
     filled = 1.0 if lengths is None else max(1, int(lengths.sum())) / (time * batch)
 
-    def distance(entry: Entry) -> float:
+    def distance(entry: Measurement) -> float:
         sizes = ((entry.batch, batch), (entry.time, time), (entry.input, size), (entry.hidden, hidden))
         away = sum(abs(math.log2(a / b)) * weight for (a, b), weight in zip(sizes, (1, 0.5, 0.5, 1), strict=True))
         return away + abs(math.log2(entry.filled / filled))
 
     nearest = min(entries, key=distance)
-    return nearest.speeds if distance(nearest) <= FAR else {}
+    return nearest.speeds if distance(nearest) <= MAX_DISTANCE else {}
 
 
 @final
@@ -155,7 +155,7 @@ class Loop(Kernel):
 
 
 class Choice(NamedTuple):
-    """A kernel and why it was taken."""
+    """A kernel and why it was chosen."""
 
     kernel: Kernel
     reason: str
@@ -169,7 +169,7 @@ def choose(
     lengths: Lengths | None,
     policy: CompilePolicy | None = None,
 ) -> Choice:
-    """Pick the path for one layer.
+    """Choose the kernel of one layer.
 
     Args:
         requested: ``auto``, ``loop``, ``compiled`` (or the loop), the name of a registered kernel, or a kernel.
@@ -180,7 +180,7 @@ def choose(
         policy: of the run, for ``auto``; a new one if ``None``.
 
     Raises:
-        ValueError: a kernel that was asked for by name does not exist for this cell, or refuses.
+        ValueError: the requested kernel does not exist for this cell, or refuses the input.
     """
     lengths = None if lengths is None else checked(lengths, x)
     if requested == "loop":
@@ -207,31 +207,31 @@ def _fastest(
     lengths: Tensor | None,
     policy: CompilePolicy,
 ) -> Choice:
-    """Take the fastest of those that do not refuse: by what was measured here, or else by what each expects.
+    """Choose the fastest kernel that takes the input, by measurements of this machine or else by their estimates.
 
-    At equal speed seqlab's own come first, then those of others by distribution and name.
+    At equal speed kernels of seqlab come first, then others by distribution and name.
     """
-    against: list[str] = []
+    notes: list[str] = []
     able: list[Kernel] = []
     for kernel in kernels:
-        if unchecked := policy.distrust_reason(kernel, x):
-            against.append(f"{kernel.name} {unchecked}")
+        if reason := policy.distrust_reason(kernel, x):
+            notes.append(f"{kernel.name} {reason}")
         elif refusal := kernel.refuses(cells, x, lengths):
-            against.append(f"{kernel.name} refuses: {refusal}")
+            notes.append(f"{kernel.name} refuses: {refusal}")
         else:
             able.append(kernel)
     measured = measured_speeds(name, cells[0].hidden_size, x, lengths) if len(able) > 1 else {}
     known = all(kernel.name in measured for kernel in able)
     speeds = {kernel: measured[kernel.name] if known else kernel.speed(cells, x, lengths) for kernel in able}
     for kernel in sorted(able, key=lambda kernel: (-speeds[kernel], *precedence(kernel))):
-        if waits := policy.defer_reason(kernel, cells, x, lengths):
-            against.append(f"{kernel.name} waits: {waits}")
+        if reason := policy.defer_reason(kernel, cells, x, lengths):
+            notes.append(f"{kernel.name} deferred: {reason}")
             continue
         why = f"the first registered kernel that can scan {name}"
         if len(able) > 1:
-            why = "the fastest in the table of `bench --tune`" if known else "the fastest, as far as is known"
-        return Choice(kernel, "; ".join([why, *against]))
-    return Choice(Loop(), "; ".join(against) or f"no kernel is registered for {name}")
+            why = "fastest in the table of `bench --tune`" if known else "fastest available"
+        return Choice(kernel, "; ".join([why, *notes]))
+    return Choice(Loop(), "; ".join(notes) or f"no kernel is registered for {name}")
 
 
 def _named(

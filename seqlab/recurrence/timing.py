@@ -1,4 +1,4 @@
-"""How long the paths through one layer take, run in turns so that a noisy machine treats all alike."""
+"""Interleaved timing of the kernels of one layer."""
 
 import statistics
 import time as clock
@@ -33,20 +33,20 @@ def read_shape(text: str) -> Shape:
     """
     sizes = text.removesuffix("r").split("x")
     if len(sizes) != 4 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
-        raise ValueError(f"{text} is no shape; one is batch x time x input x hidden, such as 16x1000x64x128")
+        raise ValueError(f"shape must be batch x time x input x hidden, such as 16x1000x64x128, got {text}")
     batch, time, size, hidden = map(int, sizes)
     return Shape(batch, time, size, hidden, text.endswith("r"))
 
 
 @final
-class Times(NamedTuple):
-    """What one path took, in seconds.
+class Timings(NamedTuple):
+    """Times of one kernel, in seconds.
 
     Attributes:
         train: each training step: forward, and the gradients of inputs and parameters.
         forward: each forward pass without gradients.
-        first: the first training step, compiling included.
-        kept: bytes that the forward pass keeps for the backward pass, its outputs included.
+        first: the first training step, with compilation.
+        kept: bytes saved for the backward pass, outputs included.
     """
 
     train: list[float]
@@ -56,24 +56,24 @@ class Times(NamedTuple):
 
     @property
     def median(self) -> float:
-        """Of the training step."""
+        """Median time of a training step."""
         return statistics.median(self.train)
 
 
-Way = Callable[[Tensor], Tensor]
+Forward = Callable[[Tensor], Tensor]
 """From the inputs ``[time, batch, input]`` to the outputs."""
 
 
 def timed_paths(
     cell: Callable[..., Cell], shape: Shape, kernels: Mapping[str, Kernel], lengths: Tensor | None
-) -> dict[str, tuple[Way, list[nn.Parameter]]]:
+) -> dict[str, tuple[Forward, list[nn.Parameter]]]:
     """Make the paths through one layer: each kernel, and torch's module of the cell's name if there is one.
 
     torch's module stands for itself twice where rows are ragged: over all padding, and packed.
     """
     torch.manual_seed(0)
     made = cell(shape.input, hidden_size=shape.hidden)
-    found: dict[str, tuple[Way, list[nn.Parameter]]] = {}
+    found: dict[str, tuple[Forward, list[nn.Parameter]]] = {}
     theirs: Any = getattr(nn, type(made).__name__, None)
     if isinstance(theirs, type) and issubclass(theirs, nn.RNNBase):
         make: Any = theirs
@@ -98,7 +98,7 @@ def _packed(module: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def draw_lengths(shape: Shape) -> Tensor | None:
-    """Draw lengths evenly from 1 to the time, one row filling it; ``None`` where rows are not ragged."""
+    """Draw uniform lengths from 1 to the time, with one full row; ``None`` if rows are not ragged."""
     if not shape.ragged:
         return None
     lengths = torch.randint(1, shape.time + 1, (shape.batch,), generator=torch.Generator().manual_seed(1))
@@ -106,19 +106,19 @@ def draw_lengths(shape: Shape) -> Tensor | None:
     return lengths
 
 
-def measure(paths: Mapping[str, tuple[Way, Sequence[nn.Parameter]]], shape: Shape, runs: int) -> dict[str, Times]:
-    """Run all paths in turns, so many times."""
+def measure(paths: Mapping[str, tuple[Forward, Sequence[nn.Parameter]]], shape: Shape, runs: int) -> dict[str, Timings]:
+    """Run all kernels in turn, ``runs`` times."""
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(shape.time, shape.batch, shape.input, generator=generator).requires_grad_()
     weight = torch.randn(shape.time, shape.batch, shape.hidden, generator=generator)
-    found: dict[str, Times] = {}
+    found: dict[str, Timings] = {}
     for name, (way, parameters) in paths.items():
-        kept = _Kept([x, *parameters])
+        kept = _SavedTensors([x, *parameters])
         with kept.counting():
             y = way(x)
         kept.add(y)
         del y
-        found[name] = Times([], [], _train(way, parameters, x, weight), kept.bytes)
+        found[name] = Timings([], [], _train(way, parameters, x, weight), kept.bytes)
     for _ in range(runs):
         for name, (way, parameters) in paths.items():
             found[name].train.append(_train(way, parameters, x, weight))
@@ -127,7 +127,7 @@ def measure(paths: Mapping[str, tuple[Way, Sequence[nn.Parameter]]], shape: Shap
     return found
 
 
-def _train(way: Way, parameters: Sequence[nn.Parameter], x: Tensor, weight: Tensor) -> float:
+def _train(way: Forward, parameters: Sequence[nn.Parameter], x: Tensor, weight: Tensor) -> float:
     for leaf in (x, *parameters):
         leaf.grad = None
     started = clock.perf_counter()
@@ -135,15 +135,15 @@ def _train(way: Way, parameters: Sequence[nn.Parameter], x: Tensor, weight: Tens
     return clock.perf_counter() - started
 
 
-def _forward(way: Way, x: Tensor) -> float:
+def _forward(way: Forward, x: Tensor) -> float:
     with torch.no_grad():
         started = clock.perf_counter()
         way(x)
         return clock.perf_counter() - started
 
 
-class _Kept:
-    """Counts the memory behind the tensors that autograd keeps, each piece once, but what was there before."""
+class _SavedTensors:
+    """Counts the memory that autograd saves, each storage once, without the given tensors."""
 
     def __init__(self, given: Iterable[Tensor]) -> None:
         self._given = {tensor.untyped_storage().data_ptr() for tensor in given}

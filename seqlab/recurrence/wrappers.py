@@ -16,9 +16,7 @@ from seqlab.recurrence.scan import rebuild
 
 
 class Wrapper(Cell, ABC):
-    """A cell that changes what another one does; all but ``step`` is the other one's.
-
-    A wrapped cell is another cell: it runs on the loop or compiled, not on the other's kernels.
+    """A cell that overrides the step of another one. It runs on the loop or compiled, not on the other's kernels.
 
     Args:
         inner: the cell to wrap.
@@ -27,24 +25,24 @@ class Wrapper(Cell, ABC):
     def __init__(self, inner: Cell) -> None:
         super().__init__(inner.input_size, inner.hidden_size)
         self.inner = inner
-        self.state_names = inner.state_names  # type: ignore[misc]  # the same for all of its class, as a cell's is
+        self.state_names = inner.state_names  # type: ignore[misc]  # an instance attribute here
 
     @property
     def output_size(self) -> int:
-        """That of the wrapped cell."""
+        """Output features of the wrapped cell."""
         return self.inner.output_size
 
     def initial_state(self, like: Shaped[Tensor, "batch *features"]) -> State:
-        """Make the wrapped cell's."""
+        """Make the state of the wrapped cell."""
         return self.inner.initial_state(like)
 
     def project(self, x: Shaped[Tensor, "time batch input"]) -> Shaped[Tensor, "time batch *projected"]:
-        """Do what the wrapped cell does."""
+        """Project as the wrapped cell does."""
         return self.inner.project(x)
 
 
 def unwrapped(cell: Cell) -> Cell:
-    """Give the innermost cell."""
+    """Return the innermost cell."""
     while isinstance(cell, Wrapper):
         cell = cell.inner
     return cell
@@ -52,12 +50,12 @@ def unwrapped(cell: Cell) -> Cell:
 
 @final
 class Zoneout(Wrapper):
-    r"""Keeps some units of the state as they were (Krueger et al. 2017, arXiv 1606.01305, eq. 4).
+    r"""Zoneout: random units keep their state (Krueger et al. 2017, arXiv 1606.01305, eq. 4).
 
     .. math:: s_t = d_t ⊙ s_{t-1} + (1 - d_t) ⊙ \mathrm{step}(x_t, s_{t-1}), \quad d_t ∼ \mathrm{Bernoulli}(p)
 
-    In evaluation :math:`d_t` is its mean :math:`p`. Leaves of integers are left alone. An output that is a leaf of
-    the state (as ``h`` is an LSTM's) is zoned out with it.
+    In evaluation :math:`d_t` is its mean :math:`p`. Integer tensors do not change. An output that is a tensor of the
+    state (such as an LSTM's ``h``) is zoned out with it.
 
     Args:
         inner: the cell to wrap.
@@ -72,14 +70,14 @@ class Zoneout(Wrapper):
         self.rate = check_probability("zoneout", rate)
 
     def step(self, x: Shaped[Tensor, "batch *projected"], state: State) -> tuple[Shaped[Tensor, "batch output"], State]:
-        """Advance the wrapped cell, and keep a share of the state."""
+        """Advance the wrapped cell, and mix the old state in."""
         y, new = self.inner.step(x, state)
         mixed = [self._mix(n, o) if n.is_floating_point() else n for n, o in zip(new, state, strict=True)]
         output = next((m for m, n in zip(mixed, new, strict=True) if n is y), y)
         return output, rebuild(new, mixed)
 
     def probe(self, x: Shaped[Tensor, "time batch *projected"], states: State) -> Probe:
-        """Give the wrapped cell's gates; its Jacobians are not those of the mixture."""
+        """Return the gates of the wrapped cell, whose Jacobians do not apply."""
         return Probe(gates=self.inner.probe(x, states).gates)
 
     def _mix(self, new: Tensor, old: Tensor) -> Tensor:
@@ -90,12 +88,12 @@ class Zoneout(Wrapper):
 
 @final
 class StateDropout(Wrapper):
-    r"""Drops the same units of the output state at every step of a sequence (Gal & Ghahramani 2016, arXiv 1512.05287).
+    r"""Dropout of the same units of the state at every step of a sequence (Gal & Ghahramani 2016, arXiv 1512.05287).
 
     .. math:: s_t = \mathrm{step}(x_t, m ⊙ h_{t-1}), \quad m ∼ \mathrm{Bernoulli}(1 - p) / (1 - p)
 
-    The mask :math:`m` of each row is drawn with the initial state and travels in it as a last leaf, so that a sequence
-    that is cut in two keeps its mask. It falls on the state's first leaf only.
+    The mask :math:`m` of each row is drawn with the initial state and is its last tensor, so that a sequence in pieces
+    keeps its mask. It applies to the first tensor of the state.
 
     Args:
         inner: the cell to wrap.
@@ -111,7 +109,7 @@ class StateDropout(Wrapper):
         self.state_names = (*inner.state_names, "mask")  # type: ignore[misc]  # as in Wrapper
 
     def initial_state(self, like: Shaped[Tensor, "batch *features"]) -> State:
-        """Make the wrapped cell's, and a mask: ones in evaluation."""
+        """Make the state of the wrapped cell and a mask, which is one in evaluation."""
         state = self.inner.initial_state(like)
         return (*state, nn.functional.dropout(torch.ones_like(state[0]), self.rate, self.training))
 
@@ -123,14 +121,14 @@ class StateDropout(Wrapper):
         return y, (*new, mask.clone())
 
     def probe(self, x: Shaped[Tensor, "time batch *projected"], states: State) -> Probe:
-        """Give the wrapped cell's gates from the masked states."""
+        """Return the gates of the wrapped cell for the masked states."""
         *leaves, mask = states
         like = self.inner.initial_state(leaves[0][0])
         return Probe(gates=self.inner.probe(x, rebuild(like, [leaves[0] * mask, *leaves[1:]])).gates)
 
 
 class DropConnect(nn.Module):
-    """A parametrisation that drops single weights, in training (Wan et al. 2013).
+    """Parametrisation that drops single weights in training (Wan et al. 2013).
 
     Args:
         rate: probability of dropping a weight.
@@ -141,17 +139,17 @@ class DropConnect(nn.Module):
         self.rate = rate
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Give the weight with some entries zero and the others scaled up."""
+        """Return the weight with random entries zero and the others scaled."""
         return nn.functional.dropout(weight, self.rate, self.training)
 
 
 def drop_weights(cell: Cell, rate: float) -> Cell:
     """Drop single recurrent weights, the same at every step (Merity et al. 2017, arXiv 1708.02182, section 2).
 
-    The cell stays the cell it was, so that its kernels still take it; :func:`one_mask` holds the masks for a pass.
+    The type of the cell and so its kernels stay the same; :func:`shared_masks` keeps the masks for a pass.
 
     Args:
-        cell: its recurrent matrices are those that a step applies to its state.
+        cell: its recurrent matrices are those that a step applies to the state.
         rate: probability of dropping a weight; at least 0 and less than 1.
 
     Raises:
@@ -162,18 +160,18 @@ def drop_weights(cell: Cell, rate: float) -> Cell:
     if not matrices:
         raise ValueError(f"weight_drop: {type(cell).__name__} has no matrix that a step applies to its state")
     for owner, name in matrices:
-        # unsafe=True leaves out a trial run, which would draw from the random generator
+        # unsafe=True skips a trial run, which would draw random numbers
         parametrize.register_parametrization(owner, name, DropConnect(rate), unsafe=True)
     return cell
 
 
 def shared_masks(active: bool) -> AbstractContextManager[None]:
-    """Within this context each dropped weight keeps its mask."""
+    """Keep the mask of each dropped weight within this context."""
     return parametrize.cached() if active else nullcontext()
 
 
 def recurrent_matrices(cell: Cell) -> list[tuple[nn.Module, str]]:
-    """Find the matrices that a step applies to its state, by asking autograd at input zero and a state that is not."""
+    """Find the matrices that a step applies to its state: those with a gradient at input 0 and state 0.5."""
     named = {name: parameter for name, parameter in cell.named_parameters() if parameter.dim() >= 2}
     if not named:
         return []
@@ -220,20 +218,20 @@ def locked_dropout(x: Tensor, rate: float, training: bool) -> Tensor:
 
 @final
 class LayerWrapper(nn.Module):
-    r"""Turns a layer's input and output into what the next layer reads, ``[time, batch, size]``.
+    r"""Normalisation of a layer's output and a connection around the layer, ``[time, batch, size]``.
 
     .. math:: \text{none: } y \qquad \text{residual: } x + y \qquad
         \text{highway: } g ⊙ y + (1 - g) ⊙ x,\; g = σ(W x + b)
 
-    with :math:`y` normalised over its features first if asked for (Ba et al. 2016), the residual of He et al. 2016
-    and the highway of Srivastava et al. 2015 with :math:`b = -1`, so that it begins by carrying the input. A first
-    layer whose input differs in size from its output has no way past it.
+    with :math:`y` normalised over its features first if ``layer_norm`` (Ba et al. 2016), residual (He et al. 2016) or
+    highway (Srivastava et al. 2015) with initial :math:`b = -1`, which carries the input. A layer whose input and
+    output differ in size has no connection.
 
     Args:
-        input_size: features the layer reads.
-        output_size: features the layer gives.
-        layer_norm: whether to normalise its output.
-        connection: the way past it.
+        input_size: input features of the layer.
+        output_size: output features of the layer.
+        layer_norm: whether to normalise the output.
+        connection: ``none``, ``residual`` or ``highway``.
 
     Raises:
         ValueError: there is no such connection.
@@ -242,7 +240,7 @@ class LayerWrapper(nn.Module):
     def __init__(self, input_size: int, output_size: int, *, layer_norm: bool, connection: str) -> None:
         super().__init__()
         if connection not in CONNECTIONS:
-            raise ValueError(f"connection is {connection}; it must be one of {', '.join(CONNECTIONS)}")
+            raise ValueError(f"connection must be one of {', '.join(CONNECTIONS)}, got {connection}")
         self.norm = nn.LayerNorm(output_size) if layer_norm else nn.Identity()
         self.connection = connection if input_size == output_size else "none"
         if self.connection == "highway":
@@ -251,7 +249,7 @@ class LayerWrapper(nn.Module):
 
     @property
     def is_plain(self) -> bool:
-        """Whether the output is passed on as it is."""
+        """Whether the output is unchanged."""
         return self.connection == "none" and isinstance(self.norm, nn.Identity)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -266,10 +264,10 @@ class LayerWrapper(nn.Module):
 
 @final
 class LearnedStart(nn.Module):
-    """A learned initial state, the same for all rows; it starts as the cell's own and leaves integers alone.
+    """Learned initial state, the same for all rows. It begins as the cell's own; integers are not learned.
 
     Args:
-        cell: whose state it is; of a wrapped cell, the innermost.
+        cell: the cell; of a wrapped one, the innermost.
     """
 
     def __init__(self, cell: Cell) -> None:
@@ -281,7 +279,7 @@ class LearnedStart(nn.Module):
         )
 
     def forward(self, start: State) -> State:
-        """Put the learned leaves in the place of the cell's own; what a wrapper added after them stays."""
+        """Replace the cell's initial state; tensors that wrappers appended stay."""
         learned = [
             value.to(leaf.dtype).expand_as(leaf) if leaf.is_floating_point() else leaf
             for value, leaf in zip(self.leaves, start, strict=False)

@@ -21,6 +21,7 @@ from torchmetrics import MetricCollection
 
 from seqlab._version import __version__
 from seqlab.contracts import Task
+from seqlab.contracts.task import is_solved
 from seqlab.distributed.threads import Threads
 from seqlab.io.formatting import format_metric
 from seqlab.runs.run_folder import RESULTS_SCHEMA
@@ -68,7 +69,7 @@ def judge(task: Task, metrics: Mapping[str, float], chance: Mapping[str, float],
         chance: the same metrics of the predictor that ignores its input.
         examples: of the split.
     """
-    if task.solved(metrics):
+    if is_solved(task, metrics):
         return "solved"
     score, blind = metrics[task.monitor], chance[task.monitor]
     better = is_better(score, blind, maximises=task.mode == "max", examples=examples)

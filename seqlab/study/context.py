@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqlab.contracts import Batch, Corpus, UserError
+from seqlab.contracts import Batch, Corpus, LanguageTask, UserError
 from seqlab.data.tokens import Tokens, begin_id, encode_corpus
 from seqlab.inference.loading import Trained
 from seqlab.io.atomic import write_text
@@ -96,7 +96,7 @@ def encode_test_split(trained: Trained) -> Tokens:
         UserError: the model is no language model, or its text cannot be read.
     """
     task = trained.task
-    if not (task.carries_state and task.per_step) or trained.preprocessor is None:
+    if not isinstance(task, LanguageTask) or trained.preprocessor is None:
         raise UserError(f"{trained.folder}: its task predicts no next token; context needs a run of task=lm")
     try:
         corpus = task.splits()["test"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from seqlab.contracts import Batch, Model, Probe, State, Task
-from seqlab.recurrence.recording import Recording, Track
+from seqlab.recurrence.recording import CellTrace, Recording
 from seqlab.study.gradient_flow import FlowRow, SaturationRow
 
 _DENSE = 256
@@ -33,7 +33,7 @@ def measure(model: Model, task: Task, batch: Batch, step: int = 0) -> Measured:
     Returns:
         Rows of both files; empty if the model is not recurrent.
     """
-    return _measured(model, step, lambda recording: _loss(recording, recording.known_to(task), batch))
+    return _measured(model, step, lambda recording: _loss(recording, recording.rebound(task), batch))
 
 
 def measure_step(module: nn.Module, batch: Any, step: int = 0) -> Measured:
@@ -99,7 +99,7 @@ def _loss(recording: Recording, task: Task, batch: Batch) -> Tensor:
     return total
 
 
-def _gradients(loss: Tensor, tracks: Sequence[Track]) -> "list[_TrackFlow]":
+def _gradients(loss: Tensor, tracks: Sequence[CellTrace]) -> "list[_TrackFlow]":
     """Return the gradients to all states of all tracks, from one backward pass."""
     wanted = [
         [states if all(state.requires_grad for state in states) else () for states in zip(*track.after, strict=True)]
@@ -123,11 +123,11 @@ class _TrackFlow:
         gradients: to each state tensor after each step, ``[time, batch, ...]``; ``None`` without a gradient.
     """
 
-    def __init__(self, track: Track, gradients: Sequence[Tensor | None]) -> None:
+    def __init__(self, track: CellTrace, gradients: Sequence[Tensor | None]) -> None:
         self.track, self.time = track, len(track.x)
         self.names = track.cell.state_names
-        self.gradients = [None if each is None else track.by_end(each) for each in gradients]
-        x, states = track.ends() if self.time else (torch.empty(0), ())
+        self.gradients = [None if each is None else track.right_aligned(each) for each in gradients]
+        x, states = track.probe_arguments() if self.time else (torch.empty(0), ())
         self.probe = track.cell.probe(x, states) if self.time else Probe()
         steps = torch.arange(self.time, device=track.lengths.device).unsqueeze(1)
         self.valid = steps >= self.time - track.lengths

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqlab.contracts import Batch, Ragged, UserError
+from seqlab.contracts import Batch, LanguageTask, Ragged, UserError
 from seqlab.contracts.probe import Gate
+from seqlab.contracts.task import label_names
 from seqlab.inference.loading import Trained
-from seqlab.recurrence.recording import Recording, Track
+from seqlab.recurrence.recording import CellTrace, Recording
 from seqlab.study.plotting import COLOURS, drawable, label_axes, new_figure
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ def inspect(trained: Trained, text: str) -> Inspection:
     """
     ids, cut = _ids(trained, text)
     task = trained.task
-    is_next = task.carries_state and task.per_step
-    labels = task.label_names()
+    is_next = isinstance(task, LanguageTask)
+    labels = label_names(task)
     if not is_next and (task.per_step or labels is None):
         raise UserError(f"{trained.folder}: its task neither labels a text nor predicts the next symbol")
     recording = Recording(trained.model)
@@ -131,8 +132,8 @@ def _symbols(trained: Trained, ids: Tensor) -> list[str]:
 
 
 @torch.no_grad()
-def _view(track: Track) -> LayerView:
-    x, states = track.ends()
+def _view(track: CellTrace) -> LayerView:
+    x, states = track.probe_arguments()
     gates = track.cell.probe(x, states).gates
     backward = track.direction == "backward"
 

@@ -11,6 +11,7 @@ from pytorch_lightning import callbacks
 from pytorch_lightning.callbacks import RichProgressBar
 
 from seqlab.contracts import Batch, Task, UserError
+from seqlab.contracts.task import derived_metrics, is_solved
 from seqlab.io.formatting import format_metric
 from seqlab.recurrence.graphs import compilations
 from seqlab.training.checkpoint import training_progress, validation_metrics
@@ -51,7 +52,7 @@ class StopWhenSolved(pl.Callback):
         if self.task.monitor not in metrics:
             logged = ", ".join(trainer.callback_metrics) or "nothing"
             raise UserError(f"StopWhenSolved needs the logged metric valid/{self.task.monitor}, but {logged} is logged")
-        self.in_a_row = self.in_a_row + 1 if self.task.solved(metrics) else 0
+        self.in_a_row = self.in_a_row + 1 if is_solved(self.task, metrics) else 0
         if self.in_a_row >= self.epochs:
             trainer.should_stop = True
 
@@ -142,13 +143,13 @@ class ValidationBaseline(pl.Callback):
         """Score a batch, unless the values are known or the batch only fills up this rank's share."""
         loader: Any = trainer.val_dataloaders
         if not self.values and loader.weight:
-            self._metrics.update(self.task.blind_outputs(batch), batch.targets)
+            self._metrics.update(self.task.baseline_outputs(batch), batch.targets)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compute the metrics over all ranks."""
         if not self.values:
             values = {name: float(value) for name, value in self._metrics.compute().items()}
-            self.values = values | self.task.derived(values, self._statistics)
+            self.values = values | derived_metrics(self.task, values, self._statistics)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the values."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seqlab.config.build import OF_TASK
 from seqlab.contracts import Model, Task, UserError
+from seqlab.contracts.task import label_names
 from seqlab.errors import one_line
 from seqlab.inference.loading import Trained, load
 from seqlab.runs import run_folder
@@ -155,7 +156,7 @@ def _own_card(folder: Path, resume_from: Path | None) -> dict[str, Any] | None:
 
 def _same_outputs(there: Task, here: Task) -> bool:
     """Whether the outputs of two tasks have the same meaning."""
-    names = there.label_names(), here.label_names()
+    names = label_names(there), label_names(here)
     if names[0] is None or names[1] is None:
         return names == (None, None) and type(there) is type(here) and there.outputs == here.outputs
     return list(names[0]) == list(names[1])

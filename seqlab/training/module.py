@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
-from seqlab.contracts import Batch, Model, Task
+from seqlab.contracts import Batch, Model, StatefulTask, Task
+from seqlab.contracts.task import derived_metrics, detail_metrics
 from seqlab.distributed.collectives import all_gather, all_reduce_sum, reshard_counts
 from seqlab.recurrence import Recurrent, detach, fill_state, state_tensors
 from seqlab.recurrence.selection import CompilePolicy
@@ -61,7 +62,7 @@ class SequenceModule(pl.LightningModule):
         self.valid_metrics = task.metrics()
         self.test_metrics = task.metrics()
         self.baseline_metrics = task.metrics()
-        self.detail_metrics: MetricCollection | None = task.details()
+        self.detail_metrics: MetricCollection | None = detail_metrics(task)
         self._further = tuple(further)
         self._further_metrics = nn.ModuleList(task.metrics() for _ in (*further, *further))  # model, then baseline
         self.further: dict[str, tuple[dict[str, float], dict[str, float]]] = {}
@@ -126,7 +127,7 @@ class SequenceModule(pl.LightningModule):
         if self._saved_state:
             self._state = self._restored_state(batch)
         outputs, state = self.model(batch, self._state)
-        self._state = detach(state) if self.task.carries_state else None
+        self._state = detach(state) if isinstance(self.task, StatefulTask) else None
         return outputs  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
     def _restored_state(self, batch: Batch) -> Any:
@@ -171,7 +172,7 @@ class SequenceModule(pl.LightningModule):
 
     def _computed(self, metrics: MetricCollection, split: str) -> dict[str, float]:
         values = {name: float(value) for name, value in metrics.compute().items()}
-        return values | self.task.derived(values, self._statistics.get(split, {}))
+        return values | derived_metrics(self.task, values, self._statistics.get(split, {}))
 
     def test_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Score a batch, for the model and for the baseline.
@@ -192,7 +193,7 @@ class SequenceModule(pl.LightningModule):
             return
         metrics, baseline = self._test_metrics(dataloader_idx)
         metrics.update(outputs, batch.targets)
-        baseline.update(self.task.blind_outputs(batch), batch.targets)
+        baseline.update(self.task.baseline_outputs(batch), batch.targets)
         has_detail_loader = isinstance(loaders, list) and not self._further
         if self.detail_metrics is not None and not dataloader_idx and not has_detail_loader:
             self.detail_metrics.update(outputs, batch.targets)

@@ -11,7 +11,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from seqlab.config.schema import plain_config
-from seqlab.contracts import UserError
+from seqlab.contracts import LanguageTask, UserError
+from seqlab.contracts.task import task_defaults, task_report
 from seqlab.data.datamodule import SPLITS
 from seqlab.data.encoding import describe_lengths
 from seqlab.distributed.devices import rank_info
@@ -101,7 +102,7 @@ def _write_results(session: TrainingSession, started: float, command: str | None
     """Write ``results.json``."""
     config, folder, task, data, module = session.config, session.folder, session.task, session.data, session.module
     model = session.model
-    report = task.report(module.details, folder)
+    report = task_report(task, module.details, folder)
     scores = _scores(session)
     cost = _cost(session, started)
     main = "cell" if model.uses_cell else "model"
@@ -114,8 +115,8 @@ def _write_results(session: TrainingSession, started: float, command: str | None
         "kernel": model.kernel_report(),
         "data": {split: data.statistics[split] for split in SPLITS},
         "example": data.example_texts,
-        "sequence_length_means": task.sequence_length_means,
-        "generates": task.carries_state and task.per_step,
+        "sequence_length_means": task_defaults(task).sequence_length_means,
+        "generates": isinstance(task, LanguageTask),
         "tables": {**report.tables, **further_tests(module.further, data.statistics)},
         "figures": [*report.figures, *session.figures],
         "notes": [*notes, *data.notes, *report.notes],

@@ -12,6 +12,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from seqlab.config.build import build_model, build_preprocessor, build_task
 from seqlab.contracts import Task, UserError
+from seqlab.contracts.task import label_names
 from seqlab.data.datamodule import SequenceData, check_batches
 from seqlab.data.fingerprint import fingerprint
 from seqlab.data.loader import Share
@@ -265,7 +266,7 @@ def prepare_data(
     )
     try:
         data.prepare()
-        check_names(task.label_names() or (), "labels")
+        check_names(label_names(task) or (), "labels")
     except (ValueError, OSError) as error:
         raise UserError(f"task={config['task']['name']}: {one_line(error)}") from error
     return task, data

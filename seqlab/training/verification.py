@@ -11,6 +11,7 @@ import torch
 
 from seqlab._version import __version__
 from seqlab.contracts import Model, UserError
+from seqlab.contracts.task import label_names
 from seqlab.data.fingerprint import differences, fingerprint
 from seqlab.errors import one_line
 from seqlab.inference.loading import Trained, load
@@ -211,12 +212,12 @@ def rescore(
         if plain.get(kind) != trained.nodes[kind]:
             raise UserError(f"{trained.folder}: {run_folder.RESULTS} and {run_folder.MODEL_CARD} differ in {kind}")
     silence_lightning()
-    trained_state, labels = trained.task.state_dict(), trained.task.label_names()
+    trained_state, labels = trained.task.state_dict(), label_names(trained.task)
     task, data = prepare_data(
         {**plain, "data": {**plain["data"], "workers": 0}}, PretrainedInit(str(trained.folder), trained)
     )
     found, same = fingerprint(data), task.state_dict() == trained_state
-    if list(task.label_names() or ()) != list(labels or ()):
+    if list(label_names(task) or ()) != list(labels or ()):
         return None, found, same
     module = SequenceModule(wide or trained.model, task, plain["optimizer"], data.statistics, data.further)
     trainer = pl.Trainer(

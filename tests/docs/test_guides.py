@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from seqlab.contracts.task import task_defaults
 from seqlab.plugins import find, plugins
 
 GUIDES = Path(__file__).resolve().parents[2] / "docs" / "do"
@@ -36,5 +37,7 @@ def test_the_first_cell_runs(tmp_path, monkeypatch):
 
 def test_the_table_of_distances_names_every_generated_task():
     """And no other: the tasks whose sequence_length is a distance."""
-    distances = {name for name in plugins("task") if find("task", name).load().sequence_length_means == "distance"}
+    distances = {
+        name for name in plugins("task") if task_defaults(find("task", name).load()).sequence_length_means == "distance"
+    }
     assert set(re.findall(r"^\| `(\w+)` \| [a-z]+ ", DISTANCES, re.MULTILINE)) == distances

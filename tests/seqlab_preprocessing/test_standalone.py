@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from seqlab import UserError
+from seqlab.plugins.exports import standalone_encoder
 from seqlab_preprocessing.characters import Characters
 from seqlab_preprocessing.words import Words
 
@@ -36,7 +37,7 @@ def test_it_encodes_the_same_without_seqlab(case, tmp_path):
     preprocessor = CASES[case]()
     preprocessor.fit(TEXTS[:3])
     texts = [*TEXTS, "Zebra ɓ 日本 1st"]
-    for name, source in preprocessor.standalone().items():
+    for name, source in standalone_encoder(preprocessor).items():
         (tmp_path / name).write_text(source, "utf-8")
     given = json.dumps([preprocessor.state_dict(), texts])
     done = subprocess.run(
@@ -55,4 +56,4 @@ def test_a_step_that_needs_a_package_cannot_be_exported():
         with_package = Words(["html"])
     except UserError:
         pytest.skip("selectolax is not installed")
-    assert with_package.standalone() is None
+    assert standalone_encoder(with_package) is None

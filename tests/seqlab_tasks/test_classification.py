@@ -8,6 +8,7 @@ import torch
 from matplotlib.image import imread
 
 from seqlab import Batch
+from seqlab.contracts.task import is_solved
 from seqlab_tasks.classification import balanced_weights
 from seqlab_tasks.names import Names
 
@@ -73,13 +74,13 @@ def test_the_metric_that_chooses_follows_the_balance():
     assert Names().monitor == "accuracy"
     assert Names(balance="weights").monitor == Names(balance="sampling").monitor == "balanced_accuracy"
     assert Names().mode == "max"
-    assert Names().solved({"accuracy": 1.0}) is None
+    assert is_solved(Names(), {"accuracy": 1.0}) is None
 
 
 def test_the_baseline_is_the_training_shares(folder):
     task, splits = prepared(folder)
     batch = batch_of(splits["test"].targets)
-    outputs = task.blind_outputs(batch)
+    outputs = task.baseline_outputs(batch)
     shares = torch.tensor([9.0, 25.0, 81.0]) / 115  # 8, 24, 80 and one more of each
     torch.testing.assert_close(outputs, shares.log().expand(len(batch.inputs), 3))
     metrics = task.metrics()
@@ -116,7 +117,9 @@ def test_the_state_is_enough_to_decode(folder):
     again.load_state_dict(state)
     outputs = torch.randn(4, 3)
     assert again.decode(outputs) == task.decode(outputs)
-    assert torch.equal(again.blind_outputs(batch_of(torch.zeros(2))), task.blind_outputs(batch_of(torch.zeros(2))))
+    assert torch.equal(
+        again.baseline_outputs(batch_of(torch.zeros(2))), task.baseline_outputs(batch_of(torch.zeros(2)))
+    )
     assert again.outputs == 3
 
 

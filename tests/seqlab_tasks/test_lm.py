@@ -141,7 +141,7 @@ def test_metrics_ignore_padding():
 def test_the_adaptive_softmax_agrees_with_itself(size):
     """The loss in training is that of the distribution in evaluation, also with as many features as tokens."""
     task = LanguageModelling(adaptive=[5, 11])
-    task.observe(InputSpec("tokens", 23), torch.arange(23))
+    task.set_vocabulary(InputSpec("tokens", 23), torch.arange(23))
     head = task.head(size)
     assert isinstance(head, AdaptiveHead)
     features, targets = torch.randn(3, 4, size), torch.randint(0, 23, (3, 4))
@@ -160,7 +160,7 @@ def test_a_large_vocabulary_is_scored_in_pieces(dtype, close, monkeypatch):
     """The loss and every gradient equal those in one piece in float64; in evaluation there are the scores."""
     monkeypatch.setattr("seqlab_tasks.lm.losses.SCORES", 32 * LARGE)  # three pieces
     task = LanguageModelling()
-    task.observe(InputSpec("tokens", LARGE), torch.ones(LARGE))
+    task.set_vocabulary(InputSpec("tokens", LARGE), torch.ones(LARGE))
     torch.manual_seed(0)
     head = task.head(6).to(dtype)
     features, targets = torch.randn(4, 20, 6, dtype=dtype), torch.randint(0, LARGE, (4, 20))
@@ -180,7 +180,7 @@ def test_a_large_vocabulary_is_scored_in_pieces(dtype, close, monkeypatch):
 def test_a_large_vocabulary_takes_little_memory():
     """The peak of a step is far below the scores of all tokens, which would be 256 MB here."""
     task = LanguageModelling()
-    task.observe(InputSpec("tokens", 20_000), torch.ones(20_000))
+    task.set_vocabulary(InputSpec("tokens", 20_000), torch.ones(20_000))
     head = task.head(16)
     features, targets = torch.randn(1, 3200, 16, requires_grad=True), torch.randint(1, 20_000, (1, 3200))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:

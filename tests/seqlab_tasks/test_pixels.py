@@ -199,5 +199,5 @@ def test_a_gru_reads_digits_row_by_row(tmp_path):
     quick = ["trainer.progress=false", "trainer.threads=1", "logger=none", "data.batch_size=64"]
     result = seqlab.run(seqlab.compose([*overrides, *quick]), tmp_path / "run")
     assert result.metrics["accuracy"] > 0.8 > 0.2 > result.chance["accuracy"]
-    with pytest.raises(seqlab.UserError, match="inputs are no texts"):
+    with pytest.raises(seqlab.UserError, match="needs a task of texts or symbols"):
         seqlab.load(tmp_path / "run").predict(["7"])

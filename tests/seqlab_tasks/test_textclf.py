@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import seqlab
+from seqlab.contracts.task import max_length
 from seqlab.testing import TaskSuite
 from seqlab_tasks.splitting import key
 from seqlab_tasks.textclf import TextClassification
@@ -110,8 +111,7 @@ def test_the_real_reviews():
 def test_carrying_chunks_cuts_nothing():
     """A maximum length is cut; with ``carry`` the length is that of a chunk, as the notes say."""
     cut, carried = TextClassification(sequence_length=5), TextClassification(sequence_length=5, chunks="carry")
-    assert (cut.sequence_length_means, carried.sequence_length_means) == ("maximum", "window")
-    assert TextClassification.sequence_length_means == "maximum"
+    assert (max_length(cut), max_length(carried)) == (5, None)
     assert texts_of(carried) == texts_of(cut)
     assert carried.notes == ["texts are read in chunks of 5 tokens with carried state"]
 

@@ -24,7 +24,7 @@ COMPILE_SECONDS = 8.0
 STEP_SECONDS = {"Gru": 6e-5, "Lstm": 7e-6, "RnnTanh": 2.5e-5, "RnnRelu": 2.5e-5}
 """What this kernel saves of the forward time of torch's routines per step (docs/results/kernels.md), rounded down."""
 UNKNOWN = 2.0
-"""Speed stated for a GPU without a benchmark record, so that ``auto`` asks :meth:`Fused.postpones` for the reason."""
+"""Speed on a GPU without a benchmark record, so that ``auto`` asks :meth:`Fused.defer_reason` for the reason."""
 _warned: set[tuple[str, torch.dtype]] = set()
 
 
@@ -103,8 +103,8 @@ class Fused(Kernel):
             full = 0.9 if batch == 1 and hidden >= 192 else 1.2
         return full if lengths is None else full * time * batch / max(1, int(lengths.sum()))
 
-    def postpones(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None, calls: int | None) -> str | None:
-        """Postpone where compilation takes longer than the run saves, and on a GPU without a benchmark record."""
+    def defer_reason(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None, calls: int | None) -> str | None:
+        """Defer where compilation takes longer than the run saves, and on a GPU without a benchmark record."""
         from seqlab_cells.fused.native import compiled_before
 
         if x.is_cuda:

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from seqlab import Batch, Corpus, InputSpec, Report, Task
+from seqlab import Batch, Corpus, InputSpec, LanguageTask, Report
 from seqlab.contracts.checks import check_choice, check_range
 from seqlab_tasks.classification import check_paths, likeliest
 from seqlab_tasks.lm.losses import (
@@ -31,7 +31,7 @@ LARGE = 1024
 
 
 @final
-class LanguageModelling(Task):
+class LanguageModelling(LanguageTask, preprocessing="characters", presets={"data": "text"}, max_epochs=2):
     r"""Predict each token of a text from the tokens before it.
 
     .. math:: L = -\frac 1 N \sum_t \ln p(u_t \mid u_{<t})
@@ -57,12 +57,6 @@ class LanguageModelling(Task):
         ValueError: an option is out of range.
     """
 
-    preprocessing = "characters"
-    presets: ClassVar[Mapping[str, str]] = {"data": "text"}
-    max_epochs = 2
-    carries_state = True
-    per_step = True
-    sequence_length_means = "window"
     monitor = "perplexity"
     mode = "min"
 
@@ -120,7 +114,7 @@ class LanguageModelling(Task):
             files = public_files(self.source, self.data_dir)
         return divided(files, (self.held_out, self.held_out), self.held_out_bytes)
 
-    def observe(self, inputs: InputSpec, counts: Tensor) -> None:
+    def set_vocabulary(self, inputs: InputSpec, counts: Tensor) -> None:
         """Set the vocabulary and the frequencies of its tokens."""
         self._symbols = None if inputs.symbols is None else list(inputs.symbols)
         self._counts = counts.to(torch.int64)
@@ -175,7 +169,7 @@ class LanguageModelling(Task):
         draw_loss_by_position(sums, folder / "loss_by_position.png")
         return Report({"loss_by_position": position_table(sums)}, ["loss_by_position.png"])
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         """Return the log of each token's share of the training split, with add-one smoothing."""
         smoothed = self._counts.double() + 1
         smoothed[PADDING] = 1e-9

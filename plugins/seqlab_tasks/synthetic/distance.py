@@ -159,7 +159,7 @@ class Adding(Deterministic):
         """Return the mean squared error, and the share of sums with an error of at most 0.08."""
         return metric_collection(mse=Average(squared_errors), correct=Average(within_tolerance))
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         """Return the mean."""
         return torch.ones(len(batch.inputs), 1, device=batch.inputs.device)
 
@@ -372,7 +372,7 @@ class Copying(Deterministic):
         """Return the accuracy of the symbols, and the cross-entropy of all steps (nats)."""
         return metric_collection(accuracy=Average(copied_symbols), loss=Average(step_cross_entropies))
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         """Return near certainty for the blanks, then equal scores for all symbols."""
         rows, time = batch.inputs.shape
         scores = torch.zeros(time, self.outputs, device=batch.inputs.device)

@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Generator, Tensor
 from torchmetrics import Metric, MetricCollection
 
-from seqlab import Batch, Examples, InputSpec, Ragged, Report, Task
+from seqlab import Batch, ClassificationTask, Examples, GeneratedTask, InputSpec, Ragged, Report
 from seqlab.contracts.checks import check_range
 from seqlab_tasks.classification import likeliest
 from seqlab_tasks.metrics import Accuracy, AverageLoss, cross_entropies
@@ -45,7 +45,7 @@ class Bounds:
     solved: float
 
 
-class Generated(Task, ABC):
+class Generated(GeneratedTask, ABC, presets={"data": "generated"}):
     """Sequences sampled with targets that can be computed from them.
 
     ``split_seed`` fixes ``valid``, ``test`` and ``train``; with ``fresh`` training does not use ``train``. Short
@@ -64,8 +64,6 @@ class Generated(Task, ABC):
         ValueError: an option is out of range.
     """
 
-    sequence_length_means = "distance"
-    presets: ClassVar[Mapping[str, str]] = {"data": "generated"}
     shortest: ClassVar[int] = 1
     """The smallest distance."""
 
@@ -191,7 +189,7 @@ class Deterministic(Generated, ABC):
         """Return the sequences with another value at these positions; markers of positions stay as they are."""
 
 
-class Labelled(Deterministic, ABC):
+class Labelled(Deterministic, ClassificationTask, ABC):
     """One of :math:`k` equally frequent labels for each sequence of tokens, trained with cross-entropy."""
 
     monitor = "accuracy"
@@ -223,7 +221,7 @@ class Labelled(Deterministic, ABC):
         """Return accuracy and cross-entropy (nats)."""
         return metric_collection(accuracy=Accuracy(self.outputs), loss=AverageLoss(cross_entropies))
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         """Return equal scores for all labels."""
         return batch.inputs.new_zeros(len(batch.inputs), self.outputs).float()
 

@@ -254,7 +254,7 @@ class HMM(Generated):
         """Return the cross-entropy (nats per symbol)."""
         return metric_collection(loss=Average(step_cross_entropies))
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         """Return the log-probability of each symbol at each step."""
         rows, time = batch.inputs.shape
         zero = self.zero * torch.tensor(between_blocks(time // self.blocks, time, self.zero), dtype=torch.float64)

@@ -39,7 +39,7 @@ _SPLITS = {"data_train/train": "train", "data_train/test": "valid", "data_test/t
 
 
 @final
-class TextClassification(Classification):
+class TextClassification(Classification, preprocessing="words"):
     """Classify texts, such as reviews by sentiment.
 
     Texts without given splits are split 80 : 10 : 10 by class, with all copies of a text in one split. With given
@@ -71,8 +71,6 @@ class TextClassification(Classification):
     Raises:
         ValueError: an option is out of range, or two contradict each other.
     """
-
-    preprocessing = "words"
 
     def __init__(
         self,
@@ -106,7 +104,7 @@ class TextClassification(Classification):
         self.text_column, self.label_column = text_column, label_column
         self.split_seed, self.chunks, self._layout = split_seed, chunks, layout
         if chunks == "carry":  # nothing is cut off: the length is that of a window
-            self.sequence_length_means = "window"  # type: ignore[assignment, misc]  # another meaning for this one task
+            self.sequence_length_means = "window"
 
     def splits(self) -> Mapping[str, Examples]:
         """Read and split the texts.

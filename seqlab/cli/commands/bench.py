@@ -20,7 +20,7 @@ from seqlab.plugins.registry import plugins
 from seqlab.recurrence import Loop, selection
 from seqlab.recurrence.compiled import Compiled
 from seqlab.recurrence.selection import CompilePolicy, choose
-from seqlab.recurrence.timing import Shape, Times, draw_lengths, measure, read_shape, timed_paths
+from seqlab.recurrence.timing import Shape, Timings, draw_lengths, measure, read_shape, timed_paths
 
 SHAPES = "8x1000x16x64,16x1000x64x128,32x128x128x128,256x20x64x128,64x256x512x512,32x512x128x128r"
 TUNED = (
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     shapes = [_shape(text) for text in (args.shapes or (TUNED if args.tune else SHAPES)).split(",")]
     cells = args.cells.split(",") if args.cells else sorted({name.partition(".")[0] for name in plugins("kernel")})
     rows: list[dict[str, Any]] = []
-    entries: list[selection.Entry] = []
+    entries: list[selection.Measurement] = []
     out = Output() if sys.stdout.isatty() else Output(width=140)
     for cell in cells:
         untrusted = _untrusted(cell) if args.tune else {}
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
     if args.plot:
         _plot(args.plot, rows)
     if args.tune:
-        out.print_line(f"kernel=auto reads {selection.write(torch.device('cpu'), entries)}")
+        out.print_line(f"kernel=auto reads {selection.write_table(torch.device('cpu'), entries)}")
     return 0
 
 
@@ -99,7 +99,7 @@ def _shape(text: str) -> Shape:
         raise UserError(f"--shapes: {error}") from error
 
 
-def _measured(cell: str, shape: Shape, args: argparse.Namespace) -> dict[str, Times]:
+def _measured(cell: str, shape: Shape, args: argparse.Namespace) -> dict[str, Timings]:
     target = plugin_class("cell", cell)
     lengths = draw_lengths(shape)
     x = torch.empty(shape.time, shape.batch, shape.input)
@@ -144,7 +144,7 @@ def _kernels(cell: type[Cell], name: str, wanted: Sequence[str] | None) -> Mappi
     return found
 
 
-def _rows(cell: str, shape: Shape, found: Mapping[str, Times]) -> Iterator[dict[str, Any]]:
+def _rows(cell: str, shape: Shape, found: Mapping[str, Timings]) -> Iterator[dict[str, Any]]:
     theirs = [name for name in found if name.startswith(_TORCH)]
     # For ragged rows the packed module is the baseline: on padded rows torch returns other outputs and states.
     packed = [name for name in theirs if name.endswith("packed")]
@@ -164,7 +164,7 @@ def _rows(cell: str, shape: Shape, found: Mapping[str, Times]) -> Iterator[dict[
         }
 
 
-def _entry(cell: str, shape: Shape, found: Mapping[str, Times]) -> list[selection.Entry]:
+def _entry(cell: str, shape: Shape, found: Mapping[str, Timings]) -> list[selection.Measurement]:
     kernels = {name: times.median for name, times in found.items() if not name.startswith(_TORCH)}
     if not kernels:
         return []
@@ -172,7 +172,7 @@ def _entry(cell: str, shape: Shape, found: Mapping[str, Times]) -> list[selectio
     filled = 1.0 if lengths is None else float(lengths.sum()) / (shape.time * shape.batch)
     speeds = {name: max(kernels.values()) / seconds for name, seconds in kernels.items()}
     name = plugin_class("cell", cell).__name__
-    return [selection.Entry(name, shape.batch, shape.time, shape.input, shape.hidden, filled, speeds)]
+    return [selection.Measurement(name, shape.batch, shape.time, shape.input, shape.hidden, filled, speeds)]
 
 
 def _show(rows: Sequence[Mapping[str, Any]], out: Output, runs: int) -> None:

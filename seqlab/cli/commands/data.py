@@ -8,6 +8,7 @@ from typing import Any
 from seqlab.cli.arguments import add_overrides, parse_overrides, refuse_sweep
 from seqlab.cli.output import Output, print_json
 from seqlab.cli.parser import Parser, integer
+from seqlab.contracts.task import task_report
 
 
 def main(arguments: list[str]) -> int:
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> int:
         task, data = prepare_data(plain_config(compose(command.overrides)))
     record = data_summary(data, args.examples)
     with tempfile.TemporaryDirectory() as folder:
-        record["notes"] += task.report({}, Path(folder)).notes
+        record["notes"] += task_report(task, {}, Path(folder)).notes
     if args.json:
         print_json(record)
     else:

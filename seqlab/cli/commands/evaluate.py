@@ -15,6 +15,7 @@ from rich.text import Text
 from seqlab.cli.output import Output, print_json, progress, shorten
 from seqlab.cli.parser import Parser, integer, path
 from seqlab.cli.tables import add_table_options, chunks, is_empty, open_table, read_text, table_layout
+from seqlab.contracts.task import label_names
 from seqlab.errors import UserError, one_line
 from seqlab.io.tables import Layout, label_of, similar_to
 from seqlab.runs.scores import class_rows, show_classes
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> int:
     from seqlab.inference.loading import load
 
     trained = load(args.run_dir)
-    known = trained.task.label_names()
+    known = label_names(trained.task)
     if known is None or trained.task.per_step:
         raise UserError(f"{args.run_dir}: its task has no labels, so there is nothing to compare with")
     unknown = Counter({label: count for label, count in counts.items() if label not in known})
@@ -170,7 +171,7 @@ def score(trained: "Trained", pairs: Pairs, count: int, worst: int = 10) -> Scor
     import torch
 
     task = trained.task
-    index = {name: target for target, name in enumerate(task.label_names() or ())}
+    index = {name: target for target, name in enumerate(label_names(task) or ())}
     metrics, baseline, scores = task.metrics(), task.metrics(), Scores()
     worst_errors: list[tuple[float, int, dict[str, Any]]] = []
     counts = Counter[tuple[str, str]]()
@@ -184,7 +185,7 @@ def score(trained: "Trained", pairs: Pairs, count: int, worst: int = 10) -> Scor
             scores.cut += 0 if trained.longest is None else int((encoded.lengths > trained.longest).sum())
             for rows, batch, outputs in trained.outputs(encoded):
                 metrics.update(outputs, targets[rows])
-                baseline.update(task.blind_outputs(batch), targets[rows])
+                baseline.update(task.baseline_outputs(batch), targets[rows])
                 answers, places = task.decode(outputs, 1), rows.tolist()
                 counts.update((part[row][1], best["label"]) for row, (best, *_) in zip(places, answers, strict=True))
                 worst_errors += _errors(part, places, answers, scores.rows)

@@ -19,6 +19,7 @@ from seqlab.cli.tables import (
     table_layout,
     write_table,
 )
+from seqlab.contracts.task import label_names
 from seqlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _has_labels(trained: "Trained") -> bool:
-    return trained.task.label_names() is not None and not trained.task.per_step
+    return label_names(trained.task) is not None and not trained.task.per_step
 
 
 def _print_json_line(text: str, answer: Any) -> None:

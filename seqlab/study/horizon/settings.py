@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from seqlab.config.compose import compose_all
 from seqlab.contracts import Task, UserError
+from seqlab.contracts.task import task_defaults
 from seqlab.plugins.config import plugin_classes
 from seqlab.plugins.diagnostics import unknown_key
 from seqlab.plugins.registry import find, plugins
@@ -273,7 +274,7 @@ def _has_distance(name: str) -> bool:
         task: type[Task] = find("task", name).load()
     except UserError:
         return False
-    return task.sequence_length_means == "distance"
+    return task_defaults(task).sequence_length_means == "distance"
 
 
 def _selected(rows: list[Row], only: Sequence[str]) -> list[Row]:

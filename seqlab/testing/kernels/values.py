@@ -250,7 +250,7 @@ class ContractChecks(KernelBase):
                     assert_close(f"{call.where}: outputs", run_kernel(kernel, call)["outputs"], right["outputs"], 0.1)
 
     def test_estimates(self) -> None:
-        """``speed`` is a positive number, and ``postpones`` returns None or a reason, for what it does not refuse."""
+        """``speed`` is a positive number, ``defer_reason`` returns None or a reason, for what it does not refuse."""
         kernel = self.make()
         for call in self.calls():
             x = call.given()[1]
@@ -258,9 +258,9 @@ class ContractChecks(KernelBase):
             right = isinstance(speed, int | float) and math.isfinite(speed) and speed > 0
             require(right, f"{call.where}: speed returns {speed!r}; it must be a positive number")
             for calls in (None, 1, 10**6):
-                late = kernel.postpones(call.cells, x, call.lengths, calls)
+                late = kernel.defer_reason(call.cells, x, call.lengths, calls)
                 reason = late is None or (isinstance(late, str) and late)
-                require(reason, f"{call.where}: postpones returns {late!r}; it must be None or a reason")
+                require(reason, f"{call.where}: defer_reason returns {late!r}; it must be None or a reason")
 
     def test_state_carries_over_every_cut(self) -> None:
         """Two runs joined by the state are the run in one."""

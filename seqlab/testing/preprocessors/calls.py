@@ -16,6 +16,7 @@ from unittest import SkipTest
 import torch
 
 from seqlab.contracts import Preprocessor, Ragged, UserError
+from seqlab.plugins.exports import standalone_encoder
 from seqlab.testing.options import check_options, has_option
 from seqlab.testing.preprocessors.texts import (
     ANY,
@@ -155,11 +156,11 @@ class CallChecks(PreprocessorBase):
             require(alone == among, f"{short(text)} alone is dropped for {alone!r}, among others for {among!r}")
 
     def test_standalone_encodes_the_same(self) -> None:
-        """The Python files of ``standalone`` encode as it does."""
+        """The files registered for export encode as it does."""
         preprocessor = self.fitted()
-        if (files := preprocessor.standalone()) is None:
+        if (files := standalone_encoder(preprocessor)) is None:
             raise SkipTest("it writes no Python of its own")
-        require("encode.py" in files, f"standalone returns {', '.join(files)}, without encode.py")
+        require("encode.py" in files, f"the registered function returns {', '.join(files)}, without encode.py")
         state = json.loads(json.dumps(preprocessor.state_dict()))
         with tempfile.TemporaryDirectory() as folder:
             for name, text in files.items():

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from seqlab.contracts import Batch, Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
+from seqlab.contracts import Batch, Corpus, Examples, InputSpec, LanguageTask, Preprocessor, Ragged, Task, UserError
+from seqlab.contracts.task import sample_weights, task_defaults
 from seqlab.plugins import find
 from seqlab.testing.options import check_defaults, check_read, has_option
 from seqlab.testing.process import record_reads
@@ -74,7 +75,8 @@ class TaskBase(Suite):
         preprocessor.fit(texts["train"])
         ids = {name: preprocessor.encode(pieces).values for name, pieces in texts.items()}
         counts = torch.bincount(ids["train"], minlength=preprocessor.size)
-        task.observe(InputSpec("tokens", preprocessor.size, preprocessor.symbols), counts)
+        if isinstance(task, LanguageTask):
+            task.set_vocabulary(InputSpec("tokens", preprocessor.size, preprocessor.symbols), counts)
         return {name: windows(values, task.sequence_length or 1) for name, values in ids.items()}
 
     def encoder(self, task: Task) -> Preprocessor:
@@ -201,9 +203,6 @@ def _varied(numbers: Tensor) -> list[bool]:
     return (2 * changes >= numbers.shape[1] - 1).tolist()
 
 
-_MEANINGS = ("maximum", "window", "distance")
-
-
 class DataChecks(TaskBase):
     """The constructor, the splits and their sequence length."""
 
@@ -282,13 +281,13 @@ class DataChecks(TaskBase):
     def test_default_preprocessing(self) -> None:
         """A task of texts names the preprocessing that encodes them; a task of tensors names none."""
         task = self.make()
-        train = task.splits()["train"]
+        train, named = task.splits()["train"], task_defaults(task).preprocessing
         if isinstance(train, Examples) and isinstance(train.inputs, Ragged):
-            require(task.preprocessing is None, f"the inputs are tensors, which {task.preprocessing} cannot encode")
+            require(named is None, f"the inputs are tensors, which {named} cannot encode")
             return
-        require(task.preprocessing, "the inputs are texts, but no preprocessing is named")
+        require(named, "the inputs are texts, but no preprocessing is named")
         try:
-            find("preprocessing", str(task.preprocessing)).load()
+            find("preprocessing", str(named)).load()
         except UserError as error:
             raise AssertionError(str(error)) from error
 
@@ -315,7 +314,7 @@ class DataChecks(TaskBase):
     def test_sample_weights(self) -> None:
         """``sample_weights`` is None, or one weight for each training example: finite, none negative, not all 0."""
         ready = self.ready()
-        weights, count = ready.task.sample_weights(), len(ready.splits["train"])
+        weights, count = sample_weights(ready.task), len(ready.splits["train"])
         if weights is None:
             return
         require(isinstance(weights, Tensor), f"sample_weights returns a {type(weights).__name__}, not a tensor")
@@ -327,8 +326,7 @@ class DataChecks(TaskBase):
     def test_sequence_length_is_respected(self) -> None:
         """Texts are the same at any maximum (the framework cuts); a window is no longer, a distance no shorter."""
         task = self.make()
-        meaning = getattr(task, "sequence_length_means", None)
-        require(meaning in _MEANINGS, f"sequence_length_means is {meaning!r}; it must be one of {', '.join(_MEANINGS)}")
+        meaning = task_defaults(task).sequence_length_means
         ready = self.prepare(task, self.splits_of(task))
         longest = int(ready.encoded("train").lengths.max())
         if meaning == "maximum":

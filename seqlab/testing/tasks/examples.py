@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqlab.contracts import Batch, Examples, Preprocessor, Ragged, Task, UserError
+from seqlab.contracts.task import task_defaults
 from seqlab.plugins import find
 from seqlab.testing.suite import require
 
@@ -96,10 +97,10 @@ class _CodePoints(Preprocessor):
 def default_encoder(task: Task) -> Preprocessor:
     """Return the preprocessor that a task names, or one of code points where it is not installed."""
     try:
-        made = find("preprocessing", task.preprocessing or "").load()()
+        made = find("preprocessing", task_defaults(task).preprocessing or "").load()()
     except UserError:  # which test_default_preprocessing reports
         return _CodePoints()
-    require(isinstance(made, Preprocessor), f"preprocessing={task.preprocessing} is not a seqlab.Preprocessor")
+    require(isinstance(made, Preprocessor), "the default preprocessing is not a seqlab.Preprocessor")
     return made  # type: ignore[no-any-return]  # an entry point can be anything
 
 
@@ -244,7 +245,9 @@ def perfect_outputs(task: Task, batch: Batch) -> Tensor:
 
 def optimised_outputs(task: Task, batch: Batch, steps: int = 300) -> Tensor:
     """Minimise the loss of a batch from the baseline outputs (Adam, its rate falling to 0)."""
-    outputs = task.blind_outputs(batch).detach().float().clone(memory_format=torch.contiguous_format).requires_grad_()
+    outputs = (
+        task.baseline_outputs(batch).detach().float().clone(memory_format=torch.contiguous_format).requires_grad_()
+    )
     largest = float(batch.targets.float().nan_to_num().abs().max()) if batch.targets.numel() else 1.0
     optimizer = torch.optim.Adam([outputs])
     for step in range(steps):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.contracts import Batch, Examples, Ragged, Task
+from seqlab.contracts.task import label_names, sample_weights, task_defaults
 from seqlab.testing.suite import assert_close, require
 from seqlab.testing.tasks.data import TaskBase
 from seqlab.testing.tasks.examples import (
@@ -86,7 +87,7 @@ class LeakChecks(TaskBase):
     def test_weights_belong_to_their_examples(self) -> None:
         """Sample weights that are as many as the examples of each class are the same within a class."""
         ready = self.ready()
-        weights, targets = ready.task.sample_weights(), ready.splits["train"].targets
+        weights, targets = sample_weights(ready.task), ready.splits["train"].targets
         if weights is None or not is_class(targets) or targets.dim() != 1 or weights.shape != targets.shape:
             return
         _, by_weight = torch.unique(weights, return_counts=True)
@@ -138,7 +139,7 @@ def _at_ends(ready: PreparedTask, rows: Tensor) -> Iterator[str]:
     there = encoded.lengths > 0
     first, last = encoded.starts[there], (encoded.starts + encoded.lengths - 1)[there]
     targets = targets[there]
-    ends = {"last": last} if task.sequence_length_means == "distance" else {"last": last, "first": first}
+    ends = {"last": last} if task_defaults(task).sequence_length_means == "distance" else {"last": last, "first": first}
     for name, places in ends.items():
         values = encoded.values[places]
         if values.is_floating_point():
@@ -175,7 +176,7 @@ def _one_to_one(tokens: Tensor, targets: Tensor) -> bool:
 
 def _in_text(ready: PreparedTask, rows: Tensor) -> Iterator[str]:
     """Find texts that contain the name or the number of their label."""
-    train, names = ready.splits["train"], ready.task.label_names()
+    train, names = ready.splits["train"], label_names(ready.task)
     if isinstance(train.inputs, Ragged) or not is_class(train.targets) or train.targets.dim() != 1:
         return
     targets = train.targets[rows].tolist()
@@ -270,7 +271,7 @@ class HeadChecks(TaskBase):
         features = _informative_features(task, batch)
         with torch.no_grad():
             best = float(task.loss(self.perfect_outputs(task, batch), batch))
-            baseline = float(task.loss(task.blind_outputs(batch), batch))
+            baseline = float(task.loss(task.baseline_outputs(batch), batch))
         head = task.head(features.shape[-1]).train()
         trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
         require(trained, "no parameter of the head requires a gradient")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Batch, Task
+from seqlab.contracts.task import task_defaults
 from seqlab.testing.suite import assert_close, first_line, require
 from seqlab.testing.tasks.data import TaskBase, assert_scores_close
 from seqlab.testing.tasks.examples import (
@@ -68,7 +69,7 @@ class LossChecks(TaskBase):
             raise SkipTest("the targets are no classes, one for each output")
         perfect = self.perfect_outputs(task, batch)
         right = float(task.loss(perfect, batch))
-        for what, outputs in (("the baseline outputs", task.blind_outputs(batch)), ("the opposite", -perfect)):
+        for what, outputs in (("the baseline outputs", task.baseline_outputs(batch)), ("the opposite", -perfect)):
             wrong = float(task.loss(outputs, batch))
             require(right < wrong, f"the loss of the true classes is {right:.4g}, that of {what} {wrong:.4g}")
 
@@ -144,7 +145,7 @@ class LossChecks(TaskBase):
     def _check_cut(self, ready: PreparedTask) -> None:
         """Allow outputs of fewer steps than there are targets, where the framework may cut."""
         task, batch = ready.task, ready.batch()
-        if task.sequence_length_means != "maximum":
+        if task_defaults(task).sequence_length_means != "maximum":
             raise SkipTest("all sequences have one length, so that there is no padding")
         steps = max(1, batch.inputs.shape[1] // 2)
         cut = Batch(batch.inputs[:, :steps], None, batch.targets)

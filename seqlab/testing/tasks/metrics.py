@@ -8,6 +8,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from seqlab.contracts import Task
+from seqlab.contracts.task import derived_metrics, detail_metrics, is_solved
 from seqlab.testing.suite import assert_close, require
 from seqlab.testing.tasks.data import TaskBase, assert_scores_close
 from seqlab.testing.tasks.examples import (
@@ -52,7 +53,7 @@ class MetricChecks(TaskBase):
         scores = self.scores(task, self.random_outputs(task, batch), batch.targets)
         given = dict(scores)
         try:
-            found = task.derived(given, {})
+            found = derived_metrics(task, given, {})
         except Exception as error:
             what = f"derived fails on the metrics {', '.join(scores)} without statistics"
             raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
@@ -111,7 +112,7 @@ class MetricChecks(TaskBase):
         assert_close(f"{task.monitor} of the same rows 40 times", often.compute().float(), once, 1e-2)
         turned = self.scores(task, outputs.flip(0), batch.targets.flip(0))
         assert_scores_close("of the rows in reverse order", turned, expected)
-        if (whole := task.details()) is not None and (pieces := task.details()) is not None:
+        if (whole := detail_metrics(task)) is not None and (pieces := detail_metrics(task)) is not None:
             whole.update(outputs, batch.targets)
             for low, high in parts:
                 pieces.update(outputs[low:high], batch.targets[low:high])
@@ -140,7 +141,7 @@ class MetricChecks(TaskBase):
             self.monitored(task, outputs, batch)
             for outputs in (
                 self.perfect_outputs(task, batch),
-                task.blind_outputs(batch),
+                task.baseline_outputs(batch),
                 self.random_outputs(task, batch),
             )
         )
@@ -158,7 +159,7 @@ class MetricChecks(TaskBase):
             named["lengths"] = batch.lengths
         for what, use in (
             ("a metric's update", lambda: self.scores(task, outputs, batch.targets)),
-            ("blind_outputs", lambda: task.blind_outputs(batch)),
+            ("baseline_outputs", lambda: task.baseline_outputs(batch)),
             ("decode", lambda: task.decode(outputs, 1)),
         ):
             before = {name: tensor.clone() for name, tensor in named.items()}
@@ -195,7 +196,7 @@ class BaselineChecks(TaskBase):
         task = ready.task
         for split in ("test", "train"):
             batch = ready.batch(split)
-            outputs = task.blind_outputs(batch).clone()
+            outputs = task.baseline_outputs(batch).clone()
             shape = output_shape(task, batch)
             require(tuple(outputs.shape) == shape, f"baseline outputs are {tuple(outputs.shape)}, not {shape}")
             odd = int((~outputs.isfinite()).sum())
@@ -207,7 +208,7 @@ class BaselineChecks(TaskBase):
                 ("for other targets", batch._replace(targets=other_targets(batch.targets, max(task.outputs, 2)))),
                 ("at a second call", batch),
             ):
-                assert_close(f"baseline outputs {what}", task.blind_outputs(other), outputs, 1e-6)
+                assert_close(f"baseline outputs {what}", task.baseline_outputs(other), outputs, 1e-6)
             there = valid_steps(batch).unsqueeze(-1) if task.per_step else torch.ones_like(outputs, dtype=torch.bool)
             longest = int(there.flatten(1).sum(1).argmax())
             expected = torch.where(there, outputs[longest], outputs)
@@ -216,7 +217,7 @@ class BaselineChecks(TaskBase):
     def test_baseline_is_the_best_guess(self) -> None:
         """No constant is clearly better on the training split: the baseline is not too weak."""
         task, batch = self.case("train", 2048)
-        baseline = self.monitored(task, task.blind_outputs(batch), batch)
+        baseline = self.monitored(task, task.baseline_outputs(batch), batch)
         share = task.mode == "max" and 0 <= baseline <= 1
         margin = 1.5 / len(batch.targets) ** 0.5 if share else 0.05 * abs(baseline) + 1e-6
         for what, outputs in constant_outputs(task, batch):
@@ -228,7 +229,7 @@ class BaselineChecks(TaskBase):
         """Baseline outputs are computed from the targets of train, not from those of valid or test."""
         ready = self.ready()
         task = ready.task
-        outputs = task.blind_outputs(ready.batch("test", 8))[0]
+        outputs = task.baseline_outputs(ready.batch("test", 8))[0]
         if task.per_step:
             outputs = outputs.mean(0)  # the same at each step, or else compared in the mean
         outputs = outputs.double().flatten()
@@ -248,7 +249,7 @@ class BaselineChecks(TaskBase):
         """On the test split, outputs that fit the targets are better than the baseline."""
         task, batch = self.case("test", 1024)
         right = self.monitored(task, self.perfect_outputs(task, batch), batch)
-        baseline = self.monitored(task, task.blind_outputs(batch), batch)
+        baseline = self.monitored(task, task.baseline_outputs(batch), batch)
         better = right > baseline if task.mode == "max" else right < baseline
         scores = f"perfect outputs score {right:.4g}, and the baseline {baseline:.4g}"
         require(better, f"on the test split {scores} (mode {task.mode})")
@@ -257,13 +258,13 @@ class BaselineChecks(TaskBase):
         """``solved`` is True or None for perfect outputs, and False or None for the baseline and NaN."""
         task, batch = self.case("test", 1024)
         perfect = self.scores(task, self.perfect_outputs(task, batch), batch.targets)
-        baseline = self.scores(task, task.blind_outputs(batch), batch.targets)
+        baseline = self.scores(task, task.baseline_outputs(batch), batch.targets)
         for what, scores, wrong in (
             ("the metrics of perfect outputs", perfect, False),
             ("the metrics of the baseline", baseline, True),
             ("metrics that are all NaN", dict.fromkeys(perfect, float("nan")), True),
         ):
-            solved = task.solved(scores)
+            solved = is_solved(task, scores)
             require(solved is None or isinstance(solved, bool), f"solved returns a {type(solved).__name__}")
             require(solved is not wrong, f"solved returns {solved} for {what}")
 

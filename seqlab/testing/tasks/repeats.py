@@ -7,14 +7,15 @@ import tempfile
 from collections.abc import Callable, Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import SkipTest
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seqlab.contracts import Batch, Examples, Preprocessor, Ragged, Report, Task
+from seqlab.contracts import Batch, Examples, GeneratedTask, Preprocessor, Ragged, Report, Task
+from seqlab.contracts.task import detail_metrics, is_fresh, label_names, sample_weights, task_report
 from seqlab.testing.options import check_options, has_option
 from seqlab.testing.process import (
     call_elsewhere,
@@ -73,11 +74,11 @@ class RepeatChecks(TaskBase):
             outputs = self.random_outputs(task, batch)
             task.loss(outputs, batch)
             self.scores(task, outputs, batch.targets)
-            task.blind_outputs(batch)
+            task.baseline_outputs(batch)
             task.decode(outputs, 1)
-        task.sample_weights()
+        sample_weights(task)
         task.state_dict()
-        if task.fresh:
+        if is_fresh(task):
             task.draw(3, 1)
 
     def test_same_in_another_process(self) -> None:
@@ -96,7 +97,7 @@ class RepeatChecks(TaskBase):
             with random_numbers(seed):
                 task = self.make()
                 task.splits()
-                if task.fresh:
+                if is_fresh(task):
                     task.draw(4, 5)
                 task, batch = self.case(most=8)
                 task.loss(self.random_outputs(task, batch), batch)
@@ -104,21 +105,21 @@ class RepeatChecks(TaskBase):
         for library, one, other in zip(("torch", "random", "numpy.random"), *after, strict=True):
             require(one != other, f"the global generator of {library} is seeded; use a generator of your own")
 
-    def _fresh(self) -> PreparedTask:
+    def _fresh(self) -> tuple[PreparedTask, GeneratedTask]:
         """Return the prepared task; skip the check if it samples no new examples."""
         ready = self.ready()
-        if not ready.task.fresh:
+        if not is_fresh(ready.task):
             raise SkipTest("it is not fresh")
-        return ready
+        return ready, ready.task
 
     def test_draws_are_seeded(self) -> None:
         """New examples depend on their seed alone, and are inputs and targets like those of training."""
-        ready = self._fresh()
-        task, train = ready.task, ready.splits["train"].inputs
+        ready, task = self._fresh()
+        train = ready.splits["train"].inputs
         with random_numbers(1):
             one, other = task.draw(24, 1), task.draw(24, 2)
         with random_numbers(2):
-            again, later = self.make().draw(24, 1), task.draw(24, 1)
+            again, later = cast(GeneratedTask, self.make()).draw(24, 1), task.draw(24, 1)
         require(len(one) == 24, f"draw(24, 1) returns {len(one)} examples")
         require_same("24 examples drawn by another instance from the same seed", again, one)
         require_same("24 examples drawn again from the same seed", later, one)
@@ -143,7 +144,7 @@ class RepeatChecks(TaskBase):
 
     def test_draws_are_independent(self) -> None:
         """Samples of different seeds share no more examples than by chance."""
-        task = self._fresh().task
+        _, task = self._fresh()
         made = {seed: [*row_keys(task.draw(_SAMPLES, seed).inputs)] for seed in _SEEDS}
         twice = max(len(keys) - len({*keys}) for keys in made.values())
         for one, other in combinations(_SEEDS, 2):
@@ -219,13 +220,13 @@ def fingerprint(
     if preprocessor is not None:
         members["preprocessor"] = staticmethod(preprocessor)
     ready = type("Fingerprint", (TaskBase,), members)().ready()
-    made, weights = ready.task, ready.task.sample_weights()
+    made, weights = ready.task, sample_weights(ready.task)
     found: dict[str, Any] = {}
     for name, examples in ready.splits.items():
         found |= _summary(f"split {name}", examples)
-    if made.fresh:
+    if is_fresh(made):
         found |= _summary("what is drawn by seed 1", made.draw(50, 1))
-    found["label_names()"] = None if made.label_names() is None else [*(made.label_names() or ())]
+    found["label_names()"] = None if label_names(made) is None else [*(label_names(made) or ())]
     found["the attribute labels"] = repr(getattr(made, "labels", None))
     found["state_dict()"] = json.dumps(made.state_dict(), default=str)
     if ready.preprocessor is not None:
@@ -305,7 +306,7 @@ class OutputChecks(TaskBase):
     def test_labels_are_the_targets(self) -> None:
         """With label names, a target is a label's index, and ``decode`` returns the label and its probability."""
         task, batch = self.case("test", 64)
-        if (names := task.label_names()) is None:
+        if (names := label_names(task)) is None:
             raise SkipTest("it names no labels")
         right = all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names)
         require(right, f"label_names() must return different, non-empty texts, not {str(names)[:80]}")
@@ -328,10 +329,10 @@ class OutputChecks(TaskBase):
     def test_report_stays_in_its_folder(self) -> None:
         """The report is tables that JSON can write, notes, and figures in its folder; it writes nowhere else."""
         task, batch = self.case("test", 1024)
-        details = task.details()
+        details = detail_metrics(task)
         computed: dict[str, Tensor] = {}
         if details is not None:
-            require(task.details() is not details, "details() returns the same object at every call")
+            require(detail_metrics(task) is not details, "details() returns the same object at every call")
             details.update(self.random_outputs(task, batch), batch.targets)
             computed = dict(details.compute())
         with tempfile.TemporaryDirectory() as name:
@@ -339,7 +340,7 @@ class OutputChecks(TaskBase):
             folder.mkdir()
             elsewhere.mkdir()
             with working_in(elsewhere):
-                report = task.report(computed, folder)
+                report = task_report(task, computed, folder)
             strays = [*elsewhere.iterdir(), *({*folder.parent.iterdir()} - {folder, elsewhere})]
             require(not strays, f"the report writes {', '.join(path.name for path in strays)} outside its folder")
             _check_report(report, folder)

@@ -12,10 +12,8 @@ from seqlab_preprocessing.characters import Characters
 from seqlab_tasks.classification import Classification
 
 
-class Letters(Classification):
+class Letters(Classification, preprocessing="characters"):
     """As many texts as asked for, of two classes."""
-
-    preprocessing = "characters"
 
     def __init__(self, sequence_length=None, balance="none", balance_power=1.0, label_smoothing=0.0):
         super().__init__(sequence_length, balance, balance_power, label_smoothing)

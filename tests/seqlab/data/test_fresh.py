@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import seqlab
-from seqlab import Examples, Preprocessor, Ragged
+from seqlab import Examples, GeneratedTask, Preprocessor, Ragged
 from seqlab.data.datamodule import SequenceData
 from seqlab.data.loader import Share
 from seqlab.data.loaders import GeneratedLoader
@@ -119,7 +119,7 @@ def test_sizes_are_positive(size):
         GeneratedLoader(draw, **{"examples": 3, "batch_size": 2, size: 0})
 
 
-class Repeated(Letters):
+class Repeated(Letters, GeneratedTask):
     """Draws texts: the letter a, as often as asked for."""
 
     fresh = True
@@ -159,8 +159,11 @@ def test_texts_that_are_drawn_are_encoded_and_cut():
 
 
 def test_a_task_that_draws_nothing_says_so():
-    with pytest.raises(TypeError, match="Letters is fresh, but draws nothing: it has no method draw"):
-        Letters().draw(3, 0)
+    class Fresh(Letters, GeneratedTask):
+        """Fresh without a method that draws."""
+
+    with pytest.raises(TypeError, match=r"Fresh\.fresh is True, but the class has no method draw"):
+        Fresh().draw(3, 0)
 
 
 class InterruptedRunError(Exception):

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from seqlab import InputSpec, UserError
-from seqlab.export.compare import FLOOR, MULTIPLE, compared
-from seqlab.export.formats import Padded
+from seqlab.export.compare import FLOOR, MULTIPLE, compare_outputs
+from seqlab.export.formats import PaddedModel
 from seqlab_cells.gru import GRU
 from seqlab_cells.layer_norm_lstm import LayerNormLSTM
 from seqlab_cells.lstm import LSTM
@@ -39,14 +39,14 @@ def model(cell=LayerNormLSTM, scale=1.0, depth=2):
 
 def rounded_otherwise(made):
     """Compute as a sound export might: the same function, rounded at other places (here once, from float64)."""
-    wide = Padded(copy.deepcopy(made).double())
+    wide = PaddedModel(copy.deepcopy(made).double())
     return lambda inputs, lengths: wide(inputs, lengths).float()
 
 
 def test_a_sound_file_of_an_unstable_network_passes():
     """Layer norm multiplies rounding errors over 500 steps far beyond 1e-5, where no two float32 programs agree."""
     made = model()
-    found = compared(made, TOKENS, rounded_otherwise(made))
+    found = compare_outputs(made, TOKENS, rounded_otherwise(made))
     rows = {row.steps: row for row in found.rows}
     assert rows[500].difference > 1e-4 > 1e-5 > rows[7].difference
     for row in found.rows:  # this file is the float64 one, so that its difference is the run's rounding error itself
@@ -59,7 +59,7 @@ def test_a_sound_file_of_an_unstable_network_passes():
 def test_the_bound_follows_the_scale_of_the_outputs(scale):
     """Outputs a thousand times as large may differ by a thousand times as much, small ones by as much less."""
     made, plain = model(GRU, scale, 1), model(GRU, 1.0, 1)
-    found, expected = (compared(each, TOKENS, rounded_otherwise(each)) for each in (made, plain))
+    found, expected = (compare_outputs(each, TOKENS, rounded_otherwise(each)) for each in (made, plain))
     for row, other in zip(found.rows, expected.rows, strict=True):
         assert row.allowed == pytest.approx(scale * other.allowed, rel=0.2)
 
@@ -105,14 +105,14 @@ def test_a_wrong_file_is_refused(cell, wrong, scale):
     with torch.no_grad():
         wrong(other)
     with pytest.raises(UserError, match=r"differs from the run by .*rounding error.*nothing was written"):
-        compared(made, TOKENS, Padded(other))
+        compare_outputs(made, TOKENS, PaddedModel(other))
 
 
 def test_rows_that_ignore_their_lengths_are_refused():
     made = model()
-    whole = Padded(made)
+    whole = PaddedModel(made)
     with pytest.raises(UserError, match="differs from the run by"):
-        compared(made, TOKENS, lambda inputs, lengths: whole(inputs, torch.full_like(lengths, inputs.shape[1])))
+        compare_outputs(made, TOKENS, lambda inputs, lengths: whole(inputs, torch.full_like(lengths, inputs.shape[1])))
 
 
 class Noisy(nn.Module):
@@ -130,7 +130,7 @@ class Noisy(nn.Module):
 
 def test_a_run_that_does_not_agree_with_itself_proves_nothing():
     with pytest.raises(UserError, match=r"the run differs from its own computation in float64 .* nothing was written"):
-        compared(Noisy(), TOKENS, Padded(Noisy()))
+        compare_outputs(Noisy(), TOKENS, PaddedModel(Noisy()))
 
 
 class NoNumber(nn.Module):
@@ -142,7 +142,7 @@ class NoNumber(nn.Module):
 
 def test_outputs_that_are_not_finite_are_named():
     with pytest.raises(UserError, match="the run's outputs are not finite on 1 rows of up to 1 steps"):
-        compared(NoNumber(), TOKENS, Padded(NoNumber()))
+        compare_outputs(NoNumber(), TOKENS, PaddedModel(NoNumber()))
 
 
 @pytest.mark.slow

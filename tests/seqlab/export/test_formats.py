@@ -13,7 +13,7 @@ from torch import nn
 
 import seqlab
 from seqlab import InputSpec, Model, Ragged, UserError
-from seqlab.export.compare import BATCHES, LENGTHS, compared
+from seqlab.export.compare import BATCHES, LENGTHS, compare_outputs
 from seqlab.export.formats import FORMATS
 from seqlab_cells.gru import GRU
 from seqlab_cells.indrnn import IndRNN
@@ -37,7 +37,9 @@ def model(cell, spec=TOKENS, per_step=False, **options):
 def exported(trained, name, folder, spec=TOKENS):
     kind = FORMATS[name]
     kind.write(trained, spec, folder / kind.file)
-    found = compared(trained.model, spec, kind.read(trained, folder / kind.file), same_program=not kind.runs_alone)
+    found = compare_outputs(
+        trained.model, spec, kind.read(trained, folder / kind.file), same_program=not kind.runs_alone
+    )
     assert found.batches == len(LENGTHS) * len(BATCHES)
     assert all(row.difference <= row.allowed for row in found.rows)
     assert found.rows[0].allowed <= 1e-4
@@ -162,7 +164,7 @@ def test_counts_of_n_grams_export_as_weights_alone(name, form, tmp_path):
     assert len(str(caught.value)) < 240
     FORMATS["safetensors"].write(trained, TOKENS, tmp_path / "model.safetensors")
     run = FORMATS["safetensors"].read(trained, tmp_path / "model.safetensors")
-    assert compared(trained.model, TOKENS, run, same_program=True).difference == 0
+    assert compare_outputs(trained.model, TOKENS, run, same_program=True).difference == 0
 
 
 class Strange(Model):
@@ -207,16 +209,16 @@ def test_another_file_is_not_taken(tmp_path):
         other.model.head.weight[0, 0] += 1e-3
     FORMATS["safetensors"].write(other, TOKENS, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match="differs from the run by"):
-        compared(
+        compare_outputs(
             trained.model,
             TOKENS,
             FORMATS["safetensors"].read(trained, tmp_path / "model.safetensors"),
             same_program=True,
         )
     with pytest.raises(UserError, match=r"gives \[1, 1\]"):
-        compared(trained.model, TOKENS, lambda inputs, lengths: torch.zeros(len(inputs), 1))
+        compare_outputs(trained.model, TOKENS, lambda inputs, lengths: torch.zeros(len(inputs), 1))
     with pytest.raises(UserError, match="fails on 1 rows of up to 1 steps"):
-        compared(trained.model, TOKENS, lambda inputs, lengths: 1 / 0)
+        compare_outputs(trained.model, TOKENS, lambda inputs, lengths: 1 / 0)
 
 
 @pytest.mark.slow

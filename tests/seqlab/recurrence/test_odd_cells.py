@@ -108,9 +108,9 @@ def test_a_leaf_that_differs_between_layers_is_a_tuple_over_layers() -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("dtype", "leaf 0 of the state is torch.float16 after the step and torch.float64 before it"),
-        ("shape", r"leaf 0 of the state is \(2, 1\) after the step and \(2, 3\) before it"),
-        ("leaves", "the state has 2 leaves after the step and 1 before it"),
+        ("dtype", "tensor 0 of the state is torch.float16 after the step and torch.float64 before it"),
+        ("shape", r"tensor 0 of the state is \(2, 1\) after the step and \(2, 3\) before it"),
+        ("leaves", "the state has 2 tensors after the step and 1 before it"),
         ("type", "the state is a list; it must be a tuple of tensors"),
     ],
 )

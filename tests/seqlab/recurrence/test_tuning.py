@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqlab import Cell, Kernel, State
 from seqlab.recurrence import Loop, choose, scan, selection
-from seqlab.recurrence.selection import CompilePolicy, Entry, measured_speeds, write
+from seqlab.recurrence.selection import CompilePolicy, Measurement, measured_speeds, write_table
 
 CPU = torch.device("cpu")
 
@@ -41,7 +41,9 @@ def kernel(called: str, fast: float, late: str | None = None) -> Kernel:
         def speed(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> float:
             return fast
 
-        def postpones(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None, calls: int | None) -> str | None:
+        def defer_reason(
+            self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None, calls: int | None
+        ) -> str | None:
             return late
 
     return Made()
@@ -59,15 +61,15 @@ def taken(*kernels: Kernel, batch: int = 2, time: int = 10, policy: CompilePolic
 
 
 def test_the_one_that_expects_to_be_faster() -> None:
-    assert taken(kernel("slow", 1.0), kernel("quick", 2.0)) == ("quick", "the fastest, as far as is known")
+    assert taken(kernel("slow", 1.0), kernel("quick", 2.0)) == ("quick", "fastest available")
     assert taken(kernel("never", 0.0), kernel("slow", 1.0))[0] == "slow"
 
 
 def test_one_that_waits_lets_the_next_go_first() -> None:
     name, reason = taken(kernel("slow", 1.0), kernel("quick", 2.0, late="not compiled"))
     assert name == "slow"
-    assert "quick waits: not compiled" in reason
-    assert taken(kernel("quick", 2.0, late="not compiled")) == (Loop.name, "quick waits: not compiled")
+    assert "quick deferred: not compiled" in reason
+    assert taken(kernel("quick", 2.0, late="not compiled")) == (Loop.name, "quick deferred: not compiled")
 
 
 def test_it_is_asked_once_in_a_run() -> None:
@@ -84,15 +86,15 @@ def test_it_is_asked_once_in_a_run() -> None:
 
 def test_what_was_measured_counts_more() -> None:
     both = kernel("slow", 1.0), kernel("quick", 2.0)
-    write(CPU, [Entry("Echo", 2, 10, 4, 4, 1.0, {"slow": 3.0, "quick": 1.0})])
-    assert taken(*both) == ("slow", "the fastest in the table of `bench --tune`")
+    write_table(CPU, [Measurement("Echo", 2, 10, 4, 4, 1.0, {"slow": 3.0, "quick": 1.0})])
+    assert taken(*both) == ("slow", "fastest in the table of `bench --tune`")
     assert taken(*both, batch=200, time=9000)[0] == "quick", "nothing near it was measured"
 
 
 def test_the_nearest_shape_speaks() -> None:
     x = torch.zeros(16, 8, 4)
     near, far = {"a": 2.0}, {"a": 1.0}
-    write(CPU, [Entry("Echo", 8, 20, 4, 4, 1.0, near), Entry("Echo", 32, 20, 4, 4, 1.0, far)])
+    write_table(CPU, [Measurement("Echo", 8, 20, 4, 4, 1.0, near), Measurement("Echo", 32, 20, 4, 4, 1.0, far)])
     assert measured_speeds("Echo", 4, x, None) == near
     assert measured_speeds("Other", 4, x, None) == {}
 

@@ -204,7 +204,7 @@ def test_a_rate_out_of_range_names_itself(name):
 
 
 def test_an_unknown_connection_lists_those_there_are():
-    with pytest.raises(ValueError, match="connection is bridge; it must be one of none, residual, highway"):
+    with pytest.raises(ValueError, match="connection must be one of none, residual, highway, got bridge"):
         Recurrent(LSTM, 3, hidden_size=5, connection="bridge")
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from seqlab import Ragged
+from seqlab import Ragged, register_export
 
 from .good_preprocessors import FIRST, UNKNOWN, Bytes, Words, storable
 from .odd_preprocessors import Frequent
@@ -252,6 +252,9 @@ class StandsAloneInUpperCase(Words, caught_by="standalone_encodes_the_same"):
             "    ids = {word: 2 + index for index, word in enumerate(state['words'])}\n"
             "    return lambda text: [ids.get(word, 1) for word in text.split()]\n"
         }
+
+
+register_export(StandsAloneInUpperCase, StandsAloneInUpperCase.standalone)
 
 
 class SymbolsWithoutPadding(Words, caught_by="ids_are_in_range"):

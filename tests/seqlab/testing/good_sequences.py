@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqlab import Batch, Examples, Ragged, Report
+from seqlab import Batch, Examples, GeneratedTask, LanguageTask, Ragged, Report, ReportingTask
 
 from .good_tasks import IGNORED, SPLITS, Mean, MeanState, NoState, Small, positive, steps_of
 
@@ -21,11 +21,10 @@ class SquaredError(Mean):
         return error[~error.isnan()]
 
 
-class RunningSum(MeanState, Small):
+class RunningSum(MeanState, Small, GeneratedTask):
     """Regression at each step of ragged features: the sum so far. NaN stands behind each row's last target."""
 
     per_step = True
-    sequence_length_means = "distance"
 
     def __init__(self, sequence_length: int = 6) -> None:
         self.sequence_length = positive(sequence_length)
@@ -56,7 +55,7 @@ class RunningSum(MeanState, Small):
 
     measures = (("squared_error", SquaredError),)
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.full((*batch.inputs.shape[:2], 1), self.mean)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
@@ -89,12 +88,9 @@ class Perplexity(CrossEntropy):
         return super().compute().exp()
 
 
-class NextToken(Small):
+class NextToken(Small, LanguageTask):
     """A tiny language model: windows of one stream of tokens, each carried on by the next."""
 
-    carries_state = True
-    per_step = True
-    sequence_length_means = "window"
     tokens = 9
 
     def __init__(self, sequence_length: int = 16) -> None:
@@ -131,7 +127,7 @@ class NextToken(Small):
         ("perplexity", Perplexity),
     )
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor(self.shares).log().expand(*batch.inputs.shape[:2], self.outputs)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
@@ -155,7 +151,7 @@ class StepAccuracy(Mean):
         return (outputs.argmax(-1) == targets)[targets != IGNORED].double()
 
 
-class Parity(NoState, Small):
+class Parity(NoState, Small, ReportingTask):
     """Token ids 1 and 2: at each step but the first, has 2 come an odd number of times?
 
     Args:
@@ -164,7 +160,6 @@ class Parity(NoState, Small):
     """
 
     per_step = True
-    sequence_length_means = "maximum"
 
     def __init__(self, sequence_length: int | None = None, ragged: bool = True) -> None:
         self.sequence_length, self.ragged = positive(sequence_length), ragged
@@ -193,15 +188,12 @@ class Parity(NoState, Small):
 
     measures = (("accuracy", StepAccuracy),)
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.zeros(*batch.inputs.shape[:2], 2)
 
     def report(self, details: Mapping[str, Tensor], folder: Any) -> Report:
         (folder / "rows.svg").write_text("<svg/>", "utf-8")
         return Report({"rows": [{"length": 18, "accuracy": None}]}, ["rows.svg"], ["no row is longer than 18"])
-
-    def sample_weights(self) -> Tensor:
-        return torch.ones(90)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
         return outputs.argmax(-1).tolist()

@@ -2,7 +2,7 @@
 
 import random
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from seqlab import Batch, Examples, Task
+from seqlab import Batch, ClassificationTask, Examples, Task
 
 from .faults import Fault
 
@@ -87,11 +87,9 @@ class MeanState:
         self.mean = state["mean"]
 
 
-class TwoClasses(Small):
+class TwoClasses(Small, preprocessing="characters"):
     """Texts of a, b and c: does one hold an ``aa``? Seldom. The targets are classes."""
 
-    preprocessing = "characters"
-    sequence_length_means = "maximum"
     names = ("without", "with")
 
     def __init__(self, split_seed: int = 0, sequence_length: int | None = None) -> None:
@@ -126,7 +124,7 @@ class TwoClasses(Small):
 
     measures = (("accuracy", lambda: MulticlassAccuracy(2, average="micro")),)
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor(self.shares).log().expand(len(batch.inputs), 2)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
@@ -145,6 +143,16 @@ class TwoClasses(Small):
         if not isinstance(shares, list) or not all(isinstance(share, float) for share in shares):
             raise ValueError("shares must be a list of numbers")
         self.labels, self.shares = list(labels), list(shares)
+
+
+class Labelled(TwoClasses, ClassificationTask):
+    """The same, with names of its labels."""
+
+    def label_names(self) -> Sequence[str]:
+        return self.labels
+
+    def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
+        return ClassificationTask.decode(self, outputs, top)
 
 
 class Mean(Metric):
@@ -188,7 +196,7 @@ class Yes(TwoClasses):
 
     measures = (("accuracy", Signs),)
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor(self.shares[1]).logit().expand(len(batch.inputs), 1)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:

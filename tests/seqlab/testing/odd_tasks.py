@@ -24,10 +24,8 @@ class Error(Mean):
         return (outputs.squeeze(1) - targets).square().double()
 
 
-class Lengths(MeanState, Small):
+class Lengths(MeanState, Small, sequence_length_means="distance"):
     """Regression with one output: what is the mean of the first feature, times 10? By Huber's loss."""
-
-    sequence_length_means = "distance"
 
     def __init__(self, sequence_length: int = 6) -> None:
         self.sequence_length = positive(sequence_length)
@@ -55,7 +53,7 @@ class Lengths(MeanState, Small):
 
     measures = (("error", Error),)
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.full((len(batch.inputs), 1), self.mean)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
@@ -78,7 +76,7 @@ class Counts(Lengths):
 
         return MetricCollection({"error": RateError()})
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.full((len(batch.inputs), 1), self.mean).log()
 
 
@@ -103,7 +101,7 @@ class Ordinal(Lengths):
 
         return MetricCollection({"error": Steps()})
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return (torch.full((3,), self.mean - 0.5) - torch.arange(3)).expand(len(batch.inputs), 3)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
@@ -123,7 +121,7 @@ class TwoNumbers(Lengths):
 
     measures = (("error", MeanAbsoluteError),)
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.full((len(batch.inputs), 2), self.mean)
 
 
@@ -142,7 +140,7 @@ class ManyLabels(Lengths):
 
     measures = (("f1", lambda: MultilabelF1Score(3)),)
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.full((len(batch.inputs), 3), 1.0)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
@@ -190,7 +188,7 @@ class NewClassInTest(TwoClasses):
 
     measures = (("accuracy", lambda: MulticlassAccuracy(3, average="micro")),)
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor(self.shares).log().expand(len(batch.inputs), 3)
 
 
@@ -198,7 +196,6 @@ class Tagging(NoState, Small):
     """A tag for each token of sentences of 1 to 30 tokens: which of the last two was larger? Class 0 is one of them."""
 
     per_step = True
-    sequence_length_means = "maximum"
 
     def __init__(self, sequence_length: int | None = None, split_seed: int = 0) -> None:
         self.sequence_length, self.split_seed = positive(sequence_length), split_seed
@@ -226,7 +223,7 @@ class Tagging(NoState, Small):
 
     measures = (("accuracy", StepAccuracy),)
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor([0.1, 0.0, 0.1]).expand(*batch.inputs.shape[:2], 3)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:

@@ -195,9 +195,9 @@ def nothing_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
 def test_a_run_must_be_worth_compiling(nothing_compiled: None) -> None:
     """It would save some milliseconds a call: a thousand calls are worth it, ten are not, and some are not known."""
     cells, x = [GRU(64, hidden_size=128)], torch.zeros(1000, 16, 64)
-    assert GRUFused().postpones(cells, x, None, 10_000) is None
+    assert GRUFused().defer_reason(cells, x, None, 10_000) is None
     for calls in (10, None):
-        assert "too short" in (GRUFused().postpones(cells, x, None, calls) or "")
+        assert "too short" in (GRUFused().defer_reason(cells, x, None, calls) or "")
 
 
 def test_a_short_run_compiles_nothing(nothing_compiled: None, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_short_run_compiles_nothing(nothing_compiled: None, tmp_path: Path) ->
 def test_never(nothing_compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQLAB_COMPILE", "never")
     assert "SEQLAB_COMPILE=never" in (
-        GRUFused().postpones([GRU(3, hidden_size=4)], torch.zeros(1, 1, 3), None, 9) or ""
+        GRUFused().defer_reason([GRU(3, hidden_size=4)], torch.zeros(1, 1, 3), None, 9) or ""
     )
 
 
@@ -220,5 +220,5 @@ def test_without_a_compiler_it_waits_for_nothing(nothing_compiled: None, monkeyp
     """There is nothing to wait for, and it knows that it is slower then."""
     monkeypatch.setenv("CXX", "no-such-compiler")
     gru, lstm, x = GRU(3, hidden_size=4), LSTM(3, hidden_size=4), torch.zeros(9, 8, 3)
-    assert GRUFused().postpones([gru], x, None, None) is None
+    assert GRUFused().defer_reason([gru], x, None, None) is None
     assert LSTMFused().speed([lstm], x, None) < 1 <= GRUFused().speed([gru], x, None)

@@ -99,7 +99,7 @@ def test_the_baseline_and_the_optimum_are_as_stated(kind):
     inputs = drawn(task, count, task.sequence_length)
     targets = task.answer(inputs)
     metrics = task.metrics()
-    metrics.update(task.blind_outputs(Batch(inputs, None, targets)), targets)
+    metrics.update(task.baseline_outputs(Batch(inputs, None, targets)), targets)
     score = float(metrics.compute()[task.monitor])
     chance = task.bounds.chance
     deviation = (1 / 15 - 1 / 36) ** 0.5 if kind is Adding else (chance * (1 - chance)) ** 0.5
@@ -171,7 +171,7 @@ def test_the_baseline_loss_of_copying_is_the_papers():
     assert task.baseline_loss == pytest.approx(0.0204, abs=5e-5)
     examples = task.draw(200, 0)
     inputs = examples.inputs.padded(torch.arange(200))[0]
-    blind = task.blind_outputs(Batch(inputs, None, examples.targets))
+    blind = task.baseline_outputs(Batch(inputs, None, examples.targets))
     assert float(task.loss(blind, Batch(inputs, None, examples.targets))) == pytest.approx(10 * math.log(8) / 1020)
 
 

@@ -112,7 +112,7 @@ def test_the_best_loss_is_that_of_a_filter_with_the_true_parameters(ones, zero):
 def test_the_baseline_is_within_3_standard_errors(zero):
     task = HMM(zero=zero)
     inputs, targets = task.generate(4000, 5, torch.Generator().manual_seed(0))
-    blind = task.blind_outputs(Batch(inputs, None, targets))
+    blind = task.baseline_outputs(Batch(inputs, None, targets))
     losses = torch.nn.functional.cross_entropy(blind.transpose(1, 2), targets, reduction="none").mean(1)
     error = float(losses.std()) / len(losses) ** 0.5
     assert abs(float(losses.mean()) - task.bounds.chance) <= 3 * error

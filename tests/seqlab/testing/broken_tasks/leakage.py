@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from seqlab import Batch, Examples, Ragged, Task
+from seqlab import Batch, ClassificationTask, Examples, GeneratedTask, Ragged, Task
 
 from ..good_sequences import NextToken, RunningSum
-from ..good_tasks import TwoClasses
+from ..good_tasks import Labelled, TwoClasses
 from ..odd_tasks import Lengths, ManyLabels, Tagging
 
 
@@ -36,7 +36,7 @@ class TextsNameTheirClass(TwoClasses, caught_by="targets_are_not_among_inputs"):
         )
 
 
-class TextsHoldTheirLabel(TwoClasses, caught_by="targets_are_not_among_inputs"):
+class TextsHoldTheirLabel(TwoClasses, ClassificationTask, caught_by="targets_are_not_among_inputs"):
     names = ("sport", "politics")
 
     def label_names(self) -> Sequence[str]:
@@ -98,10 +98,8 @@ class SumIsAFeature(RunningSum, caught_by="targets_are_not_among_inputs"):
         return made
 
 
-class TestsInUpperCase(TwoClasses, caught_by="splits_are_disjoint_when_encoded"):
+class TestsInUpperCase(TwoClasses, caught_by="splits_are_disjoint_when_encoded", preprocessing="words"):
     """Texts of train come again in test with a blank at the end, which the preprocessing takes away."""
-
-    preprocessing = "words"
 
     def change(self, made: dict[str, Examples]) -> None:
         train = made["train"]
@@ -138,13 +136,13 @@ class BaselineIsTheMeanOfTest(Lengths, caught_by="baseline_comes_from_training")
 
 
 class BaselineGuessesByLot(TwoClasses, caught_by="baseline_ignores_the_input"):
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.randn(len(batch.inputs), 2, generator=torch.Generator().manual_seed(0))
 
 
 class BaselineKnowsTheOrder(Tagging, caught_by="baseline_ignores_the_input"):
-    def blind_outputs(self, batch: Batch) -> Tensor:
-        return super().blind_outputs(batch) + torch.arange(len(batch.inputs)).view(-1, 1, 1) * torch.tensor(
+    def baseline_outputs(self, batch: Batch) -> Tensor:
+        return super().baseline_outputs(batch) + torch.arange(len(batch.inputs)).view(-1, 1, 1) * torch.tensor(
             [0, 0, 0.01]
         )
 
@@ -154,7 +152,7 @@ class SolvedByNaN(RunningSum, caught_by="solved_is_a_threshold"):
         return not metrics["squared_error"] > 0.01
 
 
-class WeighsOthers(TwoClasses, caught_by="weights_belong_to_their_examples"):
+class WeighsOthers(Labelled, caught_by="weights_belong_to_their_examples"):
     """By the classes before they were shuffled."""
 
     def change(self, made: dict[str, Examples]) -> None:
@@ -168,35 +166,35 @@ class WeighsOthers(TwoClasses, caught_by="weights_belong_to_their_examples"):
 
 
 class BaselinePeeks(TwoClasses, caught_by="baseline_ignores_the_input"):
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         shares = (torch.bincount(batch.targets, minlength=2) + 1) / (len(batch.targets) + 2)
         return shares.log().expand(len(batch.inputs), 2)
 
 
 class BaselineReads(TwoClasses, caught_by="baseline_ignores_the_input"):
-    def blind_outputs(self, batch: Batch) -> Tensor:
-        return super().blind_outputs(batch) * (batch.inputs == 2).float().mean(1, keepdim=True)
+    def baseline_outputs(self, batch: Batch) -> Tensor:
+        return super().baseline_outputs(batch) * (batch.inputs == 2).float().mean(1, keepdim=True)
 
 
 class BaselineIsOneRow(TwoClasses, caught_by="baseline_ignores_the_input"):
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor(self.shares).log().unsqueeze(0)
 
 
 class BaselineIsInfinite(TwoClasses, caught_by="baseline_ignores_the_input"):
-    def blind_outputs(self, batch: Batch) -> Tensor:
-        return (super().blind_outputs(batch) > -0.7).log()
+    def baseline_outputs(self, batch: Batch) -> Tensor:
+        return (super().baseline_outputs(batch) > -0.7).log()
 
 
 class BaselineIsTooWeak(TwoClasses, caught_by="baseline_is_the_best_guess"):
     """It guesses the rare class, so that everything looks learned."""
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
-        return -super().blind_outputs(batch)
+    def baseline_outputs(self, batch: Batch) -> Tensor:
+        return -super().baseline_outputs(batch)
 
 
 class BaselineGuessesZero(RunningSum, caught_by="baseline_is_the_best_guess"):
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return torch.zeros(*batch.inputs.shape[:2], 1)
 
 
@@ -209,7 +207,7 @@ class BaselineCannotBeBeaten(TwoClasses, caught_by="baseline_can_be_beaten"):
         return {**made, "test": Examples(texts, torch.zeros(len(texts), dtype=torch.int64))}
 
 
-class SolvedByChance(TwoClasses, caught_by="solved_is_a_threshold"):
+class SolvedByChance(TwoClasses, GeneratedTask, sequence_length_means="maximum", caught_by="solved_is_a_threshold"):
     def solved(self, metrics: Mapping[str, float]) -> bool:
         return metrics["accuracy"] > 0.1
 

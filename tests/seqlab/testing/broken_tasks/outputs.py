@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqlab import Batch, Report
+from seqlab import Batch, ClassificationTask, Report, ReportingTask
 
 from ..good_sequences import NextToken, RunningSum
 from ..good_tasks import TwoClasses
@@ -139,12 +139,12 @@ class DecodesByTheAlphabet(TwoClasses, caught_by="decode_honours_top"):
         return [sorted(self.labels)[:top] for _ in outputs]
 
 
-class NamesLabelsWithoutDecodingThem(TwoClasses, caught_by="labels_are_the_targets"):
+class NamesLabelsWithoutDecodingThem(TwoClasses, ClassificationTask, caught_by="labels_are_the_targets"):
     def label_names(self):
         return self.labels
 
 
-class NamesLabelsInAnotherOrder(TwoClasses, caught_by="labels_are_the_targets"):
+class NamesLabelsInAnotherOrder(TwoClasses, ClassificationTask, caught_by="labels_are_the_targets"):
     def label_names(self):
         return self.labels[::-1]
 
@@ -152,7 +152,7 @@ class NamesLabelsInAnotherOrder(TwoClasses, caught_by="labels_are_the_targets"):
         return [[{"label": label, "probability": 0.5} for label in row] for row in super().decode(outputs, top)]
 
 
-class GivesScoresForProbabilities(TwoClasses, caught_by="labels_are_the_targets"):
+class GivesScoresForProbabilities(TwoClasses, ClassificationTask, caught_by="labels_are_the_targets"):
     """Each between 0 and 1, and together anything."""
 
     def label_names(self):
@@ -167,24 +167,24 @@ class GivesScoresForProbabilities(TwoClasses, caught_by="labels_are_the_targets"
         ]
 
 
-class ReportsElsewhere(TwoClasses, caught_by="report_stays_in_its_folder"):
+class ReportsElsewhere(TwoClasses, ReportingTask, caught_by="report_stays_in_its_folder"):
     def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
         Path("table.csv").write_text("1,2", "utf-8")
         return Report()
 
 
-class ReportsBesideItsFolder(TwoClasses, caught_by="report_stays_in_its_folder"):
+class ReportsBesideItsFolder(TwoClasses, ReportingTask, caught_by="report_stays_in_its_folder"):
     def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
         (folder.parent / "table.csv").write_text("1,2", "utf-8")
         return Report()
 
 
-class ReportsNoPicture(TwoClasses, caught_by="report_stays_in_its_folder"):
+class ReportsNoPicture(TwoClasses, ReportingTask, caught_by="report_stays_in_its_folder"):
     def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
         return Report(figures=["confusion.png"])
 
 
-class ReportsTensors(TwoClasses, caught_by="report_stays_in_its_folder"):
+class ReportsTensors(TwoClasses, ReportingTask, caught_by="report_stays_in_its_folder"):
     def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
         return Report({"classes": [{"examples": torch.tensor(3)}]})
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from seqlab import Batch, Examples, Ragged
+from seqlab import Batch, Examples, Ragged, ReportingTask
 
 from ..good_sequences import CrossEntropy, FreshSum, NextToken, StepAccuracy
 from ..good_tasks import Mean, TwoClasses
@@ -146,9 +146,9 @@ class ChangesItsTexts(TwoClasses, caught_by="splits_are_reproducible"):
     def change(self, made: dict[str, Examples]) -> None:
         self.kept = made["train"].inputs
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         self.kept[0] = "changed"
-        return super().blind_outputs(batch)
+        return super().baseline_outputs(batch)
 
 
 class Hits(Metric):
@@ -274,7 +274,7 @@ class MetricIsConstant(TwoClasses, caught_by="mode_is_right"):
     monitor = "none"
 
 
-class DetailsOfTheLastBatch(TwoClasses, caught_by="metrics_add_up"):
+class DetailsOfTheLastBatch(TwoClasses, ReportingTask, caught_by="metrics_add_up"):
     def details(self) -> MetricCollection:
         return MetricCollection({"counts": LastCounts()})
 

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from seqlab import Batch, Examples, Ragged
+from seqlab import Batch, Examples, Ragged, ReportingTask
 
 from ..good_sequences import FreshSum, NextToken, Parity, RunningSum
-from ..good_tasks import TwoClasses
+from ..good_tasks import Labelled, TwoClasses
 from ..odd_tasks import ManyLabels, Ordinal, Windows
 
 
@@ -129,16 +129,16 @@ class TestsOnNewTokens(NextToken, caught_by="inputs_are_right"):
         made["test"].inputs.values[0] = 10
 
 
-class NamesNoPreprocessing(TwoClasses, caught_by="default_preprocessing"):
-    preprocessing = None
+class NamesNoPreprocessing(TwoClasses, caught_by="default_preprocessing", preprocessing=None):
+    pass
 
 
-class NamesAStrangePreprocessing(TwoClasses, caught_by="default_preprocessing"):
-    preprocessing = "runes"
+class NamesAStrangePreprocessing(TwoClasses, caught_by="default_preprocessing", preprocessing="runes"):
+    pass
 
 
-class PreprocessesTensors(Parity, caught_by="default_preprocessing"):
-    preprocessing = "characters"
+class PreprocessesTensors(Parity, caught_by="default_preprocessing", preprocessing="characters"):
+    pass
 
 
 class CountsClassesFromOne(TwoClasses, caught_by="targets_are_right"):
@@ -156,12 +156,12 @@ class ATargetIsInfinite(RunningSum, caught_by="targets_are_right"):
         made["train"].targets[3, 0] = torch.inf
 
 
-class WeighsClasses(TwoClasses, caught_by="sample_weights"):
+class WeighsClasses(Labelled, caught_by="sample_weights"):
     def sample_weights(self) -> Tensor:
         return torch.tensor([0.3, 0.7])
 
 
-class WeighsBelowZero(TwoClasses, caught_by="sample_weights"):
+class WeighsBelowZero(Labelled, caught_by="sample_weights"):
     def sample_weights(self) -> Tensor:
         return torch.linspace(-1, 1, self.examples)
 
@@ -174,10 +174,6 @@ class CutsTextsItself(TwoClasses, caught_by="sequence_length_is_respected"):
         made = super().splits()
         cut = self.sequence_length
         return {name: Examples([text[:cut] for text in part.inputs], part.targets) for name, part in made.items()}
-
-
-class MeansSomethingElse(TwoClasses, caught_by="sequence_length_is_respected"):
-    sequence_length_means = "minimum"
 
 
 class IgnoresItsWindow(NextToken, caught_by="sequence_length_is_respected"):
@@ -261,17 +257,17 @@ class ForgetsANumber(TwoClasses, caught_by="options_are_read"):
         super().__init__(split_seed, sequence_length)
 
 
-class DerivesFromWhatIsNotThere(TwoClasses, caught_by="derived_figures_are_numbers"):
+class DerivesFromWhatIsNotThere(TwoClasses, ReportingTask, caught_by="derived_figures_are_numbers"):
     def derived(self, metrics: Mapping[str, float], statistics: Mapping[str, Any]) -> dict[str, float]:
         return {"error": 1 - metrics["top1"]}
 
 
-class DerivesFromStatisticsAlone(TwoClasses, caught_by="derived_figures_are_numbers"):
+class DerivesFromStatisticsAlone(TwoClasses, ReportingTask, caught_by="derived_figures_are_numbers"):
     def derived(self, metrics: Mapping[str, float], statistics: Mapping[str, Any]) -> dict[str, float]:
         return {"accuracy_per_token": metrics["accuracy"] / statistics["tokens"]}
 
 
-class DerivesAnotherAccuracy(TwoClasses, caught_by="derived_figures_are_numbers"):
+class DerivesAnotherAccuracy(TwoClasses, ReportingTask, caught_by="derived_figures_are_numbers"):
     """In per cent, under the name of the metric."""
 
     def derived(self, metrics: Mapping[str, float], statistics: Mapping[str, Any]) -> dict[str, float]:
@@ -284,7 +280,7 @@ class BaselineCountsHalfMore(ManyLabels, caught_by="baseline_comes_from_training
     def change(self, made: dict[str, Examples]) -> None:
         self.known = torch.cat([part.targets for part in made.values()]).mean(0)
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return self.known.logit().expand(len(batch.targets), -1)
 
 
@@ -302,7 +298,7 @@ class BaselineRanksTest(Ordinal, caught_by="baseline_comes_from_training"):
     def change(self, made: dict[str, Examples]) -> None:
         self.above = (made["test"].targets.unsqueeze(1) > torch.arange(self.outputs)).float().mean(0)
 
-    def blind_outputs(self, batch: Batch) -> Tensor:
+    def baseline_outputs(self, batch: Batch) -> Tensor:
         return self.above.logit().expand(len(batch.targets), -1)
 
 

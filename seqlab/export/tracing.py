@@ -1,4 +1,4 @@
-"""A layer as torch.export can trace it, whatever the number of steps and rows."""
+"""Kernel that torch.export can trace for any number of steps and rows."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,28 +9,28 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from seqlab.contracts import Cell, Kernel, Routine, State
+from seqlab.contracts import Cell, Kernel, State
 from seqlab.contracts.kernel import scan_directions
 from seqlab.contracts.masks import valid_mask, zero_padding
-from seqlab.plugins.kernels import kernels_for
-from seqlab.recurrence.graphs import Step
+from seqlab.plugins.exports import Routine, routine_of
+from seqlab.recurrence.graphs import Step, broadcast_mask
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.recurrence.scan import rebuild
 
 Form = Literal["torch", "onnx"]
-"""Whether a cell that has a routine becomes torch's operator or ONNX's node; any other one is scanned in both."""
+"""Whether a cell with a :class:`.Routine` becomes torch's operator or a node of ONNX; other cells become scans."""
 
 
 @contextmanager
 def traceable(model: nn.Module, form: Form) -> Iterator[None]:
-    """Within this context every :class:`.Recurrent` of a model can be traced; nothing of it is cut or chosen."""
+    """Make every :class:`.Recurrent` of a model traceable within this context, without truncation."""
     networks = [module for module in model.modules() if isinstance(module, Recurrent)]
     before = [(network.kernel, network.truncate) for network in networks]
     try:
         for network in networks:
             nodes = nn.ModuleList(_node(_cells(layer)) if form == "onnx" else nn.Identity() for layer in network.layers)
             network.add_module("onnx", nodes)
-            network.kernel, network.truncate = Exported(network), 0
+            network.kernel, network.truncate = ExportKernel(network), 0
         yield
     finally:
         for network, (kernel, truncate) in zip(networks, before, strict=True):
@@ -38,17 +38,12 @@ def traceable(model: nn.Module, form: Form) -> Iterator[None]:
             del network.onnx
 
 
-def routine_of(cell: Cell) -> Routine | None:
-    """Ask the kernels that are registered for a cell what runs it without seqlab."""
-    return next((found for kernel in kernels_for(type(cell)) if (found := kernel.routine(cell))), None)
-
-
 @final
-class Exported(Kernel):
+class ExportKernel(Kernel):
     """Scans the layers of one network with operators that torch.export keeps.
 
     Args:
-        network: with a module ``onnx`` for each layer: a :class:`Node`, or one of another type where there is none.
+        network: its ``onnx`` holds a module per layer: an :class:`OnnxLayer`, or another one without a node.
     """
 
     name = "exported"
@@ -67,9 +62,9 @@ class Exported(Kernel):
         return exported_scan(cell, x, state, lengths)
 
     def outputs(self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None) -> Tensor:
-        """Run torch's routine or ONNX's node where the cells have one, and scan step by step where not."""
+        """Run torch's routine or the node of ONNX, or else scan step by step."""
         node = self.network.onnx[self.nodes[id(cells[0])]]  # type: ignore[index]  # a list of modules
-        if isinstance(node, Node):
+        if isinstance(node, OnnxLayer):
             y: Tensor = node(x, states, _all(x, lengths))
             return y if lengths is None else zero_padding(y, lengths)
         run = exported_scan if any(routine_of(cell) is None for cell in cells) else _routine
@@ -77,73 +72,63 @@ class Exported(Kernel):
 
 
 def exported_scan(cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
-    """Run a cell forward by torch's ``scan`` operator, whose body is one step.
-
-    Its outputs behind a row's end are of no meaning.
-    """
+    """Run a cell forward by torch's ``scan`` operator; outputs on padding are undefined."""
     parameters = {f"cell.{name}": value for name, value in [*cell.named_parameters(), *cell.named_buffers()]}
     step, count = Step(cell), len(state)
 
     def combine(*given: Tensor) -> list[Tensor]:
-        old, (x_t, there) = given[:count], given[count : count + 2]
+        old, (x_t, valid) = given[:count], given[count : count + 2]
         own = dict(zip(parameters, given[count + 2 :], strict=True))
         y, new = functional_call(step, own, (x_t, rebuild(state, old)))
-        kept = [torch.where(_over(there, n), n, o) for n, o in zip(new, old, strict=True)]
-        return [*kept, y.clone()]  # the operator takes no tensor twice
+        kept = [torch.where(broadcast_mask(valid, n), n, o) for n, o in zip(new, old, strict=True)]
+        return [*kept, y.clone()]  # the operator returns no tensor twice
 
     mask = valid_mask(_all(x, lengths), x.shape[0])
     *end, y = torch.ops.higher_order.scan(combine, list(state), [cell.project(x), mask], tuple(parameters.values()))
     return y, rebuild(state, end)
 
 
-def _over(alive: Tensor, leaf: Tensor) -> Tensor:
-    return alive.view(-1, *(1,) * (leaf.dim() - 1))
-
-
 def _all(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Give the lengths, or those of rows that fill all steps."""
+    """Return the lengths, or those of full rows."""
     return torch.full((x.shape[1],), x.shape[0], device=x.device) if lengths is None else lengths
 
 
 def _routine(cell: Cell, x: Tensor, state: State, _: Tensor | None) -> tuple[Tensor, State]:
-    """Run torch's routine forward; the state behind a row's end is of no meaning."""
+    """Run torch's routine forward; the final state of ragged rows is undefined."""
     found = routine_of(cell)
     assert found is not None
     start: Any = [leaf.unsqueeze(0) for leaf in state]
     start = start if len(start) > 1 else start[0]
-    y, *end = _stand_in(found.torch)(x, start, list(found.weights), True, 1, 0.0, False, False, False)
+    y, *end = _placeholder(found.torch)(x, start, list(found.weights), True, 1, 0.0, False, False, False)
     return y, rebuild(state, [leaf[0] for leaf in end])
 
 
-_STAND_INS: Any = torch.library.Library("seqlab_export", "DEF")  # type: ignore[no-untyped-call]  # torch's own
-_MEANT: dict[Any, Any] = {}
+_PLACEHOLDERS: Any = torch.library.Library("seqlab_export", "DEF")  # type: ignore[no-untyped-call]  # torch's own
+_REPLACED: dict[Any, Any] = {}
 
 
 @cache
-def _stand_in(operator: Any) -> Any:
-    """Make an operator with the same arguments, which is traced without being taken apart into single steps.
-
-    torch takes its own recurrent routines apart while they are traced, and so fixes the number of steps.
-    """
+def _placeholder(operator: Any) -> Any:
+    """Make a placeholder operator with the same arguments: tracing would unroll torch's own, for a fixed length."""
     arguments = str(operator._schema).partition("(")[2]
     name = f"{operator._schema.name.partition('::')[2]}_{operator._overloadname}"
-    _STAND_INS.define(f"{name}({arguments}")
+    _PLACEHOLDERS.define(f"{name}({arguments}")
 
     def shapes(x: Tensor, start: Any, *_: Any) -> tuple[Tensor, ...]:
         leaves = [start] if isinstance(start, Tensor) else start
         return x.new_empty(*x.shape[:2], leaves[0].shape[-1]), *(torch.empty_like(leaf) for leaf in leaves)
 
-    torch.library.register_fake(f"seqlab_export::{name}", shapes, lib=_STAND_INS)
+    torch.library.register_fake(f"seqlab_export::{name}", shapes, lib=_PLACEHOLDERS)
     made = getattr(torch.ops.seqlab_export, name).default
-    _MEANT[made] = operator
+    _REPLACED[made] = operator
     return made
 
 
 def insert_routines(program: torch.export.ExportedProgram) -> None:
-    """Put torch's routines into a traced program, in place of what stood in for them."""
+    """Replace the placeholders of a traced program by torch's routines."""
     for node in program.graph.nodes:
-        if node.target in _MEANT:
-            node.target = _MEANT[node.target]
+        if node.target in _REPLACED:
+            node.target = _REPLACED[node.target]
     program.graph_module.recompile()
 
 
@@ -152,20 +137,20 @@ def _cells(layer: nn.Module) -> list[Cell]:
 
 
 def _node(cells: Sequence[Cell]) -> nn.Module:
-    """Make a layer's node of ONNX, or a module that is none."""
+    """Make the node of a layer, or an identity if its cells have none."""
     routines = [found for cell in cells if (found := routine_of(cell))]
     if len(routines) < len(cells) or len({found.onnx for found in routines}) > 1:
         return nn.Identity()
-    return Node(cells[0].hidden_size, routines)
+    return OnnxLayer(cells[0].hidden_size, routines)
 
 
 @final
-class Node(nn.Module):
-    """A layer in one or both directions as a single node of ONNX, whose ``sequence_lens`` are the rows' lengths.
+class OnnxLayer(nn.Module):
+    """A layer in one or both directions as one node of ONNX.
 
     Args:
-        hidden_size: of its cells.
-        routines: those of its one or two cells.
+        hidden_size: hidden size of the cells.
+        routines: routines of the one or two cells.
     """
 
     W: Tensor
@@ -189,7 +174,7 @@ class Node(nn.Module):
         self.register_buffer("B", torch.stack([torch.cat(weights[2:]) for weights in ordered]))
 
     def forward(self, x: Tensor, states: Sequence[State], lengths: Tensor) -> Tensor:
-        """Give the outputs ``[time, batch, directions * hidden]``."""
+        """Return the outputs ``[time, batch, directions * hidden]``."""
         time, batch = x.shape[:2]
         shape = [self.directions, batch, self.hidden_size]
         start = [torch.stack(leaves) for leaves in zip(*states, strict=True)]
