@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqlab.contracts import Batch, Corpus, UserError
-from seqlab.data.tokens import Tokens, begin_id, encode_corpus
+from seqlab.data.tokens import TokenFile, begin_id, encode_corpus
 from seqlab.inference.loading import Trained
 from seqlab.io.atomic import write_text
 
@@ -88,7 +88,7 @@ class Context:
     shuffled_to: int
 
 
-def tokens_of_test(trained: Trained) -> Tokens:
+def tokens_of_test(trained: Trained) -> TokenFile:
     """Encode the test split of a language model, or find it in the cache.
 
     Raises:
@@ -128,7 +128,7 @@ class ContextStudy:
     def __init__(
         self,
         trained: Trained,
-        tokens: Tokens,
+        tokens: TokenFile,
         *,
         count: int = 2_000,
         lengths: Sequence[int] = LENGTHS,

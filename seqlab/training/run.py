@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from seqlab.config.schema import plain_config
 from seqlab.contracts import Model, UserError
 from seqlab.data.datamodule import SPLITS
-from seqlab.data.encoding import describe_lengths
+from seqlab.data.statistics import format_statistics
 from seqlab.distributed.devices import place
 from seqlab.inference.loading import write_preprocessor
 from seqlab.io import atomic, formatting
@@ -82,7 +82,7 @@ def _run(plain: dict[str, Any], folder: Path, command: str | None, until: int | 
         if earlier is not None:
             earlier.tell()
         if plain["trainer"]["progress"] is not False:
-            for line in describe_lengths(work.data.statistics):
+            for line in format_statistics(work.data.statistics):
                 log.info(line)
             for note in work.data.notes:
                 log.info(note)

@@ -16,7 +16,7 @@ from seqlab.config.build import build_model, build_preprocessor, build_task
 from seqlab.contracts import Task, UserError
 from seqlab.data.datamodule import SequenceData, check_batches
 from seqlab.data.fingerprint import fingerprint
-from seqlab.data.loader import Share
+from seqlab.data.loaders import Shard
 from seqlab.distributed.collectives import destroy_process_group
 from seqlab.distributed.devices import OwnDraws, Place, environment, uses_gpu
 from seqlab.distributed.signals import StoppedError, StopRequest
@@ -74,7 +74,7 @@ class TrainingSession:
         pl.seed_everything(plain["seed"], verbose=False)
         self.plain, self.folder, self.resume_from, self.where = plain, folder, resume_from, where
         self.start = load_init(plain, folder, resume_from)
-        self.task, self.data = prepare_data(plain, self.start, Share(where.rank, where.world))
+        self.task, self.data = prepare_data(plain, self.start, Shard(where.rank, where.world))
         pl.seed_everything(plain["seed"], verbose=False)  # the weights do not depend on what reading the data drew
         check_batches(plain["trainer"], self.data)
         self.model = build_model(plain, self.task, self.data.inputs)
@@ -87,7 +87,7 @@ class TrainingSession:
         self.origin = initialise_weights(self.start, self.model, self.task, plain)
         guard = Guard(folder, plain["trainer"].get("skip_nonfinite", 0), keeps=where.rank == 0)
         self.module = SequenceModule(
-            self.model, self.task, plain["optimizer"], self.data.statistics, self.data.further, guard
+            self.model, self.task, plain["optimizer"], self.data.statistics, self.data.extra_splits, guard
         )
         self.stop, self.cost, self.figures = StopRequest(), Cost(), list[str]()
         self.baseline = ValidationBaseline(self.task, self.data.statistics.get("valid", {}))
@@ -207,7 +207,7 @@ class TrainingSession:
 
 
 def prepare_data(
-    plain: Mapping[str, Any], start: PretrainedInit | None = None, share: Share | None = None
+    plain: Mapping[str, Any], start: PretrainedInit | None = None, shard: Shard | None = None
 ) -> tuple[Task, SequenceData]:
     """Read and encode the data of a config.
 
@@ -216,10 +216,9 @@ def prepare_data(
     """
     task = build_task(plain["task"])
     preprocessor = build_preprocessor(plain["preprocessing"]) if start is None else start.trained.preprocessor
-    by_heart = plain["trainer"]["overfit_batches"]
     data_settings = {key: value for key, value in plain["data"].items() if key != "allow_change"}
-    settings = {**data_settings, "seed": plain["seed"], "by_heart": by_heart, "pipeline": plain["preprocessing"]}
-    settings |= {"fitted": start is not None, "share": share}
+    settings = {**data_settings, "seed": plain["seed"], "overfit_batches": plain["trainer"]["overfit_batches"]}
+    settings |= {"pipeline": plain["preprocessing"], "fitted": start is not None, "shard": shard}
     data = SequenceData(task, preprocessor, **settings)
     try:
         data.prepare()

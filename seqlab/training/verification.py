@@ -217,7 +217,7 @@ def rescore(
     found, same = fingerprint(data), task.state_dict() == trained_state
     if list(task.label_names() or ()) != list(labels or ()):
         return None, found, same
-    module = SequenceModule(wide or trained.model, task, plain["optimizer"], data.statistics, data.further)
+    module = SequenceModule(wide or trained.model, task, plain["optimizer"], data.statistics, data.extra_splits)
     trainer = pl.Trainer(
         accelerator="auto" if torch.cuda.is_available() else "cpu",
         devices=1,

@@ -51,14 +51,14 @@ def fetched_configs(words: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _fill(plain: dict[str, Any]) -> None:
-    from seqlab.data.encoding import describe_lengths
+    from seqlab.data.statistics import format_statistics
     from seqlab.training.finetune import load_init
     from seqlab.training.session import prepare_data
 
     _, data = prepare_data(plain, load_init(plain, Path(), None))
     chosen = plain["preprocessing"]
     print(f"task={plain['task']['name']}" + (f" preprocessing={chosen['name']}" if chosen else ""))
-    for line in describe_lengths(data.statistics):
+    for line in format_statistics(data.statistics):
         print(f"  {line}")
 
 

@@ -8,6 +8,7 @@ import torch
 from seqlab import Examples, Preprocessor, Ragged
 from seqlab.data import encoding
 from seqlab.data.datamodule import SequenceData
+from seqlab.data.statistics import format_statistics
 from seqlab_preprocessing.characters import Characters
 from seqlab_tasks.classification import Classification
 
@@ -47,7 +48,7 @@ def test_dropped_texts_leave_training_alone_and_are_counted():
     assert len(data.encoded["test"][1]) == 6
     assert "-" not in data.preprocessor.state_dict()["symbols"]
     assert len(data.train_dataloader().weights) == 4
-    assert "dropped 2 (dashes)" in encoding.describe_lengths(data.statistics)[0]
+    assert "dropped 2 (dashes)" in format_statistics(data.statistics)[0]
     assert sum(len(batch.targets) for batch in data.train_dataloader()) == 4
 
 
@@ -66,7 +67,7 @@ class Counting(Characters):
 
 def test_much_text_is_encoded_once_and_a_damaged_cache_said(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
-    monkeypatch.setattr(encoding, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(encoding, "_CACHED_FROM", 1)
     found = []
     for calls in (1, 0):  # the three splits hold the same texts
         Counting.calls = 0
@@ -86,7 +87,7 @@ def test_much_text_is_encoded_once_and_a_damaged_cache_said(tmp_path, monkeypatc
 
 def test_another_pipeline_has_another_place(tmp_path, monkeypatch):
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
-    monkeypatch.setattr(encoding, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(encoding, "_CACHED_FROM", 1)
     for name in ("one", "two"):
         preprocessor: Preprocessor = Counting()
         data = SequenceData(Letters(), preprocessor, pipeline={"name": name})

@@ -1,17 +1,13 @@
-"""Training on examples that are drawn as it goes: exact on resume and on several processes; further test splits."""
+"""Training on generated examples: exact on resume and over several processes; extra test splits."""
 
 import json
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 import seqlab
 from seqlab import Examples, Preprocessor, Ragged
 from seqlab.data.datamodule import SequenceData
-from seqlab.data.loader import Share
-from seqlab.data.loaders import GeneratedLoader
 from seqlab.runs import run_folder
 from seqlab.training.module import SequenceModule
 
@@ -29,94 +25,6 @@ SMALL = [
     "trainer.threads=1",
     "logger=csv",
 ]
-
-
-def draw(count, seed):
-    """Rows of unequal lengths, all different."""
-    generator = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(1, 9, (count,), generator=generator)
-    steps = int(lengths.sum())
-    return Ragged(torch.randint(1, 10**9, (steps,), generator=generator), lengths), torch.arange(count)
-
-
-def draw_even(count, seed):
-    """Rows of five steps of three features, all different."""
-    values = torch.randn(5 * count, 3, generator=torch.Generator().manual_seed(seed))
-    return Ragged(values, torch.full((count,), 5)), torch.arange(count)
-
-
-def batches(loader, epoch=0, begin=0):
-    loader.set_epoch(epoch)
-    loader.load_state_dict({"done": begin})
-    return list(loader)
-
-
-def same(one, other):
-    return torch.equal(one.inputs, other.inputs)
-
-
-@given(examples=st.integers(1, 2500), batch_size=st.integers(200, 700))
-def test_batches_of_one_length_are_the_rows_that_are_drawn(examples, batch_size):
-    loader = GeneratedLoader(draw_even, examples=examples, batch_size=batch_size)
-    found = list(loader)
-    assert sum(len(batch.inputs) for batch in found) == examples
-    for number, batch in enumerate(found):
-        inputs, targets, rows = loader.rows(number)
-        values, lengths = inputs.padded(rows)
-        assert batch.lengths is lengths is None
-        assert torch.equal(batch.inputs, values)
-        assert torch.equal(batch.targets, targets[rows])
-
-
-@given(
-    examples=st.integers(1, 2500), batch_size=st.integers(200, 700), begin=st.integers(0, 3), epoch=st.integers(0, 3)
-)
-def test_a_batch_depends_on_seed_epoch_and_place_alone(examples, batch_size, begin, epoch):
-    def loader(seed=5):
-        return GeneratedLoader(draw, examples=examples, batch_size=batch_size, seed=seed)
-
-    found = batches(loader(), epoch)
-    assert len(found) == len(loader())
-    assert [len(batch.targets) for batch in found[:-1]] == [batch_size] * (len(found) - 1)
-    assert sum(len(batch.targets) for batch in found) == examples
-    for batch, again in zip(found[begin:], batches(loader(), epoch, begin), strict=True):
-        assert same(batch, again)
-    assert not same(found[0], batches(loader(), epoch + 1)[0])
-    assert not same(found[0], batches(loader(seed=6), epoch)[0])
-    assert len(found) == 1 or not same(found[0], found[1])
-
-
-@given(examples=st.integers(1, 1500), batch_size=st.integers(200, 700), world=st.integers(1, 5), by_steps=st.booleans())
-def test_the_shares_of_a_batch_are_the_batch(examples, batch_size, world, by_steps):
-    settings = {"examples": examples, "batch_size": batch_size, "by_steps": by_steps}
-    whole = batches(GeneratedLoader(draw, **settings))
-    loaders = [GeneratedLoader(draw, **settings, share=Share(rank, world)) for rank in range(world)]
-    shares = [[(batch.inputs, loader.weight) for batch in loader] for loader in loaders]
-    for place, batch in enumerate(whole):
-        parts = [(inputs, weight) for inputs, weight in (share[place] for share in shares) if weight]
-        rows = sorted(tuple(row[row > 0].tolist()) for inputs, _ in parts for row in inputs)
-        assert rows == sorted(tuple(row[row > 0].tolist()) for row in batch.inputs)
-        assert sum(weight for _, weight in parts) == pytest.approx(world)
-        sizes = [int((inputs > 0).sum()) if by_steps else len(inputs) for inputs, _ in parts]
-        assert [weight / world for _, weight in parts] == pytest.approx([size / sum(sizes) for size in sizes])
-
-
-def test_by_heart_draws_the_same_in_every_epoch():
-    loader = GeneratedLoader(draw, examples=100, batch_size=10, by_heart=2)
-    first, later = batches(loader), batches(loader, epoch=4)
-    assert len(first) == len(later) == 2
-    assert all(map(same, first, later))
-
-
-def test_workers_draw_the_same():
-    alone, ahead = (GeneratedLoader(draw, examples=30, batch_size=8, workers=workers) for workers in (0, 1))
-    assert all(map(same, batches(alone, 2), batches(ahead, 2)))
-
-
-@pytest.mark.parametrize("size", ["examples", "batch_size"])
-def test_sizes_are_positive(size):
-    with pytest.raises(ValueError, match=f"{size} is 0; it must be at least 1"):
-        GeneratedLoader(draw, **{"examples": 3, "batch_size": 2, size: 0})
 
 
 class Repeated(Letters):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import seqlab
 from seqlab import Ragged, UserError
 from seqlab.config.compose import compose
-from seqlab.data.duplicates import count_duplicates, find_duplicates
-from seqlab.data.statistics import data_summary
+from seqlab.data.statistics import count_duplicates, find_duplicates
+from seqlab.data.summary import data_summary
 from seqlab.training.run import plain_config
 from seqlab.training.session import prepare_data
 
@@ -101,6 +101,6 @@ def test_dropping_keeps_the_held_out_rows_and_their_weights(tmp_path):
     assert left.statistics["test"]["examples"] == kept.statistics["test"]["examples"]
     assert left.statistics["test"]["same_as_train"] == 0
     assert left.statistics["train"]["examples"] < kept.statistics["train"]["examples"]
-    weights, targets = left._weights(), left.encoded["train"][1]
+    weights, targets = left.sample_weights(), left.encoded["train"][1]
     assert len(weights) == len(targets)
     assert len(set(zip(weights.tolist(), targets.tolist(), strict=True))) == 2

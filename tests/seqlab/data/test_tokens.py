@@ -31,7 +31,7 @@ def test_the_file_holds_what_encoding_gives(make_preprocessor):
     tokens.fit_corpus(make(), preprocessor, {"name": "p"})
     stored = tokens.encode_corpus(make(), preprocessor, {"name": "p"}, "train")
     expected = preprocessor.encode(PIECES).values
-    assert torch.equal(stored.all().long(), expected)
+    assert torch.equal(stored.read_all().long(), expected)
     assert stored.read(2, 5).tolist() == expected[2:7].tolist()
     assert stored.facts["counts"] == torch.bincount(expected, minlength=preprocessor.size).tolist()
     assert stored.facts["bytes"] == len("".join(PIECES).encode())
@@ -54,7 +54,10 @@ def test_a_damaged_file_is_made_anew_and_said(tmp_path, caplog):
     for broken in (whole[:-1], bytes([whole[0] ^ 1]) + whole[1:], b""):
         stored.path.write_bytes(broken)
         with caplog.at_level(logging.WARNING):
-            assert tokens.encode_corpus(make(), preprocessor, None, "train").all().tolist() == stored.all().tolist()
+            assert (
+                tokens.encode_corpus(make(), preprocessor, None, "train").read_all().tolist()
+                == stored.read_all().tolist()
+            )
         assert "is damaged" in caplog.text
         assert stored.path.read_bytes() == whole
         caplog.clear()
@@ -65,7 +68,7 @@ def test_several_ask_at_once():
     tokens.fit_corpus(make(), preprocessor, None)
     with ThreadPoolExecutor(4) as pool:
         found = list(
-            pool.map(lambda _: tokens.encode_corpus(make(), preprocessor, None, "train").all().tolist(), range(8))
+            pool.map(lambda _: tokens.encode_corpus(make(), preprocessor, None, "train").read_all().tolist(), range(8))
         )
     assert all(each == found[0] for each in found)
 
@@ -92,8 +95,8 @@ def test_a_stream_begins_after_a_line_end_where_there_is_a_token_for_it():
 
 def test_reading_a_large_text_is_shown(caplog, monkeypatch):
     """Where there is no terminal: lines, at most one every so many seconds."""
-    monkeypatch.setattr(tokens, "_LARGE", 1)
-    monkeypatch.setattr(tokens, "_EVERY", 0.0)
+    monkeypatch.setattr(tokens, "_PROGRESS_FROM", 1)
+    monkeypatch.setattr(tokens, "_LOG_SECONDS", 0.0)
     preprocessor = Characters()
     with caplog.at_level(logging.INFO, "seqlab"):
         tokens.fit_corpus(make(), preprocessor, {"name": "p"})
@@ -107,6 +110,6 @@ def test_a_recurrent_model_reads_no_more_than_its_windows(tmp_path, monkeypatch)
     """All ids at once are for models that count; a text may be larger than the memory."""
     text = tmp_path / "text.txt"
     text.write_text("one two three four five six seven\n" * 300, "utf-8")
-    monkeypatch.setattr(tokens.Tokens, "all", lambda self: pytest.fail("all ids are read"))
+    monkeypatch.setattr(tokens.TokenFile, "read_all", lambda self: pytest.fail("all ids are read"))
     fast = ["logger=none", "trainer.progress=false", "trainer.max_epochs=1", "cell.hidden_size=4"]
     seqlab.run(seqlab.compose(["task=lm", f"task.data={text}", *fast]), tmp_path / "run")
