@@ -163,7 +163,8 @@ class SequenceData(pl.LightningDataModule):
         for name, rows in found.kept.items():
             ids, targets = self.encoded[name]
             self.encoded[name] = ids.take(rows), targets[rows]
-        if (rows := found.kept.get("train")) is not None:
+        if "train" in found.kept:
+            rows = found.kept["train"]
             self._train_rows = rows if self._train_rows is None else self._train_rows[rows]
         return found.same
 

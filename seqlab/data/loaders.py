@@ -395,5 +395,5 @@ def check_carried_state(task: Task, sizes: Mapping[str, int], batch_size: int, e
         if rows > size // 2:
             raise ValueError(
                 f"data.{key} must be <= {size // 2 or 1}, got {rows}: carries_state needs two batches or more, and "
-                f"{name} has {size} examples; 1 reads a split in order; so does presets = {{'data': 'text'}} in the task"
+                f"{name} has {size} examples; 1 reads a split in order, and so does data=text"
             )

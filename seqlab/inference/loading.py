@@ -12,11 +12,10 @@ from seqlab.config.build import build_model, build_preprocessor, build_task
 from seqlab.contracts import Batch, InputSpec, Model, Preprocessor, Ragged, Task, UserError
 from seqlab.data.encoding import parse_symbols, symbols_of, truncate
 from seqlab.errors import one_line
-from seqlab.io import atomic
 from seqlab.io.safe_io import check_names
 from seqlab.io.tensors import allocation_limit, count_numbers
 from seqlab.runs import run_folder
-from seqlab.runs.card import other_plugins, read_card
+from seqlab.runs.card import other_plugins, read_card, read_preprocessor
 
 log = logging.getLogger("seqlab")
 
@@ -134,12 +133,6 @@ def _batches(lengths: Tensor, most: int) -> Iterator[Tensor]:
         start = end
 
 
-def write_preprocessor(folder: Path, preprocessor: Preprocessor | None) -> None:
-    """Write ``preprocessor.json``: what fitting learned."""
-    state = None if preprocessor is None else preprocessor.state_dict()
-    atomic.write_json(folder / run_folder.PREPROCESSOR, {"format": run_folder.FORMAT, "state": state})
-
-
 def load(run_dir: str | Path, weights: Mapping[str, Tensor] | None = None) -> Trained:
     """Load a trained model; nothing but its run folder and the plugins it names is needed.
 
@@ -157,7 +150,7 @@ def load(run_dir: str | Path, weights: Mapping[str, Tensor] | None = None) -> Tr
     given = weights is not None  # those of a step to replay may be anything
     if weights is None:
         weights = run_folder.read_weights(folder / run_folder.MODEL)
-    state = run_folder.read_json(folder / run_folder.PREPROCESSOR).get("state") or {}
+    state = read_preprocessor(folder)
     try:
         trained = _assembled(folder, card, state, weights)
         if not given and (wrong := _not_a_number(trained.model)) is not None:

@@ -1,4 +1,4 @@
-"""Learning curves as CSV: a row for each step at which something was measured."""
+"""Learning curves in ``curves/metrics.csv``: a row for each step at which something was measured."""
 
 import csv
 import io
@@ -10,38 +10,31 @@ from typing import Any, final
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from seqlab.io.atomic import reported_write_errors, write_text
 from seqlab.io.curves import read_curves
-from seqlab.io.atomic import write_text, reported_write_errors
+from seqlab.runs.run_folder import METRICS
 
 __all__ = ["CurvesLogger", "read_curves"]
 
 
 @final
 class CurvesLogger(Logger):
-    """Writes ``curves/metrics.csv``, each row when it is known, so that a run that is killed has all but the last.
+    """Logger that writes each row at once, so that a killed run has all rows but the last.
 
-    A run that goes on writes on in the same file. Rows of steps that it does again, since it was killed after they were
-    written and before they were saved, are replaced.
+    A resumed run appends to the same file, and replaces rows of steps that it repeats: those written after the
+    checkpoint.
 
     Args:
         folder: the run folder.
     """
 
+    name = "curves"
+    version = ""
+
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.folder, self.path = folder, folder / "curves" / "metrics.csv"
-        self._columns: list[str] = []
-        self._begun = False
-
-    @property
-    def name(self) -> str:
-        """The folder of the curves."""
-        return "curves"
-
-    @property
-    def version(self) -> str:
-        """There is one."""
-        return ""
+        self.folder, self.path = folder, folder / METRICS
+        self._columns: list[str] | None = None
 
     @property
     def save_dir(self) -> str:
@@ -55,32 +48,29 @@ class CurvesLogger(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write a row."""
         row = {"step": 0 if step is None else step, **metrics}
-        if not self._begun:
-            self._begun = True
-            self._go_on(row["step"])
+        if self._columns is None:
+            self._columns = self._resume(row["step"])
         if set(row) <= set(self._columns):
             with reported_write_errors(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
-                file.write(_csv([row], self._columns, header=False))
+                csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
         else:
-            self._rewrite([*read_curves(self.path), row])
+            self._columns = self._rewrite([*read_curves(self.path), row], [*self._columns, *row])
 
-    def _go_on(self, step: float) -> None:
-        earlier = read_curves(self.path)
-        kept = [row for row in earlier if float(row["step"]) < step]
-        self._columns = list(earlier[0]) if earlier else []
-        if len(kept) < len(earlier) or (self.path.exists() and not self.path.read_bytes().endswith(b"\n")):
-            self._rewrite(kept)
+    def _resume(self, step: float) -> list[str]:
+        """Remove the rows from ``step`` on, and one that was cut; return the columns."""
+        rows = read_curves(self.path)
+        columns = list(rows[0]) if rows else []
+        kept = [row for row in rows if float(row["step"]) < step]
+        if len(kept) < len(rows) or (self.path.exists() and not self.path.read_bytes().endswith(b"\n")):
+            return self._rewrite(kept, columns)
+        return columns
 
-    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        """Write all rows, whole or not at all: a column is new, or rows are taken out."""
-        self._columns = list(dict.fromkeys([*self._columns, *(name for row in rows for name in row)]))
-        write_text(self.path, _csv(rows, self._columns, header=True))
-
-
-def _csv(rows: list[dict[str, Any]], columns: list[str], *, header: bool) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    if header:
+    def _rewrite(self, rows: list[dict[str, Any]], columns: list[str]) -> list[str]:
+        """Replace the file atomically; return its columns."""
+        columns = list(dict.fromkeys(columns))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+        writer.writerows(rows)
+        write_text(self.path, text.getvalue())
+        return columns

@@ -15,23 +15,13 @@ from seqlab.contracts import Model, UserError
 from seqlab.data.datamodule import SPLITS
 from seqlab.data.statistics import format_statistics
 from seqlab.distributed.devices import place
-from seqlab.inference.loading import write_preprocessor
-from seqlab.io import atomic, formatting
+from seqlab.io import formatting
 from seqlab.runs import run_folder
-from seqlab.runs.card import write_card
+from seqlab.runs.card import write_card, write_preprocessor
+from seqlab.runs.environment import compute_settings, git_state, hardware, peak_memory, versions
 from seqlab.runs.ownership import owned_folder
-from seqlab.runs.results import (
-    SCHEMA,
-    Result,
-    compute_settings,
-    further_tests,
-    git_state,
-    hardware,
-    judge,
-    metric_ranges,
-    peak_memory,
-    versions,
-)
+from seqlab.runs.results import Result, further_tests, metric_ranges, write_results
+from seqlab.runs.scores import judge
 from seqlab.training.checkpoint import checkpoint_path
 from seqlab.training.loggers import close_logger, make_logger
 from seqlab.training.process_state import restored_process_state
@@ -122,7 +112,6 @@ def _record(work: TrainingSession, started: float, command: str | None) -> Resul
     costs = _costs(work, started)
     no_cell = f"model={plain['model']['name']} uses no cell: cell= and kernel= mean nothing to it"
     record = {
-        "schema": SCHEMA,
         "title": run_title(plain, model),
         **scores,
         "cost": costs,
@@ -146,7 +135,7 @@ def _record(work: TrainingSession, started: float, command: str | None) -> Resul
         "git": git_state(),
         "command": command or shlex.join(sys.argv),
     }
-    atomic.write_json(folder / run_folder.RESULTS, record)
+    record = write_results(folder, record)
     return Result(folder, module.test_results, module.baseline, scores["verdict"], task.monitor, costs, record)
 
 

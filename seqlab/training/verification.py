@@ -9,7 +9,6 @@ from typing import Any, Literal, final
 import pytorch_lightning as pl
 import torch
 
-from seqlab._version import __version__
 from seqlab.contracts import Model, UserError
 from seqlab.data.fingerprint import differences, fingerprint
 from seqlab.errors import one_line
@@ -17,7 +16,9 @@ from seqlab.inference.loading import Trained, load
 from seqlab.plugins import find
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.runs import run_folder
-from seqlab.runs.results import SCHEMA, versions
+from seqlab.runs.card import read_card
+from seqlab.runs.environment import versions
+from seqlab.runs.results import read_results
 from seqlab.training.finetune import PretrainedInit
 from seqlab.training.module import SequenceModule
 from seqlab.training.session import prepare_data, silence_lightning
@@ -48,39 +49,6 @@ class Finding:
     said: str
 
 
-def results(folder: Path) -> dict[str, Any]:
-    """Read ``results.json``.
-
-    Raises:
-        UserError: the run has none, or one of another version.
-    """
-    record = run_folder.read_json(folder / run_folder.RESULTS)
-    where = folder / run_folder.RESULTS
-    if record.get("schema") != SCHEMA:
-        raise UserError(_other_schema(where, record))
-    if not isinstance(record.get("config"), dict) or not isinstance(record.get("metrics"), dict):
-        raise UserError(f"{where} holds no config or no metrics")
-    for kind in ("task", "model", "optimizer", "trainer", "data"):
-        if not isinstance(record["config"].get(kind), dict):
-            raise UserError(f"{where} has no config of {kind}")
-    metrics = record["metrics"].values()
-    if not all(isinstance(each, dict) and all(map(_is_metric, each.values())) for each in metrics):
-        raise UserError(f"{where} has metrics that are no numbers")
-    if not isinstance(record.get("versions") or {}, dict):
-        raise UserError(f"{where} has versions that are no object")
-    return record
-
-
-def _other_schema(where: Path, record: Mapping[str, Any]) -> str:
-    then, newer = record.get("schema"), isinstance(record.get("schema"), int) and record["schema"] > SCHEMA
-    line = f"{where} has schema {str(then)[:40]}; this is seqlab {__version__}, which reads {SCHEMA}"
-    return f"{line}: pip install -U seqlab" if newer else line
-
-
-def _is_metric(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
 def verify_run(folder: Path, *, scores: bool = True) -> list[Finding]:
     """Hold a run folder against what it says of itself.
 
@@ -91,12 +59,12 @@ def verify_run(folder: Path, *, scores: bool = True) -> list[Finding]:
     Raises:
         UserError: it is no finished run, or it cannot be loaded.
     """
-    record = results(folder)
+    record = read_results(folder)
     trained = load(folder)  # which knows how large each file may be, so that none is hashed for ever
     findings = [_files(folder, record.get("files"))]
     count = sum(value.numel() for value in trained.model.state_dict().values())
     findings.append(Finding("shapes", "ok", f"{count:,} numbers fit the model that {run_folder.MODEL_CARD} describes"))
-    findings.append(_versions(run_folder.read_json(folder / run_folder.MODEL_CARD), record))
+    findings.append(_versions(read_card(folder), record))
     if scores:
         metrics, data, same = _scored(trained, record["config"])
         findings += data_finding(record, data)

@@ -57,10 +57,11 @@ def rerun(arguments: list[str]) -> int:
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder that a run wrote")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the new run's folder (RUN_DIR_again)")
     asked = parser.parse_args(arguments)
+    from seqlab.runs.results import read_results
     from seqlab.runs.run_folder import MODEL, hashes
-    from seqlab.training.verification import Finding, compare_metrics, data_finding, differing_packages, results
+    from seqlab.training.verification import Finding, compare_metrics, data_finding, differing_packages
 
-    record = results(asked.run_dir)
+    record = read_results(asked.run_dir)
     folder = asked.out or asked.run_dir.with_name(f"{asked.run_dir.resolve().name}_again")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already; choose another folder by --out")

@@ -13,7 +13,7 @@ from seqlab.io.atomic import write_json
 from seqlab.io.curves import read_curves, whole_rows
 from seqlab.plugins.config import targets
 from seqlab.runs.commands import quote_for_hydra, shell_command
-from seqlab.runs.run_folder import RESULTS, read_json
+from seqlab.runs.run_folder import METRICS, RESULTS, read_json
 from seqlab.runs.scores import deciding_verdict
 from seqlab.study.horizon.search import Finding
 from seqlab.study.horizon.trials import Trial
@@ -28,7 +28,6 @@ Cause = Literal["gradient", "saturation", "capacity", "budget", "none", "unknown
 
 FLOW = Path("curves") / "gradient_flow.csv"
 SATURATION = Path("curves") / "saturation.csv"
-CURVES = Path("curves") / "metrics.csv"
 
 VANISHED, EXPLODED = 1e-3, 1e3
 """Ratio of the gradient at the first step to that at the last, from which on it counts as vanished or exploded."""
@@ -112,7 +111,7 @@ def _improving(folder: Path, record: Mapping[str, Any]) -> float | None:
     monitor, mode = record["best"]["monitor"], record["best"]["mode"]
     (bounds, *_) = record["tables"].get("bounds") or [{}]
     chance, solved = bounds.get("chance"), bounds.get("solved")
-    scores = [_number(row.get(f"valid/{monitor}")) for row in read_curves(folder / CURVES)]
+    scores = [_number(row.get(f"valid/{monitor}")) for row in read_curves(folder / METRICS)]
     known = [score for score in scores if score is not None]
     if chance is None or solved is None or chance == solved or len(known) < 4:
         return None

@@ -7,7 +7,7 @@ from statistics import stdev
 from typing import Any, final
 
 from seqlab.io.formatting import relative_path
-from seqlab.runs.scores import class_column, class_table, shorten_label, shown_classes
+from seqlab.runs.scores import class_column, class_table, classes_to_show, shorten_label
 from seqlab.study.intervals import Range, student
 from seqlab.study.report import flow, horizons
 from seqlab.study.report.document import (
@@ -121,7 +121,7 @@ def class_section(points: Sequence[Point], monitor: str) -> Section | None:
         return None
     best = max(runs, key=lambda run: mean_validation([run]))
     point, rows = runs[best]
-    shown = shown_classes(rows)
+    shown = classes_to_show(rows)
     noun = class_column(rows[0])
     said = "Test split."
     if sum(len(point.runs) for point in points) > 1:

@@ -10,7 +10,8 @@ import pytest
 import seqlab
 from seqlab import PLUGIN_API, UserError
 from seqlab.plugins.config import plugin_class
-from seqlab.training.verification import results, verify_run
+from seqlab.runs.results import read_results
+from seqlab.training.verification import verify_run
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 RUNS = sorted(FIXTURES.glob("run_format_*[0-9]"))
@@ -70,7 +71,7 @@ def test_a_newer_run_says_what_to_install(run):
 def test_newer_results_say_what_to_install(run):
     change(run / "results.json", schema=9)
     with pytest.raises(UserError, match=r"has schema 9; this is seqlab .*: pip install -U seqlab"):
-        results(run)
+        read_results(run)
 
 
 def test_a_missing_plugin_says_what_to_install(run):
@@ -119,4 +120,4 @@ def test_a_plugin_for_another_api_is_refused_by_name(distribution):
 def test_a_run_says_by_what_it_was_made(run):
     card = json.loads((run / "model.json").read_text("utf-8"))
     assert (card["format"], card["plugin_api"]) == (1, PLUGIN_API)
-    assert results(run)["schema"] == 1
+    assert read_results(run)["schema"] == 1

@@ -16,9 +16,10 @@ from seqlab import UserError
 from seqlab.cli.train import train
 from seqlab.runs import ownership
 from seqlab.runs.ownership import LOCK, LOG, OwnedError, is_owned, logging_to, owned_folder
+from seqlab.runs.results import read_results
 from seqlab.sweeps import ledger
 from seqlab.sweeps.plan import rename_old_sweep
-from seqlab.training.verification import results, verify_run
+from seqlab.training.verification import verify_run
 
 FORK = multiprocessing.get_context("fork")
 RUN = [
@@ -61,7 +62,7 @@ def check_pair(folder, rng, most):
     assert sorted(codes) == [0, 1], said
     winner, loser = codes.index(0), codes.index(1)
     assert "another process" in said[loser] or "finished run" in said[loser], said[loser]
-    record = results(folder / "run")
+    record = read_results(folder / "run")
     assert record["config"]["seed"] == winner + 1
     findings = verify_run(folder / "run", scores=False)
     assert all(finding.state == "ok" for finding in findings), findings
@@ -216,7 +217,7 @@ def test_a_sweep_that_another_process_works_on_is_not_set_aside(tmp_path):
     held, end = FORK.Event(), FORK.Event()
     process = started(sweep / "a", held, end, target=hold)
     held.wait(60)
-    with pytest.raises(UserError, match="another process is doing"):
+    with pytest.raises(UserError, match="another process runs"):
         rename_old_sweep(sweep)
     end.set()
     process.join()

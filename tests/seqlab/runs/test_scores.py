@@ -47,7 +47,7 @@ def test_of_many_classes_the_worst_are_shown_and_where_the_others_are():
     counts = Counter({(f"right{n}", f"right{n}"): 5 for n in range(30)} | {("wrong", "right3"): 9})
     rows = class_rows(counts, ["wrong", *(f"right{n}" for n in range(30))])
     page = shown(rows, "results.json, tables.classes")
-    assert "5 of 31 classes, those of least F1; all are in results.json, tables.classes" in page
+    assert "5 of 31 classes, those of lowest F1; all are in results.json, tables.classes" in page
     lines = [line.split()[1] for line in page.splitlines() if line.startswith("│")]
     assert lines[:2] == ["wrong", "right3"]
     assert len(lines) == 5
