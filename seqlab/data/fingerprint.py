@@ -70,11 +70,10 @@ def _label_differences(then: Sequence[str] | None, now: Sequence[str] | None) ->
     before, after = list(then or ()), list(now or ())
     if sorted(before) == sorted(after):
         return [f"the labels are in another order: {_join(after)}, were {_join(before)}"]
-    changes = {
-        "new": [label for label in after if label not in set(before)],
-        "missing": [label for label in before if label not in set(after)],
-    }
-    return ["the labels are others: " + ", ".join(f"{what} {_join(which)}" for what, which in changes.items() if which)]
+    new, missing = set(after) - set(before), set(before) - set(after)
+    found = [f"new {_join([label for label in after if label in new])}"] if new else []
+    found += [f"missing {_join([label for label in before if label in missing])}"] if missing else []
+    return [f"the labels are others: {', '.join(found)}"]
 
 
 def _join(labels: Sequence[str]) -> str:

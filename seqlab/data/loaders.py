@@ -40,21 +40,13 @@ class Shard:
 
 
 class LoaderOptions(TypedDict, total=False):
-    """Options of every loader.
+    """Options of every loader."""
 
-    Attributes:
-        seed: of all epochs.
-        overfit_batches: if not 0, every epoch consists of the first so many batches of epoch 0.
-        workers: processes that build batches ahead; 0 builds them in this process.
-        shard: rows of each batch that this process reads.
-        weigh_steps: whether the weight of a shard is its share of the time steps instead of the rows.
-    """
-
-    seed: int
-    overfit_batches: int
-    workers: int
-    shard: Shard | None
-    weigh_steps: bool
+    seed: int  # of all epochs
+    overfit_batches: int  # if not 0, every epoch consists of the first so many batches of epoch 0
+    workers: int  # processes that build batches ahead; 0 builds them in this process
+    shard: Shard | None  # rows of each batch that this process reads
+    weigh_steps: bool  # whether the weight of a shard is its share of the time steps instead of the rows
 
 
 class BatchLoader(ABC):
@@ -70,7 +62,7 @@ class BatchLoader(ABC):
         options: see :class:`LoaderOptions`.
 
     Raises:
-        ValueError: ``batch_size`` is not positive, or ``workers`` is negative.
+        ValueError: a size is not positive, or ``workers`` is negative.
     """
 
     batches: int
@@ -168,24 +160,14 @@ def _identity(batch: Any) -> Any:
 
 
 def check_positive(**sizes: int) -> None:
-    """Check sizes.
-
-    Raises:
-        ValueError: one is not positive.
-    """
+    """Raise ``ValueError`` if a size is not positive."""
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} must be >= 1, got {size}")
 
 
 class ExampleLoader(BatchLoader):
-    """Loader of padded batches of examples; the last batch of an epoch may be smaller.
-
-    Args:
-        examples: of an epoch.
-        batch_size: examples a batch.
-        options: see :class:`LoaderOptions`.
-    """
+    """Loader of padded batches of examples; the last batch of an epoch may be smaller."""
 
     def __init__(self, examples: int, batch_size: int, **options: Unpack[LoaderOptions]) -> None:
         super().__init__(batch_size, **options)
@@ -236,10 +218,6 @@ class BucketLoader(SplitLoader):
         shuffle: whether this is for training; otherwise batches are sorted by length.
         bucket: batches in a group that is sorted by length; 1 does not sort.
         weights: draw the examples of an epoch with these weights, with replacement, instead of taking each once.
-        options: see :class:`LoaderOptions`.
-
-    Raises:
-        ValueError: a size is not positive.
     """
 
     def __init__(
@@ -288,10 +266,6 @@ class ContiguousLoader(SplitLoader):
         batch_size: streams, at most.
         drop_last: read ``batch_size`` streams and leave out the last examples (fewer than one batch) that do not fill
             all rows; otherwise read the largest number of streams that divides the examples evenly.
-        options: see :class:`LoaderOptions`.
-
-    Raises:
-        ValueError: a size is not positive.
     """
 
     def __init__(
@@ -323,10 +297,6 @@ class GeneratedLoader(ExampleLoader):
         draw: returns so many examples, given a count and a seed.
         examples: of an epoch.
         batch_size: examples a batch; the last one of an epoch may be smaller.
-        options: see :class:`LoaderOptions`.
-
-    Raises:
-        ValueError: a size is not positive.
     """
 
     def __init__(

@@ -28,10 +28,6 @@ class StreamLoader(BatchLoader):
         batch_size: streams, at most; fewer if they would be shorter than a window.
         window: time steps of a batch; the last one of an epoch may have fewer.
         drop_last: leave out the last tokens (fewer than the streams) that do not fill all rows.
-        options: see :class:`seqlab.data.loaders.LoaderOptions`.
-
-    Raises:
-        ValueError: a size is not positive.
     """
 
     def __init__(
@@ -105,7 +101,6 @@ class WindowLoader(BatchLoader):
         batch_size: windows a batch.
         window: time steps of a window.
         max_tokens: in all windows, so that the cost does not depend on ``window``.
-        options: see :class:`seqlab.data.loaders.LoaderOptions`.
     """
 
     def __init__(

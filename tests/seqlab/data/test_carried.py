@@ -1,4 +1,4 @@
-"""A state is carried along each stream of ordered examples, and never across streams, splits or shuffled rows."""
+"""State carried along each stream of ordered examples, never across streams, splits or shuffled rows."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from seqlab_cells.gru import GRU
 
 
 class Before(Task):
-    """Name the token that the example before this one had: nothing but a carried state knows it."""
+    """Predict the token of the previous example, which only a carried state knows."""
 
     carries_state = True
     sequence_length_means = "distance"
@@ -90,7 +90,7 @@ def run(task: str, folder: Path, *words: str) -> seqlab.Result:
     return seqlab.run(seqlab.compose([f"task={task}", *words, *quiet]), folder)
 
 
-def test_a_state_that_is_carried_by_batches_is_that_of_the_whole_stream() -> None:
+def test_the_carried_state_is_that_of_one_pass_over_the_stream() -> None:
     """Against one pass over each stream's examples end to end."""
     task = Before()
     data = SequenceData(task, None, batch_size=5, eval_batch_size=4)
@@ -110,7 +110,7 @@ def test_a_state_that_is_carried_by_batches_is_that_of_the_whole_stream() -> Non
 
 
 @pytest.mark.usefixtures("plugged")
-def test_a_network_learns_what_only_a_carried_state_knows(tmp_path: Path) -> None:
+def test_a_network_learns_from_the_carried_state(tmp_path: Path) -> None:
     """With batches that do not divide the examples; without the state it could be right once in three times."""
     words = [
         "cell=gru",
@@ -135,6 +135,6 @@ def test_a_network_learns_what_only_a_carried_state_knows(tmp_path: Path) -> Non
         ("mixed", "splits must all be Examples or all be Corpus, got train is Examples, valid is Examples, test is Co"),
     ],
 )
-def test_what_has_no_order_is_refused_in_one_line(task: str, message: str, tmp_path: Path) -> None:
+def test_examples_without_order_are_rejected(task: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"^task={task}: {message}"):
         run(task, tmp_path / "run")

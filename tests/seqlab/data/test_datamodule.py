@@ -1,4 +1,4 @@
-"""What is left out, kept and found again between a task's texts and a model's batches."""
+"""Dropped texts, and cached encodings."""
 
 import logging
 
@@ -38,7 +38,7 @@ class Nothing(Characters):
         return dict.fromkeys(range(len(texts)), "all of them")
 
 
-def test_dropped_texts_leave_training_alone_and_are_counted():
+def test_texts_are_dropped_from_training_only_and_counted():
     data = SequenceData(Letters(balance="sampling"), NoDashes(), batch_size=2)
     data.prepare()
     inputs, targets = data.encoded["train"]
@@ -65,7 +65,7 @@ class Counting(Characters):
         return super().encode(texts)
 
 
-def test_much_text_is_encoded_once_and_a_damaged_cache_said(tmp_path, monkeypatch, caplog):
+def test_large_text_is_encoded_once_and_a_damaged_cache_rebuilt(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
     monkeypatch.setattr(encoding, "_CACHED_FROM", 1)
     found = []
@@ -85,7 +85,7 @@ def test_much_text_is_encoded_once_and_a_damaged_cache_said(tmp_path, monkeypatc
     assert data.encoded["train"][0].values.tolist() == found[0]
 
 
-def test_another_pipeline_has_another_place(tmp_path, monkeypatch):
+def test_the_cache_depends_on_the_pipeline(tmp_path, monkeypatch):
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
     monkeypatch.setattr(encoding, "_CACHED_FROM", 1)
     for name in ("one", "two"):

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 import seqlab
-from seqlab import Examples, Preprocessor, Ragged
+from seqlab import Examples
 from seqlab.data.datamodule import SequenceData
 from seqlab.runs import run_folder
 from seqlab.training.module import SequenceModule
+from seqlab_preprocessing.characters import Characters
 
 from .test_datamodule import Letters
 
@@ -28,7 +29,7 @@ SMALL = [
 
 
 class Repeated(Letters):
-    """Draws texts: the letter a, as often as asked for."""
+    """Generates texts of the letter a alone."""
 
     fresh = True
 
@@ -36,58 +37,38 @@ class Repeated(Letters):
         return Examples(["a" * (seed % 5 + 1)] * count, torch.zeros(count, dtype=torch.int64))
 
 
-class AOnly(Preprocessor):
-    """Counts letters."""
-
-    size, unknown_id = 2, 0
-
-    def fit(self, texts):
-        pass
-
-    def encode(self, texts):
-        return Ragged.of([torch.ones(len(text), dtype=torch.int64) for text in texts])
-
-    def decode(self, ids):
-        return "a" * len(ids)
-
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state):
-        pass
-
-
-def test_texts_that_are_drawn_are_encoded_and_cut():
-    data = SequenceData(Repeated(sequence_length=2), AOnly(), batch_size=4)
+def test_generated_texts_are_encoded_and_truncated():
+    data = SequenceData(Repeated(sequence_length=2), Characters(), batch_size=4)
     data.prepare()
     found = list(data.train_dataloader())
     assert [batch.inputs.shape[0] for batch in found] == [4, 2]
     assert max(batch.inputs.shape[1] for batch in found) <= 2
-    assert all(bool((batch.inputs == 1).all()) for batch in found)
+    assert len({int(token) for batch in found for token in batch.inputs.unique()} - {0}) == 1
 
 
-def test_a_task_that_draws_nothing_says_so():
+def test_a_fresh_task_must_generate():
     with pytest.raises(TypeError, match="Letters is fresh, but draws nothing: it has no method draw"):
         Letters().draw(3, 0)
 
 
 class InterruptedRunError(Exception):
-    """The power went."""
+    """Ends a run."""
 
 
 @pytest.mark.parametrize("at", [(1, 0), (2, 3)])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch, at):
     config = seqlab.compose([*SMALL, "trainer.checkpoint_minutes=0"])
-    seqlab.run(config, tmp_path / "whole")
+    whole = seqlab.run(config, tmp_path / "whole")
+    assert set(whole.record["tables"]) == {"bounds"}  # without extra splits, no further_tests
     step = SequenceModule.training_step
 
-    def dies(self, batch, batch_index):
+    def interrupted_step(self, batch, batch_index):
         if (self.current_epoch, batch_index) == at:
             raise InterruptedRunError
         return step(self, batch, batch_index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SequenceModule, "training_step", dies)
+        patch.setattr(SequenceModule, "training_step", interrupted_step)
         with pytest.raises(InterruptedRunError):
             seqlab.run(config, tmp_path / "cut")
     seqlab.run(seqlab.compose([*SMALL, "trainer.checkpoint_minutes=0", "ckpt_path=last"]), tmp_path / "cut")
@@ -99,11 +80,11 @@ def test_fresh_examples_are_new_in_every_epoch_and_fixed_ones_are_not(tmp_path, 
     seen = []
     step = SequenceModule.training_step
 
-    def notes(self, batch, batch_index):
+    def recording_step(self, batch, batch_index):
         seen.extend(map(tuple, batch.inputs.tolist()))
         return step(self, batch, batch_index)
 
-    monkeypatch.setattr(SequenceModule, "training_step", notes)
+    monkeypatch.setattr(SequenceModule, "training_step", recording_step)
     long = [*SMALL, "task.sequence_length=12"]
     seqlab.run(seqlab.compose(long), tmp_path / "fresh")
     assert len(seen) == len(set(seen)) == 210
@@ -113,7 +94,7 @@ def test_fresh_examples_are_new_in_every_epoch_and_fixed_ones_are_not(tmp_path, 
     assert len(set(seen)) == 70
 
 
-def test_further_splits_are_scored_each_by_itself(tmp_path):
+def test_each_extra_split_is_scored_separately(tmp_path):
     result = seqlab.run(seqlab.compose([*SMALL, "task.eval_lengths=[4,30]"]), tmp_path / "run")
     record = json.loads((tmp_path / "run" / "results.json").read_text("utf-8"))
     four, thirty = record["tables"]["further_tests"]
@@ -132,11 +113,6 @@ def test_further_splits_are_scored_each_by_itself(tmp_path):
     assert {name: float(value) for name, value in scores.compute().items()} == pytest.approx(
         {name: thirty[name] for name in result.metrics}, abs=1e-5
     )
-
-
-def test_no_table_without_further_splits(tmp_path):
-    result = seqlab.run(seqlab.compose(SMALL), tmp_path / "run")
-    assert set(result.record["tables"]) == {"bounds"}
 
 
 @pytest.mark.slow
