@@ -39,24 +39,31 @@ def data_summary(data: SequenceData, examples: int = 3) -> dict[str, Any]:
     record: dict[str, Any] = {"splits": data.statistics, "notes": list(data.notes)}
     if preprocessor is not None:
         record["vocabulary"] = _vocabulary(preprocessor.size, preprocessor.symbols or ())
-    train = splits["train"]
-    if isinstance(train, Corpus):
-        assert preprocessor is not None
-        piece = next(iter(train.pieces()))
-        texts = [piece[begin : begin + _MAX_CHARACTERS] for begin in range(0, len(piece), _step(piece, examples))]
-        record["examples"] = [_example(text, preprocessor) for text in texts[:examples]]
-        record["duplicates"] = _duplicate_lines(cast(Mapping[str, Corpus], splits))
-        return record
-    splits = cast(Mapping[str, Examples], splits)
-    record["classes"] = _class_shares(data.task, splits)
-    record["duplicates"] = {}
-    if isinstance(train.inputs, Ragged):
+    if isinstance(splits["train"], Corpus):
+        return record | _summarise_text(data, cast(Mapping[str, Corpus], splits), examples)
+    return record | _summarise_examples(data, cast(Mapping[str, Examples], splits), examples)
+
+
+def _summarise_text(data: SequenceData, splits: Mapping[str, Corpus], examples: int) -> dict[str, Any]:
+    assert data.preprocessor is not None
+    piece = next(iter(splits["train"].pieces()))
+    texts = [piece[begin : begin + _MAX_CHARACTERS] for begin in range(0, len(piece), _step(piece, examples))]
+    return {
+        "examples": [_example(text, data.preprocessor) for text in texts[:examples]],
+        "duplicates": _duplicate_lines(splits),
+    }
+
+
+def _summarise_examples(data: SequenceData, splits: Mapping[str, Examples], examples: int) -> dict[str, Any]:
+    record: dict[str, Any] = {"classes": _class_shares(data.task, splits), "duplicates": {}}
+    inputs = splits["train"].inputs
+    if isinstance(inputs, Ragged):
         if (symbols := symbols_of(data.task.inputs)) is not None:
             record["vocabulary"] = _vocabulary(len(symbols), symbols)
-            record["examples"] = _symbol_examples(train.inputs, symbols, examples)
-    elif preprocessor is not None:
-        texts = list(train.inputs)
-        record["examples"] = [_example(text, preprocessor) for text in texts[:: _step(texts, examples)][:examples]]
+            record["examples"] = _symbol_examples(inputs, symbols, examples)
+    elif data.preprocessor is not None:
+        texts = list(inputs)
+        record["examples"] = [_example(text, data.preprocessor) for text in texts[:: _step(texts, examples)][:examples]]
         record["dropped"] = [
             {"text": texts[index][:_MAX_CHARACTERS], "reason": reason}
             for index, reason in islice(data.dropped.items(), examples)
@@ -67,7 +74,7 @@ def data_summary(data: SequenceData, examples: int = 3) -> dict[str, Any]:
         }
         record["duplicates"] = count_duplicates(raw)
     if not data.task.fresh:  # as the model reads them: encoded and truncated
-        counts = count_duplicates({name: inputs.digests() for name, (inputs, _) in data.encoded.items()})
+        counts = count_duplicates({name: encoded.digests() for name, (encoded, _) in data.encoded.items()})
         record["duplicates"] |= {f"{what}{AFTER}": count for what, count in counts.items()}
     return record
 
