@@ -38,7 +38,7 @@ def main() -> None:
     asked = parser.parse_args()
     measured, drawn = list[float](), list[float]()
     timed("measure", measured)
-    timed("draw", drawn)
+    timed("draw_flow", drawn)
     for cell in asked.cells:
         for length in asked.lengths:
             measured.clear(), drawn.clear()

@@ -55,7 +55,7 @@ def synthetic(folder: Path, run: Path, count: int) -> None:
 def read_results(folder: Path) -> int:
     """Read the metrics and config of every finished run, as a report does."""
     rows = []
-    for entry in ledger.read(folder):
+    for entry in ledger.read_entries(folder):
         if entry.state == "done":
             record = run_folder.read_json(folder / entry.name / run_folder.RESULTS)
             rows.append((record["metrics"]["test"], record["config"]["seed"]))

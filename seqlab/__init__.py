@@ -1,7 +1,9 @@
 """seqlab: a bench for sequence models. These are its public names."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
+from seqlab._deprecated import MovedModules
 from seqlab._version import __version__
 
 if TYPE_CHECKING:
@@ -76,6 +78,8 @@ __all__ = [
     "load",
     "run",
 ]
+
+sys.meta_path.append(MovedModules())
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""``python -m seqlab``: a command, or Hydra's train."""
+"""Entry point of ``python -m seqlab``: a command, or training by Hydra."""
 
 import gc
 import os
@@ -8,28 +8,28 @@ from collections.abc import Callable
 from importlib import import_module
 
 COMMANDS = {
-    "data": "see what will be trained on: data task=NAME [key=value ...]",
-    "fetch": "fill the caches, for runs without a network: fetch task=NAME [key=value ...]",
-    "status": "what became of each run of a sweep: status SWEEP_DIR",
-    "resume": "do the runs of a sweep that are not done: resume SWEEP_DIR",
-    "report": "one page on what runs found: report DIR... (of sweeps, of runs, or of some of them)",
-    "compare": "differences between two, paired by seed: compare A B (folders, or with --in SWEEP_DIR labels)",
-    "inspect": "see gates, state and predictions along a text: inspect RUN_DIR TEXT",
-    "context": "how much of what it read a language model uses: context RUN_DIR",
+    "data": "show statistics and samples of the data: data task=NAME [key=value ...]",
+    "fetch": "download and cache the data, for runs without a network: fetch task=NAME [key=value ...]",
+    "status": "show the state of each run of a sweep: status SWEEP_DIR",
+    "resume": "finish the runs of a sweep: resume SWEEP_DIR",
+    "report": "write one page on the results of runs: report DIR... (of sweeps, of runs, or of both)",
+    "compare": "compare two sets of runs, paired by seed: compare A B (folders, or with --in SWEEP_DIR labels)",
+    "inspect": "plot gates, state and predictions along a text: inspect RUN_DIR TEXT",
+    "context": "measure how much context a language model uses: context RUN_DIR",
     "predict": "predict with a trained model: predict RUN_DIR TEXT... (or --input FILE)",
     "evaluate": "score a trained model on new data: evaluate RUN_DIR --data FILE",
-    "generate": "let a language model write: generate RUN_DIR --prompt TEXT",
-    "export": "write a model for others to run: export RUN_DIR --format torch-export|onnx|safetensors|state-dict",
-    "verify": "is a run folder whole, and does its test metric come out again: verify RUN_DIR",
-    "rerun": "train once more from a run's folder: rerun RUN_DIR",
-    "replay": "see where a loss that is no number begins: replay RUN_DIR/nonfinite",
-    "reproduce": "run a paper's settings and compare the figures: reproduce [RECIPE]",
-    "check": "prove that a plugin is right: check cell=NAME (or task=, preprocessing=, kernel=CELL.KERNEL)",
-    "bench": "measure the kernels of cells: bench [--cells ...] [--shapes BxTxIxH,...] [--tune]",
-    "new": "begin a plugin of your own: new cell NAME (or task, preprocessing)",
-    "plugins": "list what is plugged in: cells, models, tasks, preprocessing, kernels",
+    "generate": "continue a text with a language model: generate RUN_DIR --prompt TEXT",
+    "export": "write a model for other programs: export RUN_DIR --format torch-export|onnx|safetensors|state-dict",
+    "verify": "check the files of a run and its test metric: verify RUN_DIR",
+    "rerun": "train again with the config of a run: rerun RUN_DIR",
+    "replay": "find where a non-finite loss or gradient starts: replay RUN_DIR/nonfinite",
+    "reproduce": "run the settings of a paper and compare its figures: reproduce [RECIPE]",
+    "check": "run the conformance tests of a plugin: check cell=NAME (or task=, preprocessing=, kernel=CELL.KERNEL)",
+    "bench": "time the kernels of cells: bench [--cells ...] [--shapes BxTxIxH,...] [--tune]",
+    "new": "write the files of a new plugin: new cell NAME (or task, preprocessing)",
+    "plugins": "list the installed plugins: plugins [KIND]",
 }
-"""Commands, each with one line of help."""
+"""Commands, each with a line of help."""
 MODULES = {
     "inspect": "inspection:inspect_text",
     "context": "inspection:context",
@@ -41,30 +41,30 @@ MODULES = {
     "new": "plugins:new",
     "plugins": "plugins:plugins_table",
 }
-"""Module and function in ``seqlab.cli.commands`` of those that are not ``main`` of the module of their name."""
+"""Module and function in ``seqlab.cli.commands`` of the commands that are not ``main`` of the module of their name."""
 TRAINING = ("resume", "rerun", "reproduce")
-"""Commands that train and leave their results in files: they go on if stdout cannot be written."""
+"""Commands that write their results to files: they continue if stdout cannot be written."""
 
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
-"""Environment of GNU's and Intel's OpenMP, read when torch is loaded: threads that wait sleep instead of spinning."""
+"""Environment of GNU's and Intel's OpenMP, read when torch is loaded: waiting threads sleep instead of spinning."""
 
 
 def main() -> None:
-    """Run the command line; the exit code is 1 for a user's mistake or a failed run."""
+    """Run the command line; the exit code is 1 for a wrong argument or a failed run."""
     for name, value in PASSIVE.items():
         os.environ.setdefault(name, value)
     if os.environ.get("COLUMNS", "").strip() == "0":
-        del os.environ["COLUMNS"]  # as some terminals and CI set it; tables would be empty
-    gc.set_threshold(10_000, 50, 50)  # looking for cycles in what imports make is a tenth of the time to start
+        del os.environ["COLUMNS"]  # some terminals and CI set 0; tables would be empty
+    gc.set_threshold(10_000, 50, 50)  # collections during imports take a tenth of the start-up time
     arguments = sys.argv[1:]
     from seqlab.cli.terminal import guarded_streams
 
     command = arguments[0] if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]) else None
     with guarded_streams(keep_going=command is None or command in TRAINING):
         try:
-            os.getcwd()  # noqa: PTH109  # which is what everything else asks
+            os.getcwd()  # noqa: PTH109
         except OSError as error:
-            print(f"the working folder cannot be used ({error.strerror}): cd to one that is there", file=sys.stderr)
+            print(f"the working folder cannot be used ({error.strerror}): cd to another one", file=sys.stderr)
             sys.exit(1)
         if arguments in (["--help"], ["-h"]):
             from seqlab.cli.help import overview
@@ -81,10 +81,10 @@ def main() -> None:
 def _command(name: str, arguments: list[str]) -> int:
     if name not in COMMANDS:
         if arguments[:1] == ["="]:
-            print(f"{name} = {' '.join(arguments[1:])}: no blanks stand beside the =: {name}=...", file=sys.stderr)
+            print(f"{name} = {' '.join(arguments[1:])}: remove the blanks beside the =: {name}=...", file=sys.stderr)
             return 1
-        there_are = ", ".join(COMMANDS)
-        print(f"{name}: there is no such command; there are {there_are}; options are key=value", file=sys.stderr)
+        names = ", ".join(COMMANDS)
+        print(f"{name}: there is no such command; there are {names}; options are key=value", file=sys.stderr)
         return 1
     from seqlab.cli.errors import report_errors
 
@@ -92,7 +92,7 @@ def _command(name: str, arguments: list[str]) -> int:
 
 
 def function_of(name: str) -> Callable[[list[str]], int]:
-    """Import the function of a command: it takes the arguments and returns the exit code."""
+    """Import the function of a command, which takes arguments and returns the exit code."""
     module, _, function = MODULES.get(name, f"{name}:main").partition(":")
     found: Callable[[list[str]], int] = getattr(import_module(f"seqlab.cli.commands.{module}"), function)
     return found

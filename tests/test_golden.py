@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import seqlab
-from seqlab.sweeps.key import run_key, sweep_key
+from seqlab.sweeps.plan import run_key, sweep_key
 
 from .golden.command import HERE, composed, done, parsed, recipes, run, same
 

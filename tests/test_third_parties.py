@@ -153,14 +153,14 @@ BROKEN = {
     "import": ("import no_such_module\n", "No module named 'no_such_module'"),
     "exits": ("import sys\nsys.exit(3)\n", "SystemExit"),
     "nothing": ("", "has no Made"),
-    "base": ("class Made:\n    pass\n", "Made is no seqlab.Cell"),
+    "base": ("class Made:\n    pass\n", "Made is not a seqlab.Cell"),
     "abstract": ("from seqlab import Cell\nclass Made(Cell):\n    pass\n", "Made does not define step"),
     "signature": (
         "from seqlab import Cell\nclass Made(Cell):\n    def __init__(self, input_size, heads): pass\n"
         "    def step(self, x, state): return x, state\n",
         "its constructor needs heads, which nothing supplies",
     ),
-    "function": ("def Made(input_size): pass\n", "is no class"),
+    "function": ("def Made(input_size): pass\n", "is not a class"),
 }
 
 
@@ -225,7 +225,7 @@ def test_a_crash_names_the_distribution(tmp_path):
     where = f"seqlab_crashing/cells.py:{CRASHING.split(chr(10)).index('        return self.weights[x], state') + 1}"
     assert f"(cell=crashing of seqlab-crashing 2.3 failed at {where}; its traceback is in run/error.txt)" in line
     assert line.startswith("TypeError: ")
-    assert "fault of the program" not in out
+    assert "a bug of seqlab" not in out
 
 
 KERNEL = """

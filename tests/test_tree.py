@@ -3,8 +3,11 @@
 import ast
 import re
 import subprocess
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -12,8 +15,6 @@ LONGEST_FILE, LONGEST_FUNCTION = 500, 40
 
 LONG_FILES = {
     "plugins/seqlab_cells/fused/scan.cpp": "one translation unit: the compiler is handed one file",
-    "tests/seqlab/testing/subtle_cells.py": "a list of small classes",
-    "tests/seqlab/testing/subtle_kernels.py": "a list of small classes",
 }
 LONG_FUNCTIONS = {
     ("plugins/seqlab_cells/gpu/scan.py", "forward"): "a Triton kernel is one function",
@@ -79,3 +80,35 @@ def test_one_module_imports_the_internals_of_hydra() -> None:
     found = [name for name in sources(".py") if internal.search((ROOT / name).read_text("utf-8"))]
     own = Path(__file__).relative_to(ROOT).as_posix()
     assert [Path(name).name for name in found if name != own] == ["hydra_internals.py"]
+
+
+MOST_MODULES = 16
+"""Modules side by side in one folder, without ``__init__.py``."""
+
+
+def test_no_folder_holds_too_many_modules() -> None:
+    rooms = Counter(Path(name).parent for name in sources(".py") if name.startswith(("seqlab/", "plugins/")))
+    inits = {Path(name).parent for name in sources(".py") if name.endswith("/__init__.py")}
+    assert {str(room): count for room, count in rooms.items() if count - (room in inits) > MOST_MODULES} == {}
+
+
+def test_no_modules_import_one_another() -> None:
+    """Imports inside functions count; those for types alone do not."""
+    families = [path.name for path in (ROOT / "plugins").glob("seqlab_*")]
+    graph = grimp.build_graph(
+        "seqlab", *families, "hydra_plugins.seqlab_sweeps", exclude_type_checking_imports=True, cache_dir=None
+    )
+    sorter = TopologicalSorter({module: graph.find_modules_directly_imported_by(module) for module in graph.modules})
+    sorter.prepare()  # raises CycleError, which names the modules
+
+
+def test_a_cycle_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "turning"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "one.py").write_text("import turning.two\n")
+    (package / "two.py").write_text("def late():\n    from turning import one\n    return one\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    graph = grimp.build_graph("turning", exclude_type_checking_imports=True, cache_dir=None)
+    with pytest.raises(CycleError):
+        TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()

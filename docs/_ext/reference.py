@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from unittest.mock import patch
 
 import seqlab_conf
-from seqlab.__main__ import COMMANDS
+from seqlab.__main__ import COMMANDS, function_of
 from seqlab.cli.help import file_keys, typed
 from seqlab.plugins import plugins
 from seqlab.plugins.config import BUILT_IN_KERNELS

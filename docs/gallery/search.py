@@ -14,7 +14,7 @@ PAIR = ("rnn", "lstm")
 
 def answers(report: str) -> dict[str, str]:
     """Return the result sentence of each task from a report's Markdown."""
-    return dict(re.findall(r"^## (\w+)\n\n(\*\*On .*\*\*)$", report, re.MULTILINE))
+    return dict(re.findall(r"^## Results: (\w+)\n\n(\*\*On .*\*\*)$", report, re.MULTILINE))
 
 
 def caption(found: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
-"""Gradient flow through time, measured during training."""
+"""Gradient flow, measured during training."""
 
 import logging
+import math
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,33 +20,30 @@ from seqlab.study.plotting import save_figure
 
 log = logging.getLogger("seqlab")
 
-SHARE = 0.1
-"""Largest share of the training time that measuring takes unless ``every`` is set."""
-_PER_DECADE = 2
-_FIRST = 10
+_SHARE = 0.1
+"""Share of the training time that measurements may take by default."""
 
 
 @final
 class GradientFlow(pl.Callback):
-    r"""Measure the gradient of the loss with respect to past states.
+    r"""Measure the gradient of the loss to each earlier state at some steps of training.
 
-    At each measurement a copy of the model reads the same few validation sequences with the loop kernel, in double
-    precision and evaluation mode, so that the run itself is unchanged. The results are ``curves/gradient_flow.csv`` and
-    ``curves/saturation.csv`` (:mod:`seqlab.study.gradient_flow`); ``gradient_flow.png`` and ``.svg`` are drawn at the
-    end.
+    A copy of the model reads the same few validation sequences each time, with the reference loop in float64 and
+    evaluation mode; the run does not change. Results are ``curves/gradient_flow.csv`` and ``curves/saturation.csv``
+    (:mod:`seqlab.study.gradient_flow`), and at the end ``gradient_flow.png`` and ``.svg``.
 
-    In a trainer of your own it takes any LightningModule that contains a :class:`seqlab.Recurrent`: the loss is that of
-    its ``training_step`` on the first batch of the validation loader (of the training loader if there is none), and
-    the files go into the trainer's ``default_root_dir``.
+    In another trainer it measures any LightningModule with a :class:`seqlab.Recurrent` inside: the loss of its
+    ``training_step`` on the first batch of the validation loader (else of the training loader), with results in the
+    trainer's ``default_root_dir``.
 
     Args:
-        every: training steps between two measurements. 0 measures at the beginning, at steps 10, 32, 100, 316, ...,
-            and at the end, and skips those that would take more than a tenth of the training time.
-        rows: number of validation sequences; a LightningModule of your own reads a whole batch.
-        picture: whether to draw figures; the numbers are saved either way, and a report draws them.
+        every: steps between measurements; 0 measures at steps 0, 10, 32, 100, 316, ... and at the end, skipping those
+            between that would take more than a tenth of the training time.
+        rows: validation sequences to read; in another trainer, a whole batch is read.
+        picture: draw the figures; reports do so in any case.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: a number is out of range.
     """
 
     def __init__(self, every: int = 0, rows: int = 8, *, picture: bool = True) -> None:
@@ -53,58 +51,61 @@ class GradientFlow(pl.Callback):
         for name, value, least in (("every", every, 0), ("rows", rows, 1)):
             if value < least:
                 raise ValueError(f"{name} must be >= {least}, got {value}")
-        self.every, self.rows, self.picture, self.read = every, rows, picture, 0
+        self.every, self.rows, self.picture = every, rows, picture
+        self.figures: list[str] = []
+        self._title = "one batch"
         self._batch: Any = None
         self._writer: FlowWriter | None = None
         self._folder = Path()
-        self._last = -1
-        self._spent = self._cost = self._paused = 0.0
-        self._since = self._stopped = 0.0
-        self.figures: list[str] = []
+        self._last_step = -1
+        self._spent = self._cost = self._paused = self._started = self._stopped = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Choose the sequences and measure; a resumed run has measured its beginning already."""
+        """Choose the sequences, and measure unless the run is resumed."""
         if not trainer.is_global_zero:
             return
         if not is_recurrent(pl_module):
-            log.info("callbacks=gradient_flow: the model has no recurrent part; nothing is measured")
+            log.info("callbacks=gradient_flow: the model is not recurrent; nothing is measured")
             return
-        batch = trainer.datamodule.probe(self.rows) if _is_ours(trainer) else _first_batch(trainer)  # type: ignore[attr-defined]  # a trainer has it
+        if _is_own_run(trainer):
+            batch = trainer.datamodule.probe(self.rows)  # type: ignore[attr-defined]  # a trainer has it
+            self._title = f"{len(batch.inputs)} validation sequences"
+        else:
+            batch = _first_batch(trainer)
         self._batch = pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
-        self.read = len(batch.inputs) if _is_ours(trainer) else 0
-        self._folder, self._last = Path(trainer.default_root_dir), trainer.global_step
+        self._folder, self._last_step = Path(trainer.default_root_dir), trainer.global_step
         self._writer = FlowWriter(self._folder, done=trainer.global_step)
         if not trainer.global_step:
             self._measure(0, trainer, pl_module)
-        self._since, self._paused = time.perf_counter(), 0.0
+        self._started, self._paused = time.perf_counter(), 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Measure if a measurement is due."""
+        """Measure at the chosen steps."""
         step = trainer.global_step
-        if self._writer is not None and step != self._last and self._is_due(step):
+        if self._writer is not None and step != self._last_step and self._is_due(step):
             self._measure(step, trainer, pl_module)
 
     def _is_due(self, step: int) -> bool:
         if self.every:
             return step % self.every == 0
-        if not is_moment(step):
+        if not is_default_step(step):
             return False
-        training = time.perf_counter() - self._since - self._paused
-        return self._spent + 2 * self._cost <= SHARE * training  # now and at the end
+        training = time.perf_counter() - self._started - self._paused
+        return self._spent + 2 * self._cost <= _SHARE * training  # now and at the end
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Pause the clock of training time."""
+        """Stop the clock of training."""
         self._stopped = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Resume the clock."""
+        """Restart the clock of training."""
         self._paused += time.perf_counter() - self._stopped
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure for the last time, and draw."""
+        """Measure and draw."""
         if self._writer is None:
             return
-        if trainer.global_step != self._last:
+        if trainer.global_step != self._last_step:
             self._measure(trainer.global_step, trainer, pl_module)
         self._writer = None
         if self.picture:
@@ -114,7 +115,7 @@ class GradientFlow(pl.Callback):
         flow = read(self._folder)
         if flow is None or not flow.rows:
             return
-        figure = draw_flow(flow, f"{self.read} validation sequences" if self.read else "one batch")
+        figure = draw_flow(flow, self._title)
         for name in ("gradient_flow.png", "gradient_flow.svg"):
             save_figure(figure, self._folder / name)
             self.figures.append(name)
@@ -125,7 +126,7 @@ class GradientFlow(pl.Callback):
         begun = time.perf_counter()
         module: Any = pl_module
         try:
-            if _is_ours(trainer):
+            if _is_own_run(trainer):
                 found = measure(module.model, module.task, self._batch, step)
             else:
                 found = measure_step(pl_module, self._batch, step)
@@ -135,21 +136,21 @@ class GradientFlow(pl.Callback):
         except Exception as error:  # training continues without it
             log.warning("callbacks=gradient_flow stops at step %d: %s: %s", step, type(error).__name__, error)
             self._writer = None
-        self._last = step
+        self._last_step = step
         self._cost = time.perf_counter() - begun
         self._spent += self._cost
-        if self._since:
+        if self._started:
             self._paused += self._cost
 
 
-def _is_ours(trainer: pl.Trainer) -> bool:
-    """Return whether the trainer belongs to a run of seqlab, whose data, model and task are known."""
+def _is_own_run(trainer: pl.Trainer) -> bool:
+    """Return whether a seqlab run trains, whose data, model and task are known."""
     return hasattr(getattr(trainer, "datamodule", None), "probe")
 
 
 def _first_batch(trainer: pl.Trainer) -> Any:
-    """Return the first batch of the validation or else the training loader; random generators are unchanged."""
-    with suppress(MisconfigurationException):  # it has no validation
+    """Return the first batch of the validation loader, else of the training loader; keep the random generators."""
+    with suppress(MisconfigurationException):  # there is no validation loader
         trainer.fit_loop.epoch_loop.val_loop.setup_data()  # Lightning does this only before the first validation
     loaders: Any = trainer.val_dataloaders or trainer.train_dataloader
     loader = loaders[0] if isinstance(loaders, list) else loaders
@@ -157,9 +158,7 @@ def _first_batch(trainer: pl.Trainer) -> Any:
         return next(iter(loader))
 
 
-def is_moment(step: int) -> bool:
+def is_default_step(step: int) -> bool:
     """Return whether a step is one of 10, 32, 100, 316, 1000, ..."""
-    power = 0
-    while (moment := round(_FIRST * 10 ** (power / _PER_DECADE))) < step:
-        power += 1
-    return moment == step
+    half_decades = round(2 * math.log10(max(step, 1)))
+    return half_decades >= 2 and step == round(10 ** (half_decades / 2))

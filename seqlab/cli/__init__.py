@@ -1,1 +1,1 @@
-"""What a person can ask for: one module a verb."""
+"""Command line."""

@@ -1,4 +1,4 @@
-"""A config folder that is not seqlab's: its files choose settings; what makes Hydra import or run is refused."""
+"""Checks of a user's config folder: its files may choose settings, but not what Hydra imports or runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,45 +13,85 @@ from omegaconf import OmegaConf
 from seqlab.config.compose import compose_full, configs
 from seqlab.errors import UserError
 from seqlab.plugins.hydra_source import SOURCE, Sources, sources, using_sources
-from seqlab.sweeps.overrides import check_file_overrides, launcher_fault, split_overrides
+from seqlab.sweeps.overrides import check_file_overrides, launcher_fault, override_key, split_overrides
 
 _OWN = ("hydra.", "hydra_plugins.", "logging.", "colorlog.")
 _NAMES_CODE = ("_target_", "class", "()")
-"""Keys by which Hydra, and Python's logging, name what they import."""
-_FIXED = ("job_logging", "hydra_logging", "callbacks", "run", "sweep", "output_subdir")
-_FIXED_OF = {"job": ("env_set", "env_copy", "chdir")}
-"""What writes files, or what the loader of libraries obeys."""
+"""Keys by which Hydra and Python's logging name classes and functions to import."""
+_FIXED = (
+    "job_logging", "hydra_logging", "callbacks", "run", "sweep", "output_subdir", "job.env_set", "job.env_copy",
+    "job.chdir",
+)  # fmt: skip
+"""Keys of Hydra that write files, or set the environment of the dynamic loader."""
 
 
-def check_config_dir(words: Sequence[str]) -> None:
-    """Look at what other config folders make of Hydra's own node, before Hydra does.
+def check_config_dir(overrides: Sequence[str]) -> None:
+    """Check what config folders change of Hydra's own node, before Hydra reads it.
 
     Args:
-        words: overrides of the command line.
+        overrides: of the command line.
 
     Raises:
-        UserError: one would make Hydra import or run something.
-        hydra.errors.HydraException: the words cannot be composed.
+        UserError: a folder would make Hydra import or run something.
+        hydra.errors.HydraException: the overrides cannot be composed.
     """
     if sources() == Sources():
         return
-    node = _composed(words)
-    typed = [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    node = _composed(overrides)
+    typed = [word for word in overrides if override_key(word).startswith(("hydra.", "hydra/"))]
     with using_sources(replace(sources(), name="config")):
         own = _composed(typed)
-    _check_launcher(node, typed)
+    keys = set(map(override_key, typed))
+    _check_launcher(node, keys)
     _check_sweeper(node.get("sweeper") or {})
-    for key, value, usual in _fixed(node, own):
-        if value != usual:
+    for key in _FIXED:
+        if (value := _at(node, key)) != _at(own, key):
             raise UserError(f"hydra.{key} is {str(value)[:80]}: a config folder cannot set this; type it yourself")
-    _check_names(node, typed)
+    _check_names(node, keys)
     _check_hidden(node["runtime"]["choices"])
 
 
-def _check_names(node: Mapping[str, Any], typed: Sequence[str]) -> None:
-    """Refuse names of what is imported, other than those of installed plugins of Hydra and those that were typed."""
-    keys = {word.lstrip("+~").partition("=")[0] for word in typed}
-    named = [each for each in _named(node, "hydra") if not each[1].startswith(_OWN) and each[0] not in keys]
+def _composed(overrides: Sequence[str]) -> Mapping[str, Any]:
+    node = OmegaConf.to_container(compose_full(overrides, RunMode.MULTIRUN).hydra, resolve=False)
+    assert isinstance(node, dict)
+    return {str(key): value for key, value in node.items()}
+
+
+def _at(node: Mapping[str, Any], key: str) -> Any:
+    """Return the value at a dotted key."""
+    group, _, last = key.rpartition(".")
+    return ((node.get(group) or {}) if group else node).get(last)
+
+
+def _check_launcher(node: Mapping[str, Any], typed: set[str]) -> None:
+    """Allow a folder to set the resources of a launcher, but no shell command, environment or path."""
+    chosen = node["runtime"]["choices"]["hydra/launcher"]
+    try:
+        with using_sources(Sources()):
+            usual = _composed([f"hydra/launcher={chosen}"])["launcher"] or {}
+    except HydraException:  # a launcher of the folder's own
+        usual = {}
+    for key, value in (node.get("launcher") or {}).items():
+        if value == usual.get(key) or key in _NAMES_CODE or f"hydra.launcher.{key}" in typed:
+            continue
+        if fault := launcher_fault(key, value):
+            raise UserError(f"hydra.launcher.{key} is {str(value)[:80]!a}, {fault}; type it yourself, if it is yours")
+
+
+def _check_sweeper(node: Mapping[str, Any]) -> None:
+    """Check the overrides that a folder adds to those of each run."""
+    found = {"params": [f"{key}={value}" for key, value in (node.get("params") or {}).items()]}
+    for group in ("rows", "tasks"):
+        for label, given in (node.get(group) or {}).items():
+            overrides = split_overrides(given) if isinstance(given, str) else [str(word) for word in given or ()]
+            found[f"{group}.{label}"] = overrides
+    for key, overrides in found.items():
+        check_file_overrides(overrides, f"hydra.sweeper.{key}", "a config folder cannot set this; type it yourself")
+
+
+def _check_names(node: Mapping[str, Any], typed: set[str]) -> None:
+    """Refuse names of code other than that of Hydra's installed plugins and those that were typed."""
+    named = [each for each in _names(node, "hydra") if not each[1].startswith(_OWN) and each[0] not in typed]
     usual = set(_names_of_plugins(node["runtime"]["choices"])) if named else set()
     for place, name in named:
         if (place, name) not in usual:
@@ -59,15 +99,27 @@ def _check_names(node: Mapping[str, Any], typed: Sequence[str]) -> None:
 
 
 def _names_of_plugins(chosen: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """List the names that a launcher and a sweeper bring where no config folder is added."""
+    """Yield the names in the configs of a launcher and a sweeper without the folder."""
     for kind in ("hydra/launcher", "hydra/sweeper"):
-        words = [f"{key}={name}" for key, name in chosen.items() if f"{key}/".startswith(f"{kind}/") and name]
+        overrides = [f"{key}={name}" for key, name in chosen.items() if f"{key}/".startswith(f"{kind}/") and name]
         with suppress(HydraException), using_sources(Sources()):  # one of the folder's own
-            yield from _named(_composed(words), "hydra")
+            yield from _names(_composed(overrides), "hydra")
+
+
+def _names(node: Any, place: str) -> Iterator[tuple[str, str]]:
+    """Yield each key that names code, and its value."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key in _NAMES_CODE and isinstance(value, str):
+                yield f"{place}.{key}", value
+            yield from _names(value, f"{place}.{key}")
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from _names(value, f"{place}[{number}]")
 
 
 def _check_hidden(chosen: Mapping[str, Any]) -> None:
-    """Refuse a file that Hydra would leave out, since a config of seqlab has its name and comes first."""
+    """Refuse a file that Hydra would ignore, since a config of seqlab has the same name and comes first."""
     with configs():
         every = GlobalHydra.instance().config_loader().get_sources()
         for group, name in {"": sources().name, **chosen}.items():
@@ -80,57 +132,3 @@ def _check_hidden(chosen: Mapping[str, Any]) -> None:
                     f"{hidden[0].path}/{place}.yaml is not read, since seqlab has a config of this name: give the file "
                     f"another name and {way_out}"
                 )
-
-
-def _check_launcher(node: Mapping[str, Any], typed: Sequence[str]) -> None:
-    """Let a folder say of a launcher how much it may do; what a shell obeys, and where files go, is the user's."""
-    chosen = node["runtime"]["choices"]["hydra/launcher"]
-    try:
-        with using_sources(Sources()):
-            usual = _composed([f"hydra/launcher={chosen}"])["launcher"] or {}
-    except HydraException:  # a launcher of the folder's own
-        usual = {}
-    keys = {word.lstrip("+~").partition("=")[0] for word in typed}
-    for key, value in (node.get("launcher") or {}).items():
-        if value == usual.get(key) or key in _NAMES_CODE or f"hydra.launcher.{key}" in keys:
-            continue
-        if fault := launcher_fault(key, value):
-            raise UserError(f"hydra.launcher.{key} is {str(value)[:80]!a}, {fault}; type it yourself, if it is yours")
-
-
-def _check_sweeper(node: Mapping[str, Any]) -> None:
-    """Look at the words that a folder adds to those of each run."""
-    words = {"params": [f"{key}={value}" for key, value in (node.get("params") or {}).items()]}
-    for group in ("rows", "tasks"):
-        for label, given in (node.get(group) or {}).items():
-            words[f"{group}.{label}"] = (
-                split_overrides(given) if isinstance(given, str) else [str(word) for word in given or ()]
-            )
-    for key, found in words.items():
-        check_file_overrides(found, f"hydra.sweeper.{key}", "a config folder cannot set this; type it yourself")
-
-
-def _fixed(node: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    for key in _FIXED:
-        yield key, node.get(key), own.get(key)
-    for group, keys in _FIXED_OF.items():
-        for key in keys:
-            yield f"{group}.{key}", (node.get(group) or {}).get(key), (own.get(group) or {}).get(key)
-
-
-def _composed(words: Sequence[str]) -> Mapping[str, Any]:
-    node = OmegaConf.to_container(compose_full(words, RunMode.MULTIRUN).hydra, resolve=False)
-    assert isinstance(node, dict)
-    return {str(key): value for key, value in node.items()}
-
-
-def _named(node: Any, place: str) -> Iterator[tuple[str, str]]:
-    """List all values by which something is imported, and where they stand."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key in _NAMES_CODE and isinstance(value, str):
-                yield f"{place}.{key}", value
-            yield from _named(value, f"{place}.{key}")
-    elif isinstance(node, list):
-        for number, value in enumerate(node):
-            yield from _named(value, f"{place}[{number}]")

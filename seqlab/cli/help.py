@@ -1,4 +1,4 @@
-"""``python -m seqlab --help``: an overview from metadata alone; torch is not imported."""
+"""``python -m seqlab --help``: overview from metadata, without torch; and explanations of config keys."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,85 +16,81 @@ from seqlab.plugins.registry import plugins
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-
-CHOSEN = ("cell", "model", "task", "preprocessing", "kernel")
+PLUGINS = ("cell", "model", "task", "preprocessing", "kernel")
+"""Config groups of plugins."""
 FILES = ("trainer", "optimizer", "data")
-"""The groups whose keys ``--help`` explains: of plugins, and of files."""
+"""Config groups of files whose keys ``--help`` explains."""
+_OWN = "seqlab"
+_GROUPS = {"step": "preprocessing.steps", "callback": "callbacks"}
+"""Config keys of the kinds whose names differ."""
+_KEYS = """
+[bold]Keys[/bold]    seed, cell.hidden_size, model.depth, model.bidirectional,
+        model.dropout, model.input, task.sequence_length, task.data_dir,
+        task.source, task.split_seed, trainer.max_epochs, data.batch_size,
+        optimizer.lr, logger=csv|wandb|tensorboard|none, ckpt_path=last,
+        init_from=RUN_DIR, freeze=\\[encoder,...], experiment=...,
+        hydra.run.dir=..., debug=overfit|limit|fdr|profiler
+        python -m seqlab cell=gru task=names --cfg job   prints every key
+        python -m seqlab cell=gru task=names --help      explains the keys
+        python -m seqlab --hydra-help                    Hydra's own flags"""
 
 
-def overview(verbs: Mapping[str, str]) -> None:
-    """Print verbs, plugins and the keys that matter most."""
+def overview(commands: Mapping[str, str]) -> None:
+    """Print commands, plugins and the most important config keys."""
     console = Console(highlight=False)
-    console.print(f"[bold]seqlab {__version__}[/bold]: how far back can a cell remember, and why no further?\n")
+    console.print(f"[bold]seqlab {__version__}[/bold]: recurrent sequence models, and how far back they remember\n")
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column()
     grid.add_row("Train", Text("python -m seqlab cell=lstm task=names [key=value ...]"))
     grid.add_row("Sweep", Text("python -m seqlab -m cell=rnn,lstm,gru model.depth=1,2"))
-    for verb, meaning in verbs.items():
-        what, _, typed = meaning.rpartition(": ")
-        grid.add_row(verb.capitalize(), Text.assemble(f"{what or typed}: " if what else "", (typed, "cyan")))
+    for command, text in commands.items():
+        meaning, _, usage = text.rpartition(": ")
+        grid.add_row(command.capitalize(), Text.assemble(f"{meaning}: ", (usage, "cyan")))
     console.print(grid)
-    console.print("\n[bold]What can be chosen[/bold] (and the distribution that brings it)")
+    console.print("\n[bold]Plugins[/bold] (with their distribution, if it is not seqlab)")
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column()
-    for kind in ("cell", "model", "task", "preprocessing", "step", "callback"):
-        found = {**plugins(kind), **(plugins("pinned") if kind == "cell" else {})}
-        _choices(grid, kind, {name: plugin.distribution for name, plugin in sorted(found.items())})
-    kernels = dict.fromkeys(("auto", "loop", "compiled"), "seqlab")
-    kernels |= {entry.partition(".")[2]: plugin.distribution for entry, plugin in plugins("kernel").items()}
-    _choices(grid, "kernel", kernels)
+    for kind in ("cell", "model", "task", "preprocessing", "step", "callback", "kernel"):
+        if owners := _owners(kind):
+            names = (name if owner == _OWN else f"{name} ({owner})" for name, owner in owners.items())
+            grid.add_row(f"  {_GROUPS.get(kind, kind)}=", Text(", ".join(names)))
     console.print(grid)
-    console.print(
-        "\n[bold]Keys[/bold]    seed, cell.hidden_size, model.depth, model.bidirectional,\n"
-        "        model.dropout, model.input, task.sequence_length, task.data_dir,\n"
-        "        task.source, task.split_seed, trainer.max_epochs, data.batch_size,\n"
-        "        optimizer.lr, logger=csv|wandb|tensorboard|none, ckpt_path=last,\n"
-        "        init_from=RUN_DIR, freeze=\\[encoder,...], experiment=...,\n"
-        "        hydra.run.dir=..., debug=overfit|limit|fdr|profiler\n"
-        "        python -m seqlab cell=gru task=names --cfg job   prints every key\n"
-        "        python -m seqlab cell=gru task=names --help      explains the keys\n"
-        "        python -m seqlab --hydra-help                    Hydra's own flags"
-    )
+    console.print(_KEYS)
 
 
-def _choices(grid: Table, kind: str, choices: Mapping[str, str]) -> None:
-    if not choices:
-        return
-    own = "seqlab"
-    shown = [name if owner == own else f"{name} ({owner})" for name, owner in choices.items()]
-    key = {"step": "preprocessing.steps", "callback": "callbacks"}.get(kind, kind)
-    grid.add_row(f"  {key}=", Text(", ".join(shown)))
+def _owners(kind: str) -> dict[str, str]:
+    """Return the distribution of each name that a config key takes."""
+    if kind == "kernel":
+        owners = dict.fromkeys(("auto", "loop", "compiled"), _OWN)
+        return owners | {entry.partition(".")[2]: plugin.distribution for entry, plugin in plugins("kernel").items()}
+    found = {**plugins(kind), **(plugins("pinned") if kind == "cell" else {})}
+    return {name: plugin.distribution for name, plugin in sorted(found.items())}
 
 
-def choice_help(config: "DictConfig") -> None:
-    """Explain the keys of a run and their values: of plugins from their docstrings, of the rest from its files.
-
-    Args:
-        config: as it was typed, composed.
-    """
-    from seqlab.plugins.config import targets
+def explain_keys(config: "DictConfig") -> None:
+    """Print the keys of a composed config with values and meanings, from docstrings and comments of config files."""
+    from seqlab.plugins.config import plugin_classes
     from seqlab.plugins.signature import options, summary
 
     console = Console(highlight=False, soft_wrap=True)
-    plugged = [(kind, kind, config[kind]) for kind in CHOSEN if config[kind] is not None]
-    plugged += [("callback", f"callbacks.{name}", node) for name, node in (config.get("callbacks") or {}).items()]
-    for kind, key, node in plugged:
-        for target in targets(kind, node.name)[:1]:
+    chosen = [(kind, kind, config[kind]) for kind in PLUGINS if config[kind] is not None]
+    chosen += [("callback", f"callbacks.{name}", node) for name, node in (config.get("callbacks") or {}).items()]
+    for kind, key, node in chosen:
+        for target in plugin_classes(kind, node.name)[:1]:
             console.print(f"[bold]{key.partition('.')[0]}={node.name}[/bold]  {escape(plain(summary(target)))}")
-            docs = {option.name: option.doc for option in options(target) if not option.supplied}
-            for name, doc in docs.items():
-                _explain(console, f"{key}.{name}", node.get(name), doc)
+            for option in options(target):
+                if not option.supplied:
+                    _explain(console, f"{key}.{option.name}", node.get(option.name), option.doc)
     for group in FILES:
         console.print(f"[bold]{group}[/bold]")
-        chosen = config[group].get("name") or "default"
-        for name, doc in _comments(group, chosen).items():
+        for name, doc in _comments(group, config[group].get("name") or "default").items():
             if name in config[group]:
                 _explain(console, f"{group}.{name}", config[group][name], doc)
     console.print("[bold]a run[/bold]")
     for name, doc in _comments("", "config").items():
-        if name in config and name not in CHOSEN:
+        if name in config and name not in PLUGINS:
             _explain(console, name, config[name], doc)
 
 
@@ -103,7 +99,7 @@ def _explain(console: Console, key: str, value: Any, doc: str) -> None:
 
 
 def typed(value: Any) -> str:
-    """Write a value as it would be typed."""
+    """Write a value as on the command line."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{','.join(map(str, value))}]"
     if value is None:
@@ -112,7 +108,7 @@ def typed(value: Any) -> str:
 
 
 def _comments(group: str, chosen: str) -> dict[str, str]:
-    """Read what the files of a group say of their keys: the chosen one, then those that it may build on."""
+    """Return the comments on keys in the files of a group: the chosen file first, then those that it may extend."""
     folder = files("seqlab_conf") / group
     names = [path.name for path in folder.iterdir() if path.name.endswith(".yaml")] if group else ["config.yaml"]
     found: dict[str, str] = {}
@@ -124,10 +120,10 @@ def _comments(group: str, chosen: str) -> dict[str, str]:
 
 
 def file_keys(text: str) -> list[tuple[str, str, str]]:
-    """Read the keys of a file of the config, each with its value and the comment beside it."""
+    """Return the keys of a config file, each with its value and the comment beside it."""
     return re.findall(r"^(\w+): ([^#\n]*?)(?:\s+# (.*))?$", text, re.MULTILINE)
 
 
 def plain(doc: str) -> str:
-    """Take the marks of reStructuredText out of a docstring's line."""
+    """Remove the markup of reStructuredText from a line of a docstring."""
     return re.sub(r":\w+:`\.?([^`]*)`", r"\1", doc).replace("``", "")

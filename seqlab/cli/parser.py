@@ -2,63 +2,80 @@
 
 import argparse
 import os
-import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, final
+from typing import NoReturn, final
 
 from seqlab.errors import UserError
 
-_PLACES = ("RUN_DIR", "SWEEP_DIR", "DIR", "FILE", "FOLDER", "A", "B")
+FIGURE_FORMATS = (".png", ".svg", ".pdf")
+"""File name extensions of figures."""
 
 
 @final
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are :class:`UserError`.
+    """Parser whose errors are :class:`UserError`; with ``takes_texts`` a text may start with a dash."""
 
-    Args:
-        verb: the command's name.
-        description: begins what ``--help`` shows.
-        epilog: ends it.
-        texts: what stands on the command line that may begin with a dash: ``--`` goes before it. Empty for none.
-    """
+    def __init__(self, command: str, *, description: str, epilog: str | None = None, takes_texts: bool = False) -> None:
+        super().__init__(f"seqlab {command}", description=description, epilog=epilog)
+        self._command, self._takes_texts = command, takes_texts
 
-    def __init__(self, verb: str, *, description: str, epilog: str | None = None, texts: str = "") -> None:
-        super().__init__(f"seqlab {verb}", description=description, epilog=epilog)
-        self._verb, self._texts = verb, texts
+    def add_run_dir(self) -> None:
+        """Add the positional argument ``RUN_DIR``."""
+        self.add_argument("run_dir", metavar="RUN_DIR", type=path, help="folder of a run")
+
+    def add_json(self) -> None:
+        """Add ``--json``."""
+        self.add_argument("--json", action="store_true", help="print JSON")
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse arguments; options may stand anywhere among positional arguments."""
+        parsed, unknown = self.parse_known_intermixed_args(arguments)
+        if unknown:
+            dash = self._takes_texts and any(word.startswith("-") for word in unknown)
+            hint = "; write -- before a text that starts with a dash" if dash else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return parsed
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and where to read more."""
-        raise UserError(f"{self._verb}: {self._said(message)}; python -m seqlab {self._verb} --help says more")
-
-    def _said(self, message: str) -> str:
-        """Put argparse's message into the words of a user."""
-        what, _, given = message.partition(": ")
-        if what == "the following arguments are required":
-            optional = {action.metavar for action in self._actions if action.nargs == "*"}
-            return f"{', '.join(name for name in given.split(', ') if name not in optional)} must be given"
-        if what == "unrecognized arguments" and not given.startswith("-"):
-            return f"too many arguments: {given}"
-        if what == "unrecognized arguments":
-            dash = f"; {self._texts} that begins with a dash goes after --" if self._texts else ""
-            return f"there is no option {given}{dash}"
-        if option := re.fullmatch(r"argument (?:.*/)?(--[\w-]+): expected one argument", message):
-            return f"{option[1]} needs a value; one that begins with a dash is written {option[1]}=VALUE"
-        return message.removeprefix("argument ")
-
-    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
-        """Refuse an empty name, as of a shell variable that is not set: it would mean the working folder."""
-        if not arg_string and (action.type is Path or action.metavar in _PLACES):
-            raise argparse.ArgumentError(action, "it is empty, where a file or a folder must be named")
-        return super()._get_value(action, arg_string)
+        """Raise a message of argparse as :class:`UserError`."""
+        message = message.removeprefix("argument ")
+        raise UserError(f"{self._command}: {message}; see python -m seqlab {self._command} --help")
 
 
-def typed_text(text: str, name: str) -> str:
-    """Read an argument as UTF-8, which Python has not done where the locale has another encoding.
+def integer(least: int) -> Callable[[str], int]:
+    """Return an argument type: a whole number that is not less than ``least``."""
 
-    Raises:
-        UserError: it is not UTF-8.
-    """
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number >= {least}, got {text}")
+        return value
+
+    return convert
+
+
+def path(text: str) -> Path:
+    """Convert an argument to a path; an empty one, as of an unset shell variable, would mean the working folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must name a file or a folder, got an empty text")
+    return Path(text)
+
+
+def figure_path(text: str) -> Path:
+    """Convert an argument to the path of a figure."""
+    found = path(text)
+    if found.suffix.lower() not in FIGURE_FORMATS:
+        raise argparse.ArgumentTypeError(f"must end in one of {', '.join(FIGURE_FORMATS)}, got {text}")
+    return found
+
+
+def utf8(text: str) -> str:
+    """Decode an argument as UTF-8, whatever the encoding of the locale."""
     try:
         return os.fsencode(text).decode("utf-8")
     except UnicodeError as error:
-        raise UserError(f"{name} is not UTF-8: {text!a}") from error
+        raise argparse.ArgumentTypeError(f"must be UTF-8, got {text!a}") from error

@@ -1,4 +1,4 @@
-"""The streams of a command: what cannot be shown or written, and control characters of strangers' files."""
+"""Standard streams of a command: escapes of control characters, and errors of writing."""
 
 import codecs
 import errno
@@ -14,51 +14,47 @@ from seqlab.errors import UserError
 from seqlab.io.safe_io import escape_control
 
 _OWN = re.compile(r"(\x1b\[[0-9;?]*[A-HJKSTfhlm])")
-"""Colours, and what progress bars move by."""
+"""Colours and cursor movements of progress bars."""
 
 
 @final
 class GuardedStream:
-    r"""A stream that writes control characters as ``\x1b``; to a terminal, colours and progress bars pass.
+    r"""Stream that writes control characters as ``\x1b``; colours and progress bars pass to a terminal.
 
     Args:
         stream: where text goes.
-        name: what an error calls it.
-        keep_going: whether a command goes on when the stream cannot be written: for one whose results are files.
+        name: name of the stream in errors.
+        keep_going: whether a command continues if the stream cannot be written, since its results are files.
     """
 
     def __init__(self, stream: TextIO, name: str = "stdout", *, keep_going: bool = False) -> None:
         self._stream, self._name, self._keep_going = stream, name, keep_going
         self._coloured = stream.isatty() or "FORCE_COLOR" in os.environ
         self.fault: OSError | None = None
-        """What the system said when the stream could not be written."""
+        """First error of writing; nothing is written after it."""
 
     def write(self, text: str) -> int:
-        """Write text that a terminal shows as it is.
+        """Write text with escaped control characters.
 
         Raises:
-            BrokenPipeError: its reader is gone, and the command does not go on without.
-            UserError: it cannot be written for another reason.
+            BrokenPipeError: nobody reads the stream, and the command does not continue.
+            UserError: the stream cannot be written for another reason.
         """
-        if not self._coloured:
-            shown = escape_control(text)
-        else:
-            parts = _OWN.split(text)
-            shown = "".join(part if n % 2 else escape_control(part) for n, part in enumerate(parts))
+        parts = _OWN.split(text) if self._coloured else [text]
+        shown = "".join(part if place % 2 else escape_control(part) for place, part in enumerate(parts))
         if self.fault is None:
-            with self._noting():
+            with self._recording_fault():
                 self._stream.write(shown)
         return len(text)
 
     def flush(self) -> None:
-        """Write what is waiting; errors as :meth:`write` has them."""
+        """Flush the stream; errors as in :meth:`write`."""
         if self.fault is None:
-            with self._noting():
+            with self._recording_fault():
                 self._stream.flush()
 
     @contextmanager
-    def _noting(self) -> Iterator[None]:
-        """Keep the first error of the system; nothing is written after it."""
+    def _recording_fault(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -68,10 +64,10 @@ class GuardedStream:
                 return
             if isinstance(error, BrokenPipeError):
                 raise
-            raise UserError(self.said()) from error
+            raise UserError(self.message()) from error
 
-    def said(self) -> str:
-        """Say in a line that the stream cannot be written, and why."""
+    def message(self) -> str:
+        """Describe the error of writing in a line."""
         assert self.fault is not None
         return f"{self._name} cannot be written: {self.fault.strerror}"
 
@@ -86,7 +82,7 @@ class GuardedStream:
 
 @final
 class _Closed(io.StringIO):
-    """Stands for a stream that was closed before the program began."""
+    """Replacement of a stream that was closed before the program started."""
 
     encoding = "utf-8"
 
@@ -96,25 +92,19 @@ class _Closed(io.StringIO):
 
 @contextmanager
 def guarded_streams(*, keep_going: bool = False) -> Iterator[None]:
-    """Guard what this process prints, for a while.
-
-    Where stdout could not be written, one line on stderr says why and the exit code is 1.
-
-    Args:
-        keep_going: whether the command goes on then, since its results are files.
-    """
+    """Guard the standard streams during the block: if stdout cannot be written, stderr says why, and exit code is 1."""
     before = sys.stdin, sys.stdout, sys.stderr
-    _occupy()
+    _occupy_descriptors()
     sys.stdin = sys.stdin or io.TextIOWrapper(io.BytesIO(), "utf-8")
     for stream in (sys.stdout, sys.stderr):
-        _escaping(stream)
+        _set_escapes(stream)
     out = GuardedStream(sys.stdout or _Closed(), "stdout", keep_going=keep_going)
     err = GuardedStream(sys.stderr or _Closed(), "stderr", keep_going=True)
     sys.stdout, sys.stderr = out, err
     try:
         yield
     except SystemExit as stop:
-        if stop.code in (0, None) and not _told(out):
+        if stop.code in (0, None) and not _flushed(out):
             raise SystemExit(1) from None
         raise
     finally:
@@ -123,42 +113,42 @@ def guarded_streams(*, keep_going: bool = False) -> Iterator[None]:
         sys.stdin, sys.stdout, sys.stderr = before
 
 
-def _told(out: GuardedStream) -> bool:
-    """Write what is waiting; whether all of it could be written."""
+def _flushed(out: GuardedStream) -> bool:
+    """Flush stdout; report an error and return whether there was none."""
     with suppress(OSError, UserError):
         out.flush()
     if out.fault is not None and not isinstance(out.fault, BrokenPipeError):
-        print(out.said(), file=sys.stderr)
+        print(out.message(), file=sys.stderr)
     return out.fault is None
 
 
-def _occupy() -> None:
-    """Open nothing in place of each standard stream that is closed, so that no file gets its number."""
+def _occupy_descriptors() -> None:
+    """Open the null device in place of each closed standard stream, so that no file gets its descriptor."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             with suppress(OSError):
-                os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+                os.open(os.devnull, os.O_RDWR)  # which takes the lowest free number
 
 
 def _silence(stream: TextIO) -> None:
-    """Send what is still waiting nowhere: Python would try it once more at the end, and complain."""
+    """Discard buffered text: Python would write it at exit and print another error."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 
-def _escaping(stream: TextIO | None) -> None:
-    r"""Let a stream write as ``\u00e9`` what its encoding lacks, which JSON reads as the same letter."""
+def _set_escapes(stream: TextIO | None) -> None:
+    r"""Write characters that the encoding lacks as ``\u00e9``, which JSON reads as the same character."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     if isinstance(stream, io.TextIOWrapper) and not encoding.lower().replace("-", "").startswith("utf"):
-        codecs.register_error("seqlab.escape", _escaped)
+        codecs.register_error("seqlab.escape", _escape)
         stream.reconfigure(errors="seqlab.escape")
 
 
-def _escaped(error: UnicodeError) -> tuple[str, int]:
+def _escape(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")

@@ -1,1 +1,1 @@
-"""The config: composed by Hydra, checked, and turned into a task, a preprocessor and a model."""
+"""The config: composed by Hydra, checked, and built into a task, a preprocessor and a model."""

@@ -1,4 +1,4 @@
-"""From the config's nodes to a task, a preprocessor and a model."""
+"""Task, preprocessor and model from the nodes of the config."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from seqlab.contracts import Cell, CellFactory, HeadFactory, InputSpec, Kernel, Model, Preprocessor, Task, UserError
-from seqlab.plugins.config import BUILT_IN_KERNELS, build, checked_node, named_option, plugin_class, targets
+from seqlab.plugins.config import BUILT_IN_KERNELS, build, checked_arguments, option_error, plugin_class, plugin_classes
 from seqlab.plugins.kernels import kernel_types
 from seqlab.plugins.registry import plugins
 from seqlab.plugins.signature import options
@@ -14,17 +14,17 @@ from seqlab.plugins.signature import options
 Node = Mapping[str, Any]
 
 OF_TASK = "of_task"
-"""The attribute that marks the part of a model that the task made: what another task has another one of."""
+"""The attribute that marks the task's head, a part of the model that is not reused for another task."""
 
 
 def build_task(node: Node) -> Task:
-    """Make the task; it reads no data yet."""
+    """Create the task; it reads no data yet."""
     task: Task = build("task", node)
     return task
 
 
 def build_preprocessor(node: Node | None) -> Preprocessor | None:
-    """Make the preprocessor, not fitted; ``None`` where there is none."""
+    """Create the preprocessor, not fitted; ``None`` where there is none."""
     if node is None:
         return None
     preprocessor: Preprocessor = build("preprocessing", node)
@@ -32,9 +32,9 @@ def build_preprocessor(node: Node | None) -> Preprocessor | None:
 
 
 def build_model(nodes: Mapping[str, Any], task: Task, inputs: InputSpec) -> Model:
-    """Make the model of the nodes ``model``, ``cell`` and ``kernel`` for a task whose outputs are known."""
+    """Create the model from the nodes ``model``, ``cell`` and ``kernel``, for a task whose outputs are known."""
     target: type[Model]
-    (target,) = targets("model", nodes["model"]["name"])
+    (target,) = plugin_classes("model", nodes["model"]["name"])
     supplied: dict[str, Any] = {
         "inputs": inputs,
         "outputs": task.outputs,
@@ -49,7 +49,7 @@ def build_model(nodes: Mapping[str, Any], task: Task, inputs: InputSpec) -> Mode
 
 
 def head_factory(task: Task) -> HeadFactory:
-    """Make the factory of the task's head, which marks what it makes as :data:`OF_TASK`."""
+    """Return the factory of the task's head, which sets :data:`OF_TASK`."""
 
     def make(features: int) -> nn.Module:
         made = task.head(features)
@@ -60,37 +60,37 @@ def head_factory(task: Task) -> HeadFactory:
 
 
 def cell_factory(node: Node) -> CellFactory:
-    """Make the factory of the configured cell; its options are checked here, once."""
+    """Return the factory of the configured cell; its options are checked here, once."""
     name = node["name"]
-    (target,) = targets("cell", name)
-    keywords = checked_node("cell", node)
-    del keywords["name"]
+    (target,) = plugin_classes("cell", name)
+    arguments = checked_arguments("cell", node)
+    del arguments["name"]
 
     def make(input_size: int) -> Cell:
         try:
-            cell: Cell = target(input_size=input_size, **keywords)
+            cell: Cell = target(input_size=input_size, **arguments)
         except (ValueError, TypeError) as error:
-            raise UserError(named_option("cell", name, error)) from error
+            raise UserError(option_error("cell", name, error)) from error
         return cell
 
     return make
 
 
 def build_kernel(node: Node, cell_node: Node) -> str | Kernel:
-    """Make the configured kernel for the configured cell; ``auto`` and ``loop`` stay names."""
-    keywords = checked_node("kernel", node)
-    name = keywords.pop("name")
+    """Create the configured kernel for the configured cell; built-in ones stay names."""
+    arguments = checked_arguments("kernel", node)
+    name = arguments.pop("name")
     if name in BUILT_IN_KERNELS:
         return str(name)
-    (cell,) = targets("cell", cell_node["name"])
+    (cell,) = plugin_classes("cell", cell_node["name"])
     available = kernel_types(cell)
     if name not in available:
         if (entry := f"{cell_node['name']}.{name}") in plugins("kernel"):
-            plugin_class("kernel", entry)  # says what is wrong with it
+            plugin_class("kernel", entry)  # raises an error that says why it is broken
         have = ", ".join([*BUILT_IN_KERNELS, *available])
         raise UserError(f"kernel={name}: cell={cell_node['name']} has no such kernel; it has {have}")
     known = {option.name for option in options(available[name])}
     try:
-        return available[name](**{key: value for key, value in keywords.items() if key in known})
+        return available[name](**{key: value for key, value in arguments.items() if key in known})
     except ValueError as error:
-        raise UserError(named_option("kernel", name, error)) from error
+        raise UserError(option_error("kernel", name, error)) from error

@@ -1,4 +1,4 @@
-"""The composed config, as the command line has it."""
+"""Composition of configs by Hydra, as on the command line."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,12 +20,12 @@ from seqlab.plugins.hydra_source import register, sources
 from seqlab.plugins.signature import format_value
 
 _OPTIONAL = ("callbacks", "debug", "experiment", "hydra", "preprocessing")
-"""What a run can do without, so that ``~`` may take it out of the defaults."""
+"""Groups that ``~`` may remove."""
 
 
 @contextmanager
 def configs() -> Iterator[None]:
-    """Make Hydra ready to compose; where it is at work already, in a sweep, that is put back afterwards."""
+    """Initialise Hydra for composing, and restore its state of before, as within a sweep."""
     register()
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
@@ -46,33 +46,33 @@ def compose(overrides: Iterable[str] = ()) -> DictConfig:
         hydra.errors.HydraException: an override names nothing that exists.
         UserError: a key does not exist, or a value is of the wrong type or out of its range.
     """
-    words = list(overrides)
-    check_deleted(OverridesParser.create().parse_overrides(words))
-    config = _composed(words)
+    overrides = list(overrides)
+    check_deleted(OverridesParser.create().parse_overrides(overrides))
+    config = _compose(overrides)
     plain_config(config)
     return config
 
 
-def _composed(words: Sequence[str]) -> DictConfig:
-    with configs(), _choosing(words):
-        return hydra_compose(sources().name, overrides=list(words))
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    with configs(), _explained_errors(overrides):
+        return hydra_compose(sources().name, overrides=list(overrides))
 
 
 @contextmanager
-def _choosing(words: Iterable[str]) -> Iterator[None]:
-    """Name what Hydra raises an error of Python for: a group that is chosen by no name, or files without an end."""
+def _explained_errors(overrides: Sequence[str]) -> Iterator[None]:
+    """Explain errors of Python that Hydra lets through: a group without a name, or files in a cycle."""
     try:
         yield
     except RecursionError as error:
-        raise UserError("config files include one another without an end; look at their defaults lists") from error
+        raise UserError("config files include one another in a cycle; look at their defaults lists") from error
     except ValueError as error:
-        parsed = OverridesParser.create().parse_overrides(list(words))
-        wrong = [each for each in parsed if not each.is_delete() and not isinstance(each.value(), str | list)]
         groups = GlobalHydra.instance().config_loader().list_groups("")
-        for each in wrong:
-            if (key := each.key_or_group) in groups or "/" in key:
-                hint = f"; ~{key} leaves it out" if key in _OPTIONAL else ""
-                raise UserError(f"{key} must be chosen by name, got {format_value(each.value())}{hint}") from error
+        for each in OverridesParser.create().parse_overrides(list(overrides)):
+            key = each.key_or_group
+            if each.is_delete() or isinstance(each.value(), str | list) or not (key in groups or "/" in key):
+                continue
+            hint = f"; ~{key} removes it" if key in _OPTIONAL else ""
+            raise UserError(f"{key} must be chosen by name, got {format_value(each.value())}{hint}") from error
         raise
 
 
@@ -82,11 +82,9 @@ def compose_full(overrides: Iterable[str], mode: RunMode = RunMode.RUN) -> DictC
     Raises:
         hydra.errors.HydraException: it cannot be composed.
     """
-    words = list(overrides)
-    with configs():
-        loader = GlobalHydra.instance().config_loader()
-        with _choosing(words):
-            return loader.load_configuration(sources().name, words, mode)
+    overrides = list(overrides)
+    with configs(), _explained_errors(overrides):
+        return GlobalHydra.instance().config_loader().load_configuration(sources().name, overrides, mode)
 
 
 def check_run(overrides: Iterable[str], composer: "Composer | None" = None) -> DictConfig:
@@ -94,45 +92,31 @@ def check_run(overrides: Iterable[str], composer: "Composer | None" = None) -> D
 
     Args:
         overrides: of the command line.
-        composer: of earlier runs, by :func:`full_composer`, which makes many checks fast.
+        composer: of ``Composer(compose_full)``, kept from earlier runs, which makes many checks fast.
 
     Raises:
         hydra.errors.HydraException, UserError: as :func:`compose`.
     """
-    composer, words = composer or full_composer(), list(overrides)
+    composer, words = composer or Composer(compose_full), list(overrides)
     check_single_run([composer.parse(word) for word in words])
     return composer.checked(words)
 
 
-def full_composer() -> "Composer":
-    """Return a composer for :func:`check_run`."""
-    return Composer(compose_full)
-
-
 def check_deleted(overrides: Iterable[Override]) -> None:
-    """Refuse to take a key out that a run needs.
+    """Refuse an override such as ``~trainer.threads``, which removes a key that a run needs.
 
     Raises:
-        UserError: one is ``~trainer.threads``, say.
+        UserError: one is removed.
     """
     for each in overrides:
         key = each.key_or_group
-        if each.is_delete() and key.partition(".")[0] not in _OPTIONAL and (each.package is None):
+        if each.is_delete() and each.package is None and key.partition(".")[0] not in _OPTIONAL:
             raise UserError(f"{each.input_line}: a run needs {key}; set {key}=... to another value instead")
 
 
 def compose_all(runs: Iterable[Sequence[str]]) -> Iterator[DictConfig]:
-    """Compose the configs of many runs at once, by a :class:`Composer`, and check each.
-
-    Args:
-        runs: the overrides of each.
-
-    Raises:
-        hydra.errors.HydraException, UserError: as :func:`compose`.
-    """
-    composer = Composer()
-    for words in runs:
-        yield composer.checked(words)
+    """Compose and check the configs of many runs, each given by its overrides, as :func:`compose` does."""
+    return map(Composer().checked, runs)
 
 
 def _groups() -> list[str]:
@@ -142,15 +126,15 @@ def _groups() -> list[str]:
 
 @final
 class Composer:
-    """Composes the configs of many runs; those that choose the same of each group share what takes the time.
+    """Composer of the configs of many runs; it composes once for each set of choices and then sets the values.
 
     Args:
         compose: composes a config from choices alone.
-        groups: lists what can be chosen of.
+        groups: lists the groups.
     """
 
     def __init__(
-        self, compose: Callable[[Sequence[str]], DictConfig] = _composed, groups: Callable[[], Iterable[str]] = _groups
+        self, compose: Callable[[Sequence[str]], DictConfig] = _compose, groups: Callable[[], Iterable[str]] = _groups
     ) -> None:
         self._compose, self._list_groups = compose, groups
         self._parser = OverridesParser.create()
@@ -159,49 +143,44 @@ class Composer:
         self._bases: dict[tuple[str, ...], DictConfig] = {}
 
     def all(self, runs: Iterable[Sequence[str]]) -> Iterator[DictConfig]:
-        """Compose a config for each run.
-
-        Args:
-            runs: the overrides of each.
+        """Compose a config for each run, given by its overrides, without a check.
 
         Raises:
             hydra.errors.HydraException: as :func:`compose`.
         """
-        for words in runs:
-            parsed = [self.parse(word) for word in words]
-            config = deepcopy(self._base(tuple(each.input_line or "" for each in parsed if self._chooses(each))))
-            values = [each for each in parsed if not self._chooses(each)]
-            apply_overrides(config, values)  # as Hydra does, behind the groups
+        for overrides in runs:
+            parsed = [self.parse(each) for each in overrides]
+            choices = tuple(each.input_line or "" for each in parsed if self._is_choice(each))
+            if choices not in self._bases:
+                self._bases[choices] = self._compose(choices)
+            config = deepcopy(self._bases[choices])
+            values = [each for each in parsed if not self._is_choice(each)]
+            apply_overrides(config, values)  # as Hydra does, after the groups
             yield config
 
-    def checked(self, words: Sequence[str]) -> DictConfig:
+    def checked(self, overrides: Sequence[str]) -> DictConfig:
         """Compose the config of a run and check it.
 
         Raises:
             hydra.errors.HydraException, UserError: as :func:`compose`.
         """
-        check_deleted(map(self.parse, words))
-        (config,) = self.all([words])
+        check_deleted(map(self.parse, overrides))
+        (config,) = self.all([overrides])
         plain_config(config)
         return config
 
-    def parse(self, word: str) -> Override:
-        """Read an override.
+    def parse(self, override: str) -> Override:
+        """Parse an override.
 
         Raises:
-            hydra.errors.HydraException: it is none.
+            hydra.errors.HydraException: it is not one.
         """
-        if word not in self._parsed:
-            (self._parsed[word],) = self._parser.parse_overrides([word])
-        return self._parsed[word]
+        if override not in self._parsed:
+            (self._parsed[override],) = self._parser.parse_overrides([override])
+        return self._parsed[override]
 
-    def _base(self, chosen: tuple[str, ...]) -> DictConfig:
-        if chosen not in self._bases:
-            self._bases[chosen] = self._compose(chosen)
-        return self._bases[chosen]
-
-    def _chooses(self, override: Override) -> bool:
-        """Whether an override chooses of a group, or belongs to Hydra, whose node a composed config does not have."""
+    def _is_choice(self, override: Override) -> bool:
+        """Return whether an override chooses from a group, or belongs to Hydra, whose node is not in the config."""
         if not self._groups:
             self._groups = set(self._list_groups())
         key = override.key_or_group

@@ -1,6 +1,6 @@
-"""Types and ranges of the config's keys that belong to no plugin, and limits of a run."""
+"""Types and ranges of the config's keys outside plugins."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -8,38 +8,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqlab.errors import UserError
-from seqlab.plugins.config import check_node, unpinned
+from seqlab.plugins.config import check_node, expand_pinned
 from seqlab.plugins.diagnostics import explain_omegaconf, keys_of, unknown_key
 from seqlab.plugins.signature import Ge, Gt, Le, Lt, Meaning, NotEmpty, check_value
 
-_NEEDED = {
-    "limit_train_batches": "a run trains on at least one batch an epoch",
-    "limit_val_batches": "the checkpoint is chosen by validation",
-    "limit_test_batches": "a run ends by scoring the test split",
-}
-
-
-def check_limits(trainer: Mapping[str, Any]) -> None:
-    """Check the limits of a config.
-
-    Raises:
-        UserError: a run would have no end, no step, or a split of which nothing is read.
-    """
-    steps = trainer.get("max_steps", -1)
-    if isinstance(steps, int) and steps < 1 and steps != -1:
-        raise UserError(f"trainer.max_steps must be >= 1, or -1 for no limit, got {steps}")
-    if trainer.get("max_epochs", 1) is None and steps == -1:
-        raise UserError("trainer.max_epochs=null needs trainer.max_steps: one of them must end the run")
-    for key, reason in _NEEDED.items():
-        if trainer.get(key, 1.0) == 0:
-            raise UserError(f"trainer.{key} must be > 0, got {trainer[key]}: {reason}")
-
-
-MOST_PROCESSES = 1024
+_MOST_PROCESSES = 1024
 _Count = Annotated[int, Ge(1)]
 _CountOrZero = Annotated[int, Ge(0)]
-_Processes = Annotated[int, Ge(1), Le(MOST_PROCESSES)]
-_Share = Annotated[float, Gt(0), Le(1)]
+_Processes = Annotated[int, Ge(1), Le(_MOST_PROCESSES)]
+_Batches = (
+    Annotated[float, Gt(0), Le(1), Meaning("a share of the batches")] | Annotated[int, Ge(1), Meaning("their number")]
+)
 _NotNegative = Annotated[float, Ge(0)]
 _Text = Annotated[str, NotEmpty()]
 _Decay = Annotated[float, Ge(0), Lt(1)]
@@ -47,7 +26,7 @@ _Decay = Annotated[float, Ge(0), Lt(1)]
 
 @dataclass(frozen=True)
 class Trainer:
-    """Keys of ``trainer``; the defaults are those of a config of an earlier release that lacks the key."""
+    """Keys of ``trainer``; the defaults serve configs of earlier releases, which lack the key."""
 
     max_epochs: _Count | Annotated[None, Meaning("max_steps ends the run")]
     max_steps: _Count | Annotated[Literal[-1], Meaning("no limit")] = -1
@@ -63,9 +42,9 @@ class Trainer:
     stop_when_solved: _CountOrZero = 0
     progress: bool | Literal["auto"] = "auto"
     threads: _Processes | Annotated[None, Meaning("chosen by seqlab")] = None
-    limit_train_batches: Annotated[_Share, Meaning("a share of the batches")] | _Count = 1.0
-    limit_val_batches: Annotated[_Share, Meaning("a share of the batches")] | _Count = 1.0
-    limit_test_batches: Annotated[_Share, Meaning("a share of the batches")] | _Count = 1.0
+    limit_train_batches: _Batches = 1.0
+    limit_val_batches: _Batches = 1.0
+    limit_test_batches: _Batches = 1.0
     overfit_batches: _CountOrZero = 0
     profiler: Literal["simple", "advanced"] | None = None
 
@@ -77,14 +56,14 @@ class Data:
     batch_size: _Count = 256
     eval_batch_size: _Count = 1024
     bucket: _Count = 100
-    workers: Annotated[int, Ge(0), Le(MOST_PROCESSES)] = 0
+    workers: Annotated[int, Ge(0), Le(_MOST_PROCESSES)] = 0
     duplicates: Literal["keep", "drop"] = "keep"
     allow_change: bool = False
 
 
 @dataclass(frozen=True)
 class Run:
-    """Keys of a run that belong to no group."""
+    """Keys outside groups."""
 
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
     ckpt_path: Annotated[_Text, Meaning("last, best or a file")] | None = None
@@ -118,8 +97,10 @@ _OF_OPTIMIZER: dict[str, dict[str, Any]] = {
 }
 """Further keys by ``optimizer.name``; all may be left out."""
 _LOGGERS = Literal["csv", "none", "tensorboard", "wandb"]
-_OF_WANDB: dict[str, Any] = {
-    "project": _Text, "entity": _Text | None, "group": _Text | None, "tags": list[str], "offline": bool | None,
+_OF_LOGGER: dict[str, dict[str, Any]] = {
+    "wandb": {
+        "project": _Text, "entity": _Text | None, "group": _Text | None, "tags": list[str], "offline": bool | None,
+    },
 }  # fmt: skip
 NODES = ("task", "model", "cell", "kernel", "optimizer", "trainer", "data", "logger")
 """The groups that every run has."""
@@ -127,7 +108,7 @@ _PLUGINS = ("cell", "kernel", "model", "task", "preprocessing")
 
 
 def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """Resolve a config into plain values, and check every key.
+    """Return a config as resolved plain values with every key checked.
 
     Args:
         config: composed, or plain values, where keys that an earlier release did not have take their defaults.
@@ -140,8 +121,8 @@ def plain_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(explain_omegaconf(error)) from error
     check_groups(plain)
-    plain = unpinned(plain)
-    check_config(plain)
+    plain = expand_pinned(plain)
+    _check_config(plain)
     return plain
 
 
@@ -156,10 +137,7 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
 
 
 def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the keys that a config of an earlier release lacks, with their defaults.
-
-    Args:
-        plain: the config as plain values.
+    """Return a config with the defaults of the keys that one of an earlier release lacks.
 
     Raises:
         UserError: it lacks a whole group.
@@ -181,24 +159,25 @@ def check_groups(plain: Mapping[str, Any]) -> None:
         raise UserError(f"the config has no {', '.join(lacking)}")
 
 
-def check_config(plain: Mapping[str, Any]) -> None:
-    """Check every key of a run's config: that it exists, its type and its range.
-
-    Args:
-        plain: the resolved config as plain values, with the kernel of a cell such as ``fused_lstm`` written apart.
-
-    Raises:
-        UserError: a key does not exist or is missing, or a value is of the wrong type or out of its range.
-    """
-    check_groups(plain)
+def _check_config(plain: Mapping[str, Any]) -> None:
     known = keys_of(plain)
-    _check_top_level(plain, known)
-    _check_keys("", {key: plain[key] for key in _hints(Run) if key in plain}, _hints(Run), _hints(Run), known)
-    check_limits(plain["trainer"])
+    types = _types(Run)
+    own = {*NODES, *_PLUGINS, "callbacks", *types}
+    for key, value in plain.items():
+        if key not in own and isinstance(value, Mapping):
+            raise UserError(
+                f"{key}: nothing reads this key; a file of the group {key} whose keys are those of a run must begin "
+                "with the line # @package _global_"
+            )
+        if key not in own:
+            raise UserError(unknown_key(str(key), [each for each in known if each.partition(".")[0] in own]))
+    _check_keys("", {key: plain[key] for key in types if key in plain}, types, types, known)
     for group, schema in (("trainer", Trainer), ("data", Data)):
-        _check_keys(f"{group}.", plain[group], _hints(schema), _hints(schema), known)
-    _check_named("optimizer", plain["optimizer"], _hints(Optimizer), _OF_OPTIMIZER, known)
-    _check_named("logger", plain["logger"], {"name": _LOGGERS}, {"wandb": _OF_WANDB}, known)
+        _check_keys(f"{group}.", plain[group], _types(schema), _types(schema), known)
+    if plain["trainer"]["max_epochs"] is None and plain["trainer"]["max_steps"] == -1:
+        raise UserError("trainer.max_epochs=null needs trainer.max_steps: one of them must end the run")
+    _check_named("optimizer", plain["optimizer"], _types(Optimizer), _OF_OPTIMIZER, known)
+    _check_named("logger", plain["logger"], {"name": _LOGGERS}, _OF_LOGGER, known)
     for kind in _PLUGINS:
         if plain.get(kind) is not None:
             check_node(kind, kind, plain[kind], known)
@@ -206,38 +185,26 @@ def check_config(plain: Mapping[str, Any]) -> None:
         check_node("callback", f"callbacks.{name}", node, known)
 
 
-def _check_top_level(plain: Mapping[str, Any], known: list[str]) -> None:
-    there = {*NODES, *_PLUGINS, "callbacks", *_hints(Run)}
-    for key, value in plain.items():
-        if key in there:
-            continue
-        if isinstance(value, Mapping):
-            raise UserError(
-                f"{key}: nothing reads this key; a file of the group {key} whose keys are those of a run must begin "
-                "with the line # @package _global_"
-            )
-        raise UserError(unknown_key(str(key), [each for each in known if each.partition(".")[0] in there]))
-
-
 def _check_named(
     group: str,
     node: Mapping[str, Any],
     common: Mapping[str, Any],
-    more: Mapping[str, Mapping[str, Any]],
+    by_name: Mapping[str, Mapping[str, Any]],
     known: list[str],
 ) -> None:
     """Check a group whose further keys depend on its ``name``."""
     _check_keys(f"{group}.", {"name": node.get("name")}, common, ("name",), known)
-    own = more.get(node["name"], {})
-    others = {key: name for name, keys in more.items() for key in keys if key not in own}
+    own = {**common, **by_name.get(node["name"], {})}
+    others = {key: name for name, keys in by_name.items() for key in keys if key not in own}
     for key in node:
-        if key in others and key not in common:
+        if key in others:
             raise UserError(f"{group}.{key}: {group}.name={node['name']} has no such key; {others[key]} has one")
-    needed = [each.name for each in fields(Optimizer) if each.default is MISSING] if group == "optimizer" else own
-    _check_keys(f"{group}.", node, {**common, **own}, needed, known)
+    _check_keys(f"{group}.", node, own, ("name", "lr") if group == "optimizer" else own, known)
 
 
-def _check_keys(prefix: str, node: Mapping[str, Any], types: Mapping[str, Any], needed: Any, known: list[str]) -> None:
+def _check_keys(
+    prefix: str, node: Mapping[str, Any], types: Mapping[str, Any], needed: Iterable[str], known: list[str]
+) -> None:
     own = [f"{prefix}{key}" for key in types]
     for key, value in node.items():
         if key not in types:
@@ -248,15 +215,13 @@ def _check_keys(prefix: str, node: Mapping[str, Any], types: Mapping[str, Any], 
         raise UserError(f"{prefix}{missing[0]} is missing; set it, or begin your file with defaults: [default, _self_]")
 
 
-def _hints(schema: type) -> dict[str, Any]:
+def _types(schema: type) -> dict[str, Any]:
     return get_type_hints(schema, include_extras=True)
 
 
 def _defaults(schema: type) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for each in fields(schema):
-        if each.default is not MISSING:
-            made[each.name] = each.default
-        elif each.default_factory is not MISSING:
-            made[each.name] = each.default_factory()
-    return made
+    return {
+        each.name: each.default if each.default_factory is MISSING else each.default_factory()
+        for each in fields(schema)
+        if (each.default, each.default_factory) != (MISSING, MISSING)
+    }

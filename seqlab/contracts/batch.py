@@ -105,7 +105,7 @@ class Ragged:
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "lengths", as_lengths(lengths))
         if len(self.lengths) and int(self.lengths.min()) < 0:
-            raise ValueError(f"lengths must be at least 0, got {int(self.lengths.min())}")
+            raise ValueError(f"lengths must be >= 0, got {int(self.lengths.min())}")
         if int(self.lengths.sum()) != len(self.values):
             raise ValueError(f"lengths sum to {int(self.lengths.sum())}, but there are {len(self.values)} values")
 

@@ -9,6 +9,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from seqlab.contracts.probe import Probe
+from seqlab.errors import check_range
 
 State: TypeAlias = tuple[Tensor, ...]
 """A cell's state: a tuple (or NamedTuple) of tensors, each with a leading batch axis."""
@@ -44,9 +45,7 @@ class Cell(nn.Module, ABC):
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
-            if size < 1:
-                raise ValueError(f"{name} is {size}; it must be at least 1")
+        check_range(at_least=1, input_size=input_size, hidden_size=hidden_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
 

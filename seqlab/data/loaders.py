@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from seqlab.contracts import Batch, Ragged, Task
 from seqlab.distributed.signals import SIGNALS, blocked_signals
+from seqlab.errors import check_range
 
 _GENERATED_TOGETHER = 1024
 """Minimum number of examples to generate at once: of a few, the overhead of the operators is most of the time."""
@@ -69,10 +70,9 @@ class BatchLoader(ABC):
     batch_sampler = None  # Lightning asks every loader that has a sampler for this one, too
 
     def __init__(self, batch_size: int, **options: Unpack[LoaderOptions]) -> None:
-        check_positive(batch_size=batch_size)
+        check_range(at_least=1, batch_size=batch_size)
         self.workers = options.get("workers", 0)
-        if self.workers < 0:
-            raise ValueError(f"workers must be >= 0, got {self.workers}")
+        check_range(at_least=0, workers=self.workers)
         self.batch_size, self.seed = batch_size, options.get("seed", 0)
         self.overfit_batches, self.weigh_steps = options.get("overfit_batches", 0), options.get("weigh_steps", False)
         self.shard, self.weight, self.epoch = options.get("shard") or Shard(), 1.0, 0
@@ -159,13 +159,6 @@ def _identity(batch: Any) -> Any:
     return batch
 
 
-def check_positive(**sizes: int) -> None:
-    """Raise ``ValueError`` if a size is not positive."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be >= 1, got {size}")
-
-
 class ExampleLoader(BatchLoader):
     """Loader of padded batches of examples; the last batch of an epoch may be smaller."""
 
@@ -231,7 +224,7 @@ class BucketLoader(SplitLoader):
         weights: Tensor | None = None,
         **options: Unpack[LoaderOptions],
     ) -> None:
-        check_positive(bucket=bucket)
+        check_range(at_least=1, bucket=bucket)
         super().__init__(len(inputs), batch_size, **options)
         self.inputs, self.targets, self.weights = inputs, targets, weights
         self.shuffle, self.bucket = shuffle, bucket
@@ -271,7 +264,7 @@ class ContiguousLoader(SplitLoader):
     def __init__(
         self, inputs: Ragged, targets: Tensor, *, batch_size: int, drop_last: bool, **options: Unpack[LoaderOptions]
     ) -> None:
-        check_positive(batch_size=batch_size)
+        check_range(at_least=1, batch_size=batch_size)
         count = len(inputs)
         streams = min(batch_size, count) or 1
         if not drop_last:
@@ -307,7 +300,7 @@ class GeneratedLoader(ExampleLoader):
         batch_size: int,
         **options: Unpack[LoaderOptions],
     ) -> None:
-        check_positive(examples=examples)
+        check_range(at_least=1, examples=examples)
         super().__init__(examples, batch_size, **options)
         self.draw = draw
         self._batches_together = max(1, _GENERATED_TOGETHER // batch_size)

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqlab.contracts import Batch
-from seqlab.data.loaders import BatchLoader, LoaderOptions, check_positive
+from seqlab.data.loaders import BatchLoader, LoaderOptions
 from seqlab.data.tokens import TokenFile
+from seqlab.errors import check_range
 
 _READ_AHEAD = 2**16
 """Minimum number of tokens, over all rows, to read from the file at once."""
@@ -41,7 +42,7 @@ class StreamLoader(BatchLoader):
         **options: Unpack[LoaderOptions],
     ) -> None:
         super().__init__(batch_size, **options)
-        check_positive(window=window)
+        check_range(at_least=1, window=window)
         streams = min(batch_size, max(1, len(tokens) // window))
         self.tokens, self.begin, self.window = tokens, begin, window
         length, longer = divmod(len(tokens), streams)

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, 
 from torch import Tensor
 
 from seqlab.contracts import Corpus, Preprocessor
-from seqlab.io.atomic import write_json
+from seqlab.io.atomic import replacing, write_json
 from seqlab.io.cache import cache_path, cached_json, locked, warn_damaged
 
 log = logging.getLogger("seqlab")
@@ -127,28 +127,23 @@ def _write(corpus: Corpus, preprocessor: Preprocessor, path: Path, split: str) -
     dtype = np.dtype(np.uint8 if size <= 2**8 else np.uint16 if size <= 2**16 else np.uint32)
     tokens = unknown = checksum = 0
     counts = np.zeros(size, np.int64)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file, _progress(split, corpus) as counted:
-            for piece in corpus.pieces():
-                ids = preprocessor.encode([counted(piece)]).values.numpy()
-                data = ids.astype(dtype).tobytes()
-                checksum = zlib.crc32(data, checksum)
-                file.write(data)
-                tokens += len(ids)
-                unknown += int((ids == preprocessor.unknown_id).sum())
-                counts += np.bincount(ids, minlength=size)
-            file.flush()
-            os.fsync(file.fileno())
-        facts = {"tokens": tokens, "unknown": unknown, "bytes": corpus.size, "dtype": dtype.name, "crc32": checksum}
-        write_json(_facts_path(path), {**facts, "counts": counts.tolist()})
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            with temporary.open("wb") as file, _progress(split, corpus) as counted:
+                for piece in corpus.pieces():
+                    ids = preprocessor.encode([counted(piece)]).values.numpy()
+                    data = ids.astype(dtype).tobytes()
+                    checksum = zlib.crc32(data, checksum)
+                    file.write(data)
+                    tokens += len(ids)
+                    unknown += int((ids == preprocessor.unknown_id).sum())
+                    counts += np.bincount(ids, minlength=size)
+            facts = {"tokens": tokens, "unknown": unknown, "bytes": corpus.size, "dtype": dtype.name, "crc32": checksum}
+            write_json(_facts_path(path), {**facts, "counts": counts.tolist()})
     except OSError as error:
         raise OSError(
             f"{path.parent} cannot be written ({error.strerror}); set SEQLAB_CACHE to another folder"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

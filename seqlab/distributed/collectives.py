@@ -1,4 +1,4 @@
-"""Collective operations across ranks, no-ops on a single process, and resharding of counted data."""
+"""Collective operations across ranks, no-ops on a single process, and resharding of per-rank counts."""
 
 import os
 from typing import Any, final
@@ -12,54 +12,50 @@ from seqlab.contracts import UserError
 
 @final
 class RankConsensus:
-    """What any process asks for, known to all of them one call later; one process agrees with itself at once.
-
-    Every process calls it at the same steps. The answer is the greatest number that was asked for at the call before,
-    which has travelled meanwhile, so that no step waits for it.
-    """
+    """Maximum over ranks of a number that each rank gives at the same steps; on one process, the number itself."""
 
     def __init__(self) -> None:
         self._group: Any = None
-        self._on_the_way: Any = None
-        self._asked = torch.zeros((), dtype=torch.int64)
+        self._pending: Any = None
+        self._value = torch.zeros((), dtype=torch.int64)
 
-    def ask(self, number: int) -> int:
-        """Ask for something, and hear what was asked for at the call before."""
+    def delayed_max(self, number: int) -> int:
+        """Return the maximum of the previous call, which was reduced meanwhile, so that no step waits for it."""
         if not is_distributed():
             return number
-        heard = self._hear()
-        self._asked.fill_(number)
-        self._on_the_way = dist.all_reduce(self._asked, dist.ReduceOp.MAX, group=self._talk(), async_op=True)
-        return heard
+        previous = self._wait()
+        self._value.fill_(number)
+        self._pending = dist.all_reduce(self._value, dist.ReduceOp.MAX, group=self._gloo(), async_op=True)
+        return previous
 
-    def settle(self, number: int) -> int:
-        """Ask for something, and wait until all have."""
+    def all_reduce_max(self, number: int) -> int:
+        """Return the maximum of this call and of a pending one; wait for all ranks."""
         if not is_distributed():
             return number
-        greatest = torch.tensor(max(number, self._hear()))
-        dist.all_reduce(greatest, dist.ReduceOp.MAX, group=self._talk())
+        greatest = torch.tensor(max(number, self._wait()))
+        dist.all_reduce(greatest, dist.ReduceOp.MAX, group=self._gloo())
         return int(greatest)
 
-    def _hear(self) -> int:
-        if self._on_the_way is None:
+    def _wait(self) -> int:
+        if self._pending is None:
             return 0
-        self._on_the_way.wait()
-        self._on_the_way = None
-        return int(self._asked)
+        self._pending.wait()
+        self._pending = None
+        return int(self._value)
 
-    def _talk(self) -> Any:
-        if self._group is None:  # by gloo, on the CPU: reading a number back from a GPU would stop it
+    def _gloo(self) -> Any:
+        if self._group is None:  # on the CPU: reading a number back from a GPU would stop it
             self._group = dist.new_group(backend="gloo")
         return self._group
 
 
 def is_distributed() -> bool:
-    """Whether this process is one of several at this moment."""
+    """Whether this process is currently one of several."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def all_gather(value: Any) -> list[Any]:
-    """Collect a plain value of each process, by rank; all have to call."""
+    """Return a plain value of each rank; all ranks must call."""
     if not is_distributed():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
@@ -68,7 +64,7 @@ def all_gather(value: Any) -> list[Any]:
 
 
 def all_reduce_sum(value: Tensor) -> Tensor:
-    """Add a tensor up over all processes; all have to call."""
+    """Return the sum of a tensor over all ranks; all ranks must call."""
     if not is_distributed():
         return value
     total = value.clone()
@@ -77,32 +73,31 @@ def all_reduce_sum(value: Tensor) -> Tensor:
 
 
 def destroy_process_group() -> None:
-    """Part from the other processes, so that the next run of this one begins by itself."""
+    """Leave the process group, so that the next run of this process can start its own."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         os.environ.pop(name, None)
 
 
-def reshard_counts(saved: list[dict[str, Any]], rank: int, world: int, *, within: bool) -> dict[str, Any]:
-    """Give a process what it had counted; if other processes go on, all loss, and to the first one all counts.
+def reshard_counts(saved: list[dict[str, Any]], rank: int, world_size: int, *, within: bool) -> dict[str, Any]:
+    """Return a rank's counts of a checkpoint; with another number of ranks, rank 0 gets the sums, all the mean loss.
 
     Args:
-        saved: what each process kept in the checkpoint, by rank.
-        rank: the process.
-        world: how many go on.
+        saved: the counts of each rank that the checkpoint holds.
+        rank: of this process.
+        world_size: number of ranks of the resumed run.
         within: whether the checkpoint was written within an epoch.
 
     Raises:
-        UserError: within an epoch, other processes go on than have stopped, and the states that they carried cannot be
-            shared out among them.
+        UserError: the number of ranks changes within an epoch while a state is carried, which cannot be resharded.
     """
-    if len(saved) == world:
+    if len(saved) == world_size:
         return saved[rank]
     if within and any(one["state"] for one in saved):
         raise UserError(
             f"the checkpoint was written within an epoch by {len(saved)} processes, each with its part of the "
-            f"text; {world} cannot go on from there: set trainer.devices={len(saved)}, or ckpt_path=best"
+            f"text; it cannot be resumed by {world_size}: set trainer.devices={len(saved)}, or ckpt_path=best"
         )
     sums = [one["loss_sum"] for one in saved]
     return {

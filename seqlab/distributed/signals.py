@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it stops where it can go on exactly."""
+"""Signals that ask a run to stop where it can be resumed exactly."""
 
 import signal
 import threading
@@ -9,12 +9,12 @@ from types import FrameType
 from typing import Any, final
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
-"""What schedulers send before they kill, and Ctrl-C."""
+"""The signals that schedulers send before they kill, and Ctrl-C."""
 
 
 @contextmanager
 def blocked_signals() -> Iterator[None]:
-    """Put the signals off for a while; a process that is started meanwhile begins with them put off."""
+    """Block the signals; a process that is started meanwhile begins with them blocked."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -23,7 +23,7 @@ def blocked_signals() -> Iterator[None]:
 
 
 class StoppedError(Exception):
-    """A run stopped because a signal asked it to.
+    """A signal stopped the run.
 
     Attributes:
         by: the signal.
@@ -36,42 +36,44 @@ class StoppedError(Exception):
 
 @final
 class StopRequest:
-    """Whether a signal has asked for an end, and when.
+    """The first signal that arrived, and when; a second Ctrl-C raises ``KeyboardInterrupt`` at once.
 
-    The first signal is a request, which training honours after the batch at hand; a second Ctrl-C ends at once.
+    Attributes:
+        by: the signal; ``None`` before one arrived.
+        since: when it arrived, by ``time.monotonic``.
     """
 
     def __init__(self) -> None:
         self.by: signal.Signals | None = None
         self.since = 0.0
-        self._listens = False
+        self._handles = False
 
     @contextmanager
-    def listening(self) -> Iterator["StopRequest"]:
-        """Take the signals for a while; outside the main thread there are none to be had."""
+    def handling_signals(self) -> Iterator["StopRequest"]:
+        """Handle the signals; do nothing outside the main thread, which alone may."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.signal(number, self._take) for number in SIGNALS}
-        self._listens = True
+        before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._handles = True
         try:
             yield self
         finally:
-            self._listens = False
+            self._handles = False
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def listen_again(self) -> None:
-        """Take the signals from whoever took them in the meantime, such as Lightning."""
-        for number in SIGNALS if self._listens else ():
-            signal.signal(number, self._take)
+    def reinstall_handlers(self) -> None:
+        """Install the handlers again after another library, such as Lightning, replaced them."""
+        for number in SIGNALS if self._handles else ():
+            signal.signal(number, self._handle)
 
-    def _take(self, number: int, frame: FrameType | None) -> Any:
+    def _handle(self, number: int, frame: FrameType | None) -> Any:
         if self.by is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         if self.by is None:
             self.by, self.since = signal.Signals(number), time.monotonic()
 
-    def overdue(self, seconds: float) -> bool:
-        """Whether the request is older than so many seconds."""
+    def is_older_than(self, seconds: float) -> bool:
+        """Whether a signal arrived more than ``seconds`` ago."""
         return self.by is not None and time.monotonic() - self.since > seconds

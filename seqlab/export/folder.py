@@ -166,6 +166,6 @@ def _settle(place: Path, out: Path) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
     place.chmod(0o755)
-    atomic.sync_folder(place)
+    atomic.sync(place)
     place.rename(out)
-    atomic.sync_folder(out.parent)
+    atomic.sync(out.parent)

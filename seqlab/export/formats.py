@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Batch, InputSpec, Model, UserError
 from seqlab.errors import one_line
+from seqlab.io.atomic import write_atomically
 from seqlab.recurrence.exported import Form, insert_routines, traceable
 from seqlab.runs import run_folder
 
@@ -295,9 +296,8 @@ weights = torch.load("model.pt", weights_only=True)
 
     def write(self, trained: "Trained", inputs: "InputSpec", path: Path) -> None:
         """Write them."""
-        buffer = io.BytesIO()
-        torch.save({name: value.detach().cpu() for name, value in trained.model.state_dict().items()}, buffer)
-        path.write_bytes(buffer.getvalue())
+        weights = {name: value.detach().cpu() for name, value in trained.model.state_dict().items()}
+        write_atomically(path, lambda file: torch.save(weights, file))
 
     def load(self, path: Path) -> dict[str, Tensor]:
         """Read them."""

@@ -1,4 +1,4 @@
-"""Text from a language model, token by token."""
+"""Text generation by a language model, token by token."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,8 +10,8 @@ from seqlab.contracts import Batch, Preprocessor, UserError
 from seqlab.data.tokens import begin_id
 from seqlab.inference.loading import Trained
 
-_LONGEST_CHARACTER = 4
-"""Tokens that one character may take, where tokens are bytes."""
+_MAX_TOKENS = 4
+"""Tokens of one character where tokens are bytes."""
 
 
 @torch.inference_mode()
@@ -23,21 +23,21 @@ def generate(
     top_k: int | None = None,
     seed: int | None = None,
 ) -> Iterator[str]:
-    r"""Draw what comes after a prompt, each token from :math:`\mathrm{softmax}(o / \text{temperature})`.
+    r"""Sample the continuation of a prompt, each token from :math:`\mathrm{softmax}(o / \text{temperature})`.
 
     Args:
         trained: a language model: a task that carries state and has an output at each step.
-        prompt: what has been said already; it is read, not given back.
-        length: tokens to draw.
-        temperature: below 1 the likely becomes likelier; 0 always takes the likeliest.
-        top_k: draw among the so many likeliest only; ``None`` among all.
-        seed: of the draws; ``None`` draws others each time.
+        prompt: text before the continuation; it is not returned.
+        length: number of tokens.
+        temperature: values below 1 sharpen the distribution; 0 always takes the likeliest token.
+        top_k: sample among this number of the likeliest tokens; ``None`` among all.
+        seed: of the random generator; ``None`` for a random one.
 
     Yields:
-        The text piece by piece, as soon as it is known.
+        The text piece by piece, as soon as a character is complete.
 
     Raises:
-        UserError: this is no language model, or a number is out of its range.
+        UserError: the model is no language model, or a number is out of range.
     """
     _check(trained, length, temperature, top_k)
     assert trained.preprocessor is not None
@@ -50,11 +50,11 @@ def generate(
     for _ in range(length):
         outputs, state = trained.model(Batch(torch.tensor([ids]), None, torch.empty(0)), state)
         logits = outputs[0, -1].double()
-        logits[[0, trained.preprocessor.unknown_id]] = -torch.inf  # neither is text
-        ids = [_drawn(logits, temperature, top_k, generator)]
-        if piece := text.add(ids[0]):
+        logits[[0, trained.preprocessor.unknown_id]] = -torch.inf  # padding and unknown are no text
+        ids = [_sample(logits, temperature, top_k, generator)]
+        if piece := text.push(ids[0]):
             yield piece
-    yield text.rest()
+    yield text.flush()
 
 
 def _check(trained: Trained, length: int, temperature: float, top_k: int | None) -> None:
@@ -62,14 +62,14 @@ def _check(trained: Trained, length: int, temperature: float, top_k: int | None)
     if not (task.carries_state and task.per_step) or trained.preprocessor is None:
         raise UserError(f"{trained.folder}: its task predicts no next token; generate needs a run of task=lm")
     if length < 1:
-        raise UserError(f"length is {length}; it must be at least 1")
+        raise UserError(f"length must be >= 1, got {length}")
     if temperature < 0:
-        raise UserError(f"temperature is {temperature}; it must be at least 0")
+        raise UserError(f"temperature must be >= 0, got {temperature}")
     if top_k is not None and top_k < 1:
-        raise UserError(f"top-k is {top_k}; it must be at least 1")
+        raise UserError(f"top-k must be >= 1, got {top_k}")
 
 
-def _drawn(logits: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> int:
+def _sample(logits: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> int:
     if temperature == 0:
         return int(logits.argmax())
     if top_k is not None and top_k < len(logits):
@@ -78,28 +78,28 @@ def _drawn(logits: Tensor, temperature: float, top_k: int | None, generator: tor
 
 
 class _Decoder:
-    """Turns tokens into text one by one; a character of several tokens appears when it is whole."""
+    """Incremental decoder: a character of several tokens is returned when it is complete."""
 
-    def __init__(self, preprocessor: Preprocessor, before: int | None) -> None:
-        self.preprocessor, self.before = preprocessor, before
-        self.held: list[int] = []
+    def __init__(self, preprocessor: Preprocessor, previous: int | None) -> None:
+        self.preprocessor, self.previous = preprocessor, previous
+        self.pending: list[int] = []
 
-    def add(self, token: int) -> str:
-        """Take a token; give the text that is now whole."""
-        self.held.append(token)
+    def push(self, token: int) -> str:
+        """Add a token; return the text that is now complete."""
+        self.pending.append(token)
         piece = self._piece()
-        if piece.endswith("\ufffd") and len(self.held) < _LONGEST_CHARACTER:
+        if piece.endswith("\ufffd") and len(self.pending) < _MAX_TOKENS:
             return ""
-        self.before, self.held = token, []
+        self.previous, self.pending = token, []
         return piece
 
-    def rest(self) -> str:
-        """Give what never became whole."""
-        return self._piece() if self.held else ""
+    def flush(self) -> str:
+        """Return what is left incomplete."""
+        return self._piece() if self.pending else ""
 
     def _piece(self) -> str:
-        """Decode behind the token before, which may put a blank between them."""
-        if self.before is None:
-            return self.preprocessor.decode(self.held)
-        start = self.preprocessor.decode([self.before])
-        return self.preprocessor.decode([self.before, *self.held])[len(start) :]
+        """Decode after the previous token, as the preprocessor may put a space between them."""
+        if self.previous is None:
+            return self.preprocessor.decode(self.pending)
+        start = self.preprocessor.decode([self.previous])
+        return self.preprocessor.decode([self.previous, *self.pending])[len(start) :]

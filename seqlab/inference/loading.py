@@ -1,4 +1,4 @@
-"""A trained model, taken from its run folder alone."""
+"""Trained models, loaded from their run folders alone."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,26 +13,26 @@ from seqlab.contracts import Batch, InputSpec, Model, Preprocessor, Ragged, Task
 from seqlab.data.encoding import parse_symbols, symbols_of, truncate
 from seqlab.errors import one_line
 from seqlab.io.safe_io import check_names
-from seqlab.io.tensors import allocation_limit, count_numbers
+from seqlab.io.tensors import allocation_limit, count_elements
 from seqlab.runs import run_folder
 from seqlab.runs.card import other_plugins, read_card, read_preprocessor
 
 log = logging.getLogger("seqlab")
 
-_MOST_STEPS = 2**19
-"""Steps in a batch, padding included: one long text must not make a batch of many as long."""
+_MAX_STEPS = 2**19
+"""Steps in a batch, with padding: a long text is not batched with many others."""
 
 
 @final
 class Trained:
-    """A model and what it needs to read texts.
+    """Model with its task and preprocessor.
 
     Attributes:
-        folder: where it comes from.
-        task: knows labels.
-        preprocessor: knows symbols; ``None`` for a task of tensors.
+        folder: the run folder.
+        task: with its labels.
+        preprocessor: fitted; ``None`` for a task of tensors.
         model: in evaluation mode.
-        nodes: the config of each plugin by kind, as ``model.json`` has it.
+        nodes: the config node of each plugin by kind, as in ``model.json``.
     """
 
     def __init__(
@@ -48,33 +48,33 @@ class Trained:
 
     @property
     def longest(self) -> int | None:
-        """The steps of a text that are read; the rest is cut off, as in training. ``None`` cuts nothing."""
+        """Length to which a text is truncated, as in training; ``None`` for no limit."""
         return self.task.sequence_length if self.task.sequence_length_means == "maximum" else None
 
     def encode(self, texts: Sequence[str]) -> Ragged:
-        """Encode texts, or symbols with blanks between them for a task of tensors that names them; nothing is cut yet.
+        """Encode texts, or symbols separated by spaces for a task of tensors that names them, without truncation.
 
         Raises:
-            UserError: the task's inputs are neither, or a text has in it what is no symbol.
+            UserError: the task's inputs are neither, or a text contains an unknown symbol.
         """
         if isinstance(texts, str):
-            raise UserError("predict takes a list of texts; put the one text into a list")
+            raise UserError("predict takes a list of texts, got one text; put it into a list")
         if self.preprocessor is not None:
             return self.preprocessor.encode(texts)
         if (symbols := symbols_of(self.task.inputs)) is None:
-            raise UserError(f"{self.folder}: this task's inputs are no texts, so there is nothing to predict from")
+            raise UserError(f"{self.folder}: predict needs a task of texts or symbols; this task's inputs are neither")
         return parse_symbols(texts, symbols)
 
     @torch.inference_mode()
     def outputs(self, encoded: Ragged, batch_size: int = 256) -> Iterator[tuple[Tensor, Batch, Tensor]]:
-        """Compute the model's outputs, sequences of like length together.
+        """Compute the model's outputs, in batches of similar length.
 
         Args:
-            encoded: what :meth:`encode` gave; what is longer than :attr:`longest` is cut off.
-            batch_size: sequences a batch, at most; the result does not depend on it.
+            encoded: as :meth:`encode` returns it; sequences longer than :attr:`longest` are truncated.
+            batch_size: sequences in a batch, at most; the result does not depend on it.
 
         Yields:
-            The rows ``[batch]`` of ``encoded`` that make a batch, the batch without targets, and its outputs.
+            The rows ``[batch]`` of ``encoded`` in a batch, the batch without targets, and its outputs.
         """
         if self.longest is not None:
             encoded = truncate(encoded, self.longest)
@@ -89,89 +89,87 @@ class Trained:
 
         Args:
             texts: any number of them.
-            top: how many of the likeliest answers to give for each.
-            batch_size: texts a batch; the result does not depend on it.
+            top: number of predictions for each, the likeliest first.
+            batch_size: texts in a batch; the result does not depend on it.
 
         Returns:
-            For each text what the task's ``decode`` gives: for a classification a list of
-            ``{"label": ..., "probability": ...}``, the likeliest first.
+            What the task's ``decode`` returns for each text: for a classification a list of
+            ``{"label": ..., "probability": ...}``.
 
         Raises:
-            UserError: the task's inputs are no texts, or one of them has nothing in it to read.
+            UserError: the task's inputs are no texts, or a text is empty after preprocessing.
         """
         encoded = self.encode(texts)
         for text, length in zip(texts, encoded.lengths.tolist(), strict=True):
             if length == 0:
                 raise UserError(f"the text {text!r} has nothing in it to read")
-        return self.answers(encoded, top, batch_size)
+        return self.predict_encoded(encoded, top, batch_size)
 
-    def answers(self, encoded: Ragged, top: int = 3, batch_size: int = 256) -> list[Any]:
-        """Predict for encoded texts, as :meth:`predict` does; ``None`` for a text with nothing in it to read."""
-        answers: list[Any] = [None] * len(encoded)
+    def predict_encoded(self, encoded: Ragged, top: int = 3, batch_size: int = 256) -> list[Any]:
+        """Predict for encoded texts, as :meth:`predict` does; ``None`` for an empty one."""
+        predictions: list[Any] = [None] * len(encoded)
         for rows, batch, outputs in self.outputs(encoded, batch_size):
-            if batch.inputs.shape[1] == 0:  # the batch's longest, and batches are sorted
+            if batch.inputs.shape[1] == 0:  # batches are sorted by length, so that all are empty
                 continue
-            if self.task.carries_state and self.task.per_step:  # what comes after the text
+            if self.task.carries_state and self.task.per_step:  # the token after the text
                 ends = torch.full((len(rows),), outputs.shape[1]) if batch.lengths is None else batch.lengths
                 outputs = outputs[torch.arange(len(rows)), ends.clamp(min=1) - 1]
-            for row, answer in zip(rows.tolist(), self.task.decode(outputs, top), strict=True):
+            for row, prediction in zip(rows.tolist(), self.task.decode(outputs, top), strict=True):
                 if encoded.lengths[row]:
-                    answers[row] = answer
-        return answers
+                    predictions[row] = prediction
+        return predictions
 
 
-def _batches(lengths: Tensor, most: int) -> Iterator[Tensor]:
-    """Group rows by length into batches of at most ``most`` rows and, unless it is one row, ``_MOST_STEPS`` steps."""
+def _batches(lengths: Tensor, batch_size: int) -> Iterator[Tensor]:
+    """Group rows by length into batches of ``batch_size`` rows and ``_MAX_STEPS`` steps at most, or of one row."""
     order = lengths.argsort(stable=True)
     ordered = lengths[order].tolist()
     start = 0
     while start < len(ordered):
         end = start + 1
-        while end < len(ordered) and end - start < most and (end - start + 1) * ordered[end] <= _MOST_STEPS:
+        while end < len(ordered) and end - start < batch_size and (end - start + 1) * ordered[end] <= _MAX_STEPS:
             end += 1
         yield order[start:end]
         start = end
 
 
 def load(run_dir: str | Path, weights: Mapping[str, Tensor] | None = None) -> Trained:
-    """Load a trained model; nothing but its run folder and the plugins it names is needed.
+    """Load a trained model from its run folder and the plugins that it names.
 
     Args:
-        run_dir: the folder that a run wrote.
-        weights: others than those that validation chose.
+        run_dir: the folder of a run.
+        weights: to load in place of the best ones.
 
     Raises:
         UserError: it is no run folder, a file of it is damaged or newer than this seqlab, or a plugin is missing.
     """
     folder = Path(run_dir)
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder, so no run can be in it")
+        raise UserError(f"{folder} is no folder; name a run folder")
     card = read_card(folder)
-    given = weights is not None  # those of a step to replay may be anything
+    is_best = weights is None  # the weights of a saved step may hold NaN
     if weights is None:
         weights = run_folder.read_weights(folder / run_folder.MODEL)
     state = read_preprocessor(folder)
     try:
-        trained = _assembled(folder, card, state, weights)
-        if not given and (wrong := _not_a_number(trained.model)) is not None:
-            raise UserError(f"{folder / run_folder.MODEL}: {wrong[:80]!a} has NaN in it, so that no answer is a number")
+        trained = _build(folder, card, state, weights)
+        if is_best and (name := _find_nan(trained.model)) is not None:
+            raise UserError(f"{folder / run_folder.MODEL}: {name[:80]!a} has NaN in it")
     except UserError as error:
         if not (others := other_plugins(card)):
             raise
         raise UserError(f"{error}; {others}") from error
-    except Exception as error:  # what a constructor makes of a stranger's values is anything
-        others = "".join(f"; {line}" for line in [other_plugins(card)] if line)
-        said = f"{type(error).__name__}: {one_line(error)[:300]}"
-        raise UserError(f"{folder} does not fit together: {said}{others}") from error
+    except Exception as error:  # values of a foreign file may make a constructor raise anything
+        others = f"; {line}" if (line := other_plugins(card)) else ""
+        cause = f"{type(error).__name__}: {one_line(error)[:300]}"
+        raise UserError(f"{folder} does not fit together: {cause}{others}") from error
     if others := other_plugins(card):
         log.warning("%s: %s", folder, others)
     return trained
 
 
-def _assembled(
-    folder: Path, card: Mapping[str, Any], state: Mapping[str, Any], weights: Mapping[str, Tensor]
-) -> Trained:
-    """Make what the card names, and give it what was learned."""
+def _build(folder: Path, card: Mapping[str, Any], state: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Trained:
+    """Build the plugins of the card and load their states."""
     nodes = {kind: _node(card[kind]) for kind in ("task", "preprocessing", "model", "cell", "kernel")}
     task = build_task(_present(nodes["task"]))
     task.load_state_dict(card["task_state"])
@@ -181,14 +179,14 @@ def _assembled(
         preprocessor.load_state_dict(dict(state))
     symbols = None if preprocessor is None else preprocessor.symbols
     inputs = InputSpec(card["inputs"]["kind"], card["inputs"]["size"], symbols)
-    with allocation_limit(count_numbers(weights), f"{folder}: {run_folder.MODEL_CARD}"):
+    with allocation_limit(count_elements(weights), f"{folder}: {run_folder.MODEL_CARD}"):
         model = build_model(nodes, task, inputs)
     model.load_state_dict(weights)
     return Trained(folder, task, preprocessor, model, nodes)
 
 
-def _not_a_number(model: Model) -> str | None:
-    """Name a part of a model that has NaN in it."""
+def _find_nan(model: Model) -> str | None:
+    """Return the name of a tensor of the model that has NaN in it."""
     floats = ((name, value) for name, value in model.state_dict().items() if value.is_floating_point())
     return next((name for name, value in floats if bool(value.isnan().any())), None)
 

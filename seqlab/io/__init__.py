@@ -1,1 +1,1 @@
-"""Files: safe reading, atomic writing, tables and the cache; nothing here knows a run or a model."""
+"""Files: safe reading, atomic writing, tables and the cache, without knowledge of runs or models."""

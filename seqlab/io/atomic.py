@@ -1,4 +1,4 @@
-"""Atomic writing of files."""
+"""Atomic writing of files: to a temporary file, to the disk, then renamed over the old one."""
 
 import errno
 import io
@@ -15,72 +15,125 @@ from seqlab.io.formatting import relative_path
 from seqlab.io.safe_io import LARGEST_TEXT
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file so that a crash leaves either the old one or the new one, whole and on the disk.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary file in the same folder, which replaces ``path`` at the end of the block.
+
+    After an error or a crash the old file is as it was.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file of a run, by a function that is given the open file.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written; the old file is as it was.
     """
-    with reported_write_errors(path) as faults:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with _Noting(descriptor, faults) as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o666 & ~_umask())
-            Path(temporary).replace(path)
-            sync_folder(path.parent)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+    with reported_write_errors(path) as errors, replacing(path) as temporary, _CheckedFile(temporary, errors) as file:
+        write(file)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a binary file of a run, as :func:`write_atomically` does."""
+    write_atomically(path, lambda file: file.write(data))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file of a run as UTF-8, as :func:`write_atomically` does."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON: two spaces, text as it is, NaN and infinity as null.
+
+    Raises:
+        UserError: the file cannot be written, or would be too large to be read again.
+    """
+    data = (json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+    if len(data) > LARGEST_TEXT:
+        raise UserError(f"{relative_path(path)} must have <= {LARGEST_TEXT:,} bytes, got {len(data):,}")
+    write_bytes(path, data)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append to a text file of a run; a crash may cut off the last line.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    with reported_write_errors(path), path.open("a", encoding="utf-8", newline="") as file:
+        file.write(text)
 
 
 @contextmanager
 def reported_write_errors(path: Path) -> Iterator[list[OSError]]:
-    """Turn what the system says against writing a file into one line with its name and the way out.
+    """Turn an error of the system while a file is written into one line with its name and how to fix it.
 
-    Gives a list for the system's errors that a writer hides behind one of its own, as torch does.
+    Yields a list for errors of the system that a writer replaces by its own, as torch does.
 
     Raises:
-        UserError: the system said something.
+        UserError: the system reported an error.
     """
-    faults: list[OSError] = []
+    errors: list[OSError] = []
     try:
-        yield faults
+        yield errors
     except Exception as error:
-        fault = faults[0] if faults else error
-        if not isinstance(fault, OSError):
+        cause = errors[0] if errors else error
+        if not isinstance(cause, OSError):
             raise
-        raise UserError(f"{relative_path(path)} cannot be written: {fault.strerror}; {write_advice(fault)}") from error
+        raise UserError(f"{relative_path(path)} cannot be written: {cause.strerror}; {write_advice(cause)}") from error
 
 
-def write_advice(fault: OSError) -> str:
-    """Say what helps when a file cannot be written."""
-    if fault.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "make room there, and go on with the verb resume, or a single run with ckpt_path=last"
-    return "make the folder writable, or choose another (hydra.run.dir; of a sweep hydra.sweep.dir)"
+def write_advice(error: OSError) -> str:
+    """Describe how to fix a file that cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room there, then continue with `python -m seqlab resume`, or a single run with ckpt_path=last"
+    return "make the folder writable, or choose another (hydra.run.dir, or hydra.sweep.dir of a sweep)"
 
 
 @final
-class _Noting(io.FileIO):
-    """A file that remembers why it could not be written."""
+class _CheckedFile(io.FileIO):
+    """A file that keeps the first error of writing it."""
 
-    def __init__(self, descriptor: int, faults: list[OSError]) -> None:
-        super().__init__(descriptor, "wb")
-        self._faults = faults
+    def __init__(self, path: Path, errors: list[OSError]) -> None:
+        super().__init__(path, "wb")
+        self._errors = errors
 
     def write(self, data: Any) -> int:
-        """Write all of it: a full disk takes a part and says nothing."""
+        """Write all of the data: on a full disk, ``FileIO`` writes a part without an error."""
         view, written = memoryview(data).cast("B"), 0
         try:
             while written < len(view):
                 written += super().write(view[written:]) or 0
         except OSError as error:
-            self._faults.append(error)
+            self._errors.append(error)
             raise
         return written
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:
@@ -89,40 +142,9 @@ def _umask() -> int:
     return current
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a renaming in a folder last through a crash of the machine."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON: two spaces, text as it is, NaN as null.
-
-    Raises:
-        UserError: the file cannot be written, or would be too large to be read again.
-    """
-    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    if len(text) > LARGEST_TEXT // 4 and len(text.encode("utf-8")) > LARGEST_TEXT:
-        most = f"{LARGEST_TEXT:,} bytes at most, as that of a vocabulary of millions of words"
-        raise UserError(f"{relative_path(path)} would be larger than such a file may be ({most}); make it smaller")
-    write_text(path, text)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file as UTF-8."""
-    write_atomically(path, lambda file: _write(file, text.encode("utf-8")))
-
-
-def _write(file: BinaryIO, data: bytes) -> None:
-    file.write(data)
-
-
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
+        return value if abs(value) < float("inf") else None
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Where things are kept that can be made or fetched again."""
+"""Cache of files that can be generated or downloaded again."""
 
 import hashlib
 import json
@@ -15,14 +15,16 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from seqlab.io.atomic import replacing
+
 log = logging.getLogger("seqlab")
 
-Thing = TypeVar("Thing")
+T = TypeVar("T")
 _DAMAGED = (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def cache_folder() -> Path:
-    """Say where: ``$SEQLAB_CACHE``, or else the user's cache folder."""
+    """Return the cache folder: ``$SEQLAB_CACHE``, or else the user's one."""
     if named := os.environ.get("SEQLAB_CACHE"):
         return Path(named)
     from platformdirs import user_cache_dir
@@ -31,10 +33,10 @@ def cache_folder() -> Path:
 
 
 def cache_path(folder: str, key: Any, suffix: str) -> Path:
-    """Choose the file for a key of plain values, and make its folder.
+    """Return the file for a key of plain values, and create its folder.
 
     Raises:
-        OSError: the folder cannot be made.
+        OSError: the folder cannot be created.
     """
     where = cache_folder() / folder
     try:
@@ -47,40 +49,39 @@ def cache_path(folder: str, key: Any, suffix: str) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time make a file of the cache; the others find it made."""
+    """Hold the lock of a cache file, so that one process generates it and the others wait."""
     with FileLock(path.with_name(f"{path.name}.lock")):
         yield
 
 
 def warn_damaged(path: Path, error: Exception) -> None:
-    """Say that a file is made anew."""
-    log.warning("the cache %s is damaged (%s); it is made anew", path, type(error).__name__)
+    """Warn that a damaged file is generated again."""
+    log.warning("the cache file %s is damaged (%s) and is generated again", path, type(error).__name__)
 
 
-def cached_json(folder: str, key: Any, make: Callable[[], Any], take: Callable[[Any], Thing]) -> Thing:
-    """Find plain values in the cache, or make and keep them.
+def cached_json(folder: str, key: Any, make: Callable[[], Any], parse: Callable[[Any], T]) -> T:
+    """Read plain values from the cache, or generate and keep them.
 
     Args:
         folder: of the cache.
-        key: plain values that name the thing.
-        make: makes it.
-        take: gives what the caller wants of it; a ``ValueError`` means that the file is damaged.
+        key: plain values that identify the result.
+        make: generates the values.
+        parse: converts them to what the caller wants; a ``ValueError`` means that the file is damaged.
 
     Raises:
         OSError: the cache cannot be written.
     """
 
-    def read(path: Path) -> Thing:
-        return take(json.loads(path.read_text("utf-8")))
-
     def write(path: Path, made: Any) -> None:
         path.write_text(json.dumps(made), "utf-8")
 
-    return _kept(cache_path(folder, key, ".json"), read, make, write, take)
+    return _cached(
+        cache_path(folder, key, ".json"), lambda path: parse(json.loads(path.read_text("utf-8"))), make, write, parse
+    )
 
 
 def cached_arrays(folder: str, key: Any, make: Callable[[], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """Find arrays in the cache, or make and keep them.
+    """Read arrays from the cache, or generate and keep them.
 
     Raises:
         OSError: the cache cannot be written.
@@ -94,17 +95,16 @@ def cached_arrays(folder: str, key: Any, make: Callable[[], Mapping[str, NDArray
         with path.open("wb") as file:
             np.savez(file, **made)  # type: ignore[arg-type]  # numpy's stub takes a flag for one of them
 
-    return _kept(cache_path(folder, key, ".npz"), read, make, write, dict)
+    return _cached(cache_path(folder, key, ".npz"), read, make, write, dict)
 
 
-def _kept(
+def _cached(
     path: Path,
-    read: Callable[[Path], Thing],
+    read: Callable[[Path], T],
     make: Callable[[], Any],
     write: Callable[[Path, Any], None],
-    take: Callable[[Any], Thing],
-) -> Thing:
-    """Read a file; or make what belongs there, and write it whole or not at all."""
+    parse: Callable[[Any], T],
+) -> T:
     with locked(path):
         if path.exists():
             try:
@@ -112,10 +112,6 @@ def _kept(
             except _DAMAGED as error:
                 warn_damaged(path, error)
         made = make()
-        fresh = path.with_name(f"{path.name}.{os.getpid()}")
-        try:
-            write(fresh, made)
-            fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)  # of a disk that is full
-    return take(made)
+        with replacing(path) as temporary:
+            write(temporary, made)
+    return parse(made)

@@ -1,4 +1,4 @@
-"""Safe reading of untrusted files: regular, bounded, dense; JSON of bounded depth; paths that stay in a folder."""
+"""Safe reading of untrusted files: regular, bounded, not sparse; JSON of bounded depth; paths that stay in a folder."""
 
 import errno
 import json
@@ -11,28 +11,85 @@ from collections import Counter
 from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeVar
 
 from seqlab.errors import UserError
 
+_Number = TypeVar("_Number", int, float)
+LARGEST_TEXT = 64 * 2**20
+"""Bytes of a JSON or CSV file, which takes about ten times as much memory when it is parsed."""
+DEEPEST = 64
+"""Levels of lists and objects in a JSON file."""
+_MOST_CONTAINERS, _MOST_VALUES, _MOST_KEYS = 2**20, 2**23, 2**21
 _LARGE = 64 * 2**20
+_RATIO, _SMALL = 10, 32 * 2**20
+_MOST_MARKS = 1_000
+_LONG = re.compile(rf"[^\w\s\x00-\x7f]{{{_MOST_MARKS + 1},}}")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters that a terminal obeys, all but tab and line ends; and surrogates, which cannot be printed."""
+_ESCAPED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""The same, and the characters that change the direction of text."""
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file for reading; a pipe, a device or a folder is refused.
+
+    Raises:
+        UserError: it is not a regular file.
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{path} is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: Path, at_most: int = LARGEST_TEXT) -> bytes:
+    """Read a regular file of bounded size.
+
+    Raises:
+        UserError: it is larger, or not a regular file.
+        OSError: it cannot be read.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > at_most:
+            raise UserError(f"{path} has {size:,} bytes; such a file has {at_most:,} at most")
+        data = file.read(at_most + 1)  # the reported size may be wrong, as that of /proc is
+    if len(data) > at_most:
+        raise UserError(f"{path} has more than {at_most:,} bytes")
+    return data
+
+
+def read_not_sparse(path: Path) -> bytes:
+    """Read a regular file of any size that is not sparse.
+
+    Raises:
+        UserError: it is not a regular file.
+        ValueError: it is sparse.
+        OSError: it cannot be read.
+    """
+    with open_regular(path) as file:
+        check_not_sparse(file)
+        return file.read()
 
 
 def check_not_sparse(file: BinaryIO) -> int:
-    """Refuse a large file of which next to nothing is on the disk; give its bytes.
+    """Refuse a large sparse file, most of which is not on the disk; return its size.
 
     Raises:
-        ValueError: it is one.
+        ValueError: it is sparse.
     """
     found = os.fstat(file.fileno())
     size, there = found.st_size, getattr(found, "st_blocks", 0) * 512
-    if size > _LARGE and (0 < there < size / 10 or (not there and _is_hole(file.fileno()))):
+    if size > _LARGE and (0 < there < size / 10 or (not there and _has_no_data(file.fileno()))):
         raise ValueError(f"it says {size:,} bytes, of which {there:,} are on the disk")
     return size
 
 
-def _is_hole(descriptor: int) -> bool:
-    """Ask the system whether a file has any data; some that lie elsewhere take no blocks here."""
+def _has_no_data(descriptor: int) -> bool:
+    """Return whether a file has no data; on some file systems, a file with data takes no blocks."""
     try:
         os.lseek(descriptor, 0, os.SEEK_DATA)
     except AttributeError:
@@ -43,93 +100,36 @@ def _is_hole(descriptor: int) -> bool:
     return False
 
 
-def read_not_sparse(path: Path) -> bytes:
-    """Read a regular file of any size that is there.
-
-    Raises:
-        UserError: it is no regular file.
-        ValueError: it is a hole.
-        OSError: it cannot be read.
-    """
-    with open_regular(path) as file:
-        check_not_sparse(file)
-        return file.read()
-
-
-LARGEST_TEXT = 64 * 2**20
-"""Bytes of a JSON or CSV file: it takes about ten times as much memory when it is read."""
-DEEPEST = 64
-"""Lists and objects within one another in a JSON file."""
-_MOST_CONTAINERS = 2**20
-_MOST_VALUES = 2**23
-_MOST_KEYS = 2**21
-_RATIO = 10
-_SMALL = 32 * 2**20
-
-_MOST_MARKS = 1_000
-_LONG = re.compile(rf"[^\w\s\x00-\x7f]{{{_MOST_MARKS + 1},}}")
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What a terminal obeys: control characters but tab and line ends; and halves of characters, which none can show."""
-_SHOWN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""The same, and what turns the direction of what stands behind it."""
-
-
-def open_regular(path: Path) -> BufferedReader:
-    """Open a file for reading, if it is one: no pipe that never ends, no device, no folder.
-
-    Raises:
-        UserError: it is none.
-        OSError: it cannot be opened.
-    """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UserError(f"{path} is no regular file")
-    return os.fdopen(descriptor, "rb")
-
-
-def read_bytes(path: Path, most: int = LARGEST_TEXT) -> bytes:
-    """Read a regular file of at most so many bytes.
-
-    Raises:
-        UserError: it is larger, or no regular file.
-        OSError: it cannot be read.
-    """
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > most:
-            raise UserError(f"{path} has {size:,} bytes; such a file has {most:,} at most")
-        data = file.read(most + 1)  # the size may be a lie, as that of /proc is
-    if len(data) > most:
-        raise UserError(f"{path} has more than {most:,} bytes")
-    return data
-
-
 def parse_json(data: bytes, *, plain: bool = False) -> Any:
-    """Parse JSON that is no trap: each key once, finite numbers, bounded depth, and a bounded number of values.
+    """Parse untrusted JSON: unique keys, finite numbers, bounded depth and number of values.
 
     Args:
         data: UTF-8.
-        plain: whether texts may have no control characters, since they are shown in a terminal.
+        plain: whether strings must be free of control characters, since they are printed.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not such JSON.
     """
     opened = data.count(b"[") + data.count(b"{")
     if opened > _MOST_CONTAINERS or data.count(b",") > _MOST_VALUES or data.count(b":") > _MOST_KEYS:
         raise ValueError("it has too many values")
     try:
         value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant, parse_float=_number,
-            parse_int=_whole,
+            data.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=_constant, parse_float=_float,
+            parse_int=_int,
         )  # fmt: skip
     except RecursionError:
         raise ValueError(f"it is nested more than {DEEPEST} deep") from None
-    _check(value, plain=plain)
+    check_json(value, plain=plain)
     return value
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of a JSON parser's pairs.
+
+    Raises:
+        ValueError: a key occurs twice.
+    """
     made = dict(pairs)
     if len(made) < len(pairs):
         double = Counter(key for key, _ in pairs).most_common(1)[0][0]
@@ -138,43 +138,33 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
-def _number(text: str) -> float:
-    value = float(text)
-    if not abs(value) < float("inf"):
-        raise ValueError(f"{text[:40]} is beyond what a number can be")
+def _float(text: str) -> float:
+    return _bounded(float(text), float("inf"), text)
+
+
+def _int(text: str) -> int:
+    return _bounded(int(text), 2**64, text)  # which refuses thousands of digits by itself
+
+
+def _bounded(value: _Number, limit: float, text: str) -> _Number:
+    if not abs(value) < limit:
+        raise ValueError(f"{text[:40]} is too large for a number")
     return value
 
 
-def _whole(text: str) -> int:
-    value = int(text)  # which refuses thousands of digits by itself
-    if not abs(value) < 2**64:
-        raise ValueError(f"{text[:40]} is beyond what a number can be")
-    return value
+def check_json(value: Any, *, plain: bool = False) -> None:
+    """Check the depth of JSON values, without recursion.
 
-
-def check_depth(value: Any) -> None:
-    """Refuse lists and objects that are nested too deep.
+    Args:
+        value: lists, objects, strings, numbers.
+        plain: whether strings and keys must be free of control characters.
 
     Raises:
-        ValueError: they are.
+        ValueError: it is nested too deeply, or has a control character.
     """
-    _check(value, plain=False)
-
-
-def check_plain(value: Any) -> None:
-    """Refuse texts that would command a terminal.
-
-    Raises:
-        ValueError: a text or a key has a control character, or it is nested too deep.
-    """
-    _check(value, plain=True)
-
-
-def _check(value: Any, *, plain: bool) -> None:
-    """Walk through all values without recursion."""
     level: list[Any] = [value]
     for _ in range(DEEPEST + 1):
         deeper: list[Any] = []
@@ -194,37 +184,37 @@ def _check(value: Any, *, plain: bool) -> None:
 
 
 def check_within(folder: Path, path: Path) -> Path:
-    """Give the path back, if no link and no ``..`` leads it out of the folder.
+    """Return the path, which neither a link nor ``..`` leads out of the folder.
 
     Raises:
-        UserError: one does.
+        UserError: it leads out.
     """
     if path.parent == folder and path.name != ".." and not path.is_symlink():
         return path
     try:
         root, real = folder.resolve(), path.resolve()
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{path} is a link that leads nowhere") from error
+        raise UserError(f"{path} is a link in a cycle") from error
     if not real.is_relative_to(root):
-        raise UserError(f"{path} leads out of {folder}, to {real}; put what it means there itself")
+        raise UserError(f"{path} leads out of {folder}, to {real}; put a copy there instead of the link")
     return path
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether something is the plain name of a file or folder, and no path."""
+    """Return whether something is the name of a file or folder, without a path."""
     return (
         isinstance(name, str) and 0 < len(name) < 256 and name not in (".", "..") and not set(name) & {"/", "\\", "\0"}
     )
 
 
 def check_links(folder: Path) -> None:
-    """Check a folder that is written into: no link in it, at any depth, leads out of it, and nothing takes without end.
+    """Check a folder before writing to it: no link in it, at any depth, leads out, and it has no pipes or devices.
 
     Args:
-        folder: which need not be there.
+        folder: which may be missing.
 
     Raises:
-        UserError: one does, or something in it is neither a file nor a folder.
+        UserError: a link leads out, or something in it is neither a file nor a folder.
     """
     folders = [folder]
     while folders:
@@ -240,19 +230,19 @@ def check_links(folder: Path) -> None:
                 if where.name != "wandb":  # it links its logs to its cache, in folders that it writes once
                     folders.append(Path(entry.path))
             elif not entry.is_file(follow_symlinks=False):
-                raise UserError(f"{entry.path} is no regular file; who writes to it may wait for ever: take it away")
+                raise UserError(f"{entry.path} is not a regular file, and writing to it may block; remove it")
 
 
 def normalise_unicode(form: Literal["NFC", "NFKC", "NFKD"], text: str) -> str:
-    """Bring a text to one of Unicode's normal forms, in a time that grows with it.
+    """Normalise a text in linear time.
 
-    Sorting the marks of a letter takes the square of their number; a U+034F parts them after each 1,000, as one does
-    after 30 in the Stream-Safe Text Format (UAX #15, section 13).
+    Sorting the combining marks of a letter takes quadratic time in their number; a U+034F separates them after each
+    1,000, as one does after 30 in the Stream-Safe Text Format (UAX #15, section 13).
     """
-    return unicodedata.normalize(form, text if text.isascii() else _LONG.sub(_parted, text))
+    return unicodedata.normalize(form, text if text.isascii() else _LONG.sub(_separated, text))
 
 
-def _parted(found: re.Match[str]) -> str:
+def _separated(found: re.Match[str]) -> str:
     made, marks = [], 0
     for character in found[0]:
         marks = marks + 1 if unicodedata.combining(character) else 0
@@ -264,29 +254,27 @@ def _parted(found: re.Match[str]) -> str:
 
 
 def escape_control(text: str) -> str:
-    r"""Write control characters as ``\x1b``, so that a terminal shows them instead of obeying them."""
-    return _SHOWN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    r"""Escape control characters as in ``\x1b``, so that a terminal prints them instead of obeying them."""
+    return _ESCAPED.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def check_names(names: Iterable[str], where: str) -> None:
-    """Check names that are shown in a terminal, such as labels.
+    """Check names that are printed, such as labels.
 
     Raises:
         ValueError: one has a control character.
     """
     for name in names:
         if _CONTROL.search(name):
-            raise ValueError(
-                f"{where}: {escape_control(name)[:80]!r} has a control character, which a terminal would obey"
-            )
+            raise ValueError(f"{where}: {escape_control(name)[:80]!r} has a control character")
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Read a file in an archive, if what comes out is not far more than what went in.
+    """Read a file of an archive that :func:`check_archive` accepts.
 
     Raises:
-        ValueError: it is.
-        KeyError: there is none.
+        ValueError: the archive is refused.
+        KeyError: there is no such file.
     """
     check_archive(archive)
     info = archive.getinfo(name)
@@ -295,23 +283,16 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def check_archive(archive: zipfile.ZipFile) -> None:
-    """Refuse an archive whose files are far larger than itself.
+    """Refuse an archive that decompresses to far more than its size.
 
     Raises:
-        ValueError: they are.
+        ValueError: it does.
     """
+    assert archive.fp is not None
+    before = archive.fp.tell()
+    size = archive.fp.seek(0, os.SEEK_END)
+    archive.fp.seek(before)
     inside = sum(info.file_size for info in archive.infolist())
-    outside = sum(info.compress_size for info in archive.infolist())
-    size = _size(archive)
-    if inside > _SMALL + _RATIO * min(size, outside):
-        raise ValueError(f"it has {size:,} bytes and says that {inside:,} come out of it")
-
-
-def _size(archive: zipfile.ZipFile) -> int:
-    file = archive.fp
-    assert file is not None
-    before = file.tell()
-    try:
-        return file.seek(0, os.SEEK_END)
-    finally:
-        file.seek(before)
+    compressed = sum(info.compress_size for info in archive.infolist())
+    if inside > _SMALL + _RATIO * min(size, compressed):
+        raise ValueError(f"it has {size:,} bytes and would decompress to {inside:,}")

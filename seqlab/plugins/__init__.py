@@ -1,4 +1,4 @@
-"""Which plugins there are, and how the config reaches them."""
+"""Plugins: their registry, their config nodes and Hydra sources, diagnosis of their errors."""
 
 from seqlab.plugins.registry import GROUPS, KINDS, Plugin, find, plugins
 

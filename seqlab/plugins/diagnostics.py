@@ -1,4 +1,4 @@
-"""Diagnosis of errors: suggestions for unknown keys, OmegaConf errors in one line, attribution to a plugin."""
+"""Diagnosis of errors: suggestions for unknown keys, the plugin that raised an error, OmegaConf errors in one line."""
 
 import difflib
 import linecache
@@ -8,9 +8,9 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, final, get_args
 
-from omegaconf import OmegaConf
+from omegaconf import BooleanNode, DictConfig, FloatNode, IntegerNode, ListConfig, OmegaConf, StringNode
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -22,6 +22,7 @@ from omegaconf.errors import (
 
 from seqlab.errors import one_line
 from seqlab.plugins.registry import KINDS, Plugin, plugins
+from seqlab.plugins.signature import describe, format_value
 
 _OTHER_NAMES = {
     "accelerator": ("gpu", "cuda"),
@@ -51,12 +52,11 @@ _OTHER_NAMES = {
     "weight_decay": ("wd", "decay", "l2"),
     "workers": ("num_workers", "n_workers"),
 }
-"""Names that other libraries give to our keys."""
-_ALWAYS = ("hydra.run.dir",)
+"""Names in other libraries, by key."""
 
 
 def keys_of(config: Mapping[Any, Any], prefix: str = "") -> list[str]:
-    """List all keys of nested mappings, dotted."""
+    """Return all keys of nested mappings, dotted."""
     found: list[str] = []
     for key, value in config.items():
         found.append(f"{prefix}{key}")
@@ -66,13 +66,13 @@ def keys_of(config: Mapping[Any, Any], prefix: str = "") -> list[str]:
 
 
 def suggestions(key: str, known: Iterable[str]) -> list[str]:
-    """Find the keys that may have been meant, the likeliest first, three at most.
+    """Return at most three keys that a mistyped one may stand for, the likeliest first.
 
     Args:
         key: dotted, as it was typed.
-        known: all keys there are, dotted.
+        known: all existing keys, dotted.
     """
-    keys = [*known, *_ALWAYS]
+    keys = [*known, "hydra.run.dir"]
     parent, _, last = key.lower().replace("-", "_").rpartition(".")
     last_of = {each: each.rpartition(".")[2] for each in keys}
     siblings = {name: each for each, name in last_of.items() if each.rpartition(".")[0] == parent}
@@ -90,7 +90,7 @@ def suggestions(key: str, known: Iterable[str]) -> list[str]:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """Write the message for a key that does not exist.
+    """Return the message for a key that does not exist.
 
     Args:
         key: dotted.
@@ -109,7 +109,7 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
 
 _OWN = "seqlab"
 _WORKER = re.compile(r'File "([^"\n]+)", line (\d+), in (\w+)')
-"""A frame in the text of a traceback, which is all that a worker process of a ``DataLoader`` hands on."""
+"""A frame in the text of a traceback, which is all that a worker process of a ``DataLoader`` passes on."""
 
 
 @final
@@ -121,24 +121,24 @@ class _Frame:
 
 
 def raising_plugin(error: BaseException) -> str | None:
-    """Name the plugin whose code raised an error, its distribution and version, and the file and line.
+    """Return the third-party plugin whose code raised an error, with its distribution, version, file and line.
 
-    That is the innermost frame of the traceback in a package that registers plugins and is not seqlab's: what a plugin
-    calls in other libraries is its own doing. ``None`` where there is no such frame.
+    It is found by the innermost frame of the traceback in a package that registers plugins and is not seqlab's: an
+    error in a library that a plugin calls is the plugin's. ``None`` where there is no such frame.
     """
-    third = _third_parties()
+    third = [plugin for kind in KINDS for plugin in plugins(kind).values() if plugin.distribution != _OWN]
     if not third:
         return None
     frames = [*_frames(error)]
     for index in range(len(frames) - 1, -1, -1):
         if owners := _owners(third, frames[index].file):
             names = [frame.names for frame in reversed(frames[: index + 1]) if _owners(third, frame.file)]
-            return f"{_who(owners, names)} failed at {_place(owners[0], frames[index])}"
+            return f"{_choices(owners, names)} failed at {_location(owners[0], frames[index])}"
     return None
 
 
 def is_crash(error: BaseException) -> bool:
-    """Whether no ``raise`` statement raised an error, so that its message was not written for a user."""
+    """Return whether no ``raise`` statement raised an error, so that its message was not written for a user."""
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return False
@@ -146,25 +146,18 @@ def is_crash(error: BaseException) -> bool:
 
 
 def third_party_plugins(config: Mapping[str, Any]) -> list[str]:
-    """Name the plugins of third parties that a config chooses."""
-    chosen = {kind: config[kind]["name"] for kind in KINDS if config.get(kind)}
-    names = [(kind, str(name)) for kind, name in chosen.items()]
+    """Return the third-party plugins that a config chooses, with their distributions and versions."""
+    chosen = {kind: str(config[kind]["name"]) for kind in KINDS if config.get(kind)}
+    names = [*chosen.items()]
     names += [("callback", str(node["name"])) for node in (config.get("callbacks") or {}).values()]
     names += [("pinned", name) for kind, name in names if kind == "cell"]
     names += [("kernel", f"{chosen.get('cell')}.{name}") for kind, name in names if kind == "kernel"]
-    return [_shown(plugins(kind)[name]) for kind, name in names if _is_third(plugins(kind).get(name))]
-
-
-def _is_third(plugin: Plugin | None) -> bool:
-    return plugin is not None and plugin.distribution != _OWN
-
-
-def _third_parties() -> list[Plugin]:
-    return [plugin for kind in KINDS for plugin in plugins(kind).values() if plugin.distribution != _OWN]
+    found = [plugin for kind, name in names if (plugin := plugins(kind).get(name)) and plugin.distribution != _OWN]
+    return [f"{_choice(plugin)} of {plugin.distribution} {plugin.version}" for plugin in found]
 
 
 def _frames(error: BaseException) -> Iterator[_Frame]:
-    """Walk from the outermost frame to the innermost; in a worker's message, to that process's."""
+    """List the frames from the outermost to the innermost, also those in the message of a worker process."""
     for frame, line in traceback.walk_tb(error.__traceback__):
         names = {frame.f_code.co_qualname.partition(".")[0]}
         if "self" in frame.f_locals:
@@ -175,14 +168,13 @@ def _frames(error: BaseException) -> Iterator[_Frame]:
 
 
 def _owners(third: list[Plugin], file: str) -> list[Plugin]:
-    """Find the plugins whose module, or the package that it is in, holds a file: those of the closest folder."""
-    found = [(len(str(root)), plugin) for plugin in third for root in _roots(plugin) if _holds(root, file)]
+    """Return the plugins whose module, or the package around it, holds a file: those of the closest folder."""
+    path = Path(file)
+    found = [
+        (len(str(root)), plugin) for plugin in third for root in _roots(plugin) if root == path or root in path.parents
+    ]
     closest = max((length for length, _ in found), default=0)
     return list(dict.fromkeys(plugin for length, plugin in found if length == closest))
-
-
-def _holds(root: Path, file: str) -> bool:
-    return Path(file) == root or root in Path(file).parents
 
 
 def _roots(plugin: Plugin) -> Iterator[Path]:
@@ -194,20 +186,18 @@ def _roots(plugin: Plugin) -> Iterator[Path]:
             yield Path(file).parent if Path(file).name == "__init__.py" else Path(file)
 
 
-def _who(owners: list[Plugin], names: list[frozenset[str]]) -> str:
-    """Name the one plugin among several of a module whose class or function is on the stack, or their distribution."""
+def _choices(owners: list[Plugin], names: list[frozenset[str]]) -> str:
+    """Name the plugin of a module whose class or function is on the stack, or all of the module's plugins."""
     if len(owners) > 1:
-        for each in names:
-            if named := [plugin for plugin in owners if plugin.target.rpartition(":")[2] in each]:
-                owners = named
-                break
+        by_frame = ([plugin for plugin in owners if plugin.target.rpartition(":")[2] in each] for each in names)
+        owners = next(filter(None, by_frame), owners)
     kinds = list(dict.fromkeys(_choice(plugin) for plugin in owners))
     one = owners[0]
     return f"{' or '.join(kinds[:3]) if len(kinds) <= 3 else 'a plugin'} of {one.distribution} {one.version}"
 
 
 def _choice(plugin: Plugin) -> str:
-    """Write a plugin as it is chosen."""
+    """Return a plugin as it is chosen."""
     if plugin.kind == "step":
         return f"step {plugin.name}"
     if plugin.kind == "kernel":
@@ -216,12 +206,8 @@ def _choice(plugin: Plugin) -> str:
     return f"{group}={plugin.name}"
 
 
-def _shown(plugin: Plugin) -> str:
-    return f"{_choice(plugin)} of {plugin.distribution} {plugin.version}"
-
-
-def _place(plugin: Plugin, frame: _Frame) -> str:
-    """Write file and line, the file from the package on."""
+def _location(plugin: Plugin, frame: _Frame) -> str:
+    """Return file and line, the file from its package on."""
     top = list(_roots(plugin))[-1]
     base = top if top.suffix != ".py" else top.parent
     path = Path(frame.file)
@@ -229,17 +215,14 @@ def _place(plugin: Plugin, frame: _Frame) -> str:
     return f"{shown}:{frame.line}"
 
 
-_TYPES = {
-    "int": "a whole number", "Integer": "a whole number", "float": "a number", "Float": "a number",
-    "bool": "true or false", "Boolean": "true or false", "str": "a text", "String": "a text",
+_NODES: dict[type[Any], str] = {
+    IntegerNode: "an integer", FloatNode: "a number", BooleanNode: "true or false", StringNode: "a string",
+    ListConfig: "a list", DictConfig: "a mapping of keys to values",
 }  # fmt: skip
-_CONVERTED = re.compile(r"Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+).*", re.DOTALL)
-_CONTAINER = re.compile(r"Cannot convert '\w+' to string: '(.*)'", re.DOTALL)
-_WRITTEN = {"True": "true", "False": "false", "None": "null"}
 
 
 def explain_omegaconf(error: OmegaConfBaseException) -> str:
-    """Write an error of OmegaConf as one line, without types of Python."""
+    """Return an error of OmegaConf as one line, without types of Python."""
     key, message = error.full_key or "", str(error).partition("\n")[0]
     if isinstance(error, ConfigAttributeError | ConfigKeyError) and key:
         return _unknown_key(error)
@@ -248,24 +231,17 @@ def explain_omegaconf(error: OmegaConfBaseException) -> str:
     if isinstance(error, InterpolationResolutionError):
         reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", message)
         return f"{key}: the interpolation cannot be resolved: {reason}" if key else one_line(message)
+    if isinstance(error, ValidationError) and not key:  # a mapping was expected; OmegaConf says it in the text alone
+        return f"a value must be {_NODES[DictConfig]}, got {message.rpartition('value: ')[2]}"
     if isinstance(error, ValidationError):
-        return _wrong_type(key, message)
+        if error.value is None:
+            return f"{key} must not be null"
+        expected = _NODES.get(type(error.child_node))
+        if isinstance(error.parent_node, ListConfig):
+            expected = describe(get_args(error.ref_type)[0])
+        if expected:
+            return f"{key} must be {expected}, got {format_value(error.value)}"
     return f"{key}: {message[:1].lower()}{message[1:]}" if key else message
-
-
-def _wrong_type(key: str, message: str) -> str:
-    where = key or "a value"
-    if (found := _CONVERTED.fullmatch(message)) and found[2] in _TYPES:
-        return f"{where} must be {_TYPES[found[2]]}, got {_WRITTEN.get(found[1], found[1])}"
-    if found := _CONTAINER.fullmatch(message):
-        return f"{where} must be a text, got {found[1]}"
-    if found := re.fullmatch(r"Cannot assign \w+ to (Dict|List)\[.*", message):
-        return f"{where} must be a {'mapping of keys to values' if found[1] == 'Dict' else 'list'}"
-    if found := re.fullmatch(r"Merge error: \w+ is not a subclass of .*\. value: (.*)", message, re.DOTALL):
-        return f"{where} must be a mapping of keys to values, got {found[1]}"
-    if "is not Optional" in message or "'None'" in message:
-        return f"{where} must not be null"
-    return f"{where}: {message[:1].lower()}{message[1:]}"
 
 
 def _unknown_key(error: OmegaConfBaseException) -> str:

@@ -1,4 +1,4 @@
-"""Registered kernels of a cell type, and which of other distributions ``kernel=auto`` may take."""
+"""Registered kernels of a cell type, and which third-party kernels ``kernel=auto`` may use."""
 
 import hashlib
 import importlib
@@ -13,47 +13,44 @@ from pathlib import Path
 from seqlab._version import __version__
 from seqlab.contracts import Cell, Kernel
 from seqlab.errors import UserError
+from seqlab.io.atomic import replacing
 from seqlab.io.cache import cache_path
 from seqlab.plugins.registry import Plugin, find, plugins
-
-OWN = "seqlab"
-"""The distribution whose kernels are trusted as they are."""
 
 FORMAT = 1
 
 
 def is_own(plugin: Plugin) -> bool:
-    """Whether a plugin comes with seqlab."""
-    return plugin.distribution == OWN
+    """Return whether a plugin comes with seqlab, so that its kernels need no check."""
+    return plugin.distribution == "seqlab"
 
 
 def untrusted_reason(entry: str, device: str = "cpu") -> str | None:
-    """Say why ``kernel=auto`` leaves a registered kernel alone; ``None`` where it may take it.
+    """Return why ``kernel=auto`` must not use a registered kernel; ``None`` where it may.
 
     Args:
-        entry: its full name, such as ``gru.fused``.
-        device: the type of device that it is to run on.
+        entry: the kernel's full name, such as ``gru.fused``.
+        device: the type of device.
     """
     plugin = find("kernel", entry)
     if is_own(plugin) or (device == "cpu" and _passed(entry)):
         return None
-    whose = f"{plugin.distribution} {plugin.version}"
+    owner = f"{plugin.distribution} {plugin.version}"
     if device != "cpu":
-        return f"of {whose} is not checked on {device}: choose it by kernel={entry.partition('.')[2]}"
-    return f"of {whose} is not checked: run python -m seqlab check kernel={entry}"
+        return f"of {owner} is not checked on {device}: choose it by kernel={entry.partition('.')[2]}"
+    return f"of {owner} is not checked: run python -m seqlab check kernel={entry}"
 
 
 def record_trust(entry: str, passed: bool) -> None:
-    """Keep, or forget, that a kernel passed its conformance tests on this machine.
+    """Record that a kernel passed its conformance tests on this machine, or delete the record.
 
     Raises:
         OSError: the cache cannot be written.
     """
     path = _path(entry)
     if passed:
-        fresh = path.with_name(f"{path.name}.fresh")
-        fresh.write_text(json.dumps({"kernel": entry, "passed": True}), "utf-8")
-        fresh.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({"kernel": entry, "passed": True}), "utf-8")
     else:
         path.unlink(missing_ok=True)
     _passed.cache_clear()
@@ -61,7 +58,7 @@ def record_trust(entry: str, passed: bool) -> None:
 
 @cache
 def _passed(entry: str) -> bool:
-    """Look the record up, once in a process: what runs now was imported then."""
+    """Read the record, once in a process, since its code does not change after the import."""
     try:
         found = json.loads(_path(entry).read_text("utf-8"))
     except (OSError, ValueError):
@@ -70,7 +67,7 @@ def _passed(entry: str) -> bool:
 
 
 def _path(entry: str) -> Path:
-    """Name the record: another code of kernel or cell, torch, seqlab or machine is another one."""
+    """Return the file of the record, which depends on the code of kernel and cell, torch, seqlab and the machine."""
     cell = plugins("cell").get(entry.partition(".")[0])
     parts = [find("kernel", entry), *([cell] if cell else [])]
     machine = [platform.node(), platform.machine(), platform.processor(), platform.python_version()]
@@ -79,7 +76,7 @@ def _path(entry: str) -> Path:
 
 
 def _content(plugin: Plugin) -> str:
-    """Hash a plugin's code: all files of its distribution and of the package that its module lies in."""
+    """Return a hash of all files of a plugin's distribution and of its top-level package."""
     digest = hashlib.sha256()
     for path in sorted({path.resolve() for path in (*_installed(plugin), *_package(plugin)) if path.is_file()}):
         if "__pycache__" not in path.parts and path.suffix != ".pyc":
@@ -96,7 +93,7 @@ def _installed(plugin: Plugin) -> Iterator[Path]:
 
 
 def _package(plugin: Plugin) -> Iterator[Path]:
-    """List the files beside the plugin's code, which an editable install does not list."""
+    """List the files of the plugin's top-level package, which an editable install does not record."""
     top = plugin.target.partition(":")[0].partition(".")[0]
     module = sys.modules.get(top) or importlib.import_module(top)
     if file := getattr(module, "__file__", None):
@@ -107,16 +104,16 @@ def _package(plugin: Plugin) -> Iterator[Path]:
 
 @cache
 def kernels_for(cell: type[Cell]) -> tuple[Kernel, ...]:
-    """Make one of each kernel for exactly this type of cell, with its default options; broken plugins are left out.
-
-    Entry points are named ``<cell>.<kernel>``, so that no kernel of another cell is imported.
-    """
+    """Return the kernels for exactly this type of cell, with default options; broken plugins are skipped."""
     return tuple(found() for found in kernel_types(cell).values())
 
 
 @cache
 def kernel_types(cell: type[Cell]) -> dict[str, type[Kernel]]:
-    """Find the kernel classes for exactly this type of cell, by name."""
+    """Return the kernel classes for exactly this type of cell, by name.
+
+    Entry points are named ``<cell>.<kernel>``, so that no kernel of another cell is imported.
+    """
     names = cell_names(cell)
     found: dict[str, type[Kernel]] = {}
     for entry, plugin in plugins("kernel").items():
@@ -126,7 +123,7 @@ def kernel_types(cell: type[Cell]) -> dict[str, type[Kernel]]:
         try:
             kernel = plugin.load()
         except UserError:
-            continue  # `seqlab plugins` shows it as broken; asking for it by name says why
+            continue  # `seqlab plugins` shows why
         if kernel.cell is cell:
             found[name] = kernel
             _ENTRIES.setdefault(kernel, entry)
@@ -134,27 +131,26 @@ def kernel_types(cell: type[Cell]) -> dict[str, type[Kernel]]:
 
 
 _ENTRIES: dict[type[Kernel], str] = {}
-"""The full names of the kernels that were found by their entry points."""
+"""The entry-point names of the kernels that :func:`kernel_types` found."""
 
 
 def entry_of(kernel: Kernel) -> str | None:
-    """Give a registered kernel's full name, such as ``gru.fused``; ``None`` for one that no entry point gave."""
+    """Return a registered kernel's full name, such as ``gru.fused``; ``None`` for one without an entry point."""
     return _ENTRIES.get(type(kernel))
 
 
 def precedence(kernel: Kernel) -> tuple[bool, str]:
-    """Say in which order kernels of equal speed are taken: seqlab's own and a caller's, then by distribution."""
+    """Return the sort key of kernels of equal speed: seqlab's own and the caller's first, then by distribution."""
     entry = entry_of(kernel)
     plugin = plugins("kernel").get(entry) if entry else None
     return (False, "") if plugin is None or is_own(plugin) else (True, plugin.distribution)
 
 
 def cell_names(cell: type[Cell]) -> set[str]:
-    """Find the names under which a type of cell is registered."""
-    return {name for name, plugin in plugins("cell").items() if _is(plugin.target, cell)}
-
-
-def _is(target: str, cell: type[Cell]) -> bool:
-    """Whether an entry point's target is this class, which may be re-exported by a package above its own module."""
-    module, _, attribute = target.partition(":")
-    return attribute == cell.__qualname__ and (cell.__module__ == module or cell.__module__.startswith(f"{module}."))
+    """Return the names under which a type of cell is registered; a package above its module may re-export it."""
+    found = set()
+    for name, plugin in plugins("cell").items():
+        module, _, attribute = plugin.target.partition(":")
+        if attribute == cell.__qualname__ and f"{cell.__module__}.".startswith(f"{module}."):
+            found.add(name)
+    return found

@@ -1,4 +1,4 @@
-"""Entry points -> plugins; nothing is imported until it is chosen."""
+"""Registry of plugins by entry points; a plugin is imported when it is chosen."""
 
 import importlib
 from collections import defaultdict
@@ -11,7 +11,7 @@ from typing import Any, final
 from seqlab.errors import UserError, one_line
 
 KINDS = ("cell", "model", "task", "preprocessing", "kernel", "pinned", "step", "callback")
-"""What can be plugged in; a ``pinned`` is a choice of ``cell=`` that names a kernel as well."""
+"""Kinds of plugins; ``pinned`` is a choice of ``cell=`` that fixes the kernel as well."""
 
 GROUPS = {
     "cell": "seqlab.cells",
@@ -33,9 +33,9 @@ class Plugin:
 
     Attributes:
         kind: one of :data:`KINDS`.
-        name: what the config calls it.
-        distribution: the package that brings it.
-        version: that package's version.
+        name: in the config.
+        distribution: the package that provides it.
+        version: of that package.
         target: ``module:attribute``.
         problem: why it cannot be used, if that is known without importing it.
     """
@@ -56,21 +56,21 @@ class Plugin:
         if self.problem:
             raise UserError(f"{self.kind}={self.name}: {self.problem}")
         module, _, attribute = self.target.partition(":")
-        whose = f"{self.kind}={self.name} of {self.distribution} {self.version} is broken"
+        owner = f"{self.kind}={self.name} of {self.distribution} {self.version} is broken"
         try:
             value = importlib.import_module(module)
         except (Exception, SystemExit) as error:
-            raise UserError(f"{whose}: importing {module} gave {type(error).__name__}: {one_line(error)}") from error
+            raise UserError(f"{owner}: importing {module} gave {type(error).__name__}: {one_line(error)}") from error
         for part in attribute.split("."):
             if not hasattr(value, part):
-                raise UserError(f"{whose}: {module} has no {attribute}")
+                raise UserError(f"{owner}: {module} has no {attribute}")
             value = getattr(value, part)
         return value
 
 
 @cache
 def plugins(kind: str) -> Mapping[str, Plugin]:
-    """List the installed plugins of one kind by name, sorted; nothing is imported."""
+    """Return the installed plugins of one kind by name, sorted; nothing is imported."""
     found: dict[str, list[EntryPoint]] = defaultdict(list)
     for entry in entry_points(group=GROUPS[kind]):
         found[entry.name].append(entry)
@@ -82,12 +82,12 @@ def _plugin(kind: str, name: str, entries: list[EntryPoint]) -> Plugin:
     problem = None
     if len(owners) > 1:
         both = " and ".join(f"{owner} {version}" for owner, version in owners)
-        problem = f"{both} both bring a {kind} of this name; uninstall one of them"
+        problem = f"{both} both provide a {kind} of this name; uninstall one of them"
     return Plugin(kind, name, owners[0][0], owners[0][1], entries[0].value, problem)
 
 
 def find(kind: str, name: str) -> Plugin:
-    """Look a plugin up by name.
+    """Return a plugin by name.
 
     Raises:
         UserError: there is none; the message lists those there are.

@@ -1,8 +1,6 @@
 """What a step function gets for free: time, ragged lengths, depth, direction, dropout, truncation and fast kernels."""
 
-import warnings
-from typing import Any
-
+from seqlab._deprecated import old_names
 from seqlab.contracts.masks import last_valid, reverse_within, valid_mask
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.recurrence.scan import detach, fill_state, merge, scan, select, state_tensors
@@ -25,8 +23,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "alive":
-        warnings.warn("seqlab.recurrence.valid_mask is now valid_mask", DeprecationWarning, stacklevel=2)
-        return valid_mask
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = old_names(__name__, {"alive": "valid_mask", "leaves": "state_tensors", "refill": "fill_state"})

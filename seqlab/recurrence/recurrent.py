@@ -10,9 +10,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.contracts.batch import Lengths, as_lengths, check_lengths
 from seqlab.contracts.masks import reverse_within, zero_padding
+from seqlab.errors import check_range
 from seqlab.plugins.kernels import kernels_for
 from seqlab.recurrence.scan import detach, map_state
-from seqlab.recurrence.selection import Choice, choose
+from seqlab.recurrence.selection import Choice, CompilePolicy, choose
 from seqlab.recurrence.wrappers import (
     LayerWrapper,
     LearnedStart,
@@ -53,6 +54,10 @@ class Recurrent(nn.Module):
         learned_start: whether the initial state is learned instead of the cell's own.
         cell_options: what the cell's constructor takes besides, ``hidden_size`` above all.
 
+    Attributes:
+        choice: the kernel of the last call, and why it was taken.
+        policy: which kernels ``auto`` may take; the layers of a training run share one.
+
     Raises:
         ValueError: a number is out of its range, or the named kernel refuses the input.
     """
@@ -78,10 +83,8 @@ class Recurrent(nn.Module):
         **cell_options: Any,
     ) -> None:
         super().__init__()
-        if depth < 1:
-            raise ValueError(f"depth is {depth}; it must be at least 1")
-        if truncate < 0:
-            raise ValueError(f"truncate is {truncate}; it must be 0 (never) or a number of steps")
+        check_range(at_least=1, depth=depth)
+        check_range(at_least=0, truncate=truncate)
         self.depth, self.bidirectional, self.weight_drop = depth, bidirectional, weight_drop
         self.dropout = check_probability("dropout", dropout)
         self.locked_dropout = check_probability("locked_dropout", locked_dropout)
@@ -97,6 +100,7 @@ class Recurrent(nn.Module):
         self.starts = nn.ModuleList(LearnedStart(unwrapped(each)) for each in self.cells if learned_start)
         self.output_size = input_size
         self.choice: Choice | None = None
+        self.policy = CompilePolicy()
 
     @property
     def directions(self) -> int:
@@ -193,7 +197,7 @@ class Recurrent(nn.Module):
             if isinstance(self.kernel, Kernel) or self.kernel in ("loop", "compiled")
             else kernels_for(type(cells[0]))
         )
-        self.choice = choose(self.kernel, registered, cells, x, lengths)
+        self.choice = choose(self.kernel, registered, cells, x, lengths, self.policy)
         return self.choice.kernel
 
     def _packed(self, x: PackedSequence, state: StackedState | None) -> tuple[PackedSequence, StackedState]:

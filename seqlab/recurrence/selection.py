@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple, final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.contracts.batch import Lengths
 from seqlab.contracts.masks import checked
+from seqlab.io.atomic import replacing
 from seqlab.io.cache import cache_path
 from seqlab.plugins.kernels import entry_of, precedence, untrusted_reason
 from seqlab.recurrence.compiled import Compiled
@@ -22,47 +23,39 @@ from seqlab.recurrence.scan import scan
 
 @final
 class CompilePolicy:
-    """What the kernels of this process said when they were first asked.
+    """Decisions of one run not to use a kernel, each made once so that a run does not change kernels.
 
     Attributes:
-        calls: how often a layer will be called in this run, as far as is known.
-        said: why each kernel waits, by cell, kernel and dtype; empty where it does not.
+        calls: number of calls of a layer in this run; ``None`` if unknown.
+        reasons: why a kernel is deferred, by cell, kernel and dtype; empty if it is not.
     """
 
-    def __init__(self) -> None:
-        self.calls: int | None = None
-        self.said: dict[str, str] = {}
+    def __init__(self, calls: int | None = None) -> None:
+        self.calls = calls
+        self.reasons: dict[str, str] = {}
 
-    def begin(self, said: Mapping[str, str] | None = None) -> None:
-        """Ask all anew in a run that begins, or go by what was said before in one that goes on."""
-        self.calls, self.said = None, dict(said or {})
-
-    def waits(self, kernel: Kernel, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str:
-        """Say why a kernel is not ready; the empty text where it is."""
+    def defer_reason(self, kernel: Kernel, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str:
+        """Return why a kernel is not compiled in this run; empty if it may be."""
         key = f"{type(cells[0]).__name__}.{kernel.name}.{x.dtype}"
-        if key not in self.said:
-            self.said[key] = kernel.postpones(cells, x, lengths, self.calls) or ""
-        return self.said[key]
+        if key not in self.reasons:
+            self.reasons[key] = kernel.postpones(cells, x, lengths, self.calls) or ""
+        return self.reasons[key]
 
-    def unchecked(self, kernel: Kernel, x: Tensor) -> str:
-        """Say why a kernel of another distribution is not trusted; the empty text where it is.
+    def distrust_reason(self, kernel: Kernel, x: Tensor) -> str:
+        """Return why a kernel of another distribution is not trusted; empty if it is.
 
-        A run that began without it goes on without it, and one that goes on elsewhere trusts nothing that was checked
-        on another machine.
+        A run that began without the kernel continues without it. A run resumed on another machine does not trust
+        kernels checked on the first.
         """
         entry = entry_of(kernel)
-        if entry is None or (not (now := _why_not(entry, x.device.type)) and entry not in self.said):
+        if entry is None or (not (now := _untrusted_reason(entry, x.device.type)) and entry not in self.reasons):
             return ""
-        return self.said.setdefault(entry, now) or now
+        return self.reasons.setdefault(entry, now) or now
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no type for it
-def _why_not(entry: str, device: str) -> str:
+def _untrusted_reason(entry: str, device: str) -> str:
     return untrusted_reason(entry, device) or ""
-
-
-readiness: Final = CompilePolicy()
-"""This process'."""
 
 
 FORMAT = 1
@@ -105,7 +98,8 @@ def table_path(device: torch.device) -> Path:
 def write(device: torch.device, entries: Sequence[Entry]) -> Path:
     """Keep a table, for this process too."""
     path = table_path(device)
-    path.write_text(json.dumps([entry._asdict() for entry in entries], indent=1), "utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps([entry._asdict() for entry in entries], indent=1), "utf-8")
     _read.cache_clear()
     return path
 
@@ -173,6 +167,7 @@ def choose(
     cells: Sequence[Cell],
     x: Tensor,
     lengths: Lengths | None,
+    policy: CompilePolicy | None = None,
 ) -> Choice:
     """Pick the path for one layer.
 
@@ -182,6 +177,7 @@ def choose(
         cells: the layer's cells.
         x: its input ``[time, batch, input]``.
         lengths: valid steps of each row, or ``None``.
+        policy: of the run, for ``auto``; a new one if ``None``.
 
     Raises:
         ValueError: a kernel that was asked for by name does not exist for this cell, or refuses.
@@ -200,10 +196,17 @@ def choose(
     kernels = list(kernels)
     if requested != "auto":
         return _named(requested, kernels, name, cells, x, lengths)
-    return _fastest(kernels, name, cells, x, lengths)
+    return _fastest(kernels, name, cells, x, lengths, policy or CompilePolicy())
 
 
-def _fastest(kernels: Sequence[Kernel], name: str, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> Choice:
+def _fastest(
+    kernels: Sequence[Kernel],
+    name: str,
+    cells: Sequence[Cell],
+    x: Tensor,
+    lengths: Tensor | None,
+    policy: CompilePolicy,
+) -> Choice:
     """Take the fastest of those that do not refuse: by what was measured here, or else by what each expects.
 
     At equal speed seqlab's own come first, then those of others by distribution and name.
@@ -211,7 +214,7 @@ def _fastest(kernels: Sequence[Kernel], name: str, cells: Sequence[Cell], x: Ten
     against: list[str] = []
     able: list[Kernel] = []
     for kernel in kernels:
-        if unchecked := readiness.unchecked(kernel, x):
+        if unchecked := policy.distrust_reason(kernel, x):
             against.append(f"{kernel.name} {unchecked}")
         elif refusal := kernel.refuses(cells, x, lengths):
             against.append(f"{kernel.name} refuses: {refusal}")
@@ -221,7 +224,7 @@ def _fastest(kernels: Sequence[Kernel], name: str, cells: Sequence[Cell], x: Ten
     known = all(kernel.name in measured for kernel in able)
     speeds = {kernel: measured[kernel.name] if known else kernel.speed(cells, x, lengths) for kernel in able}
     for kernel in sorted(able, key=lambda kernel: (-speeds[kernel], *precedence(kernel))):
-        if waits := readiness.waits(kernel, cells, x, lengths):
+        if waits := policy.defer_reason(kernel, cells, x, lengths):
             against.append(f"{kernel.name} waits: {waits}")
             continue
         why = f"the first registered kernel that can scan {name}"

@@ -9,7 +9,9 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from seqlab._deprecated import old_names
 from seqlab.contracts import Cell, Probe, State
+from seqlab.errors import check_range
 from seqlab.recurrence.scan import rebuild
 
 
@@ -192,9 +194,8 @@ def recurrent_matrices(cell: Cell) -> list[tuple[nn.Module, str]]:
 
 
 def check_probability(name: str, rate: float) -> float:
-    """Check that a rate is at least 0 and less than 1."""
-    if not 0 <= rate < 1:
-        raise ValueError(f"{name} is {rate}; it must be at least 0 and less than 1")
+    """Return a rate, >= 0 and < 1."""
+    check_range(at_least=0, below=1, **{name: rate})
     return rate
 
 
@@ -286,3 +287,6 @@ class LearnedStart(nn.Module):
             for value, leaf in zip(self.leaves, start, strict=False)
         ]
         return rebuild(start, [*learned, *start[len(learned) :]])
+
+
+__getattr__ = old_names(__name__, {"Around": "LayerWrapper"})

@@ -9,7 +9,7 @@ from seqlab._version import __version__
 from seqlab.contracts import PLUGIN_API, InputSpec, Preprocessor, Task, UserError
 from seqlab.errors import one_line
 from seqlab.io import atomic
-from seqlab.io.safe_io import check_plain
+from seqlab.io.safe_io import check_json
 from seqlab.plugins import find
 from seqlab.plugins.registry import KINDS, plugins
 from seqlab.runs import run_folder
@@ -64,7 +64,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     path = folder / run_folder.MODEL_CARD
     card = run_folder.read_json(path)
     try:  # except the state of the task, where a symbol may be any character: the task checks what it shows
-        check_plain({key: value for key, value in card.items() if key != "task_state"})
+        check_json({key: value for key, value in card.items() if key != "task_state"}, plain=True)
     except ValueError as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
     if card.get("format") != run_folder.FORMAT:

@@ -1,7 +1,5 @@
 """Learning curves in ``curves/metrics.csv``: a row for each step at which something was measured."""
 
-import csv
-import io
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +8,9 @@ from typing import Any, final
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from seqlab.io.atomic import reported_write_errors, write_text
-from seqlab.io.curves import read_curves
+from seqlab.io.atomic import append_text, write_text
+from seqlab.io.csv_files import csv_text, read_csv
 from seqlab.runs.run_folder import METRICS
-
-__all__ = ["CurvesLogger", "read_curves"]
 
 
 @final
@@ -51,14 +47,13 @@ class CurvesLogger(Logger):
         if self._columns is None:
             self._columns = self._resume(row["step"])
         if set(row) <= set(self._columns):
-            with reported_write_errors(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
-                csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+            append_text(self.path, csv_text([row], self._columns, header=False))
         else:
-            self._columns = self._rewrite([*read_curves(self.path), row], [*self._columns, *row])
+            self._columns = self._rewrite([*read_csv(self.path), row], [*self._columns, *row])
 
     def _resume(self, step: float) -> list[str]:
         """Remove the rows from ``step`` on, and one that was cut; return the columns."""
-        rows = read_curves(self.path)
+        rows = read_csv(self.path)
         columns = list(rows[0]) if rows else []
         kept = [row for row in rows if float(row["step"]) < step]
         if len(kept) < len(rows) or (self.path.exists() and not self.path.read_bytes().endswith(b"\n")):
@@ -68,9 +63,5 @@ class CurvesLogger(Logger):
     def _rewrite(self, rows: list[dict[str, Any]], columns: list[str]) -> list[str]:
         """Replace the file atomically; return its columns."""
         columns = list(dict.fromkeys(columns))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.path, text.getvalue())
+        write_text(self.path, csv_text(rows, columns))
         return columns

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab.errors import UserError, one_line
-from seqlab.io.atomic import write_atomically
+from seqlab.io.atomic import write_bytes
 from seqlab.io.safe_io import check_within, open_regular, parse_json, read_bytes
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def write_weights(path: Path, weights: Mapping[str, "Tensor"]) -> None:
     from torch import contiguous_format
 
     data = save({name: value.detach().cpu().clone(memory_format=contiguous_format) for name, value in weights.items()})
-    write_atomically(path, lambda file: file.writelines([data]))
+    write_bytes(path, data)
 
 
 def read_weights(path: Path) -> dict[str, "Tensor"]:

@@ -124,7 +124,7 @@ def class_column(row: Mapping[str, Any]) -> str:
 
 
 def show_classes(rows: Sequence[Mapping[str, Any]], console: Console, rest: str) -> None:
-    """Print a row for each class that :func:`shown_classes` chooses.
+    """Print a row for each class that :func:`classes_to_show` chooses.
 
     Args:
         rows: of :func:`class_rows`, or of a task's report.

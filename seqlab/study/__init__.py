@@ -1,1 +1,1 @@
-"""The long-range study: how far back a cell remembers, and why no further."""
+"""Studies of trained models: horizons, gradient flow, context use, comparison, reports."""

@@ -1,13 +1,15 @@
-"""How far back a gradient reaches, as ``callbacks=gradient_flow`` writes it into a run folder and others read it."""
+"""Gradient-flow files of a run, ``curves/gradient_flow.csv`` and ``curves/saturation.csv``: format, reader, writer."""
 
+import csv
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, final
 
-from seqlab.io.atomic import reported_write_errors, write_text
-from seqlab.io.curves import whole_rows
+from seqlab.io.atomic import append_text, write_text
+from seqlab.io.csv_files import read_csv
+from seqlab.io.safe_io import read_bytes
 
 FLOW = Path("curves") / "gradient_flow.csv"
 SATURATION = Path("curves") / "saturation.csv"
@@ -16,20 +18,19 @@ SATURATION = Path("curves") / "saturation.csv"
 @final
 @dataclass(frozen=True)
 class FlowRow:
-    r"""The gradient of the loss to one leaf of the state, so many steps back, as the mean over the probe's rows.
+    r"""Gradient of the loss to one state tensor at one distance, averaged over the measured sequences.
 
     Attributes:
-        step: steps of the optimiser that were done.
-        layer: counted from 0.
+        step: optimiser steps done.
+        layer: from 0.
         direction: ``forward`` or ``backward``.
-        state: the leaf's name, such as ``h`` or ``c``.
-        distance: steps back from the last valid step that this direction reads.
+        state: name of the state tensor, such as ``h`` or ``c``.
+        distance: steps back from the last valid step in reading order.
         norm: :math:`\|∂L/∂s_t\|_2`, by autograd through the loop.
-        product: :math:`\|∂L/∂s_T \prod_{j>t} J_j\|`, by the cell's own Jacobians; ``None`` where it gives none.
-        bound: :math:`\|∂L/∂s_T\| \prod_{j>t} \text{gain}_j`, of an RNN with
-            :math:`\text{gain}_j = \max φ'_j σ_{\max}(U)`.
-        forget: :math:`\|∂L/∂c_T \prod_{j>t} f_j\|`: what the forget gates alone would leave.
-        terms: the same with the Jacobian of the leaf alone; of an LSTM the one with four terms.
+        product: :math:`\|∂L/∂s_T \prod_{j>t} J_j\|`, by the cell's own Jacobians; ``None`` if the cell has none.
+        bound: :math:`\|∂L/∂s_T\| \prod_{j>t} \max φ'_j σ_{\max}(U)`, of an RNN.
+        forget: :math:`\|∂L/∂c_T \prod_{j>t} f_j\|`, the product of the forget gates.
+        terms: the same with the Jacobian of the state tensor alone; of an LSTM the one with four terms.
     """
 
     step: int
@@ -47,12 +48,12 @@ class FlowRow:
 @final
 @dataclass(frozen=True)
 class SaturationRow:
-    """How many activations of a gate lie at the ends of its range (:meth:`seqlab.contracts.probe.Gate.saturated`).
+    """Shares of a gate's activations at the ends of its range (:meth:`seqlab.contracts.probe.Gate.saturated`).
 
     Attributes:
         step, layer, direction: as in :class:`FlowRow`.
         gate: its name.
-        low, high: the share at each end.
+        low, high: share at each end.
     """
 
     step: int
@@ -69,121 +70,141 @@ Row = TypeVar("Row", FlowRow, SaturationRow)
 @final
 @dataclass(frozen=True)
 class GradientFlow:
-    """All that a run wrote.
+    """All measurements of a run.
 
     Attributes:
-        rows: of all steps, layers, directions, leaves and distances.
-        saturation: of all steps and gates.
+        rows: gradients, over all steps, layers, directions, state tensors and distances.
+        saturation: gates, over all steps.
     """
 
     rows: tuple[FlowRow, ...]
-    saturation: tuple[SaturationRow, ...]
+    saturation: tuple[SaturationRow, ...] = ()
 
     @property
     def steps(self) -> list[int]:
-        """The moments of training at which it was measured, in order; the first is early, the last is late."""
+        """Training steps at which gradients were measured, ascending."""
         return sorted({row.step for row in self.rows})
 
     @property
     def places(self) -> list[tuple[int, str, str]]:
-        """Every layer, direction and leaf, in order."""
+        """Layer, direction and state tensor of every curve, in order."""
         return list(dict.fromkeys((row.layer, row.direction, row.state) for row in self.rows))
 
     def curve(self, step: int, layer: int = 0, direction: str = "forward", state: str = "h") -> list[FlowRow]:
-        """Give one curve, the nearest distance first."""
+        """Return the rows of one curve by ascending distance."""
         wanted = (step, layer, direction, state)
         found = [row for row in self.rows if (row.step, row.layer, row.direction, row.state) == wanted]
         return sorted(found, key=lambda row: row.distance)
 
     def gates(self, step: int, layer: int = 0, direction: str = "forward") -> list[SaturationRow]:
-        """Give the shares of one moment."""
+        """Return the saturation of each gate at one step."""
         wanted = (step, layer, direction)
         return [row for row in self.saturation if (row.step, row.layer, row.direction) == wanted]
 
 
 def read(run_dir: str | Path) -> GradientFlow | None:
-    """Read what a run wrote; ``None`` where it measured nothing. A last line that a crash cut off is left out."""
+    """Read the measurements of a run; ``None`` if there are none. Damaged lines are skipped."""
     folder = Path(run_dir)
     if not (folder / FLOW).is_file():
         return None
     return GradientFlow(tuple(read_rows(folder / FLOW, FlowRow)), tuple(read_rows(folder / SATURATION, SaturationRow)))
 
 
-def read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """Read the whole and sound lines of a file; none of one that is not there."""
+def read_rows(path: Path, kind: type[Row], *, strict: bool = False) -> list[Row]:
+    """Read the rows of a file; a last line that a crash cut off is skipped.
+
+    Args:
+        path: one of the two files; without it there are no rows.
+        kind: the row type of that file.
+        strict: reject damaged lines instead of skipping them.
+
+    Raises:
+        ValueError: in strict mode, a column is missing or a value has the wrong type.
+        UserError: in strict mode, the file is too large or no CSV.
+    """
     if not path.is_file():
         return []
-    names = {field.name: field.type for field in fields(kind)}
+    types = {field.name: str(field.type) for field in fields(kind)}
+    if strict:
+        check_columns(path, types)
     found: list[Row] = []
-    for line in whole_rows(path, errors="replace"):
+    for number, line in enumerate(read_csv(path, errors="strict" if strict else "replace", damaged=strict), start=2):
         try:
-            found.append(kind(**{name: _value(line[name], str(of)) for name, of in names.items()}))
-        except (KeyError, TypeError, ValueError):  # of a line that a crash damaged
-            continue
+            found.append(kind(**{name: _parse(line[name], of) for name, of in types.items()}))
+        except (KeyError, TypeError, ValueError) as error:  # a crash damaged the line
+            if strict and None not in line.values():
+                raise ValueError(f"line {number:,}: {error}") from error
     return found
 
 
-def _value(text: str, of: Any) -> Any:
+def check_columns(path: Path, columns: Iterable[str]) -> None:
+    """Check that the header of a CSV file names some columns; an empty file has none to name.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+    header = read_bytes(path).decode("utf-8", "replace").partition("\n")[0]
+    present = next(csv.reader([header]), []) if header.isprintable() else []
+    if header and (missing := [name for name in columns if name not in present]):
+        raise ValueError(f"it has no column {missing[0]}")
+
+
+def _parse(text: str, of: str) -> Any:
     if of == str(str):
         return text
     if of == str(int):
         return int(text)
-    if not text and of == str(float):
-        raise ValueError("a number is missing")
-    return float(text) if text else None
+    return None if not text and of != str(float) else float(text)
 
 
 @final
 class FlowWriter:
-    """Writes the two files, some rows at each moment; a run that is killed has all but the last.
+    """Writer of the two files, which appends the rows of each measurement as it is made.
 
     Args:
-        folder: the run folder.
-        done: steps that the run did before; rows of later ones, which it does again, are taken out.
+        folder: run folder.
+        done: steps done before the run was resumed; rows of later steps, which are repeated, are dropped.
     """
 
     def __init__(self, folder: Path, done: int = 0) -> None:
         self.folder = folder
-        self._begin(FLOW, FlowRow, done)
-        self._begin(SATURATION, SaturationRow, done)
+        self._start(FLOW, FlowRow, done)
+        self._start(SATURATION, SaturationRow, done)
 
-    def _begin(self, name: Path, kind: type[Row], done: int) -> None:
+    def _start(self, name: Path, kind: type[Row], done: int) -> None:
         path = self.folder / name
         kept = [row for row in read_rows(path, kind) if row.step <= done] if done else []
-        header = ",".join(field.name for field in fields(kind)) + "\n"
-        write_text(path, header + _lines(kept))
+        write_text(path, ",".join(field.name for field in fields(kind)) + "\n" + _lines(kept))
 
     def add(self, rows: Sequence[FlowRow], saturation: Sequence[SaturationRow]) -> None:
-        """Append what was measured at one moment.
+        """Append one measurement.
 
         Raises:
             UserError: the disk is full, or the folder cannot be written.
         """
         for name, lines in ((FLOW, _lines(rows)), (SATURATION, _lines(saturation))):
-            path = self.folder / name
-            with reported_write_errors(path), path.open("a", encoding="utf-8", newline="") as file:
-                file.write(lines)
+            append_text(self.folder / name, lines)
 
 
 def _lines(rows: Iterable[FlowRow] | Iterable[SaturationRow]) -> str:
-    return "".join(",".join(_text(getattr(row, field.name)) for field in fields(row)) + "\n" for row in rows)
+    return "".join(",".join(_format(getattr(row, field.name)) for field in fields(row)) + "\n" for row in rows)
 
 
-def _text(value: Any) -> str:
+def _format(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def slack(rows: Sequence[FlowRow], column: str) -> tuple[int, float] | None:
-    """Compare a column with the norm, at the furthest distance at which both are positive and finite.
+    """Compare a column with the norm at the largest distance at which both are positive and finite.
 
     Args:
         rows: one curve.
         column: ``bound``, ``forget``, ``terms`` or ``product``.
 
     Returns:
-        The distance, and the logarithm to base 10 of how many times the norm the column is.
+        Distance, and log10 of the ratio of the column to the norm.
     """
     for row in sorted(rows, key=lambda row: -row.distance):
         value = getattr(row, column)

@@ -1,139 +1,170 @@
-"""Gradient flow as a picture: how fast it fades with distance, early and late in training."""
+"""Figures of gradient flow: one run beside its closed forms, and several runs side by side."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from seqlab.study.gradient_flow import FlowRow, GradientFlow, SaturationRow, slack
+from seqlab.study.gradient_flow import FlowRow, GradientFlow, slack
+from seqlab.study.plotting import COLOURS, INK, WIDTH, label_axes, legend, new_figure, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS = {
-    "norm": ("gradient, by autograd", "#0072B2"),
-    "product": ("product of the steps' Jacobians", "#000000"),
-    "bound": ("bound by the largest singular value", "#D55E00"),
-    "forget": ("what the forget (GRU: update) gate keeps", "#009E73"),
-    "terms": ("this leaf's Jacobian alone (LSTM: four terms)", "#CC79A7"),
+_COLUMNS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "norm": ("gradient (autograd)", {"color": COLOURS[0], "linewidth": 2.6, "alpha": 0.7}),
+    "product": (
+        "product of step Jacobians",
+        {"color": INK, "linestyle": "none", "marker": ".", "markersize": 4, "zorder": 3},
+    ),
+    "bound": ("singular-value bound", {"color": COLOURS[1], "linewidth": 1.4}),
+    "forget": ("forget-gate product", {"color": COLOURS[2], "linewidth": 1.4}),
+    "terms": ("state Jacobian", {"color": COLOURS[3], "linewidth": 1.4}),
 }
-"""What a curve is, and its colour (Okabe & Ito)."""
-_GATES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-_MOST_PLACES = 6
-"""Layers and directions that are drawn; the file has all."""
-_LOWEST = 1e-300
+"""Label and line of each column; of a GRU, ``forget`` is the update gate's product."""
+_MAX_PLACES = 6
+"""Layers and directions in one figure; the file has all."""
+_MAX_COMPARED = 4
+_SMALLEST, _LARGEST = 1e-300, 1e100
+"""Values beyond which an axis cannot be computed."""
 
 
-def draw_flow(flow: GradientFlow, title: str = "") -> "Figure":
-    """Draw a row for each layer and direction, a panel for each leaf of the state, and one for the gates.
+def draw_flow(flow: GradientFlow, title: str = "", *, compact: bool = False) -> "Figure":
+    """Draw the gradient norm beside its closed forms, early (dashed) and late in training.
+
+    There is a row per layer and direction, a panel per state tensor, and one for the saturation of the gates.
 
     Args:
-        flow: what was measured; it must have rows.
-        title: whose it is.
+        flow: measurements; at least one row.
+        title: of the figure.
+        compact: draw the last layer alone, as narrow as a report, without the gates and notes that stand in its text.
     """
-    from matplotlib.figure import Figure
-
-    places = list(dict.fromkeys((layer, direction) for layer, direction, _ in flow.places))
-    shown = places[:_MOST_PLACES]
-    leaves = list(dict.fromkeys(leaf for _, _, leaf in flow.places))
-    panels = len(leaves) + bool(flow.saturation)
-    figure = Figure(figsize=(1.2 + 4.3 * panels, 1.5 + 3.8 * len(shown)), layout="constrained")
-    grid = figure.subplots(len(shown), panels, squeeze=False)
-    for line, (layer, direction) in zip(grid, shown, strict=True):
-        for axes, leaf in zip(line, leaves, strict=False):
-            _panel(axes, flow, layer, direction, leaf)
-        if flow.saturation:
-            _saturation(line[-1], flow, layer, direction, legend=layer == shown[0][0])
-    left_out = f" ({len(places) - len(shown)} more in the file)" if len(shown) < len(places) else ""
-    figure.suptitle(f"How far back the gradient reaches{': ' if title else ''}{title}{left_out}", fontsize=12)
-    _legend(figure, flow)
+    layers = list(dict.fromkeys((layer, direction) for layer, direction, _ in flow.places))
+    drawn = layers[-1 if compact else -_MAX_PLACES :]
+    states = list(dict.fromkeys(state for _, _, state in flow.places))
+    has_gates = bool(flow.saturation) and not compact
+    columns = len(states) + has_gates
+    size = (WIDTH, 3.7) if compact else (1.2 + 4.3 * columns, 1.5 + 3.8 * len(drawn))
+    figure = new_figure(*size)
+    grid = figure.subplots(len(drawn), columns, squeeze=False)
+    for row, (layer, direction) in zip(grid, drawn, strict=True):
+        for axes, state in zip(row, states, strict=False):
+            _draw_state(axes, flow, (layer, direction, state), with_notes=not compact)
+        if has_gates:
+            _draw_gates(row[-1], flow, layer, direction)
+            row[-1].legend(frameon=False, fontsize=7)
+    if title:
+        omitted = f" ({len(layers) - len(drawn)} more layers in the file)" if len(drawn) < len(layers) else ""
+        figure.suptitle(f"Gradient flow: {title}{omitted}", fontsize=12)
+    _add_legend(figure, grid[0][0], flow)
     return figure
 
 
-def _panel(axes: "Axes", flow: GradientFlow, layer: int, direction: str, leaf: str) -> None:
+def _ends(flow: GradientFlow) -> list[tuple[str, int, str]]:
+    """Return name, step and line style of the first and the last measurement."""
     early, late = flow.steps[0], flow.steps[-1]
-    notes = []
-    for step, style in ((early, "--"), (late, "-")) if early < late else ((late, "-"),):
-        rows = flow.curve(step, layer, direction, leaf)
-        for column, (_, colour) in COLUMNS.items():
-            _line(axes, rows, column, colour, style)
-        notes += _slack(rows, "early" if step < late else "late")
-    axes.set_yscale("log")
-    axes.set_xlabel("steps back from the last one")
-    if notes:
-        axes.text(0, -0.2, "\n".join(notes), transform=axes.transAxes, fontsize=7.5, va="top")
-    axes.set_ylabel(f"norm of the loss's gradient to {leaf}")
-    axes.set_title(f"layer {layer}, {direction}, state {leaf}", fontsize=10, loc="left")
-    axes.grid(visible=True, alpha=0.2)
-    axes.spines[["top", "right"]].set_visible(False)
+    return [("early", early, "--"), ("late", late, "-")] if early < late else [("late", late, "-")]
 
 
-def _line(axes: "Axes", rows: Sequence[FlowRow], column: str, colour: str, style: str) -> None:
-    pairs = [(row.distance, getattr(row, column)) for row in rows]
-    known = [(distance, value) for distance, value in pairs if value is not None]
-    if not known:
-        return
-    where = [distance for distance, _ in known]
-    values = [value if _LOWEST < value < math.inf else math.nan for _, value in known]
-    if column == "product":  # it lies on the norm where nothing else adds to that
-        axes.plot(where, values, ".", color=colour, markersize=4, markevery=max(1, len(where) // 20), zorder=3)
-    elif column == "norm":
-        axes.plot(where, values, color=colour, linestyle=style, linewidth=2.6, alpha=0.7)
-    else:
-        axes.plot(where, values, color=colour, linestyle=style, linewidth=1.4)
+def _draw_state(axes: "Axes", flow: GradientFlow, place: tuple[int, str, str], *, with_notes: bool) -> None:
+    for _, step, style in _ends(flow):
+        rows = flow.curve(step, *place)
+        for column, (_, line) in _COLUMNS.items():
+            pairs = [(row.distance, value) for row in rows if (value := getattr(row, column)) is not None]
+            where = [distance for distance, _ in pairs]
+            values = [value if _SMALLEST < value < _LARGEST else math.nan for _, value in pairs]
+            axes.plot(where, values, **{"linestyle": style, "markevery": max(1, len(where) // 20), **line})
+    last = max((row.distance for row in flow.rows), default=0)
+    axes.set_xlim(-0.03 * max(1, last), 1.03 * max(1, last))
+    _set_axes(axes)
+    layer, direction, state = place
+    label_axes(axes, "steps back", f"|dL/d{state}_t|", f"layer {layer}, {direction}, state {state}")
+    if with_notes:
+        lines = [f"{name}: {note}" for name, step, _ in _ends(flow) for note in notes(flow.curve(step, *place))]
+        axes.text(0, -0.2, "\n".join(lines), transform=axes.transAxes, fontsize=7.5, va="top")
 
 
-def _slack(rows: Sequence[FlowRow], when: str) -> list[str]:
-    """Say how many times the gradient the bound is, or what the forget gates alone would leave."""
-    lines = []
-    for column, what in (("bound", "slack of the bound"), ("forget", "gates alone"), ("terms", "leaf alone")):
-        found = slack(rows, column)
-        if found is not None and found[0]:
-            distance, power = found
-            each = 10 ** (power / distance)
-            lines.append(f"{when}: {what} {_times(power)} the gradient at {distance} steps ({each:.3g}x a step)")
-    return lines
+def notes(rows: Sequence[FlowRow]) -> list[str]:
+    """Compare the closed forms of a curve with its gradient, and name the distance from which that is zero."""
+    found = []
+    for column in ("bound", "forget", "terms"):
+        if (pair := slack(rows, column)) is not None and pair[0]:
+            distance, power = pair
+            per_step = f"{10 ** (power / distance):.3g} per step"
+            found.append(f"{_COLUMNS[column][0]}: {_ratio(power)} the gradient after {distance:,} steps ({per_step})")
+    drawn = max((row.distance for row in rows if row.norm > _SMALLEST), default=-1)
+    if rows and drawn < rows[-1].distance:
+        found.append(f"the gradient is 0 from {drawn + 1:,} steps back on, which a logarithmic axis does not show")
+    return found
 
 
-def _times(power: float) -> str:
-    return f"{10**power:.3g}x" if abs(power) < 4 else f"1e{power:+.0f}x"
+def _ratio(power: float) -> str:
+    if abs(power) >= 4:
+        return f"10^{power:.0f} times"
+    return f"{10**power:.3g} times" if power >= 0 else f"{100 * 10**power:.3g} % of"
 
 
-def _saturation(axes: "Axes", flow: GradientFlow, layer: int, direction: str, *, legend: bool) -> None:
-    """Draw the shares of each gate over training."""
-    names = list(dict.fromkeys(row.gate for row in flow.saturation))
-    for name, colour in zip(names, _GATES, strict=False):
+def _draw_gates(axes: "Axes", flow: GradientFlow, layer: int, direction: str) -> None:
+    """Draw the saturation of each gate over training."""
+    for name, colour in zip(dict.fromkeys(row.gate for row in flow.saturation), COLOURS, strict=False):
         rows = [row for row in flow.saturation if (row.layer, row.direction, row.gate) == (layer, direction, name)]
         rows.sort(key=lambda row: row.step)
-        _shares(axes, rows, name, colour)
+        for end, marker, style in (("high", "^", "-"), ("low", "v", "--")):
+            line: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4, "linestyle": style}
+            axes.plot([row.step for row in rows], [getattr(row, end) for row in rows], label=f"{name}, {end}", **line)
     axes.set_xscale("symlog", linthresh=10)
     axes.set_ylim(-0.02, 1.02)
-    axes.set_xlabel("steps of training")
-    axes.set_ylabel("share of activations")
-    axes.set_title(f"layer {layer}, {direction}: saturation", fontsize=10, loc="left")
-    axes.grid(visible=True, alpha=0.2)
-    axes.spines[["top", "right"]].set_visible(False)
-    if legend:
-        axes.legend(frameon=False, fontsize=7)
+    label_axes(axes, "training step", "share of activations", f"layer {layer}, {direction}: saturation")
 
 
-def _shares(axes: "Axes", rows: Sequence[SaturationRow], name: str, colour: str) -> None:
-    steps = [row.step for row in rows]
-    axes.plot(steps, [row.high for row in rows], color=colour, marker="^", markersize=4, label=f"{name}, high end")
-    low = [row.low for row in rows]
-    axes.plot(steps, low, color=colour, marker="v", markersize=4, linestyle="--", label=f"{name}, low end")
+def _add_legend(figure: "Figure", axes: "Axes", flow: GradientFlow) -> None:
+    for column, (label, line) in _COLUMNS.items():
+        if any(getattr(row, column) is not None for row in flow.rows):
+            axes.plot([], [], label=label, **line)
+    for name, step, style in _ends(flow):
+        axes.plot([], [], color="0.4", linestyle=style, label=f"{name}: step {step:,}")
+    legend(figure, axes)
 
 
-def _legend(figure: "Figure", flow: GradientFlow) -> None:
-    from matplotlib.lines import Line2D
+def compare_flows(flows: Mapping[str, GradientFlow], state: str, labels: Iterable[str]) -> "Figure":
+    """Draw the gradient norm of several runs relative to that at the last step, early and late in training.
 
-    there = [name for name in COLUMNS if any(getattr(row, name) is not None for row in flow.rows)]
-    handles: list[Any] = []
-    for name in there:
-        what, colour = COLUMNS[name]
-        look = {"marker": ".", "linestyle": ""} if name == "product" else {"linewidth": 2.6 if name == "norm" else 1.4}
-        handles.append(Line2D([], [], color=colour, label=what, **look))
-    if len(flow.steps) > 1:
-        handles.append(Line2D([], [], color="0.4", linestyle="--", label=f"early: step {flow.steps[0]:,}"))
-    handles.append(Line2D([], [], color="0.4", label=f"late: step {flow.steps[-1]:,}"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    Args:
+        flows: measurements by label; those without this state tensor are left out.
+        state: name of the state tensor.
+        labels: all labels of the report, which fix the colours.
+    """
+    drawn = {label: flow for label, flow in flows.items() if any(place[2] == state for place in flow.places)}
+    places = sorted({place for flow in drawn.values() for place in flow.places if place[2] == state})[-_MAX_COMPARED:]
+    lines = styles(list(labels))
+    figure = new_figure(WIDTH, 1.2 + 2.5 * len(places))
+    grid = figure.subplots(len(places), 2, sharex=True, sharey=True, squeeze=False)
+    for row, place in zip(grid, places, strict=True):
+        for axes, name, end in zip(row, ("early", "late"), (0, -1), strict=True):
+            steps = sorted({flow.steps[end] for flow in drawn.values()})
+            for label, flow in drawn.items():
+                curve = [each for each in flow.curve(flow.steps[end], *place) if _SMALLEST < each.norm < _LARGEST]
+                if curve and curve[0].distance == 0:
+                    options = {**lines[label].line_options(), "markersize": 4, "markevery": max(1, len(curve) // 8)}
+                    values = [each.norm / curve[0].norm for each in curve]
+                    axes.plot([each.distance for each in curve], values, label=label, **options)
+            at = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+            where = f", layer {place[0]}, {place[1]}" if len(places) > 1 else ""
+            y = "" if end else f"|dL/d{state}_t| / |dL/d{state}_T|"
+            label_axes(axes, "steps back", y, f"{name} (step {at}){where}")
+    _set_axes(grid[0][0])
+    legend(figure, max(grid.flat, key=lambda axes: len(axes.lines)))
+    return figure
+
+
+def _set_axes(axes: "Axes") -> None:
+    """Make the values logarithmic, over a factor of 100 at least and 60 powers of ten at most, and steps whole."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    low, high = axes.get_ylim()
+    if high / max(low, _SMALLEST) < 100:
+        middle = (low * high) ** 0.5
+        low, high = middle / 10, middle * 10
+    axes.set_ylim(max(low, high * 1e-60), high)

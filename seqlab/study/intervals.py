@@ -1,4 +1,4 @@
-"""Intervals for the mean of few values."""
+"""Student's interval for the mean of few values."""
 
 import math
 import statistics
@@ -12,14 +12,7 @@ LEVEL = 0.95
 @final
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its interval.
-
-    Attributes:
-        mean: of the values.
-        low: end of the interval; ``None`` of a single value.
-        high: the other end.
-        count: values.
-    """
+    """Interval for the mean of ``count`` values; a single value has no ends."""
 
     mean: float
     low: float | None
@@ -30,27 +23,21 @@ class Interval:
 @final
 @dataclass(frozen=True)
 class Range:
-    """The values that a metric can take.
-
-    Attributes:
-        low: the smallest; ``None`` where there is none.
-        high: the largest; ``None`` where there is none.
-    """
+    """Possible values of a metric; an end is ``None`` where unbounded."""
 
     low: float | None = None
     high: float | None = None
 
-    @property
     def of_differences(self) -> "Range":
-        """The range of the difference of two values."""
+        """Return the range of the difference of two values."""
         if self.low is None or self.high is None:
             return Range()
         return Range(self.low - self.high, self.high - self.low)
 
-    def cut(self, found: Interval) -> Interval:
-        """Return an interval without what lies outside the range; a mean outside it stays in the interval.
+    def clip(self, found: Interval) -> Interval:
+        """Return an interval without what lies outside the range; it keeps its mean.
 
-        A mean of values in the range is in the range, so that the cut interval covers it as often as the whole one.
+        A mean of values in the range is in the range, so clipping does not change the coverage.
         """
         low, high = found.low, found.high
         if low is not None and self.low is not None:
@@ -60,12 +47,12 @@ class Range:
         return replace(found, low=low, high=high)
 
 
-def student(values: Sequence[float], level: float = LEVEL) -> Interval:
-    r"""Give Student's interval for the mean of independent values that are about normal.
+def student_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    r"""Return Student's interval for the mean of independent, roughly normal values.
 
     .. math:: \bar d ± t_{n-1} \, s / \sqrt n
 
-    The bootstrap is no remedy for few values: of three seeds its percentile interval covers about 75 % instead of 95 %.
+    The bootstrap is no alternative for few values: of three, its 95 % percentile interval covers about 75 %.
 
     Raises:
         ValueError: there are no values.
@@ -78,17 +65,17 @@ def student(values: Sequence[float], level: float = LEVEL) -> Interval:
 
 
 def t_quantile(probability: float, freedom: int) -> float:
-    """Give the quantile of Student's distribution, by bisection, to about 12 digits.
+    """Return the quantile of Student's distribution, by bisection, to about 12 digits.
 
     Args:
-        probability: from 1/2 to below 1.
+        probability: in [0.5, 1).
         freedom: degrees of freedom; at least 1.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of range.
     """
     if not 0.5 <= probability < 1 or freedom < 1:
-        raise ValueError(f"probability is {probability} and freedom {freedom}; they must be in [0.5, 1) and at least 1")
+        raise ValueError(f"probability must be in [0.5, 1) and freedom >= 1, got {probability} and {freedom}")
     low, high = 0.0, 1.0
     while t_cdf(high, freedom) < probability:
         high *= 2
@@ -99,11 +86,11 @@ def t_quantile(probability: float, freedom: int) -> float:
 
 
 def t_cdf(t: float, freedom: int) -> float:
-    """Give Student's distribution function at ``t >= 0``: Abramowitz & Stegun 1964, 26.7.3 and 26.7.4."""
+    """Return Student's distribution function at ``t >= 0`` (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4)."""
     angle = math.atan2(t, math.sqrt(freedom))
     sine, cosine = math.sin(angle), math.cos(angle)
     term, total = 1.0, 0.0
-    first = freedom % 2  # the series of odd degrees begins with cos, that of even ones with 1
+    first = freedom % 2  # the series of odd degrees starts with cos, that of even ones with 1
     if freedom > 1:
         term = cosine if first else 1.0
         total = term

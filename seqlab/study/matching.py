@@ -1,4 +1,4 @@
-"""Hidden sizes at which models are of equal budget, counted on the modules that a run would train."""
+"""Hidden sizes at which models have equal budgets, counted on the modules that a run would train."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -11,45 +11,45 @@ from torch.utils.flop_counter import FlopCounterMode
 from seqlab.config.build import build_model
 from seqlab.config.schema import plain_config
 from seqlab.contracts import Batch, InputSpec, Model, Task, UserError
-from seqlab.plugins.config import targets
+from seqlab.plugins.config import plugin_classes
 from seqlab.plugins.signature import options
 from seqlab.training.session import prepare_data
 
 Budget = Literal["parameters", "state", "flops"]
 
 _LARGEST = 2**15
-"""Hidden size beyond which nobody looks."""
+"""Largest hidden size tried."""
 _STEPS = (4, 8)
-"""Lengths whose difference is the work of a step, without what is done once a sequence."""
+"""Lengths whose difference in cost is that of single steps, without the cost per sequence."""
 
 
 @final
-class Sized:
-    """A config whose model can be built at any hidden size.
+class SizedModel:
+    """Config whose model can be built at any hidden size.
 
     Args:
         config: composed; its task gives inputs and outputs.
 
     Raises:
-        UserError: the task's data cannot be had.
+        UserError: the task's data cannot be read.
     """
 
     def __init__(self, config: DictConfig) -> None:
         self.plain = plain_config(config)
-        (model,) = targets("model", self.plain["model"]["name"])
+        (model,) = plugin_classes("model", self.plain["model"]["name"])
         uses_cell: bool = model.uses_cell  # type: ignore[attr-defined]  # a model has it
         self.group = "cell" if uses_cell else "model"
-        (sized,) = targets(self.group, self.plain[self.group]["name"])
+        (sized,) = plugin_classes(self.group, self.plain[self.group]["name"])
         self.has_size = any(option.name == "hidden_size" for option in options(sized))
-        self.task, self.inputs = _task(config)
+        self.task, self.inputs = _task(self.plain)
 
     @property
     def hidden_size(self) -> int | None:
-        """The one that the config has."""
+        """Hidden size of the config, if it has one."""
         size = self.plain[self.group].get("hidden_size") if self.has_size else None
         return None if size is None else int(size)
 
-    def model(self, hidden_size: int | None) -> Model:
+    def build(self, hidden_size: int | None) -> Model:
         """Build the model.
 
         Raises:
@@ -63,50 +63,47 @@ class Sized:
         with torch.random.fork_rng():
             return build_model(nodes, self.task, self.inputs)
 
+    def count(self, what: Budget, hidden_size: int | None) -> int:
+        """Count what the model costs at a hidden size.
 
-def count(sized: Sized, what: Budget, hidden_size: int | None) -> int:
-    """Count what a model costs at a hidden size.
+        Args:
+            what: ``parameters``: trained ones; ``state``: numbers that a sequence carries from step to step; ``flops``:
+                multiply-adds of the matrix products and convolutions of one step.
+            hidden_size: ``None`` for a model without one.
 
-    Args:
-        sized: the config.
-        what: ``parameters``, trained ones; ``state``: numbers that a sequence carries from a step to the next;
-            ``flops``: multiply-adds of the matrix products and convolutions of one step.
-        hidden_size: ``None`` for a model that has none.
-
-    Raises:
-        UserError: the model cannot have this size.
-    """
-    model = sized.model(hidden_size)
-    if what == "parameters":
-        return sum(parameter.numel() for parameter in model.parameters())
-    if what == "state":
-        return model.state_size()
-    short, long = (_multiply_adds(model, sized.inputs, steps) for steps in _STEPS)
-    return round((long - short) / (_STEPS[1] - _STEPS[0]))
+        Raises:
+            UserError: the model cannot have this size.
+        """
+        model = self.build(hidden_size)
+        if what == "parameters":
+            return sum(parameter.numel() for parameter in model.parameters())
+        if what == "state":
+            return model.state_size()
+        short, long = (_multiply_adds(model, self.inputs, steps) for steps in _STEPS)
+        return round((long - short) / (_STEPS[1] - _STEPS[0]))
 
 
 def _multiply_adds(model: Model, inputs: InputSpec, steps: int) -> float:
     shape = (1, steps) if inputs.kind == "tokens" else (1, steps, inputs.size)
     values = torch.ones(shape, dtype=torch.int64 if inputs.kind == "tokens" else torch.float32)
-    batch = Batch(values, None, torch.zeros(1))
     model.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(batch, None)
+        model(Batch(values, None, torch.zeros(1)), None)
     flops: int = counter.get_total_flops()
     return flops / 2
 
 
-def nearest(cost: Callable[[int], int], target: int) -> int:
-    """Find the size whose cost comes nearest to a target; of two equally near the smaller.
+def nearest_size(cost: Callable[[int], int], target: int) -> int:
+    """Return the size whose cost is nearest to a target, the smaller of two.
 
     Args:
-        cost: grows with the size; raises :class:`UserError` for a size that cannot be.
-        target: what it should be.
+        cost: increases with the size; raises :class:`UserError` for an impossible one.
+        target: wanted cost.
     """
 
     @cache
     def measured(size: int) -> tuple[int, int]:
-        """The first possible size from here on, and its cost."""
+        """Return the first possible size from here on, and its cost."""
         for larger in range(size, size + 64):
             try:
                 return larger, cost(larger)
@@ -125,47 +122,36 @@ def nearest(cost: Callable[[int], int], target: int) -> int:
     return min(around, key=lambda found: abs(found[1] - target))[0]
 
 
-def matched(config: DictConfig, reference: DictConfig, what: Budget) -> tuple[str | None, int, int]:
-    """Choose the hidden size at which a config costs what a reference costs as it is.
+def match_size(config: DictConfig, reference: DictConfig, what: Budget) -> tuple[str | None, int, int]:
+    """Choose the hidden size at which a config has the budget of a reference.
 
     Returns:
-        The word that sets it, such as ``cell.hidden_size=57`` (``None`` for a model without such an option, which stays
-        as it is), its count then, and the reference's.
+        Override, such as ``cell.hidden_size=57`` (``None`` if the budget does not depend on a hidden size), the
+        resulting count, and that of the reference.
 
     Raises:
-        UserError: the reference has none of what is to be equal, or no size is possible.
+        UserError: the reference has a budget of zero, or no size is possible.
     """
-    own, other = Sized(config), Sized(reference)
-    target = count(other, what, other.hidden_size)
+    own, other = SizedModel(config), SizedModel(reference)
+    target = other.count(what, other.hidden_size)
     if target == 0:
-        raise UserError(f"hydra.sweeper.match={what}: the first row has none, so that no other can have as much")
-    now = count(own, what, own.hidden_size)
-    if own.hidden_size is None or count(own, what, 2 * own.hidden_size) == now:  # a window's state, say
+        raise UserError(f"hydra.sweeper.match={what}: the first row has none, so no other row can match it")
+    size = own.hidden_size
+    now = own.count(what, size)
+    if size is None or own.count(what, 2 * size) == now:  # the state of model=window, say
         return None, now, target
-    size = nearest(lambda each: count(own, what, each), target)
-    return f"{own.group}.hidden_size={size}", count(own, what, size), target
+    size = nearest_size(lambda each: own.count(what, each), target)
+    return f"{own.group}.hidden_size={size}", own.count(what, size), target
 
 
-def _task(config: DictConfig) -> tuple[Task, InputSpec]:
-    plain = plain_config(config)
+def _task(plain: Mapping[str, Any]) -> tuple[Task, InputSpec]:
     key = OmegaConf.to_yaml(OmegaConf.create({name: plain[name] for name in ("task", "preprocessing", "data", "seed")}))
     if key not in _PREPARED:
         _PREPARED.clear()
-        task, data = prepare_data(plain)
+        task, data = prepare_data(dict(plain))
         _PREPARED[key] = task, data.inputs
     return _PREPARED[key]
 
 
 _PREPARED: dict[str, tuple[Task, InputSpec]] = {}
-"""The task that was asked for last, which the rows share."""
-
-
-def sizes(config: DictConfig) -> Mapping[str, int | None]:
-    """Give hidden size, parameters and state of a config's model as it is."""
-    sized = Sized(config)
-    size = sized.hidden_size
-    return {
-        "hidden_size": size,
-        "parameters": count(sized, "parameters", size),
-        "state_size": count(sized, "state", size),
-    }
+"""The most recent task, which rows share."""

@@ -1,4 +1,4 @@
-"""Published figures, the settings that should reach them, and what became of them here; imports no torch."""
+"""Recipes: published figures, the settings that should reproduce them, and verdicts; imports no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,24 +17,25 @@ from seqlab.plugins.hydra_source import read_yaml
 from seqlab.sweeps.overrides import check_file_overrides
 
 Verdict = Literal["better", "reached", "not reached", "not run"]
-_NEEDED = {"title": str, "source": str, "metric": str, "mode": str, "words": list, "rows": list}
-_MORE = {
+_REQUIRED = {"title": str, "source": str, "metric": str, "mode": str, "words": list, "rows": list}
+_OPTIONAL = {
     "tolerance": (float, int), "minutes": (float, int), "seeds": int, "needs": str, "theirs_is": str, "same": list,
     "ours": list, "quick": list,
 }  # fmt: skip
 _ROW = {"label": str, "words": list, "theirs": (float, int)}
+_BOUNDS = {"at_most": bool, "at_least": bool}
 
 
 @final
 @dataclass(frozen=True)
 class Row:
-    """One published figure.
+    """A published figure.
 
     Attributes:
-        label: what it is of.
-        words: the overrides that make it.
-        theirs: the figure.
-        bound: whether the source says that it is no more (``at most``) or no less than that; empty for a figure.
+        label: name of the row.
+        words: overrides of the row.
+        theirs: published value.
+        bound: ``at most`` or ``at least`` if the source gives a bound; empty for a value.
     """
 
     label: str
@@ -42,31 +43,31 @@ class Row:
     theirs: float
     bound: Literal["", "at most", "at least"] = ""
 
-    def shown(self) -> str:
-        """Write the figure as a table has it."""
+    def format_value(self) -> str:
+        """Format the published value for a table."""
         return {"": "", "at most": "≤ ", "at least": "≥ "}[self.bound] + f"{self.theirs:.4g}"
 
 
 @final
 @dataclass(frozen=True)
 class Recipe:
-    """A table of a paper.
+    """A published table.
 
     Attributes:
-        name: what one types.
-        title, source: what it is, and where it stands.
-        metric: the test metric that is compared.
-        mode: whether a larger (``max``) or a smaller (``min``) one is better.
-        words: the overrides that all rows share.
-        rows: the figures.
-        quick: overrides for a try of seconds, whose figures mean nothing.
-        tolerance: share of their figure that ours may be off.
-        minutes: that a run takes on two quiet cores.
-        seeds: runs of each row, unless asked otherwise.
-        needs: data that it needs; empty if it needs none.
-        theirs_is: what their figure is, exactly.
-        same: which settings are theirs.
-        ours: which are not, and why.
+        name: on the command line.
+        title, source: description, and where it is published.
+        metric: test metric that is compared.
+        mode: whether a larger (``max``) or smaller (``min``) value is better.
+        words: overrides of all rows.
+        rows: published figures.
+        quick: overrides for a trial of seconds, whose results mean nothing.
+        tolerance: accepted relative deviation from the published value.
+        minutes: per run on two idle cores.
+        seeds: default number of runs per row.
+        needs: data that must be supplied; empty if none.
+        theirs_is: definition of the published value.
+        same: settings as published.
+        ours: settings that differ, and why.
     """
 
     name: str
@@ -86,30 +87,29 @@ class Recipe:
     ours: tuple[str, ...] = ()
 
     def judge(self, row: Row, values: Sequence[float]) -> Verdict:
-        r"""Compare the mean of our runs with a figure.
+        r"""Compare the mean of some runs with a published figure.
 
-        With :math:`δ` = ``tolerance`` times their figure: ``better`` where ours is better by more than :math:`δ`,
-        ``not reached`` where it is worse by more, and ``reached`` between. Where the source gives a bound, ``reached``
-        is whatever keeps to it within :math:`δ`, and beyond it stands what the direction says.
+        With :math:`δ` = ``tolerance`` times the published value: ``better`` by more than :math:`δ`, ``not reached`` if
+        worse by more, else ``reached``. Values that keep to a published bound are ``reached``, too.
         """
         if not values:
             return "not run"
         gain = (fmean(values) - row.theirs) * (1 if self.mode == "max" else -1)
         margin = self.tolerance * abs(row.theirs)
-        upward = {"at most": self.mode == "max", "at least": self.mode == "min"}.get(row.bound)
+        bounded_above = {"at most": self.mode == "max", "at least": self.mode == "min"}.get(row.bound)
         if gain > margin:
-            return "reached" if upward is False else "better"
+            return "reached" if bounded_above is False else "better"
         if gain < -margin:
-            return "reached" if upward is True else "not reached"
+            return "reached" if bounded_above is True else "not reached"
         return "reached"
 
 
 def names() -> list[str]:
-    """Name the recipes that come with seqlab."""
-    return sorted(_found())
+    """Return the names of the included recipes."""
+    return sorted(_included())
 
 
-def _found() -> dict[str, Traversable]:
+def _included() -> dict[str, Traversable]:
     folder = files("seqlab_conf") / "reproduce"
     return {
         f"{group.name}/{file.name.removesuffix('.yaml')}": file
@@ -124,10 +124,10 @@ def load(name: str) -> Recipe:
     """Read a recipe.
 
     Args:
-        name: of one that comes with seqlab, or the path of a YAML file.
+        name: of an included one, or path of a YAML file.
 
     Raises:
-        UserError: there is none, or it is no recipe.
+        UserError: it does not exist, or is invalid.
     """
     if name.endswith((".yaml", ".yml")):
         path = Path(name).expanduser()
@@ -135,12 +135,10 @@ def load(name: str) -> Recipe:
             raise UserError(f"{name}: there is no such file")
         recipe = _parse(path.stem, name, read_yaml(path, aliases=False))
         for words in (recipe.words, recipe.quick, *(row.words for row in recipe.rows)):
-            check_file_overrides(words, name, "take it out, and type it behind the recipe if you want it")
+            check_file_overrides(words, name, "remove it, and pass it after the recipe if you want it")
         return recipe
-    if name not in (found := _found()):
-        raise UserError(
-            f"{name}: there is no such recipe; there are {', '.join(sorted(found))}, or a YAML file of yours"
-        )
+    if name not in (found := _included()):
+        raise UserError(f"{name}: there is no such recipe; there are {', '.join(sorted(found))}, or name a YAML file")
     return _parse(name, name, found[name].read_text("utf-8"))
 
 
@@ -148,41 +146,41 @@ def _parse(name: str, where: str, text: str) -> Recipe:
     try:
         plain = OmegaConf.to_container(OmegaConf.create(text))
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
-        raise UserError(f"{where} is no YAML: {one_line(error)[:200]}") from error
-    fields = _checked(plain, _NEEDED, _MORE, where)
+        raise UserError(f"{where} is not valid YAML: {one_line(error)[:200]}") from error
+    fields = _check(plain, _REQUIRED, _OPTIONAL, where)
     if fields["mode"] not in ("min", "max"):
-        raise UserError(f"{where}: mode is {fields['mode']}; it must be min or max")
+        raise UserError(f"{where}: mode must be min or max, got {fields['mode']}")
     rows = tuple(_row(row, f"{where}: row {number}") for number, row in enumerate(fields["rows"], start=1))
     if not rows:
         raise UserError(f"{where}: rows is empty")
     if len({row.label for row in rows}) < len(rows):
         raise UserError(f"{where}: two rows have the same label")
+    if fields.get("seeds", 1) < 1:
+        raise UserError(f"{where}: seeds must be >= 1, got {fields['seeds']}")
     lists: dict[str, Any] = {
         key: tuple(map(str, fields[key])) for key in ("words", "quick", "same", "ours") if key in fields
     }
-    if fields.get("seeds", 1) < 1:
-        raise UserError(f"{where}: seeds is {fields['seeds']}; it must be at least 1")
     return Recipe(**{**fields, **lists, "name": name, "rows": rows})
 
 
 def _row(plain: Any, where: str) -> Row:
-    fields = _checked(plain, _ROW, {"at_most": bool, "at_least": bool}, where)
-    bounds = [bound for bound in ("at_most", "at_least") if fields.get(bound)]
+    fields = _check(plain, _ROW, _BOUNDS, where)
+    bounds = [bound for bound in _BOUNDS if fields.get(bound)]
     if len(bounds) > 1:
         raise UserError(f"{where}: at_most and at_least are both true")
     bound: Any = bounds[0].replace("_", " ") if bounds else ""
     return Row(fields["label"], tuple(map(str, fields["words"])), float(fields["theirs"]), bound)
 
 
-def _checked(plain: Any, needed: Mapping[str, Any], more: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _check(plain: Any, required: Mapping[str, Any], optional: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(plain, dict):
-        raise UserError(f"{where} is no mapping; it must have {', '.join(needed)}")
-    if missing := [key for key in needed if key not in plain]:
+        raise UserError(f"{where} must be a mapping with {', '.join(required)}")
+    if missing := [key for key in required if key not in plain]:
         raise UserError(f"{where} lacks {', '.join(missing)}")
+    types = {**required, **optional}
     for key, value in plain.items():
-        kind = {**needed, **more}.get(key)
-        if kind is None:
-            raise UserError(f"{where}: there is no key {key}; there are {', '.join([*needed, *more])}")
+        if (kind := types.get(key)) is None:
+            raise UserError(f"{where}: there is no key {key}; there are {', '.join(types)}")
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise UserError(f"{where}: {key} is {value!r}, of the wrong type")
     return plain

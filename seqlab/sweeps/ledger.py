@@ -1,7 +1,7 @@
-"""What became of each run of a sweep: read from the run folders, of which each keeps its own page.
+"""Ledger of a sweep: its plan, and the state of each run.
 
-There is no common file that many processes write: a run folder has ``run.json``, written by the one process that owns
-the folder, and ``sweep.json`` lists the runs that were asked for.
+Each run folder has a run record ``run.json``, written only by the process that owns the folder; ``sweep.json`` lists
+the planned runs. No file is written by several processes.
 """
 
 import logging
@@ -28,10 +28,10 @@ RUN = "run.json"
 QUEUED = "queued.json"
 SCHEMA = 1
 MOST_RUNS = 100_000
-"""Of a sweep: that many take half a minute to read."""
+"""Largest number of runs of a sweep; reading so many takes half a minute."""
 
 OBJECTIVE_SPLIT = "valid"
-"""Split that ``objective`` is from; a page that does not say so was written when it was the test split's."""
+"""Split of ``objective``; a run record without ``objective_split`` has the score of the test split."""
 
 State = Literal["done", "running", "queued", "stopped", "failed", "missing"]
 STATES: tuple[State, ...] = ("done", "running", "queued", "stopped", "failed", "missing")
@@ -43,18 +43,18 @@ class Entry:
     """A run of a sweep.
 
     Attributes:
-        name: its folder's.
-        words: the overrides that make it this one.
-        state: ``done``; ``running``; ``queued``, waiting for the scheduler; ``stopped``, by a signal or a crash, so
-            that it can go on; ``failed``; ``missing``, not begun.
+        name: of the run folder.
+        overrides: of the run.
+        state: ``done``; ``running``; ``queued``, waiting for the scheduler; ``stopped`` by a signal or a crash, can be
+            resumed; ``failed``; ``missing``, not started.
         cause: why it failed or stopped.
-        objective: the best validation value of the monitored metric, if it is done.
-        seconds: that it took, in the process that ended it.
+        objective: best validation value of the monitored metric, if it is done.
+        seconds: duration in the process that ended it.
         job: of the scheduler.
     """
 
     name: str
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     state: State
     cause: str | None = None
     objective: float | None = None
@@ -62,90 +62,91 @@ class Entry:
     job: str | None = None
 
 
-def write_plan(folder: Path, words: Sequence[str], runs: Mapping[str, Sequence[str]], *, open: bool = False) -> None:
-    """Write down what a sweep asks for.
-
-    Args:
-        folder: the sweep's.
-        words: what was typed behind ``-m``.
-        runs: the words of each run, by its folder's name; where a sweeper decides as it goes, those decided so far.
-        open: whether a sweeper may yet ask for more.
-    """
+def write_plan(
+    folder: Path, overrides: Sequence[str], runs: Mapping[str, Sequence[str]], *, open: bool = False
+) -> None:
+    """Write ``sweep.json``: overrides of the command line and of each run, and whether a sweeper may add runs."""
     planned = [{"name": name, "words": list(each)} for name, each in runs.items()]
-    record = {"schema": SCHEMA, "words": list(words), "working_folder": str(Path.cwd()), "runs": planned, "open": open}
-    atomic.write_json(folder / SWEEP, record)
+    plan = {
+        "schema": SCHEMA,
+        "words": list(overrides),
+        "working_folder": str(Path.cwd()),
+        "runs": planned,
+        "open": open,
+    }
+    atomic.write_json(folder / SWEEP, plan)
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """Read it.
+    """Read and check ``sweep.json``.
 
     Raises:
-        UserError: the folder holds no sweep.
+        UserError: there is none, or it is damaged.
     """
-    if not (folder / SWEEP).is_file():
+    path = folder / SWEEP
+    if not path.is_file():
         raise UserError(f"{folder} is no sweep's folder: it has no {SWEEP}")
-    plan = run_folder.read_json(folder / SWEEP, plain=True)
+    plan = run_folder.read_json(path, plain=True)
     if plan.get("schema") != SCHEMA:
-        raise UserError(f"{folder / SWEEP} has schema {plan.get('schema')}; this version reads {SCHEMA}")
+        raise UserError(f"{path} has schema {plan.get('schema')}; this version reads {SCHEMA}")
     runs = plan.get("runs")
-    if not isinstance(runs, list) or not all(isinstance(run, dict) and _are_words(run.get("words")) for run in runs):
-        raise UserError(f"{folder / SWEEP} has no list of runs with their words")
+    if not isinstance(runs, list) or not all(isinstance(run, dict) and _are_texts(run.get("words")) for run in runs):
+        raise UserError(f"{path} has no list of runs with their overrides")
     if len(runs) > MOST_RUNS:
-        raise UserError(f"{folder / SWEEP} names {len(runs):,} runs; a sweep has {MOST_RUNS:,} at most")
+        raise UserError(f"{path} names {len(runs):,} runs; a sweep has {MOST_RUNS:,} at most")
     if wrong := [run.get("name") for run in runs if not is_plain_name(run.get("name"))]:
-        raise UserError(f"{folder / SWEEP} names a run {str(wrong[0])[:80]!r}, which is no name of a folder")
-    if not _are_words(plan.get("words")) or not isinstance(plan.get("working_folder"), str):
-        raise UserError(f"{folder / SWEEP} has no words, or no working_folder")
+        raise UserError(f"{path} names a run {str(wrong[0])[:80]!r}, which is no name of a folder")
+    if not _are_texts(plan.get("words")) or not isinstance(plan.get("working_folder"), str):
+        raise UserError(f"{path} has no overrides, or no working_folder")
     return plan
 
 
-def _are_words(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(word, str) for word in value)
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
-def read(folder: Path) -> list[Entry]:
-    """Read what became of each run, in the order in which they were asked for.
+def read_entries(folder: Path) -> list[Entry]:
+    """Read the state of each run: those of the plan in order, then others that the folder holds.
 
     Raises:
         UserError: the folder holds no sweep.
     """
-    plan = read_plan(folder)
-    words = {str(run["name"]): tuple(run["words"]) for run in plan["runs"]}
-    there = {entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")}
-    more = sorted(name for name in there - words.keys() if (folder / name / RUN).is_file())
-    entries = [entry_of(folder / name, words.get(name)) for name in [*words, *more]]
+    overrides = {str(run["name"]): tuple(run["words"]) for run in read_plan(folder)["runs"]}
+    folders = {entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")}
+    others = sorted(name for name in folders - overrides.keys() if (folder / name / RUN).is_file())
+    entries = [read_entry(folder / name, overrides.get(name)) for name in [*overrides, *others]]
     if not any(entry.state == "queued" for entry in entries):
         return entries
-    waiting = resources.active()
+    queue = resources.active_jobs()
     return [
         replace(entry, state="stopped", cause=f"job {entry.job} is not in the queue any more")
-        if entry.state == "queued" and entry.job not in waiting
+        if entry.state == "queued" and entry.job not in queue
         else entry
         for entry in entries
     ]
 
 
-def entry_of(folder: Path, words: Sequence[str] | None = None) -> Entry:
-    """Read what became of one run."""
+def read_entry(folder: Path, overrides: Sequence[str] | None = None) -> Entry:
+    """Read the state of one run, and its overrides unless they are known."""
     try:
-        page = _page(folder)
+        record = _read_record(folder)
     except (UserError, OSError) as error:
-        return Entry(folder.name, tuple(words or ()), "failed", one_line(error)[:300])
-    state, cause = page.get("state", "missing"), page.get("cause")
+        return Entry(folder.name, tuple(overrides or ()), "failed", one_line(error)[:300])
+    state, cause = record.get("state", "missing"), record.get("cause")
     if state == "running" and not is_owned(folder):
-        state, cause = "stopped", f"its process on {page.get('host')} is gone"
+        state, cause = "stopped", f"its process on {record.get('host')} is gone"
     if state == "done" and not (folder / run_folder.RESULTS).is_file():
         state, cause = "missing", f"its {run_folder.RESULTS} is gone"
-    if words is None:
-        words = page.get("words") or ()
-    objective = _objective(folder, page) if state == "done" else None
-    return Entry(folder.name, tuple(words), state, cause, objective, page.get("seconds"), page.get("job"))
+    if overrides is None:
+        overrides = record.get("words") or ()
+    objective = _objective(folder, record) if state == "done" else None
+    return Entry(folder.name, tuple(overrides), state, cause, objective, record.get("seconds"), record.get("job"))
 
 
-def _objective(folder: Path, page: Mapping[str, Any]) -> float | None:
-    """Return the validation value of a finished run; an older page has the test split's, so that its record is read."""
-    if page.get("objective_split") == OBJECTIVE_SPLIT:
-        objective: float | None = page.get("objective")
+def _objective(folder: Path, record: Mapping[str, Any]) -> float | None:
+    """Return the validation value of a finished run, from its results if its run record has the test score."""
+    if record.get("objective_split") == OBJECTIVE_SPLIT:
+        objective: float | None = record.get("objective")
         return objective
     try:
         best = run_folder.read_json(folder / run_folder.RESULTS).get("best")
@@ -155,57 +156,52 @@ def _objective(folder: Path, page: Mapping[str, Any]) -> float | None:
     return float(value) if _is_number(value) else None
 
 
-def _page(folder: Path) -> dict[str, Any]:
-    page: dict[str, Any] = {}
+def _read_record(folder: Path) -> dict[str, Any]:
+    """Read ``run.json`` or ``queued.json``; a queued run counts as queued unless it is done or running."""
+    record: dict[str, Any] = {}
     for name in (QUEUED, RUN):
         found = run_folder.find_json(folder / name, plain=True)
         if found is None:
             continue
-        _check_page(found, folder / name)
+        _check_record(found, folder / name)
         if name == QUEUED:
-            page = {**found, "state": "queued"}
-        elif not page or found["state"] in ("done", "running"):
-            page = found
-    return page
+            record = {**found, "state": "queued"}
+        elif not record or found["state"] in ("done", "running"):
+            record = found
+    return record
 
 
-def _check_page(page: Mapping[str, Any], path: Path) -> None:
-    """Check what a page says of a run.
-
-    Raises:
-        UserError: a value of it is not what it must be.
-    """
-    sound = {
-        "state": path.name == QUEUED or page.get("state") in STATES,
-        "words": page.get("words") is None or _are_words(page["words"]),
-        **{key: page.get(key) is None or isinstance(page[key], str) for key in ("cause", "job")},
-        **{key: page.get(key) is None or _is_number(page[key]) for key in ("objective", "seconds")},
+def _check_record(record: Mapping[str, Any], path: Path) -> None:
+    valid = {
+        "state": path.name == QUEUED or record.get("state") in STATES,
+        "words": record.get("words") is None or _are_texts(record["words"]),
+        **{key: record.get(key) is None or isinstance(record[key], str) for key in ("cause", "job")},
+        **{key: record.get(key) is None or _is_number(record[key]) for key in ("objective", "seconds")},
     }
-    if wrong := [key for key, is_sound in sound.items() if not is_sound]:
-        raise UserError(f"{path} cannot be read: its {wrong[0]} is {str(page.get(wrong[0]))[:40]!r}")
+    if wrong := [key for key, is_valid in valid.items() if not is_valid]:
+        raise UserError(f"{path} cannot be read: its {wrong[0]} is {str(record.get(wrong[0]))[:40]!r}")
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-def write_queued(folder: Path, words: Sequence[str], job: str) -> None:
-    """Say that a run waits as this job of the scheduler; the run's own page takes its place."""
-    atomic.write_json(folder / QUEUED, {"words": list(words), "job": job})
+def write_queued(folder: Path, overrides: Sequence[str], job: str) -> None:
+    """Record that a run waits as a job of the scheduler, until its own run record replaces this."""
+    atomic.write_json(folder / QUEUED, {"words": list(overrides), "job": job})
 
 
 @contextmanager
-def run_status(folder: Path, words: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Keep a run folder's page: ``running`` now, and at the end what the caller put into it.
+def run_status(folder: Path, overrides: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Write the run record at the start, as ``running``, and at the end.
 
-    The caller sets ``state`` to ``done`` or ``failed``, and ``objective`` or ``cause``; whatever ends it without is
-    ``stopped``.
+    The caller sets ``state`` to ``done`` or ``failed``, and ``objective`` or ``cause``; otherwise it is ``stopped``.
     """
     began = time.time()
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "state": "running",
-        "words": list(words),
+        "words": list(overrides),
         "objective_split": OBJECTIVE_SPLIT,
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -223,12 +219,12 @@ def run_status(folder: Path, words: Sequence[str]) -> Iterator[dict[str, Any]]:
         record["seconds"] = time.time() - began
         try:
             atomic.write_json(folder / RUN, record)
-        except UserError as error:  # its state then reads as stopped, so that it can go on
+        except UserError as error:  # the old record then reads as stopped, and the run can be resumed
             log.error("%s", error)
 
 
 def job_id() -> str | None:
-    """Give the scheduler's name for this job, if there is a scheduler."""
+    """Return the scheduler's name of this job; ``None`` without a scheduler."""
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID')}"
     return os.environ.get("SLURM_JOB_ID")

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -17,148 +17,131 @@ from seqlab.io.safe_io import escape_control
 from seqlab.plugins.hydra_internals import expand_sweep
 from seqlab.sweeps.ledger import MOST_RUNS
 
-LAUNCHER = (
+_LAUNCHER_KEYS = (
     "n_jobs", "parallel", "timeout_min", "cpus_per_task", "gpus_per_node", "gpus_per_task", "tasks_per_node",
     "mem_gb", "mem_per_cpu", "mem_per_gpu", "mem", "nodes", "name", "partition", "qos", "account", "constraint",
     "gres", "exclude", "array_size", "array_parallelism", "max_num_timeout", "signal_delay_s", "prefer", "batch_size",
     "verbose",
 )  # fmt: skip
-"""What of a launcher says how much, and not what is run: ``setup`` is a shell's, ``env_set`` an environment's."""
-_SWEEPER = r"hydra\.sweeper(\.(?!(hydra|custom_search_space|storage)\b)[a-z]\w*)+"
-"""Of a sweeper, what is neither imported nor written somewhere: Optuna imports the one and opens the other."""
-_OF_HYDRA = re.compile(rf"hydra/(launcher|sweeper(/[a-z]\w*)*)|hydra\.launcher\.({'|'.join(LAUNCHER)})|{_SWEEPER}")
-_PROCESSES = ("n_jobs", "parallel")
-_MOST_PROCESSES = 1024
-_HIDDEN = re.compile(r"hydra|_target_|\$\{", re.IGNORECASE)
+"""Launcher keys that files may set: resources, but no commands (``setup``) and no environment (``env_set``)."""
+_SWEEPER_KEYS = r"hydra\.sweeper(\.(?!(hydra|custom_search_space|storage)\b)[a-z]\w*)+"
+"""Sweeper keys that files may set: Optuna imports ``custom_search_space`` and opens ``storage``."""
+_HYDRA_KEYS = re.compile(
+    rf"hydra/(launcher|sweeper(/[a-z]\w*)*)|hydra\.launcher\.({'|'.join(_LAUNCHER_KEYS)})|{_SWEEPER_KEYS}"
+)
+_PROCESS_KEYS, _MOST_PROCESSES = ("n_jobs", "parallel"), 1024
+_UNSAFE_VALUE = re.compile(r"hydra|_target_|\$\{", re.IGNORECASE)
 
 
-def check_file_overrides(words: Sequence[str], where: str, way_out: str) -> None:
-    """Refuse words of a file that are no settings of a run: flags, and keys by which Hydra imports or runs something.
-
-    Args:
-        words: overrides.
-        where: the file, for the message.
-        way_out: what the user can do about a word of their own.
+def check_file_overrides(overrides: Sequence[str], source: str, hint: str) -> None:
+    """Refuse overrides of a file that are flags, or keys by which Hydra imports or runs something.
 
     Raises:
-        UserError: there is one.
+        UserError: there is one; the message names the source and ends with the hint.
     """
-    for word in words:
-        if fault := _fault(word):
-            raise UserError(f"{where} has the word {escape_control(word)[:120]!r}, {fault}; {way_out}")
+    for override in overrides:
+        if fault := _fault(override):
+            raise UserError(f"{source} has the override {escape_control(override)[:120]!r}, {fault}; {hint}")
 
 
-def _fault(word: str) -> str | None:
-    if escape_control(word) != word or "\n" in word or "\r" in word:
+def _fault(override: str) -> str | None:
+    if _has_control(override):
         return "which has control characters"
-    if word.startswith("-") or not word:
+    if override.startswith("-") or not override:
         return "which is no setting"
     try:
-        (parsed,) = OverridesParser.create().parse_overrides([word])
+        (parsed,) = OverridesParser.create().parse_overrides([override])
     except (HydraException, ValueError, RecursionError):
         return "which is not understood"
     key = parsed.key_or_group + (f"@{parsed.package}" if parsed.package else "")
     if "hydra" not in key.lower() and not any(part.startswith("_") for part in re.split(r"[./@:]", key)):
         return None
-    if _OF_HYDRA.fullmatch(key) is None:
+    if _HYDRA_KEYS.fullmatch(key) is None:
         return "by which Hydra could run code"
-    if _HIDDEN.search(word.partition("=")[2]):
+    if _UNSAFE_VALUE.search(override.partition("=")[2]):
         return "whose value could make Hydra run code"
     return launcher_fault(key.rpartition(".")[2], parsed.value()) if key.startswith("hydra.launcher.") else None
 
 
-def split_overrides(text: str) -> list[str]:
-    """Split overrides that stand in one text, at blanks outside quotes and brackets.
-
-    Args:
-        text: such as ``cell=rnn task.name='a b'``.
-    """
-    return re.findall(r"""(?:\\.|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|\S)+""", text)
+def _has_control(text: str) -> bool:
+    return escape_control(text) != text or "\n" in text or "\r" in text
 
 
 def launcher_fault(key: str, value: object) -> str | None:
-    """Say what is wrong with a value that a file sets for a launcher; ``None`` where it says how much, and not what.
-
-    Args:
-        key: of the launcher's node.
-        value: of it.
-    """
-    if key not in LAUNCHER:
+    """Return why a file may not set a key of a launcher to a value; ``None`` if it may."""
+    if key not in _LAUNCHER_KEYS:
         return "by which a launcher could run code"
-    if isinstance(value, str) and (escape_control(value) != value or "\n" in value or "\r" in value):
+    if isinstance(value, str) and _has_control(value):
         return "in which a line of a batch script could end"
-    if key in _PROCESSES and isinstance(value, int | float) and value > _MOST_PROCESSES:
+    if key in _PROCESS_KEYS and isinstance(value, int | float) and value > _MOST_PROCESSES:
         return f"which is more than {_MOST_PROCESSES:,} processes at a time"
     return None
 
 
-def key_of(word: str) -> str:
-    """Return the key of an override, without the signs by which it is added or removed."""
-    return word.partition("=")[0].lstrip("+~")
+def split_overrides(text: str) -> list[str]:
+    """Split overrides such as ``cell=rnn task.name='a b'`` at blanks outside quotes and brackets."""
+    return re.findall(r"""(?:\\.|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|\S)+""", text)
 
 
-def expand(words: Sequence[str], params: Mapping[str, Any] | None = None) -> list[list[str]]:
+def override_key(override: str) -> str:
+    """Return the key of an override, without the signs that add or delete it."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def expand(overrides: Sequence[str], params: Mapping[str, Any] | None = None) -> list[list[str]]:
     """Return the overrides of each run of a sweep, in the order of Hydra's basic sweeper.
 
     Args:
-        words: the sweep's overrides; ``choice()``, ``range()``, ``glob()``, ``sort()``, ``shuffle()``, commas and
-            quotes mean what Hydra's documentation says.
-        params: ``hydra.sweeper.params`` of the config, behind which the overrides win.
+        overrides: of the sweep, in Hydra's syntax: ``choice()``, ``range()``, ``glob()``, ``sort()``, ``shuffle()``,
+            commas and quotes.
+        params: ``hydra.sweeper.params`` of the config; overrides take precedence.
 
     Raises:
-        hydra.errors.HydraException: an override is not understood.
-        UserError: one has no values, or there are more runs than anyone could do.
+        hydra.errors.HydraException: an override cannot be parsed.
+        UserError: an override has no values, or there are too many runs.
     """
     with configs():
-        parsed = parse([*(f"{key}={value}" for key, value in (params or {}).items()), *words])
+        parsed = _parse([*(f"{key}={value}" for key, value in (params or {}).items()), *overrides])
         _check_count(parsed)
-        runs = expand_sweep(parsed)
-        if not runs:
-            empty = [each for each in parsed if each.is_sweep_override() and not any(each.sweep_string_iterator())]
-            raise UserError(f"{', '.join(str(each.input_line) for each in empty)}: there is no value, so no run")
-    return runs
+        return expand_sweep(parsed)
 
 
-def choices(words: Sequence[str]) -> list[list[str]]:
-    """Return what each override becomes: itself, or one for each value of a sweep; of equal keys the last one counts.
-
-    Args:
-        words: overrides.
+def expand_each(overrides: Sequence[str]) -> list[list[str]]:
+    """Return the list of values of each override, as overrides; of equal keys the last counts.
 
     Raises:
         hydra.errors.HydraException, UserError: as :func:`expand`.
     """
     with configs():
-        last = {override.get_key_element(): override for override in parse(words)}
-        _check_count(list(last.values()))
-        return [[word for (word,) in expand_sweep([each])] for each in last.values()]
+        last = _last(_parse(overrides))
+        _check_count(last)
+        return [[override for (override,) in expand_sweep([each])] for each in last]
 
 
-def alternatives(words: Sequence[str], groups: Sequence[str]) -> list[list[str]]:
-    """Return the overrides for each choice of some groups; sweeps of other keys are left out.
-
-    Args:
-        words: a sweep's overrides.
-        groups: names of config groups.
+def expand_groups(overrides: Sequence[str], groups: Sequence[str]) -> list[list[str]]:
+    """Return the overrides for each choice of some config groups, without the sweeps of other keys.
 
     Raises:
-        hydra.errors.HydraException: an override is not understood.
+        hydra.errors.HydraException: an override cannot be parsed.
     """
     with configs():
-        last = {override.get_key_element(): override for override in _parser().parse_overrides(list(words))}
-        kept = [each for each in last.values() if not each.is_sweep_override() or str(each.key_or_group) in groups]
-        found = [[word for (word,) in expand_sweep([each])] for each in kept]
-    return [list(each) for each in product(*found)]
+        last = _last(_parser().parse_overrides(list(overrides)))
+        kept = [each for each in last if not each.is_sweep_override() or str(each.key_or_group) in groups]
+        values = [[override for (override,) in expand_sweep([each])] for each in kept]
+    return [list(each) for each in product(*values)]
 
 
-def parse(words: Sequence[str]) -> list[Override]:
-    """Parse overrides whose sweeps can be listed; call it where Hydra is ready (:func:`configs`), for ``glob()``.
+def _parser() -> OverridesParser:
+    return OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
 
-    Raises:
-        hydra.errors.HydraException: an override is not understood.
-        UserError: an ``interval()`` has no list of values.
-    """
-    found = _parser().parse_overrides(list(words))
+
+def _last(parsed: Iterable[Override]) -> list[Override]:
+    return list({override.get_key_element(): override for override in parsed}.values())
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides whose values can be listed; Hydra must be ready (:func:`configs`) for ``glob()``."""
+    found = _parser().parse_overrides(list(overrides))
     for override in found:
         if override.is_interval_sweep():
             key = override.get_key_element()
@@ -169,21 +152,18 @@ def parse(words: Sequence[str]) -> list[Override]:
     return found
 
 
-def _parser() -> OverridesParser:
-    return OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-
-
-def _check_count(words: Sequence[Override]) -> None:
-    """Count the runs of a sweep before they are multiplied out: a range is as long as a few digits say."""
+def _check_count(overrides: Sequence[Override]) -> None:
+    """Count the runs before the expansion, as a range of a few digits may be too large for memory."""
     count = 1.0
-    for word in words:
-        value = word.value()
+    for override in overrides:
+        value, line = override.value(), str(override.input_line)
         if isinstance(value, RangeSweep):
             assert value.start is not None
             assert value.stop is not None
-            steps = (value.stop - value.start) / value.step if value.step else math.inf
-            count *= max(steps, 1)
-        elif word.is_discrete_sweep():
-            count *= sum(1 for _ in word.sweep_string_iterator())
+            count *= max((value.stop - value.start) / value.step if value.step else math.inf, 1)
+        elif override.is_discrete_sweep():
+            count *= sum(1 for _ in override.sweep_string_iterator())
         if count > MOST_RUNS:
-            raise UserError(f"{str(word.input_line)[:80]}: this sweep asks for more than {MOST_RUNS:,} runs")
+            raise UserError(f"{line[:80]}: this sweep asks for more than {MOST_RUNS:,} runs")
+        if override.is_sweep_override() and not any(True for _ in override.sweep_string_iterator()):
+            raise UserError(f"{line}: there is no value, so no run")

@@ -1,41 +1,86 @@
-"""A sweep's folder and plan, before its first run."""
+"""Keys and folders of runs and sweeps, the plan of a sweep before its first run, and the selection of runs."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from seqlab.config.compose import compose_all, compose_full
 from seqlab.errors import UserError
+from seqlab.io import atomic
 from seqlab.io.formatting import relative_path
+from seqlab.plugins import find
 from seqlab.plugins.hydra_internals import register_resolver
 from seqlab.plugins.hydra_source import Sources, run_label, sources
+from seqlab.runs import run_folder
 from seqlab.runs.ownership import LOCK, OwnedError, owned_folder
-from seqlab.sweeps.key import run_key, sweep_key
 from seqlab.sweeps.ledger import SWEEP, read_plan, write_plan
-from seqlab.sweeps.overrides import expand, key_of
+from seqlab.sweeps.overrides import expand, override_key
 
-_SWEEPS = Path("runs") / "sweeps"
+_NOT_IN_RUN_KEY = ("hydra", "logger", "ckpt_path")
+_NOT_IN_GROUP_KEY = {"data": ("allow_change",), "trainer": ("progress", "profiler", "checkpoint_minutes")}
+_ADDED_KEYS = {
+    "data": {"duplicates": "keep"},
+    "task": {"quoting": "auto", "header": "auto", "encoding": "utf-8"},
+}
+"""Keys added by later versions, with the values at which a run computes what it did before and keeps its key."""
+_NOT_IN_SWEEP_KEY = (
+    "hydra.", "hydra/", "logger", "trainer.progress", "trainer.profiler", "trainer.checkpoint_minutes",
+    "data.allow_change",
+)  # fmt: skip
+_IN_SWEEP_KEY = ("hydra.sweeper.", "hydra/sweeper", "hydra.searchpath")
+_PLUGIN_GROUPS = ("cell", "model", "task", "preprocessing", "kernel")
 
 
-def first_of_each(words: Sequence[str]) -> list[str]:
-    """Take the first value of each key that a sweep varies; what only the sweeper can draw is left out."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+def run_key(config: Mapping[Any, Any] | DictConfig) -> str:
+    """Return the key of a run: a hash of its config and of the versions of its plugins.
 
-    kept: list[str] = []
-    for each in OverridesParser.create().parse_overrides(list(words)):
-        if not each.is_sweep_override():
-            kept.append(each.input_line or "")
-        elif each.is_choice_sweep() or each.is_range_sweep():
-            kept.append(f"{each.key_or_group}={next(iter(each.sweep_string_iterator()))}")
-    return kept
+    Where files go, the logger and how often checkpoints are saved do not matter.
+    """
+    values = {str(key): _plain(config[key]) for key in config if key not in _NOT_IN_RUN_KEY}
+    for group, keys in _NOT_IN_GROUP_KEY.items():
+        values[group] = {key: value for key, value in values[group].items() if key not in keys}
+    for group, added in _ADDED_KEYS.items():
+        values[group] = {key: value for key, value in values[group].items() if added.get(key, ...) != value}
+    return _digest([values, {kind: _version(kind, values.get(kind)) for kind in _PLUGIN_GROUPS}])
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True, enum_to_str=True) if OmegaConf.is_config(value) else value
+
+
+def _version(kind: str, node: Any) -> str | None:
+    if not isinstance(node, Mapping) or "name" not in node:
+        return None
+    try:
+        plugin = find(kind, str(node["name"]))
+    except UserError:  # kernel=auto is no plugin
+        return None
+    return f"{plugin.distribution} {plugin.version}"
+
+
+def sweep_key(overrides: Iterable[str]) -> str:
+    """Return the key of a sweep: a hash of its overrides in any order, without those that say where and how it runs."""
+    keys = ((override, override.lstrip("+~")) for override in overrides)
+    return _digest(
+        sorted(each for each, key in keys if key.startswith(_IN_SWEEP_KEY) or not key.startswith(_NOT_IN_SWEEP_KEY))
+    )
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def run_name(config: DictConfig) -> str:
-    """Name a run's folder: for people what cell or model it is, and the key of its config."""
+    """Return the name of a run's folder: its model or cell, and its key."""
     return f"{run_label(config.model.name, config.cell.name)}_{run_key(config)}"
 
 
@@ -43,85 +88,85 @@ def _run_name(_root_: DictConfig) -> str:
     return run_name(_root_)
 
 
-def register() -> None:
-    """Tell OmegaConf how a run's folder is called, for ``hydra.sweep.subdir``; idempotent."""
+def register_run_name() -> None:
+    """Register the resolver ``${run_name:}`` of ``hydra.sweep.subdir``; idempotent."""
     register_resolver("run_name", _run_name)
 
 
-def folder_of(words: Sequence[str]) -> Path:
-    """Choose the folder of a sweep, the same one for the same words."""
-    return _SWEEPS / sweep_key([*sources().words, *words])
+def sweep_folder(overrides: Sequence[str]) -> Path:
+    """Return the folder of a sweep, which is the same for the same overrides."""
+    return Path("runs") / "sweeps" / sweep_key([*sources().arguments, *overrides])
 
 
-def choices_of(words: Sequence[str]) -> tuple[str, str]:
-    """Name the sweeper and the launcher that words choose, by themselves, by an experiment or by an own config.
+def first_values(overrides: Sequence[str]) -> list[str]:
+    """Return overrides with the first value of each sweep, without keys whose values a sweeper samples."""
+    kept: list[str] = []
+    for each in OverridesParser.create().parse_overrides(list(overrides)):
+        if not each.is_sweep_override():
+            kept.append(each.input_line or "")
+        elif each.is_choice_sweep() or each.is_range_sweep():
+            kept.append(f"{each.key_or_group}={next(iter(each.sweep_string_iterator()))}")
+    return kept
 
-    Returns:
-        Both are ``basic`` unless they are chosen.
+
+def chosen_plugins(overrides: Sequence[str]) -> tuple[str, str]:
+    """Return the names of the chosen sweeper and launcher, both ``basic`` by default.
 
     Raises:
-        hydra.errors.HydraException: the words cannot be composed.
+        hydra.errors.HydraException: the overrides cannot be composed.
     """
-    node = _hydra_node(words)
+    node = _hydra_node(overrides)
     if node is None:
         return "basic", "basic"
     choices = node.runtime.choices
     return str(choices["hydra/sweeper"]), str(choices["hydra/launcher"])
 
 
-def params_of(words: Sequence[str]) -> dict[str, Any]:
+def sweeper_params(overrides: Sequence[str]) -> dict[str, Any]:
     """Return ``hydra.sweeper.params``: overrides that a config adds to those of the command line.
 
     Raises:
-        hydra.errors.HydraException: the words cannot be composed.
+        hydra.errors.HydraException: the overrides cannot be composed.
     """
-    node = _hydra_node(words)
+    node = _hydra_node(overrides)
     return {} if node is None else {str(key): value for key, value in (node.sweeper.get("params") or {}).items()}
 
 
-def _hydra_node(words: Sequence[str]) -> DictConfig | None:
-    """Compose Hydra's own node, unless nothing in the words can change how a sweep is made."""
-    keys = [key_of(word) for word in words]
-    if added := [word for word in words if key_of(word).startswith("hydra.sweeper.params")]:
-        _check_params(added[0], keys)
-    told = ("hydra/sweeper", "hydra/launcher", "experiment")
-    if sources() == Sources() and not any(key in told or key.startswith("hydra.sweeper") for key in keys):
+def _hydra_node(overrides: Sequence[str]) -> DictConfig | None:
+    """Compose Hydra's own node; ``None`` if no override can change it."""
+    keys = list(map(override_key, overrides))
+    for key, override in zip(keys, overrides, strict=True):
+        # OmegaConf fails for a key that the config of the basic sweeper does not have.
+        if key.startswith("hydra.sweeper.params") and not {"hydra/sweeper", "experiment"} & set(keys):
+            typed, _, value = override.partition("=")
+            name = key.removeprefix("hydra.sweeper.params").lstrip(".")
+            instead = f"write {name}={value}" if name else "write KEY=VALUE,VALUE"
+            raise UserError(f"{typed}: hydra.sweeper.params belongs into a config file; on the command line {instead}")
+    choosing = ("hydra/sweeper", "hydra/launcher", "experiment")
+    if sources() == Sources() and not any(key in choosing or key.startswith("hydra.sweeper") for key in keys):
         return None
-    node: DictConfig = compose_full(words, RunMode.MULTIRUN).hydra
+    node: DictConfig = compose_full(overrides, RunMode.MULTIRUN).hydra
     return node
 
 
-def _check_params(word: str, keys: Sequence[str]) -> None:
-    """Refuse what the config of Hydra's basic sweeper cannot take, which ends in an error of OmegaConf.
-
-    Raises:
-        UserError: the basic sweeper is chosen.
-    """
-    if "hydra/sweeper" not in keys and "experiment" not in keys:
-        key, _, value = word.partition("=")
-        name = key_of(key).removeprefix("hydra.sweeper.params").lstrip(".")
-        instead = f"write {name}={value}" if name else "write KEY=VALUE,VALUE"
-        raise UserError(f"{key}: hydra.sweeper.params belongs into a config file; on the command line {instead}")
-
-
-def plan(folder: Path, words: Sequence[str], sweeper: str = "basic") -> None:
-    """Write down the runs that a sweep asks for; where a sweeper decides as it goes, those decided before are kept.
+def plan_sweep(folder: Path, overrides: Sequence[str], sweeper: str = "basic") -> None:
+    """Write the runs of a sweep to its plan; another sweeper than the basic one adds its runs later.
 
     Raises:
         hydra.errors.HydraException, UserError: a run cannot be composed.
     """
     runs: dict[str, list[str]] = {}
     if sweeper == "basic":
-        expanded = expand(words, params_of(words))
+        expanded = expand(overrides, sweeper_params(overrides))
         for each, config in zip(expanded, compose_all(expanded), strict=True):
             runs.setdefault(run_name(config), each)
     elif (folder / SWEEP).is_file():
         runs = {run["name"]: run["words"] for run in read_plan(folder)["runs"]}
-    write_plan(folder, [*sources().words, *words], runs, open=sweeper != "basic")
+    write_plan(folder, [*sources().arguments, *overrides], runs, open=sweeper != "basic")
 
 
 def rename_old_sweep(folder: Path) -> Path | None:
-    """Give an earlier sweep's folder another name, so that its place is free; ``None`` if there is none.
+    """Rename the folder of an earlier sweep to ``<name>.1`` or the next free number; ``None`` if there is none.
 
     Raises:
         UserError: another process is doing a run of it.
@@ -129,13 +174,39 @@ def rename_old_sweep(folder: Path) -> Path | None:
     if not (folder / SWEEP).exists():
         return None
     number = next(n for n in range(1, 10**6) if not folder.with_name(f"{folder.name}.{n}").exists())
-    aside = folder.with_name(f"{folder.name}.{number}")
-    with ExitStack() as own:  # nobody begins a run of it meanwhile
+    with ExitStack() as locks:  # no other process may start a run meanwhile
         for run in sorted(path.parent for path in folder.glob(f"*/{LOCK}")):
             try:
-                own.enter_context(owned_folder(run))
+                locks.enter_context(owned_folder(run))
             except OwnedError as error:
                 raise UserError(
                     f"fresh=true: another process runs {relative_path(run)}; wait for its end, or set hydra.sweep.dir"
                 ) from error
-        return folder.rename(aside)
+        return folder.rename(folder.with_name(f"{folder.name}.{number}"))
+
+
+_SELECTION = "SEQLAB_SELECTION"
+"""Environment variable with the path of the selection, for processes that this one starts."""
+
+
+@contextmanager
+def selecting(folder: Path, names: Sequence[str] | None) -> Iterator[None]:
+    """Limit a sweep to some runs, in this process and those that it starts; ``None`` means all."""
+    if names is None:
+        yield
+        return
+    path = folder / f"selection-{secrets.token_hex(4)}.json"
+    atomic.write_json(path, {"runs": list(names)})
+    os.environ[_SELECTION] = str(path)
+    try:
+        yield
+    finally:
+        del os.environ[_SELECTION]
+        path.unlink(missing_ok=True)
+
+
+def is_selected(name: str) -> bool:
+    """Whether a run is selected."""
+    if (path := os.environ.get(_SELECTION)) is None or not Path(path).exists():
+        return True
+    return name in run_folder.read_json(Path(path))["runs"]

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+log = logging.getLogger("seqlab")
+
 VARIABLE = "CUDA_VISIBLE_DEVICES"
-_HELD: list[FileLock] = []
-"""Locks of this process; the system takes them back when it ends, however it ends."""
+_LOCKS: list[FileLock] = []
+"""Locks of this process, which the system releases when it ends."""
 
 
 def visible_gpus() -> list[str]:
@@ -30,12 +32,7 @@ def visible_gpus() -> list[str]:
 
 
 def take_gpu(gpus: Sequence[str], folder: Path | None = None) -> str:
-    """Choose the GPU that the fewest processes hold, and hold it until this process ends.
-
-    Args:
-        gpus: to choose from, at least one.
-        folder: of the locks; by default one for all sweeps of this user on this machine.
-    """
+    """Choose the GPU that the fewest processes of this user use, and reserve it until this process ends."""
     folder = folder or Path(tempfile.gettempdir()) / f"seqlab-gpus-{getpass.getuser()}"
     folder.mkdir(parents=True, exist_ok=True)
     for others in count():
@@ -45,42 +42,39 @@ def take_gpu(gpus: Sequence[str], folder: Path | None = None) -> str:
                 lock.acquire()
             except Timeout:
                 continue
-            _HELD.append(lock)
+            _LOCKS.append(lock)
             return gpu
     raise AssertionError
 
 
 def use_gpus(gpus: Sequence[str], devices: object) -> None:
-    """Let this process see one GPU, or all of them where a run wants several devices; none changes nothing.
+    """Make one GPU visible to this process, or all if a run uses several devices; no GPUs change nothing.
 
-    Must come before CUDA is first used. A process that does many runs keeps the GPU of its first.
+    Call it before CUDA is used. A process that trains many runs keeps the GPU of its first.
     """
     if not gpus:
         return
     if devices not in (1, "1", "auto"):
         os.environ[VARIABLE] = ",".join(gpus)
-    elif not _HELD:
+    elif not _LOCKS:
         os.environ[VARIABLE] = take_gpu(gpus)
 
 
-log = logging.getLogger("seqlab")
-
-
-def active() -> set[str]:
-    """List one's own jobs that wait or run, such as ``17`` and ``18_3``; none where there is no SLURM."""
+def active_jobs() -> set[str]:
+    """List this user's queued and running SLURM jobs, such as ``17`` and ``18_3``; none without SLURM."""
     if shutil.which("squeue") is None:
         return set()
-    asked = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
     try:
-        found = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("squeue does not answer (%s); jobs that wait are not known", type(error).__name__)
+        log.warning("squeue does not answer (%s); the queued jobs are unknown", type(error).__name__)
         return set()
-    return set(found.stdout.split())
+    return set(done.stdout.split())
 
 
 def requeue(job: str) -> bool:
-    """Put a job, such as this one, back into the queue; say whether SLURM did."""
+    """Requeue a SLURM job, such as this one; return whether SLURM did."""
     if shutil.which("scontrol") is None:
         return False
     done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The conformance kit: suites that a plugin's tests subclass in three lines.
+"""Conformance tests for plugins, as suites that a plugin's tests subclass in three lines.
 
 ::
 

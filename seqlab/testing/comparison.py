@@ -1,4 +1,4 @@
-"""Comparison of tensors, states and gradients within tolerances."""
+"""Comparison of kernels with the reference loop, and of gradients with finite differences and closed forms."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,50 +8,42 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from seqlab.contracts import Cell, Kernel, State
+from seqlab.contracts import Cell, Kernel, Probe, State
 from seqlab.recurrence import scan
 from seqlab.recurrence.scan import rebuild
-from seqlab.recurrence.selection import Loop
-from seqlab.testing.layer import Call, Values, everything, noise
-from seqlab.testing.suite import agree, demand
+from seqlab.testing.layer import Call, Values, all_results, loop_results, random_normal
+from seqlab.testing.suite import assert_close, first_line, require
 
-CASES: dict[str, Callable[[Tensor], Tensor]] = {
-    "inputs 10 times larger": lambda x: 10 * x,
+# Extreme inputs ------------------------------------------------------------------------------------------------------
+
+_EXTREME: dict[str, Callable[[Tensor], Tensor]] = {
     "inputs 100 times larger": lambda x: 100 * x,
     "inputs 300 times larger": lambda x: 300 * x,
     "inputs 1000 times larger": lambda x: 1000 * x,
+    "inputs that are -1000 throughout": lambda x: torch.full_like(x, -1000.0),
+}
+MODERATE: dict[str, Callable[[Tensor], Tensor]] = {
+    "inputs 10 times larger": lambda x: 10 * x,
     "inputs 1e-10 times as large": lambda x: 1e-10 * x,
     "inputs 1e-30 times as large": lambda x: 1e-30 * x,
     "denormal inputs": lambda x: x.sign() * torch.full((), 1e-40, dtype=x.dtype),
     "inputs of zero": torch.zeros_like,
     "inputs of one": torch.ones_like,
     "inputs that are the same at every step": lambda x: x[:1].expand(x.shape).contiguous(),
-    "inputs that are -1000 throughout": lambda x: torch.full_like(x, -1000.0),
 }
-"""From an ordinary input to an extreme one."""
-
-MODERATE = frozenset(CASES) - {
-    "inputs 100 times larger",
-    "inputs 300 times larger",
-    "inputs 1000 times larger",
-    "inputs that are -1000 throughout",
-}
-"""Those for which nothing may be NaN or infinite, whatever the precision."""
+"""Inputs for which nothing may be NaN or infinite, whatever the precision."""
+CASES = {**MODERATE, **_EXTREME}
 
 
-def overflowed(
+def check_overflow(
     where: str,
     actual: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
     excused: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Demand that float32 is finite wherever float64 is finite and within the range of float32.
+    """Require float32 to be finite wherever float64 is finite and within the range of float32.
 
-    Args:
-        where: what a failure's message begins with.
-        actual: results in float32, by name.
-        expected: the same of the loop in float64.
-        excused: the same of the loop in float32; where that is not finite, the cell is to blame.
+    Where ``excused``, the loop in float32, is not finite, the cell is the cause, not the kernel.
     """
     for name, value in actual.items():
         if not value.is_floating_point() or value.shape != expected[name].shape:
@@ -60,26 +52,26 @@ def overflowed(
         if excused is not None:
             wrong &= excused[name].isfinite()
         largest = float(expected[name].abs().nan_to_num(posinf=0).max()) if value.numel() else 0.0
-        demand(
+        require(
             not bool(wrong.any()),
             f"{where}: overflow: {name} has {int(wrong.sum())} of {value.numel()} entries that are NaN or infinite in "
             f"float32; in float64 they are finite, at most {largest:.3g}",
         )
 
 
+# Kernels against the loop --------------------------------------------------------------------------------------------
+
 MakeCells: TypeAlias = Callable[[int, torch.dtype], Sequence[Cell]]
 """From a number of directions and a dtype to the cells of a layer."""
 
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 2e-4}
-"""By dtype, relative to the largest entry; a kernel in float32 is held against the loop in float64."""
+"""By dtype, relative to the largest entry; a kernel in float32 is compared with the loop in float64."""
+_LEAST = {torch.float64: 1.0, torch.float32: 0.02}
+"""Lower bound on that largest entry."""
+_ROUNDING = 10.0
+"""Multiple of the loop's own float32 error that a kernel's may have, where that is more than the tolerance."""
 
-LEAST = {torch.float64: 1.0, torch.float32: 0.02}
-"""What the largest entry is taken to be at least."""
-
-ROUGH = 10.0
-"""How many times the float32 error of the loop itself a kernel's may be, where that is more than the tolerance."""
-
-LENGTHS: dict[str, list[int] | None] = {
+_LENGTHS: dict[str, list[int] | None] = {
     "full rows": None,
     "ragged rows": [7, 1, 4, 6],
     "a row of length 0": [0, 7, 3, 0],
@@ -88,7 +80,7 @@ _TIME = 7
 
 
 def refusal_everywhere(kernel: Kernel, make: MakeCells) -> str | None:
-    """Give a kernel's reason if it refuses all that :func:`check_kernel` would ask of it, with gradients or without."""
+    """Return a kernel's reason if it refuses both dtypes, with gradients and without."""
     reason = None
     for dtype in TOLERANCES:
         cells = make(1, dtype)
@@ -102,103 +94,82 @@ def refusal_everywhere(kernel: Kernel, make: MakeCells) -> str | None:
 
 
 def check_kernel(kernel: Kernel, make: MakeCells, dtypes: Sequence[torch.dtype] = tuple(TOLERANCES)) -> None:
-    """Hold a kernel against the loop in all that it does not refuse."""
+    """Compare a kernel with the loop on full and ragged rows, in one and both directions, where it does not refuse."""
     for directions in (1, 2):
-        for what, rows in LENGTHS.items():
+        for what, rows in _LENGTHS.items():
             where = f"kernel {kernel.name}, {what}, {'both directions' if directions == 2 else 'forward'}"
             lengths = None if rows is None else torch.tensor(rows)
             cells = make(directions, torch.float32)
-            hold(kernel, Call(cells, noise((_TIME, 4, cells[0].input_size), 5), lengths, where), dtypes)
+            x = random_normal((_TIME, 4, cells[0].input_size), 5)
+            compare_with_loop(kernel, Call(cells, x, lengths, where), dtypes)
     cells = make(1, torch.float32)
-    one = Call(cells, noise((1, 1, cells[0].input_size), 5), None, f"kernel {kernel.name}, one step of one row")
-    hold(kernel, one, dtypes)
+    x = random_normal((1, 1, cells[0].input_size), 5)
+    compare_with_loop(kernel, Call(cells, x, None, f"kernel {kernel.name}, one step of one row"), dtypes)
 
 
-def hold(kernel: Kernel, call: Call, dtypes: Iterable[torch.dtype] = tuple(TOLERANCES)) -> bool:
-    """Hold a kernel against the loop on one input, in each dtype; where it refuses, there is nothing to hold.
+def compare_with_loop(kernel: Kernel, call: Call, dtypes: Iterable[torch.dtype] = tuple(TOLERANCES)) -> bool:
+    """Compare a kernel with the loop on one input, in each dtype that it accepts.
 
-    A kernel that refuses what needs gradients is held by value.
-
-    Returns:
-        Whether it took the input in any dtype.
-
-    Raises:
-        AssertionError: it differs; the message names the case, the dtype and what differs.
+    A kernel that refuses what needs gradients is compared by value. Return whether it accepted any dtype.
     """
     expected: Values | None = None
-    held = False
     for dtype in dtypes:
-        own = taken(kernel, call.in_dtype(dtype).at(short(dtype)))
-        if own is None:
-            continue
-        if expected is None:
-            expected = everything(Loop(), call.in_dtype(torch.float64))
-        compared(computed(kernel, own), expected, own)
-        held = True
-    return held
+        if (own := accepted(kernel, call.in_dtype(dtype).at(short(dtype)))) is not None:
+            expected = loop_results(call) if expected is None else expected
+            compare(run_kernel(kernel, own), expected, own)
+    return expected is not None
 
 
 def short(dtype: torch.dtype) -> str:
-    """Name a dtype without its module."""
+    """Return the name of a dtype without its module."""
     return str(dtype).removeprefix("torch.")
 
 
 def accepts(kernel: Kernel, call: Call) -> bool:
-    """Whether a kernel takes a call; what ``refuses`` gives is held against the contract."""
+    """Return whether a kernel accepts a call; require ``refuses`` to return ``None`` or a reason."""
     with torch.set_grad_enabled(call.differentiable):
         reason = kernel.refuses(call.cells, call.given()[1], call.lengths)
-    demand(reason is None or isinstance(reason, str), f"{call.where}: refuses gives {reason!r}")
-    demand(reason != "", f"{call.where}: refuses gives an empty reason")
+    right = reason is None or (isinstance(reason, str) and reason)
+    require(right, f"{call.where}: refuses returns {reason!r}; it must be None or a reason")
     return reason is None
 
 
-def taken(kernel: Kernel, call: Call) -> Call | None:
-    """Give the call as a kernel takes it: with gradients, or without them; ``None`` where it refuses both."""
-    for one in (call, replace(call, grad=False)):
-        if accepts(kernel, one):
-            return one
-    return None
+def accepted(kernel: Kernel, call: Call) -> Call | None:
+    """Return the call as a kernel accepts it: with gradients, or without them; ``None`` if it refuses both."""
+    return next((one for one in (call, replace(call, grad=False)) if accepts(kernel, one)), None)
 
 
-def computed(kernel: Kernel, call: Call) -> Values:
-    """Run a kernel; name what it raises although it did not refuse."""
+def run_kernel(kernel: Kernel, call: Call) -> Values:
+    """Return all results of a kernel; an error that it raises without having refused is a failure."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning)
         try:
-            return everything(kernel, call)
+            return all_results(kernel, call)
         except AssertionError:
             raise
         except Exception as error:
-            first = (str(error).strip() or "no reason given").splitlines()[0]
-            fault = f"{call.where}: it does not refuse, and raises {type(error).__name__}: {first}"
+            fault = f"{call.where}: it does not refuse, and raises {type(error).__name__}: {first_line(error)}"
             raise AssertionError(fault) from error
 
 
-def compared(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], call: Call, factor: float = 1.0) -> None:
-    """Demand that what a kernel gave is what the loop in float64 gives, as far as it gave it.
+def compare(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], call: Call, factor: float = 1.0) -> None:
+    """Require the results of a kernel to be those of the loop in float64.
 
-    In float32 an error beyond the tolerance is right if the loop itself, in float32, is nearly as far off.
-
-    Args:
-        actual: what the kernel gave, by name.
-        expected: what the loop gives.
-        call: in the dtype of what the kernel gave.
-        factor: how many times the usual tolerance is right.
+    In float32 a larger error is allowed if the loop itself, in float32, is nearly as far off.
     """
     own: Values | None = None
     dtype = call.x.dtype
     for name in (name for name in expected if call.final_state and not name.startswith("the gradient")):
-        demand(name in actual, f"{call.where}: {name} is missing")
+        require(name in actual, f"{call.where}: {name} is missing")
     for name, value in actual.items():
-        demand(name in expected, f"{call.where}: it gives {name}, which the loop does not")
+        require(name in expected, f"{call.where}: it returns {name}, which the loop does not")
         try:
-            agree(f"{call.where}: {name}", value, expected[name], factor * TOLERANCES[dtype], LEAST[dtype])
+            assert_close(f"{call.where}: {name}", value, expected[name], factor * TOLERANCES[dtype], _LEAST[dtype])
         except AssertionError:
             if dtype == torch.float64 or value.shape != expected[name].shape:
                 raise
-            if own is None:
-                own = everything(Loop(), call.in_dtype(dtype))
+            own = loop_results(call, dtype) if own is None else own
             if name not in own or not _nearly_as_far(value, own[name], expected[name]):
                 raise
 
@@ -207,132 +178,142 @@ def _nearly_as_far(value: Tensor, own: Tensor, expected: Tensor) -> bool:
     if not value.is_floating_point() or bool((~value.isfinite() & own.isfinite()).any()):
         return False
     distance = (value.double() - expected).abs().nan_to_num().max()
-    return bool(distance <= ROUGH * (own.double() - expected).abs().nan_to_num().max())
+    return bool(distance <= _ROUNDING * (own.double() - expected).abs().nan_to_num().max())
 
 
-_ENTRIES = 200
+# Gradients against finite differences --------------------------------------------------------------------------------
+
+_MOST_ENTRIES = 200
 """Entries of a tensor that are tried; of a larger one, so many are drawn."""
-
-
 _STEPS = ((1e-5, 1e-6), (1e-7, 1e-4), (1e-9, 1e-3))
-"""Of a difference along a direction: its size, and the tolerance."""
+"""Of a central difference: its step, and the tolerance. A kink that a difference straddles needs a smaller step."""
 
 
 def check_gradients(cell: Cell, x: Tensor, state: State) -> None:
-    """Compare every entry of the gradients of inputs, parameters and initial state with central differences.
-
-    A kink that a difference happens to straddle is forgiven if a smaller one agrees.
-
-    Raises:
-        AssertionError: one differs; the message names the tensor and the entry.
-    """
-    wanted, value = _scalar(cell, x, state)
-    for name, tensor, found in _found(wanted, value()):
+    """Compare every entry of the gradients of inputs, parameters and initial state with central differences."""
+    sources, value = _scalar(cell, x, state)
+    for name, tensor, found in _gradients(sources, value()):
         scale = 1 + float(found.abs().max()) if found.numel() else 1.0
-        for place in _places(tensor.numel()):
-            _check_entry(name, value, tensor, place, float(found.flatten()[place]), scale)
+        places = torch.randperm(tensor.numel(), generator=torch.Generator().manual_seed(4))[:_MOST_ENTRIES]
+        for place in places.tolist():
+            direction = torch.zeros_like(tensor)
+            direction.view(-1)[place] = 1.0
+            index = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), tensor.shape))
+            analytic = float(found.flatten()[place])
+            _check_slope(f"the gradient of {name} at {index}", value, tensor, direction, analytic, scale, _STEPS[:2])
 
 
 def check_slopes(where: str, cell: Cell, x: Tensor, state: State) -> None:
     """Compare the gradient of each tensor along one random direction with a central difference, for larger inputs.
 
-    Random numbers are the same at every evaluation, so that dropout has a derivative.
-
-    Raises:
-        AssertionError: one differs; the message names the tensor.
+    The random numbers are the same at every evaluation, so that dropout has a derivative.
     """
-    wanted, value = _scalar(cell, x, state)
-    for name, tensor, found in _found(wanted, value()):
-        if not tensor.numel():
-            continue
-        direction = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(5), dtype=tensor.dtype)
-        analytic = float((found * direction).sum())
-        scale = 1 + float(found.norm())
-        tried = []
-        for step, tolerance in _STEPS:
-            tried.append(_slope(value, tensor, direction, step))
-            if abs(analytic - tried[-1]) <= tolerance * scale:
-                break
-        else:
-            raise AssertionError(
-                f"{where}: the gradient of {name} along a random direction is {analytic:.6g}; "
-                f"finite differences give {tried[0]:.6g}"
-            )
+    sources, value = _scalar(cell, x, state)
+    for name, tensor, found in _gradients(sources, value()):
+        if tensor.numel():
+            direction = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(5), dtype=tensor.dtype)
+            what = f"{where}: the gradient of {name} along a random direction"
+            analytic = float((found * direction).sum())
+            _check_slope(what, value, tensor, direction, analytic, 1 + float(found.norm()), _STEPS)
 
 
-def _slope(value: Callable[[], Tensor], tensor: Tensor, direction: Tensor, step: float) -> float:
-    kept = tensor.data.clone()
-    with torch.no_grad():
-        tensor.data.copy_(kept + step * direction)
-        above = float(value())
-        tensor.data.copy_(kept - step * direction)
-        below = float(value())
-        tensor.data.copy_(kept)
-    return (above - below) / (2 * step)
+def _check_slope(
+    what: str,
+    value: Callable[[], Tensor],
+    tensor: Tensor,
+    direction: Tensor,
+    analytic: float,
+    scale: float,
+    steps: Sequence[tuple[float, float]],
+) -> None:
+    tried = []
+    for step, tolerance in steps:
+        kept, ends = tensor.data.clone(), []
+        with torch.no_grad():
+            for sign in (1, -1):
+                tensor.data.copy_(kept + sign * step * direction)
+                ends.append(float(value()))
+            tensor.data.copy_(kept)
+        tried.append((ends[0] - ends[1]) / (2 * step))
+        if abs(analytic - tried[-1]) <= tolerance * scale:
+            return
+    raise AssertionError(f"{what} is {analytic:.6g}; finite differences give {tried[0]:.6g}")
 
 
-def _found(wanted: Mapping[str, Tensor], total: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Differentiate; give each tensor's name, itself and its gradient."""
-    demand(total.requires_grad, "no gradient flows from the outputs to the inputs, the parameters or the state")
-    gradients = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
-    for (name, tensor), gradient in zip(wanted.items(), gradients, strict=True):
+def _gradients(sources: Mapping[str, Tensor], total: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Differentiate; yield each tensor's name, itself and its gradient."""
+    require(total.requires_grad, "no gradient flows from the outputs to the inputs, the parameters or the state")
+    gradients = torch.autograd.grad(total, list(sources.values()), allow_unused=True)
+    for (name, tensor), gradient in zip(sources.items(), gradients, strict=True):
         yield name, tensor, torch.zeros_like(tensor) if gradient is None else gradient
 
 
 def _scalar(cell: Cell, x: Tensor, state: State) -> tuple[dict[str, Tensor], Callable[[], Tensor]]:
-    """Make a scalar of a run, and name what it depends on."""
+    """Return the tensors that a run depends on, by name, and a function that reduces the run to a scalar."""
     x = x.detach().clone().requires_grad_()
-    leaves = [leaf.detach().clone().requires_grad_(leaf.is_floating_point()) for leaf in state]
-    state = rebuild(state, leaves)
-    wanted: dict[str, Tensor] = {"the inputs": x}
-    wanted |= {
-        f"initial state {n}": leaf for n, leaf in zip(cell.state_names, leaves, strict=True) if leaf.requires_grad
-    }
-    wanted |= {name: parameter for name, parameter in cell.named_parameters() if _real(parameter)}
+    start = [h.detach().clone().requires_grad_(h.is_floating_point()) for h in state]
+    state = rebuild(state, start)
+    sources: dict[str, Tensor] = {"the inputs": x}
+    sources |= {f"initial state {n}": h for n, h in zip(cell.state_names, start, strict=True) if h.requires_grad}
+    sources |= {n: p for n, p in cell.named_parameters() if p.requires_grad and p.is_floating_point()}
     weights: list[Tensor] = []
 
     def value() -> Tensor:
         torch.manual_seed(11)
         y, end = scan(cell, x, state)
-        parts = [y, *(leaf for leaf in end if leaf.is_floating_point())]
+        parts = [y, *(h for h in end if h.is_floating_point())]
         if not weights:
             generator = torch.Generator().manual_seed(3)
             weights.extend(torch.randn(part.shape, generator=generator, dtype=part.dtype) for part in parts)
         return torch.stack([(part * weight).sum() for part, weight in zip(parts, weights, strict=True)]).sum()
 
-    return wanted, value
+    return sources, value
 
 
-def _check_entry(
-    name: str, value: Callable[[], Tensor], tensor: Tensor, place: int, analytic: float, scale: float
-) -> None:
-    """Compare one entry of a gradient with a difference, and if they are apart with a smaller one."""
-    numeric = 0.0
-    for step, tolerance in ((1e-5, 1e-6), (1e-7, 1e-4)):
-        numeric = _difference(value, tensor, place, step)
-        if abs(analytic - numeric) <= tolerance * scale:
-            return
-    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), tensor.shape))
-    raise AssertionError(f"the gradient of {name} at {index} is {analytic:.6g}; finite differences give {numeric:.6g}")
+# Probes against autograd ---------------------------------------------------------------------------------------------
 
 
-def _real(parameter: Tensor) -> bool:
-    return parameter.requires_grad and parameter.is_floating_point()
+def check_probe(cell: Cell, x: Tensor) -> None:
+    """Require the :meth:`Cell.probe` of a cell of double precision, if it has one, to describe its steps."""
+    if type(cell).probe is Cell.probe:
+        return
+    projected = cell.project(x).detach()
+    own = cell.initial_state(x[0])
+    start = rebuild(own, [h.detach().requires_grad_() if h.is_floating_point() else h for h in own])
+    after = [start]
+    for step in projected:
+        after.append(cell.step(step, after[-1])[1])
+    states = rebuild(start, [torch.stack(h).detach() for h in zip(*after, strict=True)])
+    probe = cell.probe(projected, states)
+    require(isinstance(probe, Probe), f"probe returns a {type(probe).__name__}, not a seqlab.Probe")
+    for name, gate in probe.gates.items():
+        shape = tuple(gate.values.shape[:2])
+        require(shape == tuple(x.shape[:2]), f"gate {name} is {shape}; it must begin with time and batch")
+        outside = bool(((gate.values < gate.low) | (gate.values > gate.high)).any())
+        require(not outside, f"gate {name} leaves its range of {gate.low:g} to {gate.high:g}")
+    unknown = [name for name in (*probe.forget, *probe.terms) if name not in cell.state_names]
+    require(not unknown, f"probe names {', '.join(unknown)}, and state_names does not")
+    if probe.product is not None:
+        _check_product(probe, after)
 
 
-def _places(count: int) -> list[int]:
-    if count <= _ENTRIES:
-        return list(range(count))
-    return torch.randperm(count, generator=torch.Generator().manual_seed(4))[:_ENTRIES].tolist()
-
-
-def _difference(value: Callable[[], Tensor], tensor: Tensor, place: int, step: float) -> float:
-    flat = tensor.data.view(-1)
+def _check_product(probe: Probe, after: list[State]) -> None:
+    """Compare the vector-Jacobian products of a probe with those of autograd, from the last state to the second."""
+    assert probe.product is not None
+    last = after[-1]
+    weights = [torch.linspace(-1, 1, h.numel(), dtype=h.dtype).view_as(h) for h in last]
+    scalar = sum((h * weight).sum() for h, weight in zip(last, weights, strict=True))
+    assert isinstance(scalar, Tensor)
+    found = iter(torch.autograd.grad(scalar, [h for state in after[1:] for h in state], allow_unused=True))
+    expected = [tuple(next(found) for _ in state) for state in after[1:]]
+    gradient: State = expected[-1]
     with torch.no_grad():
-        kept = flat[place].item()
-        flat[place] = kept + step
-        above = float(value())
-        flat[place] = kept - step
-        below = float(value())
-        flat[place] = kept
-    return (above - below) / (2 * step)
+        for t in range(len(after) - 2, 0, -1):
+            norms = [h.flatten(1).norm(dim=1) for h in gradient]
+            gradient = probe.product(t, gradient)
+            for h, right in zip(gradient, expected[t - 1], strict=True):
+                assert_close(f"the gradient that probe's product returns before step {t}", h, right)
+            if probe.gain is not None and len(gradient) == 1:
+                bound = probe.gain[t] * norms[0] * (1 + 1e-9)
+                right_bound = bool((gradient[0].flatten(1).norm(dim=1) <= bound).all())
+                require(right_bound, f"the gradient grows by more than probe's gain in step {t}")

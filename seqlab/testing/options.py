@@ -1,7 +1,6 @@
-"""Options of a plugin's constructor: those that nothing reads, and other values to test with."""
+"""Constructor options of a plugin: defaults, options that nothing reads, and other values to test."""
 
 import ast
-import enum
 import inspect
 import itertools
 import socket
@@ -9,7 +8,7 @@ import sys
 import textwrap
 import types
 from abc import ABC
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from types import ModuleType
@@ -18,75 +17,76 @@ from unittest import SkipTest
 
 import torch
 
+from seqlab.contracts import UserError
 from seqlab.plugins.signature import options
-from seqlab.testing.suite import demand
+from seqlab.testing.suite import require
+
+
+def check_defaults(made: object) -> None:
+    """Require a default of every argument of an object's constructor."""
+    target: type = type(made)
+    bare = [option.name for option in options(target) if option.supplied]
+    require(not bare, f"the constructor of {target.__name__} needs {', '.join(bare)}; each must have a default")
+
+
+def has_option(made: object, name: str) -> bool:
+    """Return whether an object's constructor takes an argument of this name."""
+    target: type = type(made)
+    return any(option.name == name for option in options(target))
+
+
+# Options that nothing reads ------------------------------------------------------------------------------------------
 
 
 def check_read(target: type) -> None:
-    """Demand that each option of a constructor is read somewhere: one that is only checked or kept does nothing.
+    """Require each option of a constructor to be read: one that is only validated or stored has no effect.
 
     An option counts as read if the constructor uses its value for anything but an attribute or an error, or if the
     attribute, or a text of its name, occurs in the modules of the class and its bases.
-
-    Args:
-        target: the plugin's type.
-
-    Raises:
-        AssertionError: an option is never read; the message names it.
     """
     owners = [owner for owner in target.__mro__ if owner not in (object, ABC, Generic)]
-    modules = {owner.__module__ for owner in owners if not owner.__module__.startswith("seqlab.contracts")}
-    trees = [tree for name in sorted(modules) if (tree := _parsed(sys.modules.get(name))) is not None]
+    modules = {owner.__module__ for owner in owners if not _is_contract(owner)}
+    trees = [tree for name in sorted(modules) if (tree := _parse(sys.modules.get(name))) is not None]
     constructor = _constructor(target)
     if constructor is None or len(trees) < len(modules):
         return
-    read = {name for tree in trees for name in _read(tree)}
-    if read & _ALL:
+    read = {name for tree in trees for name in _names_read(tree)}
+    if read & _READS_ALL:
         return
-    read |= _of_contract(target)
-    names = {option.name for option in options(target)} & {argument.arg for argument in _arguments(constructor)}
-    for name in sorted(names):
-        kept = _kept(constructor, name)
-        demand(
-            kept is None or not kept.isdisjoint(read) or name in read,
+    for owner in filter(_is_contract, owners):  # attributes that the framework reads
+        read |= {*vars(owner), *vars(owner).get("__annotations__", {})}
+    given = constructor.args
+    arguments = {argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
+    for name in sorted({option.name for option in options(target)} & arguments):
+        stored = _attributes_of(constructor, name)
+        require(
+            stored is None or stored & read or name in read,
             f"the option {name} is never read: the constructor takes it, and nothing depends on it",
         )
 
 
-_ALL = {"__dict__", "vars()", "locals()", "getattr()", "asdict()", "astuple()"}
+_READS_ALL = {"__dict__", "vars()", "locals()", "getattr()", "asdict()", "astuple()"}
 """What reads attributes without naming each."""
 
 
-def _of_contract(target: type) -> set[str]:
-    """Give the attributes that the framework reads."""
-    owners = [owner for owner in target.__mro__ if owner.__module__.startswith("seqlab.contracts")]
-    return {name for owner in owners for name in (*vars(owner), *vars(owner).get("__annotations__", {}))}
+def _is_contract(owner: type) -> bool:
+    return owner.__module__.startswith("seqlab.contracts")
 
 
-def _parsed(module: ModuleType | None) -> ast.Module | None:
+def _parse(code: ModuleType | Callable[..., Any] | None) -> ast.Module | None:
     try:
-        return ast.parse(inspect.getsource(module)) if module else None
+        return ast.parse(textwrap.dedent(inspect.getsource(code))) if code else None
     except (OSError, TypeError, SyntaxError):  # compiled, or typed in
         return None
 
 
 def _constructor(target: type) -> ast.FunctionDef | None:
-    made = vars(target).get("__init__")
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(made))) if made else None
-    except (OSError, TypeError, SyntaxError):
-        return None
-    found = tree.body[0] if tree else None
-    return found if isinstance(found, ast.FunctionDef) else None
+    tree = _parse(vars(target).get("__init__"))
+    return tree.body[0] if tree and isinstance(tree.body[0], ast.FunctionDef) else None
 
 
-def _arguments(constructor: ast.FunctionDef) -> list[ast.arg]:
-    given = constructor.args
-    return [*given.posonlyargs, *given.args, *given.kwonlyargs]
-
-
-def _read(tree: ast.AST) -> Iterator[str]:
-    """Give the attributes that are read, all texts that could name one, and the functions that are called."""
+def _names_read(tree: ast.AST) -> Iterator[str]:
+    """Yield the attributes that are read, all texts that could name one, and the functions that are called."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             named = len(node.args) > 1 and isinstance(node.args[1], ast.Constant)
@@ -97,135 +97,66 @@ def _read(tree: ast.AST) -> Iterator[str]:
             yield node.value
 
 
-def _kept(constructor: ast.FunctionDef, name: str) -> set[str] | None:
-    """Give the attributes in which the constructor keeps an argument; ``None`` if it uses it for more."""
-    kept: set[str] = set()
+def _attributes_of(constructor: ast.FunctionDef, name: str) -> set[str] | None:
+    """Return the attributes in which the constructor stores an argument; ``None`` if it also uses it otherwise."""
+    stored: set[str] = set()
     loads = sum(_is(node, name) for node in ast.walk(constructor))
     for node in ast.walk(constructor):
+        pairs: list[tuple[ast.expr, ast.expr]] = []
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            for place, value in _pairs(node.targets[0], node.value):
-                if _is(value, name) and isinstance(place, ast.Attribute):
-                    kept.add(place.attr)
-                    loads -= 1
-        elif isinstance(node, ast.AnnAssign) and node.value is not None and isinstance(node.target, ast.Attribute):
-            if _is(node.value, name):
-                kept.add(node.target.attr)
-                loads -= 1
+            target, value = node.targets[0], node.value
+            pairs = [(target, value)]
+            if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+                pairs = list(zip(target.elts, value.elts, strict=False))
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            pairs = [(node.target, node.value)]
         elif isinstance(node, ast.If) and all(isinstance(step, ast.Raise) for step in node.body) and not node.orelse:
             loads -= sum(_is(part, name) for part in ast.walk(node))
-    return None if loads > 0 else kept
-
-
-def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
-    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-        yield from zip(target.elts, value.elts, strict=False)
-    else:
-        yield target, value
+        for target, value in pairs:
+            if _is(value, name) and isinstance(target, ast.Attribute):
+                stored.add(target.attr)
+                loads -= 1
+    return None if loads > 0 else stored
 
 
 def _is(node: ast.AST, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
 
 
-def variants(target: type, given: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give the options with one ``bool``, ``Literal`` or enum changed, for each of its other values.
+# Other values --------------------------------------------------------------------------------------------------------
 
-    Args:
-        target: the plugin's type.
-        given: the options that are set already.
-    """
-    for option in options(target):
-        if option.supplied:
-            continue
-        now = given.get(option.name, option.default)
-        for value in _choices(option.annotation):
-            if value != now:
-                shown = value.name if isinstance(value, Enum) else value
-                yield f"{option.name}={shown}", {**given, option.name: value}
-
-
-def _choices(annotation: Any) -> list[Any]:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return [value for argument in arguments for value in _choices(argument)]
-    if origin is Literal:
-        return list(arguments)
-    if annotation is bool:
-        return [False, True]
-    return list(annotation) if isinstance(annotation, type) and issubclass(annotation, Enum) else []
-
-
-@contextmanager
-def no_network() -> Iterator[None]:
-    """Let every connection fail at once for a while."""
-
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise OSError("the check of options opens no connection")
-
-    kept = socket.socket.connect, socket.getaddrinfo
-    socket.socket.connect, socket.getaddrinfo = refuse, refuse  # type: ignore[method-assign]  # put back below
-    try:
-        yield
-    finally:
-        socket.socket.connect, socket.getaddrinfo = kept  # type: ignore[method-assign]  # as they were
-
-
-def hold(suite: Any, checks: Sequence[str], what: str) -> None:
-    """Run some checks of a suite.
-
-    Args:
-        suite: an instance of it.
-        checks: their names.
-        what: says which options the suite was made with.
-
-    Raises:
-        AssertionError: a check fails; the message begins with the options.
-    """
-    for check in checks:
-        torch.manual_seed(0)
-        try:
-            getattr(suite, f"test_{check}")()
-        except SkipTest:
-            continue
-        except Exception as error:
-            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-            raise AssertionError(f"with {what}, {check.replace('_', ' ')}: {kind}{error}") from error
-
-
-_MOST = 8
-"""Combinations that are tried; where there are more, each value is tried by itself."""
-
+_MOST_COMBINATIONS = 8
 _SIZES = ("input_size", "hidden_size")
 
 
+def single_changes(target: Any, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield each ``bool``, ``Literal`` and enum option of a class with each value but its present one."""
+    for option in options(target) if isinstance(target, type) else ():
+        now = given.get(option.name, option.default)
+        for value in () if option.supplied else _choices(option.annotation):
+            if type(value) is not type(now) or value != now:
+                yield {option.name: value}
+
+
 def combinations(target: Any, given: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """List the combinations of values that a constructor's ``Literal``, ``bool`` and enum options can take.
+    """Return what differs from the defaults in each combination of ``Literal``, ``bool`` and enum options.
 
-    Args:
-        target: a class; anything else has no options that are known.
-        given: options whose values are settled.
-
-    Returns:
-        The options that differ from their defaults, for each combination but the default one. Where there would be more
-        than 8, one option at a time.
+    Options in ``given`` stay as they are. With more than 8 combinations, one option is changed at a time.
     """
-    values = {name: others for name, others in _other_values(target).items() if name not in given}
-    combinations = 1
-    for others in values.values():
-        combinations *= 1 + len(others)
-    if combinations > _MOST:
-        return [{name: value} for name, others in values.items() for value in others]
-    sets = itertools.product(*([(name, value) for value in (_Default, *others)] for name, others in values.items()))
-    found = [{name: value for name, value in chosen if value is not _Default} for chosen in sets]
-    return [chosen for chosen in found if chosen]
+    changes = [change for change in single_changes(target, given) if not change.keys() & given.keys()]
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for change in changes:
+        (name,) = change
+        by_name.setdefault(name, [{}]).append(change)
+    product = itertools.islice(itertools.product(*by_name.values()), _MOST_COMBINATIONS + 1)
+    found = [{name: value for change in chosen for name, value in change.items()} for chosen in product]
+    return changes if len(found) > _MOST_COMBINATIONS else [chosen for chosen in found if chosen]
 
 
 def numeric(target: Any, given: Mapping[str, Any]) -> dict[str, Sequence[float]]:
-    """List a constructor's numeric options with a few values besides the default, to be tried in turn."""
-    if not isinstance(target, type):
-        return {}
+    """Return a constructor's numeric options with a few values besides the default, to be tried in turn."""
     found: dict[str, Sequence[float]] = {}
-    for option in options(target):
+    for option in options(target) if isinstance(target, type) else ():
         kinds = {option.annotation, *get_args(option.annotation)}
         if option.supplied or option.name in given or option.name in _SIZES or kinds & {bool, str}:
             continue
@@ -240,41 +171,62 @@ def numeric(target: Any, given: Mapping[str, Any]) -> dict[str, Sequence[float]]
     return found
 
 
-def told(chosen: Mapping[str, Any]) -> str:
-    """Write options as they are typed."""
+def format_options(chosen: Mapping[str, Any]) -> str:
+    """Return options as they are typed."""
     return ", ".join(f"{name}={getattr(value, 'name', value)}" for name, value in chosen.items())
 
 
-class _Default:
-    """Stands for an option's default."""
-
-
-def _other_values(target: Any) -> dict[str, list[Any]]:
-    """Find the values besides the default of each option that has a finite number of them."""
-    if not isinstance(target, type):
-        return {}
-    found = {}
-    for option in options(target):
-        if not option.supplied:
-            others = [value for value in _values(option.annotation) if not _same(value, option.default)]
-            if others:
-                found[option.name] = others
-    return found
-
-
-def _same(value: Any, default: Any) -> bool:
-    return type(value) is type(default) and bool(value == default)
-
-
-def _values(annotation: Any) -> list[Any]:
+def _choices(annotation: Any) -> list[Any]:
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        found = [value for argument in arguments for value in _choices(argument)]
+        return [*found, None] if found and type(None) in arguments else found
     if origin is Literal:
         return list(arguments)
     if annotation is bool:
         return [False, True]
-    if inspect.isclass(annotation) and issubclass(annotation, enum.Enum):
-        return list(annotation)
-    if origin in (Union, types.UnionType):
-        found = [value for argument in arguments for value in _values(argument)]
-        return [*found, None] if found and type(None) in arguments else found
-    return []
+    return list(annotation) if inspect.isclass(annotation) and issubclass(annotation, Enum) else []
+
+
+def check_options(suite: Any, prepare: str, checks: Sequence[str], **members: Any) -> None:
+    """Run some checks of a suite for each other value of a ``bool``, ``Literal`` or enum option.
+
+    Args:
+        suite: an instance of it; a value that contradicts another option, or needs what is not installed, is skipped.
+        prepare: the suite's method that raises an error for such a value.
+        checks: their names.
+        members: further attributes of the changed suites.
+    """
+    for change in single_changes(type(suite.make()), suite.options):
+        what = format_options(change)
+        changed = {**members, "options": {**suite.options, **change}}
+        one: Any = type(f"{type(suite).__name__}_{what}", (type(suite),), changed)()
+        try:
+            with _no_network():
+                getattr(one, prepare)()
+        except (ValueError, OSError, UserError, ImportError):
+            continue
+        for check in checks:
+            torch.manual_seed(0)
+            try:
+                getattr(one, f"test_{check}")()
+            except SkipTest:
+                continue
+            except Exception as error:
+                kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+                raise AssertionError(f"with {what}, {check.replace('_', ' ')}: {kind}{error}") from error
+
+
+@contextmanager
+def _no_network() -> Iterator[None]:
+    """Let every connection fail at once."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError("the check of options opens no connection")
+
+    kept = socket.socket.connect, socket.getaddrinfo
+    socket.socket.connect, socket.getaddrinfo = refuse, refuse  # type: ignore[method-assign]  # put back below
+    try:
+        yield
+    finally:
+        socket.socket.connect, socket.getaddrinfo = kept  # type: ignore[method-assign]  # as they were

@@ -1,64 +1,57 @@
-"""Checks across processes, of pickling and of process-wide settings."""
+"""Saved states, process-wide settings, random numbers, opened files, and calls in another process."""
 
 import atexit
 import io
+import json
 import os
 import pickle
 import random
-import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, BinaryIO, final
+from pathlib import Path
+from typing import Any, final
 from unittest import SkipTest
 
 import numpy as np
 import torch
 
 from seqlab.contracts import Cell
-from seqlab.testing.suite import demand
+from seqlab.testing.suite import require
+
+# Pickles and JSON ----------------------------------------------------------------------------------------------------
 
 
 def pickled_size(value: Any) -> int:
-    """Count the bytes of a value's pickle."""
-    file = io.BytesIO()
-    _Pickler(file, []).dump(value)
-    return file.tell()
+    """Return the size of a value's pickle in bytes."""
+    return len(_dump(value, []))
 
 
 def pickled(value: Any) -> Any:
-    """Pickle and unpickle; a class that no import finds again is let through, as that is no fault of its instances."""
+    """Pickle and unpickle; a class that cannot be imported is passed through, as that is no fault of its instances."""
     classes: list[type] = []
-    file = io.BytesIO()
-    _Pickler(file, classes).dump(value)
-    file.seek(0)
-    return _Unpickler(file, classes).load()
+    unpickler = pickle.Unpickler(io.BytesIO(_dump(value, classes)))
+    unpickler.persistent_load = classes.__getitem__  # type: ignore[method-assign]  # an index
+    return unpickler.load()
 
 
-@final
-class _Pickler(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, classes: list[type]) -> None:
-        super().__init__(file)
-        self.classes = classes
+def _dump(value: Any, classes: list[type]) -> bytes:
+    """Pickle; collect the classes that cannot be imported."""
 
-    def persistent_id(self, obj: Any) -> int | None:
-        if not isinstance(obj, type) or _can_be_imported(obj):
+    def persistent_id(one: Any) -> int | None:
+        if not isinstance(one, type) or _can_be_imported(one):
             return None
-        self.classes.append(obj)
-        return len(self.classes) - 1
+        classes.append(one)
+        return len(classes) - 1
 
-
-@final
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, classes: list[type]) -> None:
-        super().__init__(file)
-        self.classes = classes
-
-    def persistent_load(self, pid: int) -> type:
-        return self.classes[pid]
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file)
+    pickler.persistent_id = persistent_id  # type: ignore[method-assign]  # which the module documents
+    pickler.dump(value)
+    return file.getvalue()
 
 
 def _can_be_imported(cls: type) -> bool:
@@ -68,15 +61,129 @@ def _can_be_imported(cls: type) -> bool:
     return found is cls
 
 
+def to_json(what: str, value: Any, *, nan: bool = False) -> Any:
+    """Write a value as JSON in UTF-8, and return what is read back."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=nan)
+        text.encode("utf-8")
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"{what} cannot be written as JSON: {error}") from error
+    return json.loads(text)
+
+
+def check_plain(what: str, state: Any) -> None:
+    """Require a state to be a ``dict`` that JSON restores as it was."""
+    require(isinstance(state, dict), f"{what} is a {type(state).__name__}, not a dict")
+    restored: dict[str, Any] = to_json(what, state)
+    lost = ", ".join(repr(key) for key in state if key not in restored or restored[key] != state[key])
+    require(not lost, f"{what}: JSON does not restore {lost} (a tuple, or keys that are not texts?)")
+
+
+_NONSENSE = {"?": [None]}
+
+
+def check_refuses_bad_states(state: Mapping[str, Any], fresh: Callable[[], Any]) -> None:
+    """Require a ``ValueError`` with a message for each corrupted copy of a state.
+
+    Args:
+        state: the right one, as JSON restores it.
+        fresh: makes the object that is to refuse it.
+    """
+    bad: dict[str, Mapping[str, Any]] = {
+        "of something else, {'no_such_key': [1]},": {"no_such_key": [1]},
+        "with an additional key no_such_key": {**state, "no_such_key": [1]},
+    }
+    for key, value in state.items():
+        bad[f"without {key}"] = {other: kept for other, kept in state.items() if other != key}
+        for wrong in (_NONSENSE, [_NONSENSE]) if isinstance(value, list) else (_NONSENSE,):
+            bad[f"whose {key} is {wrong}"] = {**state, key: wrong}
+    for what, given in bad.items():
+        try:
+            fresh().load_state_dict(given)
+        except ValueError as error:
+            require(str(error), f"a state {what} raises a ValueError without a message")
+        except Exception as error:
+            raise AssertionError(f"a state {what} raises {type(error).__name__}, not ValueError: {error}") from error
+        else:
+            raise AssertionError(f"a state {what} is accepted")
+
+
+# Files and folders ---------------------------------------------------------------------------------------------------
+
+_EVENTS = frozenset({"open", "os.listdir", "os.scandir", "socket.connect", "subprocess.Popen", "urllib.Request"})
+_opened: list[str] | None = None
+_watched: int | None = None
+_installed = False
+
+
+@contextmanager
+def record_reads() -> Iterator[list[str]]:
+    """List the files, folders, connections and processes that this thread opens meanwhile, but for imports."""
+    global _opened, _watched, _installed
+    if not _installed:
+        sys.addaudithook(_record)  # a hook cannot be removed; outside this context it is idle
+        _installed = True
+    _opened, _watched = [], threading.get_ident()
+    try:
+        yield _opened
+    finally:
+        _opened = _watched = None
+
+
+def _record(event: str, arguments: tuple[Any, ...]) -> None:
+    if _opened is None or event not in _EVENTS or threading.get_ident() != _watched or _is_python_itself():
+        return
+    _opened.append(f"{event} {arguments[0] if event != 'socket.connect' else arguments[1]!r}")
+
+
+def _is_python_itself() -> bool:
+    """Return whether an import, a look at installed packages or a traceback's source is what opens a file."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        importing = file == "<frozen importlib._bootstrap>" and frame.f_code.co_name == "_find_and_load"
+        if importing or file.endswith("linecache.py") or f"importlib{os.sep}metadata" in file:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]  # None ends it
+    return False
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Change the working directory temporarily."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+# Random numbers and settings -----------------------------------------------------------------------------------------
+
+
 def seed_all(seed: int) -> None:
-    """Seed the random numbers of torch, Python and NumPy."""
+    """Seed the global random numbers of torch, Python and NumPy."""
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed)  # the global one is meant
 
 
+@contextmanager
+def random_numbers(seed: int) -> Iterator[None]:
+    """Seed the global random numbers temporarily."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        seed_all(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
 def random_states() -> dict[str, Any]:
-    """Give the state of each global generator of random numbers, by whose it is, comparable with ``==``."""
+    """Return the state of each global generator of random numbers by library, comparable with ``==``."""
     name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state().tolist(),
@@ -85,65 +192,61 @@ def random_states() -> dict[str, Any]:
     }
 
 
-def settings() -> dict[str, Any]:
-    """Give the settings of torch that hold for the whole process, by what they are called."""
-    return {
-        "whether gradients are enabled": torch.is_grad_enabled(),
-        "the default dtype": torch.get_default_dtype(),
-        "the number of threads": torch.get_num_threads(),
-        "the precision of float32 products": torch.get_float32_matmul_precision(),
-        "whether algorithms are deterministic": torch.are_deterministic_algorithms_enabled(),
-        "whether autograd looks for anomalies": torch.is_anomaly_enabled(),
-        "whether denormal numbers are flushed to zero": not bool(torch.full((), 1e-40).mul(1.0)),
-        "whether oneDNN is used": torch._C._get_mkldnn_enabled(),
-    }
+_SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "whether gradients are enabled": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "the default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "the number of threads": (torch.get_num_threads, torch.set_num_threads),
+    "the precision of float32 products": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    "whether algorithms are deterministic": (
+        torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms,
+    ),
+    "whether autograd looks for anomalies": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    "whether denormal numbers are flushed to zero": (
+        lambda: not bool(torch.full((), 1e-40).mul(1.0)), torch.set_flush_denormal,
+    ),
+    "whether oneDNN is used": (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),
+}  # fmt: skip
+"""Process-wide settings of torch: how to read and how to set each."""
 
 
-def restore(before: dict[str, Any]) -> None:
-    """Set what :func:`settings` gave before, so that one plugin's fault is not the next one's."""
-    torch.set_grad_enabled(before["whether gradients are enabled"])
-    torch.set_default_dtype(before["the default dtype"])
-    torch.set_num_threads(before["the number of threads"])
-    torch.set_float32_matmul_precision(before["the precision of float32 products"])
-    torch.use_deterministic_algorithms(before["whether algorithms are deterministic"])
-    torch.autograd.set_detect_anomaly(before["whether autograd looks for anomalies"])
-    torch.set_flush_denormal(before["whether denormal numbers are flushed to zero"])
-    torch._C._set_mkldnn_enabled(before["whether oneDNN is used"])
+def _settings() -> dict[str, Any]:
+    return {name: read() for name, (read, _) in _SETTINGS.items()}
+
+
+def _restore(before: Mapping[str, Any]) -> None:
+    for name, (_, write) in _SETTINGS.items():
+        write(before[name])
 
 
 @contextmanager
 def unusual_settings() -> Iterator[dict[str, Any]]:
-    """Choose settings that no plugin would choose by itself, for a while; give what :func:`settings` gives of them."""
-    before = settings()
+    """Set, temporarily, what no plugin would set by itself; yield all settings."""
+    before = _settings()
     chosen = {
         "the number of threads": before["the number of threads"] + 1,
         "the precision of float32 products": "high",
         "whether denormal numbers are flushed to zero": False,
     }
-    restore({**before, **chosen})
+    _restore({**before, **chosen})
     try:
-        yield settings()
+        yield _settings()
     finally:
-        restore(before)
+        _restore(before)
 
 
-def unchanged(where: str, before: dict[str, Any]) -> None:
-    """Demand that the settings are as they were; what was changed is set back.
-
-    Raises:
-        AssertionError: one was changed.
-    """
-    now = settings()
-    restore(before)
+def require_unchanged(where: str, before: Mapping[str, Any]) -> None:
+    """Require the settings to be as they were; restore what was changed, so that later checks are not affected."""
+    now = _settings()
+    _restore(before)
     changed = [f"{name} (from {before[name]} to {value})" for name, value in now.items() if value != before[name]]
-    demand(not changed, f"{where} changes a setting of the whole process: {', '.join(changed)}")
+    require(not changed, f"{where} changes a setting of the whole process: {', '.join(changed)}")
 
 
-class Trainable:
-    """The mode, the ``requires_grad`` and the ``.grad`` of cells, held against what they were.
+class ParameterFlags:
+    """Snapshot of the mode, ``requires_grad`` and ``.grad`` of cells.
 
     Args:
-        cells: whose parameters are given a ``.grad`` that nothing may touch.
+        cells: whose parameters are given a ``.grad`` that nothing may change.
     """
 
     def __init__(self, cells: Sequence[Cell]) -> None:
@@ -162,29 +265,24 @@ class Trainable:
                 found[f".grad of {name} of cell {index}"] = None if parameter.grad is None else parameter.grad.tolist()
         return found
 
-    def unchanged(self, where: str) -> None:
-        """Demand that nothing changed.
-
-        Raises:
-            AssertionError: something did.
-        """
+    def require_unchanged(self, where: str) -> None:
+        """Require them to be as they were."""
         now = self._now()
         changed = [name for name in self.before if now.get(name) != self.before[name]]
-        demand(not changed, f"{where} changes {', '.join(changed)}")
+        require(not changed, f"{where} changes {', '.join(changed)}")
 
 
-_START = "import sys; from seqlab.testing.process import serve; serve()"
-_PATIENCE = 300.0
+# Another process -----------------------------------------------------------------------------------------------------
+
+_START = "from seqlab.testing.process import serve; serve()"
+_TIMEOUT = 300.0
 """Seconds that a call may take."""
 _PROCESSES = 2
 """A set of two texts has the same order in one other process half of the time."""
 
 
 def call_elsewhere(function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """Call an importable function in two processes, each with a ``PYTHONHASHSEED`` of its own.
-
-    Returns:
-        What it returned in each.
+    """Call an importable function in two processes, each with its own ``PYTHONHASHSEED``, and return both results.
 
     Raises:
         SkipTest: the arguments cannot be pickled, or the other process cannot import what they name.
@@ -197,15 +295,14 @@ def call_elsewhere(function: Callable[..., Any], *arguments: Any) -> list[Any]:
     path = [entry or os.getcwd() for entry in (*sys.path, "")]  # noqa: PTH109  # sys.path holds strings
     request = (path, os.getcwd(), dict(os.environ), packed)  # noqa: PTH109  # the other process is sent strings
     seeds = [seed for seed in ("1", "2", "3") if seed != os.environ.get("PYTHONHASHSEED")][:_PROCESSES]
-    found = []
+    results = []
     for seed in seeds:
         kind, value = _server(seed).ask(request)
         if kind == "missing":
             raise SkipTest(f"another process cannot import it: {value}")
-        if kind == "failed":
-            raise AssertionError(f"in another process it fails: {value}")
-        found.append(value)
-    return found
+        require(kind == "done", f"in another process it fails: {value}")
+        results.append(value)
+    return results
 
 
 @cache
@@ -215,39 +312,36 @@ def _server(seed: str) -> "_Server":
 
 @final
 class _Server:
-    """The other process, as seen from here."""
+    """A process that answers calls by forking, so that none sees what another one did."""
 
     def __init__(self, seed: str) -> None:
         self.seed = seed
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", _START],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # one thread: a process that is forked from one whose OpenMP threads wait can hang
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "PYTHONHASHSEED": seed,
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            },
-        )
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",  # a process forked while OpenMP threads wait can hang
+            "PYTHONHASHSEED": seed,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        command = [sys.executable, "-W", "ignore", "-c", _START]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         self.owner = os.getpid()
         atexit.register(self._end)
 
     def ask(self, request: Any) -> tuple[str, Any]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         if self.owner != os.getpid() or self.process.poll() is not None:
             _server.cache_clear()
             return _server(self.seed).ask(request)
-        watch = threading.Timer(_PATIENCE, self.process.kill)
+        watch = threading.Timer(_TIMEOUT, self.process.kill)
         watch.start()
         try:
-            _send(self.process.stdin, pickle.dumps(request))
-            answer: tuple[str, Any] = pickle.loads(_receive(self.process.stdout))
+            assert self.process.stdin is not None
+            assert self.process.stdout is not None
+            pickle.dump(request, self.process.stdin)
+            self.process.stdin.flush()
+            answer: tuple[str, Any] = pickle.load(self.process.stdout)
         except (OSError, EOFError):
             _server.cache_clear()
-            return "failed", f"it ended, or took more than {_PATIENCE:.0f} s"
+            return "failed", f"the process ended, or took more than {_TIMEOUT:.0f} s"
         finally:
             watch.cancel()
         return answer
@@ -259,33 +353,37 @@ class _Server:
 
 
 def serve() -> None:
-    """Answer calls from standard input until it is closed; what the calls print is dropped."""
-    requests = os.fdopen(os.dup(0), "rb")
-    answers = os.fdopen(os.dup(1), "wb")
+    """Answer calls from standard input until it is closed; discard what they print."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
+
+    def answer(one: tuple[str, Any]) -> None:
+        answers.write(pickle.dumps(one))
+        answers.flush()
+
     while True:
         try:
-            request = _receive(requests)
+            request = pickle.load(requests)
         except EOFError:
             return
-        _place(request)  # what it imports is there for the next call, too
+        _enter(request)  # the next call finds imported what this one imports
         if not hasattr(os, "fork"):
-            _send(answers, _answer(request))
+            answer(_call(request))
             continue
         child = os.fork()
         if not child:
-            _send(answers, _answer(request))
+            answer(_call(request))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if status:
-            _send(answers, pickle.dumps(("failed", f"it ended with status {status}")))
+            answer(("failed", f"the process ended with status {status}"))
 
 
-def _place(request: bytes) -> tuple[Any, str]:
-    """Take over path, folder and environment of whoever asks; give the call, and why it cannot be made."""
-    path, folder, environment, packed = pickle.loads(request)
+def _enter(request: tuple[list[str], str, dict[str, str], bytes]) -> tuple[Any, str]:
+    """Take over the caller's path, folder and environment; return the call, or why it cannot be made."""
+    path, folder, environment, packed = request
     sys.path[:] = path
     os.environ.update({key: value for key, value in environment.items() if key != "PYTHONHASHSEED"})
     try:
@@ -295,28 +393,16 @@ def _place(request: bytes) -> tuple[Any, str]:
         return None, f"{type(error).__name__}: {error}"
 
 
-def _answer(request: bytes) -> bytes:
-    call, fault = _place(request)
+def _call(request: tuple[list[str], str, dict[str, str], bytes]) -> tuple[str, Any]:
+    call, fault = _enter(request)
     if fault:
-        return pickle.dumps(("missing", fault))
+        return "missing", fault
     function, arguments = call
     try:
-        return pickle.dumps(("done", function(*arguments)))
+        result = function(*arguments)
+        pickle.dumps(result)
+        return "done", result
     except SkipTest as error:
-        return pickle.dumps(("missing", str(error)))
+        return "missing", str(error)
     except Exception as error:
-        return pickle.dumps(("failed", f"{type(error).__name__}: {error}"))
-
-
-def _send(stream: Any, data: bytes) -> None:
-    stream.write(struct.pack("<q", len(data)) + data)
-    stream.flush()
-
-
-def _receive(stream: BinaryIO | Any) -> bytes:
-    header = stream.read(8)
-    if len(header) < 8:
-        raise EOFError
-    (size,) = struct.unpack("<q", header)
-    data: bytes = stream.read(size)
-    return data
+        return "failed", f"{type(error).__name__}: {error}"

@@ -1,8 +1,9 @@
-"""What all suites share: a suite is a class of checks that pytest runs as tests, and ``seqlab check`` one by one."""
+"""Base class of the suites, which pytest collects as tests and ``seqlab check`` runs one by one; assertions."""
 
 import os
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,22 @@ from seqlab.errors import UserError
 
 PREFIX = "test_"
 
+_RENAMED = {
+    "baseline_is_blind": "baseline_ignores_the_input",
+    "baseline_is_of_training": "baseline_comes_from_training",
+    "metrics_begin_anew_after_reset": "metrics_reset",
+    "scales_are_of_training": "scaling_comes_from_training",
+    "solved_is_a_line": "solved_is_a_threshold",
+    "split_seed_deals_anew": "split_seed_changes_the_splits",
+    "splits_are_dealt_by_chance": "splits_are_shuffled",
+    "splits_are_the_same_again": "splits_are_reproducible",
+    "state_is_taken_back": "state_is_restored",
+}
+"""Former names of checks, which ``skips`` may still use."""
+
 
 class Suite:
-    """Checks of one plugin: each method whose name begins with ``test_`` is one.
+    """Checks of one plugin: each method whose name begins with ``test_``.
 
     A subclass names the plugin, and pytest finds the rest::
 
@@ -27,20 +41,23 @@ class Suite:
     """
 
     skips: ClassVar[Mapping[str, str]] = {}
-    """Checks that do not apply, by name without ``test_``, and why: a surrogate gradient, say, is no derivative."""
+    """Checks to skip, by name without ``test_``, with the reason: ``{"gradients_are_right": "a surrogate"}``."""
     roots: ClassVar[tuple[str, ...]] = ()
-    """Checks whose failure may be the cause of every failure after it."""
+    """Checks whose failure may cause every failure after it."""
 
     def setup_method(self, method: Callable[..., Any]) -> None:
-        """Seed the random numbers, so that a failure comes again."""
-        name = method.__name__.removeprefix(PREFIX)
-        if name in self.skips:
-            raise SkipTest(self.skips[name])
+        """Skip the check if ``skips`` names it; seed torch, so that a failure is reproducible."""
+        skips = dict(self.skips)
+        for old in skips.keys() & _RENAMED.keys():
+            warnings.warn(f"skips: the check {old} is now called {_RENAMED[old]}", DeprecationWarning, stacklevel=2)
+            skips[_RENAMED[old]] = skips[old]
+        if (name := method.__name__.removeprefix(PREFIX)) in skips:
+            raise SkipTest(skips[name])
         torch.manual_seed(0)
 
     @classmethod
     def checks(cls) -> dict[str, str]:
-        """List the checks in the order they are written: name, and what it demands in one line."""
+        """Return the checks in the order of their definition: name, and what it requires in one line."""
         found: dict[str, str] = {}
         for owner in reversed(cls.__mro__):
             for name in vars(owner):
@@ -52,15 +69,15 @@ class Suite:
 @final
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one check.
+    """Result of one check.
 
     Attributes:
         check: its name.
-        demand: what it demands, in one line.
+        demand: what it requires, in one line.
         result: ``passed``, ``failed`` or ``skipped``.
-        detail: why it failed, with the offending number, or why it was skipped.
-        seconds: how long it took.
-        follows: the failed check before it that may be the cause of this failure, if there is one.
+        detail: why it failed, with the wrong number, or why it was skipped.
+        seconds: wall-clock time.
+        follows: an earlier failed check that may be the cause of this failure, if any.
     """
 
     check: str
@@ -72,32 +89,31 @@ class Outcome:
 
 
 def run_suite(suite: type[Suite], only: str = "", begins: Callable[[str], object] = str) -> Iterator[Outcome]:
-    """Run the checks whose name contains ``only``, one after another; a failing one does not stop the rest.
+    """Run the checks whose name contains ``only``, one after another; go on after a failure.
 
     Args:
         suite: the suite of one plugin.
-        only: part of a check's name; all checks have the empty one.
-        begins: is told the name of each check before it runs.
+        only: part of a check's name; the empty text selects all.
+        begins: called with the name of each check before it runs.
 
     Raises:
-        UserError: no check is called like that.
+        UserError: no check has such a name.
     """
-    chosen = {name: demand for name, demand in suite.checks().items() if only in name}
+    chosen = {name: requirement for name, requirement in suite.checks().items() if only in name}
     if not chosen:
         raise UserError(f"{only}: there is no such check; there are {', '.join(suite.checks())}")
     root = ""
-    for name, demand in chosen.items():
+    for name, requirement in chosen.items():
         begins(name.replace("_", " "))
         since = time.perf_counter()
-        result, detail = _outcome(suite, name)
+        result, detail = _run(suite, name)
         follows = root if result == "failed" else ""
-        yield Outcome(name, demand, result, detail, time.perf_counter() - since, follows)
+        yield Outcome(name, requirement, result, detail, time.perf_counter() - since, follows)
         if result == "failed" and not root and name in suite.roots:
             root = name
 
 
-def _outcome(suite: type[Suite], name: str) -> tuple[Literal["passed", "failed", "skipped"], str]:
-    """Run one check: what came of it, and why."""
+def _run(suite: type[Suite], name: str) -> tuple[Literal["passed", "failed", "skipped"], str]:
     one = suite()
     method = getattr(one, PREFIX + name)
     try:
@@ -106,14 +122,14 @@ def _outcome(suite: type[Suite], name: str) -> tuple[Literal["passed", "failed",
     except SkipTest as reason:
         return "skipped", str(reason)
     except AssertionError as error:
-        return "failed", _first_line(error)
+        return "failed", first_line(error)
     except (Exception, SystemExit) as error:
-        return "failed", f"{type(error).__name__}: {_first_line(error)}{_place(error)}"
+        return "failed", f"{type(error).__name__}: {first_line(error)}{_place(error)}"
     return "passed", ""
 
 
 def _place(error: BaseException) -> str:
-    """Name the plugin's line that raised an error; nothing where no line of a plugin did."""
+    """Return the plugin's line that raised an error, if any."""
     here = Path(__file__).resolve().parents[1]
     own = [
         frame
@@ -123,44 +139,50 @@ def _place(error: BaseException) -> str:
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line})" if own else ""
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message."""
     return (str(error).strip() or "no reason given").splitlines()[0]
 
 
-def demand(holds: Any, message: str) -> None:
-    """Fail a check with this message unless something holds (not ``assert``, which ``python -O`` leaves out)."""
-    if not holds:
+def require(condition: Any, message: str) -> None:
+    """Fail the check with this message unless the condition holds (``python -O`` would drop an ``assert``)."""
+    if not condition:
         raise AssertionError(message)
 
 
-def agree(what: str, actual: Tensor, expected: Tensor, tolerance: float = 1e-9, least: float = 1.0) -> None:
-    """Demand that two tensors agree in shape, and in every entry to a tolerance that grows with the largest entry.
+def assert_close(what: str, actual: Tensor, expected: Tensor, tolerance: float = 1e-9, least: float = 1.0) -> None:
+    """Require two tensors to agree in shape and values.
 
     Args:
-        what: what they are, for the message.
+        what: begins the message.
         actual: the tensor that is checked.
         expected: the right one.
-        tolerance: relative to the largest entry.
-        least: what the largest entry is taken to be at least.
+        tolerance: relative to the largest entry of ``expected``; integers and bools must be equal.
+        least: lower bound on that largest entry.
 
     Raises:
         AssertionError: they differ.
     """
-    demand(actual.shape == expected.shape, f"{what}: the shape is {tuple(actual.shape)}, not {tuple(expected.shape)}")
+    require(actual.shape == expected.shape, f"{what}: the shape is {tuple(actual.shape)}, not {tuple(expected.shape)}")
     if not expected.numel():
         return
     if not expected.is_floating_point() and not expected.is_complex():
         wrong = int((actual != expected).sum())
-        demand(not wrong, f"{what}: {wrong} of {expected.numel()} entries differ")
+        require(not wrong, f"{what}: {wrong} of {expected.numel()} entries differ")
         return
     wide = torch.complex128 if expected.is_complex() else torch.float64
     actual, expected = actual.detach().to(wide), expected.detach().to(wide)
-    demand(
-        bool((actual.isfinite() == expected.isfinite()).all()),
-        f"{what}: {int((~actual.isfinite()).sum())} of {actual.numel()} entries are not finite",
-    )
-    difference = torch.nan_to_num((actual - expected).abs())
-    finite = torch.nan_to_num(expected.abs(), posinf=0.0)
-    allowed = tolerance * max(least, float(finite.max()))
-    worst = float(difference.max())
-    demand(worst <= allowed, f"{what}: differs by {worst:.3g}; at most {allowed:.1g} is right")
+    odd = int((~actual.isfinite()).sum())
+    same = torch.equal(actual.isfinite(), expected.isfinite())
+    require(same, f"{what}: {odd} of {actual.numel()} entries are not finite")
+    worst = float(torch.nan_to_num((actual - expected).abs()).max())
+    allowed = tolerance * max(least, float(torch.nan_to_num(expected.abs(), posinf=0.0).max()))
+    require(worst <= allowed, f"{what}: differs by {worst:.3g}; at most {allowed:.1g} is allowed")
+
+
+def assert_all_close(
+    where: str, actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float = 1e-9
+) -> None:
+    """Apply :func:`assert_close` to each tensor of ``actual``, by name."""
+    for name, value in actual.items():
+        assert_close(f"{where}: {name}", value, expected[name], tolerance)

@@ -1,39 +1,45 @@
-"""Callbacks of a run: early stopping, stop when solved, cost, score of the baseline."""
+"""Callbacks of a run: early stopping, cost, the baseline's validation score, progress."""
 
+import logging
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any, final
 
 import pytorch_lightning as pl
 from pytorch_lightning import callbacks
+from pytorch_lightning.callbacks import RichProgressBar
 
 from seqlab.contracts import Batch, Task, UserError
+from seqlab.io.formatting import format_metric
 from seqlab.recurrence.graphs import compilations
-from seqlab.training.checkpoint import progress_of
+from seqlab.training.checkpoint import training_progress, validation_metrics
 from seqlab.training.module import SequenceModule
+
+log = logging.getLogger("seqlab")
 
 
 @final
 class EarlyStopping(callbacks.EarlyStopping):
-    """Lightning's early stopping, with the patience of the config where a run goes on, not that of the checkpoint."""
+    """Lightning's early stopping; a resumed run keeps the patience of its config, not that of the checkpoint."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what was seen so far."""
+        """Restore the best score and the number of epochs since."""
         super().load_state_dict({**state_dict, "patience": self.patience})
 
 
 @final
 class StopWhenSolved(pl.Callback):
-    """Stops after some epochs in a row whose validation solves the task, by the task's own line.
+    """Stop after a number of epochs in a row whose validation solves the task, by the task's own criterion.
 
-    One epoch that ends just above the line may be luck, and the test split then falls below it.
+    A single epoch just above the criterion may be luck, and the test split then falls below it.
 
     Args:
-        task: says what solves it; without a line nothing does.
+        task: defines when it is solved.
         epochs: in a row; at least 1.
 
     Raises:
-        UserError: the task's metrics are not logged as ``valid/<name>``.
+        UserError: the monitored metric is not logged as ``valid/<name>``.
     """
 
     def __init__(self, task: Task, epochs: int) -> None:
@@ -41,27 +47,26 @@ class StopWhenSolved(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the epoch."""
-        found = trainer.callback_metrics.items()
-        metrics = {name.removeprefix("valid/"): float(value) for name, value in found if name.startswith("valid/")}
+        metrics = validation_metrics(trainer)
         if self.task.monitor not in metrics:
-            there = ", ".join(trainer.callback_metrics) or "nothing"
-            raise UserError(f"StopWhenSolved needs the logged metric valid/{self.task.monitor}, but {there} is logged")
+            logged = ", ".join(trainer.callback_metrics) or "nothing"
+            raise UserError(f"StopWhenSolved needs the logged metric valid/{self.task.monitor}, but {logged} is logged")
         self.in_a_row = self.in_a_row + 1 if self.task.solved(metrics) else 0
         if self.in_a_row >= self.epochs:
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        """Remember the count."""
+        """Return the count."""
         return {"in_a_row": self.in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it back."""
+        """Restore the count."""
         self.in_a_row = state_dict["in_a_row"]
 
 
 @final
 class Cost(pl.Callback):
-    """Measures the seconds of training, without validation and checkpoints; counts whole epochs and steps."""
+    """Seconds of training, without validation and checkpoints; number of whole epochs and of optimiser steps."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -69,46 +74,32 @@ class Cost(pl.Callback):
         self._since: float | None = None
         self._compiled = compilations.count, compilations.seconds
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
+    def _start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._since = time.perf_counter()
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock."""
-        self._stop()
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start it again."""
-        self._since = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock."""
-        self._stop()
-
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count what is done, also where the checkpoint left nothing to do."""
-        self.epochs, self.steps = progress_of(trainer)
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock where a run goes on within an epoch, which begins no epoch."""
-        self._since = time.perf_counter()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Remember what was measured."""
-        running = 0.0 if self._since is None else time.perf_counter() - self._since
-        return {"seconds": self.seconds + running}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it back."""
-        self.seconds = state_dict["seconds"]
-
-    def _stop(self) -> None:
+    def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._since is not None:
             self.seconds += time.perf_counter() - self._since
             self._since = None
 
+    on_train_start = on_train_epoch_start = on_validation_end = _start  # a run may resume within an epoch
+    on_validation_start = on_train_epoch_end = _stop
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count epochs and steps, also where the checkpoint left nothing to do."""
+        self.epochs, self.steps = training_progress(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seconds so far."""
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return {"seconds": self.seconds + running}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the seconds."""
+        self.seconds = state_dict["seconds"]
+
     def report(self, module: SequenceModule) -> dict[str, Any]:
-        """Give the counts and the rates."""
+        """Return counts and rates."""
         seconds = max(self.seconds, 1e-9)
         return {
             "training_seconds": self.seconds,
@@ -125,16 +116,16 @@ class Cost(pl.Callback):
 
 @final
 class ValidationBaseline(pl.Callback):
-    """Score the predictor that ignores its input on the validation split, in the first validation of a run.
+    """Validation metrics of the input-independent baseline, computed in the first validation of a run.
 
-    What decides compares a validation score with this one, so that it need not read the test split.
+    A choice between runs compares validation scores with these, so that it need not read the test split.
 
     Attributes:
-        values: its metrics; empty before the first validation has ended.
+        values: the metrics; empty before the first validation ended.
 
     Args:
-        task: gives the baseline's outputs and the metrics.
-        statistics: what is known of the validation split.
+        task: for the baseline's outputs and the metrics.
+        statistics: of the validation split.
     """
 
     def __init__(self, task: Task, statistics: Mapping[str, Any]) -> None:
@@ -148,21 +139,77 @@ class ValidationBaseline(pl.Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
-        """Score a batch, unless it was done before or belongs to another process."""
+        """Score a batch, unless the values are known or the batch only fills up this rank's share."""
         loader: Any = trainer.val_dataloaders
         if not self.values and loader.weight:
             self._metrics.update(self.task.blind_outputs(batch), batch.targets)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compute the metrics over all processes."""
+        """Compute the metrics over all ranks."""
         if not self.values:
             values = {name: float(value) for name, value in self._metrics.compute().items()}
             self.values = values | self.task.derived(values, self._statistics)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the values, which a run that goes on keeps."""
+        """Return the values."""
         return {"values": self.values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them back."""
+        """Restore the values."""
         self.values = dict(state_dict["values"])
+
+
+def progress_callbacks(asked: object, monitor: str) -> list[pl.Callback]:
+    """Return the callbacks of ``trainer.progress``: ``auto`` (bars in a terminal), true or false.
+
+    Raises:
+        UserError: the value is another.
+    """
+    if asked not in ("auto", True, False):
+        raise UserError(f"trainer.progress must be auto, true or false, got {asked}")
+    bars = sys.stderr.isatty() and sys.stdout.isatty() if asked == "auto" else bool(asked)
+    if bars:
+        return [RichProgressBar(refresh_rate=20), EpochLines(monitor, to_file_only=True)]
+    return [EpochLines(monitor, to_file_only=asked is False)]
+
+
+@final
+class EpochLines(pl.Callback):
+    """Log a line for each epoch: training loss, monitored metric, seconds.
+
+    Args:
+        monitor: the metric, ``valid/<name>``.
+        to_file_only: whether the lines go to the run's log file alone, not to the screen.
+    """
+
+    def __init__(self, monitor: str, *, to_file_only: bool = False) -> None:
+        self.monitor = monitor
+        self.level = logging.DEBUG if to_file_only else logging.INFO
+        self._since = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._since = time.perf_counter()
+
+    on_train_start = on_train_epoch_start  # a run may resume within an epoch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the line."""
+        metrics = trainer.callback_metrics
+        names = [name for name in ("train/loss", self.monitor) if name in metrics]
+        values = [f"{name} {format_metric(float(metrics[name]))}" for name in names]
+        seconds = f"{time.perf_counter() - self._since:.1f} s"
+        log.log(self.level, "  ".join([_position(trainer), *values, seconds]))
+
+
+def _position(trainer: pl.Trainer) -> str:
+    """Return the epoch that ended, the steps where they end the run, and the batches of an incomplete epoch."""
+    line = f"epoch {trainer.current_epoch + 1}"
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        line += f"/{trainer.max_epochs}"
+    if trainer.max_steps > 0:
+        line += f"  step {trainer.global_step:,}/{trainer.max_steps:,}"
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    if batches < trainer.num_training_batches:
+        line += f"  ({batches} of {trainer.num_training_batches} batches)"
+    return line

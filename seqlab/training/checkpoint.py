@@ -1,9 +1,8 @@
-"""Checkpoints: files written whole or not at all, the best weights, and the state to resume from."""
+"""Checkpoints: atomic writing, safe reading, the best weights, and the state to resume from."""
 
 import logging
 import math
 import os
-import random
 import shutil
 import signal
 import time
@@ -21,27 +20,37 @@ from seqlab.contracts import UserError
 from seqlab.distributed.collectives import RankConsensus, all_gather
 from seqlab.distributed.signals import StoppedError, StopRequest
 from seqlab.errors import one_line
-from seqlab.io.atomic import sync_folder, write_atomically
+from seqlab.io.atomic import replacing, write_atomically
 from seqlab.io.formatting import relative_path
 from seqlab.io.safe_io import check_within, open_regular
 from seqlab.io.tensors import check_archive, check_values
 from seqlab.runs.run_folder import BEST, MODEL, RESUME, write_weights
 from seqlab.training.module import SequenceModule
+from seqlab.training.process_state import rng_state, set_rng_state
 
-_NEEDED = ("state_dict", "callbacks", "loops", "optimizer_states", "epoch", "global_step")
-"""What Lightning writes into every checkpoint."""
+log = logging.getLogger("seqlab")
+
+_REQUIRED = ("state_dict", "callbacks", "loops", "optimizer_states", "epoch", "global_step")
+"""Keys that Lightning writes into every checkpoint."""
+_SAVE = 1
+"""A rank's request to save; the number of a signal, always greater, is a request to stop."""
+
+
+@final
+class StepReachedError(Exception):
+    """The run stopped after the step ``until``."""
 
 
 @final
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes to a temporary file, syncs and renames; reads tensors and plain values only, never code."""
+    """Write to a temporary file and rename it; read tensors and plain values only, never code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write the file, or leave the old one as it was."""
+        """Write the file; an error leaves the old one as it was."""
         write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """Read the file with ``weights_only=True``, whatever is asked for."""
+        """Read the file with ``weights_only=True``, whatever the argument."""
         return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
@@ -49,33 +58,28 @@ class AtomicCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def checkpoint_path(asked: str | None, folder: Path) -> Path | None:
-    """Find the checkpoint that ``ckpt_path`` names.
+def checkpoint_path(ckpt_path: str | None, folder: Path) -> Path | None:
+    """Return the file that ``ckpt_path`` names.
 
     Args:
-        asked: ``None``, ``last`` or ``best`` (of this run folder) or a file.
+        ckpt_path: ``None``, ``last`` or ``best`` (of this run folder) or a file.
         folder: the run folder.
 
     Raises:
-        UserError: there is none, or it cannot be read.
+        UserError: there is no such file.
     """
-    if asked is None:
+    if ckpt_path is None:
         return None
     named = {"last": RESUME, "best": BEST}
-    path = folder / named[asked] if asked in named else Path(asked)
+    path = folder / named[ckpt_path] if ckpt_path in named else Path(ckpt_path)
     if path.is_dir():
-        raise UserError(
-            f"ckpt_path={asked}: {relative_path(path)} is a folder; name a file, such as {relative_path(path / RESUME)}"
-        )
+        example = relative_path(path / RESUME)
+        raise UserError(f"ckpt_path={ckpt_path}: {relative_path(path)} is a folder; name a file, such as {example}")
     if not path.is_file():
-        hint = f"; hydra.run.dir=RUN_DIR says whose {asked} checkpoint is meant" if asked in named else ""
-        raise UserError(f"ckpt_path={asked}: there is no {relative_path(path)}{hint}")
-    if asked in named:
+        hint = "; name the run folder with hydra.run.dir=RUN_DIR" if ckpt_path in named else ""
+        raise UserError(f"ckpt_path={ckpt_path}: there is no {relative_path(path)}{hint}")
+    if ckpt_path in named:
         check_within(folder, path)
-    try:
-        read_checkpoint(path)
-    except UserError as error:
-        raise UserError(f"ckpt_path={asked}: {error}") from error
     return path
 
 
@@ -83,7 +87,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint: tensors and plain values, no code, and no more of them than the file has bytes.
 
     Raises:
-        UserError: it is none, or it has something else in it.
+        UserError: it is no checkpoint, or it holds anything else.
     """
     try:
         with warnings.catch_warnings(), open_regular(path) as file:
@@ -93,47 +97,42 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             check_values(loaded, os.fstat(file.fileno()).st_size)
     except Exception as error:
         raise UserError(f"{relative_path(path)} cannot be read: {one_line(error)[:200]}") from error
-    if not isinstance(loaded, dict) or (lacking := [key for key in _NEEDED if key not in loaded]):
-        what = ", ".join(lacking) if isinstance(loaded, dict) else "keys"
+    if not isinstance(loaded, dict) or (missing := [key for key in _REQUIRED if key not in loaded]):
+        what = ", ".join(missing) if isinstance(loaded, dict) else "keys"
         raise UserError(f"{relative_path(path)} is no checkpoint of a run: it has no {what}")
     return loaded
 
 
-log = logging.getLogger("seqlab")
-
-_SAVE = 1
-"""What a process asks for when it is time to save; the number of a signal, always greater, asks for an end."""
-
-
 @final
 class RunCheckpoint(Checkpoint):
-    """Keeps the weights of the best epoch in ``model.safetensors`` and everything else in ``resume.ckpt``.
+    """Save the weights of the best epoch in ``model.safetensors`` and everything else in ``resume.ckpt``.
 
-    Both are written at the end of an epoch, and ``resume.ckpt`` every few minutes within it, always after a step of
-    the optimiser. The states of all random generators go along, so that a resumed run draws what the uninterrupted
-    one would have drawn. ``best.ckpt`` is the ``resume.ckpt`` of the best epoch.
+    Both are written at the end of an epoch, and ``resume.ckpt`` every few minutes within it, always after an optimiser
+    step. The states of all random generators are saved, so that a resumed run draws what the uninterrupted one would
+    have drawn. ``best.ckpt`` is the ``resume.ckpt`` of the best epoch.
 
-    A signal that asks for an end is honoured after the step at hand. Where it comes between an epoch's last step and
-    the end of its validation, the epoch is ended first, if that takes no longer than ``grace`` seconds. On several
-    devices, all stop after the same step, whichever of them was asked.
+    After a signal, training stops after the current step. If it arrives between an epoch's last step and the end of
+    its validation, validation is finished first if that takes at most ``grace`` seconds. On several devices all ranks
+    stop after the same step, whichever of them received the signal.
 
     Where ``max_steps`` ends training within an epoch, ``resume.ckpt`` is written before the validation that this adds,
-    so that a run with a larger ``max_steps`` goes on as one that never stopped; the choice of the best weights is added
-    to it afterwards.
+    so that a run with a larger ``max_steps`` continues like one that never stopped; the best score is added to it
+    afterwards.
 
     Args:
         folder: the run folder.
-        monitor: the metric that chooses, ``valid/<name>``.
+        monitor: the metric by which the best epoch is chosen, ``valid/<name>``.
         mode: whether larger (``max``) or smaller (``min``) is better.
-        stop: what signals ask.
-        minutes: work that can be lost, at most.
-        grace: seconds of validation that a stopped run may still take.
-        until: the step of the optimiser after which to save and stop, for a run that is replayed in parts.
+        stop: the signals that arrived.
+        minutes: between two checkpoints, at most.
+        grace: seconds that validation may still take after a signal.
+        until: the optimiser step after which to save and stop, for a run that is reproduced in segments.
 
     Attributes:
-        best, best_epoch, best_step, best_metrics: of the weights that were chosen.
-        validated: the step of the optimiser after which validation was last.
-        record: goes into each checkpoint under its key, given whole epochs and steps done.
+        best, best_epoch, best_step, best_metrics: of the best weights.
+        validated: the optimiser step after which validation last ran.
+        record: a key of each checkpoint, and the function of whole epochs and steps that returns its value.
+        has_started: whether training started, so that the checkpoint to resume from was loaded.
     """
 
     def __init__(
@@ -152,190 +151,158 @@ class RunCheckpoint(Checkpoint):
         self.best: float | None = None
         self.best_epoch = self.best_step = self.validated = -1
         self.best_metrics: dict[str, float] = {}
-        self.began = False
+        self.has_started = False
         self._rng: list[dict[str, Any]] = []
-        self._forgets = False
-        self._saved, self._is_asked, self._ended = time.monotonic(), False, False
-        self._agreement = RankConsensus()
+        self._ignores_best = False
+        self._last_saved, self._has_requested, self._saved_before_validation = time.monotonic(), False, False
+        self._consensus = RankConsensus()
 
-    def start_with(self, weights: Mapping[str, torch.Tensor] | None) -> None:
-        """Go on from another folder's checkpoint: take over the weights that it chose, or choose anew without them."""
+    def adopt_best(self, weights: Mapping[str, torch.Tensor] | None) -> None:
+        """Take over the best weights of another folder's checkpoint; without them, the best score is reset."""
         if weights is None:
-            self._forgets = True
-            log.warning("ckpt_path: the weights that validation chose before are not beside it; it chooses anew")
+            self._ignores_best = True
+            log.warning("ckpt_path: the best weights so far are not beside the checkpoint; only later epochs count")
         else:
             write_weights(self.folder / MODEL, weights)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set the random generators to their state in the checkpoint."""
+        self.stop.reinstall_handlers()
+        self._last_saved = time.monotonic()
+        if trainer.global_rank < len(self._rng):
+            set_rng_state(self._rng[trainer.global_rank])
+        self._rng, self.has_started = [], True
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Save when it is time, or when a signal came; an epoch's last step waits for validation."""
+        """Save after some minutes or a signal; an epoch's last step waits for validation."""
         done = trainer.fit_loop.epoch_loop.batch_idx + 1
         if done % trainer.accumulate_grad_batches or done >= trainer.num_training_batches:
             return
         if trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step:
             self._save(trainer)
-            self._ended = True
+            self._saved_before_validation = True
             trainer.should_stop = True  # so that Lightning validates here
             return
         if self.until == trainer.global_step:
             self._save(trainer)
-            raise ReachedError
-        it_is_time = time.monotonic() - self._saved >= self.seconds and not self._is_asked
-        self._is_asked |= it_is_time
-        asked = self._agreement.ask(self.stop.by or _SAVE * it_is_time)
-        if asked:
+            raise StepReachedError
+        is_due = time.monotonic() - self._last_saved >= self.seconds and not self._has_requested
+        self._has_requested |= is_due
+        requested = self._consensus.delayed_max(self.stop.by or _SAVE * is_due)
+        if requested:
             self._save(trainer)
-        _stop_if(asked)
+        _raise_if_stopped(requested)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """End a validation for which there is no time left."""
-        late = self.stop.by if self.stop.overdue(self.grace) else None
-        _stop_if(self._agreement.ask(late or 0))
+        """Stop a validation that takes longer than the grace period."""
+        late = self.stop.by if self.stop.is_older_than(self.grace) else None
+        _raise_if_stopped(self._consensus.delayed_max(late or 0))
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.folder / RESUME)
-        self._saved, self._is_asked = time.monotonic(), False
+        self._last_saved, self._has_requested = time.monotonic(), False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write what this epoch changed."""
+        """Save the best weights if they changed, and the state to resume from."""
         assert isinstance(pl_module, SequenceModule)
-        metrics = _validation_metrics(trainer)
+        metrics = validation_metrics(trainer)
         if self.monitor.partition("/")[2] not in metrics:
-            raise UserError(f"the task monitors {self.monitor}, but validation gave {', '.join(metrics) or 'nothing'}")
-        self._consider(metrics, trainer, pl_module)
-        if self._ended:
-            self._add_choice(trainer)
+            logged = ", ".join(metrics) or "nothing"
+            raise UserError(f"the task monitors {self.monitor}, but validation logged {logged}")
+        self.update_best(trainer, pl_module)
+        if self._saved_before_validation:
+            self._add_best(trainer)
         else:
             self._save(trainer)
         if trainer.is_global_zero and self.best_epoch == trainer.current_epoch:
-            _also(self.folder / RESUME, self.folder / BEST)
+            _link_or_copy(self.folder / RESUME, self.folder / BEST)
         if not trainer.should_stop and trainer.current_epoch + 1 != trainer.max_epochs:
             if self.until == trainer.global_step:
-                raise ReachedError
-            _stop_if(self._agreement.settle(self.stop.by or 0))
+                raise StepReachedError
+            _raise_if_stopped(self._consensus.all_reduce_max(self.stop.by or 0))
 
-    def _add_choice(self, trainer: pl.Trainer) -> None:
-        """Add to ``resume.ckpt``, which stands before the last validation, what that chose."""
+    def _add_best(self, trainer: pl.Trainer) -> None:
+        """Add the best score to ``resume.ckpt``, which was written before the last validation."""
         if not trainer.is_global_zero:
             return
         saved = read_checkpoint(self.folder / RESUME)
-        saved["callbacks"][self.state_key] |= self._choice()
+        saved["callbacks"][self.state_key] |= self._best_state()
         write_atomically(self.folder / RESUME, lambda file: torch.save(saved, file))
 
-    def keep(self, trainer: pl.Trainer, module: SequenceModule) -> None:
-        """Keep a model that was validated outside training."""
-        metrics = _validation_metrics(trainer)
-        self._consider(metrics, trainer, module)
-
-    def _consider(self, metrics: dict[str, float], trainer: pl.Trainer, module: SequenceModule) -> None:
+    def update_best(self, trainer: pl.Trainer, module: SequenceModule) -> None:
+        """Save the weights if the last validation is the best so far."""
+        metrics = validation_metrics(trainer)
         score = metrics[self.monitor.partition("/")[2]]
         self.validated = trainer.global_step
-        if self._better(score):
+        if self._is_better(score):
             self.best, self.best_metrics = score, metrics
             self.best_epoch, self.best_step = trainer.current_epoch, trainer.global_step
             if trainer.is_global_zero:
                 write_weights(self.folder / MODEL, module.model.state_dict())
 
-    def _better(self, score: float) -> bool:
-        if self.best is None or math.isnan(self.best):  # with which no later score compares as better
+    def _is_better(self, score: float) -> bool:
+        if self.best is None or math.isnan(self.best):  # no score compares as better than NaN
             return self.best is None or not math.isnan(score)
         return score > self.best if self.mode == "max" else score < self.best
-
-    def state_dict(self) -> dict[str, Any]:
-        """Remember the best epoch and the random generators."""
-        return {**self._choice(), "rng": all_gather(rng_state())}
-
-    def _choice(self) -> dict[str, Any]:
-        return {
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "best_step": self.best_step,
-            "best_metrics": self.best_metrics,
-            "validated": self.validated,
-        }
-
-    def chosen(self) -> dict[str, Any]:
-        """Return when validation chose the weights, and by which value of the metric, for the record."""
-        step = None if self.best_step < 0 else self.best_step  # which an earlier release did not keep
-        return {"epoch": self.best_epoch, "step": step, "valid": self.best}
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Record what the run was trained with so far."""
+        """Add the record of the run so far."""
         if self.record is not None:
             key, state = self.record
-            checkpoint[key] = state(*progress_of(trainer))
+            checkpoint[key] = state(*training_progress(trainer))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best score and the states of the random generators of all ranks."""
+        return {**self._best_state(), "rng": all_gather(rng_state())}
+
+    def _best_state(self) -> dict[str, Any]:
+        names = ("best", "best_epoch", "best_step", "best_metrics", "validated")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it back; the generators wait until training starts, since building the model drew from them."""
+        """Restore the best score; the generators follow when training starts, as building the model draws from them."""
         self._rng = state_dict["rng"]
-        if self._forgets:
+        if self._ignores_best:
             return
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
         self.best_metrics = state_dict["best_metrics"]
-        # A release before these were kept validated at the end of epochs alone.
+        # Earlier releases did not save these two, and validated at the end of epochs only.
         self.best_step, self.validated = state_dict.get("best_step", -1), state_dict.get("validated", -1)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set the generators to where the checkpoint left them."""
-        self.stop.listen_again()
-        self._saved = time.monotonic()
-        if trainer.global_rank < len(self._rng):
-            set_rng_state(self._rng[trainer.global_rank])
-        self._rng, self.began = [], True
+    def best_record(self) -> dict[str, Any]:
+        """Return epoch, step and score of the best weights, for ``results.json``."""
+        step = None if self.best_step < 0 else self.best_step  # earlier releases did not save it
+        return {"epoch": self.best_epoch, "step": step, "valid": self.best}
 
 
-@final
-class ReachedError(Exception):
-    """A run stopped after the step that it was to stop after."""
-
-
-def progress_of(trainer: pl.Trainer) -> tuple[int, int]:
-    """Return how many whole epochs and how many steps of the optimiser are done."""
+def training_progress(trainer: pl.Trainer) -> tuple[int, int]:
+    """Return the number of whole epochs and of optimiser steps that are done."""
     loop: Any = trainer.fit_loop
     batches = loop.epoch_loop.batch_progress.current.ready
     is_partial = bool(batches) and batches < trainer.num_training_batches
     processed = loop.epoch_progress.current.processed
-    is_ended = processed == loop.epoch_progress.current.ready  # as the loop has it, where max_steps ends an epoch
+    is_ended = processed == loop.epoch_progress.current.ready  # as the loop counts where max_steps ends an epoch
     return processed - (is_partial and is_ended), trainer.global_step
 
 
-def _validation_metrics(trainer: pl.Trainer) -> dict[str, float]:
-    found = trainer.callback_metrics.items()
-    return {name.partition("/")[2]: float(value) for name, value in found if name.startswith("valid/")}
+def validation_metrics(trainer: pl.Trainer) -> dict[str, float]:
+    """Return the metrics that the last validation logged as ``valid/<name>``, by name."""
+    logged = trainer.callback_metrics.items()
+    return {name.removeprefix("valid/"): float(value) for name, value in logged if name.startswith("valid/")}
 
 
-def _stop_if(asked: int) -> None:
-    """End what can be continued, where a signal asked for it."""
-    if asked > _SAVE:
-        raise StoppedError(signal.Signals(asked))
+def _raise_if_stopped(requested: int) -> None:
+    if requested > _SAVE:
+        raise StoppedError(signal.Signals(requested))
 
 
-def _also(path: Path, name: Path) -> None:
-    """Give a file a second name, by a link where there are links."""
-    fresh = name.with_name(f".{name.name}.fresh")
-    fresh.unlink(missing_ok=True)
-    try:
-        os.link(path, fresh)
-    except OSError:
-        shutil.copyfile(path, fresh)
-    fresh.replace(name)
-    sync_folder(name.parent)
-
-
-def rng_state() -> dict[str, Any]:
-    """Gather the states of the random generators as tensors and plain values."""
-    version, internal, gauss = random.getstate()
-    state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": [version, list(internal), gauss]}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
-
-
-def set_rng_state(state: dict[str, Any]) -> None:
-    """Put the random generators where :func:`rng_state` found them."""
-    torch.set_rng_state(state["torch"])
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    for device, generator in zip(range(torch.cuda.device_count()), state.get("cuda", ()), strict=False):
-        torch.cuda.set_rng_state(generator, device)  # there may be fewer devices than there were, or more
+def _link_or_copy(path: Path, name: Path) -> None:
+    """Give a file a second name, by a hard link where the file system has them."""
+    with replacing(name) as temporary:
+        temporary.unlink()
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)

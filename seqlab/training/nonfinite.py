@@ -1,4 +1,4 @@
-"""A loss or a gradient that is no finite number: training ends there, with what it takes to see why."""
+"""Guard against a non-finite loss or gradient: skip the step, or save it and stop."""
 
 import logging
 import math
@@ -19,113 +19,113 @@ from seqlab.runs.commands import shell_command
 log = logging.getLogger("seqlab")
 
 FOLDER = "nonfinite"
-"""Where in the run folder the step is kept."""
-TENSORS = "step.safetensors"
-PAGE = "step.json"
-SCHEMA = 1
-EXPLODES = 100
-"""How many times its usual size a gradient's norm has to be to be told."""
-AFTER = 10
-"""Steps after which it is known what is usual."""
-_MOST_STEPS = 2**24
-_LONGEST = 2**15
-"""Time steps of a batch: each takes a node of the graph, and a stranger's few bytes would take hours."""
+"""Folder of the saved step in the run folder."""
+STEP = "step.json"
+_TENSORS = "step.safetensors"
+_SCHEMA = 1
+_EXPLODES = 100
+"""Ratio of a gradient's norm to the usual one from which on a warning is logged."""
+_WARM_UP = 10
+"""Steps after which the usual norm is known."""
+_MAX_STEPS = 2**24
+_MAX_LENGTH = 2**15
+"""Time steps of a batch: each takes a node of the graph, so that a small file could take hours."""
 _MEMORY = 0.98
-"""Weight of what was before in the usual norm: that of about 50 steps."""
+"""Decay of the usual norm, an average over about 50 steps."""
 
 
 @final
-class Guard:
-    """Looks at each step's loss, and at the gradient's norm where gradients are clipped.
+class NonFiniteGuard:
+    """Check each step's loss, and the gradient's norm where gradients are clipped.
 
     Args:
         folder: the run folder.
-        skip: steps to leave out before giving up.
-        keeps: whether this process writes the step down.
+        skip: number of steps to skip before stopping.
+        saves: whether this process saves the step.
     """
 
-    def __init__(self, folder: Path, skip: int = 0, *, keeps: bool = True) -> None:
-        self.folder, self.skip, self.keeps = folder, skip, keeps
+    def __init__(self, folder: Path, skip: int = 0, *, saves: bool = True) -> None:
+        self.folder, self.skip, self.saves = folder, skip, saves
         self.skipped = 0
         self._batch: Batch | None = None
         self._state: list[Tensor] = []
         self._rng = torch.empty(0)
-        self._usual: float | None = None
+        self._usual_norm: float | None = None
         self._norms = 0
-        self._told = False
+        self._has_warned = False
 
-    def begin(self, batch: Batch, state: Any) -> None:
-        """Remember what a step reads, until the next one."""
+    def start_step(self, batch: Batch, state: Any) -> None:
+        """Keep what a step reads, until the next one."""
         self._batch, self._state, self._rng = batch, state_tensors(state), torch.get_rng_state()
 
-    def takes(self, loss: Tensor, module: nn.Module, step: int, epoch: int) -> bool:
-        """Say whether a loss is fit to be trained on.
+    def accepts_loss(self, loss: Tensor, module: nn.Module, step: int, epoch: int) -> bool:
+        """Return whether a loss is finite.
 
         Raises:
-            UserError: it is not, and no more steps may be left out.
+            UserError: it is not, and no more steps may be skipped.
         """
-        return math.isfinite(float(loss.detach())) or self._leave_out("loss", float(loss.detach()), module, step, epoch)
+        value = float(loss.detach())
+        return math.isfinite(value) or self._skip("loss", value, module, step, epoch)
 
-    def takes_gradient(self, norm: float, module: nn.Module, step: int, epoch: int) -> bool:
-        """Say whether a gradient of this norm is fit to be stepped along, and tell of one that is unusually large.
+    def accepts_gradient(self, norm: float, module: nn.Module, step: int, epoch: int) -> bool:
+        """Return whether a gradient's norm is finite; warn once of an unusually large one.
 
         Raises:
-            UserError: it is not, and no more steps may be left out.
+            UserError: it is not, and no more steps may be skipped.
         """
         if not math.isfinite(norm):
-            return self._leave_out("gradient", norm, module, step, epoch)
-        known = self._usual is not None and self._norms >= AFTER and not self._told
-        if known and norm > EXPLODES * (self._usual or 0):
+            return self._skip("gradient", norm, module, step, epoch)
+        usual = self._usual_norm
+        if usual is not None and self._norms >= _WARM_UP and not self._has_warned and norm > _EXPLODES * usual:
             log.warning(
-                "the gradient explodes: its norm is %.3g at step %s, where it was %.3g before; "
-                "trainer.gradient_clip_val cuts it off",
-                norm, f"{step:,}", self._usual,
+                "the gradient explodes: its norm is %.3g at step %s, usually %.3g; set trainer.gradient_clip_val",
+                norm, f"{step:,}", usual,
             )  # fmt: skip
-            self._told = True
+            self._has_warned = True
         self._norms += 1
         if norm > 0:
-            self._usual = norm if self._usual is None else self._usual**_MEMORY * norm ** (1 - _MEMORY)
+            self._usual_norm = norm if usual is None else usual**_MEMORY * norm ** (1 - _MEMORY)
         return True
 
-    def _leave_out(self, what: str, value: float, module: nn.Module, step: int, epoch: int) -> bool:
+    def _skip(self, what: str, value: float, module: nn.Module, step: int, epoch: int) -> bool:
+        """Return False if the step may be skipped; else save it and raise."""
         self.skipped += 1
         if self.skipped <= self.skip:
             log.warning(
-                "step %s is left out: its %s is %s (%s of trainer.skip_nonfinite=%s)",
+                "step %s is skipped: its %s is %s (%s of trainer.skip_nonfinite=%s)",
                 f"{step:,}", what, value, self.skipped, self.skip,
             )  # fmt: skip
             return False
         folder = self.folder / FOLDER
-        if self.keeps:
-            self._keep(folder, {"what": what, "value": str(value), "step": step, "epoch": epoch}, module)
-        shown = shell_command("replay", formatting.relative_path(folder))
+        if self.saves:
+            self._save(folder, {"what": what, "value": str(value), "step": step, "epoch": epoch}, module)
+        replay = shell_command("replay", formatting.relative_path(folder))
         raise UserError(
-            f"the {what} is {value} at step {step:,} of epoch {epoch + 1}; "
-            f"`{shown}` shows where it begins; "
-            "a lower optimizer.lr, or trainer.skip_nonfinite=<steps to leave out>, goes on"
+            f"the {what} is {value} at step {step:,} of epoch {epoch + 1}; `{replay}` shows where it begins; "
+            "set a lower optimizer.lr, or trainer.skip_nonfinite=<number of steps to skip>"
         )
 
-    def _keep(self, folder: Path, page: Mapping[str, Any], module: nn.Module) -> None:
+    def _save(self, folder: Path, record: Mapping[str, Any], module: nn.Module) -> None:
         assert self._batch is not None
         tensors = {f"weights.{name}": value for name, value in module.state_dict().items()}
         tensors |= {"batch.inputs": self._batch.inputs, "batch.targets": self._batch.targets, "rng": self._rng}
         if self._batch.lengths is not None:
             tensors["batch.lengths"] = self._batch.lengths
-        tensors |= {f"state.{index}": leaf for index, leaf in enumerate(self._state)}
-        run_folder.write_weights(folder / TENSORS, tensors)
-        atomic.write_json(folder / PAGE, {"schema": SCHEMA, **page})
+        tensors |= {f"state.{index}": value for index, value in enumerate(self._state)}
+        run_folder.write_weights(folder / _TENSORS, tensors)
+        atomic.write_json(folder / STEP, {"schema": _SCHEMA, **record})
 
 
 @final
 class SavedStep:
-    """A step that was kept.
+    """Step that was saved.
 
     Attributes:
-        page: what was found, and when.
-        batch: what was read.
-        state: leaves of the state that was carried there.
+        record: what was not finite, and at which step and epoch.
+        batch: that was read.
+        state: tensors of the carried state.
         weights: of the model, before the step.
-        rng: the state of the random generator of the CPU.
+        rng: the state of the CPU's random generator.
 
     Args:
         folder: ``nonfinite`` of a run.
@@ -135,20 +135,21 @@ class SavedStep:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.page = run_folder.read_json(folder / PAGE, plain=True)
-        if self.page.get("schema") != SCHEMA:
-            raise UserError(f"{folder / PAGE} has schema {self.page.get('schema')}; this version reads {SCHEMA}")
-        if not all(type(self.page.get(key)) is int for key in ("step", "epoch")):
-            raise UserError(f"{folder / PAGE} says of no step and epoch when it was")
-        tensors = run_folder.read_weights(folder / TENSORS)
+        where, file = folder / STEP, folder / _TENSORS
+        self.record = run_folder.read_json(where, plain=True)
+        if self.record.get("schema") != _SCHEMA:
+            raise UserError(f"{where} has schema {self.record.get('schema')}; this version reads {_SCHEMA}")
+        if not all(type(self.record.get(key)) is int for key in ("step", "epoch")):
+            raise UserError(f"{where}: step and epoch must be whole numbers")
+        tensors = run_folder.read_weights(file)
         try:
             self.batch = Batch(tensors["batch.inputs"], tensors.get("batch.lengths"), tensors["batch.targets"])
             self.rng = tensors["rng"]
             shape = self.batch.inputs.shape
-            if shape.numel() > _MOST_STEPS or shape[1:2].numel() > _LONGEST:
-                raise UserError(f"{folder / TENSORS} has a batch of the shape {list(shape)}; that is no step")
+            if shape.numel() > _MAX_STEPS or shape[1:2].numel() > _MAX_LENGTH:
+                raise UserError(f"{file}: a batch of shape {list(shape)} is too large")
         except KeyError as error:
-            raise UserError(f"{folder / TENSORS} has no tensor {error}") from error
+            raise UserError(f"{file} has no tensor {error}") from error
         self.state = [tensors[name] for name in sorted(tensors, key=_number) if name.startswith("state.")]
         self.weights = {name[len("weights.") :]: tensors[name] for name in tensors if name.startswith("weights.")}
 
@@ -159,13 +160,13 @@ def _number(name: str) -> int:
 
 
 @contextmanager
-def outputs_of(model: nn.Module) -> Iterator[dict[str, list[float]]]:
-    """Note of each part of a model, in the order in which they end, the largest output and the share not finite."""
+def record_outputs(model: nn.Module) -> Iterator[dict[str, list[float]]]:
+    """Record the largest output and the share of non-finite outputs of each submodule, in the order of execution."""
     found: dict[str, list[float]] = {}
 
-    def note(name: str) -> Any:
+    def recorder(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, outputs: Any) -> None:
-            values = [leaf.detach() for leaf in _tensors(outputs) if leaf.is_floating_point() and leaf.numel()]
+            values = [value.detach() for value in _tensors(outputs) if value.is_floating_point() and value.numel()]
             if values:
                 finite = [value[value.isfinite()].abs() for value in values]
                 largest = max((float(value.max()) for value in finite if value.numel()), default=0.0)
@@ -174,7 +175,7 @@ def outputs_of(model: nn.Module) -> Iterator[dict[str, list[float]]]:
 
         return hook
 
-    handles = [part.register_forward_hook(note(name)) for name, part in model.named_modules() if name]
+    handles = [part.register_forward_hook(recorder(name)) for name, part in model.named_modules() if name]
     try:
         yield found
     finally:

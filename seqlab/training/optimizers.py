@@ -1,11 +1,12 @@
-"""Optimisers and learning-rate schedules, by name."""
+"""Optimisers, learning-rate schedules and weight averaging."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, final
 
+import pytorch_lightning as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from seqlab.contracts import UserError
@@ -19,19 +20,19 @@ _OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 _SCHEDULES = ("constant", "cosine", "one_cycle")
 _EPOCH_SCHEDULES = ("decay", "plateau")
-_OURS = ("name", "schedule", "warmup", "decay", "decay_after", "patience", "averaging")
-"""Keys of the node that are not the optimiser's."""
+_NOT_OPTIMIZER = ("name", "schedule", "warmup", "decay", "decay_after", "patience", "averaging")
+"""Keys of the node that the optimiser's constructor does not take."""
 
 
 def make_optimizer(config: Mapping[str, Any], parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """Make the configured optimiser; weights decay, biases and other vectors do not.
+    """Build the configured optimiser; weight decay applies to matrices, not to biases and other vectors.
 
     Raises:
-        UserError: there is none of that name, or an option does not suit it.
+        UserError: the name is unknown, or the optimiser does not take an option.
     """
-    settings = {key: value for key, value in config.items() if key not in _OURS}
+    settings = {key: value for key, value in config.items() if key not in _NOT_OPTIMIZER}
     if config["name"] not in _OPTIMIZERS:
-        raise UserError(f"optimizer.name is {config['name']}; it must be one of {', '.join(_OPTIMIZERS)}")
+        raise UserError(f"optimizer.name must be one of {', '.join(_OPTIMIZERS)}, got {config['name']}")
     if "betas" in settings:
         settings["betas"] = tuple(settings["betas"])
     if config["name"] in ("adamw", "adam"):
@@ -48,27 +49,26 @@ def make_optimizer(config: Mapping[str, Any], parameters: Iterable[nn.Parameter]
 
 
 def schedule(config: Mapping[str, Any], steps: float) -> Callable[[int], float] | None:
-    r"""Give the course of the learning rate: the factor on ``lr`` at each step of the run, or ``None`` for always 1.
+    r"""Return the factor on ``lr`` at each step of the run; ``None`` where it is always 1.
 
     With :math:`p` the share of the steps done after warm-up: ``constant`` 1; ``cosine``
     :math:`(1 + \cos \pi p) / 2` (Loshchilov & Hutter 2017, without restarts); ``one_cycle`` falls linearly,
     :math:`1 - p` (with the warm-up, the triangle of Smith & Topin 2019).
 
     Args:
-        config: the optimiser's node; ``schedule`` and ``warmup`` are looked at.
+        config: the optimiser's node, for ``schedule`` and ``warmup``.
         steps: optimiser steps of the whole run.
 
     Raises:
-        UserError: there is no such schedule, or it needs a number of steps and the run has none.
+        UserError: the schedule is unknown, or it needs a number of steps and the run has none.
     """
     name, warmup = config.get("schedule", "constant"), config.get("warmup", 0.0)
     if name in _EPOCH_SCHEDULES:
         name = "constant"
     if name not in _SCHEDULES:
-        have = ", ".join([*_SCHEDULES, *_EPOCH_SCHEDULES])
-        raise UserError(f"optimizer.schedule is {name}; it must be one of {have}")
+        raise UserError(f"optimizer.schedule must be one of {', '.join([*_SCHEDULES, *_EPOCH_SCHEDULES])}, got {name}")
     if not 0 <= warmup < 1:
-        raise UserError(f"optimizer.warmup is {warmup}; it is a share of the steps, at least 0 and less than 1")
+        raise UserError(f"optimizer.warmup must be a share of the steps, >= 0 and < 1, got {warmup}")
     if name == "constant" and not warmup:
         return None
     if not math.isfinite(steps) or steps < 1:
@@ -86,7 +86,7 @@ def schedule(config: Mapping[str, Any], steps: float) -> Callable[[int], float] 
 
 @final
 class EpochDecay:
-    r"""The part of the learning rate's course that changes from epoch to epoch.
+    r"""Factor on the learning rate that changes from epoch to epoch.
 
     ``decay``: :math:`d^{\max(0, e - a)}` in epoch :math:`e = 1, 2, \ldots` with :math:`a` = ``decay_after`` (Zaremba
     et al. 2014). ``plateau``: times :math:`d` after each epoch whose monitored metric is no better than the best one
@@ -97,7 +97,7 @@ class EpochDecay:
         mode: whether a larger (``max``) or a smaller (``min``) metric is better.
 
     Raises:
-        UserError: a number is out of its range.
+        UserError: ``decay`` is out of range.
     """
 
     def __init__(self, config: Mapping[str, Any], mode: str) -> None:
@@ -106,15 +106,15 @@ class EpochDecay:
         self.patience, self.sign = config.get("patience", 0), 1.0 if mode == "max" else -1.0
         self.factor, self.best, self.worse = 1.0, -math.inf, 0
         if not 0 < self.decay <= 1:
-            raise UserError(f"optimizer.decay is {self.decay}; it must be above 0 and at most 1")
+            raise UserError(f"optimizer.decay must be > 0 and <= 1, got {self.decay}")
 
-    def begin(self, epoch: int) -> None:
-        """Choose the factor for an epoch, the first of which is 0."""
+    def start_epoch(self, epoch: int) -> None:
+        """Set the factor for an epoch, counted from 0."""
         if self.name == "decay":
             self.factor = self.decay ** max(0, epoch + 1 - self.after)
 
-    def end(self, metric: float) -> None:
-        """Take the monitored metric of an epoch."""
+    def end_epoch(self, metric: float) -> None:
+        """Take the monitored metric of an epoch into account."""
         if self.name != "plateau":
             return
         if self.sign * metric > self.best:
@@ -125,9 +125,100 @@ class EpochDecay:
             self.factor, self.worse = self.factor * self.decay, 0
 
     def state_dict(self) -> dict[str, float]:
-        """Give what a resumed run must know."""
+        """Return what a resumed run needs."""
         return {"factor": self.factor, "best": self.best, "worse": self.worse}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore it."""
         self.factor, self.best, self.worse = state["factor"], state["best"], state["worse"]
+
+
+@final
+class NonMonotonicAveraging(pl.Callback):
+    r"""NT-ASGD (Merity et al. 2017, arXiv 1708.02182, algorithm 1): stochastic gradient descent, then its average.
+
+    After each epoch the monitored metric is compared with the best one of the epochs before the last ``patience``; the
+    first time it is worse, averaging begins: :math:`\bar w_k = \bar w_{k-1} + (w_k - \bar w_{k-1}) / k`. From then on
+    validation, checkpoints and test see :math:`\bar w`, and training continues with :math:`w`.
+
+    Args:
+        monitor: the metric, ``valid/<name>``.
+        mode: whether a larger (``max``) or a smaller (``min``) one is better.
+        patience: the paper's n; at least 1.
+
+    Raises:
+        UserError: the patience is not positive, or the metric is not logged.
+    """
+
+    def __init__(self, monitor: str, mode: str, patience: int) -> None:
+        if patience < 1:
+            raise UserError(f"optimizer.averaging must be >= 1, or null, got {patience}")
+        self.monitor, self.sign, self.patience = monitor, 1.0 if mode == "max" else -1.0, patience
+        self.scores: list[float] = []
+        self.count = 0
+        self._mean: list[Tensor] = []
+        self._plain: list[Tensor] = []
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether averaging has begun."""
+        return bool(self._mean or self._plain)
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Add the new weights to the average."""
+        if self._mean:
+            self.count += 1
+            torch._foreach_lerp_(self._mean, _weights(pl_module), 1 / self.count)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Load the average into the model until the next epoch."""
+        if self._mean:
+            self._plain = [weight.detach().clone() for weight in _weights(pl_module)]
+            _load_weights(pl_module, self._mean)
+            self._mean = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare the metric with that of earlier epochs."""
+        if self.monitor not in trainer.callback_metrics:
+            logged = ", ".join(trainer.callback_metrics) or "nothing"
+            raise UserError(f"NonMonotonicAveraging needs the logged metric {self.monitor}, but {logged} is logged")
+        score = self.sign * float(trainer.callback_metrics[self.monitor])
+        earlier = self.scores[: -self.patience]
+        self.scores.append(score)
+        if not self.has_begun and earlier and score < max(earlier):
+            self._plain = [weight.detach().clone() for weight in _weights(pl_module)]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Load the weights of training."""
+        if self._plain:
+            self._mean = [weight.detach().clone() for weight in _weights(pl_module)]
+            _load_weights(pl_module, self._plain)
+            self._plain = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scores, and the set of weights that the checkpoint does not hold as the model.
+
+        At the end of an epoch these are the weights of training, within an epoch the average.
+        """
+        kept = {"plain": self._plain, "mean": self._mean}
+        return {
+            "scores": self.scores,
+            "count": self.count,
+            **{name: [weight.detach().cpu().clone() for weight in weights] for name, weights in kept.items()},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore them."""
+        self.scores, self.count = list(state_dict["scores"]), state_dict["count"]
+        self._plain, self._mean = list(state_dict["plain"]), list(state_dict["mean"])
+
+
+def _weights(module: pl.LightningModule) -> list[Tensor]:
+    return list(module.parameters())
+
+
+@torch.no_grad()
+def _load_weights(module: pl.LightningModule, values: list[Tensor]) -> None:
+    for weight, value in zip(_weights(module), values, strict=True):
+        weight.copy_(value)

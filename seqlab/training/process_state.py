@@ -1,15 +1,26 @@
-"""Global state of the process, which a run sets and leaves as it found it."""
+"""Global state of the process: random generators, threads, default dtype, Lightning's messages."""
 
+import logging
 import os
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 
 _SEEDS = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
-"""What Lightning's ``seed_everything`` puts into the environment."""
+"""Environment variables that Lightning's ``seed_everything`` sets."""
+_IGNORED_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*`training_step` returned `None`.*",  # a skipped step, which is logged
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+    ".*`srun` command is available.*",
+    ".*callbacks used to create the checkpoint need to be provided.*",  # a run may resume with another config
+    ".*It is recommended to use `self.log.*sync_dist=True.*",  # the values are those of all ranks
+)
 
 
 @contextmanager
@@ -31,3 +42,29 @@ def restored_process_state() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def rng_state() -> dict[str, Any]:
+    """Return the states of the random generators as tensors and plain values."""
+    version, internal, gauss = random.getstate()
+    state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": [version, list(internal), gauss]}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Set the random generators to what :func:`rng_state` returned."""
+    torch.set_rng_state(state["torch"])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    for device, generator in zip(range(torch.cuda.device_count()), state.get("cuda", ()), strict=False):
+        torch.cuda.set_rng_state(generator, device)  # the number of devices may differ from that of the checkpoint
+
+
+def silence_lightning() -> None:
+    """Hide Lightning's advertisements and the warnings that do not apply here."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in _IGNORED_WARNINGS:
+        warnings.filterwarnings("ignore", message)

@@ -1,4 +1,4 @@
-"""One run: from a config to a run folder."""
+"""Run: from a config to a run folder."""
 
 import logging
 import shlex
@@ -11,10 +11,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from seqlab.config.schema import plain_config
-from seqlab.contracts import Model, UserError
+from seqlab.contracts import UserError
 from seqlab.data.datamodule import SPLITS
 from seqlab.data.statistics import format_statistics
-from seqlab.distributed.devices import place
+from seqlab.distributed.devices import rank_info
+from seqlab.distributed.ranks import WorkerRanks
 from seqlab.io import formatting
 from seqlab.runs import run_folder
 from seqlab.runs.card import write_card, write_preprocessor
@@ -23,10 +24,9 @@ from seqlab.runs.ownership import owned_folder
 from seqlab.runs.results import Result, further_tests, metric_ranges, write_results
 from seqlab.runs.scores import judge
 from seqlab.training.checkpoint import checkpoint_path
-from seqlab.training.loggers import close_logger, make_logger
+from seqlab.training.loggers import open_logger
 from seqlab.training.process_state import restored_process_state
-from seqlab.training.ranks import WorkerRanks
-from seqlab.training.resume import ResumePoint, first_record
+from seqlab.training.resume import ResumePoint, new_record
 from seqlab.training.session import TrainingSession
 
 log = logging.getLogger("seqlab")
@@ -41,134 +41,113 @@ def run(
 ) -> Result:
     """Train, choose the checkpoint by validation, score the test split once, and write the run folder.
 
-    Random generators, the number of threads and the default dtype are as they were before, when it returns. A default
-    dtype of float64 is the parameters' own, and ``compute.dtype`` of the record.
+    The random generators, the number of threads and the default dtype of the process are restored at the end. A default
+    dtype of float64 is used for the parameters and recorded as ``compute.dtype``.
 
     Args:
-        config: as :func:`seqlab.compose` gives it.
+        config: as :func:`seqlab.compose` returns it; it is not changed.
         folder: where the run's files go; it must not hold a finished run.
-        command: what was typed, for the record.
-        until: the step of the optimiser after which to save and stop, unless the run ends with it.
+        command: the command line, for the record.
+        until: the optimiser step after which to save and stop, unless the run ends with it.
 
     Raises:
-        UserError: the config asks for what cannot be had.
-        ReachedError: the run stopped after ``until``.
+        UserError: the config is invalid or cannot be satisfied.
+        StepReachedError: the run stopped after ``until``.
     """
-    plain = plain_config(config)  # before there is a folder
+    plain = plain_config(config)  # checked before a folder is made
     with restored_process_state(), owned_folder(Path(folder)):
         return _run(plain, Path(folder), command, until)
 
 
-def _run(plain: dict[str, Any], folder: Path, command: str | None, until: int | None) -> Result:
+def _run(config: dict[str, Any], folder: Path, command: str | None, until: int | None) -> Result:
     started = time.perf_counter()
-    resume_from = checkpoint_path(plain["ckpt_path"], folder)
-    check_unfinished(folder, resumes=resume_from is not None and resume_from.resolve().parent == folder.resolve())
-    earlier = None if resume_from is None else ResumePoint(plain["ckpt_path"], resume_from)
-    trained_with = first_record(plain) if earlier is None else earlier.begin(plain, folder)
-    logger = None
-    with WorkerRanks(folder, place(plain["trainer"])) as followers:
-        work = TrainingSession(plain, folder, resume_from, followers.leader)
-        work.record(trained_with, earlier, until)
-        if earlier is not None:
-            earlier.tell()
-        if plain["trainer"]["progress"] is not False:
-            for line in format_statistics(work.data.statistics):
+    resume_from = checkpoint_path(config["ckpt_path"], folder)
+    resume_point = None if resume_from is None else ResumePoint(config["ckpt_path"], resume_from)
+    _check_unfinished(folder, resumes=resume_point is not None and resume_point.is_in(folder))
+    record = new_record(config) if resume_point is None else resume_point.start_segment(config, folder)
+    with WorkerRanks(folder, rank_info(config["trainer"])) as workers:
+        session = TrainingSession(config, folder, resume_from, workers.info)
+        session.start_record(record, resume_point, until)
+        if resume_point is not None:
+            resume_point.log_changes()
+        if config["trainer"]["progress"] is not False:
+            for line in [*format_statistics(session.data.statistics), *session.data.notes]:
                 log.info(line)
-            for note in work.data.notes:
-                log.info(note)
-        write_card(folder, plain, work.task, work.data.inputs, work.origin)
-        write_preprocessor(folder, work.data.preprocessor)
-        failed = True
-        try:
-            logger = make_logger(plain["logger"], folder)
-            if logger is not None:
-                logger.log_hyperparams({**plain, "folder": str(folder)})
-            followers.go(plain, resume_from)
-            work.do(logger)
-            failed = False
-        finally:
-            close_logger(logger, failed)
-    return _record(work, started, command)
+        write_card(folder, session.config, session.task, session.data.inputs, session.init_record)
+        write_preprocessor(folder, session.data.preprocessor)
+        with open_logger(session.config, folder) as logger:
+            workers.start(session.config, resume_from)
+            session.train_and_test(logger)
+    return _record_results(session, started, command)
 
 
-def check_unfinished(folder: Path, *, resumes: bool) -> None:
-    """Leave a folder alone that holds a finished run.
-
-    Raises:
-        UserError: it does.
-    """
+def _check_unfinished(folder: Path, *, resumes: bool) -> None:
     if (folder / run_folder.RESULTS).exists() and not resumes:
-        raise UserError(
-            f"{formatting.relative_path(folder)} holds a finished run; "
-            "choose another hydra.run.dir, or go on with ckpt_path=last"
-        )
+        where = formatting.relative_path(folder)
+        raise UserError(f"{where} holds a finished run; set another hydra.run.dir, or resume with ckpt_path=last")
 
 
-def _record(work: TrainingSession, started: float, command: str | None) -> Result:
-    plain, folder, task, data, module = work.plain, work.folder, work.task, work.data, work.module
-    model = work.model
+def _record_results(session: TrainingSession, started: float, command: str | None) -> Result:
+    """Write ``results.json``."""
+    config, folder, task, data, module = session.config, session.folder, session.task, session.data, session.module
+    model = session.model
     report = task.report(module.details, folder)
-    scores = _scores(work)
-    costs = _costs(work, started)
-    no_cell = f"model={plain['model']['name']} uses no cell: cell= and kernel= mean nothing to it"
+    scores = _scores(session)
+    cost = _cost(session, started)
+    main = "cell" if model.uses_cell else "model"
+    notes = [] if model.uses_cell else [f"`cell` and `kernel` are ignored with model={config['model']['name']}"]
     record = {
-        "title": run_title(plain, model),
+        "title": f"{config[main]['name']} on {config['task']['name']}",
         **scores,
-        "cost": costs,
+        "cost": cost,
         "kernel": model.kernel_report(),
         "data": {split: data.statistics[split] for split in SPLITS},
         "example": data.example_texts,
         "sequence_length_means": task.sequence_length_means,
         "generates": task.carries_state and task.per_step,
         "tables": {**report.tables, **further_tests(module.further, data.statistics)},
-        "figures": [*report.figures, *work.figures],
-        "notes": [*([] if model.uses_cell else [no_cell]), *data.notes, *report.notes],
-        "fingerprint": work.trained_with.data,
-        "history": work.trained_with.history(costs["epochs"], costs["steps"]),
-        "init_from": work.origin,
-        "freeze": list(plain.get("freeze") or []),
-        "config": plain,
+        "figures": [*report.figures, *session.figures],
+        "notes": [*notes, *data.notes, *report.notes],
+        "fingerprint": session.record.data,
+        "history": session.record.history(cost["epochs"], cost["steps"]),
+        "init_from": session.init_record,
+        "freeze": list(config.get("freeze") or []),
+        "config": config,
         "files": run_folder.hashes(folder),
         "versions": versions(),
         "hardware": hardware(),
-        "compute": compute_settings(model, work.threads),
+        "compute": compute_settings(model, session.threads),
         "git": git_state(),
         "command": command or shlex.join(sys.argv),
     }
     record = write_results(folder, record)
-    return Result(folder, module.test_results, module.baseline, scores["verdict"], task.monitor, costs, record)
+    return Result(folder, module.test_results, module.baseline, scores["verdict"], task.monitor, cost, record)
 
 
-def _scores(work: TrainingSession) -> dict[str, Any]:
-    """Return what of the record is a score: of the test split, and of the validation split, by which is chosen."""
-    task, module, checkpoints, statistics = work.task, work.module, work.checkpoints, work.data.statistics
-    valid, blind = checkpoints.best_metrics, work.baseline.values
+def _scores(session: TrainingSession) -> dict[str, Any]:
+    """Return scores of the test split, and of the validation split, by which the checkpoint and runs are chosen."""
+    task, module, checkpoints = session.task, session.module, session.checkpoints
+    statistics, valid, valid_baseline = session.data.statistics, checkpoints.best_metrics, session.baseline.values
     return {
         "verdict": judge(task, module.test_results, module.baseline, statistics["test"]["examples"]),
         "metrics": {"test": module.test_results, "valid": valid},
-        "chance": {"test": module.baseline, "valid": blind},
+        "chance": {"test": module.baseline, "valid": valid_baseline},
         "ranges": metric_ranges(task.metrics(), module.test_results),
         "best": {
             "monitor": task.monitor,
             "mode": task.mode,
-            **checkpoints.chosen(),
-            "verdict": judge(task, valid, blind, statistics["valid"]["examples"]) if blind else None,
+            **checkpoints.best_record(),
+            "verdict": judge(task, valid, valid_baseline, statistics["valid"]["examples"]) if valid_baseline else None,
         },
     }
 
 
-def _costs(work: TrainingSession, started: float) -> dict[str, Any]:
+def _cost(session: TrainingSession, started: float) -> dict[str, Any]:
     return {
-        **work.cost.report(work.module),
-        "devices": work.where.world,
+        **session.cost.report(session.module),
+        "devices": session.info.world_size,
         "wall_seconds": time.perf_counter() - started,
-        "parameters": sum(parameter.numel() for parameter in work.model.parameters()),
-        "state_size": work.model.state_size(),
+        "parameters": sum(parameter.numel() for parameter in session.model.parameters()),
+        "state_size": session.model.state_size(),
         **peak_memory(),
     }
-
-
-def run_title(plain: Mapping[str, Any], model: Model) -> str:
-    """Name a run by what matters most."""
-    what = f"{plain['cell']['name']} on {plain['task']['name']}"
-    return what if model.uses_cell else f"{plain['model']['name']} on {plain['task']['name']}"

@@ -1,8 +1,6 @@
-"""What each process of a run does, one or many: read the data, build the model, train it, score the test split."""
+"""Session of one rank of a run: read the data, build the model, train it, score the test split."""
 
-import logging
 import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -18,23 +16,22 @@ from seqlab.data.datamodule import SequenceData, check_batches
 from seqlab.data.fingerprint import fingerprint
 from seqlab.data.loaders import Shard
 from seqlab.distributed.collectives import destroy_process_group
-from seqlab.distributed.devices import OwnDraws, Place, environment, uses_gpu
+from seqlab.distributed.devices import RankInfo, SeedPerRank, cluster_environment, uses_gpu
 from seqlab.distributed.signals import StoppedError, StopRequest
 from seqlab.distributed.threads import Threads, configured_threads, default_threads
 from seqlab.errors import one_line
 from seqlab.io import formatting
 from seqlab.io.safe_io import check_names
 from seqlab.plugins.config import build
-from seqlab.recurrence.selection import readiness
 from seqlab.runs import run_folder
-from seqlab.training.averaging import NonMonotonicAveraging
-from seqlab.training.callbacks import Cost, EarlyStopping, StopWhenSolved, ValidationBaseline
-from seqlab.training.checkpoint import AtomicCheckpointIO, ReachedError, RunCheckpoint
-from seqlab.training.finetune import PretrainedInit, initialise_weights, load_init
+from seqlab.training.callbacks import Cost, EarlyStopping, StopWhenSolved, ValidationBaseline, progress_callbacks
+from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, StepReachedError
+from seqlab.training.finetune import PretrainedInit, freeze, load_init
 from seqlab.training.module import SequenceModule
-from seqlab.training.nonfinite import Guard
-from seqlab.training.progress import progress_callbacks
-from seqlab.training.resume import RECORD, Record, ResumePoint
+from seqlab.training.nonfinite import NonFiniteGuard
+from seqlab.training.optimizers import NonMonotonicAveraging
+from seqlab.training.process_state import silence_lightning
+from seqlab.training.resume import RECORD, ResumePoint, TrainingRecord
 
 _TRAINER_KEYS = (
     "max_epochs", "max_steps", "accelerator", "num_nodes", "precision", "gradient_clip_val", "limit_train_batches",
@@ -44,151 +41,182 @@ _TRAINER_KEYS = (
 
 @final
 class TrainingSession:
-    """A process' part of a run.
+    """Data, model and callbacks of one rank; the constructor prepares them, :meth:`train_and_test` runs them.
 
     Attributes:
-        task, data, model, module: as the config has them; the data is encoded, the model has its first weights.
-        origin: what the run began with, if it began with another one's weights.
-        figures: names of the pictures that callbacks drew into the run folder: those in their ``figures``.
-        baseline: scores the predictor that ignores its input on the validation split.
-        checkpoints: which writes, if this is rank 0.
-        trained_with: what rank 0 records in checkpoints and results.
+        config: of the run; ``preprocessing`` is that of the run that ``init_from`` names.
+        task, data: read and encoded.
+        model, module: with initial weights.
+        init_record: which weights came from ``init_from``; ``None`` without it.
+        baseline: scores the input-independent baseline on the validation split.
+        checkpoints: writes the checkpoints, on rank 0.
+        record: what the run is trained with, on rank 0.
         cost: of training.
-        threads: CPU threads of this process, and why so many.
+        figures: file names of the figures that callbacks drew into the run folder: those in their ``figures``.
+        threads: number of CPU threads, and the reason for it.
 
     Args:
-        plain: the config; ``preprocessing`` becomes that of the run that ``init_from`` names.
+        config: of the run, as plain values; it is not changed.
         folder: the run folder.
-        resume_from: the checkpoint to go on from.
-        where: this process' place among those of the run.
+        resume_from: the checkpoint to resume from.
+        info: this process's rank.
 
     Raises:
-        UserError: the config asks for what cannot be had.
+        UserError: the config cannot be satisfied.
     """
 
-    def __init__(self, plain: dict[str, Any], folder: Path, resume_from: Path | None, where: Place) -> None:
-        silence_lightning()
-        readiness.begin()
-        named, there = configured_threads(plain["trainer"], where), torch.get_num_threads()
-        torch.set_num_threads(named.number if named else 1)
-        pl.seed_everything(plain["seed"], verbose=False)
-        self.plain, self.folder, self.resume_from, self.where = plain, folder, resume_from, where
-        self.start = load_init(plain, folder, resume_from)
-        self.task, self.data = prepare_data(plain, self.start, Shard(where.rank, where.world))
-        pl.seed_everything(plain["seed"], verbose=False)  # the weights do not depend on what reading the data drew
-        check_batches(plain["trainer"], self.data)
-        self.model = build_model(plain, self.task, self.data.inputs)
-        torch.set_num_threads(there)
-        self.threads = named or self._fitting()
-        torch.set_num_threads(self.threads.number)
-        preparing = time.perf_counter()
-        self.model.prepare(self.data.training_inputs)
-        self._preparing = time.perf_counter() - preparing
-        self.origin = initialise_weights(self.start, self.model, self.task, plain)
-        guard = Guard(folder, plain["trainer"].get("skip_nonfinite", 0), keeps=where.rank == 0)
-        self.module = SequenceModule(
-            self.model, self.task, plain["optimizer"], self.data.statistics, self.data.extra_splits, guard
-        )
-        self.stop, self.cost, self.figures = StopRequest(), Cost(), list[str]()
-        self.baseline = ValidationBaseline(self.task, self.data.statistics.get("valid", {}))
-        minutes = plain["trainer"]["checkpoint_minutes"]
-        self.checkpoints = RunCheckpoint(folder, f"valid/{self.task.monitor}", self.task.mode, self.stop, minutes)
+    record: TrainingRecord
 
-    def _fitting(self) -> Threads:
-        """Choose the threads by the work of a training step."""
+    def __init__(self, config: Mapping[str, Any], folder: Path, resume_from: Path | None, info: RankInfo) -> None:
+        silence_lightning()
+        self.folder, self.resume_from, self.info = folder, resume_from, info
+        configured, available = configured_threads(config["trainer"], info), torch.get_num_threads()
+        torch.set_num_threads(configured.number if configured else 1)
+        self._prepare_data(config)
+        self._build_model()
+        torch.set_num_threads(available)
+        self.threads = configured or self._default_threads()
+        torch.set_num_threads(self.threads.number)
+        self._initialise_model()
+        self._build_callbacks()
+
+    def _prepare_data(self, config: Mapping[str, Any]) -> None:
+        pl.seed_everything(config["seed"], verbose=False)
+        self._pretrained = load_init(config, self.folder, self.resume_from)
+        self.config = dict(config)
+        if self._pretrained is not None:
+            self.config["preprocessing"] = self._pretrained.preprocessing
+        shard = Shard(self.info.rank, self.info.world_size)
+        self.task, self.data = prepare_data(self.config, self._pretrained, shard)
+        check_batches(self.config["trainer"], self.data)
+
+    def _build_model(self) -> None:
+        pl.seed_everything(self.config["seed"], verbose=False)  # reading the data may have drawn any number
+        self.model = build_model(self.config, self.task, self.data.inputs)
+
+    def _default_threads(self) -> Threads:
+        """Choose the number of threads by the work of a training step."""
         train = self.data.statistics["train"]
         steps = self.task.sequence_length or 1 if self.data.tokens else train["steps"] / train["examples"]
-        rows = -(-min(self.plain["data"]["batch_size"], train["examples"]) // self.where.world)
-        return default_threads(self.model, rows, steps, self.where, on_gpu=uses_gpu(self.plain["trainer"]))
+        rows = -(-min(self.config["data"]["batch_size"], train["examples"]) // self.info.world_size)
+        return default_threads(self.model, rows, steps, self.info, on_gpu=uses_gpu(self.config["trainer"]))
 
-    def record(self, trained_with: Record, earlier: ResumePoint | None, until: int | None) -> None:
-        """Record what the run is trained with, after a look at whether its data may go on from the checkpoint.
+    def _initialise_model(self) -> None:
+        began = time.perf_counter()
+        self.model.prepare(self.data.training_inputs)
+        self._prepare_seconds = time.perf_counter() - began
+        init = self._pretrained
+        self.init_record = None if init is None else init.load_into(self.model, self.task, self.config)
+        freeze(self.model, self.config.get("freeze"))
+        skip = self.config["trainer"].get("skip_nonfinite", 0)
+        self.module = SequenceModule(
+            self.model,
+            self.task,
+            self.config["optimizer"],
+            self.data.statistics,
+            self.data.extra_splits,
+            NonFiniteGuard(self.folder, skip, saves=self.info.rank == 0),
+        )
+
+    def _build_callbacks(self) -> None:
+        trainer, monitor = self.config["trainer"], f"valid/{self.task.monitor}"
+        self.stop, self.cost, self.figures = StopRequest(), Cost(), list[str]()
+        self.baseline = ValidationBaseline(self.task, self.data.statistics.get("valid", {}))
+        minutes = trainer["checkpoint_minutes"]
+        self.checkpoints = RunCheckpoint(self.folder, monitor, self.task.mode, self.stop, minutes)
+        seeds = SeedPerRank(self.config["seed"])
+        self._callbacks: list[pl.Callback] = [self.cost, self.baseline, self.checkpoints, seeds]
+        if (patience := trainer["early_stopping"]) is not None:
+            self._callbacks.append(EarlyStopping(monitor, mode=self.task.mode, patience=patience))
+        if epochs := trainer.get("stop_when_solved", 0):
+            self._callbacks.append(StopWhenSolved(self.task, epochs))
+        if (averaging := self.config["optimizer"].get("averaging")) is not None:
+            self._callbacks.append(NonMonotonicAveraging(monitor, self.task.mode, averaging))
+        self._callbacks += [build("callback", node) for node in (self.config.get("callbacks") or {}).values()]
+
+    def start_record(self, record: TrainingRecord, resume_point: ResumePoint | None, until: int | None) -> None:
+        """Have the checkpoints record what the run is trained with, if the checkpoint admits the data.
 
         Args:
-            trained_with: config and history so far; takes the fingerprint of the data.
-            earlier: the checkpoint to go on from.
-            until: the step of the optimiser after which to save and stop.
+            record: config and history so far; the fingerprint of the data is added.
+            resume_point: the checkpoint to resume from.
+            until: the optimiser step after which to save and stop.
 
         Raises:
             UserError: the data are not those that the checkpoint was trained on.
         """
-        self.trained_with = trained_with
-        trained_with.data = fingerprint(self.data)
-        if earlier is not None:
-            trained_with.note_data(earlier.check_data(trained_with.data, self.plain))
-            if not earlier.is_of(self.folder):
-                self.checkpoints.start_with(earlier.weights)
-        self.checkpoints.record, self.checkpoints.until = (RECORD, trained_with.state), until
+        self.record = record
+        record.data = fingerprint(self.data)
+        if resume_point is not None:
+            record.add_data_changes(resume_point.check_data(record.data, self.config))
+            if not resume_point.is_in(self.folder):
+                self.checkpoints.adopt_best(resume_point.weights)
+        self.checkpoints.record, self.checkpoints.until = (RECORD, record.state), until
 
-    @property
-    def is_trained(self) -> bool:
-        """Whether there is anything to train; a model that only counts is ready."""
-        return any(parameter.requires_grad for parameter in self.model.parameters())
-
-    def do(self, logger: Any) -> None:
-        """Train, take the weights of the best epoch, and score the test split with them.
+    def train_and_test(self, logger: Any) -> None:
+        """Train, load the best weights, and score the test split with them.
 
         Raises:
-            StoppedError: a signal asked for an end.
-            UserError: the config asks for what cannot be had.
+            StoppedError: a signal stopped the run.
+            StepReachedError: the run stopped after ``until``.
+            UserError: the config cannot be satisfied.
         """
-        shown = progress_callbacks(self.plain["trainer"]["progress"], self.checkpoints.monitor)
-        callbacks = [
-            self.cost,
-            self.baseline,
-            self.checkpoints,
-            OwnDraws(self.plain["seed"]),
-            *_callbacks(self.plain, self.task),
-        ]
         try:
-            trainer = self._trainer(logger, [*callbacks, *shown] if self.where.rank == 0 else callbacks)
-            if self.is_trained:
-                self._fit(trainer)
-                # Stopped between its last step and its validation, or the checkpoint was written before that ended.
-                if self.checkpoints.validated != trainer.global_step or not self.baseline.values:
-                    trainer.validate(self.module, datamodule=self.data, verbose=False)
-                    self.checkpoints.keep(trainer, self.module)
-                    trainer.strategy.barrier()
-            else:  # counted, not trained
-                trainer.validate(self.module, datamodule=self.data, verbose=False)
-                self.checkpoints.keep(trainer, self.module)
-                trainer.strategy.barrier()  # all read what rank 0 wrote
-                self.cost.seconds += self._preparing
+            trainer = self._build_trainer(logger)
+            self._train(trainer)
+            trainer.strategy.barrier()  # all ranks read what rank 0 wrote
             self.model.load_state_dict(run_folder.read_weights(self.folder / run_folder.MODEL))
             trainer.test(self.module, datamodule=self.data, verbose=False)
-            self.figures = [name for callback in callbacks for name in getattr(callback, "figures", ())]
+            self.figures = [name for callback in self._callbacks for name in getattr(callback, "figures", ())]
         except MisconfigurationException as error:
             raise UserError(f"trainer: {one_line(error)}") from error
         finally:
             destroy_process_group()
 
+    def _train(self, trainer: pl.Trainer) -> None:
+        """Train if there are parameters to train, and validate unless the last step was validated."""
+        if any(parameter.requires_grad for parameter in self.model.parameters()):
+            self._fit(trainer)
+            if self.checkpoints.validated == trainer.global_step and self.baseline.values:
+                return
+            # The run stopped, or the checkpoint was written, between the last step and the end of its validation.
+        else:
+            self.cost.seconds += self._prepare_seconds
+        trainer.validate(self.module, datamodule=self.data, verbose=False)
+        self.checkpoints.update_best(trainer, self.module)
+
     def _fit(self, trainer: pl.Trainer) -> None:
-        """Train; what goes wrong before the first step of a run that goes on is the checkpoint's fault."""
+        """Train; an error before the first step of a resumed run is reported as one of the checkpoint."""
         try:
-            with self.stop.listening():
+            with self.stop.handling_signals():
                 trainer.fit(self.module, datamodule=self.data, ckpt_path=self.resume_from, weights_only=True)
-        except (UserError, StoppedError, ReachedError):
+        except (UserError, StoppedError, StepReachedError):
             raise
         except Exception as error:
-            if self.resume_from is None or self.checkpoints.began:
+            if self.resume_from is None or self.checkpoints.has_started:
                 raise
             where = formatting.relative_path(self.resume_from)
-            said = f"{type(error).__name__}: {one_line(error)[:200]}"
-            raise UserError(f"ckpt_path: {where} does not fit this run: {said}") from error
+            cause = f"{type(error).__name__}: {one_line(error)[:200]}"
+            raise UserError(f"ckpt_path: {where} does not fit this run: {cause}") from error
 
-    def _trainer(self, logger: Any, callbacks: list[pl.Callback]) -> pl.Trainer:
-        settings = {key: self.plain["trainer"][key] for key in _TRAINER_KEYS}
-        together: dict[str, Any] = {"devices": self.where.devices}
-        if self.where.world > 1:
-            together["strategy"] = DDPStrategy(
-                cluster_environment=environment(self.where),
+    def _build_trainer(self, logger: Any) -> pl.Trainer:
+        settings = {key: self.config["trainer"][key] for key in _TRAINER_KEYS}
+        callbacks = self._callbacks
+        if self.info.rank == 0:
+            callbacks = [
+                *callbacks,
+                *progress_callbacks(self.config["trainer"]["progress"], self.checkpoints.monitor),
+            ]
+        if self.info.world_size > 1:
+            settings["strategy"] = DDPStrategy(
+                cluster_environment=cluster_environment(self.info),
                 find_unused_parameters=any(getattr(part, "skips_parameters", False) for part in self.model.modules()),
                 gradient_as_bucket_view=True,
             )
         try:
             trainer = pl.Trainer(
                 **settings,
-                **together,
+                devices=self.info.devices,
                 default_root_dir=self.folder,
                 logger=logger or False,
                 callbacks=callbacks,
@@ -197,63 +225,47 @@ class TrainingSession:
                 log_every_n_steps=1,
                 enable_model_summary=False,
                 enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
-                use_distributed_sampler=False,  # the loaders know their share
+                use_distributed_sampler=False,  # the loaders know their shard
             )
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise UserError(f"trainer: {one_line(error)}") from error
-        # With max_steps, Lightning would go on from the end of an epoch with an epoch of no batches.
+        # With max_steps, Lightning would resume at the end of an epoch with an epoch of no batches.
         vars(trainer.fit_loop)["_iteration_based_training"] = lambda: False
         return trainer
 
 
 def prepare_data(
-    plain: Mapping[str, Any], start: PretrainedInit | None = None, shard: Shard | None = None
+    config: Mapping[str, Any], pretrained: PretrainedInit | None = None, shard: Shard | None = None
 ) -> tuple[Task, SequenceData]:
     """Read and encode the data of a config.
 
+    Args:
+        config: of a run.
+        pretrained: a run whose preprocessor is taken, fitted as it is.
+        shard: rows of each batch that this process reads.
+
     Raises:
-        UserError: the data cannot be had.
+        UserError: the data cannot be read.
     """
-    task = build_task(plain["task"])
-    preprocessor = build_preprocessor(plain["preprocessing"]) if start is None else start.trained.preprocessor
-    data_settings = {key: value for key, value in plain["data"].items() if key != "allow_change"}
-    settings = {**data_settings, "seed": plain["seed"], "overfit_batches": plain["trainer"]["overfit_batches"]}
-    settings |= {"pipeline": plain["preprocessing"], "fitted": start is not None, "shard": shard}
-    data = SequenceData(task, preprocessor, **settings)
+    task = build_task(config["task"])
+    if pretrained is None:
+        pipeline = config["preprocessing"]
+        preprocessor = build_preprocessor(pipeline)
+    else:
+        pipeline, preprocessor = pretrained.preprocessing, pretrained.trained.preprocessor
+    data = SequenceData(
+        task,
+        preprocessor,
+        **{key: value for key, value in config["data"].items() if key != "allow_change"},
+        seed=config["seed"],
+        overfit_batches=config["trainer"]["overfit_batches"],
+        pipeline=pipeline,
+        fitted=pretrained is not None,
+        shard=shard,
+    )
     try:
         data.prepare()
         check_names(task.label_names() or (), "labels")
     except (ValueError, OSError) as error:
-        message = one_line(error)
-        if not message.startswith("task."):
-            message = f"task={plain['task']['name']}: {message}"
-        raise UserError(message) from error
+        raise UserError(f"task={config['task']['name']}: {one_line(error)}") from error
     return task, data
-
-
-def _callbacks(plain: Mapping[str, Any], task: Task) -> list[pl.Callback]:
-    monitor = f"valid/{task.monitor}"
-    callbacks: list[pl.Callback] = []
-    if (patience := plain["trainer"]["early_stopping"]) is not None:
-        callbacks.append(EarlyStopping(monitor, mode=task.mode, patience=patience))
-    if epochs := plain["trainer"].get("stop_when_solved", 0):
-        callbacks.append(StopWhenSolved(task, epochs))
-    if (averaging := plain["optimizer"].get("averaging")) is not None:
-        callbacks.append(NonMonotonicAveraging(monitor, task.mode, averaging))
-    for node in (plain.get("callbacks") or {}).values():
-        callbacks.append(build("callback", node))
-    return callbacks
-
-
-def silence_lightning() -> None:
-    """Keep Lightning's advertisements out of the way of what a user wants to read; warnings stay."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*`training_step` returned `None`.*")  # the step is left out, which was told
-    warnings.filterwarnings("ignore", r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*")
-    warnings.filterwarnings("ignore", ".*`srun` command is available.*")
-    warnings.filterwarnings(
-        "ignore", ".*callbacks used to create the checkpoint need to be provided.*"
-    )  # another config
-    warnings.filterwarnings("ignore", ".*It is recommended to use `self.log.*sync_dist=True.*")  # they are of all ranks

@@ -1,4 +1,4 @@
-"""A finished run once more: whether its folder is whole, and whether its numbers come out again."""
+"""Verification of a finished run: hashes, shapes, versions, data and test metrics."""
 
 import copy
 from collections.abc import Mapping
@@ -21,14 +21,15 @@ from seqlab.runs.environment import versions
 from seqlab.runs.results import read_results
 from seqlab.training.finetune import PretrainedInit
 from seqlab.training.module import SequenceModule
-from seqlab.training.session import prepare_data, silence_lightning
+from seqlab.training.process_state import silence_lightning
+from seqlab.training.session import prepare_data
 
 CLOSE = 1e-4
-"""Relative difference of a metric that another machine, or another number of threads, may make."""
+"""Relative difference of a metric that is accepted, as between machines or numbers of threads."""
 MULTIPLE = 16
-"""How many times a metric's own rounding error it may differ; see :data:`seqlab.export.compare.MULTIPLE`."""
+"""Multiple of a metric's rounding error that is accepted; see :data:`seqlab.export.compare.MULTIPLE`."""
 _SMALLEST = 2.0**-23
-"""Rounding error of a metric of float32 outputs of size 1: the loss of a solved task has no more digits."""
+"""Rounding error of float32 outputs of size 1, which limits metrics near 0, such as the loss of a solved task."""
 
 _KINDS = ("task", "preprocessing", "model", "cell")
 
@@ -36,42 +37,42 @@ _KINDS = ("task", "preprocessing", "model", "cell")
 @final
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, and what was found.
+    """Result of one check.
 
     Attributes:
-        what: such as ``shapes``.
-        state: ``ok``; ``differs``, which is worth knowing; ``wrong``, so that the run is not what it says.
-        said: in one line.
+        what: was checked, such as ``shapes``.
+        state: ``ok``; ``differs``, which the user should know; ``wrong``, so that the run is not what it claims.
+        message: one line.
     """
 
     what: str
     state: Literal["ok", "differs", "wrong"]
-    said: str
+    message: str
 
 
 def verify_run(folder: Path, *, scores: bool = True) -> list[Finding]:
-    """Hold a run folder against what it says of itself.
+    """Check a run folder against its own records.
 
     Args:
         folder: of a finished run.
-        scores: whether to score the test split once more, which needs the data.
+        scores: whether to score the test split again, which needs the data.
 
     Raises:
         UserError: it is no finished run, or it cannot be loaded.
     """
     record = read_results(folder)
-    trained = load(folder)  # which knows how large each file may be, so that none is hashed for ever
+    trained = load(folder)  # before hashing, as it bounds the size of each file
     findings = [_files(folder, record.get("files"))]
     count = sum(value.numel() for value in trained.model.state_dict().values())
-    findings.append(Finding("shapes", "ok", f"{count:,} numbers fit the model that {run_folder.MODEL_CARD} describes"))
+    findings.append(Finding("shapes", "ok", f"{count:,} numbers fit the model of {run_folder.MODEL_CARD}"))
     findings.append(_versions(read_card(folder), record))
     if scores:
         metrics, data, same = _scored(trained, record["config"])
         findings += data_finding(record, data)
         if not same and record.get("fingerprint") is None:
-            findings.append(Finding("data", "differs", "labels or vocabulary are not those that it was trained on"))
+            findings.append(Finding("data", "differs", "labels or vocabulary differ from those of training"))
         if metrics is None:
-            findings.append(Finding("test metrics", "wrong", "not computed: the labels, or their order, are others"))
+            findings.append(Finding("test metrics", "wrong", "not computed: the labels or their order differ"))
         else:
             then = record["metrics"].get("test", {})
             finding = compare_metrics("test metrics", then, metrics)
@@ -82,7 +83,7 @@ def verify_run(folder: Path, *, scores: bool = True) -> list[Finding]:
 
 
 def data_finding(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[Finding]:
-    """Compare the data with those that a run records; nothing of a run that recorded none."""
+    """Compare the data with those that a run recorded; return nothing where it recorded none."""
     then = record.get("fingerprint")
     if then is None:
         return []
@@ -93,12 +94,12 @@ def data_finding(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[Find
             f"{run_folder.RESULTS} has a fingerprint that cannot be read: {type(error).__name__}"
         ) from error
     if found:
-        return [Finding("data", "differs", f"not those that it was trained on: {'; '.join(found)}")]
-    return [Finding("data", "ok", "splits, labels and vocabulary are those of the run")]
+        return [Finding("data", "differs", f"differ from those of training: {'; '.join(found)}")]
+    return [Finding("data", "ok", "same splits, labels and vocabulary")]
 
 
 def _rounding(trained: Trained, plain: Mapping[str, Any], metrics: Mapping[str, float]) -> dict[str, float]:
-    """Compute how far each metric is from the same in float64, by the reference loop; empty where that fails."""
+    """Return each metric's distance from its value in float64 by the reference loop; empty where that fails."""
     if str(plain["trainer"]["precision"]) != "32-true":
         return {}
     try:
@@ -107,7 +108,7 @@ def _rounding(trained: Trained, plain: Mapping[str, Any], metrics: Mapping[str, 
             if isinstance(part, Recurrent):
                 part.kernel = "loop"
         exact, *_ = rescore(trained, plain, wide)
-    except Exception:  # of a model that fixes its dtype: any
+    except Exception:  # a model that fixes its dtype may raise anything
         return {}
     if exact is None:
         return {}
@@ -115,14 +116,14 @@ def _rounding(trained: Trained, plain: Mapping[str, Any], metrics: Mapping[str, 
 
 
 def _scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float] | None, dict[str, Any], bool]:
-    """Score, and tell in a line where the config is not one that can be used."""
+    """Score the test split; raise ``UserError`` where the config is not usable."""
     try:
         return rescore(trained, plain)
     except (UserError, OSError):
         raise
-    except Exception as error:  # what a trainer makes of a stranger's values is anything
-        said = f"{type(error).__name__}: {one_line(error)[:300]}"
-        raise UserError(f"{trained.folder}: its test split cannot be scored: {said}") from error
+    except Exception as error:  # values of a foreign file may make a trainer raise anything
+        cause = f"{type(error).__name__}: {one_line(error)[:300]}"
+        raise UserError(f"{trained.folder}: its test split cannot be scored: {cause}") from error
 
 
 def _files(folder: Path, recorded: Mapping[str, str] | None) -> Finding:
@@ -131,8 +132,8 @@ def _files(folder: Path, recorded: Mapping[str, str] | None) -> Finding:
     found = run_folder.hashes(folder)
     changed = [name for name in run_folder.HASHED if recorded.get(name) != found[name]]
     if changed:
-        return Finding("hashes", "wrong", f"{', '.join(changed)}: not the file that the run wrote")
-    return Finding("hashes", "ok", f"{len(found)} files are those that the run wrote")
+        return Finding("hashes", "wrong", f"changed since the run: {', '.join(changed)}")
+    return Finding("hashes", "ok", f"{len(found)} files are unchanged")
 
 
 def _versions(card: Mapping[str, Any], record: Mapping[str, Any]) -> Finding:
@@ -143,24 +144,24 @@ def _versions(card: Mapping[str, Any], record: Mapping[str, Any]) -> Finding:
         plugin = find(kind, entry["name"])
         then, now = (entry.get("distribution"), entry.get("version")), (plugin.distribution, plugin.version)
         if then != now:
-            others.append(f"{kind} {entry['name']} was of {then[0]} {then[1]}, and is of {now[0]} {now[1]}")
+            others.append(f"{kind} {entry['name']} was of {then[0]} {then[1]}, is of {now[0]} {now[1]}")
     others += differing_packages(record)
     if others:
         return Finding("versions", "differs", "; ".join(others))
-    return Finding("versions", "ok", "plugins and packages are those of the run")
+    return Finding("versions", "ok", "same plugins and packages")
 
 
 def differing_packages(record: Mapping[str, Any]) -> list[str]:
-    """Name the packages that are others than those a run was trained with."""
+    """Return the packages whose versions differ from those of a run."""
     now = versions()
     then = record.get("versions") or {}
-    return [f"{name} was {then[name]}, and is {now[name]}" for name in now if name in then and then[name] != now[name]]
+    return [f"{name} was {then[name]}, is {now[name]}" for name in now if name in then and then[name] != now[name]]
 
 
 def rescore(
     trained: Trained, plain: Mapping[str, Any], wide: Model | None = None
 ) -> tuple[dict[str, float] | None, dict[str, Any], bool]:
-    """Score a trained model on its test split once more.
+    """Score a trained model on its test split again.
 
     Args:
         trained: the run.
@@ -168,11 +169,11 @@ def rescore(
         wide: the model in float64, to be scored in place of the run's own.
 
     Returns:
-        The metrics, the fingerprint of the data, and whether their labels and vocabulary are those of the run. There
-        are no metrics where the labels are not the model's, in its order.
+        The metrics, the fingerprint of the data, and whether their labels and vocabulary are those of the run. The
+        metrics are ``None`` where the labels or their order differ from the model's.
 
     Raises:
-        UserError: the data cannot be had.
+        UserError: the data cannot be read, or the folder's files contradict one another.
     """
     for kind in _KINDS:
         if plain.get(kind) != trained.nodes[kind]:
@@ -204,33 +205,33 @@ def rescore(
 def compare_metrics(
     what: str, then: Mapping[str, Any], now: Mapping[str, float], rounding: Mapping[str, float] | None = None
 ) -> Finding:
-    """Say whether metrics came out again: to the last digit, but for rounding, or not.
+    """Compare metrics: equal to the last digit, equal within rounding, or not.
 
     Args:
-        what: is compared.
+        what: the name of the check.
         then: the recorded metrics.
-        now: those that were computed.
-        rounding: of each metric its rounding error, where it was measured. :data:`MULTIPLE` times that is allowed, and
-            as many times 2^-23: of a metric near 0, such as the loss of a solved task, float32 has no more digits.
+        now: the computed ones.
+        rounding: rounding error of each metric, where it was measured. :data:`MULTIPLE` times that is accepted, and
+            as many times 2^-23, the resolution of float32 for metrics near 0.
     """
     if not then or set(then) != set(now):
-        return Finding(what, "wrong", f"it had {', '.join(then) or 'none'}; now there are {', '.join(now)}")
-    gaps = {name: _gap(then[name], now[name]) for name in then}
+        return Finding(what, "wrong", f"recorded {', '.join(then) or 'none'}; computed {', '.join(now)}")
+    gaps = {name: _relative_difference(then[name], now[name]) for name in then}
     worst = max(gaps, key=lambda name: gaps[name])
-    shown = f"{worst} was {then[worst]}, and is {now[worst]}"
+    values = f"{worst} was {then[worst]}, is {now[worst]}"
     if gaps[worst] == 0:
-        return Finding(what, "ok", f"all {len(then)} came out again, to the last digit")
-    if all(gaps[name] <= CLOSE or _rounded(then[name], now[name], (rounding or {}).get(name)) for name in then):
-        return Finding(what, "ok", f"all {len(then)} came out again, but for rounding: {shown}")
-    return Finding(what, "wrong", shown)
+        return Finding(what, "ok", f"all {len(then)} equal to the last digit")
+    if all(gaps[name] <= CLOSE or _is_rounding(then[name], now[name], (rounding or {}).get(name)) for name in then):
+        return Finding(what, "ok", f"all {len(then)} equal within rounding: {values}")
+    return Finding(what, "wrong", values)
 
 
-def _rounded(then: Any, now: float, error: float | None) -> bool:
+def _is_rounding(then: Any, now: float, error: float | None) -> bool:
     return then is not None and abs(then - now) <= MULTIPLE * max(error or 0.0, _SMALLEST)
 
 
-def _gap(then: Any, now: float) -> float:
-    """Compute the relative difference; what JSON cannot hold is ``None`` there."""
+def _relative_difference(then: Any, now: float) -> float:
+    """Return the relative difference; a recorded ``None`` is a number that JSON cannot hold, NaN or infinite."""
     finite = abs(now) < float("inf")
     if then is None or not finite:
         return 0.0 if then is None and not finite else float("inf")

@@ -42,7 +42,7 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 
 def missing() -> str | None:
-    """Say why there can be no SLURM here; installs Debian's packages where that is allowed."""
+    """Return why there can be no SLURM; install Debian's packages as root."""
     if shutil.which("slurmctld") and shutil.which("munged"):
         return None
     if os.geteuid() != 0:
@@ -58,7 +58,7 @@ def missing() -> str | None:
 
 
 class Cluster:
-    """One node, two cores; ``environment`` leads SLURM's commands to it."""
+    """One node with two cores; ``environment`` is that of SLURM's commands."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.host = folder, socket.gethostname().split(".")[0]
@@ -94,7 +94,7 @@ class Cluster:
             self.processes[name] = subprocess.Popen(command, env=self.environment, stdout=out, stderr=out)
 
     def ask(self, *command: str) -> str:
-        """Give what a command of SLURM's says; an empty text where it fails."""
+        """Return the output of a SLURM command, empty if it fails."""
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=60)
         return done.stdout if done.returncode == 0 else ""
 
@@ -104,7 +104,7 @@ class Cluster:
         return [(line.split()[0], line.split()[1]) for line in lines]
 
     def stop(self) -> None:
-        """Cancel all jobs, and end what was started."""
+        """Cancel all jobs and end the daemons."""
         self.ask("scancel", "--me")
         _until(lambda: not self.queue(), "the last jobs", 60)
         for name in ("slurmd", "slurmctld", "munged"):
@@ -127,9 +127,9 @@ def _ports(count: int) -> list[int]:
     return ports
 
 
-def _until(happens, what: str, seconds: float = 60.0) -> None:
+def _until(condition, what: str, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
-    while not happens():
+    while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"{what} did not come in {seconds:.0f} s")
+            raise TimeoutError(f"{what} is not ready after {seconds:.0f} s")
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""Sweeps on a real SLURM: every run once, whatever is killed."""
+"""Sweeps on a real SLURM: each run is done once, whatever is killed."""
 
 import json
 import os
@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from ..processes import QUICK, finish, run_records, start, wait_for
+
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-SMALL = ("cell.hidden_size=16", "logger=none", "trainer.progress=false", "trainer.threads=1")
+SMALL = (*QUICK, "cell.hidden_size=16")
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=20")
-
-
 EXAMPLE = Path(__file__).resolve().parents[2] / "plugins" / "examples" / "seqlab-mgu"
 _STARTED = []
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left_behind():
+def _no_process_is_left():
     yield
     for process in _STARTED:
         if process.poll() is None:
@@ -32,17 +32,13 @@ def _nothing_is_left_behind():
     _STARTED.clear()
 
 
-def seqlab(folder, cluster, *words, wait=True, **more):
-    command = [sys.executable, "-m", "seqlab", *words]
-    environment = {**cluster.environment, **more}
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    if not wait:
-        _STARTED.append(process)
-        return process
-    out = process.communicate(timeout=800)[0]
-    return process.returncode, out
+def launch(folder, cluster, *arguments, **environment):
+    _STARTED.append(start(folder, *arguments, **{**cluster.environment, **environment}))
+    return _STARTED[-1]
+
+
+def seqlab(folder, cluster, *arguments, **environment):
+    return finish(launch(folder, cluster, *arguments, **environment), 800)
 
 
 def sweep_of(folder):
@@ -55,58 +51,45 @@ def states(folder, cluster):
     return Counter(run["state"] for run in json.loads(out))
 
 
-def until(happens, seconds=120):
-    end = time.monotonic() + seconds
-    while not (found := happens()):
-        assert time.monotonic() < end
-        time.sleep(0.2)
-    return found
-
-
-def pages(folder):
-    return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("runs/sweeps/*/*/run.json")}
-
-
 def running(folder):
-    return {name: page for name, page in pages(folder).items() if page["state"] == "running"}
+    return {name: record for name, record in run_records(folder).items() if record["state"] == "running"}
 
 
 def test_a_sweep_completes(cluster, tmp_path):
-    """In one array after another, where it has more runs than an array may have."""
-    words = ["-m", *SMALL, *SLURM, "cell=rnn,gru", "seed=0,1", "trainer.max_epochs=1", "hydra.launcher.array_size=3"]
-    code, out = seqlab(tmp_path, cluster, *words)
+    """In several arrays, if it has more runs than an array may have."""
+    overrides = ["-m", *SMALL, *SLURM, "cell=rnn,gru", "seed=0,1", "trainer.max_epochs=1"]
+    overrides += ["hydra.launcher.array_size=3"]
+    code, out = seqlab(tmp_path, cluster, *overrides)
     assert code == 0, out
     assert "4 runs: 4 done" in out
-    assert len({page["job"].partition("_")[0] for page in pages(tmp_path).values()}) == 2
+    assert len({record["job"].partition("_")[0] for record in run_records(tmp_path).values()}) == 2
     submitted = len(list((sweep_of(tmp_path) / ".submitit").iterdir()))
-    code, out = seqlab(tmp_path, cluster, *words)
+    code, out = seqlab(tmp_path, cluster, *overrides)
     assert code == 0
     assert "0 to submit" in out
     assert len(list((sweep_of(tmp_path) / ".submitit").iterdir())) == submitted
 
 
 @pytest.mark.parametrize(("task", "tasks"), [("names", 1), pytest.param("lm", 1, marks=pytest.mark.long), ("lm", 2)])
-def test_a_job_that_is_told_to_stop_comes_back_and_ends_bit_for_bit(cluster, tmp_path, task, tasks):
-    """With carried state, two workers that cut batches, gradients of four batches to a step, and two processes."""
+def test_a_job_told_to_stop_is_requeued_and_ends_bit_for_bit(cluster, tmp_path, task, tasks):
+    """With carried state, two data workers, gradient accumulation, and two processes."""
     text = tmp_path / "text.txt"
     text.write_text("".join(f"line {n} of a text, and {n * n} after it\n" for n in range(2000)), "utf-8")
     data = ["task.sequence_length=50", "data.batch_size=8", f"task.data={text}"] if task == "lm" else []
     epochs = 3 if task == "lm" else 15  # an epoch of names is over in a second
-    words = [*SMALL, f"task={task}", *data, f"trainer.max_epochs={epochs}", "model.dropout=0.2", "model.depth=2"]
-    words += ["trainer.accelerator=cpu", f"trainer.devices={tasks}"]
-    words += ["data.workers=2", "trainer.accumulate_grad_batches=4", "trainer.early_stopping=null"]
-    process = seqlab(
-        tmp_path, cluster, "-m", *words, *SLURM, f"hydra.launcher.tasks_per_node={tasks}", "seed=0", wait=False
-    )
-    until(lambda: list(tmp_path.glob("runs/sweeps/*/*/resume.ckpt")) or process.poll() is not None)
-    (page,) = running(tmp_path).values()
-    cluster.ask("scancel", "--signal=TERM", page["job"])
+    overrides = [*SMALL, f"task={task}", *data, f"trainer.max_epochs={epochs}", "model.dropout=0.2", "model.depth=2"]
+    overrides += ["trainer.accelerator=cpu", f"trainer.devices={tasks}"]
+    overrides += ["data.workers=2", "trainer.accumulate_grad_batches=4", "trainer.early_stopping=null"]
+    process = launch(tmp_path, cluster, "-m", *overrides, *SLURM, f"hydra.launcher.tasks_per_node={tasks}", "seed=0")
+    wait_for(lambda: list(tmp_path.glob("runs/sweeps/*/*/resume.ckpt")) or process.poll() is not None)
+    (record,) = running(tmp_path).values()
+    cluster.ask("scancel", "--signal=TERM", record["job"])
     out = process.communicate(timeout=300)[0]
     assert process.returncode == 0, out
-    (name,) = pages(tmp_path)
+    (name,) = run_records(tmp_path)
     folder = sweep_of(tmp_path) / name
     log = "".join(path.read_text() for path in (sweep_of(tmp_path) / ".submitit").glob("*/*.err"))
-    assert "stopped by SIGTERM; to go on" in log
+    assert "stopped by SIGTERM; to resume" in log
     code, out = seqlab(tmp_path, cluster, *words, "seed=0", "hydra.run.dir=whole")
     assert code == 0, out
     cut, whole = (load_file(path / "model.safetensors") for path in (folder, tmp_path / "whole"))
@@ -115,18 +98,18 @@ def test_a_job_that_is_told_to_stop_comes_back_and_ends_bit_for_bit(cluster, tmp
     assert results[0]["metrics"] == results[1]["metrics"]
 
 
-def test_whatever_is_killed_one_resume_completes_the_sweep(cluster, tmp_path):
+def test_resume_completes_a_sweep_after_kills(cluster, tmp_path):
     """A job is killed, a process dies, the node goes down and comes back: each run is done once."""
-    words = ["-m", *SMALL, *SLURM, "cell=rnn,gru,lstm", "seed=0,1", "task.split_seed=0,1", "trainer.max_epochs=4"]
-    process = seqlab(tmp_path, cluster, *words, wait=False)
+    overrides = ["-m", *SMALL, *SLURM, "cell=rnn,gru,lstm", "seed=0,1", "task.split_seed=0,1", "trainer.max_epochs=4"]
+    process = launch(tmp_path, cluster, *overrides)
     victims = []
     for kill in ("scancel", "process", "node"):
-        name, page = until(lambda: [item for item in running(tmp_path).items() if item[0] not in victims])[0]
+        name, record = wait_for(lambda: [item for item in running(tmp_path).items() if item[0] not in victims])[0]
         victims.append(name)
         if kill == "scancel":
-            cluster.ask("scancel", "--signal=KILL", page["job"])
+            cluster.ask("scancel", "--signal=KILL", record["job"])
         elif kill == "process":
-            os.kill(page["pid"], signal.SIGKILL)
+            os.kill(record["pid"], signal.SIGKILL)
         else:
             cluster.ask("scontrol", "update", f"NodeName={cluster.host}", "State=DOWN", "Reason=test")
             time.sleep(3)
@@ -139,10 +122,10 @@ def test_whatever_is_killed_one_resume_completes_the_sweep(cluster, tmp_path):
     assert len(list(sweep_of(tmp_path).glob("*/results.json"))) == 12
 
 
-def test_queued_jobs_outlive_the_submitter_and_resume_adopts_them(cluster, tmp_path):
-    words = ["-m", *SMALL, *SLURM, "seed=range(6)", "trainer.max_epochs=15"]
-    process = seqlab(tmp_path, cluster, *words, wait=False)
-    until(lambda: running(tmp_path))
+def test_resume_adopts_jobs_that_outlive_the_submitter(cluster, tmp_path):
+    overrides = ["-m", *SMALL, *SLURM, "seed=range(6)", "trainer.max_epochs=15"]
+    process = launch(tmp_path, cluster, *overrides)
+    wait_for(lambda: running(tmp_path))
     process.kill()
     process.communicate()
     waiting = states(tmp_path, cluster)
@@ -158,13 +141,13 @@ def test_queued_jobs_outlive_the_submitter_and_resume_adopts_them(cluster, tmp_p
 
 @pytest.mark.long
 def test_two_processes_of_a_job_train_as_one(cluster, tmp_path):
-    """SLURM starts both, which find each other in one run folder."""
-    words = [*SMALL, "trainer.max_epochs=2", "seed=0"]
+    """SLURM starts both, in one run folder."""
+    overrides = [*SMALL, "trainer.max_epochs=2", "seed=0"]
     two = ["hydra.launcher.tasks_per_node=2", "trainer=ddp_cpu"]
-    code, out = seqlab(tmp_path, cluster, "-m", *words, *SLURM, *two)
+    code, out = seqlab(tmp_path, cluster, "-m", *overrides, *SLURM, *two)
     assert code == 0, out
     (there,) = tmp_path.glob("runs/sweeps/*/*/results.json")
-    code, out = seqlab(tmp_path, cluster, *words, "hydra.run.dir=alone", "trainer=cpu")
+    code, out = seqlab(tmp_path, cluster, *overrides, "hydra.run.dir=alone", "trainer=cpu")
     assert code == 0, out
     two, one = (json.loads(path.read_text()) for path in (there, tmp_path / "alone" / "results.json"))
     assert (two["cost"]["devices"], one["cost"]["devices"]) == (2, 1)
@@ -173,13 +156,13 @@ def test_two_processes_of_a_job_train_as_one(cluster, tmp_path):
     assert not list(there.parent.glob("error*"))
 
 
-def test_a_third_partys_cell_sweeps_beside_a_built_in_one(cluster, tmp_path):
-    """From a distribution of its own, which the jobs find as the submitter does."""
+def test_a_third_party_cell_runs_in_a_sweep(cluster, tmp_path):
+    """From a distribution that the jobs find as the submitter does."""
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(site)]
     subprocess.run([*pip, "--disable-pip-version-check", str(EXAMPLE)], check=True)
-    words = ["-m", *SMALL, *SLURM, "cell=mgu,gru", "trainer.max_epochs=1"]
-    code, out = seqlab(tmp_path, cluster, *words, PYTHONPATH=str(site))
+    overrides = ["-m", *SMALL, *SLURM, "cell=mgu,gru", "trainer.max_epochs=1"]
+    code, out = seqlab(tmp_path, cluster, *overrides, PYTHONPATH=str(site))
     assert code == 0, out
     assert "2 runs: 2 done" in out
     card = next(sweep_of(tmp_path).glob("recurrent_mgu_*/model.json")).read_text()

@@ -25,7 +25,7 @@ from typing import Any
 
 import seqlab
 import seqlab_conf
-from seqlab.sweeps.key import run_key, sweep_key
+from seqlab.sweeps.plan import run_key, sweep_key
 
 from .command import HERE, composed, done, parsed, recipes, same
 

@@ -1,4 +1,4 @@
-"""What an attack is, and the small things that attacks are made of."""
+"""An attack, and helpers that build one."""
 
 import json
 import os
@@ -32,20 +32,20 @@ class Attack:
     """A hostile input.
 
     Attributes:
-        tries: what it is after.
-        build: puts it into a folder that holds ``run``, a sound run, and ``texts.csv``.
-        calls: the verbs that it concerns.
-        says: what the one line must have in it, as a regular expression.
+        name: what it attempts.
+        build: writes it into a folder with ``run``, a sound run, and ``texts.csv``.
+        commands: arguments of the commands that read it.
+        message: regular expression that the error must match.
     """
 
-    tries: str
+    name: str
     build: Callable[[Path], None]
-    calls: tuple[tuple[str, ...], ...]
-    says: str
+    commands: tuple[tuple[str, ...], ...]
+    message: str
 
 
-def page(name: str, alter: Callable[[Any], Any]) -> Callable[[Path], None]:
-    """Change a JSON file of the run; what ``alter`` gives, if anything, takes the place of the whole."""
+def changed(name: str, alter: Callable[[Any], Any]) -> Callable[[Path], None]:
+    """Change a JSON file of the run; the return value of ``alter``, if any, replaces it."""
 
     def build(folder: Path) -> None:
         path = folder / "run" / name
@@ -90,7 +90,7 @@ def at(record: Any, keys: str, value: Any) -> None:
 
 def setting(name: str, keys: str, value: Any) -> Callable[[Path], None]:
     """Change one value of a JSON file of the run."""
-    return page(name, lambda record: at(record, keys, value))
+    return changed(name, lambda record: at(record, keys, value))
 
 
 class Payload:

@@ -1,4 +1,4 @@
-"""What is attacked: a sound run of a release, and the command line with a gigabyte to grow by."""
+"""The attacked run, and the command line with a limit of one gigabyte of further memory."""
 
 import logging
 import resource

@@ -1,4 +1,4 @@
-"""Attacks by the files of a run: pickles, names to import, headers of tensors, pages of JSON."""
+"""Attacks by the files of a run: pickles, names to import, headers of tensors, JSON files."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from .attack import (
     VERIFY,
     Attack,
     Payload,
-    page,
+    changed,
     pickled,
     setting,
     written,
@@ -44,7 +44,7 @@ def objects() -> bytes:
 
 PICKLES = [
     Attack("a bare pickle in the place of resume.ckpt runs a shell", written("run/resume.ckpt", pickled), (GO_ON,),
-           r"resume\.ckpt cannot be read: .*pickles are not read"),
+           r"resume\.ckpt cannot be read: .*pickles are refused"),
     Attack("an archive of torch with a payload in the place of resume.ckpt", written("run/resume.ckpt", archive),
            (GO_ON,), r"resume\.ckpt cannot be read: .*[Ww]eights.?only"),
     Attack("a .pt file with a payload is named by ckpt_path", written("evil.pt", archive),
@@ -69,7 +69,7 @@ NAMES = [
     Attack("a callback of the config is an import path",
            setting("results.json", "config.callbacks", {"x": {"name": "os.system", "_target_": "os.system"}}), (RERUN,),
            "there is no such callback"),
-    Attack("what to install is a command of a shell", page(CARD, lambda card: card["cell"].update(
+    Attack("what to install is a command of a shell", changed(CARD, lambda card: card["cell"].update(
            name="nice", distribution="x; touch ran", version="$(touch ran)")), (PREDICT,),
            "cell=nice, which is not installed; there are"),
 ]  # fmt: skip
@@ -96,11 +96,11 @@ HEADERS = [
     Attack("a header claims ten terabytes that are not there", tensors(
            {"a": tensor([25 * 10**11], 0, 10**13)}, b"1234"), (PREDICT, VERIFY),
            "its tensors take 10,000,000,000,000 bytes"),
-    Attack("a file of ten terabytes is a hole", sparse, (PREDICT, EXPORT), "of which .* are on the disk"),
+    Attack("a file of ten terabytes is sparse", sparse, (PREDICT, EXPORT), "of which .* are on the disk"),
     Attack("a header is said to be longer than any file", tensors(b"{}", length=2**63), (PREDICT,),
            "its header claims"),
     Attack("tensors overlap, so that few bytes make many", tensors(
-           {f"t{n}": tensor([2], 0, 8) for n in range(1000)}, b"12345678"), (PREDICT,), "begins at 0, where 8 is free"),
+           {f"t{n}": tensor([2], 0, 8) for n in range(1000)}, b"12345678"), (PREDICT,), "begins at 0, not at 8"),
     Attack("a header is nested a hundred thousand deep", tensors(b'{"a":' + b"[" * 10**5 + b"]" * 10**5 + b"}"),
            (PREDICT, VERIFY), "nested more than 64 deep"),
     Attack("a tensor is there twice, with two meanings", tensors(
@@ -108,18 +108,18 @@ HEADERS = [
            b"1234"), (PREDICT,), "the key 'a' is there twice"),
 ]  # fmt: skip
 
-PAGES = [
-    Attack("a page is nested a hundred thousand deep", written(f"run/{CARD}", "[" * 10**5 + "]" * 10**5),
+JSON_FILES = [
+    Attack("a JSON file is nested a hundred thousand deep", written(f"run/{CARD}", "[" * 10**5 + "]" * 10**5),
            (PREDICT, VERIFY, EXPORT), "nested more than 64 deep"),
     Attack("a number of a million digits", written(f"run/{CARD}", '{"format": ' + "9" * 10**6 + "}"), (PREDICT,),
            "model.json cannot be read: Exceeds the limit"),
     Attack("the number of symbols is NaN", written(f"run/{CARD}", '{"format": 1, "inputs": {"size": NaN}}'), (PREDICT,),
-           "NaN is no number"),
+           "NaN is not a JSON number"),
     Attack("a key is there twice, so that two readers read two files", written(
            f"run/{CARD}", '{"format": 1, "cell": null, "cell": {"name": "gru"}}'), (PREDICT,), "'cell' is there twice"),
     Attack("two million empty lists fill the memory", written(
            f"run/{STATE}", lambda: b'{"state": [' + b"[]," * 2 * 10**6 + b"[]]}"), (PREDICT,), "too many values"),
-    Attack("a page of 65 MB is one text", written(f"run/{STATE}", lambda: b'"' + b"a" * (65 * 2**20) + b'"'),
+    Attack("a JSON file of 65 MB is one text", written(f"run/{STATE}", lambda: b'"' + b"a" * (65 * 2**20) + b'"'),
            (PREDICT,), "bytes; such a file has"),
 ]  # fmt: skip
 

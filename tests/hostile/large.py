@@ -1,4 +1,4 @@
-"""Attacks by little that stands for much: checkpoints, words of a sweep, interpolations, holes and circles."""
+"""Attacks by amplification: checkpoints, overrides of a sweep, interpolations, sparse files and cycles of links."""
 
 import os
 import struct
@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from .attack import EXPORT, GO_ON, PREDICT, RERUN, RESUME, STATUS, VERIFY, Attack, page, setting, written
-from .words import plan
+from .attack import EXPORT, GO_ON, PREDICT, RERUN, RESUME, STATUS, VERIFY, Attack, changed, setting, written
+from .overrides import plan
 
 CKPT = "run/resume.ckpt"
 
@@ -91,9 +91,9 @@ CHECKPOINTS = [
            (GO_ON,), "it calls 'builtins bytearray'"),
     Attack("lists that hold one another twice, sixty times", checkpoint(
            lambda kept: kept["optimizer_states"][0]["state"].update({0: doubled(60)})), (GO_ON,), "too many values"),
-    Attack("a million million numbers are a view of one", checkpoint(_views), (GO_ON,), "its tensors are of"),
+    Attack("a million million numbers are a view of one", checkpoint(_views), (GO_ON,), "its tensors have"),
     Attack("an archive has a directory for Python and another one for torch", two_directories, (GO_ON,),
-           "can be read in two ways"),
+           "it is ambiguous"),
     Attack("a call is put together on the pickle's stack", archive(("data.pkl", STACKED), ("version", b"3\n")),
            (GO_ON,), "calls by STACK_GLOBAL"),
 ]  # fmt: skip
@@ -133,7 +133,7 @@ def pipe(folder: Path) -> None:
     os.mkfifo(folder / "run/seqlab.log")
 
 
-def hole(name: str):
+def sparse_file(name: str):
     """Make a file of the run ten terabytes long, of which nothing more is on the disk."""
 
     def build(folder: Path) -> None:
@@ -152,10 +152,11 @@ def circle(folder: Path) -> None:
 
 ENDLESS = [
     Attack("the log is a pipe that nobody reads", pipe, (GO_ON,), "no regular file"),
-    Attack("the weights are a hole, to be hashed to its end", hole("model.safetensors"), (VERIFY,), "are on the disk"),
-    Attack("a page is a hole, to be hashed to its end", hole("preprocessor.json"), (VERIFY,), "bytes; such a file has"),
+    Attack("weights are sparse, to be hashed whole", sparse_file("model.safetensors"), (VERIFY,), "are on the disk"),
+    Attack("a file is sparse, to be hashed to its end", sparse_file("preprocessor.json"), (VERIFY,),
+           "bytes; such a file has"),
     Attack("links lead in circles, forty at each turn", circle, (("report", "sweep"),), "holds no runs"),
-    Attack("each pair of thirty thousand labels is to be counted", page("model.json", lambda card: card.update(
+    Attack("each pair of thirty thousand labels is to be counted", changed("model.json", lambda card: card.update(
            task_state={"labels": [f"l{n}" for n in range(30_000)], "counts": [1] * 30_000})), (PREDICT,),
            "there are 30,000 labels"),
 ]  # fmt: skip

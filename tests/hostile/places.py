@@ -1,4 +1,4 @@
-"""Attacks by places: links, pipes and names that lead out of a folder, and archives that are larger than they look."""
+"""Attacks by paths: links, pipes and names that lead out of a folder, and archives larger than they look."""
 
 import io
 import json
@@ -27,7 +27,7 @@ from .files import packed
 
 
 def pipe(folder: Path) -> None:
-    """A page that never ends."""
+    """A JSON file that never ends."""
     (folder / "run/model.json").unlink()
     os.mkfifo(folder / "run/model.json")
 
@@ -47,9 +47,9 @@ def climbing(folder: Path) -> None:
 PATHS = [
     Attack("the weights are a link to a file outside", linked("run/model.safetensors", "outside/precious"),
            (PREDICT, VERIFY, BEGIN_WITH), "leads out of run"),
-    Attack("a page is a device that never ends", linked("run/preprocessor.json", "/dev/zero"), (PREDICT, EVALUATE),
+    Attack("a JSON file is a device that never ends", linked("run/preprocessor.json", "/dev/zero"), (PREDICT, EVALUATE),
            "leads out of run"),
-    Attack("a page is a pipe that nobody writes to", pipe, (PREDICT, VERIFY, EXPORT), "model.json is no regular file"),
+    Attack("a JSON file is an idle pipe", pipe, (PREDICT, VERIFY, EXPORT), "model.json is no regular file"),
     Attack("what is exported by default goes where a link leads", linked("run/export", "outside"),
            (("export", "run", "--format", "state-dict"),), "leads out of run"),
     Attack("the report's folder is a link", linked("run/report", "outside"), (REPORT,), "leads out of run"),
@@ -100,13 +100,13 @@ PIXELS = ("task=pixels", "hydra.run.dir=new")
 
 ARCHIVES = [
     Attack("a hundred megabytes are packed into a small npz", written("evil.npz", bomb),
-           ((*PIXELS, "task.data=evil.npz"),), "says that 104,.* come out of it"),
+           ((*PIXELS, "task.data=evil.npz"),), "would decompress to 104,"),
     Attack("an array in an npz claims ten terabytes", written("evil.npz", claiming),
            ((*PIXELS, "task.data=evil.npz"),), r"evil\.npz (holds an array that is too large|is damaged)|evil\.npz: "),
     Attack("a PNG of a hundred bytes has billions of pixels", written("images/a/1.png", picture),
            ((*PIXELS, "task.data_dir=images"),), "1.png"),
     Attack("a checkpoint is packed, and far larger than its file", written("run/resume.ckpt", packed), (GO_ON,),
-           "something in it is packed"),
+           "it is compressed"),
     Attack("an archive ends in its middle", written("evil.npz", lambda: bomb()[:5000]),
            ((*PIXELS, "task.data=evil.npz"),), r"evil\.npz is damaged"),
     Attack("PostScript, for which Pillow starts Ghostscript, is called a PNG", written("images/a/1.png", POSTSCRIPT),

@@ -1,4 +1,4 @@
-"""Anything at all in the place of a file, a value or a text: it is taken for what it is, or refused in one line."""
+"""Arbitrary files, values and texts: read correctly, or refused in one line."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from seqlab.io.tensors import read_header
 from seqlab.plugins import plugins
 from seqlab.plugins.config import build, plugin_class
 from seqlab.plugins.signature import options
-from seqlab.sweeps.ledger import STATES, entry_of, read
+from seqlab.sweeps.ledger import STATES, read_entries
 from seqlab.sweeps.overrides import check_file_overrides
 from seqlab.training.checkpoint import read_checkpoint
 
@@ -43,7 +43,7 @@ def one_line(error):
     assert "\n" not in escape_control(str(error)).strip()
 
 
-# Pages -----------------------------------------------------------------------------------------------------------
+# JSON ------------------------------------------------------------------------------------------------------------
 
 
 @given(JSON)
@@ -165,7 +165,7 @@ def test_a_damaged_checkpoint_is_a_checkpoint_or_one_line(tmp_path, changes, end
 
 
 def places(value, path=()):
-    """All paths of keys in a page."""
+    """All paths of keys in a record."""
     if path:
         yield path
     inner = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
@@ -212,7 +212,7 @@ def test_no_size_of_a_task_takes_the_memory_before_data_is_asked_for(name):
 )
 def test_words_of_a_plan_reach_nothing_of_hydra_but_what_says_how_much(word):
     try:
-        check_file_overrides([word], "sweep.json", "say it again")
+        check_file_overrides([word], "sweep.json", "repeat it")
     except UserError as error:
         one_line(error)
     else:
@@ -222,8 +222,8 @@ def test_words_of_a_plan_reach_nothing_of_hydra_but_what_says_how_much(word):
 
 @IN_A_FOLDER
 @given(JSON | st.dictionaries(st.sampled_from(["state", "words", "cause", "objective", "seconds", "job"]), JSON))
-def test_any_page_of_a_run_is_an_entry(tmp_path, page):
-    (tmp_path / "run.json").write_text(json.dumps(page), "utf-8")
+def test_any_record_of_a_run_is_an_entry(tmp_path, record):
+    (tmp_path / "run.json").write_text(json.dumps(record), "utf-8")
     entry = entry_of(tmp_path)
     assert entry.state in STATES
     assert entry.cause is None or isinstance(entry.cause, str)
@@ -235,7 +235,7 @@ def test_any_plan_of_a_sweep_is_a_list_of_runs_or_one_line(tmp_path, value, key)
     plan = {"schema": 1, "words": ["cell=gru"], "working_folder": "/", "runs": [], "open": False, key: value}
     (tmp_path / "sweep.json").write_text(json.dumps(plan), "utf-8")
     try:
-        assert isinstance(read(tmp_path), list)
+        assert isinstance(read_entries(tmp_path), list)
     except UserError as error:
         one_line(error)
 

@@ -1,4 +1,4 @@
-"""Hostile inputs, each against the verbs that it concerns: one line, exit code 1, and nothing ran, grew or escaped."""
+"""Hostile inputs to the commands that read them: one line, exit code 1; nothing runs, grows or leaves its folder."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from . import files, large, places, values, words
+from . import files, large, overrides, places, values
 from .attack import MARK
 
 SECONDS = 30.0
@@ -16,31 +16,31 @@ CLASSES = {
     "pickles": files.PICKLES,
     "imports": files.NAMES,
     "headers of tensors": files.HEADERS,
-    "pages of JSON": files.PAGES,
+    "JSON files": files.JSON_FILES,
     "links": places.PATHS,
     "names that are paths": places.NAMED_PATHS,
     "archives": places.ARCHIVES,
     "tables": values.TABLES,
     "sizes": values.SIZES,
     "vocabularies": values.VOCABULARIES,
-    "plans of sweeps": words.SWEEPS,
-    "pages of sweeps": words.LEDGERS,
-    "recipes": words.RECIPES,
-    "config folders": words.CONFIGS,
-    "versions": words.VERSIONS,
+    "plans of sweeps": overrides.SWEEPS,
+    "records of sweeps": overrides.RECORDS,
+    "recipes": overrides.RECIPES,
+    "config folders": overrides.CONFIGS,
+    "versions": overrides.VERSIONS,
     "checkpoints": large.CHECKPOINTS,
-    "words that reach far": large.FAR,
+    "overrides that reach far": large.FAR,
     "interpolations": large.INTERPOLATIONS,
-    "what has no end": large.ENDLESS,
+    "endless files": large.ENDLESS,
 }
-ALL = {attack.tries: attack for attacks in CLASSES.values() for attack in attacks}
+ALL = {attack.name: attack for attacks in CLASSES.values() for attack in attacks}
 ALONE = [
     "an archive of torch with a payload in the place of resume.ckpt",
     "two million empty lists fill the memory",
     *(
-        pytest.param(tries, marks=pytest.mark.long)
-        for tries in (
-            "a file of ten terabytes is a hole",
+        pytest.param(name, marks=pytest.mark.long)
+        for name in (
+            "a file of ten terabytes is sparse",
             "a hundred megabytes are packed into a small npz",
             "a plan's launcher is a function to import",
             "a label would set the terminal's title",
@@ -62,23 +62,23 @@ def unharmed(folder):
     assert (folder / "outside" / "precious").read_text() == "as it was"
 
 
-def refused(code, out, err, says):
+def refused(code, out, err, message):
     text = err if err.strip() else out
     assert code == 1, (out, err)
     assert "Traceback" not in out + err
-    told = [line for line in text.strip().split("\n") if re.search(says, line)]
+    told = [line for line in text.strip().split("\n") if re.search(message, line)]
     assert told, text
     assert "\x1b" not in out + err
     assert len(text) < 5_000
 
 
-@pytest.mark.parametrize("tries", ALL)
-def test_an_attack_is_refused_in_one_line(tries, target, call):
-    attack = ALL[tries]
+@pytest.mark.parametrize("name", ALL)
+def test_an_attack_is_refused_in_one_line(name, target, call):
+    attack = ALL[name]
     attack.build(target)
-    for arguments in attack.calls:
+    for arguments in attack.commands:
         code, out, err, taken = call(*arguments)
-        refused(code, out, err, attack.says)
+        refused(code, out, err, attack.message)
         if arguments[0] not in ("status", "report"):
             assert len(err.strip().split("\n")) == 1, err
         assert taken < SECONDS
@@ -98,12 +98,12 @@ main()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tries", ALONE)
-def test_an_attack_is_refused_by_a_process_of_its_own(tries, target):
-    attack = ALL[tries]
+@pytest.mark.parametrize("name", ALONE)
+def test_an_attack_is_refused_by_a_process_of_its_own(name, target):
+    attack = ALL[name]
     attack.build(target)
-    command = [sys.executable, "-c", PROGRAM, *attack.calls[0]]
+    command = [sys.executable, "-c", PROGRAM, *attack.commands[0]]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=target, env=environment, capture_output=True, text=True, timeout=290)
-    refused(done.returncode, done.stdout, done.stderr, attack.says)
+    refused(done.returncode, done.stdout, done.stderr, attack.message)
     unharmed(target)

@@ -1,4 +1,4 @@
-"""Bounds at the readers themselves, where a verb would take long to show them."""
+"""Bounds of the readers themselves, where a command would take long."""
 
 import subprocess
 import sys
@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from seqlab import UserError
-from seqlab.cli.commands.resume import _go_to
+from seqlab.cli.commands.resume import _change_folder
 from seqlab.cli.errors import explain, is_user_error
-from seqlab.io.curves import read_curves
+from seqlab.io.csv_files import read_csv
 from seqlab.plugins.hydra_source import read_yaml
 from seqlab.training.nonfinite import SavedStep
 from seqlab_tasks.names import read_names
@@ -25,10 +25,10 @@ def test_no_table_of_a_run_folder_makes_gigabytes_of_rows(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("step\n" + "1\n" * 10**6, "utf-8")
     with pytest.raises(UserError, match="more than a run writes"):
-        read_curves(path)
+        read_csv(path)
     path.write_text('step\n"' + "1" * 10**6 + '"\n', "utf-8")
-    with pytest.raises(UserError, match="is no table: field larger"):
-        read_curves(path)
+    with pytest.raises(UserError, match="is not a CSV file: field larger"):
+        read_csv(path)
 
 
 def test_dealing_out_many_classes_does_not_take_the_square_of_their_number():
@@ -47,7 +47,7 @@ def test_a_step_to_replay_is_no_longer_than_a_step_is(tmp_path):
         tmp_path / "step.safetensors",
     )
     (tmp_path / "step.json").write_text('{"schema": 1, "step": 1, "epoch": 0}', "utf-8")
-    with pytest.raises(UserError, match=r"batch of the shape \[1, 100000\]"):
+    with pytest.raises(UserError, match=r"batch of shape \[1, 100000\]"):
         SavedStep(tmp_path)
 
 
@@ -56,7 +56,7 @@ def test_no_process_imports_what_lies_where_a_plan_says_that_it_was_made(tmp_pat
     monkeypatch.setenv("PYTHONSAFEPATH", "")
     monkeypatch.setattr(sys, "path", ["", *sys.path])
     monkeypatch.chdir(tmp_path.parent)
-    _go_to(tmp_path)
+    _change_folder(tmp_path)
     assert Path.cwd() == tmp_path
     assert "" not in sys.path
     assert subprocess.run([sys.executable, "-m", "evil"], capture_output=True, check=False).returncode == 1

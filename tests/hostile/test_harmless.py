@@ -1,4 +1,4 @@
-"""Hostile inputs that are data all the same: they are taken, and do no harm."""
+"""Hostile inputs that are valid data: accepted, and harmless."""
 
 import io
 import json

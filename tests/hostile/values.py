@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from .attack import BEGIN_WITH, EVALUATE, EXPORT, PREDICT, RERUN, VERIFY, Attack, page, setting, written
+from .attack import BEGIN_WITH, EVALUATE, EXPORT, PREDICT, RERUN, VERIFY, Attack, changed, setting, written
 
 CARD, STATE, RESULTS = "model.json", "preprocessor.json", "results.json"
 PREDICT_TABLE = ("predict", "run", "--input", "texts.csv", "--output", "answers.csv")
@@ -33,7 +33,7 @@ TABLES = [
     Attack("a table has zero bytes", rows(b"text,label\na\0b,Greek\n"), CSV, "is zero"),
     Attack("a table is no UTF-8", rows(b"text,label\na\xff\xfeb,Greek\n"), CSV, "not UTF-8"),
     Attack("a row is nested a hundred thousand deep", lines(
-           '{"text": "a", "label": ' + "[" * 10**5 + "]" * 10**5 + "}\n"), JSON_LINES, "line 1 is no JSON"),
+           '{"text": "a", "label": ' + "[" * 10**5 + "]" * 10**5 + "}\n"), JSON_LINES, "line 1 is not valid JSON"),
     Attack("a label would clear the terminal", rows(
            "text,label\n" + "".join(f"word{n} more,{LABELS[n % 2]}\n" for n in range(60))), (CSV[2],),
            r"has the control character"),
@@ -69,7 +69,7 @@ SIZES = [
     Attack("a thousand million layers", grown("model.parameters.depth", 10**9), (PREDICT,),
            "describes a model of more than"),
     Attack("sequences of a million million steps", task(sequence_length=10**12), (RERUN, PREDICT, VERIFY),
-           "it may be 134217728 at most"),
+           "must be <= 134217728"),
     Attack("a thousand million processes", setting(RESULTS, "config.data.workers", 10**9), (RERUN,),
            "data.workers must be .*<= 1024"),
     Attack("a million devices", setting(RESULTS, "config.trainer.devices", 10**6), (RERUN,),
@@ -101,11 +101,11 @@ VOCABULARIES = [
     Attack("a symbol is a list", symbols("a", ["b"]), (PREDICT,), "does not fit together"),
     Attack("ids reach beyond the vectors", shorter, (PREDICT, EXPORT, BEGIN_WITH), "does not fit together"),
     Attack("weights are of another type and shape", other_type, (PREDICT,), "does not fit together"),
-    Attack("a label would set the terminal's title", page(CARD, lambda card: card["task_state"].update(
+    Attack("a label would set the terminal's title", changed(CARD, lambda card: card["task_state"].update(
            {key: ["\x1b]0;evil\x07", *value[1:]] for key, value in card["task_state"].items()
             if isinstance(value, list) and value and isinstance(value[0], str)})), (PREDICT, VERIFY, EVALUATE),
            "has the control character"),
-    Attack("there are other labels than outputs", page(CARD, lambda card: card["task_state"].update(
+    Attack("there are other labels than outputs", changed(CARD, lambda card: card["task_state"].update(
            {key: value[:3] for key, value in card["task_state"].items() if isinstance(value, list)})), (PREDICT,),
            "does not fit together"),
 ]  # fmt: skip

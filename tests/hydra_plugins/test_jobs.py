@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from hydra_plugins.seqlab_sweeps._jobs import CachingLoader, with_cache
 from seqlab.config.compose import configs
-from seqlab.sweeps.plan import register
+from seqlab.sweeps.plan import register_run_name
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*is validated against ConfigStore schema")  # of Hydra's launcher
 
@@ -36,7 +36,7 @@ SWEEPS = {
 
 @pytest.fixture
 def loader():
-    register()
+    register_run_name()
     with configs():
         yield GlobalHydra.instance().config_loader()
 

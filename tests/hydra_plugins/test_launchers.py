@@ -3,47 +3,26 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 
 import pytest
 
+from .. import processes
+from ..processes import QUICK, run_records, wait_for
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-QUICK = ("logger=none", "trainer.progress=false", "trainer.threads=1")
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 
 
 def start(folder, *overrides, **environment):
-    command = [sys.executable, "-W", "error::UserWarning", "-m", "seqlab", *overrides]
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return processes.start(folder, *overrides, python=("-W", "error::UserWarning"), **environment)
 
 
 def finish(process):
-    out = process.communicate(timeout=500)[0]
+    code, out = processes.finish(process)
     assert "Traceback" not in out, out
-    return process.returncode, out
-
-
-def records(folder):
-    return [json.loads(path.read_text()) for path in folder.glob("runs/sweeps/*/*/run.json")]
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    return found
+    return code, out
 
 
 def running(folder):
@@ -57,7 +36,7 @@ def test_joblib_shares_processes_and_gpus_and_a_failure_stops_no_other(tmp_path)
     code, out = finish(start(tmp_path, *overrides, CUDA_VISIBLE_DEVICES="GPU-a, GPU-b"))
     assert code == 1, out
     assert "6 runs: 3 done, 3 failed" in out
-    found = records(tmp_path)
+    found = run_records(tmp_path).values()
     assert len({record["pid"] for record in found}) <= 2, "a process trains many runs"
     gpus = {record["pid"]: record["gpus"] for record in found}
     assert sorted(gpus.values()) == ["GPU-a", "GPU-b"][: len(gpus)]
@@ -82,7 +61,7 @@ def test_a_signal_saves_the_current_runs_and_starts_no_other(tmp_path):
     process.terminate()
     code, out = finish(process)
     assert code == 75, out
-    assert Counter(record["state"] for record in records(tmp_path)) == {"stopped": 2}
+    assert Counter(record["state"] for record in run_records(tmp_path).values()) == {"stopped": 2}
     (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
     assert out.count(f"stopped by SIGTERM; to go on: python -m seqlab resume {folder.relative_to(tmp_path)}") == 2
 
@@ -92,4 +71,4 @@ def test_each_process_of_submitit_has_a_gpu(tmp_path):
     overrides += ["seed=0,1"]
     code, out = finish(start(tmp_path, *overrides, CUDA_VISIBLE_DEVICES="3,5", TMPDIR=str(tmp_path)))
     assert code == 0, out
-    assert sorted(record["gpus"] for record in records(tmp_path)) == ["3", "5"]
+    assert sorted(record["gpus"] for record in run_records(tmp_path).values()) == ["3", "5"]

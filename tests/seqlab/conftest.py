@@ -87,7 +87,7 @@ def base(two_epochs, tmp_path):
 
 
 @pytest.fixture
-def goes_on(two_epochs):
+def resume_config(two_epochs):
     def configure(*words, data=two_epochs / "names"):
         return seqlab.compose([*FAST, f"task.data_dir={data}", "trainer.max_epochs=3", "ckpt_path=last", *words])
 

@@ -1,10 +1,10 @@
-"""A text whose tokens say where they stand."""
+"""Text whose tokens are their positions."""
 
 import torch
 
 
 class Numbers:
-    """Stands for a file of the tokens 2, 3, 4, ...: what a batch holds says where it comes from."""
+    """File of the tokens 2, 3, 4, ..., so that a batch shows where it comes from."""
 
     def __init__(self, count):
         self.ids = torch.arange(2, count + 2).numpy()

@@ -1,10 +1,13 @@
-"""Small runs on invented languages, and what they leave in their folders."""
+"""Small runs, interrupted runs, and the contents of their folders."""
 
 import json
+from contextlib import contextmanager
 
+import pytest
 import torch
+from safetensors.torch import load_file
 
-from seqlab.runs.run_folder import RESULTS, RESUME
+from seqlab.runs.run_folder import MODEL, RESULTS, RESUME
 
 FAST = [
     "task=names", "cell=gru", "cell.hidden_size=4", "model.embedding_size=4", "data.batch_size=64", "logger=none",
@@ -32,8 +35,12 @@ def checkpoint_of(folder):
     return torch.load(folder / RESUME, weights_only=True)
 
 
+def weights_of(folder):
+    return load_file(folder / MODEL)
+
+
 def last(folder):
-    """All of the last step: weights and the optimiser's moments."""
+    """Weights and optimiser moments of the last step."""
     saved = checkpoint_of(folder)
     moments = saved["optimizer_states"][0]["state"].items()
     return {**saved["state_dict"], **{f"{key}.{name}": v for key, entry in moments for name, v in entry.items()}}
@@ -41,3 +48,25 @@ def last(folder):
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+class InterruptedRunError(Exception):
+    """The process crashed."""
+
+
+@contextmanager
+def interrupted(epoch, batch):
+    """Expect the run in this block to crash at the start of a training step."""
+    from seqlab.training.module import SequenceModule
+
+    step = SequenceModule.training_step
+
+    def crash(self, data, index):
+        if (self.current_epoch, index) == (epoch, batch):
+            raise InterruptedRunError
+        return step(self, data, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SequenceModule, "training_step", crash)
+        with pytest.raises(InterruptedRunError):
+            yield

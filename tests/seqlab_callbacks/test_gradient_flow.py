@@ -10,9 +10,9 @@ import seqlab
 from seqlab import UserError
 from seqlab.runs.run_folder import read_weights
 from seqlab.study.gradient_flow import FLOW, read
-from seqlab.training.averaging import NonMonotonicAveraging
 from seqlab.training.callbacks import StopWhenSolved
-from seqlab_callbacks.gradient_flow import GradientFlow, is_moment
+from seqlab.training.optimizers import NonMonotonicAveraging
+from seqlab_callbacks.gradient_flow import GradientFlow, is_default_step
 from seqlab_cells.convert import to_torch
 from seqlab_cells.lstm import LSTM
 from seqlab_tasks.synthetic import First
@@ -69,7 +69,7 @@ def test_it_is_chosen_by_name_or_in_a_list():
 
 
 def test_moments_by_default():
-    assert [step for step in range(1, 4_000) if is_moment(step)] == [10, 32, 100, 316, 1000, 3162]
+    assert [step for step in range(1, 4_000) if is_default_step(step)] == [10, 32, 100, 316, 1000, 3162]
 
 
 def test_a_model_without_a_recurrent_part_is_not_measured(tmp_path, caplog):

@@ -11,14 +11,13 @@ from types import FrameType
 from typing import Any, final
 
 from hydra.core.utils import JobReturn
-from hydra.types import HydraContext
 from hydra_plugins.hydra_joblib_launcher import joblib_launcher  # type: ignore[import-untyped]  # it has no types
 from joblib.externals.loky import reusable_executor  # type: ignore[import-untyped]  # it has no types
 from joblib.externals.loky.process_executor import TerminatedWorkerError  # type: ignore[import-untyped]  # it has no types
 
-from hydra_plugins.seqlab_sweeps._jobs import Job, job_return, run_folders, with_cache
+from hydra_plugins.seqlab_sweeps._jobs import Job, job_returns, run_folders, with_cache
 from seqlab.distributed.signals import SIGNALS
-from seqlab.sweeps.ledger import State, entry_of
+from seqlab.sweeps.ledger import State, read_entry
 from seqlab.sweeps.resources import visible_gpus
 
 log = logging.getLogger("seqlab")
@@ -31,13 +30,12 @@ _ATTEMPTS = 2
 class JoblibLauncher(joblib_launcher.JoblibLauncher):  # type: ignore[misc]  # untyped, as Hydra has it
     """Processes on this machine, each of which trains one run after another."""
 
+    config: Any
+    hydra_context: Any
     task_function: Any
-    hydra_context: HydraContext | None
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Train the runs; where a process dies, joblib ends the others too, and their runs are resumed."""
-        assert self.task_function is not None
-        assert self.hydra_context is not None
+        """Train the runs; if a process dies, joblib ends the others too, and their runs are resumed."""
         self.task_function = Job(self.task_function, visible_gpus(), many=True)
         self.hydra_context = with_cache(self.hydra_context)
         with _forward_signals() as received:
@@ -46,9 +44,8 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):  # type: ignore[misc]  # u
             except TerminatedWorkerError:
                 folders = run_folders(self.hydra_context, self.config, job_overrides)
                 self._retry(job_overrides, folders, initial_job_idx, received)
-            else:
-                return done
-        return [job_return(each, folder, self.config) for each, folder in zip(job_overrides, folders, strict=True)]
+                done = job_returns(job_overrides, folders, self.config)
+        return done
 
     def _retry(
         self, runs: Sequence[Sequence[str]], folders: Sequence[Path], first: int, received: list[signal.Signals]
@@ -56,9 +53,9 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):  # type: ignore[misc]  # u
         cut: Counter[Path] = Counter()
         before: dict[Path, State] = {}
         while not received:
-            states = {folder: entry_of(folder).state for folder in folders}
+            states = {folder: read_entry(folder).state for folder in folders}
             if states == before:
-                return  # processes die before they begin a run
+                return  # processes die before they start a run
             cut.update(folder for folder, state in states.items() if state == "stopped")
             wanted = {folder for folder, state in states.items() if state in ("missing", "stopped")}
             wanted -= {folder for folder, times in cut.items() if times >= _ATTEMPTS}

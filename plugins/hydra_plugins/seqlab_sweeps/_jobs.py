@@ -18,33 +18,25 @@ from seqlab.config.compose import Composer
 from seqlab.distributed.signals import SIGNALS
 from seqlab.errors import UserError
 from seqlab.plugins.hydra_internals import set_override_dirname
-from seqlab.plugins.hydra_source import register as register_plugins
-from seqlab.sweeps.direction import no_value
-from seqlab.sweeps.ledger import entry_of, read_plan
-from seqlab.sweeps.plan import register as register_names
+from seqlab.plugins.hydra_source import register
+from seqlab.sweeps.direction import missing_value_cause
+from seqlab.sweeps.ledger import read_entry, read_plan
+from seqlab.sweeps.plan import register_run_name
 from seqlab.sweeps.resources import use_gpus
 
 _COMPOSERS: dict[tuple[str, ...], Composer] = {}
-"""Composers of this process, by what all runs of a sweep have in common: every run brings a new loader."""
+"""Composers of this process, by the overrides that all runs of a sweep share: every run brings a new loader."""
 
 
 @final
 class CachingLoader:
-    """Config loader that composes each choice of groups once per process, which takes longer than setting values.
-
-    Args:
-        loader: Hydra's own.
-    """
+    """Config loader that composes each choice of groups once per process, which takes longer than setting values."""
 
     def __init__(self, loader: ConfigLoader) -> None:
         self._loader = loader
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
         """Return the config of a run, equal to that of Hydra's loader.
-
-        Args:
-            master_config: of the sweep.
-            sweep_overrides: of the run.
 
         Raises:
             hydra.errors.HydraException: it cannot be composed.
@@ -94,8 +86,8 @@ class Job:
 
 
 def _unpickle(function: Callable[[DictConfig], Any], gpus: Sequence[str], many: bool) -> Job:
-    register_plugins()
-    register_names()
+    register()
+    register_run_name()
     logging.raiseExceptions = False  # as on the command line
     if many:
         _STOP.listen()
@@ -139,33 +131,29 @@ class _StopRequest:
 _STOP = _StopRequest()
 
 
-def run_folders(context: HydraContext | None, config: DictConfig | None, runs: Sequence[Sequence[str]]) -> list[Path]:
-    """Return the folder of each run, read from the sweep's plan; a run that is not in it is composed, which is slow."""
-    assert context is not None
-    assert config is not None
+def run_folders(context: HydraContext, config: DictConfig, runs: Sequence[Sequence[str]]) -> list[Path]:
+    """Return the folder of each run, from the sweep's plan; a run that is not in it is composed, which is slow."""
     sweep, names = Path(config.hydra.sweep.dir), dict[tuple[str, ...], str]()
     if OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"] == "${run_name:}":  # type: ignore[index, call-overload]  # a container here is a dict
         for run in read_plan(sweep)["runs"]:
-            names[tuple(word for word in run["words"] if not word.lstrip("+~").startswith("hydra"))] = run["name"]
-    return [sweep / (names.get(tuple(overrides)) or _subdir(context, config, overrides)) for overrides in runs]
+            names[tuple(each for each in run["words"] if not each.lstrip("+~").startswith("hydra"))] = run["name"]
+
+    def name(overrides: Sequence[str]) -> str:
+        return names.get(tuple(overrides)) or str(
+            context.config_loader.load_sweep_config(config, list(overrides)).hydra.sweep.subdir
+        )
+
+    return [sweep / name(overrides) for overrides in runs]
 
 
-def _subdir(context: HydraContext, config: DictConfig, overrides: Sequence[str]) -> str:
-    return str(context.config_loader.load_sweep_config(config, list(overrides)).hydra.sweep.subdir)
-
-
-def job_return(overrides: Sequence[str], folder: Path, config: DictConfig | None) -> JobReturn:
-    """Return the objective of a run to the sweeper; NaN, or an error for a sweeper that optimises, where there is none.
-
-    Args:
-        overrides: of the run.
-        folder: of the run.
-        config: of the sweep.
-    """
-    assert config is not None
-    objective = entry_of(folder).objective
-    found = JobReturn(overrides=list(overrides), cfg=OmegaConf.create(), status=JobStatus.COMPLETED)
-    found.return_value = math.nan if objective is None else objective
-    if objective is None and (reason := no_value(folder, config.hydra.sweeper)) is not None:
-        found.status, found.return_value = JobStatus.FAILED, UserError(reason)
+def job_returns(runs: Sequence[Sequence[str]], folders: Sequence[Path], config: DictConfig) -> list[JobReturn]:
+    """Return the objective of each run to the sweeper: NaN without one, or an error if the sweeper optimises."""
+    found = []
+    for overrides, folder in zip(runs, folders, strict=True):
+        objective = read_entry(folder).objective
+        job = JobReturn(overrides=list(overrides), cfg=OmegaConf.create(), status=JobStatus.COMPLETED)
+        job.return_value = math.nan if objective is None else objective
+        if objective is None and (cause := missing_value_cause(folder, config.hydra.sweeper)) is not None:
+            job.status, job.return_value = JobStatus.FAILED, UserError(cause)
+        found.append(job)
     return found

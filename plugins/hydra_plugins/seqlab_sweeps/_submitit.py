@@ -7,27 +7,29 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, final
 
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf  # type: ignore[import-untyped]  # it has no types
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher  # type: ignore[import-untyped]  # it has no types
 
-from hydra_plugins.seqlab_sweeps._jobs import Job, job_return, run_folders
-from seqlab.sweeps import resources
-from seqlab.sweeps.ledger import entry_of, write_queued
-from seqlab.sweeps.resources import visible_gpus
-from seqlab.sweeps.selection import is_selected
+from hydra_plugins.seqlab_sweeps._jobs import Job, job_returns, run_folders
+from seqlab.sweeps.ledger import read_entry, write_queued
+from seqlab.sweeps.plan import is_selected
+from seqlab.sweeps.resources import active_jobs, visible_gpus
 
 log = logging.getLogger("seqlab")
 
 _POLL = 1.0
 _GRACE = 60.0
 """Seconds between a job's end and its run record, at most: shared file systems lag."""
-_COMMON = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name"}
-_COMMON |= {"stderr_to_stdout"}
-"""Settings that submitit takes without the cluster's name in front."""
+_OWN_KEYS = ("submitit_folder", "parallel", "array_size")
+"""Keys that are no parameters of submitit's executor."""
+_COMMON_KEYS = {field.name for field in fields(BaseQueueConf)}
+"""Keys that submitit takes without the cluster's name in front."""
 
 Run = tuple[int, Sequence[str], Path]
 """Number, overrides and folder."""
@@ -38,32 +40,27 @@ class _RecordLauncher(BaseSubmititLauncher):  # type: ignore[misc]  # untyped, a
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submit the runs that are not done, and wait until their run records say how they ended."""
-        assert self.task_function is not None
         self.task_function = Job(self.task_function, self._gpus())
         folders = run_folders(self.hydra_context, self.config, job_overrides)
-        runs = [
-            (initial_job_idx + n, overrides, folder)
-            for n, (overrides, folder) in enumerate(zip(job_overrides, folders, strict=True))
+        runs = [(initial_job_idx + n, *run) for n, run in enumerate(zip(job_overrides, folders, strict=True))]
+        queued, entries = self._queued(), {folder: read_entry(folder) for folder in folders}
+        adopted = {folder: entry.job for folder, entry in entries.items() if entry.job and entry.job in queued}
+        left = [
+            run
+            for run in runs
+            if run[2] not in adopted and entries[run[2]].state not in ("done", "running") and is_selected(run[2].name)
         ]
-        queued = self._queued()
-        adopted = {folder: job for _, _, folder in runs if (job := entry_of(folder).job) in queued}
-        left = [run for run in runs if run[2] not in adopted and self._is_left(run[2])]
         log.info("%d runs: %d to submit, %d in the queue already", len(runs), len(left), len(adopted))
         self._run(left, adopted)
-        return [job_return(overrides, folder, self.config) for _, overrides, folder in runs]
-
-    @staticmethod
-    def _is_left(folder: Path) -> bool:
-        return entry_of(folder).state not in ("done", "running") and is_selected(folder.name)
+        return job_returns(job_overrides, folders, self.config)
 
     def _executor(self, cluster: str) -> Any:
         import submitit
 
-        own = ("submitit_folder", "parallel", "array_size")
-        settings = {key: value for key, value in self.params.items() if value is not None and key not in own}
+        settings = {key: value for key, value in self.params.items() if value is not None and key not in _OWN_KEYS}
         executor = submitit.AutoExecutor(cluster=cluster, folder=self.params["submitit_folder"])
         executor.update_parameters(
-            **{key if key in _COMMON else f"{cluster}_{key}": value for key, value in settings.items()}
+            **{key if key in _COMMON_KEYS else f"{cluster}_{key}": value for key, value in settings.items()}
         )
         return executor
 
@@ -86,12 +83,12 @@ class SlurmLauncher(_RecordLauncher):
     """Array jobs on SLURM."""
 
     def _queued(self) -> set[str]:
-        return resources.active()
+        return active_jobs()
 
     def _run(self, left: Sequence[Run], adopted: dict[Path, str]) -> None:
         size, watched = self.params["array_size"], dict(adopted)
-        for begin in range(0, len(left), size):
-            watched |= self._submit(left[begin : begin + size])
+        for start in range(0, len(left), size):
+            watched |= self._submit(left[start : start + size])
             self._wait(watched)
         self._wait(watched)
 
@@ -102,15 +99,15 @@ class SlurmLauncher(_RecordLauncher):
         return {folder: job.job_id for (_, _, folder), job in zip(runs, jobs, strict=True)}
 
     def _wait(self, watched: dict[Path, str]) -> None:
-        """Wait for jobs; a run record is read once its job has left the queue, not before."""
+        """Wait for jobs; a run record is read only after its job has left the queue."""
         gone: dict[Path, float] = {}
         while watched:
             time.sleep(min(30.0, max(_POLL, len(watched) / 100)))
-            queued = resources.active()
+            queued = active_jobs()
             for folder, job in list(watched.items()):
                 if job in queued:
                     gone.pop(folder, None)
-                elif (state := entry_of(folder).state) in ("done", "failed"):
+                elif (state := read_entry(folder).state) in ("done", "failed"):
                     del watched[folder]
                 elif time.monotonic() - gone.setdefault(folder, time.monotonic()) > _GRACE:
                     log.warning("%s: job %s has left the queue, but its run record says %s", folder.name, job, state)

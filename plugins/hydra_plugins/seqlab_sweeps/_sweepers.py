@@ -12,20 +12,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from seqlab.plugins.hydra_internals import BASIC_LAUNCHER_LOG, planned_sweeper
-from seqlab.study.horizon.rows import rows_of
 from seqlab.study.horizon.runner import SearchRunner, finish_search
-from seqlab.study.horizon.settings import read_settings
+from seqlab.study.horizon.settings import expand_rows, read_settings
 from seqlab.sweeps.ledger import read_plan
 
 
 @final
 class PlannedSweeper(Sweeper):
-    """Hydra's basic sweeper without a second composition of every run.
-
-    Args:
-        max_batch_size: runs handed to the launcher at once.
-        params: overrides of every run.
-    """
+    """Hydra's basic sweeper without a second composition of every run."""
 
     def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
         self._basic = planned_sweeper(max_batch_size, params)
@@ -54,17 +48,13 @@ class HorizonSweeper(Sweeper):
         self._launched = 0
 
     @staticmethod
-    def check(node: Mapping[str, Any], words: Sequence[str]) -> None:
+    def check(node: Mapping[str, Any], overrides: Sequence[str]) -> None:
         """Check the settings of a search before its folder is made.
-
-        Args:
-            node: ``hydra.sweeper``, composed.
-            words: overrides of the command line, without those of Hydra.
 
         Raises:
             seqlab.UserError, hydra.errors.HydraException: the search cannot be made.
         """
-        rows_of(words, read_settings(node))
+        expand_rows(overrides, read_settings(node))
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store the config and create the launcher."""
@@ -78,9 +68,6 @@ class HorizonSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run the search.
 
-        Args:
-            arguments: overrides of the command line, without those of Hydra.
-
         Raises:
             seqlab.UserError: the search cannot be made with these overrides.
         """
@@ -91,9 +78,8 @@ class HorizonSweeper(Sweeper):
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        conductor = SearchRunner(folder, read_plan(folder)["words"], arguments, settings, self._launch)
-        conductor.conduct()
-        finish_search(conductor)
+        SearchRunner(folder, read_plan(folder)["words"], arguments, settings, self._launch).run()
+        finish_search(folder)
 
     def _launch(self, runs: Sequence[Sequence[str]]) -> None:
         assert self.launcher is not None

@@ -6,7 +6,17 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, final
 
-from seqlab.io.tables import Check, Layout, Problems, check_kind, decode, label_of, no_column, read_rows, split_lines
+from seqlab.io.tables import (
+    Check,
+    Layout,
+    Problems,
+    check_kind,
+    decode,
+    label_of,
+    missing_column,
+    read_rows,
+    split_lines,
+)
 from seqlab_tasks.classification import read_file
 from seqlab_tasks.splitting import SPLITS, Documents
 
@@ -34,7 +44,7 @@ class _Columns:
         if self.layout.header == "none":
             numbers = f"numbers from 1 to {len(columns)}"
             return f" has no column {name!r} with task.header=none; {_HINT.lower()} to {numbers}"
-        return f" {no_column(name, columns)}. {_HINT}"
+        return f" {missing_column(name, columns)}. {_HINT}"
 
     def _row(self, line: int, row: Mapping[str, Any], problems: Problems) -> None:
         for name in (self.text_column, self.label_column):

@@ -1,68 +1,63 @@
-"""``generate RUN_DIR``: let a language model write."""
+"""``generate`` and ``export``: text of a language model, and files for other programs."""
 
-import argparse
 import sys
-from pathlib import Path
 
-from seqlab.cli.parser import Parser, typed_text
+from seqlab.cli.parser import Parser, path, utf8
 
 
 def generate(arguments: list[str]) -> int:
-    """Write to the terminal as the model draws."""
-    asked = _asked(arguments)
-    asked.prompt = typed_text(asked.prompt, "--prompt")
+    """Print text as it is sampled."""
+    parser = Parser(
+        "generate",
+        description="Continue a text with a trained language model (task=lm). Ctrl-C stops it.",
+        epilog="example: seqlab generate RUN_DIR --prompt 'def main(' --temperature 0.7",
+    )
+    parser.add_run_dir()
+    parser.add_argument(
+        "--prompt", default="", type=utf8, help="text to continue; --prompt=TEXT if it starts with a dash"
+    )
+    parser.add_argument("--length", type=int, default=500, help="number of tokens to sample (%(default)s)")
+    parser.add_argument("--temperature", type=float, default=0.8, help="0 takes the most likely token (%(default)s)")
+    parser.add_argument("--top-k", type=int, help="sample from the K most likely tokens (all)")
+    parser.add_argument("--seed", type=int, help="makes the text reproducible (random)")
+    args = parser.parse(arguments)
     from seqlab.inference.generation import generate
     from seqlab.inference.loading import load
 
-    trained = load(asked.run_dir)
-    pieces = generate(trained, asked.prompt, asked.length, asked.temperature, asked.top_k, asked.seed)
-    first = next(pieces, "")  # what cannot be done is refused here, before anything is shown
-    sys.stdout.write(asked.prompt + first)
+    trained = load(args.run_dir)
+    pieces = generate(trained, args.prompt, args.length, args.temperature, args.top_k, args.seed)
+    first = next(pieces, "")  # raises errors before anything is printed
+    sys.stdout.write(args.prompt + first)
     try:
         for piece in pieces:
             sys.stdout.write(piece)
             sys.stdout.flush()
-    except KeyboardInterrupt:  # enough was read
+    except KeyboardInterrupt:
         pass
     sys.stdout.write("\n")
     return 0
-
-
-def _asked(arguments: list[str]) -> argparse.Namespace:
-    parser = Parser(
-        "generate",
-        description="Let a trained language model (task=lm) go on with a text. Ctrl-C stops it.",
-        epilog="example: seqlab generate RUN_DIR --prompt 'def main(' --temperature 0.7",
-    )
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="the folder that a run of task=lm wrote")
-    parser.add_argument("--prompt", default="", help="what the text begins with")
-    parser.add_argument("--length", type=int, default=500, help="tokens to draw (%(default)s)")
-    parser.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest always (%(default)s)")
-    parser.add_argument("--top-k", type=int, help="draw among the so many likeliest only (all)")
-    parser.add_argument("--seed", type=int, help="the same seed writes the same text (another one each time)")
-    return parser.parse_args(arguments)
 
 
 FORMATS = ("torch-export", "onnx", "safetensors", "state-dict")
 
 
 def export(arguments: list[str]) -> int:
-    """Write the folder, and say where it is and how far the file is from the run."""
+    """Write the folder; print its path and the largest difference from the run."""
     parser = Parser(
         "export",
-        description="Write a trained model for others to run, with its labels, its preprocessing and a model card. The "
-        "file takes padded inputs and lengths, of any number of rows and steps. It is compared with the run before the "
-        "folder is put in its place.",
+        description="Write a trained model for other programs, with its labels, its preprocessing and a model card. "
+        "The model takes padded inputs and lengths, of any number of rows and steps. Its outputs are compared with "
+        "those of the run before the folder is put in place.",
     )
-    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder that a run wrote")
+    parser.add_run_dir()
     parser.add_argument("--format", required=True, choices=FORMATS, help="onnx needs the extra seqlab[export]")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the folder to make (RUN_DIR/export/FORMAT)")
-    asked = parser.parse_args(arguments)
+    parser.add_argument("--out", type=path, metavar="DIR", help="folder to write (RUN_DIR/export/FORMAT)")
+    args = parser.parse(arguments)
     from seqlab.export.folder import export
 
-    out, found = export(asked.run_dir, asked.format, asked.out)
+    out, found = export(args.run_dir, args.format, args.out)
     print(
-        f"{out}: {found.batches} batches compared with the run, the largest difference is {found.difference:.1e}"
-        f" (outputs up to {found.scale:.3g}); README.md there says how to call it"
+        f"{out}: {found.batches} batches compared with the run, largest difference {found.difference:.1e}"
+        f" (outputs up to {found.scale:.3g}); see README.md there"
     )
     return 0

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from seqlab.cli.help import plain
-from seqlab.cli.parser import Parser
+from seqlab.cli.parser import Parser, path
 from seqlab.errors import UserError
 from seqlab.plugins.config import CLASSES, node_type, plugin_class
 from seqlab.plugins.registry import GROUPS, KINDS, Plugin, plugins
@@ -38,7 +38,7 @@ def plugins_table(arguments: list[str]) -> int:
     )
     parser.add_argument("kind", nargs="?", choices=KINDS, help="only this kind")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    asked = parser.parse_args(arguments)
+    asked = parser.parse(arguments)
     rows = [_row(plugin) for kind in KINDS if asked.kind in (None, kind) for plugin in plugins(kind).values()]
     if asked.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -110,19 +110,19 @@ def _row(plugin: Plugin) -> dict[str, str]:
 
 
 TEMPLATES = ("cell", "task", "preprocessing")
-"""Kinds of plugins with templates."""
+"""Kinds of plugins with a folder of templates."""
 
 
 def new(arguments: list[str]) -> int:
-    """Write the distribution and print the next commands."""
+    """Write the files and print the next commands."""
     parser = Parser(
         "new",
-        description="Write a distribution of your own: a plugin, its entry point, and its conformance tests.",
+        description="Write a distribution with a new plugin: its module, its entry point and its conformance tests.",
     )
     parser.add_argument("kind", choices=TEMPLATES, help="kind of plugin")
-    parser.add_argument("name", metavar="NAME", help="name in the config, such as my_cell")
-    parser.add_argument("--dir", type=Path, default=Path(), help="folder to write into (default: this one)")
-    asked = parser.parse_args(arguments)
+    parser.add_argument("name", metavar="NAME", help="its name in the config, such as my_cell")
+    parser.add_argument("--dir", type=path, default=Path(), help="parent folder (the working folder)")
+    asked = parser.parse(arguments)
     folder = write(asked.kind, asked.name, asked.dir)
     key = f"{asked.kind}={asked.name}"
     train = {"cell": f"{key} task=names", "task": f"cell=lstm {key}", "preprocessing": f"task=names {key}"}[asked.kind]
@@ -136,7 +136,7 @@ def new(arguments: list[str]) -> int:
 
 
 def write(kind: str, name: str, parent: Path) -> Path:
-    """Write the distribution, whole or not at all.
+    """Write the files of a distribution, all or none.
 
     Args:
         kind: one of :data:`KINDS`.
@@ -144,7 +144,7 @@ def write(kind: str, name: str, parent: Path) -> Path:
         parent: parent of the distribution's folder.
 
     Returns:
-        The distribution's folder.
+        The folder of the distribution.
 
     Raises:
         UserError: the name is invalid or taken, or the folder cannot be written.
@@ -187,8 +187,8 @@ def _write_whole(folder: Path, contents: dict[Path, str]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-            for path, text in contents.items():
-                target = Path(scratch, folder.name, path)
+            for file, text in contents.items():
+                target = Path(scratch, folder.name, file)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text, encoding="utf-8")
             Path(scratch, folder.name).rename(folder)  # fails if another process has created it meanwhile

@@ -1,25 +1,21 @@
-"""``predict RUN_DIR TEXT...``: ask a trained model."""
+"""``predict RUN_DIR TEXT...``: predictions of a trained model."""
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table as Grid
-
-from seqlab.cli.parser import Parser, typed_text
+from seqlab.cli.output import Output, progress
+from seqlab.cli.parser import Parser, integer, path, utf8
 from seqlab.cli.tables import (
     Table,
     add_table_options,
     chunks,
     kind_of,
-    lines_as_they_come,
     open_table,
+    read_lines,
     table_layout,
     write_table,
 )
@@ -28,184 +24,166 @@ from seqlab.errors import UserError
 if TYPE_CHECKING:
     from seqlab.inference.loading import Trained
 
-_MANY = 2_000
-"""Rows from which on progress is worth showing."""
-
 
 def main(arguments: list[str]) -> int:
-    """Print the likeliest answers for each text, or write a table with them."""
-    asked = _asked(arguments)
-    if asked.input is not None:
-        return _table(asked)
-    if asked.texts == ["-"] or (not asked.texts and not sys.stdin.isatty()):
-        return _stdin(asked)
-    if not asked.texts:
-        raise UserError("there is nothing to predict: give TEXT, --input FILE, or texts from a pipe, one a line")
+    """Print the most likely answers for each text, or write a table with them."""
+    args = _parse(arguments)
+    if args.input is not None:
+        return _predict_table(args)
+    if args.texts == ["-"] or (not args.texts and not sys.stdin.isatty()):
+        return _predict_stdin(args)
+    if not args.texts:
+        raise UserError("there is nothing to predict: give TEXT, --input FILE, or texts on stdin, one per line")
     from seqlab.inference.loading import load
 
-    asked.texts = [typed_text(text, f"text {number}") for number, text in enumerate(asked.texts, start=1)]
-    trained = load(asked.run_dir)
-    answers = trained.predict(asked.texts, top=asked.top)
-    if asked.json or not _labelled(trained):
-        for text, answer in zip(asked.texts, answers, strict=True):
-            _print_json(text, answer)
+    trained = load(args.run_dir)
+    answers = trained.predict(args.texts, top=args.top)
+    if args.json or not _has_labels(trained):
+        for text, answer in zip(args.texts, answers, strict=True):
+            _print_json_line(text, answer)
         return 0
-    most = max(map(len, answers))
-    grid = Grid("text", *(f"{place}." for place in range(1, most + 1)))
-    for text, answer in zip(asked.texts, answers, strict=True):
-        grid.add_row(escape(text), *(f"{escape(str(a['label']))} {a['probability']:.2f}" for a in answer))
-    Console().print(grid)
+    columns = ["text", *(f"{rank}." for rank in range(1, max(map(len, answers)) + 1))]
+    rows = (
+        [text, *(f"{each['label']} {each['probability']:.2f}" for each in answer)]
+        for text, answer in zip(args.texts, answers, strict=True)
+    )
+    Output().print_table(columns, rows)
     return 0
 
 
-def _asked(arguments: list[str]) -> argparse.Namespace:
+def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(
         "predict",
-        texts="a text",
-        description="Predict with a trained model: for texts on the command line, texts from stdin (one a line; "
-        "answered as they come), or a column of a table.",
+        takes_texts=True,
+        description="Predict with a trained model: texts on the command line, texts on stdin (one per line, answered "
+        "as they arrive), or a column of a table.",
     )
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="the folder that a run wrote")
-    parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text; - reads stdin")
-    parser.add_argument("--top", type=int, help="answers for each text (3); a table gets one")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_run_dir()
+    parser.add_argument("texts", metavar="TEXT", nargs="*", default=[], type=utf8, help="a text; - reads stdin")
+    parser.add_argument("--top", type=integer(1), help="answers for each text (3); a table gets one")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     table = parser.add_argument_group("tables")
-    table.add_argument("--input", type=Path, metavar="FILE", help="a table: .csv, .tsv or .jsonl")
-    table.add_argument("--column", default="text", help="the column with the texts (text)")
+    table.add_argument("--input", type=path, metavar="FILE", help="table: .csv, .tsv or .jsonl")
+    table.add_argument("--column", default="text", help="column of the texts (text)")
     add_table_options(table)
-    table.add_argument("--output", type=Path, metavar="FILE", help="where the table goes, with the answers added")
-    table.add_argument("--force", action="store_true", help="overwrite the output if it is there")
-    asked = parser.parse_intermixed_args(arguments)
-    if asked.input is None:
-        if asked.output is not None or asked.force:
+    table.add_argument("--output", type=path, metavar="FILE", help="table to write, with columns of answers added")
+    table.add_argument("--force", action="store_true", help="overwrite the output")
+    args = parser.parse(arguments)
+    if args.input is None:
+        if args.output is not None or args.force:
             raise UserError("--output and --force go with --input FILE")
-        if (asked.quoting, asked.header, asked.encoding) != ("auto", "auto", "utf-8"):
+        if (args.quoting, args.header, args.encoding) != ("auto", "auto", "utf-8"):
             raise UserError("--quoting, --header and --encoding go with --input FILE")
-        asked.top = 3 if asked.top is None else asked.top
-        if asked.top < 1:
-            raise UserError(f"--top is {asked.top}; it must be at least 1")
-        return asked
-    if asked.texts:
+        args.top = args.top or 3
+        return args
+    if args.texts:
         raise UserError("give texts or --input FILE, not both")
-    if asked.top is not None or asked.json:
-        raise UserError("--top and --json go with texts; a table gets the likeliest label, and --output says its kind")
-    if asked.output is None:
-        raise UserError("--input needs --output FILE; its ending says the kind of table, such as .csv or .jsonl")
-    kind_of(asked.output)
-    if asked.output.is_dir():
-        raise UserError(f"{asked.output} is a folder; --output must name a file")
-    if asked.output.exists() and not asked.force:
-        raise UserError(f"{asked.output} is there already; choose another --output, or add --force to overwrite it")
-    return asked
+    if args.top is not None or args.json:
+        raise UserError("--top and --json go with texts; a table gets the most likely label in the format of --output")
+    if args.output is None:
+        raise UserError("--input needs --output FILE, such as answers.csv or answers.jsonl")
+    kind_of(args.output)
+    if args.output.is_dir():
+        raise UserError(f"{args.output} is a folder; --output must name a file")
+    if args.output.exists() and not args.force:
+        raise UserError(f"{args.output} is there already; choose another --output, or add --force to overwrite it")
+    return args
 
 
-def _labelled(trained: "Trained") -> bool:
+def _has_labels(trained: "Trained") -> bool:
     return trained.task.label_names() is not None and not trained.task.per_step
 
 
-def _print_json(text: str, answer: Any) -> None:
+def _print_json_line(text: str, answer: Any) -> None:
     print(json.dumps({"text": text, "predictions": answer}, ensure_ascii=False), flush=True)
 
 
-def _stdin(asked: argparse.Namespace) -> int:
-    """Answer each line: text, label, probability, label, probability, ..., with tabs between them."""
+def _predict_stdin(args: argparse.Namespace) -> int:
+    """Print a line for each line: text, label, probability, label, probability, ..., separated by tabs."""
     from seqlab.inference.loading import load
 
-    trained = load(asked.run_dir)
-    plain = not asked.json and _labelled(trained)
-    seen = unread = blank = 0
-    for lines in lines_as_they_come(sys.stdin.buffer, "stdin"):
+    trained = load(args.run_dir)
+    plain = not args.json and _has_labels(trained)
+    count = empty = blank = 0
+    for lines in read_lines(sys.stdin.buffer, "stdin"):
         full = [line for line in lines if line.strip()]
         blank += len(lines) - len(full)
         for texts in chunks(iter(full), len):
-            seen += len(texts)
-            for text, answer in zip(texts, trained.answers(trained.encode(texts), asked.top), strict=True):
-                unread += answer is None
+            count += len(texts)
+            for text, answer in zip(texts, trained.predict_encoded(trained.encode(texts), args.top), strict=True):
+                empty += answer is None
                 if plain:
                     cells = [cell for one in answer or () for cell in (one["label"], f"{one['probability']:.4f}")]
                     print(text.replace("\t", " ").replace("\r", " "), *cells, sep="\t")
                 else:
-                    _print_json(text, answer)
+                    _print_json_line(text, answer)
             sys.stdout.flush()
-    if not seen:
-        raise UserError("stdin has no text in it; write one a line")
-    if blank:
-        print(f"blank lines, which got no answer: {blank:,}", file=sys.stderr)
-    _tell_unread(unread)
+    if not count:
+        raise UserError("stdin has no text; write one per line")
+    _note("blank lines skipped", blank)
+    _note("empty texts after preprocessing, without a label", empty)
     return 0
 
 
-def _table(asked: argparse.Namespace) -> int:
-    """Add the likeliest label and its probability to each row of a table."""
-    table = open_table(asked.input, table_layout(asked), text=asked.column)
+def _note(what: str, count: int) -> None:
+    if count:
+        print(f"{what}: {count:,}", file=sys.stderr)
+
+
+def _predict_table(args: argparse.Namespace) -> int:
+    """Add the most likely label and its probability to each row of a table."""
+    table = open_table(args.input, table_layout(args), text=args.column)
     for note in table.notes:
         print(f"{table.path}: {note}", file=sys.stderr)
     from seqlab.inference.loading import load
 
-    trained = load(asked.run_dir)
-    if not _labelled(trained):
-        raise UserError(f"{asked.run_dir}: its task puts no label on a text, so there is nothing to add to a table")
-    added = _added(table)
-    adding = _Adding(trained, table, asked.column, added)
-    tabs = kind_of(asked.output) in (".tsv", ".tab")
-    write_table(asked.output, [*table.columns, *added], adding.rows(), quotes=not (tabs and table.found.plain))
-    if tabs and not table.found.plain:
-        print(f"{asked.output}: texts with tabs or line ends are in quotes, as in CSV", file=sys.stderr)
-    elif tabs and adding.opening:
-        said = f"{asked.output}: fields that begin with a quote stand as they are"
-        print(f"{said}; read them without quoting (csv.QUOTE_NONE): {adding.opening:,}", file=sys.stderr)
-    _tell_unread(adding.unread)
-    if adding.cut:
-        longest = f"{trained.longest:,} tokens (task.sequence_length)"
-        print(f"texts longer than {longest}, of which the rest was not read: {adding.cut:,}", file=sys.stderr)
-    print(f"{asked.output}: {table.count:,} rows, with the columns {added[0]} and {added[1]} added")
+    trained = load(args.run_dir)
+    if not _has_labels(trained):
+        raise UserError(f"{args.run_dir}: its task has no labels, so there is no column to add to a table")
+    added = _new_columns(table)
+    counts = Counter[str]()
+    rows = _answered(trained, table, args.column, added, counts)
+    tabs = kind_of(args.output) in (".tsv", ".tab")
+    write_table(args.output, [*table.columns, *added], rows, quotes=not (tabs and table.plain))
+    if tabs and not table.plain:
+        print(f"{args.output}: texts with tabs or line ends are in quotes, as in CSV", file=sys.stderr)
+    elif tabs:
+        _note(
+            f"{args.output}: read it without quoting (csv.QUOTE_NONE); fields that start with a quote", counts["quotes"]
+        )
+    _note("empty texts after preprocessing, without a label", counts["empty"])
+    _note(f"texts cut after {trained.longest or 0:,} tokens (task.sequence_length)", counts["cut"])
+    print(f"{args.output}: {table.count:,} rows, with the columns {added[0]} and {added[1]} added")
     return 0
 
 
-def _added(table: Table) -> tuple[str, str]:
-    """Name the new columns; the table's own keep their names."""
+def _new_columns(table: Table) -> tuple[str, str]:
+    """Return names for the new columns that the table does not have."""
     for names in (("label", "probability"), ("predicted_label", "predicted_probability")):
         if not set(names) & set(table.columns):
             if names[0] != "label":
-                line = f"{table.path} has a column label or probability; the new ones are called {', '.join(names)}"
+                line = f"{table.path} has a column label or probability; the new columns are {', '.join(names)}"
                 print(line, file=sys.stderr)
             return names
-    raise UserError(f"{table.path} has columns label and predicted_label, or probabilities so named; rename them")
+    raise UserError(
+        f"{table.path} has the columns label or probability, and predicted_label or predicted_probability; rename them"
+    )
 
 
-class _Adding:
-    def __init__(self, trained: "Trained", table: Table, column: str, added: Sequence[str]) -> None:
-        self.trained, self.table, self.column, self.added = trained, table, column, added
-        self.unread = self.cut = self.opening = 0
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        label, probability = self.added
-        with progress(self.table.count) as bar:
-            for part in chunks(self.table.texts(self.column), lambda pair: len(pair[0])):
-                encoded = self.trained.encode([text for text, _ in part])
-                if self.trained.longest is not None:
-                    self.cut += int((encoded.lengths > self.trained.longest).sum())
-                for (_, row), answer in zip(part, self.trained.answers(encoded, top=1), strict=True):
-                    self.unread += answer is None
-                    self.opening += sum(isinstance(value, str) and value[:1] == '"' for value in row.values())
-                    best = answer[0] if answer else {"label": None, "probability": None}
-                    yield {**row, label: best["label"], probability: _rounded(best["probability"])}
-                bar.advance(bar.task_ids[0], len(part))
-
-
-def progress(count: int) -> Progress:
-    """Make a bar on stderr that counts rows; it shows in a terminal, and where there are many."""
-    columns = TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    shown = count >= _MANY and sys.stderr.isatty()
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown)
-    bar.add_task("rows", total=count)
-    return bar
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
-
-
-def _tell_unread(count: int) -> None:
-    if count:
-        print(f"texts with nothing in them to read, which got no label: {count:,}", file=sys.stderr)
+def _answered(
+    trained: "Trained", table: Table, column: str, added: tuple[str, str], counts: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows with their answers; count empty texts, cut texts and fields that start with a quote."""
+    with progress("rows", table.count) as bar:
+        for part in chunks(table.texts(column), lambda pair: len(pair[0])):
+            encoded = trained.encode([text for text, _ in part])
+            if trained.longest is not None:
+                counts["cut"] += int((encoded.lengths > trained.longest).sum())
+            for (_, row), answer in zip(part, trained.predict_encoded(encoded, top=1), strict=True):
+                counts["empty"] += answer is None
+                counts["quotes"] += sum(isinstance(value, str) and value[:1] == '"' for value in row.values())
+                label, probability = (
+                    (answer[0]["label"], round(answer[0]["probability"], 6)) if answer else (None, None)
+                )
+                yield {**row, added[0]: label, added[1]: probability}
+            bar.advance(bar.task_ids[0], len(part))

@@ -1,4 +1,4 @@
-"""``reproduce [RECIPE]``: run a paper's settings, and put our figures beside theirs."""
+"""``reproduce [RECIPE]``: runs with the settings of a paper, compared with its figures."""
 
 import argparse
 import re
@@ -8,12 +8,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, final
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from seqlab.cli.arguments import add_config_dir, with_config_dir
-from seqlab.cli.parser import Parser
+from seqlab.cli.arguments import add_overrides, refuse_words, with_config_dir
+from seqlab.cli.output import Output
+from seqlab.cli.parser import Parser, integer
 from seqlab.errors import UserError
 from seqlab.study.recipes import Recipe, Row, load, names
 from seqlab.study.report.runs import REPLICATES
@@ -22,67 +19,77 @@ _FOLDER = Path("runs") / "reproduce"
 FIGURES = "reproduced.json"
 
 
+@final
+@dataclass(frozen=True)
+class Attempt:
+    """Runs of one row of a recipe: test metrics of the finished ones, and mean time and examples of training."""
+
+    row: Row
+    folder: Path
+    values: tuple[float, ...]
+    unfinished: int
+    parameters: int | None = None
+    minutes: float | None = None
+    examples: int | None = None
+
+
 def main(arguments: list[str]) -> int:
-    """List the recipes, or run one; the exit code is 1 if a run is not done, whatever its figure."""
-    asked = _asked(arguments)
-    console = Console(highlight=False)
-    if asked.recipe is None:
-        _list(console)
+    """List the recipes or run one; the exit code is 1 if a run is not finished, whatever its figure."""
+    args = _parse(arguments)
+    out = Output()
+    if args.recipe is None:
+        _list(out)
         return 0
-    recipe = load(asked.recipe)
-    rows = _chosen(recipe, asked.only)
-    seeds = asked.seeds or (1 if asked.quick else recipe.seeds)
-    console.print(
-        f"[bold]{escape(recipe.name)}[/bold]: {escape(recipe.title)}\n{escape(recipe.source)}", soft_wrap=True
-    )
-    for what, lines in (("theirs too", recipe.same), ("ours alone", recipe.ours)):
+    recipe = load(args.recipe)
+    rows = _chosen(recipe, args.only)
+    seeds = args.seeds or (1 if args.quick else recipe.seeds)
+    out.print_line(recipe.name, "bold")
+    out.print_line(f"{recipe.title}\n{recipe.source}")
+    for label, lines in (("as in the paper", recipe.same), ("differs from the paper", recipe.ours)):
         for line in lines:
-            console.print(f"{what}: {escape(line)}", soft_wrap=True)
+            out.print_line(f"{label}: {line}")
     attempts = []
     for row in rows:
-        folder, words = _sweep(recipe, row, asked)
-        if not asked.look and not _run(folder, words, seeds):
+        folder, overrides = _sweep(recipe, row, args)
+        if not args.look and not _run(folder, overrides, seeds):
             return 1
-        attempts.append(_found(recipe, row, folder))
-    _tell(recipe, attempts, asked, console)
-    return 0 if all(attempt.left == 0 for attempt in attempts) else 1
+        attempts.append(_attempt(recipe, row, folder))
+    verdicts = ["quick run" if args.quick else recipe.judge(each.row, each.values) for each in attempts]
+    _show(recipe, attempts, verdicts, out)
+    if any(attempt.values for attempt in attempts):
+        _write(recipe, attempts, verdicts, args, out)
+    return int(any(attempt.unfinished for attempt in attempts))
 
 
-def _asked(arguments: list[str]) -> argparse.Namespace:
+def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(
         "reproduce",
-        description="Without a recipe, list those there are. With one, run the settings of a paper, each row as a sweep"
-        " that goes on where it was left, and put our figures beside theirs.",
+        description="Without a recipe, list the recipes. With one, run the settings of a paper, each row as a sweep "
+        "that can be resumed, and compare our figures with the published ones.",
     )
     parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="such as tcn/adding600, or a YAML file of yours")
-    parser.add_argument(
-        "overrides", metavar="KEY=VALUE", nargs="*", help="further settings, such as task.data_dir=FOLDER"
-    )
-    add_config_dir(parser)
-    parser.add_argument("--seeds", type=int, metavar="N", help="runs of each row (the recipe's)")
-    parser.add_argument("--only", metavar="LABEL,...", help="these rows alone")
-    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes, to see that it runs at all")
-    parser.add_argument("--look", action="store_true", help="run nothing: the figures of what was run before")
-    asked = parser.parse_intermixed_args(arguments)
-    if asked.recipe is not None and "=" in asked.recipe:
-        raise UserError(f"{asked.recipe} is no recipe; name one first: {', '.join(names())}")
-    if wrong := [word for word in asked.overrides if "=" not in word and not word.startswith("~")]:
-        raise UserError(f"{wrong[0]}: there is one recipe at a time; further settings are key=value")
-    asked.overrides = with_config_dir(asked)
-    if asked.seeds is not None and asked.seeds < 1:
-        raise UserError(f"--seeds is {asked.seeds}; it must be at least 1")
-    return asked
+    add_overrides(parser, "further settings, such as task.data_dir=FOLDER")
+    parser.add_argument("--seeds", type=integer(1), metavar="N", help="runs of each row (as in the recipe)")
+    parser.add_argument("--only", metavar="LABEL,...", help="only these rows")
+    parser.add_argument("--quick", action="store_true", help="train for seconds, to test the recipe")
+    parser.add_argument("--look", action="store_true", help="run nothing; show the figures of finished runs")
+    args = parser.parse(arguments)
+    if args.recipe is not None and "=" in args.recipe:
+        raise UserError(f"{args.recipe} is no recipe; name one first: {', '.join(names())}")
+    refuse_words(args.overrides, "reproduce takes one recipe")
+    args.overrides = with_config_dir(args)
+    return args
 
 
-def _list(console: Console) -> None:
-    table = Table("recipe", "what", "theirs", "a run", "needs")
+def _list(out: Output) -> None:
+    rows = []
     for name in names():
         recipe = load(name)
-        figures = "\n".join(f"{row.label}: {recipe.metric} {row.shown()}" for row in recipe.rows)
-        cost = "" if recipe.minutes is None else f"{recipe.minutes:g} min"
-        table.add_row(name, escape(recipe.title), escape(figures), cost, "data" if recipe.needs else "")
-    console.print(table)
-    console.print("python -m seqlab reproduce RECIPE [--seeds N] [--only LABEL,...] [--quick] [key=value ...]")
+        figures = "\n".join(f"{row.label}: {recipe.metric} {row.format_value()}" for row in recipe.rows)
+        minutes = "" if recipe.minutes is None else f"{recipe.minutes:g} min"
+        rows.append((name, recipe.title, figures, minutes, "data" if recipe.needs else ""))
+    out.print_table(("recipe", "title", "published", "time per run", "needs"), rows)
+    out.print_line("python -m seqlab reproduce RECIPE [--seeds N] [--only LABEL,...] [--quick] [key=value ...]")
 
 
 def _chosen(recipe: Recipe, only: str | None) -> Sequence[Row]:
@@ -95,51 +102,27 @@ def _chosen(recipe: Recipe, only: str | None) -> Sequence[Row]:
     return [row for row in recipe.rows if row.label in wanted]
 
 
-@final
-@dataclass(frozen=True)
-class Attempt:
-    """What our runs of a row found.
+def _sweep(recipe: Recipe, row: Row, args: argparse.Namespace) -> tuple[Path, list[str]]:
+    """Return the folder of a row's sweep, which does not depend on the number of seeds, and its overrides."""
+    from seqlab.sweeps.plan import sweep_key
 
-    Attributes:
-        row: theirs.
-        folder: of the sweep.
-        values: the compared metric of each run that is done.
-        left: runs that are not.
-        parameters: of the model.
-        minutes: of training, a run.
-        examples: trained on, a run.
-    """
-
-    row: Row
-    folder: Path
-    values: tuple[float, ...]
-    left: int
-    parameters: int | None
-    minutes: float | None
-    examples: int | None
-
-
-def _sweep(recipe: Recipe, row: Row, asked: argparse.Namespace) -> tuple[Path, list[str]]:
-    """Choose the folder of a row's sweep, the same one for more seeds of it, and the words that its runs share."""
-    from seqlab.sweeps.key import sweep_key
-
-    words = [*recipe.words, *row.words, *(recipe.quick if asked.quick else ()), *asked.overrides]
-    _first_seed(words)
+    overrides = [*recipe.words, *row.words, *(recipe.quick if args.quick else ()), *args.overrides]
+    _first_seed(overrides)
     label = re.sub(r"\W+", "-", row.label)
-    return _FOLDER / recipe.name / f"{label}_{sweep_key(words)[:8]}", words
+    return _FOLDER / recipe.name / f"{label}_{sweep_key(overrides)[:8]}", overrides
 
 
-def _first_seed(words: Sequence[str]) -> int:
-    """Return the seed that the runs of a row are counted from.
+def _first_seed(overrides: Sequence[str]) -> int:
+    """Return the seed of the first run of a row.
 
     Raises:
-        UserError: an override makes several settings of a row, whose mean would be taken for one.
+        UserError: an override gives several values, whose mean would be taken for that of one setting.
     """
-    from seqlab.sweeps.overrides import choices, key_of
+    from seqlab.sweeps.overrides import expand_each, override_key
 
     first = 0
-    for found in choices(words):
-        key, value = key_of(found[0]), found[0].partition("=")[2]
+    for found in expand_each(overrides):
+        key, value = override_key(found[0]), found[0].partition("=")[2]
         if key == "seed" and len(found) == 1 and value.isdecimal():
             first = int(value)
         elif key == "seed":
@@ -149,23 +132,23 @@ def _first_seed(words: Sequence[str]) -> int:
     return first
 
 
-def _run(folder: Path, words: Sequence[str], seeds: int) -> bool:
-    """Do the runs of a row that are not done; false where they cannot be composed, which was told then."""
+def _run(folder: Path, overrides: Sequence[str], seeds: int) -> bool:
+    """Finish the runs of a row; return whether they could be composed."""
     from seqlab.cli.train import train
     from seqlab.runs.commands import hydra_override
     from seqlab.sweeps.ledger import SWEEP
 
-    first = _first_seed(words)
+    first = _first_seed(overrides)
     chosen = ",".join(map(str, range(first, first + seeds)))
-    train(["-m", *words, f"seed={chosen}", hydra_override("hydra.sweep.dir", str(folder))])
+    train(["-m", *overrides, f"seed={chosen}", hydra_override("hydra.sweep.dir", str(folder))])
     return (folder / SWEEP).is_file()
 
 
-def _found(recipe: Recipe, row: Row, folder: Path) -> Attempt:
+def _attempt(recipe: Recipe, row: Row, folder: Path) -> Attempt:
     from seqlab.runs.run_folder import RESULTS, read_json
-    from seqlab.sweeps.ledger import SWEEP, read
+    from seqlab.sweeps.ledger import SWEEP, read_entries
 
-    entries = read(folder) if (folder / SWEEP).is_file() else []
+    entries = read_entries(folder) if (folder / SWEEP).is_file() else []
     records = [read_json(folder / entry.name / RESULTS) for entry in entries if entry.state == "done"]
     values = []
     for record in records:
@@ -174,49 +157,48 @@ def _found(recipe: Recipe, row: Row, folder: Path) -> Attempt:
             raise UserError(f"{recipe.name}: metric is {recipe.metric}; the run has {', '.join(test)}")
         values.append(float(test[recipe.metric]))
     if not records:
-        return Attempt(row, folder, (), max(1, len(entries)), None, None, None)
+        return Attempt(row, folder, (), max(1, len(entries)))
     costs = [record["cost"] for record in records]
     minutes = fmean(cost["training_seconds"] for cost in costs) / 60
     examples = round(fmean(cost["examples_per_second"] * cost["training_seconds"] for cost in costs))
     return Attempt(row, folder, tuple(values), len(entries) - len(records), costs[0]["parameters"], minutes, examples)
 
 
-def _tell(recipe: Recipe, attempts: Sequence[Attempt], asked: argparse.Namespace, console: Console) -> None:
-    from seqlab.io.atomic import write_json
-    from seqlab.io.formatting import relative_path
-    from seqlab.runs.commands import shell_command
-
+def _show(recipe: Recipe, attempts: Sequence[Attempt], verdicts: Sequence[str], out: Output) -> None:
     direction = "smaller" if recipe.mode == "min" else "larger"
-    title = f"test {recipe.metric}, {direction} is better"
-    table = Table(title=title, title_justify="left")
-    for column in ("", "ours", "runs", "theirs", "verdict", "parameters", "minutes"):
-        table.add_column(column, justify="left" if column in ("", "verdict") else "right")
-    record: list[dict[str, Any]] = []
-    for attempt in attempts:
-        verdict = "only a try" if asked.quick else recipe.judge(attempt.row, attempt.values)
-        table.add_row(*_cells(attempt, verdict))
-        record.append(_plain(attempt, verdict))
-    console.print(table)
+    out.print_table(
+        ("setting", "ours", "runs", "published", "verdict", "parameters", "minutes"),
+        map(_cells, attempts, verdicts),
+        right=("ours", "runs", "published", "parameters", "minutes"),
+        title=f"test {recipe.metric}, {direction} is better",
+    )
     if recipe.theirs_is:
-        console.print(f"theirs: {escape(recipe.theirs_is)}", soft_wrap=True)
-    console.print(f"reached: within {recipe.tolerance:.0%} of theirs, in the mean of our runs", soft_wrap=True)
-    if not any(attempt.values for attempt in attempts):
-        return
-    path = _FOLDER / recipe.name / ("tried.json" if asked.quick else FIGURES)
-    typed = shell_command("reproduce", asked.recipe, *asked.overrides)
-    facts = {"recipe": recipe.name, "source": recipe.source, "metric": recipe.metric, "command": typed}
-    write_json(path, {"schema": 1, **facts, "rows": record})
-    console.print(f"figures  {relative_path(path)}", soft_wrap=True)
+        out.print_line(f"published: {recipe.theirs_is}")
+    out.print_line(f"reached: mean of our runs within {recipe.tolerance:.0%} of the published figure")
 
 
 def _cells(attempt: Attempt, verdict: str) -> list[str]:
     values, row = attempt.values, attempt.row
     if not values:
-        return [escape(row.label), "", f"0 of {attempt.left}", row.shown(), verdict, "", ""]
+        return [row.label, "", f"0 of {attempt.unfinished}", row.format_value(), verdict, "", ""]
     spread = f"\n{min(values):.4g} to {max(values):.4g}" if len(values) > 1 else ""
-    runs = f"{len(values)}" if not attempt.left else f"{len(values)} of {len(values) + attempt.left}"
+    runs = f"{len(values)}" if not attempt.unfinished else f"{len(values)} of {len(values) + attempt.unfinished}"
     cost = [f"{attempt.parameters:,}", f"{attempt.minutes:.1f}"]
-    return [escape(row.label), f"{fmean(values):.4g}{spread}", runs, row.shown(), verdict, *cost]
+    return [row.label, f"{fmean(values):.4g}{spread}", runs, row.format_value(), verdict, *cost]
+
+
+def _write(
+    recipe: Recipe, attempts: Sequence[Attempt], verdicts: Sequence[str], args: argparse.Namespace, out: Output
+) -> None:
+    from seqlab.io.atomic import write_json
+    from seqlab.io.formatting import relative_path
+    from seqlab.runs.commands import shell_command
+
+    path = _FOLDER / recipe.name / ("tried.json" if args.quick else FIGURES)
+    command = shell_command("reproduce", args.recipe, *args.overrides)
+    facts = {"recipe": recipe.name, "source": recipe.source, "metric": recipe.metric, "command": command}
+    write_json(path, {"schema": 1, **facts, "rows": list(map(_plain, attempts, verdicts))})
+    out.print_line(f"figures  {relative_path(path)}")
 
 
 def _plain(attempt: Attempt, verdict: str) -> dict[str, Any]:
@@ -226,7 +208,7 @@ def _plain(attempt: Attempt, verdict: str) -> dict[str, Any]:
         "theirs": attempt.row.theirs,
         "bound": attempt.row.bound,
         "verdict": verdict,
-        "not_done": attempt.left,
+        "not_done": attempt.unfinished,
         "parameters": attempt.parameters,
         "sequences": attempt.examples,
         "minutes": attempt.minutes,

@@ -1,79 +1,78 @@
-"""``status SWEEP_DIR``: what became of each run of a sweep."""
+"""``status SWEEP_DIR``: state of each run of a sweep."""
 
 import argparse
-import json
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from seqlab.cli.parser import Parser
+from seqlab.cli.output import Output, print_json
+from seqlab.cli.parser import Parser, path
 from seqlab.errors import UserError
 from seqlab.io.formatting import format_metric
-from seqlab.sweeps.ledger import STATES, Entry, read
+from seqlab.sweeps.ledger import STATES, Entry, read_entries
 
 
 def main(arguments: list[str]) -> int:
-    """Print counts, and the runs that failed or stopped; the exit code is 1 where a run failed."""
-    parser = Parser("status", description="Say what became of each run of a sweep.")
-    parser.add_argument("folder", metavar="SWEEP_DIR", type=Path)
+    """Print counts, and the runs that failed or stopped; the exit code is 1 if a run failed."""
+    parser = Parser("status", description="Show the state of each run of a sweep.")
+    parser.add_argument("folder", metavar="SWEEP_DIR", type=path)
     parser.add_argument("--all", action="store_true", help="list every run, not only those that failed or stopped")
-    parser.add_argument("--watch", action="store_true", help="say it again every few seconds, until none is running")
-    parser.add_argument("--every", type=float, default=5.0, metavar="SECONDS", help="of --watch (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    asked = parser.parse_args(arguments)
-    if not 0 < asked.every < float("inf"):
-        raise UserError(f"--every is {asked.every}; it must be a number of seconds above 0")
-    console = Console(highlight=False)
+    parser.add_argument("--watch", action="store_true", help="repeat until no run is running or missing")
+    parser.add_argument("--every", type=float, default=5.0, metavar="SECONDS", help="period of --watch (%(default)s)")
+    parser.add_json()
+    args = parser.parse(arguments)
+    if not 0 < args.every < float("inf"):
+        raise UserError(f"--every must be a number of seconds > 0, got {args.every}")
+    out = Output()
     while True:
-        entries = read(asked.folder)
-        _show(entries, asked, console)
-        if not asked.watch or not any(entry.state in ("running", "missing") for entry in entries):
-            return 1 if any(entry.state == "failed" for entry in entries) else 0
-        time.sleep(asked.every)
+        entries = read_entries(args.folder)
+        _show(entries, args, out)
+        if not args.watch or not any(entry.state in ("running", "missing") for entry in entries):
+            return int(any(entry.state == "failed" for entry in entries))
+        time.sleep(args.every)
 
 
-def _show(entries: list[Entry], asked: argparse.Namespace, console: Console) -> None:
-    if asked.json:
-        print(json.dumps([asdict(entry) for entry in entries], indent=2, ensure_ascii=False))
+def _plain(entry: Entry) -> dict[str, Any]:
+    """Return an entry under the keys of ``run.json``."""
+    return {"words" if key == "overrides" else key: value for key, value in asdict(entry).items()}
+
+
+def _show(entries: list[Entry], args: argparse.Namespace, out: Output) -> None:
+    if args.json:
+        print_json([_plain(entry) for entry in entries])
         return
-    if asked.watch and console.is_terminal:
-        console.clear()
-    console.print(summary(entries), soft_wrap=True)
-    if asked.all:
-        console.print(_table(entries))
-    else:
-        show_faults(entries, console)
+    if args.watch and out.is_terminal:
+        out.clear()
+    if not args.all:
+        show_summary(entries, out)
+        return
+    out.print_line(_counts(entries))
+    out.print_table(("run", "overrides", "state", "objective", "seconds", "cause"), _rows(entries))
 
 
-def _table(entries: list[Entry]) -> Table:
-    table = Table("run", "what", "state", "objective", "seconds", "cause")
-    common = set.intersection(*(set(entry.words) for entry in entries)) if len(entries) > 1 else set()
+def _rows(entries: list[Entry]) -> Iterator[list[str]]:
+    common = set.intersection(*(set(entry.overrides) for entry in entries)) if len(entries) > 1 else set()
     for entry in entries:
-        table.add_row(
-            escape(entry.name),
-            escape(" ".join(word for word in entry.words if word not in common)),
+        yield [
+            entry.name,
+            " ".join(word for word in entry.overrides if word not in common),
             entry.state,
             "" if entry.objective is None else format_metric(entry.objective),
             "" if entry.seconds is None else f"{entry.seconds:.1f}",
-            escape(entry.cause or ""),
-        )
-    return table
+            entry.cause or "",
+        ]
 
 
-def summary(entries: list[Entry]) -> str:
-    """Count the runs by state."""
+def _counts(entries: list[Entry]) -> str:
     counts = Counter(entry.state for entry in entries)
     return f"{len(entries):,} runs: " + ", ".join(f"{counts[state]:,} {state}" for state in STATES if counts[state])
 
 
-def show_faults(entries: list[Entry], console: Console) -> None:
-    """Print the runs that failed or stopped, and why, a line each."""
+def show_summary(entries: list[Entry], out: Output) -> None:
+    """Print the number of runs by state, and a line for each run that failed or stopped."""
+    out.print_line(_counts(entries))
     for entry in entries:
         if entry.state in ("failed", "stopped"):
-            line = f"{entry.state:8} {entry.name}: {entry.cause or 'by a signal'}"
-            console.print(escape(line), soft_wrap=True)
+            out.print_line(f"{entry.state:8} {entry.name}: {entry.cause or 'by a signal'}")

@@ -1,7 +1,7 @@
-"""Rows of CSV, TSV and JSON lines: how they are decoded, quoted and checked, and what a label is."""
+"""Reader of the user's tables: decoding, CSV, TSV and JSON lines, checks of rows, labels."""
 
 from seqlab.io.tables.decoding import Decoded, Decoder, Layout, check_encoding, decode, split_lines
-from seqlab.io.tables.labels import label_notes, label_of, no_column, similar_to
+from seqlab.io.tables.labels import label_notes, label_of, missing_column, similar_to
 from seqlab.io.tables.reading import JSON_LINES, MOST_COLUMNS, SEPARATORS, check_kind, read_rows
 from seqlab.io.tables.rows import Check, Problems, Rows
 
@@ -20,7 +20,7 @@ __all__ = [
     "decode",
     "label_notes",
     "label_of",
-    "no_column",
+    "missing_column",
     "read_rows",
     "similar_to",
     "split_lines",

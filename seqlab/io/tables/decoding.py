@@ -1,4 +1,4 @@
-"""Bytes of a file as text: the encoding, byte-order marks, zero bytes and line ends."""
+"""Decoding of files: encoding, byte-order marks, zero bytes and line ends."""
 
 import codecs
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 _CONTEXT = 12
-"""Bytes before a wrong one that are shown as another encoding reads them."""
+"""Bytes before an undecodable one that a message shows in another encoding."""
 _MARK = "\ufeff"
 _LINES, _OLD_LINES = re.compile(r"[^\n]*\n|[^\n]+"), re.compile(r"[^\r]*\r|[^\r]+")
 _END = re.compile(r"\n|\r+[^\r]?")
@@ -17,15 +17,15 @@ _WIDE = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 @final
 @dataclass(frozen=True)
 class Layout:
-    """How a file of rows is written, as far as the user says it.
+    """Format of a file of rows, as far as the user sets it.
 
     Attributes:
-        quoting: ``none`` reads quotes as any other character, so that each line is a row; ``standard`` is RFC 4180,
-            where a field in quotes may hold separators and line ends; ``auto`` is ``none`` for tabs and ``standard``
-            for other separators, as far as the rows agree.
+        quoting: ``none`` treats quotes as text, so that each line is a row; ``standard`` is RFC 4180, where a field in
+            quotes may have separators and line ends; ``auto`` is ``none`` for tabs and ``standard`` for other
+            separators, unless the rows contradict.
         header: ``auto`` takes the first row as the header; ``none`` numbers the columns from 1.
         encoding: of the file.
-        errors: what to do with bytes that are not of this encoding: ``strict`` or ``replace``.
+        errors: how to handle undecodable bytes: ``strict`` or ``replace``.
         command_line: whether messages name options of a command (``--quoting``) or of the config (``task.quoting``).
     """
 
@@ -36,11 +36,11 @@ class Layout:
     command_line: bool = False
 
     def option(self, name: str, value: str) -> str:
-        """Write an option as the user would."""
+        """Return an option as the user types it."""
         return f"--{name} {value}" if self.command_line else f"task.{name}={value}"
 
     def advice(self, name: str, value: str) -> str:
-        """Say how to set an option."""
+        """Return how to set an option."""
         return f"{'add' if self.command_line else 'set'} {self.option(name, value)}"
 
     @property
@@ -49,21 +49,21 @@ class Layout:
         return codecs.lookup(self.encoding).name == "utf-8"
 
     @property
-    def shown(self) -> str:
-        """The encoding's name in a message."""
+    def encoding_name(self) -> str:
+        """The encoding's name in messages."""
         return "UTF-8" if self.is_utf8 else self.encoding
 
 
 @final
 @dataclass(frozen=True)
 class Decoded:
-    r"""What is known of a file once all its bytes were decoded.
+    r"""Facts about a decoded file.
 
     Attributes:
-        newline: what ends a line: ``"\n"``, with or without a carriage return before it, or ``"\r"`` where the first
-            line ends so and newlines are fewer: those within quotes, as spreadsheets for old Macs write them.
+        newline: the line end: ``"\n"``, with or without a carriage return before it, or ``"\r"`` where the first
+            line ends so and newlines are fewer, as in spreadsheets of old Macs, which have newlines within quotes.
         marks: byte-order marks at the beginning.
-        notes: what a reader should know.
+        notes: for the user.
     """
 
     newline: Literal["\n", "\r"]
@@ -75,7 +75,7 @@ def check_encoding(name: str, option: str = "encoding") -> None:
     """Check that Python knows an encoding.
 
     Raises:
-        ValueError: it does not.
+        ValueError: it is unknown.
     """
     try:
         known = codecs.lookup(name)._is_text_encoding  # what open() asks, too
@@ -103,11 +103,11 @@ def split_lines(text: str, newline: Literal["\n", "\r"]) -> Iterator[str]:
 
 @final
 class Decoder:
-    """Decodes a file piece by piece, and takes down its line ends, byte-order marks and replaced characters.
+    """Incremental decoder that counts line ends, byte-order marks and replaced characters.
 
     Args:
-        where: what an error begins with.
-        layout: the encoding, and what to do with bytes that are not of it.
+        where: begins an error's message.
+        layout: the encoding, and how to handle undecodable bytes.
     """
 
     def __init__(self, where: str, layout: Layout) -> None:
@@ -128,8 +128,8 @@ class Decoder:
         """
         self._start = self._start or piece[:3]
         if self._start == codecs.BOM_UTF8 and not codecs.lookup(self.layout.encoding).name.startswith("utf-8"):
-            said = f"it begins with the byte-order mark of UTF-8, which {self.layout.encoding} would read as letters"
-            raise ValueError(f"{self.where} {said}; {self.layout.advice('encoding', 'utf-8')}")
+            text = f"it begins with the byte-order mark of UTF-8, which {self.layout.encoding} would read as letters"
+            raise ValueError(f"{self.where} {text}; {self.layout.advice('encoding', 'utf-8')}")
         if self._ascii_like and (zero := piece.find(b"\0")) >= 0:
             raise ValueError(f"{self.where} {_zero(self._place + zero, self._start[:2], self.layout)}")
         pending = len(self._decoder.getstate()[0])
@@ -143,10 +143,10 @@ class Decoder:
         if not self._ascii_like and "\0" in text:
             raise ValueError(f"{self.where} a character is zero as {self.layout.encoding}; {_other(self.layout)}")
         self._place += len(piece)
-        self._take_down(text, piece)
+        self._count(text, piece)
         return text
 
-    def _take_down(self, text: str, piece: bytes) -> None:
+    def _count(self, text: str, piece: bytes) -> None:
         self._newlines, self._carriages = self._newlines + text.count("\n"), self._carriages + text.count("\r")
         if not self._first.strip("\r") and (end := _END.search(self._first + text)):
             self._first = end[0]  # with the character behind it, which may be of the next piece
@@ -159,12 +159,12 @@ class Decoder:
             self._tail = joined[len(joined) - max(0, len(self._there) - 1) :] if self._there else b""
 
     def facts(self) -> Decoded:
-        """Sum up what was decoded."""
+        """Return the facts about all pieces."""
         notes = []
         if self.marks > 1:
             notes.append(f"{self.marks} byte-order marks at the beginning, left out")
         if self._replaced > 0:
-            notes.append(f"characters that are not {self.layout.shown}, shown as \ufffd: {self._replaced:,}")
+            notes.append(f"characters that are not {self.layout.encoding_name}, shown as \ufffd: {self._replaced:,}")
         alone = self._first[:1] == "\r" and self._first[-1] != "\n" and self._carriages > self._newlines
         return Decoded("\r" if alone else "\n", self.marks, notes)
 
@@ -184,9 +184,9 @@ def _zero(place: int, start: bytes, layout: Layout) -> str:
 
 def _undecodable(place: int, error: UnicodeDecodeError, layout: Layout, ascii_like: bool) -> str:
     data = error.object
-    said = f"byte {place:,} is not {layout.shown} ({data[error.start]:#04x})"
+    text = f"byte {place:,} is not {layout.encoding_name} ({data[error.start]:#04x})"
     if place == 0 and (wide := _WIDE.get(data[:2])) is not None:
-        return f"{said}, but marks UTF-16; save it as UTF-8, or {layout.advice('encoding', wide)}"
+        return f"{text}, but marks UTF-16; save it as UTF-8, or {layout.advice('encoding', wide)}"
     ways = [] if layout.command_line or not ascii_like else [layout.advice("encoding_errors", "replace")]
     if layout.is_utf8:
         near = data[max(0, error.start - _CONTEXT) : error.start + 2]
@@ -195,4 +195,4 @@ def _undecodable(place: int, error: UnicodeDecodeError, layout: Layout, ascii_li
             ways.insert(0, f"{layout.advice('encoding', 'cp1252')} (which reads {shown!r} there)")
         except (UnicodeDecodeError, IndexError):
             ways.insert(0, layout.advice("encoding", "latin-1"))
-    return "; ".join([f"{said}; save it as UTF-8", *(f"or {way}" for way in ways)])
+    return "; ".join([f"{text}; save it as UTF-8", *(f"or {way}" for way in ways)])

@@ -1,4 +1,4 @@
-"""What a label is, the same for training, evaluation and prediction; and labels that are easily confused."""
+"""Labels: one conversion for training, evaluation and prediction; and labels that are easily confused."""
 
 import json
 import math
@@ -16,10 +16,10 @@ _SHOWN = 5
 
 
 def label_of(value: Any) -> str:
-    """Give the label that a value stands for.
+    """Return the label of a value.
 
-    A text is itself, in NFC and without white space around it. A number, ``true`` and ``false`` of JSON are as JSON
-    writes them, so that ``1`` and ``"1"`` are one label, and ``1`` and ``1.0`` are two.
+    A string is normalised to NFC and stripped. Numbers and booleans are written as in JSON, so that ``1`` and ``"1"``
+    are one label, and ``1`` and ``1.0`` are two.
 
     Raises:
         ValueError: it is empty, null, NaN, infinite, a list or an object.
@@ -28,7 +28,7 @@ def label_of(value: Any) -> str:
     if isinstance(value, bool | int | float) and finite:
         value = json.dumps(value)
     if not isinstance(value, str):
-        raise ValueError(f"is no text, but {json.dumps(value)[:40]}")
+        raise ValueError(f"must be a string, got {json.dumps(value)[:40]}")
     label = normalise_unicode("NFC", value).strip()
     if not label:
         raise ValueError("is empty; each text needs a label")
@@ -36,7 +36,7 @@ def label_of(value: Any) -> str:
 
 
 def label_notes(labels: Iterable[str]) -> list[str]:
-    """Say which labels differ only in what a reader cannot see or would not mean, and which may say "missing"."""
+    """Return notes on labels that are easily confused, and on those that may mark a missing value."""
     labels = list(labels)
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for label in labels:
@@ -55,13 +55,13 @@ def label_notes(labels: Iterable[str]) -> list[str]:
 
 
 def similar_to(label: str, known: Iterable[str]) -> str | None:
-    """Find a known label that differs only in what :func:`label_notes` tells of."""
+    """Return a known label that is easily confused with a label, if there is one."""
     folded = _folded(label)
     return next((each for each in known if each != label and _folded(each) == folded), None) if folded else None
 
 
-def no_column(name: str, columns: Sequence[str]) -> str:
-    """Say that a table has no such column, which it has, and which of them looks the same."""
+def missing_column(name: str, columns: Sequence[str]) -> str:
+    """Return the message for a column that a table does not have."""
     near = similar_to(name, columns)
     alike = "" if near is None else f" ({near!r} differs in capitals, blanks or invisible characters)"
     there = ", ".join(each if each.isprintable() else repr(each) for each in columns)
@@ -69,7 +69,7 @@ def no_column(name: str, columns: Sequence[str]) -> str:
 
 
 def _folded(label: str) -> str:
-    """Give what labels share that are easily confused."""
+    """Return a form that easily confused labels share."""
     seen = "".join(letter for letter in normalise_unicode("NFKC", label) if unicodedata.category(letter)[0] != "C")
     plain = " ".join(seen.split()).casefold().strip("\"'\u201c\u201d\u2018\u2019 ")
     return repr(float(plain)) if _NUMBER.fullmatch(plain) else plain

@@ -1,4 +1,4 @@
-"""Table reader for CSV, TSV and JSON lines."""
+"""Reader of CSV, TSV and JSON lines: the format is inferred, and all rows are checked before one is used."""
 
 import csv
 import json
@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, final
+from typing import final
 
-from seqlab.io.safe_io import check_depth
+from seqlab.io.safe_io import check_json, unique_keys
 from seqlab.io.tables.decoding import Layout
 from seqlab.io.tables.rows import (
     Check,
@@ -28,9 +28,9 @@ from seqlab.io.tables.rows import (
 
 MOST_COLUMNS = 10_000
 _SENTENCE = 5
-"""Words from which on the name of a column is taken for a text."""
+"""Fewest words of a column's name that looks like a text."""
 _EVIDENCE = 3
-"""Lines that must be there to believe them in place of the file's name."""
+"""Fewest lines that may contradict the separator of the file's name."""
 _EXCEL = re.compile(r"sep=(.?)", re.IGNORECASE)
 NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 
@@ -38,13 +38,13 @@ NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 @final
 @dataclass(frozen=True)
 class Dialect:
-    """How the rows of a file are written.
+    """Inferred format of a table.
 
     Attributes:
         separator: between the fields.
-        quoting: whether fields may stand in quotes.
-        skip_blanks: whether blanks behind a separator are left out, as in ``"text", "label"``.
-        notes: what was found out, for a reader.
+        quoting: whether fields may be in quotes.
+        skip_blanks: whether to skip spaces after a separator, as in ``"text", "label"``.
+        notes: for the user.
     """
 
     separator: str
@@ -54,12 +54,12 @@ class Dialect:
 
 
 def sniff(head: Sequence[str], separator: str, layout: Layout) -> Dialect:
-    """Choose a dialect by the first lines of a file.
+    """Infer the dialect from the first lines of a file.
 
     Args:
         head: the first lines that are not empty.
-        separator: what the file's name stands for.
-        layout: what the user says.
+        separator: of the file's ending.
+        layout: set by the user.
     """
     notes = []
     lines = [without_end(line) for line in head]
@@ -72,12 +72,12 @@ def sniff(head: Sequence[str], separator: str, layout: Layout) -> Dialect:
         notes.append("names of the header are in quotes, so that quotes are read as in CSV")
     blanks = quoting and any(f'{separator} "' in line for line in lines[:2]) and f"{separator} " in lines[0]
     if blanks:
-        notes.append("blanks behind separators are left out")
+        notes.append("spaces after separators are skipped")
     return Dialect(separator, quoting, blanks, tuple(notes))
 
 
 def _other_separator(lines: Sequence[str], separator: str) -> str | None:
-    """Find another separator that cuts most of the first lines alike, where the expected one does not cut the first."""
+    """Return another separator that splits most of the first lines alike, if the header lacks the expected one."""
     if separator in lines[0]:
         return None
     found = {}
@@ -94,13 +94,13 @@ def _other_separator(lines: Sequence[str], separator: str) -> str | None:
 
 
 def _names(fields: Sequence[str]) -> bool:
-    """Say whether fields can be the names of columns: short, and each another."""
+    """Return whether fields can be the names of columns: short and distinct."""
     names = [field.strip().strip('"') for field in fields]
     return len(set(names)) == len(names) and all(name and len(name) <= 40 for name in names)
 
 
 def _is_quoted(header: str, separator: str) -> bool:
-    """Say whether all names of a header are in quotes, or one of them has a separator in its quotes."""
+    """Return whether all names of a header are in quotes, or one has a separator within its quotes."""
     fields = header.split(separator)
     if all(len(field) > 1 and field[0] == field[-1] == '"' for field in fields):
         return True
@@ -111,7 +111,7 @@ def _is_quoted(header: str, separator: str) -> bool:
 
 
 def names_of(fields: Sequence[str], where: str, layout: Layout) -> list[str]:
-    """Name the columns: by the header, or by their numbers where there is none or a name is empty.
+    """Return the names of the columns: from the header, or their numbers where there is none or a name is empty.
 
     Raises:
         ValueError: a name occurs twice, or there are too many.
@@ -129,15 +129,15 @@ def names_of(fields: Sequence[str], where: str, layout: Layout) -> list[str]:
 
 
 def separator_hint(columns: Sequence[str], separator: str) -> str:
-    """Say which separator the only column seems to hold; empty where it holds none."""
+    """Return advice where the only column seems to contain another separator; else an empty string."""
     if len(columns) == 1 and (told := _EXCEL.fullmatch(columns[0])):
-        return f"; line 1, {told[0]!r}, is for Excel alone: take it out"
+        return f"; line 1, {told[0]!r}, is for Excel: remove it"
     held = [NAMES[other] for other in NAMES if other != separator and len(columns) == 1 and other in columns[0]]
     return f"; the columns seem to be separated by {held[0]}: save it as .csv with commas, or as .tsv" if held else ""
 
 
 def header_note(fields: Sequence[str], profile: ColumnProfile, layout: Layout) -> str | None:
-    """Say that the header looks like a row: its values are those of rows, or one has as many words as a sentence."""
+    """Return a note if the header looks like a row: its values occur in rows, or one is as long as a sentence."""
     sentence = any(len(field.split()) >= _SENTENCE for field in fields)
     if layout.header == "none" or not (sentence or profile.fits(fields) or profile.has_any(fields)):
         return None
@@ -152,10 +152,10 @@ _LISTED = "write one object a line, without brackets around them and commas betw
 
 
 def json_rows(lines: Lines, where: str, check: Check) -> Rows:
-    """Read a file of JSON objects once from end to end and check it.
+    """Read and check a file of JSON objects once from end to end.
 
     Raises:
-        ValueError: a line is no object, has a key twice, or is not as ``check`` asks; all such lines are named.
+        ValueError: a line is not an object, has a key twice, or fails the check; all such lines are listed.
     """
     problems = Problems(where)
     columns: dict[str, None] = {}
@@ -173,46 +173,38 @@ def json_rows(lines: Lines, where: str, check: Check) -> Rows:
 
 
 def _objects(lines: Iterable[str], problems: Problems) -> Iterator[Row]:
-    """Read JSON objects, one a line. Empty lines are no rows."""
+    """Parse one JSON object a line; empty lines are skipped."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line, object_pairs_hook=_once)
-            check_depth(row)
+            row = json.loads(line, object_pairs_hook=unique_keys)
+            check_json(row)
         except (ValueError, RecursionError) as error:
             listed = line.strip().startswith("[") or line.rstrip().endswith(",")
-            problems.add(number, "no JSON", f" is no JSON: {error}", _LISTED if listed else "")
+            problems.add(number, "no JSON", f" is not valid JSON: {error}", _LISTED if listed else "")
             continue
         if isinstance(row, dict):
             yield number, row
         else:
-            said = ' is no object with columns, such as {"text": ...}'
-            problems.add(number, "no object", said, _LISTED if isinstance(row, list) else "")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        double = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {double!r} is there twice")
-    return row
+            text = ' is not an object with columns, such as {"text": ...}'
+            problems.add(number, "no object", text, _LISTED if isinstance(row, list) else "")
 
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 
 _HEAD = 20
-"""Lines by which the dialect is chosen."""
+"""Lines from which the dialect is inferred."""
 _LONG = 10
-"""Lines of a field from which on it is worth a note."""
+"""Fewest lines of a field that is noted."""
 
 
 def check_kind(suffix: str, layout: Layout) -> None:
-    """Check that a file's ending says what kind of table it is, and that the layout goes with that kind.
+    """Check that a file's ending names a kind of table, and that the layout is for that kind.
 
     Raises:
-        ValueError: it does not; the message has no beginning.
+        ValueError: it does not; the message lacks the name of the file.
     """
     if suffix not in SEPARATORS and suffix not in JSON_LINES:
         kinds = ", ".join([*SEPARATORS, *JSON_LINES])
@@ -224,18 +216,18 @@ def check_kind(suffix: str, layout: Layout) -> None:
 
 
 def read_rows(lines: Lines, where: str, suffix: str, layout: Layout, check: Check | None = None) -> Rows:
-    """Read a file once from end to end and check it.
+    """Read and check a file once from end to end.
 
     Args:
-        lines: the file.
-        where: what an error begins with.
+        lines: of the file.
+        where: begins an error's message.
         suffix: the kind of file, such as ``.csv``.
-        layout: what the user says of how it is written.
-        check: what else is asked of it.
+        layout: set by the user.
+        check: further requirements.
 
     Raises:
-        ValueError: a row has more or fewer fields than the header, a quote is not closed, a column or key is there
-            twice, or rows seem to be joined by a quote. All rows that cannot be read are in the message.
+        ValueError: a row has more or fewer fields than the header, a quote is not closed, a column or key occurs twice,
+            or rows seem to be joined by a quote. The message lists all bad rows.
     """
     check = check or Check()
     if suffix in JSON_LINES:
@@ -260,7 +252,7 @@ def read_rows(lines: Lines, where: str, suffix: str, layout: Layout, check: Chec
 
 @final
 class _Pass:
-    """A file of separated values, read once in one dialect; a ``probe`` ends at the first row that cannot be read."""
+    """One pass over a file of separated values in one dialect; a ``probe`` stops at the first bad row."""
 
     def __init__(
         self, lines: Lines, where: str, layout: Layout, dialect: Dialect, check: Check, *, probe: bool = False
@@ -269,7 +261,7 @@ class _Pass:
         self.problems = Problems(where)
         self.count = self.wrapped = self.edged = self.blank = 0
         self.plain = True
-        self.lacking: ValueError | None = None
+        self.missing: ValueError | None = None
         self.columns: list[str] = []
         self.header: list[str] = []
         following = 1
@@ -277,21 +269,21 @@ class _Pass:
             self.blank += record.line - following if self.columns else 0
             following = record.line + max(1, len(record.lines))
             if not self.columns:
-                self._begin(record, check)
+                self._set_header(record, check)
                 if self.layout.header == "auto":
                     continue
-            self._take(record, check)
+            self._add(record, check)
             if probe and self.problems:
                 break
-        if self.lacking is not None:  # only now it is known whether the header looks like a row
+        if self.missing is not None:  # the header can be compared with all rows now
             note = header_note(self.header, self.profile, layout)
             hints = f"{separator_hint(self.columns, dialect.separator)}{'' if note is None else f'; {note}'}"
-            raise ValueError(f"{self.lacking}{hints}") from self.lacking
-        self.spans = self.profile.judge(dialect.separator) if self.columns else []
+            raise ValueError(f"{self.missing}{hints}") from self.missing
+        self.spans = self.profile.joined_rows(dialect.separator) if self.columns else []
 
     @property
     def sound(self) -> bool:
-        """Whether every row can be read, and none seems to be several."""
+        """Whether all rows are good and none seems to be several."""
         return not self.problems and not any(span.sure for span in self.spans)
 
     def _records(self, problems: Problems) -> Iterator[Record]:
@@ -300,24 +292,24 @@ class _Pass:
         blanks = self.dialect.skip_blanks
         return quoted(self.lines(), self.dialect.separator, problems, skip_blanks=blanks)
 
-    def _begin(self, record: Record, check: Check) -> None:
+    def _set_header(self, record: Record, check: Check) -> None:
         self.header = record.fields
         self.columns = names_of(record.fields, self.where, self.layout)
         self.plain = not any(map(breaks, self.columns))
         try:
             check.columns(self.columns)
         except ValueError as error:
-            self.lacking = error
+            self.missing = error
         label = self.columns.index(check.label) if check.label in self.columns else None
         self.profile = ColumnProfile(len(self.columns), label)
 
-    def _take(self, record: Record, check: Check) -> None:
+    def _add(self, record: Record, check: Check) -> None:
         line, fields = record.line, record.fields
         if len(fields) != len(self.columns):
             self._misfit(record)
             return
         if len(fields) > 1 and self.layout.header == "auto" and _bare(fields) == _bare(self.header):
-            self.problems.add(line, "the header once more", " repeats the header", "take such lines out")
+            self.problems.add(line, "the header once more", " repeats the header", "remove such lines")
             return
         self.count += 1
         self.profile.add(record)
@@ -325,7 +317,7 @@ class _Pass:
             self.wrapped += any(len(field) > 1 and field[0] == field[-1] == '"' for field in fields)
             self.edged += any(field[:1] == '"' or field[-1:] == '"' for field in fields)
         self.plain = self.plain and not any(map(breaks, fields))
-        if self.lacking is None:
+        if self.missing is None:
             check.row(line, dict(zip(self.columns, fields, strict=True)), self.problems)
 
     def _misfit(self, record: Record) -> None:
@@ -340,14 +332,14 @@ class _Pass:
                 f" {self.layout.advice('quoting', 'standard')}"
             )
         columns = "1 column" if len(record.fields) == 1 else f"{len(record.fields)} columns"
-        said = f" has {columns}, and {counted} {len(self.columns)}"
-        self.problems.add(last, "another number of columns", said, advice)
+        text = f" has {columns}, and {counted} {len(self.columns)}"
+        self.problems.add(last, "another number of columns", text, advice)
 
     def rows(self, *notes: str, advice: str = "") -> Rows:
-        """Give the rows.
+        """Return the rows.
 
         Raises:
-            ValueError: some cannot be read, or seem to be joined.
+            ValueError: some are bad, or seem to be joined.
         """
         self.problems.check(advice)
         sure = [span for span in self.spans if span.sure]
@@ -370,20 +362,20 @@ class _Pass:
         if not self.columns:
             return
         first, last = self.profile.longest
-        if self.profile.spans and (last - first >= _LONG or not self.profile.tells):
+        if self.profile.spans and (last - first >= _LONG or not self.profile.telling_columns):
             longest = f"; the longest is lines {first:,} to {last:,}"
             yield f"rows with a field in quotes that spans several lines: {self.profile.spans:,}{longest}"
         if self.spans:
-            said = f"rows in quotes of which further lines could be rows of their own: {_listed(self.spans)}"
             way = f"; if quotes are text here, {self.layout.advice('quoting', 'none')}"
-            yield said + (way if self.layout.quoting == "auto" else "")
+            note = f"rows in quotes of which further lines could be rows of their own: {_listed(self.spans)}"
+            yield note + (way if self.layout.quoting == "auto" else "")
         if self.edged and self.layout.quoting == "auto":
             advice = f"{self.layout.advice('quoting', 'standard')} to read them as CSV"
             yield f"rows with a quote at an end of a field, which are kept as text ({advice}): {self.edged:,}"
         if self.blank:
-            yield f"empty lines between rows, which are no rows: {self.blank:,}"
-        if (note := header_note(self.header, self.profile, self.layout)) is not None:
-            yield note
+            yield f"empty lines between rows, which are skipped: {self.blank:,}"
+        if (hint := header_note(self.header, self.profile, self.layout)) is not None:
+            yield hint
 
     def _read(self) -> Iterator[Row]:
         begun = self.layout.header == "none"
@@ -394,11 +386,11 @@ class _Pass:
 
 
 def _listed(spans: Sequence[Span]) -> str:
-    """Name the lines of the first spans."""
+    """Return the lines of the first spans."""
     shown = ", ".join(f"lines {span.first:,} to {span.last:,}" for span in spans[:5])
     return f"{shown} and {len(spans) - 5:,} more" if len(spans) > 5 else shown
 
 
 def _bare(fields: Sequence[str]) -> list[str]:
-    """Take blanks and byte-order marks off fields, which files that were put one behind the other have."""
+    """Return fields without spaces and byte-order marks, which concatenated files have."""
     return [field.strip("\ufeff \t") for field in fields]

@@ -1,4 +1,4 @@
-"""Rows of a table: records, quoting and collected problems."""
+"""Rows of a table: records, quoting, problems, and records that join several rows by a quote."""
 
 import csv
 import math
@@ -14,71 +14,71 @@ _SHOWN = 20
 
 @final
 class Problems:
-    """What is wrong with the rows of a file: the first 20 with their lines, all of them counted by reason.
+    """Problems of the rows of a file: the first 20 with their lines, and the number of all by reason.
 
     Args:
-        where: what the message begins with: the option and its value, or the file.
+        where: begins the message: the option and its value, or the file.
     """
 
     def __init__(self, where: str) -> None:
         self.where = where
-        self.shown: list[str] = []
+        self.first: list[str] = []
         self.counts: Counter[str] = Counter()
         self.advice: dict[str, None] = {}
 
     def __len__(self) -> int:
         return self.counts.total()
 
-    def add(self, line: int, reason: str, said: str, advice: str = "") -> None:
-        """Take down a bad row.
+    def add(self, line: int, reason: str, text: str, advice: str = "") -> None:
+        """Add the problem of a row.
 
         Args:
             line: its number, from 1.
-            reason: what all rows of its kind have in common, such as "another number of columns".
-            said: what is wrong with this one; goes behind the number of the line.
+            reason: shared by all rows with this problem, such as "another number of columns".
+            text: what is wrong with this row; follows the number of the line.
             advice: how to fix it.
         """
         self.counts[reason] += 1
-        if len(self.shown) < _SHOWN:
-            self.shown.append(f"line {line:,}{said}")
+        if len(self.first) < _SHOWN:
+            self.first.append(f"line {line:,}{text}")
         if advice:
             self.advice[advice] = None
 
     def check(self, further: str = "") -> None:
-        """Raise if there are any.
+        """Raise an error if there are problems.
 
         Args:
-            further: advice that concerns the file as a whole.
+            further: advice for the file as a whole.
 
         Raises:
-            ValueError: one line with all of them.
+            ValueError: one line with all problems.
         """
         if not self.counts:
             return
         advice = "; ".join([*self.advice, *([further] if further else [])])
         advice = f"; {advice}" if advice else ""
         if len(self) == 1:
-            raise ValueError(f"{self.where}, {self.shown[0]}{advice}")
-        first = f"the first {_SHOWN} are " if len(self) > _SHOWN else ""
+            raise ValueError(f"{self.where}, {self.first[0]}{advice}")
+        prefix = f"the first {_SHOWN} are " if len(self) > _SHOWN else ""
         counted = ", ".join(f"{count:,} with {reason}" for reason, count in self.counts.most_common())
         raise ValueError(
-            f"{self.where}: {len(self):,} rows cannot be read ({counted}): {first}{'; '.join(self.shown)}{advice}"
+            f"{self.where}: {len(self):,} rows cannot be read ({counted}): {prefix}{'; '.join(self.first)}{advice}"
         )
 
 
 Lines = Callable[[], Iterable[str]]
-"""Begins to read a file's lines anew, with their ends and without byte-order marks; only a newline ends one."""
+"""Returns an iterator over a file's lines, with their ends and without byte-order marks; only a newline ends one."""
 Row = tuple[int, dict[str, Any]]
 
 
 @final
 @dataclass(frozen=True)
 class Check:
-    """What a reader asks of a file beyond its form.
+    """Requirements of a reader on a table.
 
     Attributes:
-        columns: raises ``ValueError`` where the columns of a table are not those it needs.
-        row: takes down what is wrong with a row: the number of its line, its values by column, the list of problems.
+        columns: raises ``ValueError`` where a needed column is missing.
+        row: is given the number of a row's line, its values by column and the problems, to which it adds.
         label: the column with the labels, if there is one.
     """
 
@@ -90,14 +90,14 @@ class Check:
 @final
 @dataclass(frozen=True)
 class Rows:
-    """A file of rows that was read once from end to end, so that no later row can be a surprise.
+    """A file of rows that was read and checked once from end to end.
 
     Attributes:
         columns: their names, in order; of JSON lines all that occur.
-        count: rows, the header not counted.
-        notes: what a reader should know of how it was read.
-        plain: whether no field and no column's name has a tab or a line end in it.
-        read: begins to read anew: the number of the line where each row begins, and its values by column.
+        count: rows without the header.
+        notes: how the file was interpreted, for the user.
+        plain: whether no field and no column's name has a tab or a line end.
+        read: iterates over the number of the line where each row begins, and its values by column.
     """
 
     columns: tuple[str, ...]
@@ -108,7 +108,7 @@ class Rows:
 
 
 def breaks(field: str) -> bool:
-    """Say whether a table without quotes cannot hold a field."""
+    """Return whether a field needs quotes for its tabs or line ends."""
     return "\t" in field or "\n" in field or "\r" in field
 
 
@@ -122,8 +122,8 @@ class Record(NamedTuple):
 
     Attributes:
         line: the number of the line where it begins, from 1.
-        fields: what it holds.
-        lines: its physical lines where it spans several; empty for one.
+        fields: its values.
+        lines: its lines where it spans several; empty for one.
     """
 
     line: int
@@ -132,54 +132,54 @@ class Record(NamedTuple):
 
 
 def unquoted(lines: Iterable[str], separator: str) -> Iterator[Record]:
-    """Read each line as a record; quotes are characters like any other. Empty lines are no records."""
+    """Split each line into a record without regard to quotes; empty lines are skipped."""
     for number, line in enumerate(lines, start=1):
         if bare := without_end(line):
             yield Record(number, bare.split(separator))
 
 
 def without_end(line: str) -> str:
-    """Take the line end off a line."""
+    """Return a line without its line end."""
     return line.removesuffix("\n").rstrip("\r")
 
 
 def quoted(lines: Iterable[str], separator: str, problems: Problems, *, skip_blanks: bool = False) -> Iterator[Record]:
-    """Read records whose fields may stand in quotes (RFC 4180). Empty lines between records are no records.
+    """Parse records whose fields may be in quotes (RFC 4180); empty lines between records are skipped.
 
     Args:
         lines: with their ends.
         separator: between the fields.
-        problems: takes the records that cannot be read.
-        skip_blanks: whether blanks behind a separator are left out.
+        problems: collects the records that cannot be parsed.
+        skip_blanks: whether to skip spaces after a separator.
     """
-    seen = _Remembered(lines)
-    reader = csv.reader(seen, delimiter=separator, strict=True, skipinitialspace=skip_blanks)
+    recorder = _Recorder(lines)
+    reader = csv.reader(recorder, delimiter=separator, strict=True, skipinitialspace=skip_blanks)
     before = csv.field_size_limit(_LONGEST_FIELD)
     try:
         while True:
             line = reader.line_num + 1
-            seen.taken.clear()
+            recorder.taken.clear()
             try:
                 fields = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                _refuse(error, line, seen.taken, separator, problems)
+                _refuse(error, line, recorder.taken, separator, problems)
                 continue
             if fields:
-                yield Record(line, fields, tuple(seen.taken) if len(seen.taken) > 1 else ())
+                yield Record(line, fields, tuple(recorder.taken) if len(recorder.taken) > 1 else ())
     finally:
         csv.field_size_limit(before)
 
 
 @final
-class _Remembered:
-    """Passes lines on, and keeps those that were taken since ``taken`` was cleared."""
+class _Recorder:
+    """Iterator over lines that keeps those since ``taken`` was cleared."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines, self.taken = iter(lines), list[str]()
 
-    def __iter__(self) -> "_Remembered":
+    def __iter__(self) -> "_Recorder":
         return self
 
     def __next__(self) -> str:
@@ -191,46 +191,49 @@ class _Remembered:
 def _refuse(error: csv.Error, line: int, taken: list[str], separator: str, problems: Problems) -> None:
     last = line + len(taken) - 1
     twice = "a quote within quotes must be written twice"
-    if "end of data" in str(error):
-        opened = line + _opened("".join(taken), separator)
-        rest = f", so that all of lines {opened:,} to {last:,} would be one field" if last > opened else ""
-        said = f": {error}; {twice}, and the one that opens the field here is never closed{rest}"
-        problems.add(opened, "a quote that is never closed", said)
-    elif "new-line" in str(error):
-        said = " has a carriage return in it, outside quotes"
-        problems.add(last, "a carriage return", said, "end lines alike, and put a text with line ends into quotes")
-    else:
-        opened = line + _opened("".join(taken), separator)
+    bad_field = _bad_field("".join(taken), separator)
+    if bad_field is None:
+        text = " has a carriage return in it, outside quotes"
+        problems.add(last, "a carriage return", text, "end lines alike, and put a text with line ends into quotes")
+        return
+    opened, is_closed = line + bad_field[0], bad_field[1]
+    if is_closed:
         since = f" in the field that line {opened:,} opens" if opened < last else ""
         problems.add(last, "a quote where none may be", f": {error}{since}", twice)
+    else:
+        rest = f", so that all of lines {opened:,} to {last:,} would be one field" if last > opened else ""
+        text = f": {error}; {twice}, and the one that opens the field here is never closed{rest}"
+        problems.add(opened, "a quote that is never closed", text)
 
 
-def _opened(text: str, separator: str) -> int:
-    """Count the line ends before the field whose quote is never closed, or is closed in the middle of a text."""
+def _bad_field(text: str, separator: str) -> tuple[int, bool] | None:
+    """Return the line ends before the first field with a wrong quote, and whether its quote is closed too early.
+
+    ``None`` where all quotes are right.
+    """
     place = 0
     while place < len(text):
         if text[place] == '"':
-            if (match := _QUOTED.match(text, place)) is None:
-                return text.count("\n", 0, place)
-            if text[match.end() : match.end() + 1] not in (separator, "\r", "\n", ""):
-                return text.count("\n", 0, place)
+            match = _QUOTED.match(text, place)
+            if match is None or text[match.end() : match.end() + 1] not in (separator, "\r", "\n", ""):
+                return text.count("\n", 0, place), match is not None
             place = match.end() + 1
             continue
         following = text.find(separator, place)
         if following < 0:
             break
         place = following + 1
-    return 0
+    return None
 
 
 _MOST_VALUES = 5_000
 _MOST_CANDIDATES = 10_000
 _MANY = 6
-"""Lines from which on a field that is itself a table is taken for rows, whatever other rows hold."""
+"""Fewest lines of a field that is itself a table, for it to be joined rows whatever other rows hold."""
 _MANY_ROWS = 20
-"""Rows in one line from which on their values are believed to be all that there are."""
+"""Fewest rows on one line each whose values are taken for all that occur."""
 _SURE = 0.8
-"""Share of a field's further lines that read as rows from which on three of them or more are taken for rows."""
+"""Smallest share of a field's further lines that look like rows, for three or more to be joined rows."""
 
 
 @final
@@ -240,8 +243,8 @@ class Span(NamedTuple):
     Attributes:
         first: number of its first line.
         last: number of its last line.
-        rows: those of its further lines that read as rows.
-        sure: whether it is taken for several rows.
+        rows: how many of its further lines look like rows.
+        sure: whether it is treated as joined rows.
     """
 
     first: int
@@ -252,10 +255,10 @@ class Span(NamedTuple):
 
 @final
 class ColumnProfile:
-    """What the columns of the rows that stand in one line hold, and the records of several lines.
+    """Statistics of the columns over rows of one line, and the records of several lines.
 
     Args:
-        columns: how many there are.
+        columns: their number.
         label: index of the column with the labels, if there is one.
     """
 
@@ -269,7 +272,7 @@ class ColumnProfile:
         self._candidates: list[tuple[int, tuple[str, ...]]] = []
 
     def add(self, record: Record) -> None:
-        """Take a record with as many fields as there are columns."""
+        """Add a record with one field for each column."""
         if record.lines:
             self.spans += 1
             last = record.line + len(record.lines) - 1
@@ -290,13 +293,14 @@ class ColumnProfile:
             self.longest_field[column] = max(self.longest_field[column], len(value))
 
     def fits(self, fields: Sequence[str]) -> bool:
-        """Say whether fields look like a row: in the telling columns they hold what other rows hold."""
-        if not self.tells or len(fields) != len(self.values):
+        """Return whether fields look like a row: in the telling columns their values occur in other rows."""
+        columns = self.telling_columns
+        if not columns or len(fields) != len(self.values):
             return False
-        return all(self._knows(column, fields[column].strip().strip('"').strip()) for column in self.tells)
+        return all(self._occurs(column, fields[column].strip().strip('"').strip()) for column in columns)
 
     def has_any(self, fields: Sequence[str]) -> bool:
-        """Say whether a field has the value of another row in its column."""
+        """Return whether the value of a field occurs in another row."""
         return any(
             known is not None and field.strip() in known
             for field, known in zip(fields, self.values, strict=True)
@@ -304,51 +308,48 @@ class ColumnProfile:
         )
 
     @property
-    def tells(self) -> list[int]:
-        """The columns by which a line can be told to be a row."""
-        return [column for column in range(len(self.values)) if self._tells(column)]
+    def telling_columns(self) -> list[int]:
+        """The columns that identify a row: labels, numbers, and those with few values."""
+        return [column for column in range(len(self.values)) if self.rows and self._is_telling(column)]
 
-    def _tells(self, column: int) -> bool:
+    def _is_telling(self, column: int) -> bool:
         known = self.values[column]
-        if known is None or not self.rows:
-            return self.rows > 0 and self.numbers[column]
+        if known is None:
+            return self.numbers[column]
         return column == self.label or self.numbers[column] or len(known) <= self.rows // 4
 
-    def _knows(self, column: int, value: str) -> bool:
+    def _occurs(self, column: int, value: str) -> bool:
         known = self.values[column]
         return (known is not None and value in known) or (self.numbers[column] and _is_number(value))
 
-    def judge(self, separator: str) -> list[Span]:
-        """Find the records of several lines in which lines read as rows, once all records were added."""
+    def joined_rows(self, separator: str) -> list[Span]:
+        """Return the records of several lines whose lines look like rows, once all records are added."""
         found = []
         for first, lines in self._candidates:
             bare = [without_end(line).split(separator) for line in lines]
             begin, *further = [fields for fields in bare if fields != [""]]
             rows = sum(map(self.fits, further)) if self.fits(begin) else 0
             sure = rows >= 2 and (rows == len(further) or (rows >= 3 and rows >= _SURE * len(further)))
-            if not sure and self._alike([begin, *further]):
-                sure = self._regular([begin, *further])
-                if sure or self.rows < _MANY_ROWS or all(map(self._has_lengths, [begin, *further])):
-                    # few rows, or many classes, need not show every label
+            lines_as_rows = [begin, *further]
+            if not sure and len(self.values) > 1 and all(len(each) == len(self.values) for each in lines_as_rows):
+                sure = self._is_regular(lines_as_rows)
+                if sure or self.rows < _MANY_ROWS or all(map(self._has_lengths, lines_as_rows)):
+                    # a label may be missing in few rows, or among many classes
                     rows = len(further)
             if rows:
                 found.append(Span(first, first + len(lines) - 1, rows, sure))
         return found
 
-    def _alike(self, rows: Sequence[Sequence[str]]) -> bool:
-        """Say whether all lines have as many fields as there are columns, which texts of one column all have."""
-        return len(self.values) > 1 and all(len(fields) == len(self.values) for fields in rows)
-
     def _has_lengths(self, fields: Sequence[str]) -> bool:
-        """Say whether each field is as long as some other row's in its column, as labels are that occur once."""
+        """Return whether the length of each field occurs in its column, as that of labels that occur once."""
         values = (field.strip(' "') for field in fields)
         return all(
             low <= len(value) <= high
             for value, low, high in zip(values, self.shortest, self.longest_field, strict=True)
         )
 
-    def _regular(self, rows: Sequence[Sequence[str]]) -> bool:
-        """Say whether many lines are as regular as a table, whose values need not occur in other rows."""
+    def _is_regular(self, rows: Sequence[Sequence[str]]) -> bool:
+        """Return whether many lines form a table by themselves, whose values need not occur in other rows."""
         columns = len(self.values)
         return len(rows) >= _MANY and any(
             len(values) <= len(rows) // 3 and all(values)

@@ -1,5 +1,5 @@
-"""Reports of finished runs: what lies in run folders, put into tables and figures."""
+"""Reports of finished runs: tables and figures from run folders."""
 
-from seqlab.study.report.folder import write_report
+from seqlab.study.report.writer import write_report
 
 __all__ = ["write_report"]

@@ -6,19 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from seqlab.io.safe_io import is_plain_name
 from seqlab.runs import run_folder
 from seqlab.runs.scores import deciding_verdict
 from seqlab.study.intervals import Range
 
-if TYPE_CHECKING:
-    pass
-
 DISTANCE = "task.sequence_length"
-RATE = "optimizer.lr"
+LEARNING_RATE = "optimizer.lr"
 REPLICATES = ("seed", "task.split_seed")
+"""Settings that make repetitions of a run."""
 _IGNORED = (
     "logger",
     "callbacks",
@@ -35,7 +33,7 @@ _IGNORED = (
     "data.eval_batch_size",
     "data.allow_change",
 )
-_GUARDED = (
+_CONTROLLED = (
     "task",
     "preprocessing",
     "data.batch_size",
@@ -50,168 +48,146 @@ _GUARDED = (
 )
 
 
-def _is_of(key: str, prefixes: Iterable[str]) -> bool:
+def _is_below(key: str, prefixes: Iterable[str]) -> bool:
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def flat(config: Mapping[str, Any], *, uses_cell: bool) -> dict[str, Any]:
-    """Flatten a config into ``{"cell.hidden_size": 32}``, without what is ignored; lists and null stay values.
-
-    Args:
-        config: a run's.
-        uses_cell: whether cell and kernel mean anything to its model.
-    """
-    found: dict[str, Any] = {}
-
-    def walk(node: Mapping[str, Any], prefix: str) -> None:
-        for name, value in node.items():
-            key = f"{prefix}{name}"
-            if _is_of(key, _IGNORED) or (not uses_cell and _is_of(key, ("cell", "kernel"))):
-                continue
-            if isinstance(value, Mapping):
-                walk(value, f"{key}.")
-            else:
-                found[key] = value
-
-    walk(config, "")
-    return found
+def is_controlled(key: str, *, distance: bool) -> bool:
+    """Return whether runs must agree in a setting to be comparable; a distance may differ if the task has one."""
+    return _is_below(key, _CONTROLLED) and key not in REPLICATES and not (distance and key == DISTANCE)
 
 
-def is_guarded(key: str, *, distance: bool) -> bool:
-    """Whether runs that differ in a setting measure different things.
+def incomparable_settings(runs: Sequence["Run"]) -> list[str]:
+    """List the controlled settings in which the folders of some runs of one task differ, with their values.
 
-    Args:
-        key: the setting's.
-        distance: whether the task's difficulty is a distance, which then is the axis of the figure.
-    """
-    return _is_of(key, _GUARDED) and key not in REPLICATES and not (distance and key == DISTANCE)
-
-
-def differences(runs: Sequence["Run"]) -> list[str]:
-    """Name the guarded settings that differ between the folders of some runs of one task, with their values.
-
-    A setting that some folder varies by itself does not count: it tells the rows of that sweep apart.
+    A setting that varies within a folder is left out: it is a subject of that sweep.
     """
     by_source: dict[str, dict[Any, set[str]]] = defaultdict(lambda: defaultdict(set))
     for run in runs:
         by_source["the monitored metric"][run.source].add(run.monitor)
         for key, value in run.settings.items():
-            if is_guarded(key, distance=run.distance is not None):
-                by_source[key][run.source].add(show(value))
+            if is_controlled(key, distance=run.distance is not None):
+                by_source[key][run.source].add(format_setting(value))
     found = []
     for key, sources in by_source.items():
-        fixed = all(len(values) == 1 for values in sources.values())
-        if fixed and len(every := set().union(*sources.values())) > 1:
-            found.append(f"{key} ({' and '.join(sorted(every, key=_natural))})")
+        values = set().union(*sources.values())
+        if len(values) > 1 and all(len(each) == 1 for each in sources.values()):
+            found.append(f"{key} ({' and '.join(sorted(values, key=_numeric_order))})")
     return found
 
 
-def _natural(text: str) -> tuple[float, str]:
+def _numeric_order(text: str) -> tuple[float, str]:
     try:
         return float(text), text
     except ValueError:
         return float("inf"), text
 
 
-def varying(runs: Sequence["Run"]) -> list[str]:
-    """List the settings that were varied, in the order of the config, but those that the head and the axes show.
+def varied_settings(runs: Sequence["Run"]) -> list[str]:
+    """List the settings that vary, in the order of the config, without those in the label's first word and the axes.
 
-    An option of a plugin varies if it differs among runs of that plugin: that an LSTM has 16 units and the RNN beside
-    it 32 is no variation of either.
+    An option of a plugin varies if it differs among runs of that plugin: an LSTM with 16 units beside an RNN with 32 is
+    no variation of either.
     """
     seen: dict[str, dict[Any, set[str]]] = defaultdict(lambda: defaultdict(set))
     for run in runs:
         for key, value in run.settings.items():
-            if not _is_shown(key, run):
+            if not _is_in_table(key, run):
                 group = key.partition(".")[0]
                 plugin = None if key == f"{group}.name" else run.settings.get(f"{group}.name")
-                seen[key][plugin].add(show(value))
+                seen[key][plugin].add(format_setting(value))
     return [key for key, plugins in seen.items() if any(len(values) > 1 for values in plugins.values())]
 
 
-def _is_shown(key: str, run: "Run") -> bool:
+def _is_in_table(key: str, run: "Run") -> bool:
     if key in REPLICATES or key == "cell.name" or (key == "model.name" and not run.uses_cell):
         return True
-    return run.distance is not None and key in (DISTANCE, RATE)
+    return run.distance is not None and key in (DISTANCE, LEARNING_RATE)
 
 
-def labels(runs: Sequence["Run"]) -> dict["Run", str]:
-    """Name what each run of a task is a repetition of: its cell, or its model, and what else varies.
+def label_runs(runs: Sequence["Run"]) -> dict["Run", str]:
+    """Label each run of a task by its cell or model and the settings that vary; repetitions share a label.
 
-    What a horizon search made bears the name that the search gave it.
+    Runs of a horizon search have the label of its row.
     """
-    named: dict[Run, str] = {}
-    for label in dict.fromkeys(run.horizon_label for run in runs):
-        group = [run for run in runs if run.horizon_label == label]
-        keys = varying(group)
-        short = [key.rpartition(".")[2] for key in keys]
+    labels: dict[Run, str] = {}
+    for horizon_label in dict.fromkeys(run.horizon_label for run in runs):
+        group = [run for run in runs if run.horizon_label == horizon_label]
+        keys = varied_settings(group)
+        names = [key.rpartition(".")[2] for key in keys]
         for run in group:
-            words = [
-                f"{key if short.count(brief) > 1 or brief == 'name' else brief}={show(run.settings[key])}"
-                for key, brief in zip(keys, short, strict=True)
+            settings = [
+                f"{key if names.count(name) > 1 or name == 'name' else name}={format_setting(run.settings[key])}"
+                for key, name in zip(keys, names, strict=True)
                 if key in run.settings
             ]
-            named[run] = " ".join([label or run.head, *(word.replace(".name=", "=") for word in words)])
-    return named
+            first = horizon_label or run.plugin_name
+            labels[run] = " ".join([first, *(each.replace(".name=", "=") for each in settings)])
+    return labels
 
 
-def show(value: Any) -> str:
-    """Write a setting's value as it would be typed."""
+def format_setting(value: Any) -> str:
+    """Format a setting's value as on the command line."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-_SHARE = Range(0.0, 1.0)
-KNOWN_RANGES = {
-    **dict.fromkeys(
-        ("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "roc_auc", "correct", "share_unknown"),
-        _SHARE,
-    ),
+_SHARES = ("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "roc_auc", "correct", "share_unknown")
+_KNOWN_RANGES = {
+    **dict.fromkeys(_SHARES, Range(0.0, 1.0)),
     **dict.fromkeys(("mse", "mae", "rmse", "bits_per_byte", "bits_per_token"), Range(0.0)),
     "perplexity": Range(1.0),
 }
-"""Of metrics whose range a record does not have: those of older versions, and those that a task derives."""
+"""Ranges of metrics without one in the record: of older versions, and derived by tasks."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run whose record could be read.
-
-    Attributes:
-        folder: the run's.
-        source: the sweep's folder, or the run's own: within one source a setting that differs was varied on purpose.
-        record: ``results.json``.
-        horizon_label: what the horizon search calls it, if one made it.
-    """
+    """A finished run with its ``results.json``."""
 
     folder: Path
     source: Path
+    """Folder of its sweep, or its own: a setting that varies within a source does so on purpose."""
     record: Mapping[str, Any] = field(repr=False)
     horizon_label: str | None = None
+    """Row of the horizon search that made it, if one did."""
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
-        """Its config, flat: ``{"cell.hidden_size": 32, ...}``."""
-        return flat(self.record["config"], uses_cell=self.uses_cell)
+        """Config as ``{"cell.hidden_size": 32, ...}``, without settings that do not change results."""
+        found: dict[str, Any] = {}
+
+        def flatten(node: Mapping[str, Any], prefix: str) -> None:
+            for name, value in node.items():
+                key = f"{prefix}{name}"
+                if _is_below(key, _IGNORED) or (not self.uses_cell and _is_below(key, ("cell", "kernel"))):
+                    continue
+                if isinstance(value, Mapping):
+                    flatten(value, f"{key}.")
+                else:
+                    found[key] = value
+
+        flatten(self.record["config"], "")
+        return found
 
     @property
     def uses_cell(self) -> bool:
-        """Whether its model has a cell: only then a kernel is reported."""
+        """Whether the model has a cell: only then a kernel is recorded."""
         return bool(self.record.get("kernel"))
 
     @property
     def task(self) -> str:
-        """The task's name."""
+        """Name of the task."""
         return str(self.record["config"]["task"]["name"])
 
     @property
-    def head(self) -> str:
-        """What was compared: the cell's name, or the model's where it has no cell."""
+    def plugin_name(self) -> str:
+        """Name of the cell, or of a model without one."""
         return str(self.record["config"]["cell" if self.uses_cell else "model"]["name"])
 
     @property
     def monitor(self) -> str:
-        """The metric that chose the checkpoint."""
+        """Metric that chose the checkpoint."""
         return str(self.record["best"]["monitor"])
 
     @property
@@ -221,60 +197,64 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """Of weights, order and dropout."""
+        """Seed of weights, order and dropout."""
         return int(self.record["config"].get("seed", 0))
 
     @property
-    def rate(self) -> float | None:
-        """The learning rate, where the optimiser has one."""
-        return number(self.settings.get("optimizer.lr"))
+    def learning_rate(self) -> float | None:
+        """Learning rate, if the optimiser has one."""
+        return finite_number(self.settings.get(LEARNING_RATE))
 
     @property
     def distance(self) -> int | None:
-        """The distance, of a task whose difficulty is one."""
+        """Distance, if the task's difficulty is one."""
         means = self.record.get("sequence_length_means", "distance" if self.bounds else None)
-        length = self.settings.get("task.sequence_length")
+        length = self.settings.get(DISTANCE)
         return int(length) if means == "distance" and isinstance(length, int) else None
 
     @cached_property
     def bounds(self) -> Mapping[str, Any]:
-        """What the monitored metric is worth: ``chance``, ``optimal``, ``solved``; empty where it is unsaid."""
-        rows = (self.record.get("tables") or {}).get("bounds") or []
+        """Reference values of the monitored metric: ``chance``, ``optimal``, ``solved``; empty if unknown."""
+        rows = self.tables.get("bounds") or []
         return rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], Mapping) else {}
 
-    def score(self, metric: str | None = None) -> float | None:
-        """Give a test metric, the monitored one if none is named; ``None`` if it is absent or no number."""
-        return number(self.record["metrics"]["test"].get(metric or self.monitor))
-
     @property
-    def valid(self) -> float | None:
-        """The monitored metric on the validation split: whatever chooses among runs reads it."""
-        return number(self.record["best"].get("valid"))
+    def tables(self) -> Mapping[str, Any]:
+        """Tables of the record by name."""
+        return self.record.get("tables") or {}
 
-    def validation(self, metric: str | None = None) -> float | None:
-        """Return a validation metric, the monitored one if none is named; ``None`` if it is absent or no number."""
+    def bound(self, name: str) -> float | None:
+        """Return one of :attr:`bounds` as a number."""
+        return finite_number(self.bounds.get(name))
+
+    def test_score(self, metric: str | None = None) -> float | None:
+        """Return a test metric (the monitored one); ``None`` if absent or not finite."""
+        return finite_number(self.record["metrics"]["test"].get(metric or self.monitor))
+
+    def validation_score(self, metric: str | None = None) -> float | None:
+        """Return a validation metric (the monitored one); ``None`` if absent or not finite."""
         if metric in (None, self.monitor):
-            return self.valid
-        return number((self.record["metrics"].get("valid") or {}).get(metric))
+            return finite_number(self.record["best"].get("valid"))
+        return finite_number((self.record["metrics"].get("valid") or {}).get(metric))
 
-    def range(self, metric: str | None = None) -> Range:
-        """Return the values that a metric can take, the monitored one if none is named."""
+    def metric_range(self, metric: str | None = None) -> Range:
+        """Return the possible values of a metric (the monitored one)."""
         name = metric or self.monitor
         ends = (self.record.get("ranges") or {}).get(name)
-        if isinstance(ends, list) and len(ends) == 2 and any(number(end) is not None for end in ends):
-            return Range(number(ends[0]), number(ends[1]))
-        return KNOWN_RANGES.get(name, Range())
+        if isinstance(ends, list) and len(ends) == 2 and any(finite_number(end) is not None for end in ends):
+            return Range(finite_number(ends[0]), finite_number(ends[1]))
+        return _KNOWN_RANGES.get(name, Range())
 
     @property
-    def chance(self) -> float | None:
-        """The monitored metric of the best predictor that ignores its input: expected where known, else measured."""
+    def baseline(self) -> float | None:
+        """Monitored metric of the best input-independent prediction: expected if known, else measured."""
         measured = (self.record.get("chance") or {}).get("test") or {}
-        expected = number(self.bounds.get("chance"))
-        return number(measured.get(self.monitor)) if expected is None else expected
+        expected = self.bound("chance")
+        return finite_number(measured.get(self.monitor)) if expected is None else expected
 
     @property
     def solved(self) -> bool:
-        """Whether the task counts as solved: on the validation split, as in a horizon search."""
+        """Whether the run solves the task on the validation split, as in a horizon search."""
         return deciding_verdict(self.record) == "solved"
 
     @property
@@ -283,26 +263,27 @@ class Run:
         return deciding_verdict(self.record) in ("solved", "learning")
 
     def cost(self, name: str) -> float | None:
-        """Give a figure of its cost."""
-        return number((self.record.get("cost") or {}).get(name))
+        """Return an entry of ``cost``."""
+        return finite_number((self.record.get("cost") or {}).get(name))
 
     @property
     def command(self) -> str:
-        """What was typed, or would do the same."""
+        """Command that repeats the run."""
         return str(self.record.get("command") or "")
 
 
-def number(value: Any) -> float | None:
-    """Give a finite number, or ``None``."""
+def finite_number(value: Any) -> float | None:
+    """Return a finite number as float, anything else as ``None``."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if value == value and abs(value) != float("inf") else None
 
 
-_LARGEST = 1e100
+LARGEST = 1e100
+"""Value beyond which neither a mean nor an axis can be computed."""
 
 
-def check(record: Mapping[str, Any]) -> None:
+def check_record(record: Mapping[str, Any]) -> None:
     """Check that a record has what a report reads.
 
     Raises:
@@ -314,30 +295,26 @@ def check(record: Mapping[str, Any]) -> None:
         value: Any = record
         for key in path.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
-        if (
-            path.endswith(".name") and value is not None and not is_plain_name(value)
-        ):  # pictures' files are called by it
-            raise ValueError(f"has a {path} that is no name")
         if value is None or (path == "metrics.test" and not isinstance(value, Mapping)):
             raise ValueError(f"has no {path}")
+        if path.endswith(".name") and not is_plain_name(value):  # names of figures' files contain it
+            raise ValueError(f"has an invalid {path}")
     for key in ("cost", "chance", "tables", "versions", "ranges"):
         if not isinstance(record.get(key, {}), Mapping):
             raise ValueError(f"has {key} that is no object")
     for name, value in record["metrics"]["test"].items():
-        if isinstance(value, int | float) and abs(value) > _LARGEST:  # of which neither mean nor axis can be computed
+        if isinstance(value, int | float) and abs(value) > LARGEST:
             raise ValueError(f"has a metric {name[:80]!r} of {value:.3g}")
 
 
-def versions(runs: Iterable[Run]) -> dict[str, list[str]]:
-    """Name what the runs were made with: each version, commit and processor that occurs."""
+def environments(runs: Iterable[Run]) -> dict[str, list[str]]:
+    """Return every version, commit and processor that occurs among some runs."""
     seen: dict[str, dict[str, None]] = {}
     for run in runs:
         git, hardware = run.record.get("git") or {}, run.record.get("hardware") or {}
         facts = {**run.record.get("versions", {})}
         if isinstance(git, Mapping) and git.get("commit"):
-            facts["commit"] = str(git["commit"])[:12] + (
-                " and changes that are in no commit" if git.get("dirty") else ""
-            )
+            facts["commit"] = str(git["commit"])[:12] + (" with uncommitted changes" if git.get("dirty") else "")
         if isinstance(hardware, Mapping) and hardware.get("cpu"):
             gpus = "".join(f"; {name}" for name in hardware.get("gpus") or ())
             facts["hardware"] = f"{hardware['cpu']}, {hardware.get('cpu_threads')} threads{gpus}"

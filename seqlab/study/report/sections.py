@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import stdev
+from statistics import fmean, stdev
 from typing import Any, final
 
 from seqlab.io.formatting import relative_path
 from seqlab.runs.scores import class_column, class_table, classes_to_show, shorten_label
-from seqlab.study.intervals import Range, student
-from seqlab.study.report import flow, horizons
+from seqlab.study.intervals import Range, student_interval
+from seqlab.study.report import horizons
 from seqlab.study.report.document import (
     Code,
     Commands,
@@ -18,363 +18,340 @@ from seqlab.study.report.document import (
     Section,
     Table,
     Text,
-    bytes_text,
-    figure_text,
-    with_spread,
+    format_mean,
+    format_number,
 )
-from seqlab.study.report.figures import Point, against_distance, by_label, by_setting, cost, learning, mean_validation
-from seqlab.study.report.reading import Collected, Fault
-from seqlab.study.report.runs import Run, number, versions
+from seqlab.study.report.figures import (
+    Point,
+    by_label,
+    costs,
+    learning_curves,
+    mean_validation,
+    scores_by_distance,
+    scores_by_setting,
+)
+from seqlab.study.report.flow import flow_section
+from seqlab.study.report.reading import Collected, Curves, Fault
+from seqlab.study.report.runs import Run, environments, finite_number
 
-_MOST = 3
-"""Settings that a headline names where none is to be chosen."""
+_MAX_LISTED = 3
+"""Settings in a result sentence that chooses none."""
 
 
-def headline(title: str, points: Sequence[Point], searched: Sequence[Mapping[str, Any]]) -> str:
-    """Answer the question of a section in a sentence; validation ranks, and test scores are only shown.
+@final
+@dataclass(frozen=True)
+class RunGroup:
+    """Comparable runs of one task, aggregated over seeds, with the rows of the searches that made them."""
 
-    Args:
-        title: of the section.
-        points: its runs, put together.
-        searched: rows of the horizon searches among them.
-    """
+    name: str
+    """Prefix of the figures' files."""
+    title: str
+    labels: Mapping[Run, str]
+    points: Sequence[Point]
+    horizons: Sequence[Mapping[str, Any]]
+    curves: Curves
+
+    @property
+    def has_distances(self) -> bool:
+        """Whether the task's difficulty is a distance."""
+        return bool(self.points) and self.points[0].distance is not None
+
+    @property
+    def monitor(self) -> str:
+        """Metric that chose the checkpoints."""
+        return self.points[0].runs[0].monitor
+
+
+def result_sentence(title: str, points: Sequence[Point], searched: Sequence[Mapping[str, Any]]) -> str:
+    """Summarise a section in a sentence: validation ranks the settings, test scores are reported."""
     if points[0].distance is None:
-        return f"On {title}, {_scores(points)}"
+        return f"On {title}, {_compare_scores(points)}"
     rows = searched or horizons.measured(points)
     ranked = sorted(rows, key=lambda row: (-(row["horizon"] or 0), -(row["upper"] or row["largest"] + 1)))
-    said = [f"{row['label']} reaches {_far(row)}" for row in ranked]
-    each = " each" if len(points) > 1 else ""
-    few = f" One seed{each}: run more seeds." if {len(point.runs) for point in points} == {1} else ""
-    return f"On {title}, {'; '.join(said)}.{few}"
+    results = [f"{row['label']} reaches {_format_horizon(row)}" for row in ranked]
+    return f"On {title}, {'; '.join(results)}."
 
 
-def _far(row: Mapping[str, Any]) -> str:
+def _format_horizon(row: Mapping[str, Any]) -> str:
     interval = horizons.interval(row).replace(" (", ", ").removesuffix(")")
     if not row["horizon"]:
-        return f"no distance that was tried (interval {interval})"
+        return f"no distance that was run (interval {interval})"
     steps = f"{row['horizon']:,} step{'s' if row['horizon'] > 1 else ''}"
     limited = ", budget-limited" if row.get("budget_limited") else ""
     return f"{steps} (interval {interval}{limited})"
 
 
-def _scores(points: Sequence[Point]) -> str:
-    """Say which setting validates best, unless there is one alone, or no other learned anything."""
+def _compare_scores(points: Sequence[Point]) -> str:
+    """Name the setting with the best validation score, unless it is the only one or no other learned."""
     run = points[0].runs[0]
     monitor, baseline = run.monitor, "the input-independent baseline"
-    scores = f"{baseline} scores {figure_text(run.chance)}" if run.chance is not None else "no baseline is known"
-    baseline += "" if run.chance is None else f" ({figure_text(run.chance)})"
-    ranked = sorted(points, key=lambda point: -point.worth)
+    scores = f"{baseline} scores {format_number(run.baseline)}" if run.baseline is not None else "no baseline is known"
+    baseline += "" if run.baseline is None else f" ({format_number(run.baseline)})"
+    ranked = sorted(points, key=lambda point: -point.rank_score)
     learned = [point for point in ranked if point.learned]
     best, *others = ranked
     if not learned:
         what = f"{best.label} is no better than" if not others else "no setting is better than"
-        noise = " by more than the noise of the validation split" if _is_above(best) else ""
-        return f"{what} {baseline}{noise}; test {monitor}: {_listed(ranked)}."
+        noise = " by more than the noise of the validation split" if _is_above_baseline(best) else ""
+        return f"{what} {baseline}{noise}; test {monitor}: {_list_scores(ranked)}."
     if not others:
-        return f"{best.label} has a test {monitor} of {_test(best)}; {scores}."
+        return f"{best.label} has a test {monitor} of {_test_score(best)}; {scores}."
     if len(learned) == 1:
-        return f"only {learned[0].label} is better than {baseline}; test {monitor}: {_listed([*learned, *others])}."
+        ordered = [*learned, *(point for point in ranked if point not in learned)]
+        return f"only {learned[0].label} is better than {baseline}; test {monitor}: {_list_scores(ordered)}."
     single = all(len(point.runs) == 1 for point in ranked)
-    what = "the highest" if run.maximises else "the lowest"
-    text = (
-        f"{best.label} has {what if single else 'the best'} validation {monitor}; its test {monitor} is {_test(best)}"
-    )
-    text += f"; next is {others[0].label} with {_test(others[0])}"
-    if single:
-        text += "; one run each: run more seeds"
-    elif _is_close(best, others[0]):
+    rank = ("the highest" if run.maximises else "the lowest") if single else "the best"
+    text = f"{best.label} has {rank} validation {monitor}; its test {monitor} is {_test_score(best)}"
+    text += f"; next is {others[0].label} with {_test_score(others[0])}"
+    if not single and _is_close(best, others[0]):
         text += ", closer in validation than one standard deviation over the seeds"
     if idle := [point.label for point in ranked if not point.learned]:
         return f"{text}; no better than {baseline}: {', '.join(idle)}."
     return f"{text}; {scores}."
 
 
-def _is_above(point: Point) -> bool:
-    """Return whether the mean validation score is better than the baseline, if only by chance."""
+def _is_above_baseline(point: Point) -> bool:
+    """Return whether the mean validation score exceeds the baseline, if only by noise."""
     run = point.runs[0]
-    return run.chance is not None and point.worth > (run.chance if run.maximises else -run.chance)
+    return run.baseline is not None and point.rank_score > (run.baseline if run.maximises else -run.baseline)
 
 
-def _listed(points: Sequence[Point]) -> str:
-    shown = list({point.label: f"{point.label} {_test(point)}" for point in points}.values())
-    more = f"; {len(shown) - _MOST:,} more" if len(shown) > _MOST else ""
-    return "; ".join(shown[:_MOST]) + more
+def _list_scores(points: Sequence[Point]) -> str:
+    texts = list({point.label: f"{point.label} {_test_score(point)}" for point in points}.values())
+    more = f"; {len(texts) - _MAX_LISTED:,} more" if len(texts) > _MAX_LISTED else ""
+    return "; ".join(texts[:_MAX_LISTED]) + more
 
 
-def _test(point: Point) -> str:
-    return f"{with_spread(point.mean, point.spread)} ({len(point.scores)} seed{'s' if len(point.scores) > 1 else ''})"
+def _test_score(point: Point) -> str:
+    seeds = len(point.scores)
+    return f"{format_mean(point.mean, point.deviation)} ({seeds} seed{'s' if seeds > 1 else ''})"
 
 
 def _is_close(best: Point, other: Point) -> bool:
-    found = [[value for run in point.runs if (value := run.valid) is not None] for point in (best, other)]
-    spread = max(stdev(values) if len(values) > 1 else 0.0 for values in found)
-    return abs(best.worth - other.worth) <= spread
+    scores = [[value for run in point.runs if (value := run.validation_score()) is not None] for point in (best, other)]
+    deviation = max(stdev(values) if len(values) > 1 else 0.0 for values in scores)
+    return abs(best.rank_score - other.rank_score) <= deviation
 
 
 _RATIOS = ("precision", "recall", "f1")
 
 
 def class_section(points: Sequence[Point], monitor: str) -> Section | None:
-    """Make the table of precision, recall, F1 and support; ``None`` where no record has one."""
-    runs = {run: (point, rows) for point in points for run in point.runs if (rows := _rows(run))}
+    """Build the table of precision, recall, F1 and support; ``None`` if no record has one."""
+    runs = {run: (point, rows) for point in points for run in point.runs if (rows := _class_rows(run))}
     if not runs:
         return None
     best = max(runs, key=lambda run: mean_validation([run]))
     point, rows = runs[best]
     shown = classes_to_show(rows)
     noun = class_column(rows[0])
-    said = "Test split."
-    if sum(len(point.runs) for point in points) > 1:
+    text = "Test split."
+    if len(runs) > 1:
         at = "" if point.distance is None else f" at distance {point.distance:,}"
-        said = f"Test split, of the run with the best validation {monitor}: {point.label}{at}, {best.folder.name}."
+        text = f"Test split, of the run with the best validation {monitor}: {point.label}{at}, {best.folder.name}."
     if len(shown) < len(rows):
-        said += f" {len(shown)} of {len(rows)} classes, those of least F1; all are in its results.json."
-    made: list[tuple[Field, ...]] = []
+        text += f" {len(shown)} of {len(rows)} classes, those with the lowest F1; results.json has all."
+    fields: list[tuple[Field, ...]] = []
     for row in shown:
-        ratios = (number(row[name]) for name in _RATIOS)
+        ratios = (finite_number(row[name]) for name in _RATIOS)
         figures = ("-" if ratio is None else f"{ratio:.3f}" for ratio in ratios)
-        made.append((shorten_label(str(row.get(noun, ""))), *figures, f"{number(row['examples']) or 0:,.0f}"))
-    return Section("Classes", 3, [Text(said), Table((noun, "precision", "recall", "F1", "support"), tuple(made))])
+        fields.append((shorten_label(str(row.get(noun, ""))), *figures, f"{finite_number(row['examples']) or 0:,.0f}"))
+    return Section("Classes", 3, [Text(text), Table((noun, "precision", "recall", "F1", "support"), tuple(fields))])
 
 
-def _rows(run: Run) -> Sequence[Mapping[str, Any]]:
-    """Return the table of classes in a record; empty where there is none, or its F1 are no numbers."""
+def _class_rows(run: Run) -> Sequence[Mapping[str, Any]]:
+    """Return the table of classes in a record; empty if there is none, or an F1 is no number."""
     tables = {
         str(name): rows
-        for name, rows in (run.record.get("tables") or {}).items()
+        for name, rows in run.tables.items()
         if isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows)
     }
     found = class_table(tables)
-    if found is None or any(row["f1"] is not None and number(row["f1"]) is None for row in found[1]):
+    if found is None or any(row["f1"] is not None and finite_number(row["f1"]) is None for row in found[1]):
         return ()
     return found[1]
 
 
-Rows = Sequence[Mapping[str, Any]]
+_MAX_FAULTS = 40
+_FAULT_ORDER = ("failed", "damaged", "missing", "stopped", "running", "queued", "duplicate")
 
 
-@final
-@dataclass(frozen=True)
-class Part:
-    """Runs that may stand in one table: of one task, with the same guarded settings.
-
-    Attributes:
-        name: of its files.
-        title: its heading.
-        labels: each run's.
-        points: the runs put together.
-        horizons: rows of the searches that belong here.
-        curves: of each run, by the name of the file.
-    """
-
-    name: str
-    title: str
-    labels: Mapping[Run, str]
-    points: Sequence[Point]
-    horizons: Sequence[Mapping[str, Any]]
-    curves: Mapping[str, Mapping[Run, Rows]]
-
-    @property
-    def has_distances(self) -> bool:
-        """Whether its task's difficulty is a distance."""
-        return bool(self.points) and self.points[0].distance is not None
-
-    @property
-    def monitor(self) -> str:
-        """The metric that its runs were chosen by."""
-        return self.points[0].runs[0].monitor
-
-
-def header(found: Collected, folders: Sequence[Path]) -> list[Section]:
-    """Say first what is missing, then what the report was made of."""
-    made = []
-    faults = [fault for fault in found.faults if fault.kind != "left out"]
-    ordered = sorted(faults, key=lambda fault: _ORDER.index(fault.kind) if fault.kind in _ORDER else len(_ORDER))
-    if ordered:
-        counts: dict[str, int] = {}
-        for fault in ordered:
-            counts[fault.kind] = counts.get(fault.kind, 0) + 1
-        counted = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-        more = f" The first {_MOST_FAULTS} are listed; all are in results.csv." if len(ordered) > _MOST_FAULTS else ""
-        made.append(Section("What is not in it", 2, [Text(f"{counted}.{more}"), _fault_table(ordered[:_MOST_FAULTS])]))
+def header_sections(found: Collected, folders: Sequence[Path]) -> list[Section]:
+    """Build the sections on missing runs and on the setup."""
+    sections = []
+    faults = [fault for fault in found.faults if fault.kind != "excluded"]
+    order = {kind: place for place, kind in enumerate(_FAULT_ORDER)}
+    faults.sort(key=lambda fault: order.get(fault.kind, len(order)))
+    if faults:
+        kinds = [fault.kind for fault in faults]
+        counts = ", ".join(f"{kinds.count(kind):,} {kind}" for kind in dict.fromkeys(kinds))
+        more = f" The first {_MAX_FAULTS} are listed; results.csv has all." if len(faults) > _MAX_FAULTS else ""
+        sections.append(Section("Missing runs", 2, [Text(f"{counts}.{more}"), _fault_table(faults[:_MAX_FAULTS])]))
     facts: list[tuple[Field, ...]] = [("folders", ", ".join(relative_path(folder) for folder in folders))]
-    facts.append(("runs", f"{len(found.runs):,} of {found.asked:,} are in this report"))
-    if checks := len(found.faults) - len(faults):
-        why = f"{checks:,} that checked a budget, or came in since the search last decided; results.csv has them"
-        facts.append(("in no figure", why))
-    known = versions(found.runs)
+    facts.append(("runs", f"{len(found.runs):,} of {found.total:,} are in this report"))
+    if excluded := len(found.faults) - len(faults):
+        reason = "budget checks, or finished after the last decision of a horizon search; results.csv has them"
+        facts.append(("excluded runs", f"{excluded:,}: {reason}"))
+    known = environments(found.runs)
     facts += [(name, "; ".join(known.pop(name, ["not recorded"]))) for name in ("commit", "hardware", "platform")]
     facts.append(("versions", ", ".join(f"{name} {' and '.join(values)}" for name, values in known.items())))
-    section = Section("What it was made of", 2, [Table(("", ""), tuple(facts))])
+    section = Section("Setup", 2, [Table(("", ""), tuple(facts))])
     if found.commands:
-        section.blocks.append(Code("Sweeps, as typed", tuple(found.commands)))
-    return [*made, section]
-
-
-_MOST_FAULTS = 40
-_ORDER = ("failed", "damaged", "missing", "stopped", "running", "queued", "counted once")
+        section.blocks.append(Code("Commands of the sweeps", tuple(found.commands)))
+    return [*sections, section]
 
 
 def _fault_table(faults: Sequence[Fault]) -> Table:
     rows = tuple(
-        (fault.kind, fault.place, fault.what, Commands((fault.command,)) if fault.command else "") for fault in faults
+        (fault.kind, fault.place, fault.cause, Commands((fault.command,)) if fault.command else "") for fault in faults
     )
-    return Table(("", "where", "cause", "to do it again"), rows)
+    return Table(("", "path", "cause", "command"), rows)
 
 
-def task_sections(part: Part) -> list[Section]:
-    """Make the sections of one task: the answer, scores, horizons, gradients, cost, learning curves."""
-    top = Section(part.title)
-    if not part.points:
-        top.blocks.append(Text("No run of it has a score."))
+def group_sections(group: RunGroup) -> list[Section]:
+    """Build the sections of one group: result, baseline, horizon, classes, gradients, cost, curves, limitations."""
+    top = Section(f"Results: {group.title}")
+    if not group.points:
+        top.blocks.append(Text("No run has a score."))
         return [top]
-    top.blocks.append(Text(headline(part.title, part.points, part.horizons), is_answer=True))
-    draw = against_distance if len({point.distance for point in part.points}) > 1 else by_setting
-    top.blocks += [FigureBlock(draw(f"{part.name}_scores", part.points, part.monitor)), _score_table(part)]
-    top.blocks.append(Text(_explain(part)))
-    made = [top]
-    if part.horizons:
-        made.append(horizons.horizon_section(part.name, part.horizons, is_search=True))
-    elif part.has_distances:
-        made.append(horizons.horizon_section(part.name, horizons.measured(part.points), is_search=False))
-    makers = (_class_section, _flow_section, _further_section, _cost_section, _learning_section)
-    return made + [section for make in makers if (section := make(part)) is not None]
+    top.blocks.append(Text(result_sentence(group.title, group.points, group.horizons), is_result=True))
+    several = len({point.distance for point in group.points}) > 1
+    draw = scores_by_distance if several else scores_by_setting
+    top.blocks += [FigureBlock(draw(f"{group.name}_scores", group.points, group.monitor)), _score_table(group)]
+    top.blocks.append(Text(_explanation(group)))
+    sections: list[Section | None] = [top]
+    if group.has_distances:
+        rows = group.horizons or horizons.measured(group.points)
+        sections.append(horizons.horizon_section(group.name, rows, is_search=bool(group.horizons)))
+    picture = learning_curves(f"{group.name}_learning", group.points, group.curves.metrics)
+    sections += [
+        _baseline_section(group),
+        class_section(group.points, group.monitor),
+        flow_section(group.name, group.points, group.curves.flows),
+        _further_tests_section(group),
+        _cost_section(group),
+        None if picture is None else Section("Learning curves", 3, [FigureBlock(picture)]),
+        _limitations_section(group),
+    ]
+    return [section for section in sections if section is not None]
 
 
-def _score_table(part: Part) -> Table:
-    distances = ("distance",) if part.has_distances else ()
-    rates = ("learning rate",) if part.has_distances else ()
-    judged = any(run.bounds.get("solved") is not None for point in part.points for run in point.runs)
-    head = (
-        "",
-        *distances,
-        f"test {part.monitor}",
-        "95 % interval",
-        "seeds",
-        *(("solved (validation)",) if judged else ()),
-        *rates,
-    )
-    head = (*head, "chance", "best possible", "commands") if part.has_distances else (*head, "chance", "commands")
-    rows: list[tuple[Field, ...]] = []
-    for point in part.points:
-        row: list[Field] = [point.label, *([figure_text(point.distance)] if part.has_distances else [])]
-        row += [with_spread(point.mean, point.spread), _interval(point), str(len(point.runs))]
-        row += [str(point.solved)] if judged else []
+def _score_table(group: RunGroup) -> Table:
+    judged = any(run.bound("solved") is not None for point in group.points for run in point.runs)
+    rows: list[dict[str, Field]] = []
+    for point in group.points:
         run = point.runs[0]
-        row += [figure_text(run.rate)] if part.has_distances else []
-        row.append(figure_text(run.chance))
-        row += [figure_text(run.bounds.get("optimal")) or "not known"] if part.has_distances else []
-        row.append(Commands(tuple(each.command for each in point.runs)))
-        rows.append(tuple(row))
-    return Table(head, tuple(rows))
+        row: dict[str, Field] = {"": point.label, "distance": format_number(point.distance)}
+        row[f"test {group.monitor}"] = format_mean(point.mean, point.deviation)
+        row |= {"95 % interval": _interval(point), "seeds": str(len(point.runs))}
+        row["solved (validation)"] = str(point.solved)
+        row |= {"learning rate": format_number(run.learning_rate), "baseline": format_number(run.baseline)}
+        row["best possible"] = format_number(run.bound("optimal")) or "not known"
+        row["commands"] = Commands(tuple(each.command for each in point.runs))
+        rows.append(row)
+    dropped = set() if group.has_distances else {"distance", "learning rate", "best possible"}
+    dropped |= set() if judged else {"solved (validation)"}
+    head = tuple(name for name in rows[0] if name not in dropped)
+    return Table(head, tuple(tuple(row[name] for name in head) for row in rows))
 
 
 def _interval(point: Point) -> str:
-    """Write Student's interval for the mean, cut at the metric's range and at the best score there can be."""
+    """Format Student's interval for the mean, clipped to the metric's range and the best possible score."""
     run = point.runs[0]
-    found, best = run.range().cut(student(point.scores)), number(run.bounds.get("optimal"))
+    found, best = run.metric_range().clip(student_interval(point.scores)), run.bound("optimal")
     if best is not None:
-        found = (Range(high=best) if run.maximises else Range(low=best)).cut(found)
+        found = (Range(high=best) if run.maximises else Range(low=best)).clip(found)
     if found.low is None or found.high is None:
         return ""
-    return f"{figure_text(found.low, 3)} to {figure_text(found.high, 3)}"
+    return f"{format_number(found.low, 3)} to {format_number(found.high, 3)}"
 
 
-def _explain(part: Part) -> str:
-    rates = sorted({rate for point in part.points for rate in point.rates})
+def _explanation(group: RunGroup) -> str:
+    rates = sorted({rate for point in group.points for rate in point.learning_rates})
     text = (
-        "Test scores: mean ± standard deviation over the seeds, and Student's interval for the mean, cut at the"
-        " metric's range and the best possible score. Whatever ranks or chooses goes by validation scores"
-        f"{', and so does whether a run solves the task' if part.has_distances else ''}."
+        "Test scores: mean ± standard deviation over the seeds, and Student's interval for the mean, clipped to the"
+        " metric's range and the best possible score. Validation scores rank and choose"
+        f"{', and decide whether a run solves the task' if group.has_distances else ''}."
     )
     if len(rates) > 1:
         text += (
-            f" Of the learning rates {', '.join(figure_text(rate) for rate in rates)} each row has the one with"
-            " the best mean validation score among those with the most seeds; the test score chose none."
+            f" Of the learning rates {', '.join(map(format_number, rates))} each row has the one with the best mean"
+            " validation score among those with the most seeds."
         )
-    unknown = {
-        str(run.bounds.get("reason")) for point in part.points for run in point.runs
-        if run.bounds and run.bounds.get("optimal") is None and run.bounds.get("reason")
-    }  # fmt: skip
-    return text + "".join(f" The best possible score is not known: {reason}." for reason in sorted(unknown))
+    return text
 
 
-def _class_section(part: Part) -> Section | None:
-    return class_section(part.points, part.monitor)
+def _baseline_section(group: RunGroup) -> Section:
+    values = {point.distance: point.runs[0].baseline for point in group.points}
+    known = sorted({value for value in values.values() if value is not None})
+    text = f"Best input-independent prediction, test {group.monitor}: "
+    if not known:
+        return Section("Baseline", 3, [Text(text + "not known.")])
+    ends = format_number(known[0]) + (f" to {format_number(known[-1])} over the distances" if len(known) > 1 else "")
+    idle = [point for point in group.points if not point.learned]
+    text += f"{ends}. {len(group.points) - len(idle):,} of {len(group.points):,} rows validate better than it"
+    return Section("Baseline", 3, [Text(f"{text}, in most of their runs and by more than noise.")])
 
 
-def _flow_section(part: Part) -> Section | None:
-    flows = flow.choose_flows(part.points, part.curves[flow.FLOW])
-    if not flows:
-        return None
-    section = Section("Gradient flow", 3, [FigureBlock(picture) for picture in flow.flow_figures(part.name, flows)])
-    if rows := flow.saturation_rows(flows, part.curves[flow.SATURATION]):
-        section.blocks.append(
-            Text("Gate activations in the lowest and the highest tenth of their range, late in training:")
-        )
-        head = ("", "layer", "direction", "gate", "low", "high")
-        section.blocks.append(Table(head, tuple(tuple(str(value) for value in row) for row in rows)))
-    if gateless := [each.label for each in flows if not part.curves[flow.SATURATION].get(each.run)]:
-        section.blocks.append(
-            Text(f"No gate activations were recorded (the cell names no gates): {', '.join(gateless)}.")
-        )
-    return section
+def _limitations_section(group: RunGroup) -> Section | None:
+    """List what the results do not show: few seeds, an unknown optimum, budgets that limit horizons."""
+    lines = []
+    if any(len(point.runs) == 1 for point in group.points):
+        count = sum(len(point.runs) == 1 for point in group.points)
+        which = "Every row has" if count == len(group.points) else f"{count:,} of {len(group.points):,} rows have"
+        lines.append(f"{which} a single seed: run more seeds to tell settings apart.")
+    runs = [run for point in group.points for run in point.runs]
+    reasons = {str(run.bounds["reason"]) for run in runs if run.bounds.get("reason") and run.bound("optimal") is None}
+    lines += [f"The best possible score is not known: {reason}." for reason in sorted(reasons)]
+    if limited := [str(row["label"]) for row in group.horizons if row.get("budget_limited")]:
+        lines.append(f"More training extends the horizon of {', '.join(limited)}.")
+    return Section("Limitations", 3, [Text(line) for line in lines]) if lines else None
 
 
-def _further_section(part: Part) -> Section | None:
+def _further_tests_section(group: RunGroup) -> Section | None:
     rows: list[tuple[Field, ...]] = []
-    for point in part.points:
+    for point in group.points:
         tests: dict[str, list[float]] = {}
         for run in point.runs:
-            for row in (run.record.get("tables") or {}).get("further_tests") or ():
-                if isinstance(row, Mapping) and isinstance(value := row.get(part.monitor), float):
+            for row in run.tables.get("further_tests") or ():
+                if isinstance(row, Mapping) and isinstance(value := row.get(group.monitor), float):
                     tests.setdefault(str(row.get("split")), []).append(value)
-        trained = [figure_text(point.distance)] if part.has_distances else []
+        trained = [format_number(point.distance)] if group.has_distances else []
         for split, values in tests.items():
-            mean = with_spread(sum(values) / len(values), _deviation(values))
+            mean = format_mean(fmean(values), stdev(values) if len(values) > 1 else None)
             rows.append((point.label, *trained, split, mean, str(len(values))))
     if not rows:
         return None
-    head = ("", *(["trained at"] if part.has_distances else []), "tested on", f"test {part.monitor}", "seeds")
-    return Section("Tested further", 3, [Table(tuple(head), tuple(rows))])
+    head = ("", *(["trained at"] if group.has_distances else []), "tested on", f"test {group.monitor}", "seeds")
+    return Section("Further tests", 3, [Table(tuple(head), tuple(rows))])
 
 
-def _deviation(values: Sequence[float]) -> float | None:
-    from statistics import stdev
-
-    return stdev(values) if len(values) > 1 else None
-
-
-def _cost_section(part: Part) -> Section:
+def _cost_section(group: RunGroup) -> Section:
     head = ("", "parameters", "state size", "steps/s", "training (s)", "memory (MB)", "GPU memory (MB)", "runs")
     rows: list[tuple[Field, ...]] = []
-    for label, points in by_label(part.points).items():
-        runs = [run for point in points for run in point.runs]
-        together = Point(label, None, tuple(runs))
-        counts = [_range(runs, name) for name in ("parameters", "state_size")]
-        figures = [figure_text(together.cost(name), 3) for name in ("tokens_per_second", "training_seconds")]
-        memory = [bytes_text(together.cost(name)) for name in ("peak_memory_bytes", "peak_gpu_memory_bytes")]
-        rows.append((label, *counts, *figures, *memory, str(len(runs))))
+    for label, points in by_label(group.points).items():
+        runs = tuple(run for point in points for run in point.runs)
+        together = Point(label, None, runs)
+        sizes = [_size_range(runs, name) for name in ("parameters", "state_size")]
+        speeds = [format_number(together.cost(name), 3) for name in ("tokens_per_second", "training_seconds")]
+        memory = [together.cost(name) for name in ("peak_memory_bytes", "peak_gpu_memory_bytes")]
+        megabytes = ["" if amount is None else f"{amount / 1e6:,.0f}" for amount in memory]
+        rows.append((label, *sizes, *speeds, *megabytes, str(len(runs))))
     keep = [at for at in range(len(head)) if any(row[at] for row in rows)]
     table = Table(tuple(head[at] for at in keep), tuple(tuple(row[at] for at in keep) for row in rows))
     text = (
-        "Medians over the runs of a row. Memory is the process's largest so far: where one process does several runs"
-        " one after another, a later one shows at least what an earlier one took."
+        "Medians over the runs of a row. Memory is the peak of the process so far: of several runs in one process, a"
+        " later one shows at least the peak of the earlier ones."
     )
     section = Section("Cost", 3, [table, Text(text)])
-    if (picture := cost(f"{part.name}_cost", part.points)) is not None:
+    if (picture := costs(f"{group.name}_cost", group.points)) is not None:
         section.blocks.insert(0, FigureBlock(picture))
     return section
 
 
-def _range(runs: Sequence[Run], name: str) -> str:
+def _size_range(runs: Sequence[Run], name: str) -> str:
     values = sorted({value for run in runs if (value := run.cost(name)) is not None})
     if not values:
         return ""
-    low, high = figure_text(values[0]), figure_text(values[-1])
+    low, high = format_number(values[0]), format_number(values[-1])
     return low if low == high else f"{low} to {high}"
-
-
-def _learning_section(part: Part) -> Section | None:
-    picture = learning(f"{part.name}_learning", part.points, part.curves["metrics.csv"])
-    return None if picture is None else Section("Learning curves", 3, [FigureBlock(picture)])

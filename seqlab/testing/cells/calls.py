@@ -1,4 +1,4 @@
-"""Checks that the calls of a cell leave no trace."""
+"""Checks that the calls of a cell have no side effects, of its gradients, and of every way to run it."""
 
 import copy
 import io
@@ -17,28 +17,24 @@ from seqlab.plugins.kernels import kernels_for
 from seqlab.recurrence import Recurrent
 from seqlab.recurrence.compiled import Compiled, fault_of
 from seqlab.recurrence.scan import rebuild
-from seqlab.testing.cells.values import MODES, CellMaking
-from seqlab.testing.comparison import check_kernel, refusal_everywhere
-from seqlab.testing.inputs import RefusedError, is_random
-from seqlab.testing.kernels.values import KernelMaking
-from seqlab.testing.layer import LAYOUTS
-from seqlab.testing.options import combinations, numeric, told
-from seqlab.testing.process import Trainable, pickled, random_states, seed_all, unchanged, unusual_settings
-from seqlab.testing.suite import agree, demand, run_suite
+from seqlab.testing.cells.steps import MODES, CellBase, named_state
+from seqlab.testing.comparison import check_gradients, check_kernel, check_probe, check_slopes, refusal_everywhere
+from seqlab.testing.kernels.values import KernelBase
+from seqlab.testing.layer import LAYOUTS, RefusedError, Values, is_random, named_gradients
+from seqlab.testing.options import combinations, format_options, numeric
+from seqlab.testing.process import ParameterFlags, pickled, random_states, require_unchanged, seed_all, unusual_settings
+from seqlab.testing.suite import assert_all_close, assert_close, first_line, require, run_suite
 
 
-class CallChecks(CellMaking):
+class CallChecks(CellBase):
     """The same call gives the same, whatever came before it, and changes nothing."""
 
     def test_evaluation_is_deterministic(self) -> None:
         """In evaluation nothing is random, in training torch's seed decides, and nothing sets that seed."""
         cell, twin, x = self.make(), self.make(), self.inputs(5, 3)
         twin.load_state_dict(cell.state_dict())
-        y, end = self.run(cell, x, seed=11)
-        again, again_end = self.run(twin, x, seed=12)
-        agree("two evaluations of the same input, with other random numbers,", again, y, 0.0)
-        for name, leaf, kept in zip(cell.state_names, again_end, end, strict=True):
-            agree(f"state {name} after two evaluations of the same input, with other random numbers,", leaf, kept, 0.0)
+        first, second = self.results(cell, x, seed=11), self.results(twin, x, seed=12)
+        assert_all_close("two evaluations of the same input, with other seeds", second, first, 0.0)
         for mode, train in MODES.items():
             found, after = [], []
             for turn, seed in enumerate((3, 4, 3)):
@@ -46,23 +42,23 @@ class CallChecks(CellMaking):
                 seed_all(turn)  # run sets torch's seed
                 found.append(self.run(cell, x, seed=seed)[0])
                 after.append(random_states())
-            agree(f"two runs in {mode} from one seed", found[2], found[0], 0.0)
-            for whose in after[0]:
-                fixed = after[0][whose] == after[1][whose]
-                fault = f"a call in {mode} sets {whose}'s seed: what is drawn after it is the same after any seed"
-                demand(not fixed, fault)
+            assert_close(f"two runs in {mode} from one seed", found[2], found[0], 0.0)
+            self._not_seeded(f"a call in {mode}", after)
         default = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
-        demand(default == torch.float32, f"it sets torch's default dtype to {default}")
+        require(default == torch.float32, f"it sets torch's default dtype to {default}")
         after = []
         for seed in (3, 4):
             seed_all(seed)
             self.make(seed=seed)
             after.append(random_states())
-        for whose in after[0]:
-            fixed = after[0][whose] == after[1][whose]
-            fault = f"the constructor sets {whose}'s seed: all weights drawn after it are the same after any seed"
-            demand(not fixed, fault)
+        self._not_seeded("the constructor", after)
+
+    @staticmethod
+    def _not_seeded(what: str, after: list[dict[str, Any]]) -> None:
+        for library in after[0]:
+            fixed = after[0][library] == after[1][library]
+            require(not fixed, f"{what} sets {library}'s seed: what is drawn after it is the same after any seed")
 
     def test_no_memory_between_calls(self) -> None:
         """A call does not change what the next one gives, nor a parameter or buffer, in training or in evaluation."""
@@ -74,8 +70,7 @@ class CallChecks(CellMaking):
         cell, x = self.make(train=train), self.inputs(5, 3)
         kept = {name: value.clone() for name, value in cell.state_dict().items()}
         y, _ = self.run(cell, x)
-        other = self.make(train=train_between)
-        for called in (cell, other):
+        for called in (cell, self.make(train=train_between)):
             called.train(train_between)
             for shape in ((7, 2), (5, 3), (1, 3), (140, 2), (2, 130)):
                 self.run(called, self.inputs(*shape, seed=sum(shape)), seed=5)
@@ -85,22 +80,22 @@ class CallChecks(CellMaking):
         cell.train(train)
         between = "training" if train_between else "evaluation"
         added = ", ".join(sorted(cell.state_dict().keys() ^ kept.keys()))
-        demand(not added, f"{added}: a parameter or buffer that comes or goes with a call, which no optimizer knows")
-        for name, value in cell.state_dict().items():
-            agree(f"{name} after calls in {between}, which must keep nothing,", value, kept[name], 0.0)
+        require(not added, f"a call adds or removes {added}: a parameter or buffer that no optimizer knows")
+        assert_all_close(f"after calls in {between}, which must not change it", cell.state_dict(), kept, 0.0)
         again, _ = self.run(cell, x)
-        agree(f"the same call in {mode}, after others in {between} on other inputs,", again, y, 1e-12)
+        assert_close(f"the same call in {mode}, after others in {between} on other inputs,", again, y, 1e-12)
         first, middle = self.run(cell, x[:2])
         self.run(cell, self.inputs(4, 7, seed=8))
         second, _ = self.run(cell, x[2:], middle)
         if not is_random(cell):
-            where = f"a run in {mode} that goes on from its state after a run of another batch"
-            agree(where, torch.cat([first, second]), y, 1e-12)
+            where = f"a run in {mode} that continues from its state after a run of another batch"
+            assert_close(where, torch.cat([first, second]), y, 1e-12)
         fresh, _ = self.run(self.make(train=train), x)
-        agree(f"a call in {mode} of a new cell of the same seed, after calls of others in {between},", fresh, y, 1e-12)
+        where = f"a call in {mode} of a new cell of the same seed, after calls of others in {between},"
+        assert_close(where, fresh, y, 1e-12)
 
     def test_sees_changed_parameters(self) -> None:
-        """Parameters that were loaded or changed in place since the last call are seen."""
+        """Parameters that were loaded or changed in place since the last call are used."""
         for mode, train in MODES.items():
             for grad in (True, False):
                 with torch.set_grad_enabled(grad):
@@ -113,28 +108,22 @@ class CallChecks(CellMaking):
         with torch.no_grad():
             for parameter in other.parameters():
                 parameter.copy_(1.1 * parameter)
-        fresh = self.make(seed=2, train=train)
-        fresh.load_state_dict(other.state_dict())
-        wanted, _ = self.run(fresh, x)
-        got, _ = self.run(other, x)
-        agree(f"{where}: the output after weights were changed in place between two calls", got, wanted, 1e-12)
+        self._same_as_new(f"{where}: the output after weights were changed in place between two calls", other, x)
         cell.load_state_dict(other.state_dict())
-        got, _ = self.run(cell, x)
-        agree(f"{where}: the output after weights were loaded between two calls", got, wanted, 1e-12)
-        for changed in (cell, fresh):
-            for parameter in changed.parameters():
-                parameter.data.mul_(0.9)
-        wanted, got = (self.run(one, x)[0] for one in (self._twin(fresh, train), cell))
-        agree(f"{where}: the output after weights were changed through .data between two calls", got, wanted, 1e-12)
+        self._same_as_new(f"{where}: the output after weights were loaded between two calls", cell, x)
+        for parameter in cell.parameters():
+            parameter.data.mul_(0.9)
+        self._same_as_new(f"{where}: the output after weights were changed through .data between two calls", cell, x)
 
-    def _twin(self, cell: Cell, train: bool) -> Cell:
-        """Make a cell that was never called, of the same weights."""
-        twin = self.make(seed=3, train=train)
-        twin.load_state_dict(cell.state_dict())
-        return twin
+    def _same_as_new(self, what: str, cell: Cell, x: Tensor) -> None:
+        """Compare a cell with one of the same weights that was never called."""
+        fresh = self.make(seed=2, train=cell.training)
+        fresh.load_state_dict(cell.state_dict())
+        wanted, _ = self.run(fresh, x)
+        assert_close(what, self.run(cell, x)[0], wanted, 1e-12)
 
     def test_input_is_left_alone(self) -> None:
-        """Neither the input, the state that comes in nor an earlier result is changed in place."""
+        """Neither the input, the initial state nor an earlier result is changed in place."""
         for mode, train in MODES.items():
             for grad in (False, True):
                 where = f"{mode}, {'with' if grad else 'without'} gradients"
@@ -142,56 +131,46 @@ class CallChecks(CellMaking):
                 with torch.set_grad_enabled(grad):
                     before = x.clone()
                     for state in (self.reached(cell, 2, 2), cell.initial_state(x[0])):
-                        leaves = [leaf.clone() for leaf in state]
+                        given = _copies(cell, state)
                         self.run(cell, x, state)
-                        agree(f"{where}: the input after a call against before it", x, before, 0.0)
-                        for name, leaf, kept in zip(cell.state_names, state, leaves, strict=True):
-                            agree(f"{where}: state {name} after a call against before it", leaf, kept, 0.0)
+                        assert_close(f"{where}: the input after a call", x, before, 0.0)
+                        assert_all_close(f"{where}: after a call", named_state(cell, state), given, 0.0)
                     self._steps_left_alone(where, cell, x)
 
     def _steps_left_alone(self, where: str, cell: Cell, x: Tensor) -> None:
-        """Hold each step's arguments, and the results of all earlier ones, against copies of them."""
+        """Compare each step's arguments, and the results of all earlier ones, with copies of them."""
         torch.manual_seed(11)
         state = cell.initial_state(x[0])
-        fresh = not is_random(cell)
-        start = [leaf.clone() for leaf in state]
-        projected = cell.project(x)
-        watched: list[tuple[str, Tensor, Tensor]] = []
-        _watch(watched, "the initial state", cell, state)
-        for t, x_t in enumerate(projected):
+        fresh, start = not is_random(cell), _copies(cell, state)
+        watched = [("the initial state", named_state(cell, state), start)]
+        for t, x_t in enumerate(cell.project(x)):
             given = x_t.clone()
             y, state = cell.step(x_t, state)
-            agree(f"{where}: what project gave for step {t}, after the step", x_t, given, 0.0)
-            for name, tensor, kept in watched:
-                agree(f"{where}: {name}, after step {t}", tensor, kept, 0.0)
-            watched.append((f"the output of step {t}", y, y.detach().clone()))
-            _watch(watched, f"the state after step {t}", cell, state)
+            assert_close(f"{where}: what project returned for step {t}, after the step", x_t, given, 0.0)
+            for name, tensors, kept in watched:
+                assert_all_close(f"{where}, after step {t}: {name}", tensors, kept, 0.0)
+            results = {"output": y, **named_state(cell, state)}
+            watched.append((f"of step {t}", results, {name: h.detach().clone() for name, h in results.items()}))
         if fresh:
-            for name, leaf, kept in zip(cell.state_names, cell.initial_state(x[0]), start, strict=True):
-                agree(f"{where}: initial_state {name} after steps against before them", leaf, kept, 0.0)
+            assert_all_close(
+                f"{where}: initial_state, after steps", _copies(cell, cell.initial_state(x[0])), start, 0.0
+            )
 
     def test_settings_are_left_alone(self) -> None:
         """Neither torch's settings, the cell's mode, nor ``requires_grad`` and ``.grad`` of a parameter are changed."""
         for mode, train in MODES.items():
             with unusual_settings() as before:
-                self._settings_left_alone(mode, train, before)
-
-    def _settings_left_alone(self, mode: str, train: bool, before: dict[str, Any]) -> None:
-        cell, x = self.make(train=train), self.inputs(3, 2)
-        unchanged("the constructor", before)
-        kept = Trainable([cell])
-        for grad in (True, False):
-            where = f"a call in {mode}, {'with' if grad else 'without'} gradients,"
-            with torch.set_grad_enabled(grad):
-                y, end = self.run(cell, x)
-            follows = [
-                name
-                for name, value in zip(("the output", *cell.state_names), (y, *end), strict=True)
-                if value.requires_grad
-            ]
-            demand(grad or not follows, f"{where} gives {', '.join(follows)} with a gradient to follow")
-            unchanged(where, before)
-            kept.unchanged(where)
+                cell, x = self.make(train=train), self.inputs(3, 2)
+                require_unchanged("the constructor", before)
+                flags = ParameterFlags([cell])
+                for grad in (True, False):
+                    where = f"a call in {mode}, {'with' if grad else 'without'} gradients,"
+                    with torch.set_grad_enabled(grad):
+                        results = self.results(cell, x)
+                    follows = ", ".join(name for name, value in results.items() if value.requires_grad)
+                    require(grad or not follows, f"{where} records a graph of {follows}")
+                    require_unchanged(where, before)
+                    flags.require_unchanged(where)
 
     def test_trains_after_inference(self) -> None:
         """After a call under ``inference_mode`` it trains as before."""
@@ -205,20 +184,108 @@ class CallChecks(CellMaking):
                 if y.requires_grad:
                     torch.autograd.backward(y.sum())
             except RuntimeError as error:
-                first = str(error).splitlines()[0]
-                raise AssertionError(f"{mode}: training after a call under inference_mode raises: {first}") from error
-            agree(f"{mode}: the output after a call under inference_mode", y, wanted, 1e-12)
+                fault = f"{mode}: training after a call under inference_mode raises: {first_line(error)}"
+                raise AssertionError(fault) from error
+            assert_close(f"{mode}: the output after a call under inference_mode", y, wanted, 1e-12)
 
 
-def _watch(watched: list[tuple[str, Tensor, Tensor]], what: str, cell: Cell, state: State) -> None:
-    for name, leaf in zip(cell.state_names, state, strict=True):
-        watched.append((f"{name} of {what}", leaf, leaf.detach().clone()))
+def _copies(cell: Cell, state: tuple[Tensor, ...]) -> Values:
+    return {name: h.detach().clone() for name, h in named_state(cell, state).items()}
 
 
-class PathChecks(CellMaking):
-    """Whatever runs it, it gives the same."""
+class GradientChecks(CellBase):
+    """Gradients are right and reach every parameter."""
 
-    # Other ways to run it ---------------------------------------------------------------------------------------------
+    def test_gradients_are_right(self) -> None:
+        """Gradients of inputs, parameters and initial state are those of finite differences, in both modes."""
+        cell, x = self.make(), self.inputs(4, 2)
+        check_gradients(cell, x, self.reached(cell, 2, 2))
+        for one in self.settings():
+            check_slopes(one.where, one.cell, one.x, self.reached(one.cell, 2, one.x.shape[1]))
+
+    def test_frozen_parameters(self) -> None:
+        """Which tensors need a gradient, and whether any does, changes neither a result nor another gradient."""
+        for mode, train in MODES.items():
+            cell, x = self.make(train=train), self.inputs(6, 3)
+            start = self.reached(cell, 2, 3)
+            plain, right = self._passed(cell, x, start, frozenset())
+            for context in (torch.no_grad, torch.inference_mode):
+                with context():
+                    given = rebuild(start, [h.clone() for h in start])
+                    found = self.results(cell, x.clone(), given)
+                assert_all_close(f"{mode}, under {context.__name__}", found, plain, 1e-12)
+            for frozen in [frozenset({name}) for name in right] + [frozenset(right) - {name} for name in right]:
+                what = f"{mode}, {', '.join(sorted(frozen))} not required"
+                results, gradients = self._passed(cell, x, start, frozen)
+                assert_all_close(what, results | gradients, plain | right, 1e-12)
+
+    def _passed(self, cell: Cell, x: Tensor, start: State, frozen: frozenset[str]) -> tuple[Values, Values]:
+        """Run forward and twice backward; return results, and the gradients that are not frozen."""
+        x, initial = x.clone(), rebuild(start, [h.clone() for h in start])
+        sources = {"inputs": x, **{f"initial {name}": h for name, h in named_state(cell, initial).items()}}
+        sources = {name: source for name, source in sources.items() if source.is_floating_point()}
+        own = {name: p for name, p in cell.named_parameters() if p.requires_grad}
+        wanted = {}
+        for name, source in (sources | own).items():
+            source.requires_grad_(f"the gradient of {name}" not in frozen)
+            if source.requires_grad:
+                wanted[name] = source
+        results = self.results(cell, x, initial)
+        parts = [(part * part.detach().cos()).sum() for part in results.values() if part.is_floating_point()]
+        total, gradients = torch.stack(parts).sum(), Values()
+        if total.requires_grad:
+            for turn in range(2):
+                found = torch.autograd.grad(total, list(wanted.values()), retain_graph=True, allow_unused=True)
+                now = {name: gradient.clone() for name, gradient in named_gradients(wanted, found).items()}
+                if turn:
+                    assert_all_close("a second backward pass through one graph", now, gradients, 1e-12)
+                gradients = now
+        for parameter in own.values():
+            parameter.requires_grad_(True)
+        return {name: value.detach() for name, value in results.items()}, gradients
+
+    def test_probe_agrees_with_autograd(self) -> None:
+        """The closed forms of ``probe``, if there are any, agree with autograd."""
+        check_probe(self.make(), self.inputs(5, 2))
+
+    def test_no_parameter_is_unused(self) -> None:
+        """Every output depends on each parameter by some path of the graph."""
+        gradients = self._gradients(self.make())
+        unused = [name for name, gradient in gradients.items() if gradient is None]
+        require(not unused, f"{', '.join(unused)}: no output depends on it")
+
+    def test_gradients_reach_every_parameter(self) -> None:
+        """Every parameter gets a gradient that is finite and not zero throughout."""
+        zero: set[str] | None = None
+        for seed, nudge in ((0, 0.0), (1, 0.0), (2, 0.1), (3, 0.3)):  # a gate that starts at 0 may hide another weight
+            cell = self.make(seed=seed)
+            with torch.no_grad():
+                for parameter in cell.parameters():
+                    if parameter.is_floating_point():
+                        parameter.add_(nudge * torch.randn_like(parameter))
+            gradients = self._gradients(cell)
+            for name, gradient in gradients.items() if not nudge else ():
+                finite = gradient is None or bool(gradient.isfinite().all())
+                require(finite, f"the gradient of {name} is not finite")
+            now = {name for name, gradient in gradients.items() if gradient is None or not bool(gradient.any())}
+            zero = now if zero is None else zero & now
+            if not zero:
+                return
+        require(not zero, f"the gradient of {', '.join(sorted(zero or ()))} is zero")
+
+    def _gradients(self, cell: Cell) -> dict[str, Tensor | None]:
+        parameters = {name: p for name, p in cell.named_parameters() if p.requires_grad}
+        x = self.inputs(8, 4)
+        y = torch.cat([self.run(cell, x)[0], self.run(cell, x, self.reached(cell, 3, 4))[0]])
+        if not parameters or not y.requires_grad:
+            return dict.fromkeys(parameters)
+        weight = torch.randn_like(y)
+        found = torch.autograd.grad((y * weight).sum(), list(parameters.values()), allow_unused=True)
+        return dict(zip(parameters, found, strict=True))
+
+
+class PathChecks(CellBase):
+    """Every way to run it gives the same."""
 
     def test_memory_layout(self) -> None:
         """Inputs and states that are not contiguous, or part of a larger tensor, give the same as those that are."""
@@ -229,15 +296,11 @@ class PathChecks(CellMaking):
             start = self.reached(cell, 2, 4)
             for what, layout in LAYOUTS.items():
                 given = layout(x)
-                y, end = self.run(cell, given.contiguous(), start)
-                got, got_end = self.run(cell, given, start)
-                agree(f"{mode}: an input that is {what}", got, y)
-                states = rebuild(start, [layout(leaf) if leaf.dim() > 1 else leaf for leaf in start])
-                y, end = self.run(cell, x, rebuild(start, [leaf.contiguous() for leaf in states]))
-                got, got_end = self.run(cell, x, states)
-                agree(f"{mode}: an initial state that is {what}", got, y)
-                for name, leaf, kept in zip(cell.state_names, got_end, end, strict=True):
-                    agree(f"{mode}: an initial state that is {what}: state {name}", leaf, kept)
+                y, _ = self.run(cell, given.contiguous(), start)
+                assert_close(f"{mode}: an input that is {what}", self.run(cell, given, start)[0], y)
+                states = rebuild(start, [layout(h) if h.dim() > 1 else h for h in start])
+                expected = self.results(cell, x, rebuild(start, [h.contiguous() for h in states]))
+                assert_all_close(f"{mode}: an initial state that is {what}", self.results(cell, x, states), expected)
 
     def test_autocast(self) -> None:
         """Under autocast to bfloat16 it runs, forward and backward, and stays near float32."""
@@ -246,25 +309,21 @@ class PathChecks(CellMaking):
             y, state = self.run(cell, x)
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 low, low_state = self.run(cell, x)
-            agree(f"{mode}: the output under autocast to bfloat16", low, y, 0.1)
-            for name, leaf, kept in zip(cell.state_names, low_state, state, strict=True):
-                demand(leaf.dtype == kept.dtype, f"state {name} is {leaf.dtype} under autocast, not {kept.dtype}")
+            assert_close(f"{mode}: the output under autocast to bfloat16", low, y, 0.1)
+            for name, h, kept in zip(cell.state_names, low_state, state, strict=True):
+                require(h.dtype == kept.dtype, f"state {name} is {h.dtype} under autocast, not {kept.dtype}")
             if low.requires_grad:
                 torch.autograd.backward(low.float().sum())
-                for name, parameter in cell.named_parameters():
-                    finite = parameter.grad is None or bool(parameter.grad.isfinite().all())
-                    demand(finite, f"{mode}: the gradient of {name} is not finite under autocast")
+                _finite_gradients(f"{mode}, under autocast", cell)
 
     def test_training_mode(self) -> None:
         """In training it runs forward and backward, and everything stays finite."""
         cell, x = self.make(train=True), self.inputs(6, 3).requires_grad_()
         y, _ = self.run(cell, x, None, torch.tensor([6, 2, 4]))
-        demand(bool(y.isfinite().all()), "the output is not finite")
+        require(bool(y.isfinite().all()), "the output is not finite")
         if y.requires_grad:
             torch.autograd.backward(y.sum())
-        for name, tensor in [("the inputs", x), *cell.named_parameters()]:
-            finite = tensor.grad is None or bool(tensor.grad.isfinite().all())
-            demand(finite, f"the gradient of {name} is not finite")
+        _finite_gradients("training", cell, x)
 
     def test_saves_and_loads(self) -> None:
         """A cell that loads another one's state_dict gives what that one gives."""
@@ -273,9 +332,8 @@ class PathChecks(CellMaking):
         torch.save(cell.state_dict(), file)
         file.seek(0)
         fresh.load_state_dict(torch.load(file, weights_only=True))
-        y, _ = self.run(cell, x)
-        got, _ = self.run(fresh, x)
-        agree("the output after saving and loading: something is in no parameter or buffer;", got, y, 0.0)
+        what = "the output after saving and loading (something is neither parameter nor buffer?)"
+        assert_close(what, self.run(fresh, x)[0], self.run(cell, x)[0], 0.0)
 
     def test_copies_and_pickles(self) -> None:
         """A deep copy and a pickled cell give the same, and share nothing with the original."""
@@ -283,24 +341,19 @@ class PathChecks(CellMaking):
             cell, x = self.make(train=train), self.inputs(4, 2)
             y, _ = self.run(cell, x)
             copied = copy.deepcopy(cell)
-            got, _ = self.run(copied, x)
-            agree(f"{mode}: the output of a deep copy", got, y, 0.0)
+            assert_close(f"{mode}: the output of a deep copy", self.run(copied, x)[0], y, 0.0)
             if not any(parametrize.is_parametrized(module) for module in cell.modules()):  # torch does not pickle those
-                got, _ = self.run(pickled(cell), x)
-                agree(f"{mode}: the output after pickling", got, y, 0.0)
+                assert_close(f"{mode}: the output after pickling", self.run(pickled(cell), x)[0], y, 0.0)
             with torch.no_grad():
                 for value in [*copied.parameters(), *copied.buffers()]:
                     value.add_(1) if value.dtype != torch.bool else value.logical_not_()
-            again, _ = self.run(cell, x)
-            agree(f"{mode}: the output after a deep copy was changed", again, y, 0.0)
-        one, other = self.make(), self.make(seed=1)
-        mine = {value.untyped_storage().data_ptr(): name for name, value in one.state_dict().items() if value.numel()}
-        shared = [
-            mine[v.untyped_storage().data_ptr()]
-            for v in other.state_dict().values()
-            if v.untyped_storage().data_ptr() in mine
-        ]
-        demand(not shared, f"two cells share the memory of {', '.join(shared)}")
+            assert_close(f"{mode}: the output after a deep copy was changed", self.run(cell, x)[0], y, 0.0)
+        mine, others = (
+            {value.untyped_storage().data_ptr(): name for name, value in cell.state_dict().items() if value.numel()}
+            for cell in (self.make(), self.make(seed=1))
+        )
+        shared = [name for place, name in mine.items() if place in others]
+        require(not shared, f"two cells share the memory of {', '.join(shared)}")
 
     def test_exports(self) -> None:
         """torch.export takes it, for any batch size."""
@@ -309,15 +362,12 @@ class PathChecks(CellMaking):
         quiet = io.StringIO()  # where it refuses, the exporter prints the graph that it has so far
         with warnings.catch_warnings(), redirect_stdout(quiet), redirect_stderr(quiet):
             warnings.simplefilter("ignore")
-            program = torch.export.export(
-                _Outputs(net), (x,), dynamic_shapes=({1: torch.export.Dim("batch", min=2, max=64)},), strict=False
-            )
+            shapes = ({1: torch.export.Dim("batch", min=2, max=64)},)
+            program = torch.export.export(_Outputs(net), (x,), dynamic_shapes=shapes, strict=False)
         for batch in (4, 7):
             x = self.inputs(3, batch, seed=5, dtype=torch.float32)
             with torch.no_grad():
-                agree(f"the exported program on {batch} rows", program.module()(x), net(x)[0], 1e-5)
-
-    # Faster paths -----------------------------------------------------------------------------------------------------
+                assert_close(f"the exported program on {batch} rows", program.module()(x), net(x)[0], 1e-5)
 
     def test_every_kernel_equals_the_loop(self) -> None:
         """Each kernel registered for the cell gives the loop's outputs, states and gradients, for every option."""
@@ -338,10 +388,10 @@ class PathChecks(CellMaking):
         mine = type(self)
         for chosen in combinations(mine.cell, self.options):
             options = {**self.options, **chosen}
-            made = {"kernel": staticmethod(lambda: kernel), "cell": staticmethod(mine.cell), "options": options}
-            checks: KernelMaking = type("Over", (KernelMaking,), {**made, "input_size": self.input_size})()
+            members = {"kernel": staticmethod(lambda: kernel), "cell": staticmethod(mine.cell), "options": options}
+            checks: KernelBase = type("Over", (KernelBase,), {**members, "input_size": self.input_size})()
             with suppress(RefusedError):
-                checks.core(f"kernel {kernel.name}, cell with {told(chosen)}")
+                checks.core(f"kernel {kernel.name}, cell with {format_options(chosen)}")
 
     def test_compiled_equals_the_loop(self) -> None:
         """kernel=compiled gives the loop's outputs, states and gradients, or falls back to it."""
@@ -350,46 +400,36 @@ class PathChecks(CellMaking):
             raise SkipTest(f"the loop runs instead: {reason}")
 
     def cells(self, count: int, dtype: torch.dtype) -> Sequence[Cell]:
-        """Make one cell for each direction, in training mode if nothing in it is random."""
+        """Return one cell for each direction, in training mode unless it is then random."""
         made = [self.make(seed=seed, dtype=dtype, train=True) for seed in range(count)]
-        x = self.inputs(3, 2, dtype=dtype)
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            first, _ = self.run(made[0], x)
-            torch.manual_seed(2)
-            second, _ = self.run(made[0], x)
-        return made if torch.equal(first, second) else [cell.eval() for cell in made]
-
-    # Options ----------------------------------------------------------------------------------------------------------
+        return [cell.eval() for cell in made] if is_random(made[0]) else made
 
     def test_every_option(self) -> None:
         """Every value of a ``Literal``, ``bool`` or enum option: all checks; other numbers: a few."""
-        tried, mine = 0, type(self)
-        settled = set[str]()
+        mine, tried = type(self), set[str]()
         few = set(mine.checks()) - set(_OF_NUMBERS)
-        for chosen, left_out in [
-            *((chosen, set(_ONCE)) for chosen in combinations(mine.cell, self.options)),
-            *(({name: value}, few) for name, values in numeric(mine.cell, self.options).items() for value in values),
-        ]:
-            skips = dict.fromkeys(left_out, "checked for the default options alone")
-            made = {"options": {**self.options, **chosen}, "skips": {**self.skips, **skips}}
-            if left_out is few and settled & set(chosen):
+        changes = [(chosen, set(_ONCE)) for chosen in combinations(mine.cell, self.options)]
+        numbers = numeric(mine.cell, self.options).items()
+        for chosen, left_out in [*changes, *(({name: value}, few) for name, values in numbers for value in values)]:
+            if left_out is few and tried & set(chosen):
                 continue  # one other number is enough
+            skips = dict.fromkeys(left_out, "checked for the default options alone")
+            members = {"options": {**self.options, **chosen}, "skips": {**self.skips, **skips}}
+            variant = type("Variant", (mine,), members)
             try:
-                type("Variant", (mine,), made)().make()
+                variant().make()
             except RefusedError:  # this value goes with another one only
                 continue
-            tried += 1
-            settled |= set(chosen)
-            for outcome in run_suite(type("Variant", (mine,), made)):
-                fault = f"{told(chosen)}: {outcome.check.replace('_', ' ')}: {outcome.detail}"
-                demand(outcome.result != "failed" or self._fails(outcome.check), fault)
+            tried |= set(chosen)
+            for outcome in run_suite(variant):
+                fault = f"{format_options(chosen)}: {outcome.check.replace('_', ' ')}: {outcome.detail}"
+                require(outcome.result != "failed" or self._fails(outcome.check), fault)
         if not tried:
-            raise SkipTest("it has no such option, or none is left open")
+            raise SkipTest("it has no such option, or all are set")
 
     def _fails(self, check: str) -> bool:
-        """Whether a check fails with the default options as well, and is told of there."""
-        plain = type("Default", (type(self),), {"skips": {**self.skips, "every_option": ""}})
+        """Return whether a check fails with the default options as well, and is reported there."""
+        plain = type("Default", (type(self),), {"skips": {**self.skips, "every_option": "it is running"}})
         return any(one.result == "failed" for one in run_suite(plain, check) if one.check == check)
 
 
@@ -403,8 +443,14 @@ _OF_NUMBERS = (
 _ONCE = ("every_option", "exports", "every_kernel_equals_the_loop", "compiled_equals_the_loop", "autocast")
 
 
+def _finite_gradients(where: str, cell: Cell, x: Tensor | None = None) -> None:
+    for name, tensor in [("the inputs", x), *cell.named_parameters()]:
+        finite = tensor is None or tensor.grad is None or bool(tensor.grad.isfinite().all())
+        require(finite, f"{where}: the gradient of {name} is not finite")
+
+
 class _Outputs(nn.Module):
-    """A network of which only the outputs are of interest."""
+    """Returns the outputs of a network alone."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

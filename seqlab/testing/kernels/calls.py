@@ -1,10 +1,9 @@
-"""Checks that the calls of a kernel leave no trace."""
+"""Checks that the calls of a kernel have no side effects, and of its gradients in every way that training asks for."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +11,25 @@ from torch.nn.utils import parametrize
 
 from seqlab.contracts import Cell, Kernel
 from seqlab.recurrence.selection import Loop
-from seqlab.testing.comparison import accepts, compared, computed
-from seqlab.testing.inputs import RefusedError
-from seqlab.testing.kernels.values import KernelMaking
-from seqlab.testing.layer import LAYOUTS, Call, Values, everything, forward, starts
-from seqlab.testing.process import Trainable, pickled, random_states, seed_all, unchanged, unusual_settings
-from seqlab.testing.suite import agree, demand
+from seqlab.testing.comparison import TOLERANCES, accepts, compare, run_kernel, short
+from seqlab.testing.kernels.values import RAGGED, KernelBase
+from seqlab.testing.layer import (
+    LAYOUTS,
+    Call,
+    Forward,
+    RefusedError,
+    Values,
+    all_results,
+    forward,
+    loop_results,
+    named_gradients,
+    reached_states,
+)
+from seqlab.testing.process import ParameterFlags, pickled, random_states, require_unchanged, seed_all, unusual_settings
+from seqlab.testing.suite import assert_all_close, assert_close, require
 
 
-class CallChecks(KernelMaking):
+class CallChecks(KernelBase):
     """The same call gives the same, whatever came before it, and changes nothing."""
 
     def test_trains_after_inference(self) -> None:
@@ -30,27 +39,27 @@ class CallChecks(KernelMaking):
             with torch.inference_mode():
                 if not accepts(kernel, call):
                     continue
-                computed(kernel, call)
-            computed(kernel, call.at("after a call under inference_mode"))
+                run_kernel(kernel, call)
+            run_kernel(kernel, call.at("after a call under inference_mode"))
 
     def test_same_call_twice(self) -> None:
-        """The same call gives the same numbers, whatever the state of the random numbers, and leaves that as it was."""
+        """The same call gives the same numbers, whatever the seeds, and leaves the random numbers as they were."""
         kernel = self.make()
         for call in self.calls():
             found = []
             for seed in (3, 4):
                 seed_all(seed)
                 before = torch.get_rng_state()
-                found.append((computed(kernel, call), random_states()))
-                agree(f"{call.where}: the state of torch's random numbers", torch.get_rng_state(), before, 0.0)
+                found.append((run_kernel(kernel, call), random_states()))
+                what = f"{call.where}: the state of torch's random numbers"
+                assert_close(what, torch.get_rng_state(), before, 0.0)
             (first, after), (second, later) = found
-            for whose in after:  # that of Python may be drawn from: those who check types at run time do
-                demand(after[whose] != later[whose], f"{call.where}: a call sets {whose}'s seed")
-            for name, value in second.items():
-                agree(f"{call.where}, the same call again: {name}", value, first[name], 1e-6)
+            for library in after:  # a run-time type checker may draw from Python's
+                require(after[library] != later[library], f"{call.where}: a call sets {library}'s seed")
+            assert_all_close(f"{call.where}, the same call again", second, first, 1e-6)
 
     def test_input_is_left_alone(self) -> None:
-        """Neither the input, the lengths, the state that comes in nor a parameter is changed, forward or backward."""
+        """Neither the input, the lengths, the initial state nor a parameter is changed, forward or backward."""
         for call in self.calls():
             self._left_alone(call)
             with torch.no_grad():
@@ -62,59 +71,57 @@ class CallChecks(KernelMaking):
         done = forward(self.make(), call)
         results = done.values()
         done.gradients()
-        where = f"{call.where}, after a call against before it"
-        agree(f"{where}: the input", done.x, call.given()[1], 0.0)
+        where = f"{call.where}, after a call"
+        assert_close(f"{where}: the input", done.x, call.given()[1], 0.0)
         if lengths is not None and call.lengths is not None:
-            agree(f"{where}: the lengths", call.lengths, lengths, 0.0)
-        for index, (cell, state, before) in enumerate(
-            zip(call.cells, done.states, starts(call.cells, done.x), strict=True)
-        ):
-            for name, leaf, kept in zip(cell.state_names, state, before, strict=True):
-                agree(f"{where}: initial state {name} of cell {index}", leaf, kept, 0.0)
+            assert_close(f"{where}: the lengths", call.lengths, lengths, 0.0)
+        starts = reached_states(call.cells, done.x)
+        for index, (cell, state, before) in enumerate(zip(call.cells, done.states, starts, strict=True)):
+            for name, h, kept in zip(cell.state_names, state, before, strict=True):
+                assert_close(f"{where}: initial state {name} of cell {index}", h, kept, 0.0)
             same = cell.state_dict().keys() == weights[index].keys()
-            demand(same, f"{where}: cell {index} has other parameters or buffers")
-            for name, value in cell.state_dict().items():
-                agree(f"{where}: {name} of cell {index}", value, weights[index][name], 0.0)
-        for name, value in done.results.items():
-            agree(f"{call.where}, after the pass backward against before it: {name}", value, results[name], 0.0)
+            require(same, f"{where}: cell {index} has other parameters or buffers")
+            assert_all_close(f"{where}: cell {index}", cell.state_dict(), weights[index], 0.0)
+        assert_all_close(f"{call.where}, after the backward pass", done.results, results, 0.0)
 
     def test_settings_are_left_alone(self) -> None:
         """Neither torch's settings, the cells' mode, nor ``requires_grad`` and ``.grad`` of a parameter are changed."""
         for call in self.calls():
             with unusual_settings() as before:
-                self._settings_left_alone(call, before)
-
-    def _settings_left_alone(self, call: Call, before: dict[str, Any]) -> None:
-        kernel = self.make()
-        unchanged("the constructor", before)
-        x, states, kept = call.given()[1], starts(call.cells, call.x), Trainable(call.cells)
-        for grad in (True, False) if call.differentiable else (False,):
-            where = f"{call.where}: a call {'with' if grad else 'without'} gradients"
-            with torch.set_grad_enabled(grad):
-                if kernel.refuses(call.cells, x, call.lengths):
-                    continue
-                y, ends = kernel.scan(call.cells, x, states, call.lengths)
-                if grad and y.requires_grad:
-                    wanted = [p for cell in call.cells for p in cell.parameters() if p.requires_grad]
-                    torch.autograd.grad(y.sum(), wanted, allow_unused=True)
-            unchanged(where, before)
-            kept.unchanged(where)
-            follows = y.requires_grad or any(leaf.requires_grad for end in ends for leaf in end)
-            demand(grad or not follows, f"{where} gives results with a gradient to follow")
+                kernel = self.make()
+                require_unchanged("the constructor", before)
+                x, states, flags = call.given()[1], reached_states(call.cells, call.x), ParameterFlags(call.cells)
+                for grad in (True, False) if call.differentiable else (False,):
+                    where = f"{call.where}: a call {'with' if grad else 'without'} gradients"
+                    with torch.set_grad_enabled(grad):
+                        if kernel.refuses(call.cells, x, call.lengths):
+                            continue
+                        y, ends = kernel.scan(call.cells, x, states, call.lengths)
+                        if grad and y.requires_grad:
+                            wanted = [p for cell in call.cells for p in cell.parameters() if p.requires_grad]
+                            torch.autograd.grad(y.sum(), wanted, allow_unused=True)
+                    require_unchanged(where, before)
+                    flags.require_unchanged(where)
+                    follows = y.requires_grad or any(h.requires_grad for end in ends for h in end)
+                    require(grad or not follows, f"{where} records a graph")
 
     def test_no_memory_between_calls(self) -> None:
         """A call does not change what the next one gives, of this cell, another one, other sizes or another dtype."""
         kernel = self.make()
         for call in self.calls():
-            first = computed(kernel, call)
+            first = run_kernel(kernel, call)
             right = _right(first, call)
+            few = cut = lengths = call.lengths
+            if lengths is not None:
+                few, cut = lengths[:2], lengths.clamp(max=3)
+            twin = call.in_dtype(call.x.dtype)
+            for cell in twin.cells:
+                _change(cell, "changed in place")
             others = {
                 "another input": replace(call, x=2 * call.x.flip(0)),
-                "fewer steps": _shorter(call),
-                "fewer rows": replace(
-                    call, x=call.x[:, :2], lengths=None if call.lengths is None else call.lengths[:2]
-                ),
-                "other weights": replace(call, cells=_other_weights(call.cells)),
+                "fewer steps": replace(call, x=call.x[:3], lengths=cut),
+                "fewer rows": replace(call, x=call.x[:, :2], lengths=few),
+                "other weights": twin,
             }
             with suppress(RefusedError):
                 wide = {"hidden_size": 12} if "hidden_size" not in self.options else {}
@@ -122,172 +129,301 @@ class CallChecks(KernelMaking):
                 larger = self.call(call.where, rows, time=9, batch=5, directions=len(call.cells), input_size=8, **wide)
                 others["a larger layer"] = larger.in_dtype(call.x.dtype)
             for what, other in others.items():
-                if accepts(kernel, other):
-                    _compare(kernel, other.at(f"after another call, now {what}"), right)
-            for name, value in computed(kernel, call).items():
-                agree(f"{call.where}, the same call after others: {name}", value, first[name], 1e-6)
+                _compare(kernel, other.at(f"after another call, now {what}"), right)
+            assert_all_close(f"{call.where}, the same call after others", run_kernel(kernel, call), first, 1e-6)
 
     def test_sees_changed_parameters(self) -> None:
-        """Parameters that were changed since the last call, in whatever way, are seen, with gradients or without."""
+        """Parameters that were changed since the last call, in whatever way, are used, with gradients or without."""
         for call in self.calls():
             self._sees_changes(call)
             with torch.no_grad():
                 self._sees_changes(call.at("without gradients"))
-            self._moves(call)
+            kernel, own = self.make(), call.in_dtype(call.x.dtype)
+            right = _right(run_kernel(kernel, own), own)
+            other = torch.float32 if call.x.dtype == torch.float64 else torch.float64
+            for cell in own.cells:
+                cell.double() if other == torch.float64 else cell.float()
+            _compare(kernel, replace(own, x=own.x.to(other)).at(f"then the same cells as {other}"), right)
 
     def _sees_changes(self, call: Call) -> None:
         kernel = self.make()
-        if accepts(kernel, call):
-            for what, change in _CHANGES.items():
-                own = call.in_dtype(call.x.dtype)
-                right = _right(computed(kernel, own), own)
-                for cell in own.cells:
-                    change(cell)
-                after = own.at(f"after parameters were {what}")
-                if accepts(kernel, after):
-                    _compare(kernel, after, right)
-
-    def _moves(self, call: Call) -> None:
-        """Use one cell in another dtype after a first call."""
-        kernel, own = self.make(), call.in_dtype(call.x.dtype)
-        other = torch.float32 if call.x.dtype == torch.float64 else torch.float64
-        right = _right(computed(kernel, own), own)
-        moved = replace(own, x=own.x.to(other), where=f"{call.where}, then the same cells as {other}")
-        for cell in own.cells:
-            cell.double() if other == torch.float64 else cell.float()
-        if accepts(kernel, moved):
-            _compare(kernel, moved, right)
+        for what in _CHANGES if accepts(kernel, call) else ():
+            own = call.in_dtype(call.x.dtype)
+            right = _right(run_kernel(kernel, own), own)
+            for cell in own.cells:
+                _change(cell, what)
+            _compare(kernel, own.at(f"after parameters were {what}"), right)
 
     def test_computed_weights(self) -> None:
         """Weights that are computed from others, as with ``weight_drop``, are the computed ones, or refused."""
         kernel = self.make()
         for call in self.calls():
-            right = _right(computed(kernel, call), call)
+            right = _right(run_kernel(kernel, call), call)
             cells = copy.deepcopy(list(call.cells))
-            modules = [module for cell in cells for module in list(cell.modules())[1:]]
-            for module in modules:
-                for name, parameter in list(module.named_parameters(recurse=False)):
-                    if (
-                        parameter.dim() == 2
-                        and parameter.is_floating_point()
-                        and not parametrize.is_parametrized(module)
-                    ):
+            for module in [module for cell in cells for module in list(cell.modules())[1:]]:
+                for name, weight in list(module.named_parameters(recurse=False)):
+                    if weight.dim() == 2 and weight.is_floating_point() and not parametrize.is_parametrized(module):
                         parametrize.register_parametrization(module, name, _Halved())
-            one = replace(call, cells=cells).at("weights that are computed")
-            if accepts(kernel, one):
-                _compare(kernel, one, right)
+            _compare(kernel, replace(call, cells=cells).at("weights that are computed"), right)
 
     def test_copies_and_pickles(self) -> None:
-        """A copy and a pickled kernel, used or not, scan as the kernel does; so do a copied and a pickled cell."""
+        """A copy and a pickled kernel, used or not, scan as the kernel does; so does a copied cell."""
         kernel = self.make()
         for call in self.calls():
-            first = computed(kernel, call)
-            twins = {"a deep copy of the kernel": copy.deepcopy(kernel), "the kernel after pickling": pickled(kernel)}
-            for what, twin in twins.items():
-                for name, value in computed(twin, call.at(what)).items():
-                    agree(f"{call.where}, {what}: {name}", value, first[name], 1e-6)
-            for name, value in computed(kernel, replace(call, cells=copy.deepcopy(list(call.cells)))).items():
-                agree(f"{call.where}, a deep copy of the cells: {name}", value, first[name], 1e-6)
+            first = run_kernel(kernel, call)
+            for what, twin, cells in (
+                ("a deep copy of the kernel", copy.deepcopy(kernel), call.cells),
+                ("the kernel after pickling", pickled(kernel), call.cells),
+                ("a deep copy of the cells", kernel, copy.deepcopy(list(call.cells))),
+            ):
+                one = replace(call, cells=cells).at(what)
+                assert_all_close(one.where, run_kernel(twin, one), first, 1e-6)
 
     def test_memory_layout(self) -> None:
         """Inputs, states, lengths and weights that are not contiguous give the same as those that are."""
         kernel = self.make()
         for call in self.calls():
-            right = _right(computed(kernel, call), call)
+            right = _right(run_kernel(kernel, call), call)
             for one in _layouts(call):
-                if accepts(kernel, one):
-                    _compare(kernel, one, right)
+                _compare(kernel, one, right)
 
 
 class _Halved(nn.Module):
     """Computes a weight from the one that is learned."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Halve it."""
         return 0.5 * weight
 
 
-def _right(values: Values, call: Call) -> frozenset[str]:
-    """Name the results of a first call that are the loop's; the others are wrong for a reason of their own."""
-    expected, right = everything(Loop(), call.in_dtype(torch.float64)), set[str]()
-    for name, value in values.items():
+def _right(results: Values, call: Call) -> frozenset[str]:
+    """Return which results of a first call are the loop's; the others are wrong for a reason of their own."""
+    expected, right = loop_results(call), set[str]()
+    for name, value in results.items():
         with suppress(AssertionError, KeyError):
-            compared({name: value}, {name: expected[name]}, call)
+            compare({name: value}, {name: expected[name]}, call)
             right.add(name)
     return frozenset(right)
 
 
 def _compare(kernel: Kernel, call: Call, right: frozenset[str]) -> None:
-    """Hold a later call against the loop, in those results that were right at first."""
-    both = computed(kernel, call), everything(Loop(), call.in_dtype(torch.float64))
-    got, expected = ({name: value for name, value in one.items() if name in right} for one in both)
-    compared(got, expected, call)
+    """Compare a later call with the loop, unless it is refused, in those results that were right at first."""
+    if accepts(kernel, call):
+        both = run_kernel(kernel, call), loop_results(call)
+        got, expected = ({name: value for name, value in one.items() if name in right} for one in both)
+        compare(got, expected, call)
 
 
-def _shorter(call: Call) -> Call:
-    return replace(call, x=call.x[:3], lengths=None if call.lengths is None else call.lengths.clamp(max=3))
+_CHANGES = ("changed in place", "given other data", "changed through .data", "loaded", "replaced")
 
 
-def _other_weights(cells: Sequence[Cell]) -> list[Cell]:
-    twins = copy.deepcopy(list(cells))
-    for twin in twins:
-        _scaled(twin)
-    return twins
-
-
-def _real(cell: Cell) -> Iterator[nn.Parameter]:
-    return (parameter for parameter in cell.parameters() if parameter.is_floating_point())
-
-
-def _scaled(cell: Cell) -> None:
-    with torch.no_grad():
-        for parameter in _real(cell):
-            parameter.mul_(0.5)
-
-
-def _by_data(cell: Cell) -> None:
-    for parameter in _real(cell):
-        parameter.data = 0.6 * parameter.data
-
-
-def _silently(cell: Cell) -> None:
-    for parameter in _real(cell):
-        parameter.data.mul_(0.7)
-
-
-def _loaded(cell: Cell) -> None:
-    state = {name: 0.8 * value if value.is_floating_point() else value for name, value in cell.state_dict().items()}
-    cell.load_state_dict(state)
-
-
-def _replaced(cell: Cell) -> None:
+def _change(cell: Cell, how: str) -> None:
+    """Halve the parameters."""
     for module in cell.modules():
-        for name, parameter in list(module._parameters.items()):
-            if parameter is not None and parameter.is_floating_point():
-                setattr(module, name, nn.Parameter(0.9 * parameter.detach()))
-
-
-_CHANGES: dict[str, Callable[[Cell], None]] = {
-    "changed in place": _scaled,
-    "given other data": _by_data,
-    "changed through .data": _silently,
-    "loaded": _loaded,
-    "replaced": _replaced,
-}
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            half = 0.5 * parameter.detach()
+            if how == "replaced" and parameter.is_floating_point():
+                setattr(module, name, nn.Parameter(half))
+            elif how == "loaded":
+                module.load_state_dict({**module.state_dict(), name: half})
+            elif how == "changed through .data":
+                parameter.data.copy_(half)
+            elif how == "given other data":
+                parameter.data = half
+            elif how == "changed in place":
+                with torch.no_grad():
+                    parameter.copy_(half)
 
 
 def _layouts(call: Call) -> Iterator[Call]:
     for what, layout in LAYOUTS.items():
-        plain = replace(call, poison=call.poison and "expanded" not in what)
+        plain = replace(call, nan_padding=call.nan_padding and "expanded" not in what)
         yield replace(plain, layout=layout).at(f"an input that is {what}")
         yield replace(plain, state_layout=layout).at(f"initial states that are {what}")
     if call.lengths is not None:
         strided = torch.stack([call.lengths, call.lengths], dim=1)[:, 0]
         yield replace(call, lengths=strided).at("lengths that are strided")
         yield replace(call, lengths=call.lengths.int()).at("lengths in int32")
-    twins = copy.deepcopy(list(call.cells))
-    for twin in twins:
-        for parameter in _real(twin):
-            if parameter.dim() == 2:
-                parameter.data = parameter.data.t().contiguous().t()
-    yield replace(call, cells=twins).at("weights that are transposed")
+    twin = call.in_dtype(call.x.dtype)
+    for parameter in (parameter for cell in twin.cells for parameter in cell.parameters()):
+        if parameter.dim() == 2 and parameter.is_floating_point():
+            parameter.data = parameter.data.t().contiguous().t()
+    yield twin.at("weights that are transposed")
+
+
+_ROWS: dict[str, tuple[list[int] | None, int]] = {
+    "full rows": (None, 1),
+    "ragged rows": (RAGGED, 1),
+    "full rows, both directions": (None, 2),
+    "ragged rows, both directions": (RAGGED, 2),
+    "one row, both directions": ([4], 2),
+}
+
+
+class GradientChecks(KernelBase):
+    """The loop's gradients, whichever are wanted."""
+
+    def test_frozen_parameters(self) -> None:
+        """Each tensor alone without a gradient, and each alone with one: the others' gradients stay right."""
+        for call in self.calls(gradients=True):
+            expected = loop_results(call)
+            for what, chosen in _selections(call):
+                one = replace(call, sources=chosen).at(what)
+                if accepts(self.make(), one):
+                    compare(run_kernel(self.make(), one), expected, one)
+
+    def test_parts_of_the_loss(self) -> None:
+        """A loss of the outputs alone, or of one final state alone, has the gradients of the loop."""
+        for call in self.calls(gradients=True):
+            results = forward(Loop(), call).results
+            for name in [name for name, value in results.items() if value.is_floating_point()]:
+                self._same(replace(call, results=frozenset({name})).at(f"a loss of {name} alone"))
+
+    def test_outputs_without_the_state(self) -> None:
+        """Where the final state is not wanted: the same outputs, and the same gradients from them."""
+        for call in self.calls(gradients=True):
+            self._same(replace(call, final_state=False).at("without the final state"))
+
+    def test_evaluation_mode(self) -> None:
+        """A cell in evaluation has the gradients of the loop, as one in training has."""
+        for call in self.calls(gradients=True, train=False):
+            self._same(call.at("evaluation"))
+
+    def _same(self, call: Call) -> Values:
+        """Compare the kernel with the loop; return its results."""
+        actual = run_kernel(self.make(), call)
+        compare(actual, loop_results(call), call)
+        return actual
+
+    def test_without_gradients(self) -> None:
+        """Under ``no_grad`` and ``inference_mode``, in training and in evaluation: the loop's outputs and states."""
+        kernel = self.make()
+        for train in (True, False):
+            for where, (rows, directions) in _ROWS.items():
+                plain = self.call(where, rows, directions=directions, train=train)
+                for context in (torch.no_grad, torch.inference_mode):
+                    for dtype in TOLERANCES:
+                        mode = "training" if train else "evaluation"
+                        call = plain.in_dtype(dtype).at(context.__name__, mode, short(dtype))
+                        with context():
+                            if accepts(kernel, call):
+                                alone = replace(call, final_state=False).at("without the state")
+                                compare(run_kernel(kernel, alone), self._same(call), alone, 0.1)
+
+    def test_one_graph_twice(self) -> None:
+        """Two backward passes through one graph give the same, and ``.grad`` adds them up."""
+        for call in self.calls(gradients=True):
+            expected = loop_results(call)
+            done = forward(self.make(), call)
+            loss = done.loss
+            if not loss.requires_grad:
+                continue
+            for turn in ("first", "second"):
+                one = call.at(f"the {turn} backward pass through one graph")
+                compare(done.values() | done.gradients(loss), expected, one)
+            for _ in range(2):
+                torch.autograd.backward(loss, retain_graph=True, inputs=list(done.sources.values()))
+            added = named_gradients(done.sources, [source.grad for source in done.sources.values()])
+            twice = {name: 2 * value if name in added else value for name, value in expected.items()}
+            compare(done.values() | added, twice, call.at(".grad after two backward passes"))
+
+    def test_calls_that_share_parameters(self) -> None:
+        """Gradients of two calls, and of one cell in both directions, add up, in either order."""
+        kernel = self.make()
+        for call in self.calls(gradients=True):
+            lengths = None if call.lengths is None else call.lengths.clamp(max=5)
+            other = replace(call, x=0.7 * call.x.flip(0)[:5], lengths=lengths)
+            expected = _summed(forward(Loop(), one.in_dtype(torch.float64)) for one in (call, other))
+            for order in (slice(None), slice(None, None, -1)):
+                done = [forward(kernel, one) for one in (call, other)]
+                for name, value in _summed(done[order]).items():
+                    what = f"{call.where}, two calls before the first backward pass: {name}"
+                    assert_close(what, value, expected[name], 4 * TOLERANCES[call.x.dtype])
+            if len(call.cells) == 2:
+                one = replace(call, cells=[call.cells[0]] * 2).at("one cell for both directions")
+                wide = call.in_dtype(torch.float64)
+                if accepts(self.make(), one):
+                    right = all_results(Loop(), replace(wide, cells=[wide.cells[0]] * 2))
+                    compare(run_kernel(self.make(), one), right, one)
+
+    def test_layout_of_the_gradient(self) -> None:
+        """A gradient of the outputs that is expanded or transposed is read right, and not changed."""
+        for call in self.calls(gradients=True):
+            done, right = forward(self.make(), call), forward(Loop(), call.in_dtype(torch.float64))
+            y = done.results["outputs"]
+            for what, given in _output_gradients(y) if y.requires_grad else ():
+                kept = given.clone()
+                got, want = (_backward(one, given) for one in (done, right))
+                where = f"{call.where}, a gradient of the outputs that is {what}"
+                assert_close(f"{where}, after the backward pass", given, kept, 0.0)
+                for name, value in got.items():
+                    assert_close(f"{where}: {name}", value, want[name], 4 * TOLERANCES[call.x.dtype])
+
+    def test_values_kept_for_backward(self) -> None:
+        """What is changed in place between forward and backward raises an error, or does not matter."""
+        for call in self.calls(gradients=True):
+            expected = loop_results(call)
+            for what in ("the inputs", "the initial states", "the outputs", "the parameters"):
+                done = forward(self.make(), call.in_dtype(call.x.dtype), copied=True)
+                loss, values = done.loss, done.values()
+                if not loss.requires_grad:
+                    continue
+                with torch.no_grad():
+                    for tensor in _tensors(what, done):
+                        tensor.mul_(1.5)
+                try:
+                    got = done.gradients(loss)
+                except RuntimeError:
+                    continue
+                compare(values | got, expected, call.at(f"{what} changed in place before the backward pass"))
+
+
+def _selections(call: Call) -> Iterator[tuple[str, frozenset[str]]]:
+    """Yield what may need a gradient: nothing but one, all but one, the parameters alone, everything but them."""
+    done = forward(Loop(), call.in_dtype(call.x.dtype))
+    names = frozenset(done.sources)
+    given = frozenset(name for name in names if name == "the inputs" or name.startswith("initial state"))
+    for name in done.sources:
+        yield f"no gradient of {name}", names - {name}
+        yield f"a gradient of {name} alone", frozenset({name})
+    yield "no gradient of inputs and states", names - given
+    yield "all parameters frozen", given
+    yield "no gradient of the initial states", names - given | {"the inputs"}
+
+
+def _summed(several: Iterable[Forward]) -> Values:
+    """Add up the gradients of the parameters, one backward pass after another."""
+    total: Values = {}
+    for done in several:
+        for name, value in done.gradients().items():
+            if "of the inputs" not in name and "initial state" not in name:
+                total[name] = total[name] + value if name in total else value
+    return total
+
+
+def _output_gradients(y: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def sample(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(9)).to(y.dtype)
+
+    time, batch, size = y.shape
+    yield "expanded from one number", torch.ones((), dtype=y.dtype).expand(y.shape)
+    yield "expanded over the steps", sample(batch, size).expand(y.shape)
+    yield "expanded over the rows", sample(time, 1, size).expand(y.shape)
+    yield "transposed", sample(batch, time, size).transpose(0, 1)
+    yield "with its features first", sample(size, time, batch).permute(1, 2, 0)
+
+
+def _backward(done: Forward, gradient: Tensor) -> Values:
+    """Return the gradients of the sources from one of the outputs."""
+    y, wanted = done.results["outputs"], list(done.sources.values())
+    found = torch.autograd.grad([y], wanted, [gradient.to(y.dtype)], retain_graph=True, allow_unused=True)
+    return named_gradients(done.sources, found)
+
+
+def _tensors(what: str, done: Forward) -> list[Tensor]:
+    if what == "the inputs":
+        return [done.x]
+    if what == "the outputs":
+        return [done.results["outputs"]]
+    if what == "the initial states":
+        return [h for state in done.states for h in state if h.is_floating_point()]
+    return [parameter for cell in done.call.cells for parameter in cell.parameters() if parameter.is_floating_point()]

@@ -1,4 +1,4 @@
-"""What the checks of a task are made of."""
+"""Checks of the constructor of a task and of its splits."""
 
 import copy
 import math
@@ -11,71 +11,65 @@ from torch import Tensor
 
 from seqlab.contracts import Batch, Corpus, Examples, InputSpec, Preprocessor, Ragged, Task, UserError
 from seqlab.plugins import find
-from seqlab.testing.hints import is_class, output_shape, perfect
-from seqlab.testing.inputs import (
-    CodePoints,
-    Ready,
-    check_defaults,
-    check_more_classes,
+from seqlab.testing.options import check_defaults, check_read, has_option
+from seqlab.testing.process import record_reads
+from seqlab.testing.suite import Suite, assert_close, require
+from seqlab.testing.tasks.examples import (
+    SPLITS,
+    PreparedTask,
     check_targets,
     check_tensors,
-    difference,
-    has_option,
-    reads,
+    default_encoder,
+    is_class,
+    output_shape,
+    perfect_outputs,
+    require_same,
     row_keys,
-    updated,
-    values_of,
     windows,
 )
-from seqlab.testing.options import check_read
-from seqlab.testing.suite import Suite, demand
 
-SPLITS = ("train", "valid", "test")
 _PIECES = 4
-"""Pieces of a running text that are looked at."""
+"""Pieces of a corpus that are read."""
 
 
-class TaskMaking(Suite):
-    """Names a task and makes it ready for its checks.
-
-    Attributes:
-        task: its type, or a factory that takes its options.
-        options: what the constructor is to be given, such as ``{"data_dir": ...}``.
-        preprocessor: makes what encodes the texts; else the task's default is looked up.
-    """
+class TaskBase(Suite):
+    """Makes the task of a :class:`seqlab.testing.TaskSuite`, its splits and outputs."""
 
     task: ClassVar[Callable[..., Task]]
     options: ClassVar[Mapping[str, Any]] = {}
     preprocessor: ClassVar[Callable[[], Preprocessor] | None] = None
-    _made: ClassVar[Ready]
-
-    # Making things ------------------------------------------------------------------------------------------------
+    _prepared: ClassVar[PreparedTask]
 
     def make(self, **changed: Any) -> Task:
-        """Make the task, without its data."""
+        """Return a new task, without its data."""
         made = type(self).task(**{**self.options, **changed})
-        demand(isinstance(made, Task), f"it is a {type(made).__name__}, and no seqlab.Task")
+        require(isinstance(made, Task), f"it is a {type(made).__name__}, not a seqlab.Task")
         return made
 
-    def ready(self) -> Ready:
-        """Make the task and its splits; they are made once for all checks, each of which gets a copy of the task."""
+    def ready(self) -> PreparedTask:
+        """Return a copy of the task with its splits, which are made once for all checks."""
         cls = type(self)
-        if "_made" not in vars(cls):
+        if "_prepared" not in vars(cls):
             task = self.make()
-            cls._made = self._ready(task, self.splits_of(task))
-        made = cls._made
+            cls._prepared = self.prepare(task, self.splits_of(task))
+        made = cls._prepared
         try:
-            return Ready(copy.deepcopy(made.task), made.splits, made.preprocessor)
-        except Exception:  # a task that holds a lock, say, is made anew
+            return PreparedTask(copy.deepcopy(made.task), made.splits, made.preprocessor)
+        except Exception:  # such as a task that holds a lock
             task = self.make()
-            return self._ready(task, self.splits_of(task))
+            return self.prepare(task, self.splits_of(task))
+
+    def case(self, split: str = "train", most: int = 256) -> tuple[Task, Batch]:
+        """Return a copy of the task, and a batch."""
+        ready = self.ready()
+        return ready.task, ready.batch(split, most)
 
     def splits_of(self, task: Task) -> Mapping[str, Examples]:
-        """Make the splits; running text becomes windows of tokens, up to some thousands of them."""
+        """Return the splits; a corpus is cut into windows of tokens, up to some thousands of them."""
         splits = task.splits()
         if not isinstance(splits["train"], Corpus):
             return cast(Mapping[str, Examples], splits)
-        preprocessor = self._encoder(task)
+        preprocessor = self.encoder(task)
         texts = {name: list(islice(cast(Corpus, split).pieces(), _PIECES)) for name, split in splits.items()}
         preprocessor.fit(texts["train"])
         ids = {name: preprocessor.encode(pieces).values for name, pieces in texts.items()}
@@ -83,37 +77,45 @@ class TaskMaking(Suite):
         task.observe(InputSpec("tokens", preprocessor.size, preprocessor.symbols), counts)
         return {name: windows(values, task.sequence_length or 1) for name, values in ids.items()}
 
-    def _ready(self, task: Task, splits: Mapping[str, Examples]) -> Ready:
+    def encoder(self, task: Task) -> Preprocessor:
+        """Return what encodes the texts, not fitted."""
+        factory = type(self).preprocessor
+        return default_encoder(task) if factory is None else factory()
+
+    def prepare(self, task: Task, splits: Mapping[str, Examples]) -> PreparedTask:
+        """Fit what encodes the texts, if the inputs are texts."""
         texts = splits["train"].inputs
         if isinstance(texts, Ragged):
-            return Ready(task, splits, None)
-        preprocessor = self._encoder(task)
+            return PreparedTask(task, splits, None)
+        preprocessor = self.encoder(task)
         preprocessor.fit(texts)
-        return Ready(task, splits, preprocessor)
-
-    def _encoder(self, task: Task) -> Preprocessor:
-        if (factory := type(self).preprocessor) is not None:
-            return factory()
-        try:
-            made = find("preprocessing", task.preprocessing or "").load()()
-        except UserError:  # which test_default_preprocessing reports
-            return CodePoints()
-        demand(isinstance(made, Preprocessor), f"preprocessing={task.preprocessing} is no seqlab.Preprocessor")
-        return made  # type: ignore[no-any-return]  # an entry point can be anything
+        return PreparedTask(task, splits, preprocessor)
 
     def perfect_outputs(self, task: Task, batch: Batch) -> Tensor:
-        """Give outputs that fit the targets; for a task to override whose outputs :func:`perfect` cannot find."""
-        return perfect(task, batch)
+        """Return outputs that fit the targets; override it if minimising the loss does not find them."""
+        return perfect_outputs(task, batch)
 
     @staticmethod
-    def drawn(task: Task, batch: Batch, seed: int = 1) -> Tensor:
-        """Draw outputs for a batch from the normal distribution."""
+    def random_outputs(task: Task, batch: Batch, seed: int = 1) -> Tensor:
+        """Sample outputs for a batch from the normal distribution."""
         return torch.randn(output_shape(task, batch), generator=torch.Generator().manual_seed(seed))
 
     @staticmethod
     def scores(task: Task, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """Compute fresh metrics of some outputs."""
-        return values_of(updated(task.metrics(), outputs, targets))
+        """Compute new metrics of some outputs."""
+        metrics = task.metrics()
+        metrics.update(outputs, targets)
+        return {name: float(value) for name, value in metrics.compute().items()}
+
+    def monitored(self, task: Task, outputs: Tensor, batch: Batch) -> float:
+        """Compute the monitored metric of some outputs."""
+        return self.scores(task, outputs, batch.targets)[task.monitor]
+
+
+def assert_scores_close(what: str, actual: Mapping[str, float], expected: Mapping[str, float]) -> None:
+    """Require scores to agree, but for rounding."""
+    for name, value in expected.items():
+        assert_close(f"{name} {what}", torch.tensor(float(actual[name])), torch.tensor(float(value)), 1e-4)
 
 
 _FEWEST = 20
@@ -123,36 +125,28 @@ _CHANCE = math.log(1e9)
 _SHARE = 0.3
 
 
-class DealingChecks(TaskMaking):
-    """Valid and test are like train, and apart from it."""
+class SplitChecks(TaskBase):
+    """Valid and test are sampled like train, and share nothing with it."""
 
-    def test_splits_are_dealt_by_chance(self) -> None:
-        """Neither valid nor test is of one class alone, or of none of the classes of train, as in sorted data."""
-        splits = self.ready().splits
-        targets = {name: splits[name].targets for name in SPLITS}
-        if self.ready().task.per_step or not is_class(targets["train"]) or targets["train"].dim() != 1:
+    def test_splits_are_shuffled(self) -> None:
+        """Neither valid nor test has one class only, or none of the classes of train, as sorted data would."""
+        ready = self.ready()
+        targets = {name: ready.splits[name].targets for name in SPLITS}
+        if ready.task.per_step or not is_class(targets["train"]) or targets["train"].dim() != 1:
             return
         found = {name: {*part.tolist()} for name, part in targets.items()}
         if len(set().union(*found.values())) < 2:
             return
+        hint = "are the data sorted by class? Shuffle them by split_seed before they are cut"
         for name in ("valid", "test"):
-            if len(targets[name]) < _FEWEST:
-                continue
-            demand(
-                len(found[name]) > 1,
-                f"all {len(targets[name])} examples of {name} are of class {min(found[name])}: are the data sorted by"
-                " class? Shuffle them by split_seed before they are cut",
-            )
-            demand(
-                found[name] & found["train"],
-                f"no class of {name} is in train: are the data sorted by class? Shuffle them by split_seed before they"
-                " are cut",
-            )
+            if len(targets[name]) >= _FEWEST:
+                only = f"all {len(targets[name])} examples of {name} are of class {min(found[name])}: {hint}"
+                require(len(found[name]) > 1, only)
+                require(found[name] & found["train"], f"no class of {name} is in train: {hint}")
 
     def test_splits_share_no_steps(self) -> None:
-        """No windows of valid or test overlap those of train, as where windows are shuffled before they are cut."""
-        ready = self.ready()
-        parts = {name: ready.splits[name].inputs for name in SPLITS}
+        """No windows of valid or test overlap those of train, as if windows were shuffled before they are cut."""
+        parts = {name: part.inputs for name, part in self.ready().splits.items() if name in SPLITS}
         train = parts["train"]
         if not isinstance(train, Ragged) or train.even is None or len(train) < _FEWEST:
             return
@@ -161,27 +155,28 @@ class DealingChecks(TaskMaking):
         if steps < _SHORTEST:
             return
         rows = {name: _rows(part, steps) for name, part in parts.items() if isinstance(part, Ragged)}
-        numbered = _numbered(torch.cat(list(rows.values())), list(map(len, rows.values())))
-        numbers = dict(zip(rows, numbered, strict=True))
-        kinds = len(torch.unique(numbers["train"]))
+        joined = torch.cat(list(rows.values()))
+        _, ids = torch.unique(joined.flatten(0, 1), dim=0, return_inverse=True)  # equal steps have one number
+        numbers = dict(zip(rows, ids.view(joined.shape[:2]).split(list(map(len, rows.values()))), strict=True))
+        own = numbers["train"]
         places = range(steps - run, -1, -1)
-        train_rows = numbers["train"]
-        known = {key: place for place in places for key in _keys(train_rows[:, place : place + run])}
-        if kinds < len(numbers["train"]) / 2 and run * math.log(max(kinds, 2)) < _CHANCE:
+        known = {key: place for place in places for key in _keys(own[:, place : place + run])}
+        kinds = len(torch.unique(own))
+        if kinds < len(own) / 2 and run * math.log(max(kinds, 2)) < _CHANCE:
             return  # sequences of a few kinds of steps can be alike by chance
-        if len(known) < len(numbers["train"]) / 2:
+        if len(known) < len(own) / 2:
             return  # the same patterns everywhere
         for name in ("valid", "test"):
             found = numbers.get(name)
             if found is None or len(found) < _FEWEST:
                 continue
-            first, last = _keys(found[:, :run]), _keys(found[:, -run:])
-            ends = zip(first, last, _varied(found[:, :run]), _varied(found[:, -run:]), strict=True)
+            first, last = found[:, :run], found[:, -run:]
+            ends = zip(_keys(first), _keys(last), _varied(first), _varied(last), strict=True)
             shared = sum(
                 (v and known.get(one, 0) > 0) or (w and known.get(other, steps - run) < steps - run)
                 for one, other, v, w in ends
             )
-            demand(
+            require(
                 shared <= _SHARE * len(found),
                 f"{shared} of {len(found)} sequences of {name} begin or end with {run} steps that stand elsewhere in a"
                 " sequence of train: windows that overlap must not be shuffled before they are cut into splits",
@@ -189,16 +184,11 @@ class DealingChecks(TaskMaking):
 
 
 def _rows(part: Ragged, steps: int) -> Tensor:
-    """Give up to some thousand sequences of that length, ``[rows, steps, features]``."""
+    """Return up to some thousand sequences of that length, ``[rows, steps, features]``."""
+    size = math.prod(part.values.shape[1:])
     if part.even is None or part.even.shape[1] != steps:
-        return part.values.new_zeros(0, steps, math.prod(part.values.shape[1:]))
-    return part.even[:_ROWS].reshape(-1, steps, math.prod(part.values.shape[1:]))
-
-
-def _numbered(rows: Tensor, counts: list[int]) -> list[Tensor]:
-    """Give equal steps the same number, ``[rows, steps]``."""
-    _, numbers = torch.unique(rows.flatten(0, 1), dim=0, return_inverse=True)
-    return list(numbers.view(rows.shape[:2]).split(counts))
+        return part.values.new_zeros(0, steps, size)
+    return part.even[:_ROWS].reshape(-1, steps, size)
 
 
 def _keys(numbers: Tensor) -> list[bytes]:
@@ -206,7 +196,7 @@ def _keys(numbers: Tensor) -> list[bytes]:
 
 
 def _varied(numbers: Tensor) -> list[bool]:
-    """Say of which rows at least half of the steps differ from the step before."""
+    """Return for each row whether at least half of its steps differ from the step before."""
     changes = (numbers[:, 1:] != numbers[:, :-1]).sum(1)
     return (2 * changes >= numbers.shape[1] - 1).tolist()
 
@@ -214,10 +204,8 @@ def _varied(numbers: Tensor) -> list[bool]:
 _MEANINGS = ("maximum", "window", "distance")
 
 
-class DataChecks(TaskMaking):
-    """What a task reads, and what it makes of it."""
-
-    # The constructor ----------------------------------------------------------------------------------------------
+class DataChecks(TaskBase):
+    """The constructor, the splits and their sequence length."""
 
     def test_constructor_needs_nothing(self) -> None:
         """Every argument of the constructor has a default."""
@@ -229,54 +217,52 @@ class DataChecks(TaskMaking):
 
     def test_constructor_reads_no_data(self) -> None:
         """The constructor opens no file, folder or connection."""
-        with reads() as found:
+        with record_reads() as found:
             self.make()
-        demand(not found, f"the constructor reads: {'; '.join(found[:3])}; splits() is the place for it")
+        require(not found, f"the constructor reads: {'; '.join(found[:3])}; move this to splits()")
 
     def test_sequence_length_is_an_option(self) -> None:
         """``sequence_length`` is an option, kept under this name; 0 and less are refused with a ValueError."""
         task = self.make()
-        demand(has_option(task, "sequence_length"), "the constructor takes no sequence_length")
+        require(has_option(task, "sequence_length"), "the constructor takes no sequence_length")
         for wrong in (0, -1):
             try:
                 self.make(sequence_length=wrong)
             except ValueError as error:
-                demand(str(error), f"sequence_length={wrong} is refused without a word")
+                require(str(error), f"sequence_length={wrong} raises a ValueError without a message")
             else:
                 raise AssertionError(f"sequence_length={wrong} is accepted")
         for value, other in self._lengths(task.sequence_length or 4):
             kept = other.sequence_length
-            demand(kept == value, f"sequence_length={value} is given, but the attribute is {kept}")
+            require(kept == value, f"sequence_length={value} is given, but the attribute is {kept}")
 
-    def _lengths(self, start: int, count: int = 1) -> Iterator[tuple[int, Task]]:
-        """Make the task with lengths from ``start`` on that it takes."""
+    def _lengths(self, start: int) -> Iterator[tuple[int, Task]]:
+        """Yield the first length from ``start`` on that the task accepts, and the task."""
         for value in (start, start + 1, start + 3, 2 * start + 6, 4 * start + 25):
             try:
                 task = self.make(sequence_length=value)
             except ValueError:
                 continue
             yield value, task
-            if (count := count - 1) == 0:
-                return
-
-    # The data -----------------------------------------------------------------------------------------------------
+            return
 
     def test_splits_are_three(self) -> None:
         """There are the splits train, valid and test, and none is empty."""
         splits = self.splits_of(self.make())
         for name in SPLITS:
-            demand(name in splits, f"there is no split {name}; there are {', '.join(splits) or 'none'}")
-            demand(isinstance(splits[name], Examples), f"{name} is a {type(splits[name]).__name__}, and no Examples")
-            demand(len(splits[name]) > 0, f"{name} has no examples")
+            require(name in splits, f"there is no split {name}; there are {', '.join(splits) or 'none'}")
+            kind = type(splits[name]).__name__
+            require(isinstance(splits[name], Examples), f"{name} is a {kind}, not seqlab.Examples")
+            require(len(splits[name]) > 0, f"{name} has no examples")
 
     def test_splits_are_disjoint(self) -> None:
         """No input of one split is in another."""
         keys = {name: set(row_keys(examples.inputs)) for name, examples in self.splits_of(self.make()).items()}
         for one, other in combinations(SPLITS, 2):
-            if both := keys[one] & keys[other]:
-                shown = sorted(repr(key)[:60] for key in both if isinstance(key, str))
-                such = f", such as {shown[0]}" if shown else ""
-                raise AssertionError(f"{len(both)} inputs are in {one} and in {other}{such}")
+            both = keys[one] & keys[other]
+            texts = sorted(repr(key)[:60] for key in both if isinstance(key, str))
+            such = f", such as {texts[0]}" if texts else ""
+            require(not both, f"{len(both)} inputs are in {one} and in {other}{such}")
 
     def test_inputs_are_right(self) -> None:
         """Inputs are texts, token ids from 1 on that training shows, or finite features of one size."""
@@ -284,23 +270,23 @@ class DataChecks(TaskMaking):
         train = splits["train"].inputs
         for name, examples in splits.items():
             inputs = examples.inputs
-            if not isinstance(inputs, Ragged):
-                odd = next((text for text in inputs if not isinstance(text, str)), None)
-                demand(odd is None, f"{name}: an input is a {type(odd).__name__}, and no text")
-                demand(not isinstance(train, Ragged), f"{name} has texts, and train has tensors")
+            kinds = ["tensors" if isinstance(each, Ragged) else "texts" for each in (inputs, train)]
+            require(kinds[0] == kinds[1], f"{name} has {kinds[0]}, and train has {kinds[1]}")
+            if isinstance(inputs, Ragged):
+                assert isinstance(train, Ragged)
+                check_tensors(name, inputs, train)
                 continue
-            demand(isinstance(train, Ragged), f"{name} has tensors, and train has texts")
-            assert isinstance(train, Ragged)
-            check_tensors(name, inputs, train)
+            odd = next((type(text).__name__ for text in inputs if not isinstance(text, str)), None)
+            require(odd is None, f"{name}: an input is a {odd}, not a text")
 
     def test_default_preprocessing(self) -> None:
         """A task of texts names the preprocessing that encodes them; a task of tensors names none."""
         task = self.make()
         train = task.splits()["train"]
         if isinstance(train, Examples) and isinstance(train.inputs, Ragged):
-            demand(task.preprocessing is None, f"the inputs are tensors, which {task.preprocessing} cannot encode")
+            require(task.preprocessing is None, f"the inputs are tensors, which {task.preprocessing} cannot encode")
             return
-        demand(task.preprocessing, "the inputs are texts, but no preprocessing is named")
+        require(task.preprocessing, "the inputs are texts, but no preprocessing is named")
         try:
             find("preprocessing", str(task.preprocessing)).load()
         except UserError as error:
@@ -312,51 +298,62 @@ class DataChecks(TaskMaking):
         task, train = ready.task, ready.splits["train"].targets
         for name, examples in ready.splits.items():
             targets = examples.targets
-            demand(len(targets) == len(examples.inputs), f"{name}: {len(targets)} targets, {len(examples)} inputs")
-            demand(targets.dtype == train.dtype, f"the targets of {name} are {targets.dtype}, of train {train.dtype}")
+            require(len(targets) == len(examples.inputs), f"{name}: {len(targets)} targets, {len(examples)} inputs")
+            require(targets.dtype == train.dtype, f"the targets of {name} are {targets.dtype}, of train {train.dtype}")
             if task.per_step:
-                lengths = ready.encoded(name, torch.arange(len(examples))).lengths
+                lengths = ready.encoded(name).lengths
                 longest = int(lengths.max())
-                demand(
+                require(
                     targets.dim() >= 2 and targets.shape[1] >= longest,
                     f"{name}: targets of the shape {tuple(targets.shape)} are not one for each of {longest} steps",
                 )
                 targets = targets[torch.arange(targets.shape[1]) < lengths.unsqueeze(1)]
             check_targets(name, targets, task)
             if is_class(targets):
-                check_more_classes(task, ready.batch(name))
+                _check_more_classes(task, ready.batch(name))
 
     def test_sample_weights(self) -> None:
-        """Weights for drawing examples are None, or one for each training example: finite, none negative, not all 0."""
+        """``sample_weights`` is None, or one weight for each training example: finite, none negative, not all 0."""
         ready = self.ready()
         weights, count = ready.task.sample_weights(), len(ready.splits["train"])
         if weights is None:
             return
-        demand(isinstance(weights, Tensor), f"sample_weights gives a {type(weights).__name__}, and no tensor")
-        demand(tuple(weights.shape) == (count,), f"weights of the shape {tuple(weights.shape)} for {count} examples")
-        demand(bool(weights.isfinite().all()), f"{int((~weights.isfinite()).sum())} weights are not finite")
-        demand(float(weights.min()) >= 0, f"a weight is {float(weights.min()):.3g}; none may be below 0")
-        demand(float(weights.sum()) > 0, "all weights are 0")
+        require(isinstance(weights, Tensor), f"sample_weights returns a {type(weights).__name__}, not a tensor")
+        require(tuple(weights.shape) == (count,), f"weights of the shape {tuple(weights.shape)} for {count} examples")
+        require(bool(weights.isfinite().all()), f"{int((~weights.isfinite()).sum())} weights are not finite")
+        require(float(weights.min()) >= 0, f"a weight is {float(weights.min()):.3g}; all must be >= 0")
+        require(float(weights.sum()) > 0, "all weights are 0")
 
     def test_sequence_length_is_respected(self) -> None:
         """Texts are the same at any maximum (the framework cuts); a window is no longer, a distance no shorter."""
         task = self.make()
         meaning = getattr(task, "sequence_length_means", None)
-        demand(meaning in _MEANINGS, f"sequence_length_means is {meaning!r}; it must be one of {', '.join(_MEANINGS)}")
-        ready = self._ready(task, self.splits_of(task))
-        longest = int(ready.encoded("train", torch.arange(len(ready.splits["train"]))).lengths.max())
+        require(meaning in _MEANINGS, f"sequence_length_means is {meaning!r}; it must be one of {', '.join(_MEANINGS)}")
+        ready = self.prepare(task, self.splits_of(task))
+        longest = int(ready.encoded("train").lengths.max())
         if meaning == "maximum":
             if isinstance(ready.splits["train"].inputs, Ragged):
                 return
             for value, other in self._lengths(2):
                 for name, examples in self.splits_of(other).items():
-                    fault = difference(examples, ready.splits[name])
-                    demand(not fault, f"sequence_length={value} changes {name}, where the framework is to cut: {fault}")
+                    what = f"{name} with sequence_length={value}, by which the framework, not the task, cuts"
+                    require_same(what, examples, ready.splits[name])
             return
         start = max(1, longest // 2) if meaning == "window" else longest + 3
         for value, other in self._lengths(start):
-            made = self._ready(other, self.splits_of(other))
-            lengths = made.encoded("train", torch.arange(len(made.splits["train"]))).lengths
-            found = int(lengths.max())
+            found = int(self.prepare(other, self.splits_of(other)).encoded("train").lengths.max())
             right = found <= value if meaning == "window" else found >= value
-            demand(right, f"sequence_length={value} is a {meaning}, but the longest sequence has {found} steps")
+            require(right, f"sequence_length={value} is a {meaning}, but the longest sequence has {found} steps")
+
+
+def _check_more_classes(task: Task, batch: Batch) -> None:
+    """Require the loss to accept targets beyond the outputs, as those of ordinal regression are."""
+    most, outputs = int(batch.targets.max()), task.outputs
+    if most < max(outputs, 2):  # one output tells two classes apart
+        return
+    try:
+        loss = task.loss(torch.zeros(output_shape(task, batch)), batch)
+        fault = "" if loss.isfinite() else f"the loss is {loss.item():g}"
+    except Exception as error:
+        fault = f"the loss fails: {error}".splitlines()[0]
+    require(not fault, f"a target is {most}, and outputs is {outputs}, which allows 0 to {outputs - 1}; {fault}")

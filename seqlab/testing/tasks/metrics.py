@@ -1,6 +1,5 @@
-"""Checks of a task's metrics."""
+"""Checks of a task's metrics and of its baseline."""
 
-from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -8,157 +7,157 @@ import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from seqlab.contracts import Batch, Task
-from seqlab.testing.hints import constants, has_classes, is_class, live, output_shape, targets_of
-from seqlab.testing.inputs import Ready, agree_scores, other_inputs, other_targets, updated, values_of
-from seqlab.testing.suite import agree, demand
-from seqlab.testing.tasks.data import SPLITS, TaskMaking
-from seqlab.testing.tasks.means import counts
+from seqlab.contracts import Task
+from seqlab.testing.suite import assert_close, require
+from seqlab.testing.tasks.data import TaskBase, assert_scores_close
+from seqlab.testing.tasks.examples import (
+    SPLITS,
+    PreparedTask,
+    constant_outputs,
+    counted_targets,
+    has_classes,
+    is_class,
+    other_targets,
+    output_shape,
+    targets_of,
+    valid_steps,
+)
 
 
-class MetricChecks(TaskMaking):
-    """What is measured."""
+class MetricChecks(TaskBase):
+    """Metrics are finite, independent of batches, and improve with the outputs."""
 
     def test_metrics_are_finite_scalars(self) -> None:
         """Each metric is one finite number."""
         ready = self.ready()
         for split in SPLITS:
-            batch = ready.batch(split)
-            metrics = ready.task.metrics()
-            demand(isinstance(metrics, MetricCollection), f"metrics() gives a {type(metrics).__name__}")
-            for name, value in updated(metrics, self.drawn(ready.task, batch), batch.targets).compute().items():
+            batch, metrics = ready.batch(split), ready.task.metrics()
+            require(isinstance(metrics, MetricCollection), f"metrics() returns a {type(metrics).__name__}")
+            metrics.update(self.random_outputs(ready.task, batch), batch.targets)
+            for name, value in metrics.compute().items():
                 shape = tuple(torch.as_tensor(value).shape)
-                demand(shape in ((), (1,)), f"{name} has the shape {shape}, and is no scalar")
-                demand(bool(torch.as_tensor(value).isfinite().all()), f"{name} is {float(value)} on {split}")
+                require(shape in ((), (1,)), f"{name} has the shape {shape}; it must be a scalar")
+                require(bool(torch.as_tensor(value).isfinite().all()), f"{name} is {float(value)} on {split}")
 
     def test_monitor_is_a_metric(self) -> None:
         """``monitor`` is the name of a metric, and ``mode`` is min or max."""
-        ready = self.ready()
-        task, batch = ready.task, ready.batch()
-        names = list(self.scores(task, self.drawn(task, batch), batch.targets))
-        demand(task.monitor in names, f"monitor is {task.monitor!r}; the metrics are {', '.join(names)}")
-        demand(task.mode in ("min", "max"), f"mode is {task.mode!r}; it must be min or max")
+        task, batch = self.case()
+        names = list(self.scores(task, self.random_outputs(task, batch), batch.targets))
+        require(task.monitor in names, f"monitor is {task.monitor!r}; the metrics are {', '.join(names)}")
+        require(task.mode in ("min", "max"), f"mode is {task.mode!r}; it must be min or max")
 
     def test_derived_figures_are_numbers(self) -> None:
-        """``derived`` makes numbers of metrics, changes none of them, and does without the statistics of a corpus."""
-        ready = self.ready()
-        task, batch = ready.task, ready.batch()
-        scores = self.scores(task, self.drawn(task, batch), batch.targets)
+        """``derived`` makes numbers of metrics, changes none of them, and needs no statistics of a corpus."""
+        task, batch = self.case()
+        scores = self.scores(task, self.random_outputs(task, batch), batch.targets)
         given = dict(scores)
         try:
             found = task.derived(given, {})
         except Exception as error:
-            raise AssertionError(
-                f"derived fails on the metrics {', '.join(scores)} without statistics: {type(error).__name__}: {error}"
-            ) from error
-        demand(given == scores, "derived changes the metrics that it is given")
-        demand(isinstance(found, dict), f"derived gives a {type(found).__name__}, and no dict")
+            what = f"derived fails on the metrics {', '.join(scores)} without statistics"
+            raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
+        require(given == scores, "derived changes the metrics that it is given")
+        require(isinstance(found, dict), f"derived returns a {type(found).__name__}, not a dict")
         for name, value in found.items():
-            demand(isinstance(value, int | float), f"the derived figure {name} is a {type(value).__name__}")
-            demand(value == scores.get(name, value), f"derived gives {name} another value than the metric has")
+            require(isinstance(value, int | float), f"the derived metric {name} is a {type(value).__name__}")
+            require(value == scores.get(name, value), f"derived gives {name} another value than the metric has")
 
     def test_metrics_are_fresh(self) -> None:
         """Each call of ``metrics`` makes new ones, which know nothing of the others."""
         ready = self.ready()
         task, batch, other = ready.task, ready.batch(), ready.batch("test", 7)
-        outputs, elsewhere = self.drawn(task, batch), self.drawn(task, other, 2)
+        outputs, elsewhere = self.random_outputs(task, batch), self.random_outputs(task, other, 2)
         expected = self.scores(task, outputs, batch.targets)
-        first = updated(task.metrics(), elsewhere, other.targets)
-        second = task.metrics()
-        demand(second is not first, "metrics() gives the same object at every call")
-        agree_scores("of new metrics, after others", values_of(updated(second, outputs, batch.targets)), expected)
+        first = task.metrics()
+        first.update(elsewhere, other.targets)
+        require(task.metrics() is not first, "metrics() returns the same object at every call")
+        assert_scores_close("of new metrics, after others", self.scores(task, outputs, batch.targets), expected)
 
-    def test_metrics_begin_anew_after_reset(self) -> None:
+    def test_metrics_reset(self) -> None:
         """After a reset, metrics are as new."""
         ready = self.ready()
         task, batch, other = ready.task, ready.batch(), ready.batch("test", 7)
-        outputs = self.drawn(task, batch)
-        metrics = updated(task.metrics(), self.drawn(task, other, 2), other.targets)
-        values_of(metrics)
+        outputs, metrics = self.random_outputs(task, batch), task.metrics()
+        metrics.update(self.random_outputs(task, other, 2), other.targets)
+        metrics.compute()
         metrics.reset()
-        got = values_of(updated(metrics, outputs, batch.targets))
-        agree_scores("after a reset", got, self.scores(task, outputs, batch.targets))
+        metrics.update(outputs, batch.targets)
+        assert_scores_close("after a reset", metrics.compute(), self.scores(task, outputs, batch.targets))
 
     def test_metrics_add_up(self) -> None:
         """Metrics of a split in batches are those of the whole, whatever the sizes and the order; details too."""
-        ready = self.ready()
-        task, batch = ready.task, ready.batch()
-        outputs = self.drawn(task, batch)
-        cuts = _cuts(len(batch.targets))
-        parts = list(pairwise(cuts))
+        task, batch = self.case()
+        outputs, rows = self.random_outputs(task, batch), len(batch.targets)
+        parts = list(pairwise(sorted({0, min(1, rows), min(18, rows), rows // 3, max(0, rows - 5), rows})))
         expected = self.scores(task, outputs, batch.targets)
-        for what, order in (("in order", parts), ("in reverse", parts[::-1])):
+        sizes = ", ".join(str(high - low) for low, high in parts)
+        for what, order, each in (
+            ("in order", parts, False),
+            ("in reverse", parts[::-1], False),
+            ("computed after each", parts, True),
+        ):
             metrics = task.metrics()
             for low, high in order:
                 metrics.update(outputs[low:high], batch.targets[low:high])
-            sizes = ", ".join(str(high - low) for low, high in order)
-            got = values_of(metrics)
-            agree_scores(f"of batches of {sizes} rows, {what}, against all at once", got, expected)
-            agree_scores("at a second compute()", values_of(metrics), got)
-        metrics = task.metrics()
-        for low, high in parts:
-            metrics.update(outputs[low:high], batch.targets[low:high])
-            metrics.compute()
-        agree_scores("that were computed after each batch, against all at once", values_of(metrics), expected)
+                if each:
+                    metrics.compute()
+            got = metrics.compute()
+            assert_scores_close(f"of batches of {sizes} rows, {what}, against all at once", got, expected)
+            assert_scores_close("at a second compute()", metrics.compute(), got)
         often = task.metrics()[task.monitor]
         for _ in range(40):
             often.update(outputs, batch.targets)
-        agree(f"{task.monitor} of the same rows 40 times", often.compute().float(), _once(task, expected), 1e-2)
+        once = torch.tensor(expected[task.monitor])
+        assert_close(f"{task.monitor} of the same rows 40 times", often.compute().float(), once, 1e-2)
         turned = self.scores(task, outputs.flip(0), batch.targets.flip(0))
-        agree_scores("of the rows in reverse order", turned, expected)
-        self._check_details(task, outputs, batch, parts)
-
-    @staticmethod
-    def _check_details(task: Task, outputs: Tensor, batch: Batch, parts: Sequence[tuple[int, int]]) -> None:
-        if (whole := task.details()) is None:
-            return
-        pieces = task.details()
-        assert pieces is not None
-        whole.update(outputs, batch.targets)
-        for low, high in parts:
-            pieces.update(outputs[low:high], batch.targets[low:high])
-        found = pieces.compute()
-        for name, value in whole.compute().items():
-            if isinstance(value, Tensor):
-                agree(f"the detail {name} of batches, against all at once", found[name], value, 1e-4)
+        assert_scores_close("of the rows in reverse order", turned, expected)
+        if (whole := task.details()) is not None and (pieces := task.details()) is not None:
+            whole.update(outputs, batch.targets)
+            for low, high in parts:
+                pieces.update(outputs[low:high], batch.targets[low:high])
+            found = pieces.compute()
+            for name, value in whole.compute().items():
+                if isinstance(value, Tensor):
+                    assert_close(f"the detail {name} of batches, against all at once", found[name], value, 1e-4)
 
     def test_metrics_join(self) -> None:
         """Metrics of two processes, joined as torchmetrics joins them, are those of the whole."""
-        ready = self.ready()
-        task, batch = ready.task, ready.batch()
-        outputs, cut = self.drawn(task, batch), max(1, len(batch.targets) // 3)
-        expected = updated(task.metrics(), outputs, batch.targets).compute()
-        here = updated(task.metrics(), outputs[:cut], batch.targets[:cut])
-        there = updated(task.metrics(), outputs[cut:], batch.targets[cut:])
+        task, batch = self.case()
+        outputs, cut = self.random_outputs(task, batch), max(1, len(batch.targets) // 3)
+        whole, here, there = task.metrics(), task.metrics(), task.metrics()
+        for metrics, part in ((whole, slice(None)), (here, slice(cut)), (there, slice(cut, None))):
+            metrics.update(outputs[part], batch.targets[part])
+        expected = whole.compute()
         for name, metric in here.items(keep_base=True):
-            got = joined(metric, there[name])
-            agree(
-                f"{name} of two processes, joined (add_state with dist_reduce_fx?), against one",
-                torch.as_tensor(got), torch.as_tensor(expected[name]), 1e-4,
-            )  # fmt: skip
+            got = torch.as_tensor(_joined(metric, there[name]))
+            what = f"{name} of two processes, joined (add_state with dist_reduce_fx?), against one"
+            assert_close(what, got, torch.as_tensor(expected[name]), 1e-4)
 
     def test_mode_is_right(self) -> None:
-        """By ``mode``, outputs that fit the targets are better than drawn ones and no worse than blind ones."""
-        ready = self.ready()
-        task, batch = ready.task, ready.batch("train", 1024)
-        right = self.scores(task, self.perfect_outputs(task, batch), batch.targets)[task.monitor]
-        blind = self.scores(task, task.blind_outputs(batch), batch.targets)[task.monitor]
-        drawn = self.scores(task, self.drawn(task, batch), batch.targets)[task.monitor]
-        good = right >= blind if task.mode == "max" else right <= blind
-        demand(good, f"mode is {task.mode}, but the truth scores {right:.4g}, and blind outputs {blind:.4g}")
-        good = right > drawn if task.mode == "max" else right < drawn
-        demand(good, f"mode is {task.mode}, but the truth scores {right:.4g}, and outputs at random {drawn:.4g}")
+        """By ``mode``, outputs that fit the targets are better than random ones and no worse than the baseline."""
+        task, batch = self.case("train", 1024)
+        right, baseline, random = (
+            self.monitored(task, outputs, batch)
+            for outputs in (
+                self.perfect_outputs(task, batch),
+                task.blind_outputs(batch),
+                self.random_outputs(task, batch),
+            )
+        )
+        good = right >= baseline if task.mode == "max" else right <= baseline
+        require(good, f"mode is {task.mode}, but perfect outputs score {right:.4g}, and the baseline {baseline:.4g}")
+        good = right > random if task.mode == "max" else right < random
+        require(good, f"mode is {task.mode}, but perfect outputs score {right:.4g}, and random ones {random:.4g}")
 
     def test_nothing_changes_in_place(self) -> None:
-        """Metrics, blind outputs and ``decode`` leave outputs, inputs and targets as they were."""
-        ready = self.ready()
-        task, batch = ready.task, ready.batch()
-        outputs = self.drawn(task, batch)
+        """Metrics, baseline outputs and ``decode`` leave outputs, inputs and targets as they were."""
+        task, batch = self.case()
+        outputs = self.random_outputs(task, batch)
         named = {"outputs": outputs, "inputs": batch.inputs, "targets": batch.targets}
         if batch.lengths is not None:
             named["lengths"] = batch.lengths
         for what, use in (
-            ("a metric's update", lambda: updated(task.metrics(), outputs, batch.targets).compute()),
+            ("a metric's update", lambda: self.scores(task, outputs, batch.targets)),
             ("blind_outputs", lambda: task.blind_outputs(batch)),
             ("decode", lambda: task.decode(outputs, 1)),
         ):
@@ -166,19 +165,10 @@ class MetricChecks(TaskMaking):
             use()
             for name, tensor in named.items():
                 same = torch.equal(tensor.nan_to_num(), before[name].nan_to_num())
-                demand(same, f"the {name} were changed by {what}")
+                require(same, f"{what} changes the {name} in place")
 
 
-def _once(task: Task, scores: Mapping[str, float]) -> Tensor:
-    return torch.tensor(scores[task.monitor])
-
-
-def _cuts(rows: int) -> list[int]:
-    """Cut rows into batches of unequal sizes, the first and the last of them small."""
-    return sorted({0, min(1, rows), min(18, rows), rows // 3, max(0, rows - 5), rows})
-
-
-def joined(metric: Any, other: Any) -> Any:
+def _joined(metric: Any, other: Any) -> Any:
     """Compute a metric whose states were gathered from two processes, of which this is the first."""
     sent: list[Tensor] = []
 
@@ -196,101 +186,95 @@ def joined(metric: Any, other: Any) -> Any:
     return value
 
 
-class BaselineChecks(TaskMaking):
-    """The input-independent baseline, and the line from which on a task is solved."""
+class BaselineChecks(TaskBase):
+    """The baseline ignores the input and is as good as a constant can be; ``solved`` lies above it."""
 
-    def test_baseline_is_blind(self) -> None:
-        """Blind outputs are finite, of the right shape, the same for all rows and for other inputs and targets."""
+    def test_baseline_ignores_the_input(self) -> None:
+        """Baseline outputs are finite, of the right shape, the same for all rows and for other inputs and targets."""
         ready = self.ready()
         task = ready.task
         for split in ("test", "train"):
             batch = ready.batch(split)
-            blind = task.blind_outputs(batch).clone()
+            outputs = task.blind_outputs(batch).clone()
             shape = output_shape(task, batch)
-            demand(tuple(blind.shape) == shape, f"blind outputs are {tuple(blind.shape)}; {shape} is right")
-            demand(bool(blind.isfinite().all()), f"{int((~blind.isfinite()).sum())} blind outputs are not finite")
+            require(tuple(outputs.shape) == shape, f"baseline outputs are {tuple(outputs.shape)}, not {shape}")
+            odd = int((~outputs.isfinite()).sum())
+            require(not odd, f"{odd} baseline outputs are not finite")
+            x = batch.inputs
+            changed = 1 - 2 * x if x.is_floating_point() else torch.where(x > 0, int(x.max()) + 1 - x, x)
             for what, other in (
-                ("inputs", batch._replace(inputs=other_inputs(batch.inputs))),
-                ("targets", batch._replace(targets=other_targets(batch.targets, task.outputs))),
+                ("for other inputs", batch._replace(inputs=changed)),
+                ("for other targets", batch._replace(targets=other_targets(batch.targets, max(task.outputs, 2)))),
+                ("at a second call", batch),
             ):
-                agree(f"blind outputs for other {what}", task.blind_outputs(other), blind, 1e-6)
-            agree("blind outputs at a second call", task.blind_outputs(batch), blind, 1e-6)
-            there = live(batch).unsqueeze(-1) if task.per_step else torch.ones_like(blind, dtype=torch.bool)
+                assert_close(f"baseline outputs {what}", task.blind_outputs(other), outputs, 1e-6)
+            there = valid_steps(batch).unsqueeze(-1) if task.per_step else torch.ones_like(outputs, dtype=torch.bool)
             longest = int(there.flatten(1).sum(1).argmax())
-            expected = torch.where(there, blind[longest], blind)
-            agree("blind outputs of other rows than one", blind, expected, 1e-6)
+            expected = torch.where(there, outputs[longest], outputs)
+            assert_close("baseline outputs of other rows than one", outputs, expected, 1e-6)
 
     def test_baseline_is_the_best_guess(self) -> None:
-        """No constant guess does clearly better on the training split: the chance line is not set too low."""
-        ready = self.ready()
-        task, batch = ready.task, ready.batch("train", 2048)
-        blind = self.scores(task, task.blind_outputs(batch), batch.targets)[task.monitor]
-        share = task.mode == "max" and 0 <= blind <= 1
-        margin = 1.5 / len(batch.targets) ** 0.5 if share else 0.05 * abs(blind) + 1e-6
-        for what, outputs in constants(task, batch):
-            guess = self.scores(task, outputs, batch.targets)[task.monitor]
-            gain = guess - blind if task.mode == "max" else blind - guess
-            demand(gain <= margin, f"{task.monitor} of blind outputs is {blind:.4g}; {what} has {guess:.4g}")
+        """No constant is clearly better on the training split: the baseline is not too weak."""
+        task, batch = self.case("train", 2048)
+        baseline = self.monitored(task, task.blind_outputs(batch), batch)
+        share = task.mode == "max" and 0 <= baseline <= 1
+        margin = 1.5 / len(batch.targets) ** 0.5 if share else 0.05 * abs(baseline) + 1e-6
+        for what, outputs in constant_outputs(task, batch):
+            guess = self.monitored(task, outputs, batch)
+            gain = guess - baseline if task.mode == "max" else baseline - guess
+            require(gain <= margin, f"{task.monitor} of the baseline is {baseline:.4g}; {what} has {guess:.4g}")
 
-    def test_baseline_is_of_training(self) -> None:
-        """What blind outputs know of the targets is of the training split, and not of valid or test."""
+    def test_baseline_comes_from_training(self) -> None:
+        """Baseline outputs are computed from the targets of train, not from those of valid or test."""
         ready = self.ready()
         task = ready.task
-        blind = task.blind_outputs(ready.batch("test", 8))[0]
+        outputs = task.blind_outputs(ready.batch("test", 8))[0]
         if task.per_step:
-            blind = blind.mean(0)  # the same at each step, or else compared in the mean
-        said = blind.double().flatten()
+            outputs = outputs.mean(0)  # the same at each step, or else compared in the mean
+        outputs = outputs.double().flatten()
         known = {name: _targets(task, ready, name) for name in SPLITS}
-        distance_to = _from_shares if _classes(task, ready) else _from_numbers
-        away = {
-            what: distance_to(task, said, torch.cat([known[name] for name in names]))
-            for what, names in _SOURCES.items()
-        }
-        if float(said.max() - said.min()) < _EXACT and len(said) > 1:
+        distance = _distance_to_shares if has_classes(task, ready.batch("train")) else _distance_to_numbers
+        if float(outputs.max() - outputs.min()) < _EXACT and len(outputs) > 1:
             return  # all the same, as of classes that are balanced on purpose
-        for name, distance in away.items():
-            demand(
-                distance > _EXACT or away["train"] < 10 * _EXACT,
-                f"blind outputs are the shares (or mean) of the targets of {name}, and not of train",
-            )
+        sources = {"train": ("train",), "all splits": SPLITS, "valid": ("valid",), "test": ("test",)}
+        away = {
+            what: distance(task, outputs, torch.cat([known[name] for name in names])) for what, names in sources.items()
+        }
+        for name, value in away.items():
+            fault = f"baseline outputs are the shares (or mean) of the targets of {name}, and not of train"
+            require(value > _EXACT or away["train"] < 10 * _EXACT, fault)
 
     def test_baseline_can_be_beaten(self) -> None:
-        """On the test split, outputs that fit the targets are better than blind ones."""
-        right, blind, mode = self._against_blind("test")
-        better = right > blind if mode == "max" else right < blind
-        demand(better, f"the truth scores {right:.4g} on the test split, and blind outputs {blind:.4g} (mode {mode})")
+        """On the test split, outputs that fit the targets are better than the baseline."""
+        task, batch = self.case("test", 1024)
+        right = self.monitored(task, self.perfect_outputs(task, batch), batch)
+        baseline = self.monitored(task, task.blind_outputs(batch), batch)
+        better = right > baseline if task.mode == "max" else right < baseline
+        scores = f"perfect outputs score {right:.4g}, and the baseline {baseline:.4g}"
+        require(better, f"on the test split {scores} (mode {task.mode})")
 
-    def _against_blind(self, split: str) -> tuple[float, float, str]:
-        ready = self.ready()
-        task, batch = ready.task, ready.batch(split, 1024)
-        right = self.scores(task, self.perfect_outputs(task, batch), batch.targets)[task.monitor]
-        blind = self.scores(task, task.blind_outputs(batch), batch.targets)[task.monitor]
-        return right, blind, task.mode
-
-    def test_solved_is_a_line(self) -> None:
-        """``solved`` says True or nothing of the truth, and False or nothing of blind outputs and of NaN."""
-        ready = self.ready()
-        task, batch = ready.task, ready.batch("test", 1024)
-        truth = self.scores(task, self.perfect_outputs(task, batch), batch.targets)
-        blind = self.scores(task, task.blind_outputs(batch), batch.targets)
+    def test_solved_is_a_threshold(self) -> None:
+        """``solved`` is True or None for perfect outputs, and False or None for the baseline and NaN."""
+        task, batch = self.case("test", 1024)
+        perfect = self.scores(task, self.perfect_outputs(task, batch), batch.targets)
+        baseline = self.scores(task, task.blind_outputs(batch), batch.targets)
         for what, scores, wrong in (
-            ("the truth", truth, False),
-            ("blind outputs", blind, True),
-            ("metrics that are all NaN", dict.fromkeys(truth, float("nan")), True),
+            ("the metrics of perfect outputs", perfect, False),
+            ("the metrics of the baseline", baseline, True),
+            ("metrics that are all NaN", dict.fromkeys(perfect, float("nan")), True),
         ):
-            said = task.solved(scores)
-            demand(said is None or isinstance(said, bool), f"solved gives a {type(said).__name__}")
-            demand(said is not wrong, f"solved says {said} of {what}")
+            solved = task.solved(scores)
+            require(solved is None or isinstance(solved, bool), f"solved returns a {type(solved).__name__}")
+            require(solved is not wrong, f"solved returns {solved} for {what}")
 
 
 _EXACT = 2e-6
 _MOST = 20_000
-_SOURCES = {"train": ("train",), "all splits": ("train", "valid", "test"), "valid": ("valid",), "test": ("test",)}
 
 
-def _from_shares(task: Task, said: Tensor, targets: Tensor) -> float:
-    """Give the distance of class scores to the shares of the classes, also with some more examples of each class."""
-    shares = said.softmax(-1) if task.outputs > 1 else torch.cat([1 - said.sigmoid(), said.sigmoid()])
+def _distance_to_shares(task: Task, outputs: Tensor, targets: Tensor) -> float:
+    """Return the distance of class scores to the shares of the classes, also with some more examples of each class."""
+    shares = outputs.softmax(-1) if task.outputs > 1 else torch.cat([1 - outputs.sigmoid(), outputs.sigmoid()])
     found = torch.bincount(targets, minlength=len(shares)).double()
     more = {0.0, 0.5, 1.0, 2.0}
     if len(found) > 2:  # of two classes any share is that of some number of further examples
@@ -300,31 +284,27 @@ def _from_shares(task: Task, said: Tensor, targets: Tensor) -> float:
     return min(float((shares - one).abs().max()) for one in known)
 
 
-def _from_numbers(task: Task, said: Tensor, targets: Tensor) -> float:
-    """Give the distance of outputs to the mean or median of the targets, or to the share of each of many labels."""
+def _distance_to_numbers(task: Task, outputs: Tensor, targets: Tensor) -> float:
+    """Return the distance of outputs to the mean or median of the targets, or to the share of each of many labels."""
     if not targets.is_floating_point():
         if targets.dim() > 1 or not len(targets) or int(targets.max()) != task.outputs:
             return torch.inf
         above = (targets.unsqueeze(1) > torch.arange(task.outputs)).double()  # ordinal: one output for each step up
-        return float((said.sigmoid() - above.mean(0)).abs().max())
+        return float((outputs.sigmoid() - above.mean(0)).abs().max())
     columns = targets.double().reshape(len(targets), -1)
     known = [columns.mean(0), columns.median(0).values]
     scale = float(columns.abs().max().clamp(min=1e-6))
-    if columns.shape[1] == len(said):
-        return min(float((one - kind).abs().max()) for kind in known for one in (said, said.sigmoid())) / scale
+    if columns.shape[1] == len(outputs):
+        return min(float((one - kind).abs().max()) for kind in known for one in (outputs, outputs.sigmoid())) / scale
     if columns.shape[1] == 1:  # one of several outputs, such as the mean of a distribution
-        return min(float((said - kind).abs().min()) for kind in known) / scale
+        return min(float((outputs - kind).abs().min()) for kind in known) / scale
     return torch.inf
 
 
-def _classes(task: Task, ready: Ready) -> bool:
-    return has_classes(task, ready.batch("train"))
-
-
-def _targets(task: Task, ready: Ready, name: str) -> Tensor:
-    """Give the targets of a split that count."""
+def _targets(task: Task, ready: PreparedTask, name: str) -> Tensor:
+    """Return the targets of a split that count."""
     if task.per_step:
         batch = ready.batch(name, _MOST)
-        return targets_of(task, batch)[counts(task, batch)]
+        return targets_of(task, batch)[counted_targets(task, batch)]
     targets = ready.splits[name].targets
     return targets[targets >= 0] if is_class(targets) else targets

@@ -1,4 +1,4 @@
-"""Checks that what a task draws and makes depends on its seeds alone."""
+"""Checks that a task's data depend on its seeds alone, and of its decoded outputs, report and state."""
 
 import hashlib
 import json
@@ -14,42 +14,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqlab.contracts import Batch, Examples, Preprocessor, Ragged, Task
-from seqlab.errors import UserError
-from seqlab.plugins.signature import options
-from seqlab.testing.hints import has_classes, is_class, live, targets_of
-from seqlab.testing.inputs import (
-    Ready,
-    alike,
+from seqlab.contracts import Batch, Examples, Preprocessor, Ragged, Report, Task
+from seqlab.testing.options import check_options, has_option
+from seqlab.testing.process import (
+    call_elsewhere,
     check_plain,
     check_refuses_bad_states,
-    check_report,
+    random_numbers,
+    record_reads,
+    to_json,
+    working_in,
+)
+from seqlab.testing.suite import require
+from seqlab.testing.tasks.data import TaskBase
+from seqlab.testing.tasks.examples import (
+    SPLITS,
+    PreparedTask,
     check_targets,
     check_tensors,
-    difference,
-    has_option,
-    random_numbers,
-    reads,
+    has_classes,
+    is_class,
+    require_same,
     row_keys,
-    updated,
-    working_in,
-    written,
+    targets_of,
+    valid_steps,
 )
-from seqlab.testing.options import hold, no_network, variants
-from seqlab.testing.process import call_elsewhere
-from seqlab.testing.suite import demand
-from seqlab.testing.tasks.data import SPLITS, TaskMaking
-from seqlab.testing.tasks.leaks import held
+from seqlab.testing.tasks.leaks import targets_by_input
 
 _SEEDS = (1, 2, 3, 4, 11, 257, 65_537, 2**24, 2**24 + 1, 2**31 + 1, 2**32 - 5)
-"""Seeds that fall together if some of their digits are lost; the framework's are below 2**32."""
-_DRAWN = 100
+"""Seeds that collide if some of their digits are lost; the framework's are below 2**32."""
+_SAMPLES = 100
 
 
-class RepeatChecks(TaskMaking):
-    """The same seeds, the same data; other seeds, other data."""
+class RepeatChecks(TaskBase):
+    """The same seeds give the same data; other seeds, other data."""
 
-    def test_splits_are_the_same_again(self) -> None:
+    def test_splits_are_reproducible(self) -> None:
         """The splits are the same when made twice and in another instance, whatever the global random numbers."""
         task = self.make()
         with random_numbers(1):
@@ -60,21 +60,19 @@ class RepeatChecks(TaskMaking):
             other = self.splits_of(self.make())
         for what, splits in (("made twice by one instance", again), ("made by two instances", other)):
             for name in SPLITS:
-                fault = difference(splits[name], first[name])
-                demand(not fault, f"{name}, {what}: {fault}")
-        self._use(self._ready(task, again))
+                require_same(f"{name}, {what}", splits[name], first[name])
+        self._use(self.prepare(task, again))
         for name in SPLITS:
-            fault = difference(again[name], other[name])
-            demand(not fault, f"{name} was changed as the task was used: {fault}")
+            require_same(f"{name}, after the task was used,", again[name], other[name])
 
-    def _use(self, ready: Ready) -> None:
+    def _use(self, ready: PreparedTask) -> None:
         """Call what a run calls."""
         task = ready.task
         for name in SPLITS:
             batch = ready.batch(name, 32)
-            outputs = self.drawn(task, batch)
+            outputs = self.random_outputs(task, batch)
             task.loss(outputs, batch)
-            updated(task.metrics(), outputs, batch.targets)
+            self.scores(task, outputs, batch.targets)
             task.blind_outputs(batch)
             task.decode(outputs, 1)
         task.sample_weights()
@@ -83,16 +81,16 @@ class RepeatChecks(TaskMaking):
             task.draw(3, 1)
 
     def test_same_in_another_process(self) -> None:
-        """Splits, labels, vocabulary, state and draws are the same in another process, under another hash seed."""
+        """Splits, labels, vocabulary, state and samples are the same in another process, under another hash seed."""
         cls = type(self)
         arguments = (cls.task, dict(self.options), cls.preprocessor)
         elsewhere = call_elsewhere(fingerprint, *arguments)
         for what, value in fingerprint(*arguments).items():
             same = all(found.get(what) == value for found in elsewhere)
-            demand(same, f"{what} is another one in another process (the hash order of a set?)")
+            require(same, f"{what}: differs in another process (the hash order of a set?)")
 
     def test_global_random_numbers_are_left_alone(self) -> None:
-        """Neither splits nor draws nor a loss seed the global random numbers, by which a model is initialised."""
+        """Neither splits nor samples nor a loss seed the global random numbers, by which a model is initialised."""
         after: list[tuple[float, float, float]] = []
         for seed in (1, 2):
             with random_numbers(seed):
@@ -100,89 +98,78 @@ class RepeatChecks(TaskMaking):
                 task.splits()
                 if task.fresh:
                     task.draw(4, 5)
-                ready = self.ready()
-                batch = ready.batch(most=8)
-                ready.task.loss(self.drawn(ready.task, batch), batch)
+                task, batch = self.case(most=8)
+                task.loss(self.random_outputs(task, batch), batch)
                 after.append((float(torch.rand(())), random.random(), float(np.random.rand())))
         for library, one, other in zip(("torch", "random", "numpy.random"), *after, strict=True):
-            demand(one != other, f"the global generator of {library} is seeded; use a generator of your own")
+            require(one != other, f"the global generator of {library} is seeded; use a generator of your own")
+
+    def _fresh(self) -> PreparedTask:
+        """Return the prepared task; skip the check if it samples no new examples."""
+        ready = self.ready()
+        if not ready.task.fresh:
+            raise SkipTest("it is not fresh")
+        return ready
 
     def test_draws_are_seeded(self) -> None:
-        """Fresh examples depend on their seed alone, and are inputs and targets like those of training."""
-        ready = self.ready()
-        task, train = ready.task, ready.splits["train"]
-        if not task.fresh:
-            raise SkipTest("it is not fresh")
+        """New examples depend on their seed alone, and are inputs and targets like those of training."""
+        ready = self._fresh()
+        task, train = ready.task, ready.splits["train"].inputs
         with random_numbers(1):
             one, other = task.draw(24, 1), task.draw(24, 2)
         with random_numbers(2):
             again, later = self.make().draw(24, 1), task.draw(24, 1)
-        demand(len(one) == 24, f"24 examples are to be drawn, and {len(one)} are")
-        for what, found in (("by another instance", again), ("after other draws", later)):
-            fault = difference(found, one)
-            demand(not fault, f"24 examples drawn again by the same seed, {what}: {fault}")
-        demand(difference(other, one), "another seed draws the same examples")
+        require(len(one) == 24, f"draw(24, 1) returns {len(one)} examples")
+        require_same("24 examples drawn by another instance from the same seed", again, one)
+        require_same("24 examples drawn again from the same seed", later, one)
+        inputs = [*row_keys(one.inputs)]
+        targets = [each.targets.nan_to_num() for each in (one, other)]
+        changed = inputs != [*row_keys(other.inputs)] or not torch.equal(*targets)
+        require(changed, "another seed draws the same examples")
         held_out = {key for name in ("valid", "test") for key in row_keys(ready.splits[name].inputs)}
-        both = sum(key in held_out for key in row_keys(one.inputs))
-        demand(not both, f"{both} of 24 drawn inputs are in valid or test")
-        demand(one.targets.dtype == train.targets.dtype, f"drawn targets are {one.targets.dtype}")
+        both = sum(key in held_out for key in inputs)
+        require(not both, f"{both} of 24 drawn inputs are in valid or test")
+        require(one.targets.dtype == ready.splits["train"].targets.dtype, f"drawn targets are {one.targets.dtype}")
         if not task.per_step:
             check_targets("drawn", one.targets, task)
         elif isinstance(one.inputs, Ragged):
             batch = Batch(*one.inputs.padded(torch.arange(len(one))), one.targets)
-            check_targets("drawn", targets_of(task, batch)[live(batch)], task)
-        if isinstance(one.inputs, Ragged) and isinstance(train.inputs, Ragged):
-            check_tensors("drawn", one.inputs, train.inputs)
-            self._check_lengths(one.inputs, train.inputs)
-
-    @staticmethod
-    def _check_lengths(drawn: Ragged, train: Ragged) -> None:
-        if int(train.lengths.min()) == int(train.lengths.max()):
-            odd = int((drawn.lengths != train.lengths[0]).sum())
-            demand(not odd, f"{odd} drawn sequences have another length than the {int(train.lengths[0])} of train")
+            check_targets("drawn", targets_of(task, batch)[valid_steps(batch)], task)
+        if isinstance(one.inputs, Ragged) and isinstance(train, Ragged):
+            check_tensors("drawn", one.inputs, train)
+            if int(train.lengths.min()) == int(train.lengths.max()):
+                odd = int((one.inputs.lengths != train.lengths[0]).sum())
+                require(not odd, f"{odd} drawn sequences have another length than the {int(train.lengths[0])} of train")
 
     def test_draws_are_independent(self) -> None:
-        """Draws by different seeds share no more examples than chance makes them."""
-        task = self.ready().task
-        if not task.fresh:
-            raise SkipTest("it is not fresh")
-        made = {seed: [*row_keys(task.draw(_DRAWN, seed).inputs)] for seed in _SEEDS}
+        """Samples of different seeds share no more examples than by chance."""
+        task = self._fresh().task
+        made = {seed: [*row_keys(task.draw(_SAMPLES, seed).inputs)] for seed in _SEEDS}
         twice = max(len(keys) - len({*keys}) for keys in made.values())
         for one, other in combinations(_SEEDS, 2):
             both = len({*made[one]} & {*made[other]})
-            demand(
-                both <= 10 + 6 * twice,
-                f"{both} of {_DRAWN} examples drawn by the seeds {one} and {other} are the same",
-            )
+            fault = f"{both} of {_SAMPLES} examples drawn by the seeds {one} and {other} are the same"
+            require(both <= 10 + 6 * twice, fault)
 
-    def test_split_seed_deals_anew(self) -> None:
-        """Another ``split_seed`` deals valid and test anew, each input with its target; the same one, the same."""
+    def test_split_seed_changes_the_splits(self) -> None:
+        """Another ``split_seed`` gives other splits, each input with its target; the same one gives the same."""
         if not has_option(self.make(), "split_seed"):
             raise SkipTest("it has no option split_seed")
-        made = [self.splits_of(self.make(split_seed=seed)) for seed in (1, 1, 2, 3, 4)]
+        first, again, *others = [self.splits_of(self.make(split_seed=seed)) for seed in (1, 1, 2, 3, 4)]
         for name in SPLITS:
-            fault = difference(made[1][name], made[0][name])
-            demand(not fault, f"split_seed=1, made twice: {name}: {fault}")
-        first, *others = [{*row_keys(made[at]["valid"].inputs)} for at in (0, 2, 3, 4)]
-        one, *rest = [{*row_keys(made[at]["test"].inputs)} for at in (0, 2, 3, 4)]
-        moved = any(found != first for found in others) or any(found != one for found in rest)
-        demand(moved, "split_seed 1, 2, 3 and 4 give the same splits")
-        for splits in made[2:]:
-            _check_labels(made[0], splits)
+            require_same(f"split_seed=1, made twice: {name}", again[name], first[name])
+        moved = any(
+            {*row_keys(splits[name].inputs)} != {*row_keys(first[name].inputs)}
+            for splits in others
+            for name in ("valid", "test")
+        )
+        require(moved, "split_seed 1, 2, 3 and 4 give the same splits")
+        for splits in others:
+            _check_labels(first, splits)
 
     def test_every_option(self) -> None:
         """Each other value of an option that is a ``bool``, a ``Literal`` or an enum passes the checks, too."""
-        target = type(self.make())
-        named = {option.name for option in options(target)}
-        for what, changed in variants(target, {key: value for key, value in self.options.items() if key in named}):
-            members = {"options": {**self.options, **changed}}
-            suite: Any = type(f"{type(self).__name__}_{what}", (type(self),), members)()
-            try:
-                with no_network():
-                    suite.ready()
-            except (ValueError, OSError, UserError, ImportError):
-                continue  # it contradicts another option, or needs what is not here
-            hold(suite, _OF_OPTIONS, what)
+        check_options(self, "ready", _OF_OPTIONS)
 
 
 _OF_OPTIONS = (
@@ -206,20 +193,20 @@ _OF_OPTIONS = (
     "metrics_are_fresh",
     "metrics_join",
     "mode_is_right",
-    "baseline_is_blind",
+    "baseline_ignores_the_input",
     "baseline_is_the_best_guess",
-    "baseline_is_of_training",
+    "baseline_comes_from_training",
     "splits_are_disjoint",
     "splits_are_disjoint_when_encoded",
     "splits_share_no_steps",
-    "splits_are_dealt_by_chance",
+    "splits_are_shuffled",
     "targets_are_not_among_inputs",
-    "scales_are_of_training",
+    "scaling_comes_from_training",
     "weights_belong_to_their_examples",
     "decode_honours_top",
     "decode_gives_json",
     "labels_are_the_targets",
-    "state_is_taken_back",
+    "state_is_restored",
 )
 """Checks that an option can make fail, of those that take little time."""
 
@@ -227,23 +214,22 @@ _OF_OPTIONS = (
 def fingerprint(
     task: Callable[..., Task], options: Mapping[str, Any], preprocessor: Callable[[], Preprocessor] | None
 ) -> dict[str, Any]:
-    """Summarise what a task makes of its seeds, by name."""
-    members = {"task": staticmethod(task), "options": options}
+    """Summarise the data, labels and state of a task, by name."""
+    members: dict[str, Any] = {"task": staticmethod(task), "options": options}
     if preprocessor is not None:
         members["preprocessor"] = staticmethod(preprocessor)
-    ready = type("Again", (TaskMaking,), members)().ready()
-    made = ready.task
+    ready = type("Fingerprint", (TaskBase,), members)().ready()
+    made, weights = ready.task, ready.task.sample_weights()
     found: dict[str, Any] = {}
     for name, examples in ready.splits.items():
         found |= _summary(f"split {name}", examples)
     if made.fresh:
         found |= _summary("what is drawn by seed 1", made.draw(50, 1))
-    found["the labels"] = None if made.label_names() is None else [*(made.label_names() or ())]
+    found["label_names()"] = None if made.label_names() is None else [*(made.label_names() or ())]
     found["the attribute labels"] = repr(getattr(made, "labels", None))
     found["state_dict()"] = json.dumps(made.state_dict(), default=str)
     if ready.preprocessor is not None:
         found["the vocabulary of the preprocessing"] = json.dumps(ready.preprocessor.state_dict(), default=str)
-    weights = made.sample_weights()
     found["sample_weights()"] = None if weights is None else _hash(weights.numpy().tobytes())
     return found
 
@@ -253,7 +239,7 @@ def _summary(what: str, examples: Examples) -> dict[str, str]:
         key if isinstance(key, bytes) else key.encode("utf-8", "surrogatepass") for key in row_keys(examples.inputs)
     ]
     return {
-        f"{what}, as a set of inputs,": _hash(b"\0\1\0".join(sorted(keys))),
+        f"{what}, as a set of inputs": _hash(b"\0\1\0".join(sorted(keys))),
         f"the order of {what}": _hash(b"\0\1\0".join(keys)),
         f"the targets of {what}": _hash(examples.targets.contiguous().numpy().tobytes()),
     }
@@ -264,101 +250,90 @@ def _hash(data: bytes) -> str:
 
 
 def _check_labels(one: Mapping[str, Examples], other: Mapping[str, Examples]) -> None:
-    """Check that inputs which are in two deals have the same classes there, but for their numbers."""
+    """Require inputs that are in both splits to have the same classes there, but for their numbers."""
     if not is_class(one["train"].targets) or one["train"].targets.dim() != 1:
         return
     before: dict[str | bytes, int] = {}
     after: dict[str | bytes, int] = {}
     for name in SPLITS:
-        before |= held(one[name])
-        after |= held(other[name])
+        before |= targets_by_input(one[name])
+        after |= targets_by_input(other[name])
     pairs = [(before[key], after[key]) for key in before if key in after]
-    if len(pairs) < 20:
-        return
     known: dict[int, int] = {}
-    for here, there in pairs:
-        demand(
+    for here, there in pairs if len(pairs) >= 20 else ():
+        require(
             known.setdefault(here, there) == there,
             f"under another split_seed an input of class {here} has class {there}, and another one has"
             f" {known[here]}: are inputs and targets shuffled together?",
         )
 
 
-class AnswerChecks(TaskMaking):
-    """What ``predict`` and the run folder show."""
-
-    # What a user sees ---------------------------------------------------------------------------------------------
+class OutputChecks(TaskBase):
+    """``decode``, the report and the state are right."""
 
     def test_decode_gives_json(self) -> None:
-        """``decode`` gives a list with an entry for each row, which JSON can write and other rows do not change."""
-        ready = self.ready()
-        task, batch = ready.task, ready.batch("test", 6)
-        outputs = self.drawn(task, batch)
-        shown = task.decode(outputs)
-        demand(isinstance(shown, list), f"decode gives a {type(shown).__name__}, and no list")
-        demand(len(shown) == len(outputs), f"decode gives {len(shown)} entries for {len(outputs)} rows")
-        together = written("what decode gives", shown)
+        """``decode`` returns a list with an entry for each row, which JSON can write and other rows do not change."""
+        task, batch = self.case("test", 6)
+        outputs = self.random_outputs(task, batch)
+        decoded = task.decode(outputs)
+        require(isinstance(decoded, list), f"decode returns a {type(decoded).__name__}, not a list")
+        require(len(decoded) == len(outputs), f"decode returns {len(decoded)} entries for {len(outputs)} rows")
+        together = to_json("what decode returns", decoded)
         for row in range(len(outputs)):
             alone = task.decode(outputs[row : row + 1])
-            same = len(alone) == 1 and alike(written("what decode gives", alone)[0], together[row])
-            demand(same, f"row {row} alone is decoded to {alone}, and among others to {together[row]}")
+            same = len(alone) == 1 and _alike(to_json("what decode returns", alone)[0], together[row])
+            require(same, f"row {row} alone is decoded to {alone}, and among others to {together[row]}")
 
     def test_decode_honours_top(self) -> None:
-        """A class each row: ``top`` entries, the likeliest first, and no more than there are classes."""
-        ready = self.ready()
-        task, batch = ready.task, ready.batch("test", 64)
+        """For one class a row: ``top`` entries, the likeliest first, and no more than there are classes."""
+        task, batch = self.case("test", 64)
         if task.per_step or not has_classes(task, batch):
             raise SkipTest("it does not put one class on a sequence")
-        outputs = self.drawn(task, batch)
+        outputs = self.random_outputs(task, batch)
         most = task.decode(outputs, top=10_000)
         if not all(isinstance(entry, list) for entry in most):
-            raise SkipTest("decode gives one value for a row, and no list")
+            raise SkipTest("decode returns one value for a row, not a list")
         for top in (1, 2, 3):
             for entry, whole in zip(task.decode(outputs, top), most, strict=True):
-                demand(len(entry) == min(top, len(whole)), f"top={top} gives {len(entry)} entries of {len(whole)}")
-                demand(alike(entry, whole[:top]), f"top={top} gives {entry}, but the likeliest are {whole[:top]}")
+                require(len(entry) == min(top, len(whole)), f"top={top} gives {len(entry)} entries of {len(whole)}")
+                require(_alike(entry, whole[:top]), f"top={top} gives {entry}, but the likeliest are {whole[:top]}")
         best = map(json.dumps, task.decode(self.perfect_outputs(task, batch), 1))
-        shown = dict(zip(batch.targets.tolist(), best, strict=True))
-        demand(
-            len({*shown.values()}) == len(shown),
-            f"{len(shown)} classes are all decoded to {', '.join({*shown.values()})}",
-        )
+        by_class = dict(zip(batch.targets.tolist(), best, strict=True))
+        distinct = {*by_class.values()}
+        require(len(distinct) == len(by_class), f"{len(by_class)} classes are all decoded to {', '.join(distinct)}")
 
     def test_labels_are_the_targets(self) -> None:
-        """Where labels are named, a target is a label's place, and ``decode`` shows the label and its probability."""
-        ready = self.ready()
-        task, batch = ready.task, ready.batch("test", 64)
+        """With label names, a target is a label's index, and ``decode`` returns the label and its probability."""
+        task, batch = self.case("test", 64)
         if (names := task.label_names()) is None:
             raise SkipTest("it names no labels")
-        sound = all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names)
-        demand(sound, f"the labels must be texts, all different; here are {str(names)[:80]}")
+        right = all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names)
+        require(right, f"label_names() must return different, non-empty texts, not {str(names)[:80]}")
         highest = int(batch.targets.max())
-        demand(highest < len(names), f"a target is {highest}, and there are {len(names)} labels")
-        shown = task.decode(self.perfect_outputs(task, batch), 1)
-        for target, entry in zip(batch.targets.tolist(), shown, strict=True):
+        require(highest < len(names), f"a target is {highest}, and there are {len(names)} labels")
+        decoded = task.decode(self.perfect_outputs(task, batch), 1)
+        for target, entry in zip(batch.targets.tolist(), decoded, strict=True):
             first = entry[0] if isinstance(entry, list) and entry else entry
             whole = isinstance(first, dict) and {"label", "probability"} <= first.keys()
-            demand(whole, f"decode gives {str(entry)[:60]}, and no list of label and probability")
-            demand(first["label"] == names[target], f"label {target} is {names[target]}, decoded as {first['label']}")
-            demand(0 <= first["probability"] <= 1, f"a probability is {first['probability']}")
-        for entry in task.decode(self.drawn(task, batch), 10_000):
-            if not isinstance(entry, list) or len(entry) != len(names):
-                continue
-            found = [one["probability"] for one in entry]
-            demand(
-                abs(sum(found) - 1) < 1e-3, f"the probabilities of all {len(names)} labels add up to {sum(found):.4g}"
-            )
-            demand(found == sorted(found, reverse=True), f"the likeliest label must be first, not {found[:4]}")
+            require(whole, f"decode returns {str(entry)[:60]}, not a list of label and probability")
+            require(first["label"] == names[target], f"label {target} is {names[target]}, decoded as {first['label']}")
+            require(0 <= first["probability"] <= 1, f"a probability is {first['probability']}")
+        for entry in task.decode(self.random_outputs(task, batch), 10_000):
+            if isinstance(entry, list) and len(entry) == len(names):
+                found = [one["probability"] for one in entry]
+                total = f"the probabilities of all {len(names)} labels add up to {sum(found):.4g}"
+                require(abs(sum(found) - 1) < 1e-3, total)
+                require(found == sorted(found, reverse=True), f"the likeliest label must be first, not {found[:4]}")
 
     def test_report_stays_in_its_folder(self) -> None:
-        """The report is tables that JSON can write, notes, and pictures in its folder; it writes nowhere else."""
-        ready = self.ready()
-        task, batch = ready.task, ready.batch("test", 1024)
+        """The report is tables that JSON can write, notes, and figures in its folder; it writes nowhere else."""
+        task, batch = self.case("test", 1024)
         details = task.details()
         computed: dict[str, Tensor] = {}
         if details is not None:
-            demand(task.details() is not details, "details() gives the same object at every call")
-            computed = dict(updated(details, self.drawn(task, batch), batch.targets).compute())
+            require(task.details() is not details, "details() returns the same object at every call")
+            details.update(self.random_outputs(task, batch), batch.targets)
+            computed = dict(details.compute())
         with tempfile.TemporaryDirectory() as name:
             folder, elsewhere = Path(name).resolve() / "run", Path(name).resolve() / "elsewhere"
             folder.mkdir()
@@ -366,32 +341,53 @@ class AnswerChecks(TaskMaking):
             with working_in(elsewhere):
                 report = task.report(computed, folder)
             strays = [*elsewhere.iterdir(), *({*folder.parent.iterdir()} - {folder, elsewhere})]
-            demand(not strays, f"the report writes {', '.join(path.name for path in strays)} outside its folder")
-            check_report(report, folder)
-
-    # The state ----------------------------------------------------------------------------------------------------
+            require(not strays, f"the report writes {', '.join(path.name for path in strays)} outside its folder")
+            _check_report(report, folder)
 
     def test_state_is_plain_json(self) -> None:
         """The state is a dict of plain JSON values."""
         check_plain("state_dict()", self.ready().task.state_dict())
 
-    def test_state_is_taken_back(self) -> None:
-        """A fresh task that loads the state has the same outputs and head, and decodes to the same, without data."""
-        ready = self.ready()
-        task, batch, fresh = ready.task, ready.batch("test", 16), self.make()
-        with reads() as found:
+    def test_state_is_restored(self) -> None:
+        """A new task that loads the state has the same outputs and head, and decodes to the same, without data."""
+        (task, batch), fresh = self.case("test", 16), self.make()
+        with record_reads() as found:
             fresh.load_state_dict(json.loads(json.dumps(task.state_dict())))
-        demand(not found, f"loading the state reads {'; '.join(found[:3])}")
-        demand(fresh.outputs == task.outputs, f"outputs is {fresh.outputs} after loading, and was {task.outputs}")
+        require(not found, f"loading the state reads {'; '.join(found[:3])}")
+        require(fresh.outputs == task.outputs, f"outputs is {fresh.outputs} after loading, and was {task.outputs}")
         fresh.head(3)
-        for outputs in (self.drawn(task, batch), self.perfect_outputs(task, batch)):
+        for outputs in (self.random_outputs(task, batch), self.perfect_outputs(task, batch)):
             got, expected = fresh.decode(outputs), task.decode(outputs)
-            demand(got == expected, f"after loading {str(got[0])[:60]} is decoded, and {str(expected[0])[:60]} before")
+            require(got == expected, f"after loading, {str(expected[0])[:60]} is decoded as {str(got[0])[:60]}")
         labels = getattr(task, "labels", None)
-        demand(getattr(fresh, "labels", None) == labels, "the labels are not the same after loading")
-        again = fresh.state_dict()
-        demand(again == task.state_dict(), "the state of the task that loaded it is another one")
+        require(getattr(fresh, "labels", None) == labels, "the labels are not the same after loading")
+        require(fresh.state_dict() == task.state_dict(), "state_dict() differs after loading")
 
     def test_bad_states_are_refused(self) -> None:
         """A state that it did not write is refused with a ValueError."""
         check_refuses_bad_states(json.loads(json.dumps(self.ready().task.state_dict())), self.make)
+
+
+def _check_report(report: Report, folder: Path) -> None:
+    """Require plain tables, notes that are texts, and figures that are files in the folder."""
+    require(isinstance(report, Report), f"report returns a {type(report).__name__}, not a seqlab.Report")
+    to_json("the report's tables", report.tables, nan=True)
+    for name, rows in report.tables.items():
+        plain = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+        require(plain, f"the table {name} must be a list of rows, each a dict")
+    require(all(isinstance(note, str) for note in report.notes), "a note is not a text")
+    for figure in report.figures:
+        path = (folder / figure).resolve()
+        require(path.is_relative_to(folder), f"the figure {figure} is not in the report's folder")
+        require(path.is_file() and path.stat().st_size, f"the figure {figure} is missing, or empty")
+
+
+def _alike(actual: Any, expected: Any) -> bool:
+    """Return whether two JSON values are the same, numbers to a part in 10,000."""
+    if isinstance(actual, float) and isinstance(expected, float):
+        return abs(actual - expected) <= 1e-4 * max(1.0, abs(expected))
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        return actual.keys() == expected.keys() and all(_alike(actual[key], expected[key]) for key in actual)
+    if isinstance(actual, list) and isinstance(expected, list):
+        return len(actual) == len(expected) and all(map(_alike, actual, expected))
+    return bool(actual == expected)

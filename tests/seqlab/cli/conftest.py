@@ -1,4 +1,4 @@
-"""The command line, in this process: the same code as in a process of its own, without its start-up."""
+"""The command line in this process, and a run that several commands read."""
 
 import logging
 import sys
@@ -13,11 +13,19 @@ from seqlab.__main__ import main
 
 @dataclass
 class Finished:
-    """What a command left."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
     err: str
+
+    def refused(self, *fragments):
+        """Check that the command ended with exit code 1 and one line on stderr that has all fragments."""
+        lines = [line for line in self.err.splitlines() if line.strip()]
+        assert (self.code, len(lines)) == (1, 1), self
+        assert not [each for each in fragments if each not in lines[0]], (fragments, lines[0])
+        for noise in ("Traceback", "HYDRA_FULL_ERROR", "To append to your config", "full_key"):
+            assert noise not in self.err
 
 
 @pytest.fixture
@@ -50,7 +58,7 @@ def cli(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture(scope="session")
 def tongues(tmp_path_factory):
-    """Three invented languages that can be told apart, and a run that learned to."""
+    """A run that has learned to tell three invented languages apart."""
     folder = tmp_path_factory.mktemp("tongues")
     for language, parts in {"Aaish": "aa ba na la", "Ooish": "oo bo no lo", "Eeish": "ee be ne le"}.items():
         names = sorted({(a + b + c).capitalize() for a in parts.split() for b in parts.split() for c in parts.split()})

@@ -1,4 +1,4 @@
-"""The test split decides nothing: with its labels replaced by random ones, everything that is chosen stays."""
+"""No choice depends on the test split: random test labels change no choice."""
 
 import json
 import math
@@ -44,8 +44,8 @@ def records(folder):
     return found, {name: record["metrics"]["test"]["accuracy"] for name, record in found.items()}
 
 
-def test_a_run_and_its_value_for_a_sweeper(tmp_path, noise):
-    """Checkpoint, end of training, verdict that decides and value are the same; the test score is another."""
+def test_a_run_does_not_depend_on_test_labels(tmp_path, noise):
+    """Checkpoint, end of training, deciding verdict and objective are the same; the test score differs."""
     words = [*WINDOW, "task.sequence_length=3", "optimizer.lr=0.02", "trainer.early_stopping=5"]
     first = seqlab.run(seqlab.compose(words), tmp_path / "a")
     noise()
@@ -61,7 +61,7 @@ def test_a_run_and_its_value_for_a_sweeper(tmp_path, noise):
 
 
 def test_the_baseline_of_the_validation_split_is_its_largest_class(tmp_path, names_folder):
-    """Counted by hand from the encoded split: the share of the class that training has most of."""
+    """The share of the majority class of training, counted from the encoded split."""
     words = ["task=names", f"task.data_dir={names_folder}", "trainer.max_epochs=1", "trainer.progress=false"]
     result = seqlab.run(seqlab.compose([*words, "cell.hidden_size=4", "logger=none"]), tmp_path / "run")
     _, data = prepare_data(result.record["config"])
@@ -71,7 +71,7 @@ def test_the_baseline_of_the_validation_split_is_its_largest_class(tmp_path, nam
 
 
 @pytest.mark.slow
-def test_a_search_asks_for_the_same_runs_and_finds_the_same(cli, noise):
+def test_a_search_does_not_depend_on_test_labels(cli, noise):
     assert cli("-m", *SEARCH, "hydra.sweep.dir=a").code == 0
     noise()
     assert cli("-m", *SEARCH, "hydra.sweep.dir=b").code == 0
@@ -99,12 +99,12 @@ def test_a_search_asks_for_the_same_runs_and_finds_the_same(cli, noise):
     assert answers[0] == answers[1] != ""
 
 
-def test_a_first_score_that_is_no_number_does_not_stay_the_best(tmp_path):
+def test_nan_does_not_stay_the_best_score(tmp_path):
     for mode in ("min", "max"):
         checkpoints = RunCheckpoint(tmp_path, "valid/loss", mode, StopRequest())
-        assert checkpoints._better(math.nan)
+        assert checkpoints._is_better(math.nan)
         checkpoints.best = math.nan
-        assert checkpoints._better(0.5)
-        assert not checkpoints._better(math.nan)
+        assert checkpoints._is_better(0.5)
+        assert not checkpoints._is_better(math.nan)
         checkpoints.best = 0.5
-        assert not checkpoints._better(math.nan)
+        assert not checkpoints._is_better(math.nan)

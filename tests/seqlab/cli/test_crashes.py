@@ -158,25 +158,25 @@ SLOW = ("numpy", "kernel=fast", "callbacks", "loss", "unpack")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "who", "said", "mark"),
+    ("arguments", "who", "message", "mark"),
     [
         pytest.param(*row, id=" ".join(row[0]), marks=[pytest.mark.slow] if any(s in str(row[0]) for s in SLOW) else [])
         for row in CRASHES
     ],
 )
-def test_a_crash_names_the_plugin(cli, crashing, names_folder, arguments, who, said, mark):
+def test_a_crash_names_the_plugin(cli, crashing, names_folder, arguments, who, message, mark):
     quick = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none", "hydra.run.dir=out")
     done = cli(*quick, "cell.hidden_size=4", f"task.data_dir={names_folder}", *arguments)
     (line,) = [line for line in done.err.splitlines() if line.strip()]
     assert done.code == 1
-    assert said in line
+    assert message in line
     assert f"({who} of crashing-things 1.5 failed at {line_of(crashing, mark)}" in line
-    assert "fault of the program" not in line
+    assert "a bug of seqlab" not in line
     if "error.txt" in line:
         assert mark in Path("out/error.txt").read_text("utf-8")
 
 
-def test_what_a_plugin_says_to_a_user_stays_as_it_is(cli, crashing):
+def test_a_message_of_a_plugin_for_users_is_unchanged(cli, crashing):
     done = cli("task=wrong", "task.where=says", "hydra.run.dir=out")
     assert done.err.strip() == "task.where is says; it must be something else"
 
@@ -186,7 +186,7 @@ def test_a_crash_elsewhere_names_what_is_in_use(cli, crashing, names_folder):
     broken = ("cell=broken", "cell.where=shape", "kernel=loop")
     done = cli(f"task.data_dir={names_folder}", *broken, "logger=none", "hydra.run.dir=out")
     assert done.code == 1
-    assert "a fault of the program, or of what is in use beside it: cell=broken of crashing-things 1.5;" in done.err
+    assert "a bug of seqlab or of a plugin in use: cell=broken of crashing-things 1.5;" in done.err
 
 
 def test_a_crash_in_a_worker_process_is_attributed_by_its_text(crashing):

@@ -1,4 +1,4 @@
-"""Every command, every mistake: one line on stderr, nothing on stdout, exit code 1, and nothing is left."""
+"""Every command, every mistake: one line on stderr, nothing on stdout, exit code 1, and no file is left."""
 
 import shlex
 import shutil
@@ -13,119 +13,175 @@ NEEDS = {
     "export": ["--format", "state-dict"], "compare": ["run"], "replay": [], "verify": [], "rerun": [], "context": [],
     "status": [], "resume": [], "report": [],
 }  # fmt: skip
-"""The verbs that read a folder, and what else each of them must be given."""
+"""The commands that read a folder, and further arguments that each needs."""
 
-BY_VERB = {
+BY_COMMAND = {
     "predict": [
-        ("run --top abc x", "--top: invalid int value: 'abc'"),
-        ("run --top 0 x", "--top is 0; it must be at least 1"),
-        ("run x --top", "--top needs a value"),
-        ("run -Smith", "there is no option -Smith; a text that begins with a dash goes after --"),
-        ("run ''", "nothing in it to read"),
+        ("run --top abc x", "--top: must be a whole number >= 1, got abc"),
+        ("run --top 0 x", "--top: must be a whole number >= 1, got 0"),
+        ("run x --top", "--top: expected one argument"),
+        ("run -Smith", "-Smith; write -- before a text that starts with a dash"),
+        ("run ''", "the text '' has nothing in it to read"),
+        ("run a\udcffb", "TEXT: must be UTF-8"),
         ("run --input nowhere.csv --output o.csv", "nowhere.csv: there is no such file"),
         ("run --input t.csv", "--input needs --output FILE"),
-        ("run --input t.csv --output ''", "--output: it is empty"),
-        ("run --input t.csv --column nope --output o.csv", "t.csv has no column 'nope'"),
+        ("run --input t.csv --output ''", "--output: must name a file or a folder"),
+        ("run --input t.csv --output o.xls", "o.xls: its name does not say"),
+        ("run --input t.csv --output empty.csv", "empty.csv is a folder"),
+        ("run --input t.csv --column nope --output o.csv", "t.csv has no column 'nope'; there are text, label"),
+        ("run --input t.csv --output o.csv Banana", "not both"),
+        ("run --input t.csv --output o.csv --top 2", "--top and --json go with texts"),
+        ("run --output o.csv Banana", "go with --input FILE"),
+        ("run --quoting none Banana", "go with --input FILE"),
     ],
     "evaluate": [
-        ("run", "--data must be given"),
-        ("run --data empty", "empty holds no texts"),
-        ("run --data t.csv --worst -1", "--worst is -1"),
+        ("run", "required: --data"),
+        ("run --data empty", "empty has no texts; it must have a folder for each label"),
+        ("run --data no.csv", "no.csv: there is no such file"),
+        ("run --data t.csv --text-column review", "no column 'review'; there are text, label"),
+        ("run --data t.csv --label-column stars", "no column 'stars'; there are text, label"),
+        ("run --data t.csv --worst -1", "--worst: must be a whole number >= 0, got -1"),
     ],
-    "generate": [("run --prompt -a", "--prompt needs a value; one that begins with a dash is written --prompt=VALUE")],
+    "generate": [("run --prompt -a", "--prompt: expected one argument"), ("run --prompt a", "task=lm")],
     "export": [("run --format x", "invalid choice: 'x'"), ("run --format state-dict --out file", "there already")],
-    "inspect": [("run", "TEXT must be given"), ("run Bob --out x.xyz", "a picture's name ends in")],
-    "context": [("run --tokens -1", "--tokens is -1"), ("run", "its task predicts no next token")],
-    "compare": [("run", "B must be given"), ("a b --in nowhere", "nowhere is no folder")],
-    "report": [("run run", "--out"), ("run --out ''", "--out: it is empty")],
-    "status": [("run --every -1", "--every is -1"), ("run --every nan", "--every is nan")],
-    "resume": [("run foo", "foo: there is one sweep at a time")],
-    "reproduce": [("nope", "there is no such recipe"), ("tcn/adding600 --seeds 0", "--seeds is 0")],
-    "check": [("", "KIND=NAME must be given"), ("foo", "what is to be checked"), ("cell=nope", "no such cell")],
+    "inspect": [
+        ("run", "required: TEXT"),
+        ("run ''", "has nothing in it to read"),
+        ("run Banana --layer 1", "--layer must be between 0 and 0, got 1"),
+        ("run Banana --layer x", "--layer must be a number >= 0, last or all, got x"),
+        ("run Bob --out x.xyz", "--out: must end in one of .png, .svg, .pdf, got x.xyz"),
+    ],
+    "context": [
+        ("run --tokens -1", "--tokens: must be a whole number >= 2, got -1"),
+        ("run --lengths 5,x", "--lengths: must be a whole number >= 1, got x"),
+        ("run", "its task predicts no next token"),
+    ],
+    "compare": [("run", "required: B"), ("a b", "a is no folder"), ("a b --in nowhere", "nowhere is no folder")],
+    "report": [("run run", "--out"), ("run --out ''", "--out: must name a file or a folder")],
+    "status": [
+        ("run --every -1", "--every must be a number of seconds > 0, got -1"),
+        ("run --every nan", "--every must"),
+    ],
+    "resume": [("run foo", "foo: resume takes one sweep")],
+    "reproduce": [
+        ("nope", "nope: there is no such recipe; there are mikolov/ptb_ngram"),
+        ("cell=gru", "cell=gru is no recipe; name one first"),
+        ("tcn/adding600 tcn/copying1000", "reproduce takes one recipe"),
+        ("tcn/adding600 --seeds 0", "--seeds: must be a whole number >= 1, got 0"),
+        ("tcn/adding600 --only gru,gruu", "--only gruu: tcn/adding600 has no such row; it has gru, lstm, rnn"),
+    ],
+    "check": [
+        ("", "required: KIND=NAME"),
+        ("lstm", "lstm must be KIND=NAME, KIND one of cell, kernel, task, preprocessing"),
+        ("model=bow", "model=bow must be KIND=NAME"),
+        ("cell=lstmm", "cell=lstmm: there is no such cell; there are "),
+        ("kernel=vendor", "kernel=vendor must name its cell: kernel=gru.vendor or "),
+        ("kernel=nothing", "kernel=nothing: there is no such kernel; there are gru.fused, "),
+        ("cell=gru kernel=nothing", "kernel=gru.nothing: there is no such kernel; there are "),
+        ("cell=lstm kernel=gru.vendor", "kernel=gru.vendor is for cell=gru, but cell=lstm was given"),
+        ("cell=fused_gru kernel=vendor", "cell=fused_gru is cell=gru with kernel=fused, but kernel=vendor was given"),
+        ("cell=gru kernel=auto", "kernel=auto chooses a kernel; check one of "),
+        ("cell=gru cell=lstm", "cell=lstm: cell is gru already; check one cell at a time"),
+        ("cell=gru task=names", "cell=gru task=names: check one plugin at a time"),
+        ("kernel=gru.fused kernel.nothing=1", "kernel.nothing: "),
+        ("cell=lstm hidden_size=3", "hidden_size=3: an option must be cell.KEY=VALUE"),
+        ("cell=lstm cell.hidden=3", "cell.hidden: "),
+        ("cell=lstm --only nothing", "nothing: there is no such check; there are shapes_and_dtypes, "),
+    ],
     "bench": [
-        ("--runs 0", "--runs is 0; it must be at least 1"),
-        ("--threads -1", "--threads is -1"),
+        ("--runs 0", "--runs: must be a whole number >= 1, got 0"),
         ("--csv nowhere/x.csv", "there is no folder nowhere"),
-        ("--plot x.xyz", "a picture's name ends in"),
+        ("--plot x.xyz", "--plot: must end in one of"),
+        ("--shapes 2x3", "--shapes: 2x3 is no shape"),
+        ("--cells gru --kernels fast --shapes 3x4x2x5", "--kernels: gru has no kernel fast; it has loop, compiled"),
     ],
     "new": [
-        ("cell", "NAME must be given"),
+        ("cell", "required: NAME"),
         ("foo x", "invalid choice: 'foo'"),
-        ("cell 1x", "a name must consist of lower-case letters"),
+        ("cell My-Cell", "My-Cell: a name must have lower-case letters, digits and _ only"),
+        ("cell class", "class: a name must"),
+        ("cell ../x", "../x: a name must"),
+        ("cell lstm", "cell=lstm is there already, in seqlab; choose another name"),
+        ("cell mine --dir file", "file"),
     ],
     "plugins": [("nope", "invalid choice: 'nope'")],
     "data": [
         ("foo", "foo: this is no option"),
-        ("--examples -1", "--examples must be >= 0, got -1"),
+        ("cell=gru,lstm", "several values need a sweep"),
+        ("--examples -1", "--examples: must be a whole number >= 0, got -1"),
         ("foo=1", "no such key"),
+        ("task=names task.data_dir=nowhere", "no such folder"),
+        ("task=lm task.data=empty", "is a folder"),
     ],
-    "fetch": [("foo", "foo: this is no option")],
-    "verify": [("run extra", "too many arguments: extra")],
+    "fetch": [("foo", "foo: this is no option"), ("task=names task.data_dir=nowhere", "no such folder")],
+    "verify": [("run extra", "unrecognized arguments: extra")],
     "rerun": [("run --out run", "run is there already")],
-    "replay": [("run", "keeps no step")],
+    "replay": [("run", "run has no step.json")],
 }
 TRAINING = [
-    (["--wrong"], "--wrong: there is no such flag"),
-    (["--cfg"], "expected one argument"),
-    (["--cfg", "nope"], "invalid choice"),
-    (["foo"], "there is no such verb"),
-    (["Predict", "run"], "Predict: this is no option; an option is key=value"),
-    (["task=names", "extra"], "extra: this is no option"),
-    (["-5"], "-5: this is no option"),
-    ([""], "an argument is empty"),
-    (["hydra.run.dir="], "hydra.run.dir must be the name of a folder"),
-    (["-m", "hydra.sweep.dir=''"], "hydra.sweep.dir must be the name of a folder"),
-    ([r'hydra.run.dir="\${x}/run"'], "Hydra takes ${ in the name of a folder for an interpolation"),
+    ("--wrong", "--wrong: there is no such flag"),
+    ("--cfg", "expected one argument"),
+    ("--cfg nope", "invalid choice"),
+    ("foo", "there is no such command"),
+    ("Predict run", "Predict: this is no option; an option is key=value"),
+    ("task=names extra", "extra: this is no option"),
+    ("-5", "-5"),
+    ("''", "an argument is empty"),
+    ("hydra.run.dir=", "hydra.run.dir must be the name of a folder"),
+    ("-m hydra.sweep.dir=''", "hydra.sweep.dir must be the name of a folder"),
+    (r"""'hydra.run.dir="\${x}/run"'""", "Hydra takes ${ in the name of a folder for an interpolation"),
+    ("hydra/sweeper=horizon task=first", "add -m, or set task.sequence_length for one"),
+    ("-m cell=lstmm,rnn", "cell=lstmm: there is no such cell"),
+    ("-m seed=0,1 hiden=3", "hiden"),
+    ("-m seed=0,1 fresh=yes", "fresh=yes: fresh must be true or false"),
 ]
 
 
 @pytest.fixture
 def mistake(cli, tongues, tmp_path, monkeypatch):
-    """Run a command that must be refused, among a run, a file, an empty folder and a table."""
+    """Run a command that must be refused, in a folder with a run, a file, empty folders and a table."""
     for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
-        monkeypatch.setenv(name, str(1 << 32))  # with which bench starts itself anew
+        monkeypatch.setenv(name, str(1 << 32))  # else bench replaces this process
     shutil.copytree(tongues, tmp_path / "run")
     (tmp_path / "file").write_text("x", "utf-8")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.csv").mkdir()
     (tmp_path / "t.csv").write_text("text,label\nBanana,Aaish\n", "utf-8")
     before = sorted(tmp_path.rglob("*"))
 
-    def run(*arguments, said):
+    def run(*arguments, message):
         done = cli(*arguments)
-        lines = [line for line in done.err.split("\n") if line]
-        assert done.code == 1, (arguments, done)
-        assert len(lines) == 1, (arguments, done.err)
-        assert said in lines[0], (arguments, lines[0])
-        assert not done.out, (arguments, done.out)
+        done.refused(message)
+        assert not done.out
         assert sorted(tmp_path.rglob("*")) == before, arguments
 
     return run
 
 
-def test_every_verb_is_here():
-    assert set(BY_VERB) == set(COMMANDS)
+def test_every_command_is_here():
+    assert set(BY_COMMAND) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("verb", COMMANDS)
-def test_a_mistake_is_one_line(mistake, verb):
-    """A wrong option, and where a verb reads a folder: none, one that is not there, a file, an empty one, no name."""
-    needs = NEEDS.get(verb, [])
-    if verb in NEEDS:
-        mistake(verb, said="must be given")
-        mistake(verb, "run", *needs, "--wrong", said="there is no option --wrong")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_mistake_is_one_line(mistake, command):
+    """A wrong option, and for a folder: none, a missing one, a file, an empty one, an empty or a long name."""
+    if command in NEEDS:
+        needs = NEEDS[command]
+        mistake(command, message="required")
+        mistake(command, "run", *needs, "--wrong", message="--wrong")
         for place in ("nowhere", "file", "empty", "/dev/null"):
-            mistake(verb, place, *needs, said=place)
-        mistake(verb, "", *needs, said="it is empty, where a file or a folder must be named")
-        mistake(verb, "x" * 300, *needs, said="x" * 300)
-    elif verb not in ("check", "new"):
-        mistake(verb, "--wrong", said="there is no option --wrong")
-    for typed, said in BY_VERB[verb]:
-        mistake(verb, *shlex.split(typed), said=said)
+            mistake(command, place, *needs, message=place)
+        mistake(command, "", *needs, message="must name a file or a folder, got an empty text")
+        mistake(command, "x" * 300, *needs, message="x" * 300)
+    elif command not in ("check", "new"):
+        mistake(command, "--wrong", message="unrecognized arguments: --wrong")
+    for typed, message in BY_COMMAND[command]:
+        mistake(command, *shlex.split(typed), message=message)
 
 
 def test_a_mistake_in_a_training_command_is_one_line(mistake):
-    for arguments, said in TRAINING:
-        mistake(*arguments, said=said)
+    for typed, message in TRAINING:
+        mistake(*shlex.split(typed), message=message)
 
 
 def test_a_folder_that_hydra_cannot_name(cli, tmp_path, monkeypatch):
@@ -136,7 +192,8 @@ def test_a_folder_that_hydra_cannot_name(cli, tmp_path, monkeypatch):
         assert done.code == 1
         assert "Hydra takes ${ in the name of a folder for an interpolation" in done.err
     assert not list(Path().iterdir())
-    assert cli("cell=rnn", "--cfg", "job").code == 0
+    for search in ([], ["hydra/sweeper=horizon"]):
+        assert cli("cell=rnn", *search, "--cfg", "job").code == 0
 
 
 def test_texts_that_begin_with_a_dash(cli, tongues):
@@ -153,7 +210,7 @@ def test_a_working_folder_that_is_gone(cli, tmp_path, monkeypatch):
     for arguments in (["status", "run"], ["task=names"], ["plugins"]):
         done = cli(*arguments)
         assert done.code == 1
-        assert done.err == "the working folder cannot be used (No such file or directory): cd to one that is there\n"
+        assert done.err == "the working folder cannot be used (No such file or directory): cd to another one\n"
 
 
 ODD = ["a b", "it's", "x=y", "a,b", "ümläut\\", "-dash", "[x]", "$HOME"]
@@ -161,8 +218,8 @@ ODD = ["a b", "it's", "x=y", "a,b", "ümläut\\", "-dash", "[x]", "$HOME"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ['-a, "b=', *(pytest.param(name, marks=pytest.mark.long) for name in ODD)])
-def test_what_is_printed_can_be_typed(cli, tongues, tmp_path, name):
-    """Train in an odd folder and type what is printed; begin a sweep in one, lose a run, and go on."""
+def test_printed_commands_run(cli, tongues, tmp_path, name):
+    """Train in an odd folder and run the printed command; resume a sweep in one."""
     from seqlab.runs.commands import hydra_override
 
     quick = [
@@ -173,8 +230,8 @@ def test_what_is_printed_can_be_typed(cli, tongues, tmp_path, name):
     assert done.code == 0, done.err
     assert (tmp_path / name / "run" / "results.json").exists()
     (shown,) = [line for line in done.out.split("\n") if "try it" in line]
-    (_, *_, said) = shown.partition("python -m seqlab ")
-    assert cli(*shlex.split(said)).code == 0
+    (_, *_, message) = shown.partition("python -m seqlab ")
+    assert cli(*shlex.split(message)).code == 0
     sweep = hydra_override("hydra.sweep.dir", f"{name}/sweep")
     assert cli("-m", *quick, "seed=0,1", sweep).code == 0
     for run in (tmp_path / name / "sweep").iterdir():

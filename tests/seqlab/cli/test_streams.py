@@ -47,28 +47,28 @@ def on(monkeypatch, capsys, tmp_path):
     return run
 
 
-@pytest.mark.parametrize(("stream", "said"), [(full, FULL), (gone, ""), (lambda: None, CLOSED)])
+@pytest.mark.parametrize(("stream", "message"), [(full, FULL), (gone, ""), (lambda: None, CLOSED)])
 @pytest.mark.parametrize("arguments", [("--help",), ("plugins", "cell"), ("predict", "RUN", "Banana", "--json")])
-def test_a_result_that_cannot_be_printed(on, tongues, stream, said, arguments):
+def test_a_result_that_cannot_be_printed(on, tongues, stream, message, arguments):
     code, err = on(stream(), *(str(tongues) if word == "RUN" else word for word in arguments))
-    assert (code, err) == (1, said)
+    assert (code, err) == (1, message)
 
 
 @pytest.mark.parametrize(
-    ("stream", "said"),
+    ("stream", "message"),
     [(full, FULL), *(pytest.param(*row, marks=pytest.mark.slow) for row in ((gone, ""), (lambda: None, CLOSED)))],
 )
-def test_a_run_goes_on_without_a_terminal(on, names_folder, tmp_path, stream, said):
-    """Its results are files: they are all there, and the exit code tells that something could not be printed."""
+def test_a_run_continues_if_stdout_fails(on, names_folder, tmp_path, stream, message):
+    """All results are written; the exit code says that stdout failed."""
     quick = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "cell.hidden_size=4", "logger=none", "cell=rnn")
     code, err = on(stream(), *quick, f"task.data_dir={names_folder}", "hydra.run.dir=out")
-    assert (code, err) == (1, said)
+    assert (code, err) == (1, message)
     assert json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))["metrics"]["test"]
     assert (tmp_path / "out" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_what_an_encoding_lacks_is_escaped_as_json_has_it(on, tongues, encoding):
+def test_characters_missing_in_the_encoding_are_escaped(on, tongues, encoding):
     kept = io.BytesIO()
     stream = io.TextIOWrapper(kept, encoding)
     texts = ["Nébele", "na\N{GRINNING FACE}ba", "日本"]
@@ -84,7 +84,7 @@ def test_what_an_encoding_lacks_is_escaped_as_json_has_it(on, tongues, encoding)
 
 def test_a_closed_stdin_has_no_text(on, tongues):
     code, err = on(io.StringIO(), "predict", str(tongues), stdin=None)
-    assert (code, err) == (1, "stdin has no text in it; write one a line\n")
+    assert (code, err) == (1, "stdin has no text; write one per line\n")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_closed_stdin_has_no_text(on, tongues):
     ],
 )
 def test_a_shell_closes_streams(tmp_path, redirected, code, err):
-    """The same in processes of their own, where Python, too, writes at the end what is left."""
+    """In processes of their own, where Python flushes streams at exit."""
     plan = {"schema": 1, "words": [], "working_folder": str(tmp_path), "runs": [], "open": False}
     (tmp_path / "sweep.json").write_text(json.dumps(plan), "utf-8")
     place = "" if "nowhere" in redirected else "."

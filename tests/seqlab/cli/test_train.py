@@ -1,4 +1,4 @@
-"""Training from the command line: what an interruption leaves, and the line that goes on from there."""
+"""Training from the command line: interruption, and the command that resumes it."""
 
 import os
 import re
@@ -21,7 +21,7 @@ def started(arguments, folder):
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):
+def test_an_interrupted_run_prints_the_command_that_resumes_it(tmp_path):
     """With a folder and a ``ckpt_path`` of its own in the command, which the line names once."""
     folder = "out here"
     process = started([*LONG, f"hydra.run.dir={folder}", "ckpt_path=null"], tmp_path)
@@ -33,8 +33,8 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):
     told = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "Traceback" not in told
-    (line,) = [line for line in told.splitlines() if "to go on" in line]
-    words = shlex.split(line.split("to go on: python -m seqlab ")[1])
+    (line,) = [line for line in told.splitlines() if "to resume" in line]
+    words = shlex.split(line.split("to resume: python -m seqlab ")[1])
     assert sorted(words) == sorted([*LONG, f'hydra.run.dir="{folder}"', "ckpt_path=last"])
     before = checkpoint.stat().st_mtime_ns
     process = started(words, tmp_path)
@@ -47,7 +47,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said", "not_said"),
+    ("words", "message", "absent"),
     [
         (
             ["task=names", "cell=gru", "debug=limit"],
@@ -61,9 +61,9 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):
         ),
     ],
 )
-def test_what_a_run_cost_is_told_at_its_end(words, said, not_said, cli, tmp_path, monkeypatch):
+def test_a_run_prints_its_cost(words, message, absent, cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("one line of text after another\n" * 2000, "utf-8")
     out = " ".join(cli(*words, "trainer.progress=false", "hydra.run.dir=run").out.split())
-    assert re.search(said, out), out
-    assert not_said not in out
+    assert re.search(message, out), out
+    assert absent not in out

@@ -1,4 +1,4 @@
-"""The schema of the keys that belong to no plugin: against the files of the config, and against records of old runs."""
+"""Schema of the keys outside plugins: against the config files, torch.optim, and records of old runs."""
 
 import copy
 import math
@@ -45,7 +45,7 @@ def test_schema_and_file_have_the_same_keys_and_defaults(schema, file):
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "nt_asgd"])
-def test_every_key_of_an_optimizers_file_is_in_the_schema(name):
+def test_keys_of_optimizer_files_are_in_the_schema(name):
     config = seqlab.compose([f"optimizer={name}"])
     common = set(get_type_hints(Optimizer))
     own = {"adamw": {"betas"}}.get(name, {"momentum"})
@@ -62,7 +62,7 @@ def test_every_key_of_an_optimizers_file_is_in_the_schema(name):
     ],
 )
 def test_torch_has_the_keys_of_each_optimizer(plain, name, options):
-    """What the schema lets pass reaches torch.optim, under the same name and with the same value."""
+    """Each key reaches torch.optim with the same name and value."""
     config = changed(plain, "optimizer", {"name": name, "lr": 0.1, "weight_decay": 0.25, **options})
     node = plain_config(config)["optimizer"]
     made = make_optimizer(node, [torch.nn.Parameter(torch.ones(2, 2))])
@@ -82,8 +82,8 @@ def test_the_config_of_an_earlier_release_gets_defaults(plain):
     ("path", "value", "said"),
     [
         ("trainer.max_epoch", 3, "trainer.max_epoch: there is no such key; did you mean trainer.max_epochs?"),
-        ("trainer.early_stopping", 0, "trainer.early_stopping must be a whole number >= 1 or null (never), got 0"),
-        ("trainer.gradient_clip_val", 0, "trainer.gradient_clip_val must be a number > 0 or null (no clipping), got 0"),
+        ("trainer.early_stopping", 0, "trainer.early_stopping must be >= 1 or null (never), got 0"),
+        ("trainer.gradient_clip_val", 0, "trainer.gradient_clip_val must be > 0 or null (no clipping), got 0"),
         ("trainer.limit_val_batches", 0, "trainer.limit_val_batches must be"),
         ("trainer.limit_val_batches", 2.0, "trainer.limit_val_batches must be"),
         ("trainer.max_epochs", None, "trainer.max_epochs=null needs trainer.max_steps"),
@@ -92,16 +92,16 @@ def test_the_config_of_an_earlier_release_gets_defaults(plain):
         ("optimizer.lr", math.nan, "optimizer.lr must be a number >= 0, got nan"),
         ("logger.project", "x", "logger.project: logger.name=none has no such key; wandb has one"),
         ("seeds", 3, "seeds: there is no such key; did you mean seed?"),
-        ("cell.hidden_size", 1.5, "cell.hidden_size must be a whole number, got 1.5"),
-        ("cell.hidden_size", True, "cell.hidden_size must be a whole number, got true"),
+        ("cell.hidden_size", 1.5, "cell.hidden_size must be an integer, got 1.5"),
+        ("cell.hidden_size", True, "cell.hidden_size must be an integer, got true"),
         ("model.dropout", math.nan, "model.dropout must be a number, got nan"),
         ("model.hidden", 3, "model.hidden: there is no such key; did you mean cell.hidden_size?"),
         ("experiment", {"trainer": {"max_epochs": 1}}, "must begin with the line # @package _global_"),
-        ("callbacks", {"x": {"name": "gradient_flow", "every": True}}, "callbacks.x.every must be a whole number"),
+        ("callbacks", {"x": {"name": "gradient_flow", "every": True}}, "callbacks.x.every must be an integer"),
         ("task", None, "the config has no task"),
     ],
 )  # fmt: skip
-def test_from_python_a_mistake_is_one_line_before_there_is_a_folder(plain, tmp_path, path, value, said):
+def test_mistakes_from_python_are_one_line_before_the_folder_is_created(plain, tmp_path, path, value, said):
     with pytest.raises(UserError) as caught:
         seqlab.run(changed(plain, path, value), tmp_path / "run")
     assert said in str(caught.value)
@@ -109,7 +109,7 @@ def test_from_python_a_mistake_is_one_line_before_there_is_a_folder(plain, tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_compose_refuses_what_run_would():
+def test_compose_checks_like_run():
     for word in ("+foo=1", "+trainer.val_check_interval=0.5", "optimizer.lr=true", "~trainer.threads", "trainer=null"):
         with pytest.raises(UserError, match=r"^.+$"):
             seqlab.compose([word])

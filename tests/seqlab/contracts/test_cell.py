@@ -28,7 +28,7 @@ def test_a_cell_without_a_step_cannot_be_made() -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "message"),
-    [((0, 3), "input_size is 0; it must be at least 1"), ((2, -1), "hidden_size is -1; it must be at least 1")],
+    [((0, 3), "input_size must be >= 1, got 0"), ((2, -1), "hidden_size must be >= 1, got -1")],
 )
 def test_sizes_are_positive(sizes: tuple[int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""Several processes compute what one does: the same batches, shared out; the same losses; the same metrics."""
+"""Several processes compute what one does: the same batches, divided; the same losses; the same metrics."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import torch
 import seqlab
 from seqlab import UserError
 from seqlab.distributed.collectives import RankConsensus, all_gather
-from seqlab.distributed.devices import Place, place
+from seqlab.distributed.devices import RankInfo, rank_info
 from seqlab.runs import run_folder
 
 CPU = {"devices": 1, "num_nodes": 1, "accelerator": "cpu"}
@@ -26,25 +26,25 @@ SMALL = {
 TWO = ["trainer=ddp_cpu", *[word for word in FAST if word.startswith("trainer.")]]
 
 
-def test_one_process_agrees_with_itself():
-    agreement = RankConsensus()
-    assert [agreement.ask(3), agreement.ask(0), agreement.settle(2)] == [3, 0, 2]
+def test_collectives_of_one_process():
+    consensus = RankConsensus()
+    assert [consensus.delayed_max(3), consensus.delayed_max(0), consensus.all_reduce_max(2)] == [3, 0, 2]
     assert all_gather("x") == ["x"]
 
 
-def test_where_a_process_stands(monkeypatch):
-    assert place(CPU) == Place()
-    two = place({**CPU, "devices": 2})
-    assert (two.world, two.rank, two.by_srun) == (2, 0, False)
-    with pytest.raises(UserError, match=r"trainer.num_nodes=2: only SLURM .*hydra.launcher.nodes=2"):
-        place({**CPU, "num_nodes": 2})
+def test_rank_of_a_process(monkeypatch):
+    assert rank_info(CPU) == RankInfo()
+    two = rank_info({**CPU, "devices": 2})
+    assert (two.world_size, two.rank, two.by_srun) == (2, 0, False)
+    with pytest.raises(UserError, match=r"trainer.num_nodes=2 needs SLURM: .*hydra.launcher.nodes=2"):
+        rank_info({**CPU, "num_nodes": 2})
     step = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_NODEID": "1", "SLURM_LOCALID": "1", "SLURM_PROCID": "3"}
     for name, value in step.items():
         monkeypatch.setenv(name, value)
-    there = place({**CPU, "devices": 2, "num_nodes": 2})
-    assert (there.world, there.rank, there.local_rank, there.by_srun) == (4, 3, 1, True)
+    there = rank_info({**CPU, "devices": 2, "num_nodes": 2})
+    assert (there.world_size, there.rank, there.local_rank, there.by_srun) == (4, 3, 1, True)
     with pytest.raises(UserError, match=r"srun started 4 tasks, but trainer.devices=1 on trainer.num_nodes=1 are 1"):
-        place(CPU)
+        rank_info(CPU)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def until(happens, seconds=60):
 @pytest.mark.slow
 @pytest.mark.long  # tests/cluster stops two processes of a job by a signal, too
 @pytest.mark.parametrize("signalled", ["all", "rank 1"])
-def test_all_stop_after_the_same_step_and_go_on_bit_for_bit(configured, names_folder, tmp_path, signalled):
+def test_all_stop_after_the_same_step_and_resume_exactly(configured, names_folder, tmp_path, signalled):
     """With dropout, of which each process draws its own."""
     words = [*SMALL["lm"], *TWO, f"task.data={tmp_path / 'text.txt'}", "model.dropout=0.3", "model.depth=2"]
     words += ["data.workers=1", "trainer.checkpoint_minutes=0", "trainer.max_epochs=8", "trainer.early_stopping=null"]
@@ -144,7 +144,7 @@ def test_all_stop_after_the_same_step_and_go_on_bit_for_bit(configured, names_fo
         os.kill(child_of(process), signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
-    assert "stopped by SIGTERM; to go on" in errors
+    assert "stopped by SIGTERM; to resume" in errors
     assert not (cut / run_folder.RESULTS).exists()
     out = subprocess.run(command(*words, f"hydra.run.dir={cut}", "ckpt_path=last"), capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
@@ -156,7 +156,7 @@ def test_all_stop_after_the_same_step_and_go_on_bit_for_bit(configured, names_fo
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_ends_the_run_and_says_why(configured, tmp_path):
+def test_a_process_that_dies_stops_the_run_with_a_reason(configured, tmp_path):
     words = [*SMALL["lm"], *TWO, f"task.data={tmp_path / 'text.txt'}", "trainer.max_epochs=500"]
     words += ["trainer.early_stopping=null", f"hydra.run.dir={tmp_path / 'run'}", "trainer.checkpoint_minutes=0"]
     process = subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True)
@@ -171,7 +171,7 @@ def test_a_process_that_dies_ends_the_run_and_says_why(configured, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_the_others_end_with_rank_0(configured, tmp_path):
+def test_worker_ranks_end_with_rank_0(configured, tmp_path):
     words = [*SMALL["lm"], *TWO, f"task.data={tmp_path / 'text.txt'}", "trainer.max_epochs=500"]
     words += ["trainer.early_stopping=null", f"hydra.run.dir={tmp_path / 'run'}", "trainer.checkpoint_minutes=0"]
     process = subprocess.Popen(command(*words), stderr=subprocess.DEVNULL)
@@ -184,7 +184,7 @@ def test_the_others_end_with_rank_0(configured, tmp_path):
 
 
 @pytest.mark.slow
-def test_other_processes_go_on_where_an_epoch_ended_but_not_within_a_carried_one(configured, tmp_path):
+def test_another_number_of_processes_resumes_between_epochs_but_not_within_one(configured, tmp_path):
     two = ["trainer.max_epochs=1"]
     first = seqlab.run(configured("lm", *TWO, *two), tmp_path / "run")
     assert first.cost["epochs"] == 1
@@ -203,7 +203,7 @@ def test_other_processes_go_on_where_an_epoch_ended_but_not_within_a_carried_one
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [pytest.param("basic", marks=pytest.mark.long), "submitit_local"])
 def test_a_sweep_of_runs_on_two_devices(configured, names_folder, tmp_path, monkeypatch, launcher):
-    """Each run has one folder, whoever starts it, and one process does not start the sweep anew."""
+    """Each run has one folder, and a worker process does not start the sweep again."""
     monkeypatch.chdir(tmp_path)
     alone = seqlab.run(configured("names", "trainer=cpu", *FAST, "seed=1"), tmp_path / "alone")
     words = [*SMALL["names"], *TWO, f"task.data_dir={names_folder}", "seed=0,1", f"hydra/launcher={launcher}"]

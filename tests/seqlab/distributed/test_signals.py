@@ -1,4 +1,4 @@
-"""A run that a signal stops goes on exactly where it stopped."""
+"""A run that a signal stops resumes exactly where it stopped."""
 
 import multiprocessing
 import os
@@ -13,6 +13,8 @@ from seqlab import UserError
 from seqlab.distributed.signals import StoppedError, StopRequest
 from seqlab.runs import run_folder
 from seqlab.training.module import SequenceModule
+
+from ..resumable import checkpoint_of, interrupted, last, same
 
 FAST = ["cell.hidden_size=12", "model.dropout=0.3", "model.depth=2", "logger=none", "trainer.progress=false"]
 SMALL = {
@@ -44,14 +46,6 @@ def stopped_at(epoch, batch, number, monkeypatch, run):
     assert stopped.value.by == number
 
 
-def checkpoint(folder):
-    return torch.load(folder / run_folder.RESUME, weights_only=True)
-
-
-def same(one, other):
-    return all(torch.equal(value, other["state_dict"][name]) for name, value in one["state_dict"].items())
-
-
 ACCUMULATED = ["trainer.accumulate_grad_batches=4", "data.workers=2"]
 AVERAGED = ["optimizer=nt_asgd", "optimizer.averaging=1", "optimizer.lr=0.5"]
 
@@ -69,14 +63,14 @@ AVERAGED = ["optimizer=nt_asgd", "optimizer.averaging=1", "optimizer.lr=0.5"]
         pytest.param("lm", signal.SIGINT, (0, 9), AVERAGED, marks=pytest.mark.long),
     ],
 )
-def test_a_stopped_run_goes_on_bit_for_bit(configured, tmp_path, monkeypatch, task, number, at, options):
+def test_a_stopped_run_resumes_exactly(configured, tmp_path, monkeypatch, task, number, at, options):
     whole = seqlab.run(configured(task, *options), tmp_path / "whole")
     stopped_at(*at, number, monkeypatch, lambda: seqlab.run(configured(task, *options), tmp_path / "cut"))
-    assert checkpoint(tmp_path / "cut")["epoch"] == at[0]
+    assert checkpoint_of(tmp_path / "cut")["epoch"] == at[0]
     assert not (tmp_path / "cut" / run_folder.RESULTS).exists()
-    torch.manual_seed(99)  # whatever happened in between does not matter
+    torch.manual_seed(99)  # the state of the process does not matter
     cut = seqlab.run(configured(task, *options, "ckpt_path=last"), tmp_path / "cut")
-    assert same(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "cut"))
+    assert same(last(tmp_path / "whole"), last(tmp_path / "cut"))
     assert cut.metrics == whole.metrics
     assert cut.record["best"] == whole.record["best"]
     for count in ("batches", "examples", "epochs"):
@@ -85,37 +79,28 @@ def test_a_stopped_run_goes_on_bit_for_bit(configured, tmp_path, monkeypatch, ta
 
 @pytest.mark.parametrize("time_is_up", [False, True])
 def test_a_signal_in_an_epochs_last_step_waits_for_validation(configured, tmp_path, monkeypatch, time_is_up):
-    """Unless that takes too long: then the work since the last checkpoint is lost, and what comes out is the same."""
+    """Unless that takes too long: then the work since the last checkpoint is repeated, with the same result."""
     whole = seqlab.run(configured("names"), tmp_path / "whole")
-    last = int(whole.cost["batches"] / whole.cost["epochs"]) - 1
+    last_batch = int(whole.cost["batches"] / whole.cost["epochs"]) - 1
     with monkeypatch.context() as patch:
         if time_is_up:
-            patch.setattr(StopRequest, "overdue", lambda self, seconds: self.by is not None)
-        stopped_at(1, last, signal.SIGTERM, patch, lambda: seqlab.run(configured("names"), tmp_path / "cut"))
-    epochs = checkpoint(tmp_path / "cut")["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+            patch.setattr(StopRequest, "is_older_than", lambda self, seconds: self.by is not None)
+        stopped_at(1, last_batch, signal.SIGTERM, patch, lambda: seqlab.run(configured("names"), tmp_path / "cut"))
+    epochs = checkpoint_of(tmp_path / "cut")["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     assert epochs == (1 if time_is_up else 2)
     cut = seqlab.run(configured("names", "ckpt_path=last"), tmp_path / "cut")
-    assert same(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "cut"))
+    assert same(last(tmp_path / "whole"), last(tmp_path / "cut"))
     assert cut.metrics == whole.metrics
 
 
-def test_it_is_saved_every_few_minutes(configured, tmp_path, monkeypatch):
-    """Here at every step of the optimiser: the power goes, and what was saved last goes on."""
+def test_the_last_checkpoint_within_an_epoch_resumes(configured, tmp_path):
+    """Saved after every step: the run crashes, and resumes at the last checkpoint."""
     whole = seqlab.run(configured("lm"), tmp_path / "whole")
-    step = SequenceModule.training_step
-
-    def dies(self, data, index):
-        if (self.current_epoch, index) == (1, 7):
-            raise KeyError("the power went")
-        return step(self, data, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SequenceModule, "training_step", dies)
-        with pytest.raises(KeyError):
-            seqlab.run(configured("lm", "trainer.checkpoint_minutes=0"), tmp_path / "cut")
-    assert checkpoint(tmp_path / "cut")["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"] == 7
+    with interrupted(1, 7):
+        seqlab.run(configured("lm", "trainer.checkpoint_minutes=0"), tmp_path / "cut")
+    assert checkpoint_of(tmp_path / "cut")["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"] == 7
     cut = seqlab.run(configured("lm", "ckpt_path=last"), tmp_path / "cut")
-    assert same(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "cut"))
+    assert same(last(tmp_path / "whole"), last(tmp_path / "cut"))
     assert cut.metrics == whole.metrics
 
 
@@ -132,7 +117,7 @@ def test_best_is_the_checkpoint_of_the_best_epoch(configured, tmp_path):
 def test_a_second_interrupt_ends_at_once():
     stop = StopRequest()
     before = signal.getsignal(signal.SIGINT)
-    with stop.listening():
+    with stop.handling_signals():
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.by == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):

@@ -12,7 +12,7 @@ from torch import nn
 import seqlab
 from seqlab.__main__ import main
 from seqlab.distributed import threads
-from seqlab.distributed.devices import Place
+from seqlab.distributed.devices import RankInfo
 from seqlab.distributed.threads import Threads, configured_threads, default_threads
 from seqlab_cells.lstm import LSTM
 
@@ -22,7 +22,7 @@ QUICK = ["cell.hidden_size=8", "debug=limit", "trainer.max_epochs=1", "trainer.p
 @pytest.fixture(autouse=True)
 def four_threads(monkeypatch):
     """On a machine of four cores, whatever this one has."""
-    monkeypatch.setattr(threads, "cores", lambda: 4)
+    monkeypatch.setattr(threads, "available_cores", lambda: 4)
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     yield
@@ -48,49 +48,49 @@ def recurrent(hidden):
     ],
 )
 def test_a_model_gets_threads_by_its_largest_product(model, rows, steps, count):
-    found = default_threads(model, rows, steps, Place())
+    found = default_threads(model, rows, steps, RankInfo())
     assert found.number == count
     assert re.match("(small|large) model: [0-9,]+ multiplications at a time", found.reason)
 
 
 def test_processes_of_a_run_share_the_cores():
     large = nn.Linear(1000, 1000)
-    assert [default_threads(large, 10**3, 1, Place(devices)).number for devices in (1, 2, 3, 8)] == [4, 2, 1, 1]
-    assert default_threads(large, 1, 1, Place(2), on_gpu=True) == Threads(2, "the model is on a GPU")
+    assert [default_threads(large, 10**3, 1, RankInfo(devices)).number for devices in (1, 2, 3, 8)] == [4, 2, 1, 1]
+    assert default_threads(large, 1, 1, RankInfo(2), on_gpu=True) == Threads(2, "the model is on a GPU")
 
 
 def test_the_config_comes_first_then_slurm(monkeypatch):
-    assert configured_threads({"threads": None}, Place(2)) is None
+    assert configured_threads({"threads": None}, RankInfo(2)) is None
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
-    assert configured_threads({"threads": None}, Place(2)) is None
-    assert configured_threads({"threads": None}, Place(2, by_srun=True)) == Threads(3, "SLURM_CPUS_PER_TASK")
-    assert configured_threads({"threads": 7}, Place(2, by_srun=True)) == Threads(7, "trainer.threads")
+    assert configured_threads({"threads": None}, RankInfo(2)) is None
+    assert configured_threads({"threads": None}, RankInfo(2, by_srun=True)) == Threads(3, "SLURM_CPUS_PER_TASK")
+    assert configured_threads({"threads": 7}, RankInfo(2, by_srun=True)) == Threads(7, "trainer.threads")
 
 
-def test_a_run_says_how_many_it_took_and_leaves_the_process_as_it_was(tmp_path):
+def test_a_run_records_its_threads_and_restores_those_of_the_process(tmp_path):
     """The small default is one thread, bit by bit; a large model would have all."""
     runs = {}
     for name, words in {"default": [], "one": ["trainer.threads=1"], "three": ["trainer.threads=3"]}.items():
         runs[name] = seqlab.run(seqlab.compose(["cell=gru", "task=names", *QUICK, *words]), tmp_path / name)
         assert torch.get_num_threads() == 4
-    said = {name: result.record["compute"] for name, result in runs.items()}
-    assert {name: one["threads"] for name, one in said.items()} == {"default": 1, "one": 1, "three": 3}
-    assert said["default"]["threads_reason"].startswith("small model: ")
-    assert said["three"]["threads_reason"] == "trainer.threads"
+    found = {name: result.record["compute"] for name, result in runs.items()}
+    assert {name: one["threads"] for name, one in found.items()} == {"default": 1, "one": 1, "three": 3}
+    assert found["default"]["threads_reason"].startswith("small model: ")
+    assert found["three"]["threads_reason"] == "trainer.threads"
     assert runs["default"].record["files"]["model.safetensors"] == runs["one"].record["files"]["model.safetensors"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch brings GNU's OpenMP on Linux")
 @pytest.mark.slow
 def test_waiting_threads_of_the_command_line_sleep():
-    """What GNU's OpenMP says that it read when torch was loaded."""
+    """As GNU OpenMP reports it when torch is loaded."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "KMP_"))}
     words = [sys.executable, "-m", "seqlab", "data", "task=first", "task.sequence_length=0"]
     done = subprocess.run(words, env={**environment, "OMP_DISPLAY_ENV": "verbose"}, capture_output=True, text=True)
     assert "GOMP_SPINCOUNT = '0'" in done.stderr
 
 
-def test_what_the_user_says_of_waiting_threads_is_kept(monkeypatch):
+def test_the_users_wait_policy_is_kept(monkeypatch):
     monkeypatch.setenv("KMP_BLOCKTIME", "200")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     monkeypatch.setattr(sys, "argv", ["seqlab", "--help"])

@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from seqlab import UserError
-from seqlab.plugins import config as discovery
+from seqlab.errors import check_range
+from seqlab.plugins import config
 from seqlab.plugins.config import build
 from seqlab.plugins.signature import argument_docs, options, summary
 
@@ -34,8 +35,7 @@ class Base:
     """
 
     def __init__(self, width: int = 3, kind: Literal["a", "b"] = "a"):
-        if width < 1:
-            raise ValueError(f"width is {width}; it must be at least 1")
+        check_range(at_least=1, width=width)
         self.width, self.kind = width, kind
 
 
@@ -63,10 +63,10 @@ class Derived(Base):
 
 @pytest.fixture(autouse=True)
 def derived(monkeypatch):
-    monkeypatch.setattr(discovery, "targets", lambda kind, name: [Derived])
-    discovery.node_type.cache_clear()
+    monkeypatch.setattr(config, "plugin_classes", lambda kind, name: [Derived])
+    config.node_type.cache_clear()
     yield
-    discovery.node_type.cache_clear()
+    config.node_type.cache_clear()
 
 
 def test_options_include_those_of_the_base():
@@ -85,7 +85,7 @@ def test_docs_come_from_the_class_that_has_the_argument():
 
 
 def test_node_has_the_defaults_and_the_types():
-    node = discovery.node("cell", "derived")
+    node = config.node("cell", "derived")
     assert OmegaConf.to_container(node, enum_to_str=True) == {
         "name": "derived", "names": None, "colour": "red", "inner": {"rate": 0.5}, "limit": None, "both": 2,
         "width": 3, "kind": "a",
@@ -106,9 +106,9 @@ def test_build_makes_the_object():
 @pytest.mark.parametrize(
     ("chosen", "line"),
     [
-        ({"width": -4}, "cell.width is -4; it must be at least 1"),
+        ({"width": -4}, "cell.width must be >= 1, got -4"),
         ({"kind": "c"}, "cell.kind must be a or b, got c"),
-        ({"width": "x"}, "cell.width must be a whole number, got x"),
+        ({"width": "x"}, "cell.width must be an integer, got x"),
         (
             {"depth": 1},
             "cell.depth: there is no such key; cell has name, names, colour, inner, limit, both, width, kind",

@@ -1,4 +1,4 @@
-"""kernel=auto takes no kernel of another distribution before it passed its checks here."""
+"""kernel=auto uses a third-party kernel only after it passed its conformance tests on this machine."""
 
 import importlib
 import os
@@ -11,7 +11,7 @@ from seqlab import Recurrent
 from seqlab.cli.commands import bench, check
 from seqlab.plugins import kernels
 from seqlab.recurrence import selection
-from seqlab.recurrence.selection import readiness
+from seqlab.recurrence.selection import CompilePolicy
 
 CELL = """
 import torch
@@ -45,12 +45,11 @@ class Fast(Kernel):
 def forget():
     for each in (kernels.kernels_for, kernels.kernel_types, kernels._passed):
         each.cache_clear()
-    readiness.begin()
 
 
 @pytest.fixture
 def acme(distribution, tmp_path, monkeypatch):
-    """A cell and two kernels of others, one right and one whose gradient is cut; a cache of its own."""
+    """A third-party cell with a right kernel and one whose gradient is cut, and an empty cache."""
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
     distribution("acme-cell", "[seqlab.cells]\nplain = acme_cell:Plain\n", {"acme_cell": CELL})
     sources = {
@@ -64,27 +63,28 @@ def acme(distribution, tmp_path, monkeypatch):
     forget()
 
 
-def chosen():
+def chosen(policy=None):
     network = Recurrent(importlib.import_module("acme_cell").Plain, 3, hidden_size=5)
+    network.policy = policy or CompilePolicy()
     network(torch.randn(4, 2, 3))
     return network.choice.kernel.name, network.choice.reason
 
 
-def test_an_unchecked_kernel_is_left_alone_and_named(acme):
+def test_unchecked_kernel_is_not_used_but_named(acme):
     name, reason = chosen()
     assert name == "loop"
     assert "right of acme-kernels 1.0 is not checked: run python -m seqlab check kernel=plain.right" in reason
     assert "awrong of acme-kernels 1.0 is not checked" in reason
 
 
-def test_by_name_it_is_taken(acme):
+def test_chosen_by_name_it_is_used(acme):
     network = Recurrent(importlib.import_module("acme_cell").Plain, 3, hidden_size=5, kernel="right")
     network(torch.randn(4, 2, 3))
     assert network.choice.kernel.name == "right"
 
 
 @pytest.mark.slow
-def test_after_its_check_it_is_taken_and_the_wrong_one_never(acme, capsys):
+def test_after_its_check_it_is_used_and_the_wrong_one_never(acme, capsys):
     assert check.main(["kernel=plain.right"]) == 0
     assert "kernel=auto may now take right on this machine" in capsys.readouterr().out
     assert check.main(["kernel=plain.awrong"]) == 1
@@ -95,13 +95,13 @@ def test_after_its_check_it_is_taken_and_the_wrong_one_never(acme, capsys):
     assert "awrong of acme-kernels 1.0 is not checked" in reason
 
 
-def test_some_of_the_checks_are_not_enough(acme):
+def test_all_checks_must_pass(acme):
     assert check.main(["kernel=plain.right", "--only", "full_rows"]) == 0
     forget()
     assert chosen()[0] == "loop"
 
 
-def test_other_code_is_to_be_checked_anew(acme, tmp_path):
+def test_changed_code_must_be_checked_again(acme, tmp_path):
     kernels.record_trust("plain.right", passed=True)
     assert kernels.untrusted_reason("plain.right") is None
     assert "is not checked on cuda" in kernels.untrusted_reason("plain.right", "cuda")
@@ -118,27 +118,30 @@ def test_other_code_is_to_be_checked_anew(acme, tmp_path):
     assert kernels.untrusted_reason("plain.right")
 
 
+def resumed(policy):
+    other = CompilePolicy()
+    other.reasons = dict(policy.reasons)
+    return other
+
+
 def test_a_run_that_began_without_it_goes_on_without_it(acme):
-    assert chosen()[0] == "loop"
-    said = dict(readiness.said)
+    policy = CompilePolicy()
+    assert chosen(policy)[0] == "loop"
     kernels.record_trust("plain.right", passed=True)
-    assert chosen()[0] == "loop", "in the middle of a run"
-    readiness.begin(said)
-    assert chosen()[0] == "loop", "after the run was resumed"
-    readiness.begin()
+    assert chosen(policy)[0] == "loop", "in the middle of a run"
+    assert chosen(resumed(policy))[0] == "loop", "after the run was resumed"
     assert chosen()[0] == "right", "in a new run"
 
 
 def test_what_was_checked_elsewhere_is_not_trusted(acme):
+    policy = CompilePolicy()
     kernels.record_trust("plain.right", passed=True)
-    assert chosen()[0] == "right"
-    said = dict(readiness.said)
+    assert chosen(policy)[0] == "right"
     kernels.record_trust("plain.right", passed=False)
-    readiness.begin(said)
-    assert chosen()[0] == "loop"
+    assert chosen(resumed(policy))[0] == "loop"
 
 
-def test_the_tuning_table_leaves_it_out(acme, capsys, monkeypatch):
+def test_tuning_table_skips_unchecked_kernels(acme, capsys, monkeypatch):
     monkeypatch.setattr(os, "execve", lambda *_: None)
     kernels.record_trust("plain.right", passed=True)
     threads = torch.get_num_threads()
@@ -150,7 +153,7 @@ def test_the_tuning_table_leaves_it_out(acme, capsys, monkeypatch):
     assert [set(entry.speeds) for entry in entries] == [{"right"}]
 
 
-def test_a_damaged_record_is_none(acme):
+def test_damaged_record_is_ignored(acme):
     kernels.record_trust("plain.right", passed=True)
     kernels._path("plain.right").write_text("{", "utf-8")
     kernels._passed.cache_clear()

@@ -1,4 +1,4 @@
-"""Entry points as plugins: real distributions, written to a folder on the path."""
+"""Plugins of real distributions, installed into a folder on the path."""
 
 import sys
 
@@ -8,7 +8,7 @@ from seqlab import UserError
 from seqlab.plugins import find, plugins
 
 
-def test_a_stranger_is_found_without_being_imported(distribution):
+def test_third_party_plugin_is_found_without_import(distribution):
     distribution("acme", "[seqlab.cells]\nacme = acme_cell:Acme\n", {"acme_cell": "Acme = 3"})
     plugin = plugins("cell")["acme"]
     assert (plugin.distribution, plugin.version, plugin.target) == ("acme", "1.0", "acme_cell:Acme")
@@ -16,7 +16,7 @@ def test_a_stranger_is_found_without_being_imported(distribution):
     assert plugin.load() == 3
 
 
-def test_an_unknown_name_lists_those_there_are():
+def test_unknown_name_lists_the_available_ones():
     with pytest.raises(UserError, match=r"cell=lstmm: there is no such cell; there are .*lstm"):
         find("cell", "lstmm")
 
@@ -30,7 +30,7 @@ def test_an_unknown_name_lists_those_there_are():
         (None, "No module named 'broken_cell'"),
     ],
 )
-def test_a_broken_plugin_says_how_and_spares_the_others(distribution, source, cause):
+def test_broken_plugin_is_explained_and_others_work(distribution, source, cause):
     modules = {} if source is None else {"broken_cell": source}
     distribution("acme-broken", "[seqlab.cells]\nbroken = broken_cell:Broken\n", modules, version="2.1")
     with pytest.raises(UserError) as caught:
@@ -40,9 +40,9 @@ def test_a_broken_plugin_says_how_and_spares_the_others(distribution, source, ca
     assert find("cell", "lstm").load().__name__ == "LSTM"
 
 
-def test_two_distributions_with_one_name_are_both_named(distribution):
+def test_name_of_two_distributions_is_refused(distribution):
     distribution("acme", "[seqlab.cells]\ntwice = a:A\n")
     distribution("zenith", "[seqlab.cells]\ntwice = z:Z\n", version="0.3")
-    with pytest.raises(UserError, match=r"acme 1\.0 and zenith 0\.3 both bring a cell of this name"):
+    with pytest.raises(UserError, match=r"acme 1\.0 and zenith 0\.3 both provide a cell of this name"):
         find("cell", "twice").load()
     assert "lstm" in plugins("cell")

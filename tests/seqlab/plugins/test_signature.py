@@ -41,7 +41,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("annotation", "right", "wrong"), CASES, ids=lambda value: str(value)[:30])
-def test_a_value_is_of_its_type_and_in_its_range(annotation, right, wrong):
+def test_types_and_ranges(annotation, right, wrong):
     for value in right:
         check_value("key", annotation, value)
     for value in wrong:
@@ -52,22 +52,22 @@ def test_a_value_is_of_its_type_and_in_its_range(annotation, right, wrong):
 @pytest.mark.parametrize(
     ("annotation", "value", "line"),
     [
-        (Annotated[int, Ge(1)], -3, "k must be a whole number >= 1, got -3"),
-        (int | Annotated[None, Meaning("never")], False, "k must be a whole number or null (never), got false"),
+        (Annotated[int, Ge(1)], -3, "k must be >= 1, got -3"),
+        (int | Annotated[None, Meaning("never")], False, "k must be an integer or null (never), got false"),
         (tuple[NUMBER, NUMBER], [0.9], "k must be a list of 2 numbers >= 0 and < 1, got [0.9]"),
         (Literal["a", "b", "c"], "d", "k must be a, b or c, got d"),
         (float, "nan", "k must be a number, got 'nan'"),
         (bool, {"a": None}, "k must be true or false, got {a: null}"),
-        (int, "x" * 200, f"k must be a whole number, got {'x' * 80} ..."),
+        (int, "x" * 200, f"k must be an integer, got {'x' * 80} ..."),
     ],
 )  # fmt: skip
-def test_the_message_says_what_may_stand_there(annotation, value, line):
+def test_message_names_the_range(annotation, value, line):
     with pytest.raises(UserError) as caught:
         check_value("k", annotation, value)
     assert str(caught.value) == line
 
 
-def test_values_are_shown_as_they_are_typed():
+def test_values_are_formatted_as_typed():
     assert [format_value(value) for value in (None, True, "a b", "1", "", math.nan, [1, "x"])] == [
         "null", "true", "a b", "'1'", "''", "nan", "[1, x]",
     ]  # fmt: skip
@@ -110,10 +110,10 @@ KEYS += [
         ("seq_len", "task.sequence_length"),
     ],
 )  # fmt: skip
-def test_what_others_call_a_key_leads_to_it(typed, meant):
+def test_names_of_other_libraries_lead_to_the_key(typed, meant):
     assert suggestions(typed, KEYS)[0] == meant
     assert f"{typed}: there is no such key; did you mean {meant}" in unknown_key(typed, KEYS)
 
 
-def test_nothing_is_guessed_where_nothing_is_near():
+def test_no_suggestion_for_distant_names():
     assert suggestions("zzz", KEYS) == suggestions("foo", KEYS) == suggestions("hydra.lr", KEYS) == []

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from seqlab import Cell, Ragged, Recurrent
 from seqlab.contracts.batch import as_lengths
-from seqlab.recurrence import last_valid, reverse_within, scan, selection, valid_mask
+from seqlab.recurrence import choose, last_valid, reverse_within, scan, valid_mask
 from seqlab_cells.gru import GRU
 from seqlab_cells.lstm import LSTM
 
@@ -66,7 +66,7 @@ def _scan(lengths: Any) -> Tensor:
 
 
 def _choose(lengths: Any) -> str:
-    return selection("auto", [], [GRU(2, 3)], torch.ones(4, 3, 2), lengths).kernel.name
+    return choose("auto", [], [GRU(2, 3)], torch.ones(4, 3, 2), lengths).kernel.name
 
 
 TAKERS: dict[str, Callable[[Any], Any]] = {
@@ -102,7 +102,7 @@ def test_ragged_takes_any_form_and_refuses_what_is_none() -> None:
         made = Ragged(torch.arange(6), form([3, 2, 1]))
         assert made.lengths.dtype == torch.int64
         assert made.padded(torch.arange(3))[0].tolist() == [[0, 1, 2], [3, 4, 0], [5, 0, 0]]
-    with pytest.raises(ValueError, match="lengths must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="lengths must be >= 0, got -1"):
         Ragged(torch.arange(3), [4, -1])
     with pytest.raises(ValueError, match="lengths must be integers"):
         Ragged(torch.arange(3), torch.tensor([2.0, 1.0]))

@@ -72,10 +72,3 @@ def test_zero_padding_removes_poison_and_its_gradient(poison: float, lengths: li
     for row, length in enumerate(lengths):
         assert torch.equal(x.grad[:length, row], 2 * x.detach()[:length, row])
         assert not x.grad[length:, row].any()
-
-
-def test_the_old_name_of_the_mask_warns() -> None:
-    import seqlab.recurrence
-
-    with pytest.warns(DeprecationWarning, match="valid_mask"):
-        assert seqlab.recurrence.valid_mask is valid_mask

@@ -101,11 +101,11 @@ def test_a_single_layer_drops_nothing() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"depth": 0}, "depth is 0; it must be at least 1"),
-        ({"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and less than 1"),
-        ({"dropout": -0.1}, "dropout is -0.1"),
-        ({"truncate": -2}, "truncate is -2; it must be 0"),
-        ({"hidden_size": 0}, "hidden_size is 0; it must be at least 1"),
+        ({"depth": 0}, "depth must be >= 1, got 0"),
+        ({"dropout": 1.0}, "dropout must be < 1, got 1.0"),
+        ({"dropout": -0.1}, "dropout must be >= 0, got -0.1"),
+        ({"truncate": -2}, "truncate must be >= 0, got -2"),
+        ({"hidden_size": 0}, "hidden_size must be >= 1, got 0"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:

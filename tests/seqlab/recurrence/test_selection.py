@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqlab import Cell, Kernel, Recurrent, State
-from seqlab.recurrence import Loop, selection
+from seqlab.recurrence import Loop, choose
 
 from .odd_cells import Leaky, Projected
 
@@ -36,7 +36,7 @@ class Tuned(Leaky):
 
 
 def pick(requested: Any, kernels: Sequence[Kernel], cell: type[Cell] = Leaky) -> Any:
-    return selection(requested, kernels, [cell(4, 3)], torch.zeros(2, 1, 4), None)
+    return choose(requested, kernels, [cell(4, 3)], torch.zeros(2, 1, 4), None)
 
 
 def test_auto_takes_the_first_that_does_not_refuse_and_says_who_did() -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from seqlab import Cell, Kernel, State
-from seqlab.recurrence import Loop, scan, selection
-from seqlab.recurrence.selection import Entry, measured_speeds, readiness, write
+from seqlab.recurrence import Loop, choose, scan, selection
+from seqlab.recurrence.selection import CompilePolicy, Entry, measured_speeds, write
 
 CPU = torch.device("cpu")
 
@@ -51,11 +51,10 @@ def kernel(called: str, fast: float, late: str | None = None) -> Kernel:
 def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
     selection._read.cache_clear()
-    readiness.begin()
 
 
-def taken(*kernels: Kernel, batch: int = 2, time: int = 10) -> tuple[str, str]:
-    chosen = selection("auto", kernels, [Echo(4)], torch.zeros(time, batch, 4), None)
+def taken(*kernels: Kernel, batch: int = 2, time: int = 10, policy: CompilePolicy | None = None) -> tuple[str, str]:
+    chosen = choose("auto", kernels, [Echo(4)], torch.zeros(time, batch, 4), None, policy)
     return chosen.kernel.name, chosen.reason
 
 
@@ -73,15 +72,14 @@ def test_one_that_waits_lets_the_next_go_first() -> None:
 
 def test_it_is_asked_once_in_a_run() -> None:
     """What is ready in the middle of a run, or while it was stopped, changes nothing in it."""
+    began, resumed = CompilePolicy(), CompilePolicy()
     both = kernel("slow", 1.0), kernel("quick", 2.0, late="not compiled")
-    assert taken(*both)[0] == "slow"
-    said = dict(readiness.said)
+    assert taken(*both, policy=began)[0] == "slow"
     both = kernel("slow", 1.0), kernel("quick", 2.0)
-    assert taken(*both)[0] == "slow"
-    readiness.begin()
+    assert taken(*both, policy=began)[0] == "slow"
     assert taken(*both)[0] == "quick"
-    readiness.begin(said)
-    assert taken(*both)[0] == "slow"
+    resumed.reasons = dict(began.reasons)
+    assert taken(*both, policy=resumed)[0] == "slow"
 
 
 def test_what_was_measured_counts_more() -> None:

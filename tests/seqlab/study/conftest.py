@@ -1,4 +1,4 @@
-"""Run folders in number: a real run's record, with other settings and scores."""
+"""Sweep folders with records of a real run, with other settings and scores."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ def real(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def record(real):
-    """Make the record of a run that ended otherwise."""
+    """Return the record of a run with other settings and scores."""
     genuine = json.loads((real / "results.json").read_text("utf-8"))
 
     def make(cell="gru", distance=4, seed=0, score=0.5, valid=None, model=None, **settings):
@@ -49,7 +49,7 @@ def record(real):
 
 
 def lay_out(folder, records, missing=()):
-    """Lay a sweep's folder out: a run for each record, in the ledger as done."""
+    """Write a sweep folder with a finished run for each record."""
     names = [f"run_{place}" for place in range(len(records))]
     planned = {each: [f"seed={each}"] for each in [*names, *missing]}
     ledger.write_plan(folder, ["task=first", "cell=rnn,gru"], planned)
@@ -62,11 +62,11 @@ def lay_out(folder, records, missing=()):
 
 @pytest.fixture
 def sweep(tmp_path):
-    """Lay out sweeps by name."""
+    """Write sweeps by name."""
     return lambda name, records, missing=(): lay_out(tmp_path / name, records, missing)
 
 
 @pytest.fixture(scope="session")
 def sweeps(tmp_path_factory):
-    """The same, for what several tests read."""
+    """Write sweeps that several tests share."""
     return lambda name, records, missing=(): lay_out(tmp_path_factory.mktemp("sweeps") / name, records, missing)

@@ -1,4 +1,4 @@
-"""Small networks and batches of real tasks, for what looks into them."""
+"""Small networks and batches of real tasks."""
 
 import torch
 
@@ -8,7 +8,7 @@ from seqlab.data.datamodule import SequenceData
 
 
 def network(cell, task="first", rows=3, length=12, hidden_size=5, model=None, kernel="auto", **options):
-    """Give a model of double precision, its task, and some validation sequences."""
+    """Return a model in float64, its task, and some validation sequences."""
     made = build_task({"name": task, "sequence_length": length, "examples": 8, "held_out": 8})
     data = SequenceData(made, None)
     data.prepare()

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from seqlab.recurrence.recording import Recording
 from seqlab.study.gradient_flow_measure import distances, measure
-from seqlab.training.checkpoint import rng_state
+from seqlab.training.process_state import rng_state
 
 from .networks import network, ragged
 
@@ -68,7 +68,7 @@ def test_the_closed_product_of_an_rnn_is_the_norm_and_below_the_bound(options):
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm", "indrnn", "mingru", "minlstm"])
-def test_the_closed_product_of_every_leaf_is_the_norm(cell):
+def test_the_closed_product_of_every_state_tensor_is_the_norm(cell):
     model, task, batch = network(cell)
     rows, _ = measure(model, task, batch)
     assert rows
@@ -120,14 +120,14 @@ def test_layers_and_directions_have_rows_of_their_own():
 
 
 @pytest.mark.parametrize("model", [{"truncate": 4}, {"zoneout": 0.1}, {"state_dropout": 0.3}, {"learned_start": True}])
-def test_whatever_stands_around_the_cell(model):
+def test_layer_wrappers_do_not_cut_the_gradient(model):
     net, task, batch = network("lstm", model=model)
     rows, _ = measure(net, task, batch)
     assert curve(rows)[-1].norm > 0  # not cut off
     assert (curve(rows)[-1].product is None) == (("zoneout" in model) or ("state_dropout" in model))
 
 
-def test_nothing_changes():
+def test_measuring_changes_nothing():
     net, task, batch = network("gru", model={"dropout": 0.5, "depth": 2, "random_start": True})
     net.train()
     net(batch)

@@ -1,9 +1,9 @@
-"""Student's interval, against tables and by what it promises."""
+"""Student's interval against tables and by its coverage."""
 
 import numpy as np
 import pytest
 
-from seqlab.study.intervals import student, t_cdf, t_quantile
+from seqlab.study.intervals import student_interval, t_cdf, t_quantile
 
 TABLE = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 9: 2.2622, 10: 2.2281, 29: 2.0452, 30: 2.0423, 120: 1.9799}
 """Two-sided 95 %: Fisher & Yates 1963, table III."""
@@ -15,13 +15,13 @@ def test_quantiles_are_those_of_the_tables(freedom):
     assert t_cdf(TABLE[freedom], freedom) == pytest.approx(0.975, abs=1e-5)
 
 
-def test_the_interval_of_three_covers_the_mean_as_often_as_it_says():
+def test_the_interval_of_three_values_has_its_coverage():
     drawn = np.random.default_rng(0).normal(1.0, 2.0, (4000, 3)).tolist()
-    hits = [found.low <= 1.0 <= found.high for found in map(student, drawn)]
+    hits = [found.low <= 1.0 <= found.high for found in map(student_interval, drawn)]
     assert np.mean(hits) == pytest.approx(0.95, abs=0.012)  # 3.5 standard errors
 
 
 def test_one_value_has_no_interval():
-    assert student([0.5]).low is None
-    with pytest.raises(ValueError, match="freedom 0"):
+    assert student_interval([0.5]).low is None
+    with pytest.raises(ValueError, match="freedom"):
         t_quantile(0.975, 0)

@@ -1,4 +1,4 @@
-"""Equal budgets, against counts that can be done by hand."""
+"""Equal budgets against closed forms."""
 
 from functools import cache
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import seqlab
-from seqlab.study.matching import Sized, count, matched, nearest
+from seqlab.study.matching import SizedModel, match_size, nearest_size
 
 SMALL = ["task=first", "task.examples=10", "task.held_out=10", "cell.hidden_size=20"]
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
@@ -24,46 +24,46 @@ def parameters(cell, hidden):
 
 
 @pytest.mark.parametrize("cell", GATES)
-def test_counts_are_those_done_by_hand(cell):
-    sized = Sized(composed(f"cell={cell}"))
-    assert count(sized, "parameters", 13) == parameters(cell, 13)
-    assert count(sized, "state", 13) == 13 * (2 if cell == "lstm" else 1)
-    assert count(sized, "flops", 13) == GATES[cell] * 13 * (6 + 13)
+def test_counts_equal_closed_forms(cell):
+    sized = SizedModel(composed(f"cell={cell}"))
+    assert sized.count("parameters", 13) == parameters(cell, 13)
+    assert sized.count("state", 13) == 13 * (2 if cell == "lstm" else 1)
+    assert sized.count("flops", 13) == GATES[cell] * 13 * (6 + 13)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru"])
-def test_the_matched_size_is_the_best_there_is(cell):
-    word, found, target = matched(composed(f"cell={cell}"), composed("cell=lstm"), "parameters")
+def test_the_matched_size_is_optimal(cell):
+    word, found, target = match_size(composed(f"cell={cell}"), composed("cell=lstm"), "parameters")
     size = int(word.removeprefix("cell.hidden_size="))
     assert target == parameters("lstm", 20)
     assert found == parameters(cell, size)
     assert all(abs(found - target) <= abs(parameters(cell, other) - target) for other in range(1, 80))
 
 
-def test_states_and_work_are_matched_too():
-    assert matched(composed("cell=gru"), composed("cell=lstm"), "state")[:2] == ("cell.hidden_size=40", 40)
-    word, found, target = matched(composed("cell=rnn"), composed("cell=gru"), "flops")
+def test_states_and_flops_are_matched():
+    assert match_size(composed("cell=gru"), composed("cell=lstm"), "state")[:2] == ("cell.hidden_size=40", 40)
+    word, found, target = match_size(composed("cell=rnn"), composed("cell=gru"), "flops")
     assert target == 3 * 20 * 26
     assert word == "cell.hidden_size=37"
     assert found == 37 * 43
 
 
 def test_a_model_without_cells_is_sized_by_its_own_option():
-    word, found, target = matched(composed("model=tcn"), composed("cell=gru"), "parameters")
+    word, found, target = match_size(composed("model=tcn"), composed("cell=gru"), "parameters")
     key, _, size = word.partition("=")
-    sized = Sized(composed("model=tcn"))
-    counts = {other: count(sized, "parameters", other) for other in range(1, int(size) + 3)}
+    sized = SizedModel(composed("model=tcn"))
+    counts = {other: sized.count("parameters", other) for other in range(1, int(size) + 3)}
     assert key == "model.hidden_size"
     assert found == counts[int(size)]
     assert abs(found - target) == min(abs(each - target) for each in counts.values())
 
 
-def test_what_no_size_changes_stays_as_it_is():
-    assert matched(composed("model=window"), composed("cell=gru"), "state") == (None, 3, 20)
+def test_a_budget_without_a_size_stays():
+    assert match_size(composed("model=window"), composed("cell=gru"), "state") == (None, 3, 20)
 
 
 @given(st.integers(1, 5000), st.integers(1, 7))
-def test_the_nearest_size_is_found_among_those_that_are_possible(target, multiple):
+def test_the_nearest_possible_size_is_found(target, multiple):
     """As of a model whose size must be a multiple of its heads."""
 
     def cost(size):
@@ -72,4 +72,4 @@ def test_the_nearest_size_is_found_among_those_that_are_possible(target, multipl
         return size * size
 
     best = min((abs(size * size - target), size) for size in range(multiple, 200, multiple))
-    assert nearest(cost, target) == best[1]
+    assert nearest_size(cost, target) == best[1]

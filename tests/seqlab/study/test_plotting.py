@@ -1,4 +1,4 @@
-"""Colours are fixed by name, and lines can be told apart without them."""
+"""Colours by name, and lines that differ without them."""
 
 import pytest
 
@@ -21,14 +21,15 @@ def luminance(colour):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_a_label_has_the_colour_of_its_first_word_whatever_is_beside_it():
-    assert plotting.colour("lstm") == plotting.colour("lstm hidden_size=3")
-    assert len({plotting.colour(cell) for cell in ("rnn", "lstm", "gru")}) == 3
+def test_the_first_word_of_a_label_gives_the_colour():
+    given = plotting.styles(["lstm", "lstm hidden_size=3", "rnn", "gru"])
+    assert given["lstm"].colour == given["lstm hidden_size=3"].colour
+    assert len({given[cell].colour for cell in ("rnn", "lstm", "gru")}) == 3
     for others in (["lstm", "rnn"], ["gru", "lstm"], ["attention", "lstm", "nobody_knows"]):
         assert plotting.styles(others)["lstm"] == plotting.styles(["lstm"])["lstm"]
 
 
-def test_another_distribution_moves_no_colour(distribution):
+def test_another_distribution_changes_no_colour(distribution):
     before = {name: plotting.styles([name])[name] for kind in ("cell", "model") for name in plugins(kind)}
     distribution("aa-cells", "[seqlab.cells]\naa = aa:A\n[seqlab.models]\na = aa:B\n")
     plotting._places.cache_clear()
@@ -36,7 +37,7 @@ def test_another_distribution_moves_no_colour(distribution):
     assert {name: plotting.styles([name])[name] for name in before} == before
 
 
-def test_every_label_of_a_figure_can_be_told_from_the_others():
+def test_all_labels_of_a_figure_differ():
     cells = [*plugins("cell"), *plugins("model")]
     for labels in (cells, [f"lstm hidden_size={size}" for size in range(20)], [*cells[:3], "gru a=1", "gru a=2"]):
         given = list(plotting.styles(labels).values())
@@ -46,7 +47,7 @@ def test_every_label_of_a_figure_can_be_told_from_the_others():
 
 
 @pytest.mark.parametrize("colour", [*plotting.COLOURS, plotting.GREY])
-def test_lines_stand_out_on_both_papers(colour):
+def test_lines_have_contrast_on_light_and_dark(colour):
     found = luminance(colour)
     assert (1.05 / (found + 0.05)) > 2.2
     assert ((found + 0.05) / (LUMINANCE["dark"] + 0.05)) > 3
@@ -60,11 +61,11 @@ def test_the_distances_that_were_run_are_the_ticks():
     axes = plotting.new_figure(4, 3).add_subplot()
     plotting.distance_axis(axes, [0, 1, 2])
     assert axes.get_xscale() == "linear"
-    assert plotting._apart([6, 7, 10, 11, 12, 20, 40], logarithmic=True) == [6, 10, 12, 20, 40]
-    assert len(plotting._apart(list(range(1, 500)), logarithmic=False)) <= 13
+    assert plotting._spaced([6, 7, 10, 11, 12, 20, 40], logarithmic=True) == [6, 10, 12, 20, 40]
+    assert len(plotting._spaced(list(range(1, 500)), logarithmic=False)) <= 13
 
 
-def test_a_label_that_is_no_cell_takes_a_colour_that_is_free():
+def test_a_name_that_is_not_installed_takes_a_free_colour():
     for name in ("IRNN", "mine", "yours", "theirs"):
         given = plotting.styles(["rnn", name, "lstm", "gru"])
         assert len({each.colour for each in given.values()}) == 4

@@ -1,43 +1,37 @@
-"""What a power cut leaves: whole checkpoints, folders that can be gone on with, caches that two can fill at once."""
+"""Crashes: whole checkpoints, run folders that can be resumed, caches that two processes fill at once."""
 
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from ...processes import QUICK, finish, run_records, start
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 KILLS = int(os.environ.get("SEQLAB_KILLS", "5"))
 """``make verify-long`` kills more often."""
-SMALL = ("cell.hidden_size=16", "logger=none", "trainer.progress=false", "trainer.threads=1", "trainer.max_epochs=8")
+SMALL = (*QUICK, "cell.hidden_size=16", "trainer.max_epochs=8")
 
 
-def start(folder, *words):
-    command = [sys.executable, "-m", "seqlab", *words]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def succeed(process):
+    code, out = finish(process)
+    assert code == 0, out
 
 
-def ended(process):
-    out = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, out
-    return out
-
-
-def test_a_run_that_is_killed_again_and_again_is_the_uninterrupted_one(tmp_path):
-    """It is saved after each step, so that many kills come while a checkpoint is written."""
-    words = [*SMALL, "trainer.checkpoint_minutes=0", "optimizer.lr=1e-3"]
-    ended(start(tmp_path, *words, "hydra.run.dir=whole"))
+def test_a_run_that_is_killed_repeatedly_equals_an_uninterrupted_one(tmp_path):
+    """It saves after each step, so that many kills come while a checkpoint is written."""
+    overrides = [*SMALL, "trainer.checkpoint_minutes=0", "optimizer.lr=1e-3"]
+    succeed(start(tmp_path, *overrides, "hydra.run.dir=whole"))
     draw, saved = random.Random(0), tmp_path / "cut" / "resume.ckpt"
     kills = 0
     while True:
         going_on = ["ckpt_path=last"] if saved.exists() else []
-        process = start(tmp_path, *words, "hydra.run.dir=cut", *going_on)
+        process = start(tmp_path, *overrides, "hydra.run.dir=cut", *going_on)
         before = saved.stat().st_mtime_ns if saved.exists() else 0
         while process.poll() is None and (saved.stat().st_mtime_ns if saved.exists() else 0) == before:
             time.sleep(0.01)  # until it trains
@@ -48,21 +42,20 @@ def test_a_run_that_is_killed_again_and_again_is_the_uninterrupted_one(tmp_path)
             kills += 1
             torch.load(saved, weights_only=True)  # the newest one is whole
             continue
-        ended(process)
+        succeed(process)
         break
     assert kills
     whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert all(bool((value == whole[name]).all()) for name, value in cut.items())
-    assert not list((tmp_path / "cut").glob(".resume.ckpt.*")), "what a killed writer left is cleared away"
+    assert not list((tmp_path / "cut").glob(".resume.ckpt.*")), "partial files are deleted"
 
 
-def test_two_of_the_same_sweep_share_the_work(tmp_path):
-    words = ["-m", *SMALL, "seed=range(4)"]
-    outs = [process.communicate(timeout=300)[0] for process in [start(tmp_path, *words) for _ in range(2)]]
-    (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
-    pages = [json.loads(path.read_text()) for path in folder.glob("*/run.json")]
-    assert [page["state"] for page in pages] == ["done"] * 4
-    assert len({page["pid"] for page in pages}) <= 2
+def test_two_processes_share_the_runs_of_a_sweep(tmp_path):
+    overrides = ["-m", *SMALL, "seed=range(4)"]
+    outs = [finish(process)[1] for process in [start(tmp_path, *overrides) for _ in range(2)]]
+    records = run_records(tmp_path).values()
+    assert [record["state"] for record in records] == ["done"] * 4
+    assert len({record["pid"] for record in records}) <= 2
     assert all("Traceback" not in out for out in outs)
     trained = sum(out.count("  recurrent_lstm_") for out in outs)
     assert trained == 4, outs
@@ -70,11 +63,11 @@ def test_two_of_the_same_sweep_share_the_work(tmp_path):
 
 def test_two_runs_fill_a_cold_cache_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
-    words = ["task=lm", "cell.hidden_size=8", "logger=none", "trainer.progress=false", "trainer.max_epochs=1"]
-    words += ["trainer.limit_train_batches=3", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
-    processes = [start(tmp_path, *words, f"hydra.run.dir={name}") for name in ("one", "two")]
+    overrides = [*QUICK, "task=lm", "cell.hidden_size=8", "trainer.max_epochs=1"]
+    overrides += ["trainer.limit_train_batches=3", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
+    processes = [start(tmp_path, *overrides, f"hydra.run.dir={name}") for name in ("one", "two")]
     for process in processes:
-        ended(process)
+        succeed(process)
     one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
     assert one["data"] == two["data"]
     assert one["metrics"] == two["metrics"]

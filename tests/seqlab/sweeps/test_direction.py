@@ -1,7 +1,6 @@
-"""Direction of sweepers that optimise: the task's, unless somebody says the other, which is one line."""
+"""Direction of sweepers that optimise: the task's; an explicit other one is an error."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,10 @@ from omegaconf import OmegaConf
 
 from seqlab import UserError
 from seqlab.sweeps import ledger
-from seqlab.sweeps.direction import directions, no_value, with_direction
+from seqlab.sweeps.direction import direction_overrides, directions, missing_value_cause
 from seqlab.sweeps.overrides import check_file_overrides
+
+from ...processes import QUICK, finish, start
 
 NODES = {
     "like_optuna": {"_target_": "x.Sweeper", "direction": "minimize", "params": None, "n_trials": 20},
@@ -23,7 +24,7 @@ NODES = {
     "of_several": {"_target_": "x.Sweeper", "directions": ["minimize"]},
     "without": {"_target_": "x.Sweeper", "budget": 3, "mode": "fast", "params": {"direction": "maximize"}},
 }
-"""Keys and defaults of sweepers that others publish."""
+"""Keys and defaults of third-party sweepers."""
 
 
 @pytest.fixture(autouse=True)
@@ -47,40 +48,40 @@ def sweepers():
     ],
 )
 def test_the_task_sets_the_direction(sweeper, maximising):
-    """Accuracy is to be large and an error small, whatever the default."""
-    words = [f"hydra/sweeper={sweeper}", "optimizer.lr=interval(0,1)"]
-    assert with_direction([*words, "task=first"], sweeper) == [maximising]
+    """Accuracy is maximised and an error minimised, whatever the default."""
+    overrides = [f"hydra/sweeper={sweeper}", "optimizer.lr=interval(0,1)"]
+    assert direction_overrides([*overrides, "task=first"], sweeper) == [maximising]
     with pytest.raises(UserError, match="task=adding, whose validation mse is better when smaller, got"):
-        with_direction([*words, "task=adding", maximising], sweeper)
+        direction_overrides([*overrides, "task=adding", maximising], sweeper)
 
 
-def test_what_is_right_already_stays():
-    words = ["hydra/sweeper=like_optuna"]
-    assert with_direction([*words, "task=adding"], "like_optuna") == []
-    assert with_direction([*words, "task=first", "hydra.sweeper.direction=maximize"], "like_optuna") == []
+def test_a_correct_direction_stays():
+    overrides = ["hydra/sweeper=like_optuna"]
+    assert direction_overrides([*overrides, "task=adding"], "like_optuna") == []
+    assert direction_overrides([*overrides, "task=first", "hydra.sweeper.direction=maximize"], "like_optuna") == []
 
 
-def test_the_default_that_somebody_types_is_a_contradiction():
-    words = ["hydra/sweeper=like_optuna", "task=first"]
+def test_a_typed_default_may_be_an_error():
+    overrides = ["hydra/sweeper=like_optuna", "task=first"]
     with pytest.raises(UserError, match=r"hydra\.sweeper\.direction must be maximize for task=first") as caught:
-        with_direction([*words, "hydra.sweeper.direction=minimize"], "like_optuna")
+        direction_overrides([*overrides, "hydra.sweeper.direction=minimize"], "like_optuna")
     assert "\n" not in str(caught.value)
 
 
-def test_the_default_that_a_config_file_says_is_a_contradiction(tmp_path):
+def test_a_default_in_a_config_file_may_be_an_error(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "own.yaml").write_text(
         "# @package _global_\nhydra:\n  sweeper:\n    direction: minimize\n"
     )
-    words = ["hydra/sweeper=like_optuna", "experiment=own", f"hydra.searchpath=[file://{tmp_path}]"]
-    assert [each.is_said for each in directions(words)] == [True]
+    overrides = ["hydra/sweeper=like_optuna", "experiment=own", f"hydra.searchpath=[file://{tmp_path}]"]
+    assert [each.is_explicit for each in directions(overrides)] == [True]
     with pytest.raises(UserError, match="must be maximize for task=names"):
-        with_direction([*words, "task=names"], "like_optuna")
-    assert with_direction([*words, "task=adding"], "like_optuna") == []
+        direction_overrides([*overrides, "task=names"], "like_optuna")
+    assert direction_overrides([*overrides, "task=adding"], "like_optuna") == []
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "message"),
     [
         (["hydra.sweeper.direction=[minimize,maximize]"], "has 2 directions"),
         (["hydra.sweeper.direction=maximise"], "must be maximize or minimize, got maximise"),
@@ -89,22 +90,22 @@ def test_the_default_that_a_config_file_says_is_a_contradiction(tmp_path):
         (["task=glob([first,adding])"], "sweep one task"),
     ],
 )
-def test_what_has_no_direction_is_one_line(words, said):
-    with pytest.raises(UserError, match=said):
-        with_direction(["hydra/sweeper=like_optuna", "task=first", *words], "like_optuna")
+def test_several_or_unknown_directions_are_errors(overrides, message):
+    with pytest.raises(UserError, match=message):
+        direction_overrides(["hydra/sweeper=like_optuna", "task=first", *overrides], "like_optuna")
 
 
-def test_a_sweeper_without_a_direction_is_left_alone(caplog):
-    words = ["hydra/sweeper=without", "task=first,adding"]
-    assert with_direction(words, "without") == []
+def test_a_sweeper_without_a_direction_is_not_changed(caplog):
+    overrides = ["hydra/sweeper=without", "task=first,adding"]
+    assert direction_overrides(overrides, "without") == []
     assert "runs return validation mse (min) and accuracy (max)" in caplog.text
 
 
-def test_only_a_sweeper_that_optimises_is_told_why_there_is_no_value(tmp_path):
-    with ledger.run_status(tmp_path / "run", []) as page:
-        page.update(state="failed", cause="no such file")
-    assert no_value(tmp_path / "run", NODES["like_ax"]) == "run has no validation score: no such file"
-    assert no_value(tmp_path / "run", NODES["without"]) is None
+def test_only_a_sweeper_that_optimises_gets_a_missing_value_cause(tmp_path):
+    with ledger.run_status(tmp_path / "run", []) as record:
+        record.update(state="failed", cause="no such file")
+    assert missing_value_cause(tmp_path / "run", NODES["like_ax"]) == "run has no validation score: no such file"
+    assert missing_value_cause(tmp_path / "run", NODES["without"]) is None
 
 
 OPTUNA = ["hydra-optuna-sweeper==1.3.0", "optuna>=5", "alembic", "sqlalchemy", "colorlog", "tqdm", "Mako", "greenlet"]
@@ -112,7 +113,7 @@ OPTUNA = ["hydra-optuna-sweeper==1.3.0", "optuna>=5", "alembic", "sqlalchemy", "
 
 @pytest.fixture(scope="module")
 def optuna(tmp_path_factory):
-    """Install the real one where no other test sees it; Hydra stays as it is."""
+    """Install it where no other test sees it, without Hydra."""
     target = tmp_path_factory.mktemp("optuna")
     pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
     done = subprocess.run([*pip, "--target", str(target), *OPTUNA], capture_output=True, text=True)
@@ -124,24 +125,23 @@ def optuna(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_optuna_maximises_validation_accuracy(optuna, names_folder, tmp_path, monkeypatch):
-    """The real sweeper: its best is the best validation score of the ledger; the other direction is refused."""
+    """Its best value is the best validation score of the ledger; the other direction is refused."""
     monkeypatch.chdir(tmp_path)
-    words = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=1"]
-    words += ["hydra.sweeper.sampler.seed=1", "optimizer.lr=tag(log,interval(0.00001,0.1))"]
-    words += ["task=names", f"task.data_dir={names_folder}", "cell.hidden_size=8", "data.batch_size=16"]
-    words += ["trainer.max_epochs=3", "trainer.threads=1", "trainer.progress=false", "logger=none"]
+    overrides = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=1"]
+    overrides += ["hydra.sweeper.sampler.seed=1", "optimizer.lr=tag(log,interval(0.00001,0.1))"]
+    overrides += ["task=names", f"task.data_dir={names_folder}", "cell.hidden_size=8", "data.batch_size=16"]
+    overrides += ["trainer.max_epochs=3", *QUICK]
 
     def seqlab(*arguments):
-        environment = {**os.environ, "PYTHONPATH": str(optuna), "PYTHONWARNINGS": "ignore"}
-        command = [sys.executable, "-m", "seqlab", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True)
+        environment = {"PYTHONPATH": str(optuna), "PYTHONWARNINGS": "ignore"}
+        return finish(start(tmp_path, *arguments, **environment))
 
-    refused = seqlab("-m", *words, "hydra.sweeper.direction=minimize")
-    assert refused.returncode == 1
-    assert "hydra.sweeper.direction must be maximize for task=names" in refused.stderr.splitlines()[-1]
+    code, out = seqlab("-m", *overrides, "hydra.sweeper.direction=minimize")
+    assert code == 1
+    assert "hydra.sweeper.direction must be maximize for task=names" in out.splitlines()[-1]
     assert not Path("runs").exists()
-    done = seqlab("-m", *words)
-    assert done.returncode == 0, done.stderr
+    code, out = seqlab("-m", *overrides)
+    assert code == 0, out
     (folder,) = Path("runs/sweeps").iterdir()
     found = OmegaConf.load(folder / "optimization_results.yaml")
     records = [json.loads(path.read_text()) for path in folder.glob("*/results.json")]
@@ -149,11 +149,11 @@ def test_optuna_maximises_validation_accuracy(optuna, names_folder, tmp_path, mo
     assert len(best) == 4
     assert min(best.values()) < max(best.values()) == found.best_value
     assert best[found.best_params["optimizer.lr"]] == found.best_value
-    objectives = {run["objective"] for run in json.loads(seqlab("status", str(folder), "--json").stdout)}
+    objectives = {run["objective"] for run in json.loads(seqlab("status", str(folder), "--json")[1])}
     assert objectives == set(best.values())
-    again = seqlab("resume", str(folder), "hydra.sweeper.n_trials=5")
-    assert again.returncode == 0, again.stderr
-    assert (again.stdout + again.stderr).count("was done before") == 4
+    code, out = seqlab("resume", str(folder), "hydra.sweeper.n_trials=5")
+    assert code == 0, out
+    assert out.count("was done before") == 4
     assert OmegaConf.load(folder / "optimization_results.yaml").best_value >= found.best_value
 
 

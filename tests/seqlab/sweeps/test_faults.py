@@ -1,4 +1,4 @@
-"""A disk that is full or read-only: one line that says so, no file cut short, and a folder that can be gone on with."""
+"""Full and read-only disks: one line, no partial file, and a folder that can be resumed."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def mount(*arguments):
 
 @pytest.fixture
 def disk(tmp_path):
-    """Mount a small disk, and give its folder."""
+    """Mount a small disk; return its folder."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a small disk")
     folder = tmp_path / "disk"
@@ -35,16 +35,21 @@ def disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def typed(folder, *words):
+def seqlab(folder, *overrides):
     done = subprocess.run(
-        [sys.executable, "-m", "seqlab", *words], cwd=folder, capture_output=True, text=True, check=False, timeout=250
+        [sys.executable, "-m", "seqlab", *overrides],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
     )
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
     return done
 
 
 def whole(folder):
-    """Read every file of a run that must be whole."""
+    """Check that every file of a run is whole."""
     for path in folder.rglob("*.json"):
         json.loads(path.read_text())
     for path in folder.rglob("*.ckpt"):
@@ -75,8 +80,8 @@ def test_a_file_that_does_not_fit_leaves_the_old_one(disk, kind):
 
 
 @pytest.mark.slow
-def test_a_sweep_on_a_full_disk_goes_on_once_there_is_room(disk):
-    found = typed(disk, "-m", *QUICK, "seed=0,1")
+def test_a_sweep_on_a_full_disk_resumes_once_there_is_room(disk):
+    found = seqlab(disk, "-m", *QUICK, "seed=0,1")
     assert found.returncode == 1
     lines = [line for line in found.stderr.splitlines() if line.strip()]
     assert all("cannot be written: No space left on device; make room there" in line for line in lines), lines
@@ -84,24 +89,24 @@ def test_a_sweep_on_a_full_disk_goes_on_once_there_is_room(disk):
     (sweep,) = (disk / "runs" / "sweeps").iterdir()
     assert whole(sweep)
     mount("-o", "remount,size=30m", disk)
-    again = typed(disk, "resume", str(sweep))
+    again = seqlab(disk, "resume", str(sweep))
     assert again.returncode == 0, again.stderr
     assert "2 runs: 2 done" in again.stdout
     assert whole(sweep)
 
 
 @pytest.mark.slow
-def test_a_read_only_folder_is_told_in_one_line(disk):
+def test_a_read_only_folder_is_one_line(disk):
     mount("-o", "remount,size=30m", disk)
-    words = ("-m", *QUICK, "seed=0,1", "hydra.sweep.dir=sweep")
+    overrides = ("-m", *QUICK, "seed=0,1", "hydra.sweep.dir=sweep")
     mount("-o", "remount,ro", disk)
-    for command in (words, QUICK):
-        found = typed(disk, *command)
+    for command in (overrides, QUICK):
+        found = seqlab(disk, *command)
         assert found.returncode == 1
         (line,) = [line for line in found.stderr.splitlines() if line.strip()]
         assert "Read-only file system; make the folder writable, or choose another" in line
-        assert ("sweep" if command is words else "runs") in line
+        assert ("sweep" if command is overrides else "runs") in line
     mount("-o", "remount,rw", disk)
-    found = typed(disk, *words)
+    found = seqlab(disk, *overrides)
     assert found.returncode == 0, found.stderr
     assert whole(disk / "sweep")

@@ -1,4 +1,4 @@
-"""The ledger: what run folders say, read without asking any process."""
+"""Ledger: states of runs, read from their folders."""
 
 import json
 import multiprocessing
@@ -9,7 +9,6 @@ from seqlab import UserError
 from seqlab.runs import run_folder
 from seqlab.runs.ownership import OwnedError, owned_folder
 from seqlab.sweeps import ledger
-from seqlab.sweeps.selection import is_selected, selecting
 
 
 def done(folder, objective=0.5):
@@ -42,70 +41,47 @@ def test_each_state(sweep):
     began.wait(60)
     (sweep / "e").mkdir()
     (sweep / "e" / ledger.RUN).write_text('{"state": "ru')
-    states = {entry.name: entry.state for entry in ledger.read(sweep)}
+    states = {entry.name: entry.state for entry in ledger.read_entries(sweep)}
     assert states == {"a": "done", "b": "failed", "c": "stopped", "d": "running", "e": "failed", "f": "missing"}
-    assert ledger.read(sweep)[0].objective == 0.5
-    assert ledger.read(sweep)[1].cause == "no such file"
+    assert ledger.read_entries(sweep)[0].objective == 0.5
+    assert ledger.read_entries(sweep)[1].cause == "no such file"
     with pytest.raises(OwnedError, match="another process"), owned_folder(sweep / "d"):
         pass
     process.kill()
     process.join()
-    assert ledger.entry_of(sweep / "d").state == "stopped"
-    assert "is gone" in ledger.entry_of(sweep / "d").cause
+    assert ledger.read_entry(sweep / "d").state == "stopped"
+    assert "is gone" in ledger.read_entry(sweep / "d").cause
     with owned_folder(sweep / "d"), owned_folder(sweep / "d"):  # free again, and a process may own it twice
         pass
 
 
 def test_the_objective_is_of_the_validation_split(sweep):
-    """Of a page that does not say so it is the record's, since such pages were written with the test score."""
+    """A run record without ``objective_split`` has the test score, so that the results are read."""
     done(sweep / "a", objective=0.25)
-    assert ledger.entry_of(sweep / "a").objective == 0.25
-    page = json.loads((sweep / "a" / ledger.RUN).read_text())
-    del page["objective_split"]
-    (sweep / "a" / ledger.RUN).write_text(json.dumps(page))
+    assert ledger.read_entry(sweep / "a").objective == 0.25
+    record = json.loads((sweep / "a" / ledger.RUN).read_text())
+    del record["objective_split"]
+    (sweep / "a" / ledger.RUN).write_text(json.dumps(record))
     for best, value in (({"valid": 0.75}, 0.75), ({"valid": None}, None), ({}, None), ("text", None)):
         (sweep / "a" / run_folder.RESULTS).write_text(json.dumps({"best": best}))
-        assert ledger.entry_of(sweep / "a").objective == value
+        assert ledger.read_entry(sweep / "a").objective == value
 
 
-def test_results_that_are_gone_are_missing(sweep):
+def test_a_run_without_results_is_missing(sweep):
     done(sweep / "a")
     (sweep / "a" / run_folder.RESULTS).unlink()
-    assert ledger.entry_of(sweep / "a").state == "missing"
+    assert ledger.read_entry(sweep / "a").state == "missing"
 
 
-def test_runs_that_nobody_planned_are_listed_too(sweep):
+def test_runs_beside_the_plan_are_listed(sweep):
     done(sweep / "zz")
-    assert [entry.name for entry in ledger.read(sweep)] == [*"abcdef", "zz"]
-    assert ledger.read(sweep)[-1].words == ("seed=1",)
+    assert [entry.name for entry in ledger.read_entries(sweep)] == [*"abcdef", "zz"]
+    assert ledger.read_entries(sweep)[-1].overrides == ("seed=1",)
 
 
-def test_what_is_no_sweep(tmp_path):
+def test_other_folders_and_schemas_are_refused(tmp_path):
     with pytest.raises(UserError, match="no sweep's folder"):
-        ledger.read(tmp_path)
+        ledger.read_entries(tmp_path)
     (tmp_path / ledger.SWEEP).write_text('{"schema": 99}')
     with pytest.raises(UserError, match="has schema 99"):
-        ledger.read(tmp_path)
-
-
-def test_a_choice_holds_for_a_while(sweep):
-    assert is_selected("a")
-    with selecting(sweep, ["b"]):
-        assert is_selected("b")
-        assert not is_selected("a")
-    with selecting(sweep, None):
-        assert is_selected("a")
-    assert is_selected("a")
-
-
-def test_many_runs_are_read(tmp_path):
-    names = [f"run_{index:05}" for index in range(2_000)]
-    ledger.write_plan(tmp_path, ["seed=range(2000)"], {name: ["seed=1"] for name in names})
-    page = json.dumps({"schema": 1, "state": "done", "words": ["seed=1"], "objective": 0.5, "seconds": 3.0})
-    for name in names[::2]:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / ledger.RUN).write_text(page)
-        (tmp_path / name / run_folder.RESULTS).touch()
-    entries = ledger.read(tmp_path)
-    assert [entry.name for entry in entries] == names
-    assert [entry.state for entry in entries] == ["done", "missing"] * 1_000
+        ledger.read_entries(tmp_path)

@@ -1,5 +1,6 @@
-"""Cells with one fault each, of the kinds that were shipped by others, and the check that must catch it."""
+"""Cells with one fault each, of kinds that were published, and the check that must find it."""
 
+import random
 from typing import Any
 
 import torch
@@ -7,35 +8,45 @@ from torch import Tensor, nn
 
 from seqlab import Cell, Probe, State
 
+from .faults import Fault
 
-class Right(Cell):
+
+class Right(Fault, Cell):
     """The cell that the faults are put into."""
 
     def __init__(self, input_size: int, hidden_size: int = 5) -> None:
         super().__init__(input_size, hidden_size)
         self.from_input = nn.Linear(input_size, hidden_size)
         self.from_state = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.build(input_size, hidden_size)
+
+    def build(self, input_size: int, hidden_size: int) -> None:
+        """Add modules; for subclasses."""
 
     def project(self, x: Tensor) -> Tensor:
         return self.from_input(x)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        h = torch.tanh(x + self.from_state(state[0]))
+        h = self.changed(torch.tanh(x + self.from_state(state[0])))
         return h, (h,)
 
+    def changed(self, h: Tensor) -> Tensor:
+        """Spoil the new state; for subclasses."""
+        return h
 
-class HardCodedDtype(Right):
+
+class HardCodedDtype(Right, caught_by="shapes_and_dtypes"):
     def initial_state(self, like: Tensor) -> State:
         return (torch.zeros(like.shape[0], self.hidden_size),)
 
 
-class WrongOutputSize(Right):
+class WrongOutputSize(Right, caught_by="shapes_and_dtypes"):
     @property
     def output_size(self) -> int:
         return self.hidden_size + 1
 
 
-class UnnamedLeaf(Right):
+class UnnamedLeaf(Right, caught_by="shapes_and_dtypes"):
     def initial_state(self, like: Tensor) -> State:
         return (*super().initial_state(like), like.new_zeros(like.shape[0], 1))
 
@@ -44,30 +55,30 @@ class UnnamedLeaf(Right):
         return h, (new, state[1] + 1)
 
 
-class StateWithoutBatch(Right):
+class StateWithoutBatch(Right, caught_by="shapes_and_dtypes"):
     def initial_state(self, like: Tensor) -> State:
         return (like.new_zeros(1, self.hidden_size),)
 
 
-class GrowingState(Right):
+class GrowingState(Right, caught_by="shapes_and_dtypes"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         h, _ = super().step(x, state[:1])
         return h, (h, h)
 
 
-class SqueezesOneRow(Right):
+class SqueezesOneRow(Right, caught_by="small_sizes"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         h = torch.tanh(x.squeeze() + self.from_state(state[0]).squeeze())
         h = h.unsqueeze(0).expand(len(x), -1) if h.dim() == 1 and len(x) > 1 else h
         return h, (h,)
 
 
-class NeedsTwoFeatures(Right):
+class NeedsTwoFeatures(Right, caught_by="small_sizes"):
     def project(self, x: Tensor) -> Tensor:
         return self.from_input((x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True))
 
 
-class LooksAhead(Right):
+class LooksAhead(Right, caught_by="causality_by_gradient"):
     """A centred smoothing over time."""
 
     def project(self, x: Tensor) -> Tensor:
@@ -75,35 +86,33 @@ class LooksAhead(Right):
         return self.from_input(0.5 * x + 0.5 * after)
 
 
-class NormalisesByFuture(Right):
+class NormalisesByFuture(Right, caught_by="causality_by_perturbation"):
     """The future enters by a number that carries no gradient."""
 
     def project(self, x: Tensor) -> Tensor:
         return self.from_input(x / x.detach().std())
 
 
-class ReadsPadding(Right):
+class ReadsPadding(Right, caught_by="padding_is_invisible"):
     """The padding is zero for a cell, but how much of it there is shows in a mean over time."""
 
     def project(self, x: Tensor) -> Tensor:
         return self.from_input(x - x.mean(0))
 
 
-class DividesByZero(Right):
+class DividesByZero(Right, caught_by="padding_is_invisible"):
     """On padding 0 / 0 arises, and where() does not keep its gradient out."""
 
     def project(self, x: Tensor) -> Tensor:
         return self.from_input(x / x.norm(dim=-1, keepdim=True))
 
 
-class NormalisesOverTheBatch(Right):
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        h = super().step(x, state)[0]
-        h = h - 0.5 * h.mean(0)
-        return h, (h,)
+class NormalisesOverTheBatch(Right, caught_by="rows_are_independent"):
+    def changed(self, h: Tensor) -> Tensor:
+        return h - 0.5 * h.mean(0)
 
 
-class RanksRows(Right):
+class RanksRows(Right, caught_by="rows_are_independent"):
     """The order of the rows decides."""
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -111,7 +120,7 @@ class RanksRows(Right):
         return super().step(x + 0.1 * place, state)
 
 
-class CountsCalls(Right):
+class CountsCalls(Right, caught_by="state_carries_over_every_cut"):
     """The position is taken from how often project() ran, not from the state."""
 
     def project(self, x: Tensor) -> Tensor:
@@ -119,7 +128,7 @@ class CountsCalls(Right):
         return self.from_input(x) + position
 
 
-class OverwritesState(Right):
+class OverwritesState(Right, caught_by="state_is_used"):
     """The carried state is put back to zero, as state-spaces did."""
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -127,7 +136,7 @@ class OverwritesState(Right):
         return h, (h,)
 
 
-class NeverReadsC(Right):
+class NeverReadsC(Right, caught_by="state_is_used"):
     state_names = ("h", "c")
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -135,13 +144,10 @@ class NeverReadsC(Right):
         return h, (h, torch.tanh(h))
 
 
-class KnowsTheOtherDirection(Right):
+class KnowsTheOtherDirection(Right, caught_by="reverse_is_flip"):
     """Cells built one after another differ: the second one of a layer counts itself."""
 
     built = 0
-
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         KnowsTheOtherDirection.built += 1
@@ -161,40 +167,38 @@ class WrongDerivative(torch.autograd.Function):
         return gradient * (1 - y)
 
 
-class WrongGradient(Right):
+class WrongGradient(Right, caught_by="gradients_are_right"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         h = WrongDerivative.apply(x + self.from_state(state[0]))
         return h, (h,)
 
 
-class DetachesState(Right):
+class DetachesState(Right, caught_by="gradients_are_right"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         return super().step(x, (state[0].detach(),))
 
 
-class UnusedParameter(Right):
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
+class UnusedParameter(Right, caught_by="no_parameter_is_unused"):
+    def build(self, input_size: int, hidden_size: int) -> None:
         self.forgotten = nn.Parameter(torch.randn(hidden_size))
 
 
-class ZeroGradient(Right):
+class ZeroGradient(Right, caught_by="gradients_reach_every_parameter"):
     """The weight takes part, multiplied by nothing."""
 
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
+    def build(self, input_size: int, hidden_size: int) -> None:
         self.scale = nn.Parameter(torch.randn(hidden_size))
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         return super().step(x + 0 * self.scale, state)
 
 
-class DropoutInEvaluation(Right):
+class DropoutInEvaluation(Right, caught_by="evaluation_is_deterministic"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         return super().step(nn.functional.dropout(x, 0.2), state)
 
 
-class RemembersTheLastCall(Right):
+class RemembersTheLastCall(Right, caught_by="no_memory_between_calls"):
     """It goes on where the last call ended."""
 
     last: Tensor | None = None
@@ -206,14 +210,14 @@ class RemembersTheLastCall(Right):
         return h, new
 
 
-class ChangesItsInput(Right):
+class ChangesItsInput(Right, caught_by="input_is_left_alone"):
     def project(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             x.mul_(0.5)
         return self.from_input(x)
 
 
-class ChangesItsState(Right):
+class ChangesItsState(Right, caught_by="input_is_left_alone"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         h = torch.tanh(x + self.from_state(state[0]))
         with torch.no_grad():
@@ -221,12 +225,12 @@ class ChangesItsState(Right):
         return h, (h,)
 
 
-class WantsContiguous(Right):
+class WantsContiguous(Right, caught_by="memory_layout"):
     def project(self, x: Tensor) -> Tensor:
         return self.from_input(x.view(-1, x.shape[-1])).view(*x.shape[:2], -1)
 
 
-class ReadsMemoryDirectly(Right):
+class ReadsMemoryDirectly(Right, caught_by="memory_layout"):
     """It takes the strides for granted."""
 
     def project(self, x: Tensor) -> Tensor:
@@ -234,7 +238,7 @@ class ReadsMemoryDirectly(Right):
         return self.from_input(x.as_strided(x.shape, (x.shape[1] * size, size, 1)))
 
 
-class RefusesAutocast(Right):
+class RefusesAutocast(Right, caught_by="autocast"):
     """It adds into a tensor whose dtype is not what autocast makes of the product."""
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -243,7 +247,7 @@ class RefusesAutocast(Right):
         return h, (h,)
 
 
-class OverflowsInLowPrecision(Right):
+class OverflowsInLowPrecision(Right, caught_by="autocast"):
     """In bfloat16 the difference of two large numbers is lost."""
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -251,24 +255,23 @@ class OverflowsInLowPrecision(Right):
         return h, (h,)
 
 
-class ExplodesInTraining(Right):
+class ExplodesInTraining(Right, caught_by="training_mode"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         y, new = super().step(x, state)
         return (y / 0 if self.training else y), new
 
 
-class HiddenWeight(Right):
+class HiddenWeight(Right, caught_by="saves_and_loads"):
     """A weight that is neither parameter nor buffer."""
 
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
+    def build(self, input_size: int, hidden_size: int) -> None:
         self.weights = [torch.randn(hidden_size)]
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         return super().step(x * self.weights[0].to(x.dtype), state)
 
 
-class SharesOnCopy(Right):
+class SharesOnCopy(Right, caught_by="copies_and_pickles"):
     """A deep copy shares its parameters with the original."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SharesOnCopy":
@@ -277,13 +280,12 @@ class SharesOnCopy(Right):
         return twin
 
 
-class HoldsALambda(Right):
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
+class HoldsALambda(Right, caught_by="copies_and_pickles"):
+    def build(self, input_size: int, hidden_size: int) -> None:
         self.activation = lambda z: torch.tanh(z)
 
 
-class BranchesOnNumbers(Right):
+class BranchesOnNumbers(Right, caught_by="exports"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         h, new = super().step(x, state)
         return (h if h.sum().item() < 1e9 else 2 * h), new
@@ -294,58 +296,85 @@ class CompilesToSomethingElse(Right):
         return super().step(1.01 * x if torch.compiler.is_compiling() else x, state)
 
 
-class NeedsAnArgument(Right):
+class NeedsAnArgument(Right, caught_by="shapes_and_dtypes"):
     def __init__(self, input_size: int, hidden_size: int, heads: int) -> None:
         super().__init__(input_size, hidden_size)
 
 
-class NoCell(nn.Module):
+class NoCell(Fault, nn.Module, caught_by="shapes_and_dtypes"):
     def __init__(self, input_size: int, hidden_size: int = 5) -> None:
         super().__init__()
 
 
-class TransposedProbe(Right):
+class TransposedProbe(Right, caught_by="probe_agrees_with_autograd"):
     def probe(self, x: Tensor, states: State) -> Probe:
         slope = 1 - states[0][1:] ** 2
         return Probe(product=lambda t, gradients: ((gradients[0] * slope[t]) @ self.from_state.weight.t(),))
 
 
-CAUGHT_BY: dict[type, str] = {
-    TransposedProbe: "probe_agrees_with_autograd",
-    HardCodedDtype: "shapes_and_dtypes",
-    WrongOutputSize: "shapes_and_dtypes",
-    UnnamedLeaf: "shapes_and_dtypes",
-    StateWithoutBatch: "shapes_and_dtypes",
-    GrowingState: "shapes_and_dtypes",
-    NeedsAnArgument: "shapes_and_dtypes",
-    NoCell: "shapes_and_dtypes",
-    SqueezesOneRow: "small_sizes",
-    NeedsTwoFeatures: "small_sizes",
-    LooksAhead: "causality_by_gradient",
-    NormalisesByFuture: "causality_by_perturbation",
-    ReadsPadding: "padding_is_invisible",
-    DividesByZero: "padding_is_invisible",
-    NormalisesOverTheBatch: "rows_are_independent",
-    RanksRows: "rows_are_independent",
-    CountsCalls: "state_carries_over_every_cut",
-    OverwritesState: "state_is_used",
-    NeverReadsC: "state_is_used",
-    KnowsTheOtherDirection: "reverse_is_flip",
-    WrongGradient: "gradients_are_right",
-    DetachesState: "gradients_are_right",
-    UnusedParameter: "no_parameter_is_unused",
-    ZeroGradient: "gradients_reach_every_parameter",
-    DropoutInEvaluation: "evaluation_is_deterministic",
-    RemembersTheLastCall: "no_memory_between_calls",
-    ChangesItsInput: "input_is_left_alone",
-    ChangesItsState: "input_is_left_alone",
-    WantsContiguous: "memory_layout",
-    ReadsMemoryDirectly: "memory_layout",
-    RefusesAutocast: "autocast",
-    OverflowsInLowPrecision: "autocast",
-    ExplodesInTraining: "training_mode",
-    HiddenWeight: "saves_and_loads",
-    SharesOnCopy: "copies_and_pickles",
-    HoldsALambda: "copies_and_pickles",
-    BranchesOnNumbers: "exports",
-}
+# At large inputs, wide sizes, other numbers as options; and what else a call may change -------------------------------
+
+
+class RescalesOnceLarge(Right, caught_by="rows_are_independent"):
+    def project(self, x: Tensor) -> Tensor:
+        return super().project(20 * x / x.abs().amax().clamp(min=20))
+
+
+class RootOfTheState(Right, caught_by="large_and_small_numbers"):
+    """Its gradient at an initial state of zeros, which is learned at times, is 0 x infinity."""
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        (h,) = state
+        h = torch.tanh(x + self.from_state(h) / (1 + h.square().sum(-1, keepdim=True).sqrt()))
+        return h, (h,)
+
+
+class CutsTheGradientOf128Units(Right, caught_by="gradients_are_right"):
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        (h,) = state
+        return super().step(x, (h.detach() if self.hidden_size >= 100 else h,))
+
+
+class DropsInEvaluation(Right, caught_by="every_option"):
+    """As soon as its rate is not the default."""
+
+    def __init__(self, input_size: int, hidden_size: int = 5, rate: float = 0.0) -> None:
+        super().__init__(input_size, hidden_size)
+        self.rate = rate
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return super().step(nn.functional.dropout(x, self.rate), state)
+
+
+class KeepsZeros(Right, caught_by="trains_after_inference"):
+    """Made under ``inference_mode``, they cannot be trained through."""
+
+    def initial_state(self, like: Tensor) -> State:
+        kept = self.__dict__.setdefault("zeros", {})
+        key = (like.shape[0], like.dtype, like.device)
+        return (kept.setdefault(key, like.new_zeros(like.shape[0], self.hidden_size)),)
+
+
+class SeedsPython(Right, caught_by="evaluation_is_deterministic"):
+    def build(self, input_size: int, hidden_size: int) -> None:
+        random.seed(0)
+
+
+class Approximates32(Right, caught_by="large_and_small_numbers"):
+    def changed(self, h: Tensor) -> Tensor:
+        return 1.004 * h if h.dtype == torch.float32 else h
+
+
+class FollowsGradientsAlways(Right, caught_by="settings_are_left_alone"):
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        with torch.enable_grad():
+            return super().step(x, state)
+
+
+class DropsGathered(Right, caught_by="settings_are_left_alone"):
+    """It clears the gradients that earlier calls have gathered."""
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        for parameter in self.parameters():
+            parameter.grad = None
+        return super().step(x, state)

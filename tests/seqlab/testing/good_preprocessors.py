@@ -7,10 +7,12 @@ import torch
 
 from seqlab import Preprocessor, Ragged
 
+from .faults import Fault
+
 PADDING, UNKNOWN, FIRST = 0, 1, 2
 
 
-class Bytes(Preprocessor):
+class Bytes(Fault, Preprocessor):
     """Each byte of the text in UTF-8 is a token: there is nothing to learn, and nothing is ever unknown."""
 
     def fit(self, texts: Iterable[str]) -> None:
@@ -41,7 +43,7 @@ class Bytes(Preprocessor):
             raise ValueError(f"bytes have no state, but here is {sorted(state)}")
 
 
-class Words(Preprocessor):
+class Words(Fault, Preprocessor):
     """Each word, in lower case, is a token; ids are in the order of the words."""
 
     def __init__(self) -> None:

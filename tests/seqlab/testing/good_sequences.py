@@ -2,16 +2,15 @@
 
 import random
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import MetricCollection
 
-from seqlab import Batch, Examples, Ragged, Report, Task
+from seqlab import Batch, Examples, Ragged, Report
 
-from .good_tasks import IGNORED, SPLITS, Mean, positive, steps_of
+from .good_tasks import IGNORED, SPLITS, Mean, MeanState, NoState, Small, positive, steps_of
 
 
 class SquaredError(Mean):
@@ -22,7 +21,7 @@ class SquaredError(Mean):
         return error[~error.isnan()]
 
 
-class RunningSum(Task):
+class RunningSum(MeanState, Small):
     """Regression at each step of ragged features: the sum so far. NaN stands behind each row's last target."""
 
     per_step = True
@@ -30,25 +29,17 @@ class RunningSum(Task):
 
     def __init__(self, sequence_length: int = 6) -> None:
         self.sequence_length = positive(sequence_length)
-        self.mean = 0.0
 
-    @property
-    def monitor(self) -> str:
-        return "squared_error"
-
-    @property
-    def mode(self) -> Literal["min", "max"]:
-        return "min"
-
-    @property
-    def outputs(self) -> int:
-        return 1
+    monitor = "squared_error"
+    mode = "min"
+    outputs = 1
 
     def splits(self) -> Mapping[str, Examples]:
         made = {}
         for seed, (name, rows) in enumerate(zip(SPLITS, (120, 30, 30), strict=True)):
             made[name] = self._made(rows, torch.Generator().manual_seed(seed))
         self.mean = float(made["train"].targets.nanmean())
+        self.change(made)
         return made
 
     def _made(self, rows: int, generator: torch.Generator) -> Examples:
@@ -63,8 +54,7 @@ class RunningSum(Task):
         steps = steps_of(batch)  # taken out before the difference: zero times NaN would be the gradient of padding
         return F.mse_loss(outputs[steps], batch.targets[:, : outputs.shape[1]][steps])
 
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"squared_error": SquaredError()})
+    measures = (("squared_error", SquaredError),)
 
     def blind_outputs(self, batch: Batch) -> Tensor:
         return torch.full((*batch.inputs.shape[:2], 1), self.mean)
@@ -74,14 +64,6 @@ class RunningSum(Task):
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
         return outputs.squeeze(-1).tolist()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"mean": self.mean}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if set(state) != {"mean"} or not isinstance(state["mean"], float):
-            raise ValueError(f"the state must be a mean and nothing else, not {state}")
-        self.mean = state["mean"]
 
 
 class FreshSum(RunningSum):
@@ -107,7 +89,7 @@ class Perplexity(CrossEntropy):
         return super().compute().exp()
 
 
-class NextToken(Task):
+class NextToken(Small):
     """A tiny language model: windows of one stream of tokens, each carried on by the next."""
 
     carries_state = True
@@ -119,13 +101,8 @@ class NextToken(Task):
         self.sequence_length = positive(sequence_length)
         self.shares: list[float] = []
 
-    @property
-    def monitor(self) -> str:
-        return "perplexity"
-
-    @property
-    def mode(self) -> Literal["min", "max"]:
-        return "min"
+    monitor = "perplexity"
+    mode = "min"
 
     @property
     def outputs(self) -> int:
@@ -143,13 +120,16 @@ class NextToken(Task):
             made[name] = Examples(Ragged.of(list(windows)), nexts)
         counts = torch.bincount(made["train"].targets.flatten(), minlength=self.outputs) + 1
         self.shares = (counts / counts.sum()).tolist()
+        self.change(made)
         return made
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(outputs.flatten(0, 1), batch.targets.flatten())
 
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"loss": CrossEntropy(), "perplexity": Perplexity()})
+    measures = (
+        ("loss", CrossEntropy),
+        ("perplexity", Perplexity),
+    )
 
     def blind_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor(self.shares).log().expand(*batch.inputs.shape[:2], self.outputs)
@@ -175,7 +155,7 @@ class StepAccuracy(Mean):
         return (outputs.argmax(-1) == targets)[targets != IGNORED].double()
 
 
-class Parity(Task):
+class Parity(NoState, Small):
     """Token ids 1 and 2: at each step but the first, has 2 come an odd number of times?
 
     Args:
@@ -189,13 +169,8 @@ class Parity(Task):
     def __init__(self, sequence_length: int | None = None, ragged: bool = True) -> None:
         self.sequence_length, self.ragged = positive(sequence_length), ragged
 
-    @property
-    def monitor(self) -> str:
-        return "accuracy"
-
-    @property
-    def outputs(self) -> int:
-        return 2
+    monitor = "accuracy"
+    outputs = 2
 
     def splits(self) -> Mapping[str, Examples]:
         made = {}
@@ -209,14 +184,14 @@ class Parity(Task):
             for row, ids in enumerate(parts):
                 targets[row, 1 : len(ids)] = ((ids - 1).cumsum(0) % 2)[1:]
             made[name] = Examples(Ragged.of(parts), targets)
+        self.change(made)
         return made
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         targets = batch.targets[:, : outputs.shape[1]]
         return F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
 
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"accuracy": StepAccuracy()})
+    measures = (("accuracy", StepAccuracy),)
 
     def blind_outputs(self, batch: Batch) -> Tensor:
         return torch.zeros(*batch.inputs.shape[:2], 2)
@@ -230,10 +205,3 @@ class Parity(Task):
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
         return outputs.argmax(-1).tolist()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state:
-            raise ValueError(f"parity has no state, but here is {', '.join(state)}")

@@ -2,16 +2,18 @@
 
 import random
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from seqlab import Batch, Examples, Task
+
+from .faults import Fault
 
 SPLITS = ("train", "valid", "test")
 IGNORED = -100
@@ -30,7 +32,62 @@ def steps_of(batch: Batch) -> Tensor:
     return torch.arange(time) < lengths.unsqueeze(1)
 
 
-class TwoClasses(Task):
+class Head(nn.Linear):
+    """A linear layer that changes its features first."""
+
+    def __init__(self, features: int, outputs: int, change: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__(features, outputs)
+        self.change = change
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.change(self, x))
+
+
+class Small(Fault, Task):
+    """Base of the tasks here; ``measures`` makes the metrics by name, ``layer`` the head, of changed ``features``."""
+
+    measures: tuple[tuple[str, Callable[[], Metric]], ...] = ()
+    layer: Callable[[int, int], nn.Module] = nn.Linear
+    features: Callable[[nn.Module, Tensor], Tensor] | None = None
+
+    def metrics(self) -> MetricCollection:
+        return MetricCollection({name: make() for name, make in self.measures})
+
+    def head(self, features: int) -> nn.Module:
+        return (
+            type(self).layer(features, self.outputs)
+            if self.features is None
+            else Head(features, self.outputs, self.features)
+        )
+
+    def change(self, made: dict[str, Examples]) -> None:
+        """Spoil the splits; for subclasses."""
+
+
+class NoState:
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state:
+            raise ValueError(f"it has no state, but here is {', '.join(state)}")
+
+
+class MeanState:
+    """The state is the mean of the targets."""
+
+    mean = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if set(state) != {"mean"} or not isinstance(state["mean"], float):
+            raise ValueError(f"the state must be a mean and nothing else, not {state}")
+        self.mean = state["mean"]
+
+
+class TwoClasses(Small):
     """Texts of a, b and c: does one hold an ``aa``? Seldom. The targets are classes."""
 
     preprocessing = "characters"
@@ -42,9 +99,7 @@ class TwoClasses(Task):
         self.labels: list[str] = []
         self.shares: list[float] = []
 
-    @property
-    def monitor(self) -> str:
-        return "accuracy"
+    monitor = "accuracy"
 
     def texts(self) -> list[str]:
         draw = random.Random(3)
@@ -59,6 +114,7 @@ class TwoClasses(Task):
         }
         self.labels = list(self.names)
         self.shares = (torch.bincount(made["train"].targets, minlength=2) / len(made["train"])).tolist()
+        self.change(made)
         return made
 
     @property
@@ -68,8 +124,7 @@ class TwoClasses(Task):
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(outputs, batch.targets)
 
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"accuracy": MulticlassAccuracy(2, average="micro")})
+    measures = (("accuracy", lambda: MulticlassAccuracy(2, average="micro")),)
 
     def blind_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor(self.shares).log().expand(len(batch.inputs), 2)
@@ -90,26 +145,6 @@ class TwoClasses(Task):
         if not isinstance(shares, list) or not all(isinstance(share, float) for share in shares):
             raise ValueError("shares must be a list of numbers")
         self.labels, self.shares = list(labels), list(shares)
-
-
-class Yes(TwoClasses):
-    """The same with one output: the score of yes against no, which is all that decode shows."""
-
-    @property
-    def outputs(self) -> int:
-        return 1
-
-    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return F.binary_cross_entropy_with_logits(outputs.squeeze(1), batch.targets.float())
-
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"accuracy": Signs()})
-
-    def blind_outputs(self, batch: Batch) -> Tensor:
-        return torch.tensor(self.shares[1]).logit().expand(len(batch.inputs), 1)
-
-    def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
-        return outputs.squeeze(1).sigmoid().tolist()
 
 
 class Mean(Metric):
@@ -141,3 +176,20 @@ class Signs(Mean):
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return ((outputs.squeeze(1) > 0) == targets.bool()).double()
+
+
+class Yes(TwoClasses):
+    """The same with one output: the score of yes against no, which is all that decode shows."""
+
+    outputs = 1
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return F.binary_cross_entropy_with_logits(outputs.squeeze(1), batch.targets.float())
+
+    measures = (("accuracy", Signs),)
+
+    def blind_outputs(self, batch: Batch) -> Tensor:
+        return torch.tensor(self.shares[1]).logit().expand(len(batch.inputs), 1)
+
+    def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
+        return outputs.squeeze(1).sigmoid().tolist()

@@ -9,40 +9,23 @@ from torch.nn.utils.parametrizations import orthogonal, weight_norm
 
 from seqlab import Cell, State
 
-
-class Plain(Cell):
-    """What the others are made of."""
-
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
-        self.from_input = nn.Linear(input_size, hidden_size)
-        self.from_state = nn.Linear(hidden_size, hidden_size, bias=False)
-
-    def project(self, x: Tensor) -> Tensor:
-        return self.from_input(x)
-
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        h = torch.tanh(x + self.from_state(state[0]))
-        return h, (h,)
+from .broken_cells import Right
 
 
-class WeightNormed(Plain):
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
+class WeightNormed(Right):
+    def build(self, input_size: int, hidden_size: int) -> None:
         weight_norm(self.from_state)
 
 
-class Orthogonal(Plain):
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
+class Orthogonal(Right):
+    def build(self, input_size: int, hidden_size: int) -> None:
         orthogonal(self.from_state)
 
 
-class LayerNormed(Plain):
+class LayerNormed(Right):
     """Over the features of one row; one unit has none to normalise."""
 
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
+    def build(self, input_size: int, hidden_size: int) -> None:
         if hidden_size < 2:
             raise ValueError(f"hidden_size is {hidden_size}; a layer norm needs at least 2")
         self.norm = nn.LayerNorm(hidden_size)
@@ -52,22 +35,20 @@ class LayerNormed(Plain):
         return h, (h,)
 
 
-class LearnedStart(Plain):
+class LearnedStart(Right):
     """It counts the rows by ``len``, which torch.export takes for a constant."""
 
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
+    def build(self, input_size: int, hidden_size: int) -> None:
         self.start = nn.Parameter(torch.randn(hidden_size))
 
     def initial_state(self, like: Tensor) -> State:
         return (self.start.to(like.dtype).expand(len(like), -1),)
 
 
-class Buffered(Plain):
+class Buffered(Right):
     """A fixed random mask of its weights, kept in a buffer."""
 
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
+    def build(self, input_size: int, hidden_size: int) -> None:
         self.register_buffer("mask", (torch.rand(hidden_size, hidden_size) < 0.8).float())
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -75,7 +56,7 @@ class Buffered(Plain):
         return h, (h,)
 
 
-class Dropped(Plain):
+class Dropped(Right):
     """Random in training."""
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -83,7 +64,7 @@ class Dropped(Plain):
         return h, (h,)
 
 
-class Masked(Plain):
+class Masked(Right):
     """One dropout mask for all steps, carried in the state."""
 
     state_names = ("h", "mask")
@@ -98,7 +79,7 @@ class Masked(Plain):
         return h, (h, mask)
 
 
-class Wider(Plain):
+class Wider(Right):
     """Its output is wider than its state."""
 
     @property
@@ -127,7 +108,7 @@ class Window(Cell):
         return torch.tanh(self.mix(seen.flatten(1))), (seen[:, 1:],)
 
 
-class Clocked(Plain):
+class Clocked(Right):
     """A clock in the state: every other step keeps the state as it was."""
 
     state_names = ("h", "clock")
@@ -158,7 +139,7 @@ class Heads(Cell):
         return h, (h,)
 
 
-class Stabilised(Plain):
+class Stabilised(Right):
     """Exponential gates under a running maximum (Beck et al. 2024)."""
 
     state_names = ("c", "n", "m")
@@ -183,7 +164,7 @@ class Style(enum.Enum):
     rough = 2
 
 
-class Choices(Plain):
+class Choices(Right):
     """Several options that go together, or not."""
 
     def __init__(
@@ -208,11 +189,10 @@ class Choices(Plain):
         return h, (h,)
 
 
-class LowRank(Plain):
+class LowRank(Right):
     """Recurrent weights in half precision's range only by their product; tied to the input's."""
 
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
+    def build(self, input_size: int, hidden_size: int) -> None:
         self.left = nn.Parameter(torch.randn(hidden_size, 2) / 2)
         self.from_state = nn.Linear(hidden_size, 2, bias=False)
 
@@ -221,11 +201,10 @@ class LowRank(Plain):
         return h, (h,)
 
 
-class Embedding(Plain):
+class Embedding(Right):
     """A fixed weight that no gradient changes."""
 
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
+    def build(self, input_size: int, hidden_size: int) -> None:
         self.from_state.weight.requires_grad_(False)
 
 

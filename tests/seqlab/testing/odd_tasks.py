@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MultilabelF1Score
 
-from seqlab import Batch, Examples, Ragged, Task
+from seqlab import Batch, Examples, Ragged
 
 from .good_sequences import StepAccuracy
-from .good_tasks import IGNORED, SPLITS, Mean, TwoClasses, positive
+from .good_tasks import IGNORED, SPLITS, Mean, MeanState, NoState, Small, TwoClasses, positive
 
 
 class Error(Mean):
@@ -24,26 +24,17 @@ class Error(Mean):
         return (outputs.squeeze(1) - targets).square().double()
 
 
-class Lengths(Task):
+class Lengths(MeanState, Small):
     """Regression with one output: what is the mean of the first feature, times 10? By Huber's loss."""
 
     sequence_length_means = "distance"
 
     def __init__(self, sequence_length: int = 6) -> None:
         self.sequence_length = positive(sequence_length)
-        self.mean = 0.0
 
-    @property
-    def monitor(self) -> str:
-        return "error"
-
-    @property
-    def mode(self) -> Literal["min", "max"]:
-        return "min"
-
-    @property
-    def outputs(self) -> int:
-        return 1
+    monitor = "error"
+    mode = "min"
+    outputs = 1
 
     def splits(self) -> Mapping[str, Examples]:
         made = {}
@@ -53,6 +44,7 @@ class Lengths(Task):
             parts = [torch.randn(length, 3, generator=generator) for length in lengths.tolist()]
             made[name] = Examples(Ragged.of(parts), self.targets_of(torch.stack([part.mean(0) for part in parts])))
         self.mean = float(made["train"].targets.float().mean())
+        self.change(made)
         return made
 
     def targets_of(self, means: Tensor) -> Tensor:
@@ -61,22 +53,13 @@ class Lengths(Task):
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return F.huber_loss(outputs.squeeze(1), batch.targets)
 
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"error": Error()})
+    measures = (("error", Error),)
 
     def blind_outputs(self, batch: Batch) -> Tensor:
         return torch.full((len(batch.inputs), 1), self.mean)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
         return outputs.tolist()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"mean": self.mean}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if set(state) != {"mean"} or not isinstance(state["mean"], float):
-            raise ValueError(f"the state must be a mean and nothing else, not {state}")
-        self.mean = state["mean"]
 
 
 class Counts(Lengths):
@@ -102,9 +85,7 @@ class Counts(Lengths):
 class Ordinal(Lengths):
     """Four classes in their order and three outputs, each the score of being above one (cumulative logits)."""
 
-    @property
-    def outputs(self) -> int:
-        return 3
+    outputs = 3
 
     def targets_of(self, means: Tensor) -> Tensor:
         return torch.bucketize(means[:, 0].contiguous(), torch.tensor([-0.3, 0.0, 0.4]))
@@ -132,9 +113,7 @@ class Ordinal(Lengths):
 class TwoNumbers(Lengths):
     """Two outputs for two numbers, by the absolute error."""
 
-    @property
-    def outputs(self) -> int:
-        return 2
+    outputs = 2
 
     def targets_of(self, means: Tensor) -> Tensor:
         return means[:, :2] * 3 + 5
@@ -142,8 +121,7 @@ class TwoNumbers(Lengths):
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return F.l1_loss(outputs, batch.targets)
 
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"error": MeanAbsoluteError()})
+    measures = (("error", MeanAbsoluteError),)
 
     def blind_outputs(self, batch: Batch) -> Tensor:
         return torch.full((len(batch.inputs), 2), self.mean)
@@ -152,17 +130,9 @@ class TwoNumbers(Lengths):
 class ManyLabels(Lengths):
     """Several labels at once (binary cross-entropy)."""
 
-    @property
-    def outputs(self) -> int:
-        return 3
-
-    @property
-    def monitor(self) -> str:
-        return "f1"
-
-    @property
-    def mode(self) -> Literal["min", "max"]:
-        return "max"
+    outputs = 3
+    monitor = "f1"
+    mode = "max"
 
     def targets_of(self, means: Tensor) -> Tensor:
         return (means > 0).float()
@@ -170,8 +140,7 @@ class ManyLabels(Lengths):
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return F.binary_cross_entropy_with_logits(outputs, batch.targets)
 
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"f1": MultilabelF1Score(3)})
+    measures = (("f1", lambda: MultilabelF1Score(3)),)
 
     def blind_outputs(self, batch: Batch) -> Tensor:
         return torch.full((len(batch.inputs), 3), 1.0)
@@ -216,16 +185,16 @@ class NewClassInTest(TwoClasses):
         made["test"] = Examples([*test.inputs, "ccccccccc"], torch.cat([test.targets, torch.tensor([2])]))  # type: ignore[misc]  # its inputs are texts
         counts = torch.bincount(made["train"].targets, minlength=3) + 1
         self.shares = (counts / counts.sum()).tolist()
+        self.change(made)
         return made
 
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"accuracy": MulticlassAccuracy(3, average="micro")})
+    measures = (("accuracy", lambda: MulticlassAccuracy(3, average="micro")),)
 
     def blind_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor(self.shares).log().expand(len(batch.inputs), 3)
 
 
-class Tagging(Task):
+class Tagging(NoState, Small):
     """A tag for each token of sentences of 1 to 30 tokens: which of the last two was larger? Class 0 is one of them."""
 
     per_step = True
@@ -234,13 +203,8 @@ class Tagging(Task):
     def __init__(self, sequence_length: int | None = None, split_seed: int = 0) -> None:
         self.sequence_length, self.split_seed = positive(sequence_length), split_seed
 
-    @property
-    def monitor(self) -> str:
-        return "accuracy"
-
-    @property
-    def outputs(self) -> int:
-        return 3
+    monitor = "accuracy"
+    outputs = 3
 
     def splits(self) -> Mapping[str, Examples]:
         draw = random.Random(0)
@@ -253,27 +217,20 @@ class Tagging(Task):
                 tags = [1 + (now > before) - (now < before) for before, now in zip((ids[0], *ids), ids, strict=False)]
                 targets[row, : len(ids)] = torch.tensor(tags)
             made[name] = Examples(Ragged.of([torch.tensor(ids) for ids in part]), targets)
+        self.change(made)
         return made
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         targets = batch.targets[:, : outputs.shape[1]]
         return F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
 
-    def metrics(self) -> MetricCollection:
-        return MetricCollection({"accuracy": StepAccuracy()})
+    measures = (("accuracy", StepAccuracy),)
 
     def blind_outputs(self, batch: Batch) -> Tensor:
         return torch.tensor([0.1, 0.0, 0.1]).expand(*batch.inputs.shape[:2], 3)
 
     def decode(self, outputs: Tensor, top: int = 3) -> list[Any]:
         return outputs.argmax(-1).tolist()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state:
-            raise ValueError(f"tagging has no state, but here is {', '.join(state)}")
 
 
 class MaskedTagging(Tagging):
@@ -287,8 +244,26 @@ class MaskedTagging(Tagging):
         return (losses * weights).mean()
 
 
+class Windows(Lengths):
+    """What is the next value of a random walk? Each split has windows of a stretch of its own."""
+
+    def windows(self, low: int, high: int) -> Examples:
+        steps = self.sequence_length or 6
+        walk = torch.randn(330, 2, generator=torch.Generator().manual_seed(5)).cumsum(0)
+        made = walk[low:high].unfold(0, steps + 1, 1).transpose(1, 2)
+        return Examples(Ragged.of(list(made[:, :-1])), made[:, -1, 0].clone())
+
+    def splits(self) -> Mapping[str, Examples]:
+        stretches = {"train": (0, 190), "valid": (190, 260), "test": (260, 330)}
+        made = {name: self.windows(*stretch) for name, stretch in stretches.items()}
+        self.mean = float(made["train"].targets.mean())
+        self.change(made)
+        return made
+
+
 LongTagging = partial(Tagging, sequence_length=4)
 
 RIGHT: list[Any] = [
     Lengths, Counts, Ordinal, TwoNumbers, ManyLabels, Weighted, Focal, Margin, NewClassInTest, Tagging, MaskedTagging,
+    Windows,
 ]  # fmt: skip

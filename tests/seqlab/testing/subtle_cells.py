@@ -1,32 +1,25 @@
-"""Cells that are right in evaluation, at small sizes, by default; and the check that must catch each."""
+"""Cells that are right in evaluation, at small sizes or by default, and the check that must find the fault."""
 
 import enum
 import random
-from importlib import util
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from seqlab import Cell, State
+from seqlab import State
 
-spec = util.spec_from_file_location("broken_cells", Path(__file__).with_name("broken_cells.py"))
-broken_cells = util.module_from_spec(spec)
-spec.loader.exec_module(broken_cells)
-Right = broken_cells.Right
+from .broken_cells import Right
 
 # In training alone --------------------------------------------------------------------------------------------------
 
 
-class MixesRowsInTraining(Right):
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        h, _ = super().step(x, state)
-        h = h - 0.1 * h.mean(0) if self.training else h
-        return h, (h,)
+class MixesRowsInTraining(Right, caught_by="rows_are_independent"):
+    def changed(self, h: Tensor) -> Tensor:
+        return h - 0.1 * h.mean(0) if self.training else h
 
 
-class MixesRowsUnderDropout(Right):
+class MixesRowsUnderDropout(Right, caught_by="rows_are_independent"):
     """Random in training, so that only the same random numbers show what crosses over."""
 
     def project(self, x: Tensor) -> Tensor:
@@ -34,9 +27,8 @@ class MixesRowsUnderDropout(Right):
         return p + 0.1 * p.detach().amax(1, keepdim=True) if self.training else p
 
 
-class RunningStatistics(Right):
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
+class RunningStatistics(Right, caught_by="no_memory_between_calls"):
+    def build(self, input_size: int, hidden_size: int) -> None:
         self.register_buffer("mean", torch.zeros(input_size))
 
     def project(self, x: Tensor) -> Tensor:
@@ -46,12 +38,12 @@ class RunningStatistics(Right):
         return super().project(x - self.mean)
 
 
-class CutsTheGradientInTraining(Right):
+class CutsTheGradientInTraining(Right, caught_by="gradients_are_right"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         return super().step(x, (state[0].detach(),) if self.training else state)
 
 
-class HalvesTheGradientUnderDropout(Right):
+class HalvesTheGradientUnderDropout(Right, caught_by="gradients_are_right"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         h, _ = super().step(nn.functional.dropout(x, 0.3, self.training), state)
         if self.training and h.requires_grad:
@@ -59,36 +51,35 @@ class HalvesTheGradientUnderDropout(Right):
         return h, (h,)
 
 
-class LooksAheadInTraining(Right):
+class LooksAheadInTraining(Right, caught_by="causality_by_gradient"):
     def project(self, x: Tensor) -> Tensor:
         return super().project(x + 0.1 * x.roll(-1, 0) if self.training else x)
 
 
-class PositionInTraining(Right):
+class PositionInTraining(Right, caught_by="state_carries_over_every_cut"):
     def project(self, x: Tensor) -> Tensor:
         place = torch.arange(len(x), dtype=x.dtype).view(-1, 1, 1)
         return super().project(x) + (0.1 * place if self.training else 0)
 
 
-class NormalisesTheBatchInTraining(Right):
+class NormalisesTheBatchInTraining(Right, caught_by="small_sizes"):
     """One row has no deviation."""
 
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
+    def build(self, input_size: int, hidden_size: int) -> None:
         self.norm = nn.BatchNorm1d(hidden_size, affine=False, track_running_stats=False)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         return super().step(self.norm(x) if self.training else x, state)
 
 
-class ForeignRandomNumbers(Right):
+class ForeignRandomNumbers(Right, caught_by="evaluation_is_deterministic"):
     """torch's seed does not repeat it."""
 
     def project(self, x: Tensor) -> Tensor:
         return super().project(x * (1 + 0.1 * random.random()) if self.training else x)
 
 
-class CutsTheGradientInFloat32(Right):
+class CutsTheGradientInFloat32(Right, caught_by="large_and_small_numbers"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         return super().step(x, (state[0].detach(),) if x.dtype == torch.float32 else state)
 
@@ -96,36 +87,34 @@ class CutsTheGradientInFloat32(Right):
 # Sizes --------------------------------------------------------------------------------------------------------------
 
 
-class LooksAheadInLongRows(Right):
+class LooksAheadInLongRows(Right, caught_by="causality_by_perturbation"):
     def project(self, x: Tensor) -> Tensor:
         return super().project(x - x[64:].mean(0) if len(x) > 64 else x)
 
 
-class CutsTheGradientOfLongRows(Right):
+class CutsTheGradientOfLongRows(Right, caught_by="gradients_are_right"):
     def project(self, x: Tensor) -> Tensor:
         p = super().project(x)
         return torch.cat([p[:-100].detach(), p[-100:]]) if len(x) > 100 else p
 
 
-class MixesManyRows(Right):
+class MixesManyRows(Right, caught_by="rows_are_independent"):
     def project(self, x: Tensor) -> Tensor:
         return super().project(x - 0.1 * x.mean(1, keepdim=True) if x.shape[1] > 64 else x)
 
 
-class MixesRowsOfWideStates(Right):
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        h, _ = super().step(x, state)
-        h = torch.cat([h[:, :32], h[:1, 32:].expand(len(h), -1)], 1) if self.hidden_size > 32 else h
-        return h, (h,)
+class MixesRowsOfWideStates(Right, caught_by="rows_are_independent"):
+    def changed(self, h: Tensor) -> Tensor:
+        return torch.cat([h[:, :32], h[:1, 32:].expand(len(h), -1)], 1) if self.hidden_size > 32 else h
 
 
-class MixesRowsOfManyFeatures(Right):
+class MixesRowsOfManyFeatures(Right, caught_by="rows_are_independent"):
     def project(self, x: Tensor) -> Tensor:
         p = super().project(x)
         return p.cumsum(1) if self.input_size % 16 == 0 else p
 
 
-class TurnsASquareState(Right):
+class TurnsASquareState(Right, caught_by="rows_are_independent"):
     """It takes the batch for the last axis where both are as long."""
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -133,14 +122,12 @@ class TurnsASquareState(Right):
         return super().step(x, (h.t() if h.shape[0] == h.shape[1] else h,))
 
 
-class SqueezesOneUnit(Right):
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        h, _ = super().step(x, state)
-        h = h.squeeze(-1)
-        return h, (h,)
+class SqueezesOneUnit(Right, caught_by="small_sizes"):
+    def changed(self, h: Tensor) -> Tensor:
+        return h.squeeze(-1)
 
 
-class ClockOfTheProjection(Right):
+class ClockOfTheProjection(Right, caught_by="state_carries_over_every_cut"):
     """From the 65th step of a call on it does something else."""
 
     def project(self, x: Tensor) -> Tensor:
@@ -151,14 +138,14 @@ class ClockOfTheProjection(Right):
 # Numbers ------------------------------------------------------------------------------------------------------------
 
 
-class NaiveTanh(Right):
+class NaiveTanh(Right, caught_by="large_and_small_numbers"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         grown = torch.exp(2 * (x + self.from_state(state[0])))
         h = (grown - 1) / (grown + 1)
         return h, (h,)
 
 
-class NaiveGradient(Right):
+class NaiveGradient(Right, caught_by="large_and_small_numbers"):
     """Right forward; backward 0 times infinity."""
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -167,12 +154,12 @@ class NaiveGradient(Right):
         return h, (h,)
 
 
-class SquaresInFloat32(Right):
+class SquaresInFloat32(Right, caught_by="large_and_small_numbers"):
     def project(self, x: Tensor) -> Tensor:
         return super().project(x / (1 + x.pow(16).mean(-1, keepdim=True)).pow(1 / 16))
 
 
-class DividesByTheNorm(Right):
+class DividesByTheNorm(Right, caught_by="large_and_small_numbers"):
     """It keeps zero out and not what is nearly zero."""
 
     def project(self, x: Tensor) -> Tensor:
@@ -180,7 +167,7 @@ class DividesByTheNorm(Right):
         return super().project(torch.where(x.abs().sum(-1, keepdim=True) > 0, x / norm, torch.zeros_like(x)))
 
 
-class GrowingNormaliser(Right):
+class GrowingNormaliser(Right, caught_by="large_and_small_numbers"):
     """A sum and its normaliser that grow with every step; only their ratio counts."""
 
     state_names = ("h", "norm")
@@ -197,41 +184,41 @@ class GrowingNormaliser(Right):
 # Memory and places --------------------------------------------------------------------------------------------------
 
 
-class RandomStart(Right):
+class RandomStart(Right, caught_by="evaluation_is_deterministic"):
     def initial_state(self, like: Tensor) -> State:
         return (0.1 * torch.randn(like.shape[0], self.hidden_size, dtype=like.dtype),)
 
 
-class StartsFromTheData(Right):
+class StartsFromTheData(Right, caught_by="initial_state_is_fixed"):
     def initial_state(self, like: Tensor) -> State:
         return (like[:, :1].expand(-1, self.hidden_size) * 0 + like[:, :1].nan_to_num().sign(),)
 
 
-class StartsFromTheShapeOfTheData(Right):
+class StartsFromTheShapeOfTheData(Right, caught_by="initial_state_is_fixed"):
     """Zeros, by a product with the data, which may be NaN in padding."""
 
     def initial_state(self, like: Tensor) -> State:
         return (like[:, :1].expand(-1, self.hidden_size) * 0,)
 
 
-class StartsByRow(Right):
+class StartsByRow(Right, caught_by="initial_state_is_fixed"):
     def initial_state(self, like: Tensor) -> State:
         return (torch.linspace(0, 1, len(like), dtype=like.dtype).unsqueeze(1).expand(-1, self.hidden_size),)
 
 
-class Reseeds(Right):
+class Reseeds(Right, caught_by="evaluation_is_deterministic"):
     def __init__(self, input_size: int, hidden_size: int = 5) -> None:
         torch.manual_seed(0)
         super().__init__(input_size, hidden_size)
 
 
-class ReseedsInACall(Right):
+class ReseedsInACall(Right, caught_by="evaluation_is_deterministic"):
     def project(self, x: Tensor) -> Tensor:
         torch.manual_seed(1)
         return super().project(x)
 
 
-class WarmsUp(Right):
+class WarmsUp(Right, caught_by="no_memory_between_calls"):
     """After a hundred steps it is another cell."""
 
     calls = 0
@@ -241,9 +228,8 @@ class WarmsUp(Right):
         return super().step(x if self.calls < 100 else 0.9 * x, state)
 
 
-class CountsInABuffer(Right):
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
+class CountsInABuffer(Right, caught_by="no_memory_between_calls"):
+    def build(self, input_size: int, hidden_size: int) -> None:
         self.register_buffer("steps", torch.zeros(()))
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -251,7 +237,7 @@ class CountsInABuffer(Right):
         return super().step(x, state)
 
 
-class SharedCache(Right):
+class SharedCache(Right, caught_by="rows_are_independent"):
     """A cache of all cells, by the shape of the input."""
 
     seen: ClassVar[dict[Any, Tensor]] = {}
@@ -261,7 +247,7 @@ class SharedCache(Right):
         return super().project(x + kept)
 
 
-class CachesItsWeights(Right):
+class CachesItsWeights(Right, caught_by="sees_changed_parameters"):
     """In evaluation the weights are turned once."""
 
     turned: Tensor | None = None
@@ -275,7 +261,7 @@ class CachesItsWeights(Right):
         return h, (h,)
 
 
-class CachesItsWeightsAlways(Right):
+class CachesItsWeightsAlways(Right, caught_by="sees_changed_parameters"):
     packed: tuple[Any, Tensor] | None = None
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -287,7 +273,7 @@ class CachesItsWeightsAlways(Right):
         return h, (h,)
 
 
-class OneOutputBuffer(Right):
+class OneOutputBuffer(Right, caught_by="input_is_left_alone"):
     """Each step writes into the same memory."""
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -300,7 +286,7 @@ class OneOutputBuffer(Right):
         return self.memory, new
 
 
-class SavesMemoryWithoutGradients(Right):
+class SavesMemoryWithoutGradients(Right, caught_by="input_is_left_alone"):
     """Without gradients the state is changed in place."""
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -310,13 +296,13 @@ class SavesMemoryWithoutGradients(Right):
         return h, new
 
 
-class AnotherWayWithoutGradients(Right):
+class AnotherWayWithoutGradients(Right, caught_by="frozen_parameters"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         h, new = super().step(x, state)
         return (h if torch.is_grad_enabled() else h.float().to(h.dtype)), new
 
 
-class NeedsTheInputsGradient(Right):
+class NeedsTheInputsGradient(Right, caught_by="frozen_parameters"):
     """Where the input needs no gradient, the recurrent weights get a wrong one."""
 
     def project(self, x: Tensor) -> Tensor:
@@ -335,7 +321,7 @@ class SpoiledSlope(torch.autograd.Function):
         return ctx.slope.mul_(gradient)
 
 
-class OnePassBackward(Right):
+class OnePassBackward(Right, caught_by="frozen_parameters"):
     """The second pass through a graph finds what the first one left."""
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -343,7 +329,7 @@ class OnePassBackward(Right):
         return h, (h,)
 
 
-class RemembersThePreviousInput(Right):
+class RemembersThePreviousInput(Right, caught_by="state_carries_over_every_cut"):
     """Kept from step to step outside the state, and begun anew by each projection."""
 
     previous: Tensor | None = None
@@ -357,7 +343,7 @@ class RemembersThePreviousInput(Right):
         return super().step(x if before is None else x + 0.1 * before, state)
 
 
-class RemembersTheBatch(Right):
+class RemembersTheBatch(Right, caught_by="no_memory_between_calls"):
     """The number of rows is taken from the last initial state that was made."""
 
     rows = 0
@@ -370,7 +356,7 @@ class RemembersTheBatch(Right):
         return super().step(x * (1.0 if len(x) == self.rows else 0.9), state)
 
 
-class GrowsAParameter(Right):
+class GrowsAParameter(Right, caught_by="no_memory_between_calls"):
     """Made at the first call, after the optimizer."""
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -379,29 +365,28 @@ class GrowsAParameter(Right):
         return super().step(x * self.scale, state)
 
 
-class SetsTheDtype(Right):
+class SetsTheDtype(Right, caught_by="evaluation_is_deterministic"):
     def __init__(self, input_size: int, hidden_size: int = 5) -> None:
         torch.set_default_dtype(torch.float64)
         super().__init__(input_size, hidden_size)
 
 
-class SharesWeightsWithAll(Right):
+class SharesWeightsWithAll(Right, caught_by="copies_and_pickles"):
     """One matrix for all cells of the class."""
 
     shared: ClassVar[dict[int, nn.Linear]] = {}
 
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
+    def build(self, input_size: int, hidden_size: int) -> None:
         self.from_state = self.shared.setdefault(hidden_size, self.from_state)
 
 
-class FixedOutputSize(Right):
+class FixedOutputSize(Right, caught_by="shapes_and_dtypes"):
     @property
     def output_size(self) -> int:
         return 5
 
 
-class FixedDevice(Right):
+class FixedDevice(Right, caught_by="shapes_and_dtypes"):
     def initial_state(self, like: Tensor) -> State:
         return (torch.zeros(like.shape[0], self.hidden_size, dtype=like.dtype),)
 
@@ -427,7 +412,7 @@ class FaultyOptions(Right):
         self.nonlinearity, self.centred, self.kind = nonlinearity, centred, kind
 
 
-class DetachesWithRelu(FaultyOptions):
+class DetachesWithRelu(FaultyOptions, caught_by="every_option"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         if self.nonlinearity == "tanh":
             return super().step(x, state)
@@ -435,152 +420,18 @@ class DetachesWithRelu(FaultyOptions):
         return h, (h,)
 
 
-class CentresOverRows(FaultyOptions):
+class CentresOverRows(FaultyOptions, caught_by="every_option"):
     def project(self, x: Tensor) -> Tensor:
         return super().project(x - x.mean(1, keepdim=True) if self.centred else x)
 
 
-class SmoothsOverTheFuture(FaultyOptions):
+class SmoothsOverTheFuture(FaultyOptions, caught_by="every_option"):
     def project(self, x: Tensor) -> Tensor:
         return super().project(x + x.roll(-1, 0) if self.kind is Kind.smooth else x)
 
 
-class CannotBeMade(FaultyOptions):
+class CannotBeMade(FaultyOptions, caught_by="every_option"):
     def __init__(self, input_size: int, hidden_size: int = 5, deep: bool = False) -> None:
         super().__init__(input_size, hidden_size)
         if deep:
             self.more = nn.Linear(hidden_size, self.sizes)
-
-
-# At large inputs, wide sizes, other numbers as options; and what else a call may change -------------------------------
-
-
-class RescalesOnceLarge(Right):
-    def project(self, x: Tensor) -> Tensor:
-        return super().project(20 * x / x.abs().amax().clamp(min=20))
-
-
-class RootOfTheState(Right):
-    """Its gradient at an initial state of zeros, which is learned at times, is 0 x infinity."""
-
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        (h,) = state
-        h = torch.tanh(x + self.from_state(h) / (1 + h.square().sum(-1, keepdim=True).sqrt()))
-        return h, (h,)
-
-
-class CutsTheGradientOf128Units(Right):
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        (h,) = state
-        return super().step(x, (h.detach() if self.hidden_size >= 100 else h,))
-
-
-class DropsInEvaluation(Right):
-    """As soon as its rate is not the default."""
-
-    def __init__(self, input_size: int, hidden_size: int = 5, rate: float = 0.0) -> None:
-        super().__init__(input_size, hidden_size)
-        self.rate = rate
-
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        return super().step(nn.functional.dropout(x, self.rate), state)
-
-
-class KeepsZeros(Right):
-    """Made under ``inference_mode``, they cannot be trained through."""
-
-    def initial_state(self, like: Tensor) -> State:
-        kept = self.__dict__.setdefault("zeros", {})
-        key = (like.shape[0], like.dtype, like.device)
-        return (kept.setdefault(key, like.new_zeros(like.shape[0], self.hidden_size)),)
-
-
-class SeedsPython(Right):
-    def __init__(self, input_size: int, hidden_size: int = 5) -> None:
-        super().__init__(input_size, hidden_size)
-        random.seed(0)
-
-
-class Approximates32(Right):
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        h, _ = super().step(x, state)
-        h = 1.004 * h if h.dtype == torch.float32 else h
-        return h, (h,)
-
-
-class FollowsGradientsAlways(Right):
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        with torch.enable_grad():
-            return super().step(x, state)
-
-
-class DropsGathered(Right):
-    """It clears the gradients that earlier calls have gathered."""
-
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        for parameter in self.parameters():
-            parameter.grad = None
-        return super().step(x, state)
-
-
-CAUGHT_BY: dict[type[Cell], str] = {
-    MixesRowsInTraining: "rows_are_independent",
-    MixesRowsUnderDropout: "rows_are_independent",
-    RunningStatistics: "no_memory_between_calls",
-    CutsTheGradientInTraining: "gradients_are_right",
-    HalvesTheGradientUnderDropout: "gradients_are_right",
-    LooksAheadInTraining: "causality_by_gradient",
-    PositionInTraining: "state_carries_over_every_cut",
-    NormalisesTheBatchInTraining: "small_sizes",
-    ForeignRandomNumbers: "evaluation_is_deterministic",
-    CutsTheGradientInFloat32: "large_and_small_numbers",
-    LooksAheadInLongRows: "causality_by_perturbation",
-    CutsTheGradientOfLongRows: "gradients_are_right",
-    MixesManyRows: "rows_are_independent",
-    MixesRowsOfWideStates: "rows_are_independent",
-    MixesRowsOfManyFeatures: "rows_are_independent",
-    TurnsASquareState: "rows_are_independent",
-    SqueezesOneUnit: "small_sizes",
-    ClockOfTheProjection: "state_carries_over_every_cut",
-    NaiveTanh: "large_and_small_numbers",
-    NaiveGradient: "large_and_small_numbers",
-    SquaresInFloat32: "large_and_small_numbers",
-    DividesByTheNorm: "large_and_small_numbers",
-    GrowingNormaliser: "large_and_small_numbers",
-    RandomStart: "evaluation_is_deterministic",
-    StartsFromTheData: "initial_state_is_fixed",
-    StartsFromTheShapeOfTheData: "initial_state_is_fixed",
-    StartsByRow: "initial_state_is_fixed",
-    Reseeds: "evaluation_is_deterministic",
-    ReseedsInACall: "evaluation_is_deterministic",
-    WarmsUp: "no_memory_between_calls",
-    CountsInABuffer: "no_memory_between_calls",
-    SharedCache: "rows_are_independent",
-    CachesItsWeights: "sees_changed_parameters",
-    CachesItsWeightsAlways: "sees_changed_parameters",
-    OneOutputBuffer: "input_is_left_alone",
-    SavesMemoryWithoutGradients: "input_is_left_alone",
-    AnotherWayWithoutGradients: "frozen_parameters",
-    NeedsTheInputsGradient: "frozen_parameters",
-    OnePassBackward: "frozen_parameters",
-    RemembersThePreviousInput: "state_carries_over_every_cut",
-    RemembersTheBatch: "no_memory_between_calls",
-    GrowsAParameter: "no_memory_between_calls",
-    SetsTheDtype: "evaluation_is_deterministic",
-    SharesWeightsWithAll: "copies_and_pickles",
-    FixedOutputSize: "shapes_and_dtypes",
-    FixedDevice: "shapes_and_dtypes",
-    DetachesWithRelu: "every_option",
-    CentresOverRows: "every_option",
-    SmoothsOverTheFuture: "every_option",
-    CannotBeMade: "every_option",
-    RescalesOnceLarge: "rows_are_independent",
-    RootOfTheState: "large_and_small_numbers",
-    CutsTheGradientOf128Units: "gradients_are_right",
-    DropsInEvaluation: "every_option",
-    KeepsZeros: "trains_after_inference",
-    SeedsPython: "evaluation_is_deterministic",
-    Approximates32: "large_and_small_numbers",
-    FollowsGradientsAlways: "settings_are_left_alone",
-    DropsGathered: "settings_are_left_alone",
-}

@@ -2,22 +2,17 @@
 
 import copy
 import random
-from importlib import util
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from seqlab import Kernel
 from seqlab.contracts.masks import valid_mask, zero_padding
 from seqlab.recurrence import scan
 from seqlab.recurrence.selection import Loop
 
-spec = util.spec_from_file_location("broken_kernels", Path(__file__).with_name("broken_kernels.py"))
-broken_kernels = util.module_from_spec(spec)
-spec.loader.exec_module(broken_kernels)
-Faultless, Right = broken_kernels.Faultless, broken_kernels.broken_cells.Right
+from .broken_cells import Right
+from .broken_kernels import Faultless
 
 
 class Switched(Right):
@@ -47,28 +42,28 @@ def twin_with(cell, **changed):
     return twin
 
 
-class IgnoresTheNonlinearity(Faultless):
+class IgnoresTheNonlinearity(Faultless, caught_by="every_option"):
     cell = Switched
 
     def scan(self, cells, x, states, lengths):
         return super().scan([twin_with(cell, nonlinearity="tanh") for cell in cells], x, states, lengths)
 
 
-class IgnoresAFlag(Faultless):
+class IgnoresAFlag(Faultless, caught_by="every_option"):
     cell = Switched
 
     def scan(self, cells, x, states, lengths):
         return super().scan([twin_with(cell, skip=False) for cell in cells], x, states, lengths)
 
 
-class IgnoresANumber(Faultless):
+class IgnoresANumber(Faultless, caught_by="every_option"):
     cell = Switched
 
     def scan(self, cells, x, states, lengths):
         return super().scan([twin_with(cell, leak=0.0) for cell in cells], x, states, lengths)
 
 
-class WrongWithItsOwnOption(Faultless):
+class WrongWithItsOwnOption(Faultless, caught_by="every_option"):
     def __init__(self, save: Literal["all", "none"] = "all") -> None:
         self.save = save
 
@@ -76,17 +71,16 @@ class WrongWithItsOwnOption(Faultless):
         return super().scan(cells, x.detach() if self.save == "none" else x, states, lengths)
 
 
-class TileBorder(Faultless):
+class TileBorder(Faultless, caught_by="sizes_of_the_cell"):
     """The last tile of 32 units is cut off."""
 
-    def scan(self, cells, x, states, lengths):
-        y, ends = super().scan(cells, x, states, lengths)
+    def after(self, cells, x, lengths, y, ends):
         if cells[0].hidden_size > 32 and cells[0].hidden_size % 32:
             y = torch.cat([y[..., :-1], 0.5 * y[..., -1:]], dim=-1)
         return y, ends
 
 
-class InputTile(Faultless):
+class InputTile(Faultless, caught_by="sizes_of_the_cell"):
     """Input features beyond a multiple of 16 are added in twice."""
 
     def scan(self, cells, x, states, lengths):
@@ -101,7 +95,7 @@ def frozen_twin(cell):
     return twin.requires_grad_(False)
 
 
-class SumsTheLast64Steps(Faultless):
+class SumsTheLast64Steps(Faultless, caught_by="long_rows"):
     """The gradient of the weights is summed over one block of 64 steps."""
 
     def scan(self, cells, x, states, lengths):
@@ -112,7 +106,7 @@ class SumsTheLast64Steps(Faultless):
         return torch.cat([first, second]), end
 
 
-class LongSingleRow(Faultless):
+class LongSingleRow(Faultless, caught_by="long_rows"):
     """A single long row is cut into pieces, and the state is lost between them."""
 
     def scan(self, cells, x, states, lengths):
@@ -123,7 +117,7 @@ class LongSingleRow(Faultless):
         return torch.cat([first, second]), end
 
 
-class ManyRowsInParts(Faultless):
+class ManyRowsInParts(Faultless, caught_by="many_rows"):
     """Beyond 128 rows the parts are put together, and the states are those of the first part."""
 
     def scan(self, cells, x, states, lengths):
@@ -136,7 +130,7 @@ class ManyRowsInParts(Faultless):
         return torch.cat([first, second], 1), joined
 
 
-class NeedsTheInputsGradient(Faultless):
+class NeedsTheInputsGradient(Faultless, caught_by="frozen_parameters"):
     """Without a gradient for x it gives none at all."""
 
     def scan(self, cells, x, states, lengths):
@@ -145,14 +139,14 @@ class NeedsTheInputsGradient(Faultless):
         return super().scan(cells, x, states, lengths)
 
 
-class OneFrozenFreezesAll(Faultless):
+class OneFrozenFreezesAll(Faultless, caught_by="frozen_parameters"):
     def scan(self, cells, x, states, lengths):
         if not all(parameter.requires_grad for parameter in cells[0].parameters()):
             cells = [frozen_twin(cell) for cell in cells]
         return super().scan(cells, x, states, lengths)
 
 
-class Evaluates(Faultless):
+class Evaluates(Faultless, caught_by="without_gradients"):
     """Without gradients it takes a shorter way, which leaves the lengths out in both directions."""
 
     def scan(self, cells, x, states, lengths):
@@ -165,27 +159,25 @@ class Evaluates(Faultless):
         return torch.cat([y, back.flip(0).masked_fill(dead, 0)], -1), [end, back_end]
 
 
-class InferenceOnly(Faultless):
+class InferenceOnly(Faultless, caught_by="without_gradients"):
     """In inference mode empty rows end in zero."""
 
-    def scan(self, cells, x, states, lengths):
-        y, ends = super().scan(cells, x, states, lengths)
+    def after(self, cells, x, lengths, y, ends):
         if torch.is_inference_mode_enabled() and lengths is not None:
             ends = [tuple(leaf * (lengths > 0).unsqueeze(1) for leaf in end) for end in ends]
         return y, ends
 
 
-class EmptyRowsBackward(Faultless):
+class EmptyRowsBackward(Faultless, caught_by="both_directions"):
     """The backward cell's state of a row of length 0 is zero."""
 
-    def scan(self, cells, x, states, lengths):
-        y, ends = super().scan(cells, x, states, lengths)
+    def after(self, cells, x, lengths, y, ends):
         if lengths is not None and len(cells) == 2:
             ends = [ends[0], tuple(leaf * (lengths > 0).unsqueeze(1) for leaf in ends[1])]
         return y, ends
 
 
-class EvaluationMode(Faultless):
+class EvaluationMode(Faultless, caught_by="evaluation_mode"):
     """A cell in evaluation gives no gradient."""
 
     def scan(self, cells, x, states, lengths):
@@ -194,120 +186,7 @@ class EvaluationMode(Faultless):
         return super().scan(cells, x, states, lengths)
 
 
-class Walk(torch.autograd.Function):
-    """A tanh RNN by hand, for one direction and full rows; the faults are in how it keeps and takes tensors."""
-
-    @staticmethod
-    def forward(ctx: Any, owner: Any, p: Tensor, h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        start, hs = h, []
-        for p_t in p:
-            h = torch.tanh(p_t + h @ weight.t())
-            hs.append(h)
-        y = torch.stack(hs)
-        before = torch.cat([start.unsqueeze(0), y[:-1]])
-        owner.keep(ctx, y, before, weight)
-        ctx.owner = owner
-        return y, hs[-1].clone()
-
-    @staticmethod
-    def backward(ctx: Any, to_y: Tensor, to_end: Tensor) -> tuple[Tensor | None, ...]:
-        y, before, weight = ctx.owner.kept(ctx)
-        to_y, to_h = ctx.owner.incoming(to_y, to_end)
-        slope = ctx.owner.slope(y)
-        steps: list[Tensor] = []
-        for t in reversed(range(len(y))):
-            steps.append((to_y[t] + to_h) * slope[t])
-            to_h = steps[-1] @ weight
-        to_p = torch.stack(steps[::-1])
-        return None, to_p, to_h, to_p.flatten(0, 1).t() @ before.flatten(0, 1)
-
-
-class ByHand(Faultless):
-    """Right: its derivative is written out."""
-
-    def refuses(self, cells, x, lengths):
-        if not len(x) or lengths is not None or len(cells) > 1 or torch.is_autocast_enabled("cpu"):
-            return "full rows, forward, and at least one step, without autocast"
-        return super().refuses(cells, x, lengths)
-
-    def scan(self, cells, x, states, lengths):
-        (cell,) = cells
-        y, end = Walk.apply(self, cell.project(x), states[0][0], cell.from_state.weight)
-        return y, [(end,)]
-
-    def keep(self, ctx, *tensors):
-        ctx.save_for_backward(*tensors)
-
-    def kept(self, ctx):
-        return ctx.saved_tensors
-
-    def incoming(self, to_y, to_end):
-        return to_y, to_end
-
-    def slope(self, y):
-        return 1 - y**2
-
-
-class SpoilsWhatItKept(ByHand):
-    """The slope is computed in place, in the memory of what was kept."""
-
-    def slope(self, y):
-        return y.detach().pow_(2).neg_().add_(1)
-
-
-class SharedWorkspace(ByHand):
-    """What a pass forward keeps lies in memory that the next call takes again."""
-
-    def __init__(self) -> None:
-        self.workspace: tuple[Tensor, ...] = ()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"workspace": ()}
-
-    def __deepcopy__(self, memo: Any) -> "SharedWorkspace":
-        return type(self)()
-
-    def keep(self, ctx, *tensors):
-        self.workspace = tuple(tensor.clone() for tensor in tensors)
-
-    def kept(self, ctx):
-        return self.workspace
-
-
-class DropsTheEnd(ByHand):
-    """The gradient of the final state is left out where no output counts."""
-
-    def incoming(self, to_y, to_end):
-        return to_y, to_end if bool(to_y.any()) else torch.zeros_like(to_end)
-
-
-class ReadsTheGradientDirectly(ByHand):
-    """It takes the strides of the gradient for granted."""
-
-    def incoming(self, to_y, to_end):
-        if to_y.untyped_storage().nbytes() < to_y.nbytes:
-            return to_y, to_end
-        _, batch, size = to_y.shape
-        return to_y.as_strided(to_y.shape, (batch * size, size, 1)), to_end
-
-
-class WritesIntoTheGradient(ByHand):
-    def incoming(self, to_y, to_end):
-        to_y.detach()[-1] += to_end
-        return to_y, torch.zeros_like(to_end)
-
-
-class KeepsOnTheContext(ByHand):
-    """What autograd does not see kept, it does not guard."""
-
-    def keep(self, ctx, *tensors):
-        ctx.mine = tensors
-
-    def kept(self, ctx):
-        return ctx.mine
-
-
-class NaiveTanh(Faultless):
+class NaiveTanh(Faultless, caught_by="large_and_small_numbers"):
     """tanh as a quotient of exponentials."""
 
     def scan(self, cells, x, states, lengths):
@@ -322,7 +201,7 @@ class NaiveTanh(Faultless):
         return y, [(h,)]
 
 
-class ReadsMemoryDirectly(Faultless):
+class ReadsMemoryDirectly(Faultless, caught_by="memory_layout"):
     def scan(self, cells, x, states, lengths):
         if not x.is_contiguous() and x.untyped_storage().nbytes() >= x.nbytes:
             _, batch, size = x.shape
@@ -330,7 +209,7 @@ class ReadsMemoryDirectly(Faultless):
         return super().scan(cells, x, states, lengths)
 
 
-class ReadsStatesDirectly(Faultless):
+class ReadsStatesDirectly(Faultless, caught_by="memory_layout"):
     """A state that is expanded is taken for one row."""
 
     def scan(self, cells, x, states, lengths):
@@ -344,7 +223,7 @@ class ReadsStatesDirectly(Faultless):
         return super().scan(cells, x, states, lengths)
 
 
-class SortsTheLengths(Faultless):
+class SortsTheLengths(Faultless, caught_by="input_is_left_alone"):
     def scan(self, cells, x, states, lengths):
         result = super().scan(cells, x, states, None if lengths is None else lengths.clone())
         if lengths is not None:
@@ -352,24 +231,23 @@ class SortsTheLengths(Faultless):
         return result
 
 
-class HoldsALambda(Faultless):
+class HoldsALambda(Faultless, caught_by="copies_and_pickles"):
     def __init__(self) -> None:
         self.activation = lambda z: z.tanh()
 
 
-class Reseeds(Faultless):
+class Reseeds(Faultless, caught_by="same_call_twice"):
     def scan(self, cells, x, states, lengths):
         torch.manual_seed(0)
         return super().scan(cells, x, states, lengths)
 
 
-class SlightlyRandom(Faultless):
-    def scan(self, cells, x, states, lengths):
-        y, ends = super().scan(cells, x, states, lengths)
+class SlightlyRandom(Faultless, caught_by="same_call_twice"):
+    def after(self, cells, x, lengths, y, ends):
         return y + 1e-4 * y * torch.rand((), dtype=y.dtype), ends
 
 
-class CachesByVersion(Faultless):
+class CachesByVersion(Faultless, caught_by="sees_changed_parameters"):
     """Packs the weights again only where their version counter has moved."""
 
     def __init__(self) -> None:
@@ -399,7 +277,7 @@ def stale(cell, values):
     return twin
 
 
-class ReadsTheLearnedWeights(Faultless):
+class ReadsTheLearnedWeights(Faultless, caught_by="computed_weights"):
     """What weights are computed from is taken for them."""
 
     def scan(self, cells, x, states, lengths):
@@ -422,7 +300,7 @@ class Weighed(torch.nn.Module):
         return torch.nn.functional.linear(x, *self.given)
 
 
-class FirstSizeOnly(Faultless):
+class FirstSizeOnly(Faultless, caught_by="no_memory_between_calls"):
     """Its workspace has the size of the first layer that it met."""
 
     def __init__(self) -> None:
@@ -434,31 +312,30 @@ class FirstSizeOnly(Faultless):
         return y if cells[0].hidden_size == self.size else 0.99 * y, ends
 
 
-class SlowAnswer(Faultless):
+class SlowAnswer(Faultless, caught_by="estimates"):
     def speed(self, cells, x, lengths):
         return float("nan")
 
 
-class LowersTheState(Faultless):
-    def scan(self, cells, x, states, lengths):
-        y, ends = super().scan(cells, x, states, lengths)
+class LowersTheState(Faultless, caught_by="autocast"):
+    def after(self, cells, x, lengths, y, ends):
         if torch.is_autocast_enabled("cpu"):
             ends = [tuple(leaf.bfloat16() for leaf in end) for end in ends]
         return y, ends
 
 
-class CrashesOnNothing(Faultless):
+class CrashesOnNothing(Faultless, caught_by="no_steps_and_no_rows"):
     def scan(self, cells, x, states, lengths):
         x[0, 0]
         return super().scan(cells, x, states, lengths)
 
 
-class OtherGradientsWithoutTheState(Faultless):
+class OtherGradientsWithoutTheState(Faultless, caught_by="outputs_without_the_state"):
     def outputs(self, cells, x, states, lengths):
         return super().outputs(cells, x.detach() + 0 * x if lengths is not None else x, states, lengths)
 
 
-class ForgetsTheStateOfShortRows(Faultless):
+class ForgetsTheStateOfShortRows(Faultless, caught_by="state_carries_over_every_cut"):
     """A row that ended before this piece begins again from zero."""
 
     def scan(self, cells, x, states, lengths):
@@ -468,14 +345,13 @@ class ForgetsTheStateOfShortRows(Faultless):
         return y, ends
 
 
-class RemembersTheSize(Faultless):
+class RemembersTheSize(Faultless, caught_by="no_memory_between_calls"):
     """A workspace as large as the largest call so far, of which too much is read."""
 
     def __init__(self) -> None:
         self.longest = 0
 
-    def scan(self, cells, x, states, lengths):
-        y, ends = super().scan(cells, x, states, lengths)
+    def after(self, cells, x, lengths, y, ends):
         self.longest = max(self.longest, len(x))
         return y if len(x) == self.longest else y * 1.001, ends
 
@@ -483,7 +359,7 @@ class RemembersTheSize(Faultless):
 # What else a call may change, and what only shows without gradients ---------------------------------------------------
 
 
-class IgnoresTheNonlinearityWithoutGradients(Faultless):
+class IgnoresTheNonlinearityWithoutGradients(Faultless, caught_by="every_option"):
     cell = Switched
 
     def scan(self, cells, x, states, lengths):
@@ -492,7 +368,7 @@ class IgnoresTheNonlinearityWithoutGradients(Faultless):
         return super().scan(cells, x, states, lengths)
 
 
-class KeepsWeightsWithoutGradients(Faultless):
+class KeepsWeightsWithoutGradients(Faultless, caught_by="sees_changed_parameters"):
     """By identity and version, which a change through ``.data`` leaves as they were."""
 
     def scan(self, cells, x, states, lengths):
@@ -507,26 +383,26 @@ class KeepsWeightsWithoutGradients(Faultless):
         return super().scan(kept, x, states, lengths)
 
 
-class LeavesTheCellInEvaluation(Faultless):
+class LeavesTheCellInEvaluation(Faultless, caught_by="settings_are_left_alone"):
     def scan(self, cells, x, states, lengths):
         for cell in cells:
             cell.eval()
         return super().scan(cells, x, states, lengths)
 
 
-class FlushesDenormals(Faultless):
+class FlushesDenormals(Faultless, caught_by="settings_are_left_alone"):
     def scan(self, cells, x, states, lengths):
         torch.set_flush_denormal(True)
         return super().scan(cells, x, states, lengths)
 
 
-class SeedsPython(Faultless):
+class SeedsPython(Faultless, caught_by="same_call_twice"):
     def scan(self, cells, x, states, lengths):
         random.seed(0)
         return super().scan(cells, x, states, lengths)
 
 
-class KeepsATensorOfInference(Faultless):
+class KeepsATensorOfInference(Faultless, caught_by="trains_after_inference"):
     def __init__(self) -> None:
         self.kept: list[dict[torch.dtype, Tensor]] = [{}]
 
@@ -535,62 +411,11 @@ class KeepsATensorOfInference(Faultless):
         return super().scan(cells, x * one, states, lengths)
 
 
-class WrongAt128Units(Faultless):
-    def scan(self, cells, x, states, lengths):
-        y, ends = super().scan(cells, x, states, lengths)
+class WrongAt128Units(Faultless, caught_by="sizes_of_the_cell"):
+    def after(self, cells, x, lengths, y, ends):
         return (1.001 * y if cells[0].hidden_size == 128 else y), ends
 
 
-class WrongAt128Rows(Faultless):
-    def scan(self, cells, x, states, lengths):
-        y, ends = super().scan(cells, x, states, lengths)
+class WrongAt128Rows(Faultless, caught_by="many_rows"):
+    def after(self, cells, x, lengths, y, ends):
         return (1.001 * y if x.shape[1] == 128 else y), ends
-
-
-CAUGHT_BY: dict[type[Kernel], str] = {
-    IgnoresTheNonlinearity: "every_option",
-    IgnoresAFlag: "every_option",
-    IgnoresANumber: "every_option",
-    WrongWithItsOwnOption: "every_option",
-    TileBorder: "sizes_of_the_cell",
-    InputTile: "sizes_of_the_cell",
-    SumsTheLast64Steps: "long_rows",
-    LongSingleRow: "long_rows",
-    ManyRowsInParts: "many_rows",
-    NeedsTheInputsGradient: "frozen_parameters",
-    OneFrozenFreezesAll: "frozen_parameters",
-    Evaluates: "without_gradients",
-    InferenceOnly: "without_gradients",
-    EmptyRowsBackward: "both_directions",
-    EvaluationMode: "evaluation_mode",
-    SpoilsWhatItKept: "one_graph_twice",
-    SharedWorkspace: "calls_that_share_parameters",
-    DropsTheEnd: "parts_of_the_loss",
-    ReadsTheGradientDirectly: "layout_of_the_gradient",
-    WritesIntoTheGradient: "layout_of_the_gradient",
-    KeepsOnTheContext: "values_kept_for_backward",
-    NaiveTanh: "large_and_small_numbers",
-    ReadsMemoryDirectly: "memory_layout",
-    ReadsStatesDirectly: "memory_layout",
-    SortsTheLengths: "input_is_left_alone",
-    HoldsALambda: "copies_and_pickles",
-    Reseeds: "same_call_twice",
-    SlightlyRandom: "same_call_twice",
-    CachesByVersion: "sees_changed_parameters",
-    ReadsTheLearnedWeights: "computed_weights",
-    FirstSizeOnly: "no_memory_between_calls",
-    SlowAnswer: "estimates",
-    LowersTheState: "autocast",
-    CrashesOnNothing: "no_steps_and_no_rows",
-    OtherGradientsWithoutTheState: "outputs_without_the_state",
-    ForgetsTheStateOfShortRows: "state_carries_over_every_cut",
-    RemembersTheSize: "no_memory_between_calls",
-    IgnoresTheNonlinearityWithoutGradients: "every_option",
-    KeepsWeightsWithoutGradients: "sees_changed_parameters",
-    LeavesTheCellInEvaluation: "settings_are_left_alone",
-    FlushesDenormals: "settings_are_left_alone",
-    SeedsPython: "same_call_twice",
-    KeepsATensorOfInference: "trains_after_inference",
-    WrongAt128Units: "sizes_of_the_cell",
-    WrongAt128Rows: "many_rows",
-}

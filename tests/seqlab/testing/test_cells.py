@@ -3,32 +3,29 @@
 import os
 import subprocess
 import sys
-from importlib import import_module, util
+from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from seqlab import Cell
 from seqlab.plugins import plugins
 from seqlab.testing import CellSuite, run_suite
 from seqlab_cells.gru import GRU
+
+from ..recurrence import odd_cells as odd
+from . import broken_cells as broken
+from . import odd_cells as odder
+from . import subtle_cells as subtle
+from .faults import FAULTS as ALL
 
 COMPILED = "compiled_equals_the_loop"
 """Takes ten seconds a cell; it has a test of its own below."""
 
 
-def sibling(path):
-    spec = util.spec_from_file_location(path.stem, path)
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-broken = sibling(Path(__file__).with_name("broken_cells.py"))
-subtle = sibling(Path(__file__).with_name("subtle_cells.py"))
-odd = sibling(Path(__file__).parents[1] / "recurrence" / "odd_cells.py")
-odder = sibling(Path(__file__).with_name("odd_cells.py"))
-FAULTS = [*broken.CAUGHT_BY.items(), *subtle.CAUGHT_BY.items()]
+ROOT = Path(__file__).parents[3]
+FAULTS = [(fault, check) for fault, check in ALL if issubclass(fault, Cell | broken.NoCell)]
 SLOW = {subtle.DetachesWithRelu, subtle.CentresOverRows, subtle.SmoothsOverTheFuture}
 """Every check runs before the one that fails."""
 SPARED = {COMPILED, "every_kernel_equals_the_loop", "every_option"}
@@ -109,7 +106,7 @@ def test_a_cell_that_ends_the_process_fails():
 
 @pytest.mark.slow
 def test_catches_a_step_that_compiles_to_something_else():
-    outcome = run_elsewhere("from broken_cells import CompilesToSomethingElse as Made", COMPILED)
+    outcome = run_elsewhere("from tests.seqlab.testing.broken_cells import CompilesToSomethingElse as Made", COMPILED)
     assert "failed kernel compiled, full rows, forward" in outcome
     assert "outputs: differs by" in outcome
 
@@ -117,7 +114,7 @@ def test_catches_a_step_that_compiles_to_something_else():
 @pytest.fixture
 def registered(tmp_path, monkeypatch):
     """Give a folder of plugins, which are gone afterwards."""
-    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.syspath_prepend(ROOT)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     plugins.cache_clear()
@@ -125,9 +122,9 @@ def registered(tmp_path, monkeypatch):
 
 def test_catches_a_registered_kernel_that_differs(registered):
     (registered / "faulty.py").write_text(
-        "from broken_kernels import WrongOutput as Fast, broken_cells\n"
-        "class Made(broken_cells.Right):\n    pass\n"
-        "Fast.cell = Made\n",
+        "from tests.seqlab.testing.broken_kernels import Right, WrongOutput\n"
+        "class Made(Right):\n    pass\n"
+        "class Fast(WrongOutput):\n    cell = Made\n",
         encoding="utf-8",
     )
     info = registered / "faulty-1.dist-info"
@@ -154,7 +151,7 @@ def run_elsewhere(imports, check):
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "JAXTYPING_DISABLE": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAXTYPING_DISABLE": "1"},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -4,19 +4,19 @@ from types import MappingProxyType
 
 import pytest
 
+from seqlab import Preprocessor
 from seqlab.testing import PreprocessorSuite, run_suite
 from seqlab_preprocessing.characters import Characters
 from seqlab_preprocessing.steps import ascii_fold
 from seqlab_preprocessing.words import Words as SplitWords
 
-from .broken_preprocessors import CAUGHT as FEW
+from . import broken_vocabularies  # noqa: F401  # which registers the faults
 from .broken_preprocessors import LosesTheLastWord
-from .broken_preprocessors_calls import CAUGHT as CALLS
-from .broken_preprocessors_more import CAUGHT as MORE
+from .faults import FAULTS
 from .good_preprocessors import Bytes, Words, lowered
 from .odd_preprocessors import RIGHT
 
-CAUGHT = [*FEW, *MORE, *CALLS]
+CAUGHT = [(fault, check) for fault, check in FAULTS if issubclass(fault, Preprocessor)]
 ONE_IS_ENOUGH = {"same_ids_in_another_process": "it takes seconds, and another suite here runs it"}
 
 

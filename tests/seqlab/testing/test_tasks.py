@@ -4,16 +4,18 @@ from types import MappingProxyType
 
 import pytest
 
+from seqlab import Task
 from seqlab.testing import TaskSuite, run_suite
 from seqlab_tasks.names import Names
 
-from .broken_tasks import CAUGHT
-from .broken_tasks.data import NamesAStrangePreprocessing
+from .broken_tasks.splits import NamesAStrangePreprocessing
+from .faults import FAULTS
 from .good_preprocessors import Bytes
 from .good_sequences import FreshSum, NextToken, Parity, RunningSum
 from .good_tasks import TwoClasses, Yes
 from .odd_tasks import RIGHT
-from .odd_windows import Windows
+
+CAUGHT = [(fault, check) for fault, check in FAULTS if issubclass(fault, Task)]
 
 
 class TestNames(TaskSuite):
@@ -64,7 +66,7 @@ def test_balanced_names_pass(balance, about):
     assert [outcome for outcome in run_suite(Balanced, about) if outcome.result != "passed"] == []
 
 
-@pytest.mark.parametrize("right", [*RIGHT, Windows], ids=lambda right: right.__name__)
+@pytest.mark.parametrize("right", RIGHT, ids=lambda right: right.__name__)
 def test_odd_ones_that_are_right_pass(right):
     class Odd(TaskSuite):
         task = right

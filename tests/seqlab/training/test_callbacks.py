@@ -3,7 +3,7 @@
 import pytest
 
 import seqlab
-from seqlab.runs.curves import read_curves
+from seqlab.io.csv_files import read_csv
 
 WINDOW = [
     "task=first",
@@ -22,7 +22,7 @@ WINDOW = [
 
 def scores(folder):
     return [
-        float(row["valid/accuracy"]) for row in read_curves(folder / "curves" / "metrics.csv") if row["valid/accuracy"]
+        float(row["valid/accuracy"]) for row in read_csv(folder / "curves" / "metrics.csv") if row["valid/accuracy"]
     ]
 
 
@@ -36,12 +36,12 @@ def test_a_solved_task_ends_training(tmp_path, epochs):
     assert len(found) == epochs or found[-epochs - 1] < 0.99
 
 
-def test_what_is_not_solved_trains_to_its_end(tmp_path):
-    blind = [*WINDOW, "model.context=3", "trainer.max_epochs=2", "trainer.stop_when_solved=1"]
-    assert seqlab.run(seqlab.compose(blind), tmp_path).cost["epochs"] == 2
+def test_an_unsolved_task_trains_to_the_end(tmp_path):
+    too_short = [*WINDOW, "model.context=3", "trainer.max_epochs=2", "trainer.stop_when_solved=1"]
+    assert seqlab.run(seqlab.compose(too_short), tmp_path).cost["epochs"] == 2
 
 
 @pytest.mark.parametrize("wrong", ["-1", "true", "0.5"])
 def test_a_wrong_count_is_one_line(tmp_path, wrong):
-    with pytest.raises(seqlab.UserError, match="stop_when_solved must be a whole number >= 0, got"):
+    with pytest.raises(seqlab.UserError, match=r"stop_when_solved must be .*>= 0, got"):
         seqlab.run(seqlab.compose([*WINDOW, f"trainer.stop_when_solved={wrong}"]), tmp_path)

@@ -1,15 +1,15 @@
-"""Fine-tuning: what is taken, what is new, what stays as it was."""
+"""Fine-tuning: weights taken from another run, new heads, frozen parts."""
 
 import json
 import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import seqlab
 from seqlab import UserError
-from seqlab.runs import run_folder
+
+from ..resumable import checkpoint_of, interrupted, record_of, same, weights_of
 
 FAST = [
     "trainer.max_epochs=2",
@@ -25,24 +25,16 @@ def configured(data, *overrides):
     return seqlab.compose([*FAST, f"task.data_dir={data}", *overrides])
 
 
-def weights_of(folder):
-    return load_file(folder / run_folder.MODEL)
-
-
-def record_of(folder):
-    return json.loads((folder / "results.json").read_text("utf-8"))
-
-
 @pytest.fixture
 def parent(names_folder, tmp_path):
-    """A finished run on three tongues."""
+    """A finished run on three languages."""
     seqlab.run(configured(names_folder), tmp_path / "parent")
     return tmp_path / "parent"
 
 
 @pytest.fixture
 def other_names(tmp_path):
-    """Two other tongues, with letters that the three do not have."""
+    """Two other languages, with letters that the three do not have."""
     folder = tmp_path / "others"
     folder.mkdir()
     for language, parts in {"Uuish": ["uu", "bu", "zu", "lu"], "Iiish": ["ii", "bi", "zi", "li"]}.items():
@@ -51,7 +43,7 @@ def other_names(tmp_path):
     return folder
 
 
-def begins_with(config, folder, monkeypatch):
+def initial_weights(config, folder, monkeypatch):
     """The weights with which training begins."""
     from seqlab.training.module import SequenceModule
 
@@ -68,29 +60,31 @@ def begins_with(config, folder, monkeypatch):
 
 
 def test_the_same_labels_take_every_weight_and_the_vocabulary(names_folder, parent, tmp_path, monkeypatch):
-    begun = begins_with(configured(names_folder, f"init_from={parent}", "seed=4"), tmp_path / "child", monkeypatch)
+    initial = initial_weights(
+        configured(names_folder, f"init_from={parent}", "seed=4"), tmp_path / "child", monkeypatch
+    )
     there = weights_of(parent)
-    assert begun.keys() == there.keys()
-    assert all(torch.equal(begun[name], there[name]) for name in there)
+    assert initial.keys() == there.keys()
+    assert all(torch.equal(initial[name], there[name]) for name in there)
     origin = record_of(tmp_path / "child")["init_from"]
-    assert origin == {"run": str(parent), "taken": list(begun), "new": []}
+    assert origin == {"run": str(parent), "taken": list(initial), "new": []}
 
 
 def test_other_labels_get_a_new_head_and_the_old_vocabulary(parent, other_names, tmp_path, monkeypatch, caplog):
     config = configured(other_names, f"init_from={parent}", "seed=4")
     with caplog.at_level("INFO"):
-        begun = begins_with(config, tmp_path / "child", monkeypatch)
-    assert f"init_from={parent}: encoder, recurrent are taken; head is new, as the outputs are others" in caplog.text
+        initial = initial_weights(config, tmp_path / "child", monkeypatch)
+    assert "weights taken: encoder, recurrent; new, as the outputs differ: head" in caplog.text
     there = weights_of(parent)
-    assert [name for name in begun if not torch.equal(begun[name], there[name])] == ["head.weight", "head.bias"]
-    assert begun["head.weight"].shape == (2, 8)
+    assert [name for name in initial if not torch.equal(initial[name], there[name])] == ["head.weight", "head.bias"]
+    assert initial["head.weight"].shape == (2, 8)
     assert (tmp_path / "child" / "preprocessor.json").read_bytes() == (parent / "preprocessor.json").read_bytes()
     record = record_of(tmp_path / "child")
     assert record["init_from"]["new"] == ["head.weight", "head.bias"]
     assert record["data"]["train"]["share_unknown"] > 0.2
 
 
-def test_the_run_folder_predicts_alone(parent, other_names, tmp_path):
+def test_the_run_folder_predicts_without_the_first_run(parent, other_names, tmp_path):
     seqlab.run(configured(other_names, f"init_from={parent}"), tmp_path / "child")
     shutil.rmtree(parent)
     labels = {answer["label"] for answer in seqlab.load(tmp_path / "child").predict(["Bulubu"])[0]}
@@ -107,11 +101,11 @@ def test_a_run_from_good_weights_starts_where_they_were(names_folder, tmp_path):
 
 @pytest.mark.parametrize("kernel", ["vendor", "loop"])
 @pytest.mark.parametrize("parts", [["encoder"], ["encoder", "recurrent"], ["recurrent.layers.0.0.from_input", "head"]])
-def test_frozen_parts_stay_bit_for_bit_and_the_rest_learns(names_folder, parent, tmp_path, kernel, parts):
+def test_frozen_parts_stay_exactly_and_the_rest_learns(names_folder, parent, tmp_path, kernel, parts):
     """The optimiser would let weights decay, too, if it had them."""
     overrides = [f"init_from={parent}", f"freeze=[{','.join(parts)}]", f"kernel={kernel}", "optimizer.weight_decay=0.5"]
     seqlab.run(configured(names_folder, *overrides), tmp_path / "child")
-    resume = torch.load(tmp_path / "child" / run_folder.RESUME, weights_only=True)["state_dict"]
+    resume = checkpoint_of(tmp_path / "child")["state_dict"]
     for name, value in weights_of(parent).items():
         frozen = any(f"{name}.".startswith(f"{part}.") for part in parts)
         assert torch.equal(resume[f"model.{name}"], value) == frozen, name
@@ -119,10 +113,10 @@ def test_frozen_parts_stay_bit_for_bit_and_the_rest_learns(names_folder, parent,
 
 
 def test_freezing_needs_no_other_run(names_folder, tmp_path, monkeypatch):
-    """A network whose random weights stay is an echo state network's poor relation."""
-    begun = begins_with(configured(names_folder, "freeze=[recurrent]"), tmp_path / "run", monkeypatch)
+    """Random frozen weights, as in an echo state network."""
+    initial = initial_weights(configured(names_folder, "freeze=[recurrent]"), tmp_path / "run", monkeypatch)
     after = weights_of(tmp_path / "run")
-    assert {name for name in after if torch.equal(after[name], begun[name])} == {
+    assert {name for name in after if torch.equal(after[name], initial[name])} == {
         name for name in after if name.startswith("recurrent.")
     }
 
@@ -135,11 +129,11 @@ def test_freezing_needs_no_other_run(names_folder, tmp_path, monkeypatch):
         ("[recurrent.layer.0]", r"no parameters in recurrent.layer.0; it has some in recurrent.layers$"),
         ("[recurrent.layers.1]", r"no parameters in recurrent.layers.1; it has some in recurrent.layers.0$"),
         ("[encoder,recurrent,head]", r"nothing is left to train; the model has parameters in encoder, recurrent, head"),
-        ("encoder", r"freeze must be a list of texts \(parts of the model\), got encoder"),
-        ("[3]", r"freeze must be a list of texts .*, got \[3\]"),
+        ("encoder", r"freeze must be a list of strings \(parts of the model\), got encoder"),
+        ("[3]", r"freeze must be a list of strings .*, got \[3\]"),
     ],
 )
-def test_what_cannot_be_frozen(names_folder, tmp_path, freeze, message):
+def test_freeze_is_checked(names_folder, tmp_path, freeze, message):
     with pytest.raises(UserError, match=message):
         seqlab.run(configured(names_folder, f"freeze={freeze}"), tmp_path / "run")
 
@@ -164,10 +158,10 @@ def test_weights_that_do_not_fit_are_named(names_folder, parent, tmp_path, overr
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_run(names_folder, tmp_path):
+def test_init_from_must_be_a_run(names_folder, tmp_path):
     with pytest.raises(UserError, match="init_from=nowhere: nowhere is no folder"):
         seqlab.run(configured(names_folder, "init_from=nowhere"), tmp_path / "child")
-    with pytest.raises(UserError, match=r"init_from must be a text \(the folder of a run\) or null, got 3"):
+    with pytest.raises(UserError, match=r"init_from must be a string \(the folder of a run\) or null, got 3"):
         seqlab.run(configured(names_folder, "init_from=3"), tmp_path / "child")
 
 
@@ -175,14 +169,16 @@ def test_a_bag_of_ngrams_takes_its_ngrams_along_or_says_why_not(names_folder, ot
     """Its weights are as many as its n-grams, and all belong to the labels."""
     seqlab.run(configured(names_folder, "model=bow"), tmp_path / "parent")
     start = f"init_from={tmp_path / 'parent'}"
-    begun = begins_with(configured(names_folder, "model=bow", "task.split_seed=7", start), tmp_path / "a", monkeypatch)
+    initial = initial_weights(
+        configured(names_folder, "model=bow", "task.split_seed=7", start), tmp_path / "a", monkeypatch
+    )
     there = weights_of(tmp_path / "parent")
-    assert all(torch.equal(begun[name], there[name]) for name in there)
-    with pytest.raises(UserError, match="that run's labels are others, and model=bow has no head"):
+    assert all(torch.equal(initial[name], there[name]) for name in there)
+    with pytest.raises(UserError, match="that run's labels differ, and model=bow has no separate head"):
         seqlab.run(configured(other_names, "model=bow", start), tmp_path / "b")
 
 
-def test_a_part_that_the_other_run_has_not_is_new(parent, names_folder, other_names, tmp_path):
+def test_a_part_that_the_other_run_lacks_is_new(parent, names_folder, other_names, tmp_path):
     seqlab.run(configured(other_names, f"init_from={parent}", "model.pooling=attention"), tmp_path / "child")
     new = {name.partition(".")[0] for name in record_of(tmp_path / "child")["init_from"]["new"]}
     assert "head" in new
@@ -210,34 +206,18 @@ def test_a_language_model_becomes_a_classifier(names_folder, tmp_path, monkeypat
     assert seqlab.load(tmp_path / "clf").predict(["Banana"])[0][0]["label"] in ("Aaish", "Ooish", "Eeish")
 
 
-class InterruptedRunError(Exception):
-    """The power went."""
-
-
-def test_a_fine_tuning_run_resumes_bit_for_bit_without_the_first_run(other_names, parent, tmp_path, monkeypatch):
-    from seqlab.training.module import SequenceModule
-
+def test_a_fine_tuning_run_resumes_exactly_without_the_first_run(other_names, parent, tmp_path):
     overrides = [f"init_from={parent}", "freeze=[encoder]", "trainer.max_epochs=4", "model.dropout=0.3", "seed=3"]
     seqlab.run(configured(other_names, *overrides), tmp_path / "whole")
-    step = SequenceModule.training_step
-
-    def dies(self, batch, batch_index):
-        if (self.current_epoch, batch_index) == (2, 1):
-            raise InterruptedRunError
-        return step(self, batch, batch_index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SequenceModule, "training_step", dies)
-        with pytest.raises(InterruptedRunError):
-            seqlab.run(configured(other_names, *overrides), tmp_path / "cut")
+    with interrupted(2, 1):
+        seqlab.run(configured(other_names, *overrides), tmp_path / "cut")
     shutil.rmtree(parent)
-    with pytest.raises(UserError, match=r"freeze is .*head.* but the run that goes on has freeze=.*encoder"):
+    with pytest.raises(UserError, match=r"freeze is .*head.* but the resumed run has freeze=.*encoder"):
         seqlab.run(configured(other_names, *overrides, "ckpt_path=last", "freeze=[head]"), tmp_path / "cut")
-    with pytest.raises(UserError, match=r"the run that goes on began with init_from=.*parent; say so again"):
+    with pytest.raises(UserError, match=r"the resumed run has init_from=.*parent; set it again"):
         seqlab.run(configured(other_names, *overrides[1:], "ckpt_path=last"), tmp_path / "cut")
     seqlab.run(configured(other_names, *overrides, "ckpt_path=last"), tmp_path / "cut")
     whole, cut = record_of(tmp_path / "whole"), record_of(tmp_path / "cut")
     assert whole["metrics"] == cut["metrics"]
     assert whole["init_from"] == cut["init_from"]
-    there, here = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
-    assert all(torch.equal(there[name], here[name]) for name in there)
+    assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))

@@ -1,4 +1,4 @@
-"""Curves outlive a crash and a restart; a run is one run at Weights & Biases however often it goes on."""
+"""Curves survive a crash and a restart; a resumed run stays one run at Weights & Biases."""
 
 import signal
 import subprocess
@@ -8,45 +8,30 @@ from collections import Counter
 import pytest
 
 import seqlab
-from seqlab.runs.curves import CurvesLogger, read_curves
+from seqlab.io.csv_files import read_csv
+from seqlab.runs.curves import CurvesLogger
 from seqlab.training.loggers import make_logger, run_id
-from seqlab.training.module import SequenceModule
+
+from ..resumable import interrupted
 
 QUICK = ("trainer.progress=false", "cell.hidden_size=4", "data.batch_size=16", "trainer.early_stopping=null")
-
-
-class CutError(Exception):
-    """Ends a run."""
 
 
 def run(names_folder, folder, *words):
     return seqlab.run(seqlab.compose([*QUICK, f"task.data_dir={names_folder}", *words]), folder)
 
 
-def cut_in_epoch(monkeypatch, epoch, then):
-    step = SequenceModule.training_step
-
-    def cut(self, batch, index):
-        if self.current_epoch == epoch and index == 1:
-            raise CutError
-        return step(self, batch, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SequenceModule, "training_step", cut)
-        with pytest.raises(CutError):
-            then()
-
-
 def without_times(rows):
     return [{name: value for name, value in row.items() if "second" not in name} for row in rows]
 
 
-def test_curves_of_a_run_that_goes_on_are_those_of_the_uninterrupted_one(names_folder, tmp_path, monkeypatch):
+def test_curves_of_a_resumed_run_equal_those_of_the_uninterrupted_one(names_folder, tmp_path):
     words = ("logger=csv", "trainer.max_epochs=4")
     run(names_folder, tmp_path / "whole", *words)
-    cut_in_epoch(monkeypatch, 2, lambda: run(names_folder, tmp_path / "cut", *words))
+    with interrupted(2, 1):
+        run(names_folder, tmp_path / "cut", *words)
     run(names_folder, tmp_path / "cut", *words, "ckpt_path=last")
-    whole, cut = (read_curves(tmp_path / name / "curves" / "metrics.csv") for name in ("whole", "cut"))
+    whole, cut = (read_csv(tmp_path / name / "curves" / "metrics.csv") for name in ("whole", "cut"))
     assert len(whole) == 5  # four epochs, and the test
     assert without_times(cut) == without_times(whole)
 
@@ -54,7 +39,7 @@ def test_curves_of_a_run_that_goes_on_are_those_of_the_uninterrupted_one(names_f
 @pytest.mark.parametrize(
     ("step", "kept"), [(29, ["9", "9", "19", "19", "29"]), (39, [*"99", "19", "19", "29", "29", "39"])]
 )
-def test_rows_that_are_done_again_are_replaced_and_a_cut_one_is_left_out(tmp_path, step, kept):
+def test_repeated_rows_are_replaced_and_an_incomplete_one_is_skipped(tmp_path, step, kept):
     logger = CurvesLogger(tmp_path)
     for done in (9, 19, 29):
         logger.log_metrics({"train/loss": done / 10}, done)
@@ -63,7 +48,7 @@ def test_rows_that_are_done_again_are_replaced_and_a_cut_one_is_left_out(tmp_pat
         file.write("39,0.")  # by a process that was killed
     again = CurvesLogger(tmp_path)
     again.log_metrics({"train/loss": 7.0}, step)
-    rows = read_curves(again.path)
+    rows = read_csv(again.path)
     assert [row["step"] for row in rows] == kept
     assert rows[-1] == {"step": str(step), "train/loss": "7.0", "valid/loss": ""}
 
@@ -76,7 +61,7 @@ def test_a_row_is_there_when_the_process_is_killed(tmp_path):
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
-    assert [row["loss"] for row in read_curves(tmp_path / "curves" / "metrics.csv")] == [*"01234"]
+    assert [row["loss"] for row in read_csv(tmp_path / "curves" / "metrics.csv")] == [*"01234"]
 
 
 def test_a_run_keeps_its_id_and_another_has_another(tmp_path):
@@ -86,17 +71,18 @@ def test_a_run_keeps_its_id_and_another_has_another(tmp_path):
     assert run_id(tmp_path / "one") == first != run_id(tmp_path / "two")
 
 
-def test_wandb_goes_on_with_the_same_run(names_folder, tmp_path, monkeypatch):
+def test_a_resumed_run_keeps_its_wandb_run(names_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     words = ("logger=wandb", "trainer.max_epochs=2")
-    cut_in_epoch(monkeypatch, 1, lambda: run(names_folder, tmp_path / "run", *words))
+    with interrupted(1, 1):
+        run(names_folder, tmp_path / "run", *words)
     run(names_folder, tmp_path / "run", *words, "ckpt_path=last")
     found = [path.name.rpartition("-")[2] for path in (tmp_path / "run" / "wandb").glob("offline-run-*")]
     assert Counter(found) == {run_id(tmp_path / "run"): 2}
 
 
-def test_wandb_is_asked_to_go_on(tmp_path, monkeypatch):
+def test_wandb_may_resume(tmp_path, monkeypatch):
     config = {"name": "wandb", "project": "p", "entity": None, "group": None, "tags": [], "offline": True}
     logger = make_logger(config, tmp_path)
     assert logger._wandb_init["resume"] == "allow"

@@ -1,4 +1,4 @@
-"""Losses and gradients that are no finite numbers."""
+"""Losses and gradients that are not finite."""
 
 import json
 import logging
@@ -8,7 +8,7 @@ import torch
 
 import seqlab
 from seqlab import UserError
-from seqlab.training.nonfinite import Guard, SavedStep
+from seqlab.training.nonfinite import NonFiniteGuard, SavedStep
 
 FAST = ["trainer.max_epochs=2", "cell.hidden_size=8", "data.batch_size=16", "logger=none", "trainer.progress=false"]
 
@@ -20,19 +20,19 @@ def explosive(names_folder, *more):
 
 
 @pytest.mark.parametrize("clip", ["null", "1e12"])
-def test_a_run_ends_there_and_keeps_the_step(names_folder, tmp_path, clip):
+def test_a_run_stops_and_saves_the_step(names_folder, tmp_path, clip):
     with pytest.raises(UserError, match=r"is (nan|inf) at step .* of epoch .*; `python -m seqlab replay "):
         seqlab.run(explosive(names_folder, f"trainer.gradient_clip_val={clip}"), tmp_path / "run")
     kept = SavedStep(tmp_path / "run" / "nonfinite")
-    assert kept.page["what"] in ("loss", "gradient")
+    assert kept.record["what"] in ("loss", "gradient")
     assert len(kept.batch.inputs) == 16
     assert not (tmp_path / "run" / "results.json").exists()
     before = [value.clone() for value in kept.weights.values()]
     assert all(bool(value.isfinite().all()) for value in before), "the weights are those before the step"
 
 
-def test_steps_can_be_left_out(names_folder, tmp_path, caplog, monkeypatch):
-    """A run in which one loss is NaN goes on, as if that step had not been; with none to leave out it ends."""
+def test_steps_can_be_skipped(names_folder, tmp_path, caplog, monkeypatch):
+    """A run in which one loss is NaN continues if it may skip a step, and stops otherwise."""
     from seqlab_tasks.names import Names
 
     loss, calls = Names.loss, []
@@ -47,21 +47,20 @@ def test_steps_can_be_left_out(names_folder, tmp_path, caplog, monkeypatch):
     with caplog.at_level(logging.WARNING, "seqlab"):
         result = seqlab.run(seqlab.compose([*options, "trainer.skip_nonfinite=1"]), tmp_path / "skips")
     assert result.metrics["loss"] < float("inf")
-    assert "step 2 is left out: its loss is nan (1 of trainer.skip_nonfinite=1)" in caplog.text
+    assert "step 2 is skipped: its loss is nan (1 of trainer.skip_nonfinite=1)" in caplog.text
     calls.clear()
     with pytest.raises(UserError, match="the loss is nan at step 2 of epoch 1"):
         seqlab.run(seqlab.compose(options), tmp_path / "ends")
     assert json.loads((tmp_path / "ends" / "nonfinite" / "step.json").read_text("utf-8"))["step"] == 2
 
 
-def test_a_gradient_that_explodes_is_told_once(tmp_path, caplog):
-    guard = Guard(tmp_path)
+def test_an_exploding_gradient_is_reported_once(tmp_path, caplog):
+    guard = NonFiniteGuard(tmp_path)
     with caplog.at_level(logging.WARNING, "seqlab"):
-        assert all(guard.takes_gradient(norm, torch.nn.Linear(1, 1), step, 0) for step, norm in enumerate([2.0] * 20))
+        assert all(guard.accepts_gradient(norm, torch.nn.Linear(1, 1), step, 0) for step, norm in enumerate([2.0] * 20))
         assert not caplog.records
-        assert guard.takes_gradient(500.0, torch.nn.Linear(1, 1), 20, 0)
-        assert guard.takes_gradient(900.0, torch.nn.Linear(1, 1), 21, 0)
+        assert guard.accepts_gradient(500.0, torch.nn.Linear(1, 1), 20, 0)
+        assert guard.accepts_gradient(900.0, torch.nn.Linear(1, 1), 21, 0)
     assert [record.getMessage() for record in caplog.records] == [
-        "the gradient explodes: its norm is 500 at step 20, where it was 2 before; "
-        "trainer.gradient_clip_val cuts it off"
+        "the gradient explodes: its norm is 500 at step 20, usually 2; set trainer.gradient_clip_val"
     ]

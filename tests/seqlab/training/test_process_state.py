@@ -40,7 +40,7 @@ def test_a_run_changes_nothing_global(words, tmp_path):
     assert state() == before
 
 
-def test_nor_does_one_that_is_refused(tmp_path):
+def test_a_refused_run_changes_nothing_global(tmp_path):
     before = state()
     with pytest.raises(UserError):
         run(tmp_path / "run", "task.data_dir=nowhere", "trainer.threads=2")
@@ -65,7 +65,7 @@ def test_float32_and_double_precision_are_recorded_as_they_are(tmp_path):
 @pytest.mark.slow
 @pytest.mark.usefixtures("double")
 def test_two_processes_compute_in_it_as_one_does(tmp_path):
-    """They are other processes, whose default is float32 until they are told."""
+    """A worker process starts with the default float32."""
     for name in ("cpu", "ddp_cpu"):
         run(tmp_path / name, f"trainer={name}")
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("cpu", "ddp_cpu"))

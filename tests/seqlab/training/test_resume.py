@@ -1,4 +1,4 @@
-"""A run that goes on: what may change, what is refused, and what is recorded of it."""
+"""Resuming a run: keys that may change, keys that are refused, and the record of it."""
 
 import json
 import shutil
@@ -6,19 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import seqlab
 from seqlab import UserError
-from seqlab.cli.commands.verification import rerun as rerun
+from seqlab.cli.commands.verification import rerun
 from seqlab.data.fingerprint import differences
-from seqlab.runs.run_folder import BEST, MODEL, RESULTS, RESUME
+from seqlab.runs.run_folder import BEST, RESULTS, RESUME
 from seqlab.training import resume
-from seqlab.training.checkpoint import ReachedError
+from seqlab.training.checkpoint import StepReachedError
 from seqlab.training.run import plain_config
 from seqlab.training.verification import verify_run
 
-from ..resumable import checkpoint_of, contents, last, record_of, same
+from ..resumable import checkpoint_of, contents, last, record_of, same, weights_of
 
 
 def leaves(node, prefix=""):
@@ -39,7 +38,7 @@ def other(key, value):
 
 
 def in_docs(key):
-    """What the table in the docs says of a key: the row whose key is the longest that the key begins with."""
+    """Return the documented meaning of a key: the row with the longest prefix of it."""
     page = Path(__file__).parents[3] / "docs" / "do" / "resume.md"
     rows = [line.split("|")[1:3] for line in page.read_text("utf-8").splitlines() if line.startswith("| `")]
     meanings = {name.strip("` "): meaning.strip() for names, meaning in rows for name in names.split(",")}
@@ -47,10 +46,10 @@ def in_docs(key):
     return meanings[max(fitting, key=len)]
 
 
-def test_every_key_takes_effect_or_is_refused_by_name_as_the_docs_say(two_epochs, goes_on):
-    """No key of the config is ignored: it is refused, recorded as changed, or changes no result."""
-    plain = plain_config(goes_on("optimizer=sgd", "trainer.max_epochs=2"))
-    plain["optimizer"] |= plain_config(goes_on())["optimizer"]
+def test_every_key_takes_effect_or_is_refused_as_documented(two_epochs, resume_config):
+    """A key is refused, recorded as changed, or changes no result."""
+    plain = plain_config(resume_config("optimizer=sgd", "trainer.max_epochs=2"))
+    plain["optimizer"] |= plain_config(resume_config())["optimizer"]
     keys = [key for key, _ in leaves(plain) if key != "ckpt_path"]
     assert len(keys) > 60
     found, earlier = {}, resume.ResumePoint("last", two_epochs / "run" / RESUME)
@@ -63,7 +62,7 @@ def test_every_key_takes_effect_or_is_refused_by_name_as_the_docs_say(two_epochs
         leaf = key.split(".")[-1]
         where[leaf] = other(key, where[leaf])
         try:
-            record = earlier.begin(node, two_epochs / "elsewhere")
+            record = earlier.start_segment(node, two_epochs / "elsewhere")
         except UserError as error:
             found[key] = "kept" if f"{key} was" in str(error) else str(error)
         else:
@@ -87,22 +86,22 @@ def test_every_key_takes_effect_or_is_refused_by_name_as_the_docs_say(two_epochs
         (["trainer.max_steps=2"], r"trainer.max_steps must be >= \d+, got 2"),
     ],
 )
-def test_what_is_refused_is_named_and_nothing_is_touched(base, goes_on, words, message):
+def test_a_refused_run_names_the_key_and_changes_no_file(base, resume_config, words, message):
     before = contents(base)
     with pytest.raises(UserError, match=message):
-        seqlab.run(goes_on(*words), base)
+        seqlab.run(resume_config(*words), base)
     assert contents(base) == before
 
 
-def test_options_of_the_optimiser_take_effect_and_are_recorded(base, goes_on):
+def test_options_of_the_optimiser_take_effect_and_are_recorded(base, resume_config):
     """With a learning rate of zero no weight moves, whatever the checkpoint's was."""
-    before, weights = checkpoint_of(base), load_file(base / MODEL)
+    before, weights = checkpoint_of(base), weights_of(base)
     words = ["optimizer.lr=0", "optimizer.weight_decay=0.3", "optimizer.betas=[0.5,0.6]"]
-    result = seqlab.run(goes_on(*words), base)
+    result = seqlab.run(resume_config(*words), base)
     after = checkpoint_of(base)
     assert after["global_step"] > before["global_step"]
     assert same(after["state_dict"], before["state_dict"])
-    assert same(load_file(base / MODEL), weights)
+    assert same(weights_of(base), weights)
     decays = [
         (group["lr"], group["weight_decay"], group["betas"]) for group in after["optimizer_states"][0]["param_groups"]
     ]
@@ -120,47 +119,47 @@ def test_options_of_the_optimiser_take_effect_and_are_recorded(base, goes_on):
 
 
 @pytest.mark.slow
-def test_a_run_that_went_on_otherwise_is_replayed_in_its_parts(two_epochs, goes_on, tmp_path):
-    """Stopped within an epoch, gone on with another rate, longer with a third: the same bytes come out again."""
+def test_a_run_resumed_with_another_config_is_reproduced_in_segments(two_epochs, resume_config, tmp_path):
+    """Stopped within an epoch, resumed with another rate, then longer with a third: reproduced bit by bit."""
     step = 4
-    with pytest.raises(ReachedError):
-        seqlab.run(goes_on("ckpt_path=null", "trainer.max_epochs=2"), tmp_path / "run", until=step)
-    seqlab.run(goes_on("trainer.max_epochs=2", "optimizer.lr=0.05"), tmp_path / "run")
-    result = seqlab.run(goes_on("optimizer.lr=0.001"), tmp_path / "run")
+    with pytest.raises(StepReachedError):
+        seqlab.run(resume_config("ckpt_path=null", "trainer.max_epochs=2"), tmp_path / "run", until=step)
+    seqlab.run(resume_config("trainer.max_epochs=2", "optimizer.lr=0.05"), tmp_path / "run")
+    result = seqlab.run(resume_config("optimizer.lr=0.001"), tmp_path / "run")
     assert [part["from"]["step"] for part in result.record["history"]][:2] == [0, step]
     assert rerun([str(tmp_path / "run"), "--out", str(tmp_path / "again")]) == 0
-    assert same(load_file(tmp_path / "run" / MODEL), load_file(tmp_path / "again" / MODEL))
+    assert same(weights_of(tmp_path / "run"), weights_of(tmp_path / "again"))
     assert same(last(tmp_path / "run"), last(tmp_path / "again"))
     assert record_of(tmp_path / "again")["history"] == result.record["history"]
 
 
 @pytest.mark.slow
-def test_other_data_are_refused_and_named(two_epochs, base, goes_on, tmp_path, caplog):
+def test_other_data_are_refused_and_named(two_epochs, base, resume_config, tmp_path, caplog):
     data = tmp_path / "names"
     shutil.copytree(two_epochs / "names", data)
-    seqlab.run(goes_on(data=data), base)  # the same data in another place are the same
+    seqlab.run(resume_config(data=data), base)  # the same data in another place are the same
     before = contents(base)
     (data / "Aaish.txt").write_text((data / "Aaish.txt").read_text("utf-8") + "Bananala\n", "utf-8")
     caplog.clear()
     refused = pytest.raises(UserError, match=r"the data are not those .*rows.*data.allow_change=true")
     with caplog.at_level("INFO", "seqlab"), refused:
-        seqlab.run(goes_on("trainer.max_epochs=4", data=data), base)
+        seqlab.run(resume_config("trainer.max_epochs=4", data=data), base)
     assert not caplog.records  # the log of the run does not say that it went on
     assert contents(base) == before
-    result = seqlab.run(goes_on("trainer.max_epochs=4", "data.allow_change=true", data=data), base)
+    result = seqlab.run(resume_config("trainer.max_epochs=4", "data.allow_change=true", data=data), base)
     assert "rows" in result.record["history"][-1]["data"][0]
     assert result.record["config"]["data"]["allow_change"] is True
-    with pytest.raises(UserError, match="went on with other data"):
+    with pytest.raises(UserError, match="resumed with other data"):
         resume.config_history(result.record)
     (data / "Aaish.txt").rename(data / "Uuish.txt")
     with pytest.raises(UserError, match="labels are others: new Uuish, missing Aaish"):
-        seqlab.run(goes_on("trainer.max_epochs=5", data=data), base)
+        seqlab.run(resume_config("trainer.max_epochs=5", data=data), base)
     (data / "Xxish.txt").write_text("Xyz\nZyx\nYxx\nYyy\nXyy\nZzz\n", "utf-8")
     with pytest.raises(UserError, match="the model cannot read them"):
-        seqlab.run(goes_on("trainer.max_epochs=5", "data.allow_change=true", data=data), base)
+        seqlab.run(resume_config("trainer.max_epochs=5", "data.allow_change=true", data=data), base)
 
 
-def test_what_differs_between_two_fingerprints():
+def test_differences_of_two_fingerprints():
     split = {"rows": 3, "hash": "a"}
     one = {"splits": {"train": split}, "labels": ["b", "a"], "vocabulary": {"size": 5, "hash": "v"}, "drawn": None}
     assert differences(one, one) == []
@@ -176,7 +175,7 @@ def test_what_differs_between_two_fingerprints():
 
 
 @pytest.mark.slow
-def test_a_generator_that_draws_otherwise_is_other_data(tmp_path, monkeypatch):
+def test_a_changed_generator_is_other_data(tmp_path, monkeypatch):
     from seqlab_tasks.synthetic import First
 
     small = ["task=first", "task.sequence_length=4", "task.examples=128", "task.held_out=32", "cell=rnn", "logger=none"]
@@ -189,12 +188,12 @@ def test_a_generator_that_draws_otherwise_is_other_data(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_without_a_record_goes_on_and_says_so(base, goes_on, caplog):
+def test_a_checkpoint_without_a_record_resumes_with_a_warning(base, resume_config, caplog):
     saved = checkpoint_of(base)
     del saved[resume.RECORD]
     torch.save(saved, base / RESUME)
     with caplog.at_level("WARNING", "seqlab"):
-        result = seqlab.run(goes_on(), base)
+        result = seqlab.run(resume_config(), base)
     assert "recorded neither config nor data" in caplog.text
     assert result.record["history"][0]["unrecorded"] is True
     with pytest.raises(UserError, match="cannot be reproduced"):
@@ -202,32 +201,34 @@ def test_a_checkpoint_without_a_record_goes_on_and_says_so(base, goes_on, caplog
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_another_folder_brings_the_weights_that_were_chosen(base, goes_on, tmp_path):
-    """No later epoch is better, as no weight moves: the run ends with the weights that the other one chose."""
+def test_a_checkpoint_of_another_folder_brings_its_best_weights(base, resume_config, tmp_path):
+    """No later epoch is better, as no weight moves: the run ends with the best weights of the other one."""
     words = ["optimizer.lr=0", f"ckpt_path={base / RESUME}"]
-    result = seqlab.run(goes_on(*words), tmp_path / "new")
-    assert same(load_file(tmp_path / "new" / MODEL), load_file(base / MODEL))
+    result = seqlab.run(resume_config(*words), tmp_path / "new")
+    assert same(weights_of(tmp_path / "new"), weights_of(base))
     assert result.record["best"] == record_of(base)["best"]
     shutil.copy(base / RESUME, tmp_path / "alone.ckpt")
     (tmp_path / "alone").mkdir()
     shutil.copy(base / BEST, tmp_path / "alone" / "some.ckpt")
-    result = seqlab.run(goes_on("optimizer.lr=0", f"ckpt_path={tmp_path / 'alone' / 'some.ckpt'}"), tmp_path / "third")
-    assert same(load_file(tmp_path / "third" / MODEL), load_file(base / MODEL))
+    result = seqlab.run(
+        resume_config("optimizer.lr=0", f"ckpt_path={tmp_path / 'alone' / 'some.ckpt'}"), tmp_path / "third"
+    )
+    assert same(weights_of(tmp_path / "third"), weights_of(base))
     with pytest.raises(UserError, match="holds a finished run"):
-        seqlab.run(goes_on(f"ckpt_path={tmp_path / 'alone.ckpt'}"), base)
+        seqlab.run(resume_config(f"ckpt_path={tmp_path / 'alone.ckpt'}"), base)
 
 
 @pytest.mark.slow
-def test_patience_takes_effect(base, goes_on):
+def test_patience_takes_effect(base, resume_config):
     """With a rate of zero no epoch is better than the last: the patience says how many there are."""
     before = checkpoint_of(base)["epoch"]
     words = ["optimizer.lr=0", "trainer.max_epochs=20"]
-    seqlab.run(goes_on(*words, "trainer.early_stopping=2"), base)
+    seqlab.run(resume_config(*words, "trainer.early_stopping=2"), base)
     assert 2 <= checkpoint_of(base)["epoch"] - before <= 3
 
 
 @pytest.mark.slow
-def test_labels_that_are_others_are_not_scored(two_epochs, base, tmp_path):
+def test_changed_labels_are_not_scored(two_epochs, base, tmp_path):
     data = tmp_path / "names"
     shutil.copytree(two_epochs / "names", data)
     record = record_of(base)
@@ -241,6 +242,6 @@ def test_labels_that_are_others_are_not_scored(two_epochs, base, tmp_path):
     (data / "Aaish.txt").rename(data / "Zzish.txt")
     findings = {finding.what: finding for finding in verify_run(base)}
     assert findings["data"].state == "differs"
-    assert "new Zzish, missing Aaish" in findings["data"].said
+    assert "new Zzish, missing Aaish" in findings["data"].message
     assert findings["test metrics"].state == "wrong"
-    assert "not computed" in findings["test metrics"].said
+    assert "not computed" in findings["test metrics"].message

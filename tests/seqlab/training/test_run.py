@@ -1,14 +1,14 @@
-"""A run from end to end: what it writes, that it can be repeated, resumed and used."""
+"""A run from end to end: its folder, repeating, resuming and using it."""
 
 import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import seqlab
 from seqlab import UserError
-from seqlab.runs import run_folder
+
+from ..resumable import interrupted, last, record_of, same, weights_of
 
 FAST = [
     "trainer.max_epochs=4",
@@ -23,25 +23,9 @@ def configured(names_folder, *overrides):
     return seqlab.compose([*FAST, f"task.data_dir={names_folder}", "trainer.progress=false", *overrides])
 
 
-def weights_of(folder):
-    return load_file(folder / run_folder.MODEL)
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def last_weights(folder):
-    """All of the last epoch: weights and the optimiser's moments."""
-    checkpoint = torch.load(folder / run_folder.RESUME, weights_only=True)
-    state = checkpoint["optimizer_states"][0]["state"]
-    moments = {f"{key}.{name}": value for key, entry in state.items() for name, value in entry.items()}
-    return {**checkpoint["state_dict"], **moments}
-
-
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("shape", [[], ["model.bidirectional=true", "model.depth=2", "model.dropout=0.2"]])
-def test_every_cell_learns_to_tell_three_tongues_apart(names_folder, tmp_path, cell, shape):
+def test_every_cell_learns_to_classify(names_folder, tmp_path, cell, shape):
     overrides = [f"cell={cell}", "trainer.max_epochs=12", "optimizer.lr=0.02", *shape]
     result = seqlab.run(configured(names_folder, *overrides), tmp_path / "run")
     assert result.metrics["accuracy"] > 0.9 > 0.5 > result.chance["accuracy"]
@@ -50,9 +34,9 @@ def test_every_cell_learns_to_tell_three_tongues_apart(names_folder, tmp_path, c
     assert [answer[0]["label"] for answer in answers] == ["Aaish", "Ooish", "Eeish"]
 
 
-def test_results_say_what_a_reader_asks_for(names_folder, tmp_path):
+def test_contents_of_the_results(names_folder, tmp_path):
     result = seqlab.run(configured(names_folder), tmp_path / "run")
-    record = json.loads((tmp_path / "run" / "results.json").read_text("utf-8"))
+    record = record_of(tmp_path / "run")
     assert record["schema"] == 1
     assert record["metrics"]["test"] == pytest.approx(dict(result.metrics))
     assert record["chance"]["test"].keys() == record["metrics"]["test"].keys()
@@ -74,7 +58,7 @@ def test_results_say_what_a_reader_asks_for(names_folder, tmp_path):
 
 
 def test_the_loaded_model_scores_what_the_run_recorded(names_folder, tmp_path):
-    """The folder alone gives the recorded accuracy again, on the same test split."""
+    """The run folder reproduces the recorded accuracy on the same test split."""
     config = configured(names_folder)
     result = seqlab.run(config, tmp_path / "run")
     trained = seqlab.load(tmp_path / "run")
@@ -91,10 +75,10 @@ def test_the_loaded_model_scores_what_the_run_recorded(names_folder, tmp_path):
 
 
 @pytest.mark.parametrize("seed", [0, 5])
-def test_the_same_seed_gives_the_same_run_bit_for_bit(names_folder, tmp_path, seed):
+def test_the_same_seed_gives_the_same_run(names_folder, tmp_path, seed):
     config = configured(names_folder, f"seed={seed}", "model.dropout=0.3", "model.depth=2")
     runs = [seqlab.run(config, tmp_path / name) for name in ("one", "two")]
-    assert same(last_weights(tmp_path / "one"), last_weights(tmp_path / "two"))
+    assert same(last(tmp_path / "one"), last(tmp_path / "two"))
     assert same(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"))
     assert runs[0].metrics == runs[1].metrics
 
@@ -107,53 +91,36 @@ def test_another_seed_gives_another_run_on_the_same_split(names_folder, tmp_path
     assert cards[0] == cards[1]
 
 
-class InterruptedRunError(Exception):
-    """The power went."""
-
-
 @pytest.mark.parametrize("at", [(1, 0), (2, 3)])
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(names_folder, tmp_path, monkeypatch, at):
-    from seqlab.training.module import SequenceModule
-
+def test_a_resumed_run_equals_the_uninterrupted_one(names_folder, tmp_path, at):
     overrides = ["model.dropout=0.3", "model.depth=2", "trainer.early_stopping=3"]
-    seqlab.run(configured(names_folder, *overrides), tmp_path / "whole")
-
-    step = SequenceModule.training_step
-
-    def dies(self, batch, batch_index):
-        if (self.current_epoch, batch_index) == at:
-            raise InterruptedRunError
-        return step(self, batch, batch_index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SequenceModule, "training_step", dies)
-        with pytest.raises(InterruptedRunError):
-            seqlab.run(configured(names_folder, *overrides), tmp_path / "cut")
-    torch.manual_seed(99)  # whatever happened in between does not matter
+    whole = seqlab.run(configured(names_folder, *overrides), tmp_path / "whole")
+    with interrupted(*at):
+        seqlab.run(configured(names_folder, *overrides), tmp_path / "cut")
+    torch.manual_seed(99)  # the state of the process does not matter
     torch.rand(7)
-    result = seqlab.run(configured(names_folder, *overrides, "ckpt_path=last"), tmp_path / "cut")
-    assert same(last_weights(tmp_path / "whole"), last_weights(tmp_path / "cut"))
+    cut = seqlab.run(configured(names_folder, *overrides, "ckpt_path=last"), tmp_path / "cut")
+    assert same(last(tmp_path / "whole"), last(tmp_path / "cut"))
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
-    whole = json.loads((tmp_path / "whole" / "results.json").read_text("utf-8"))
-    assert whole["metrics"]["test"] == pytest.approx(dict(result.metrics), abs=0)
-    assert whole["best"] == result.record["best"]
+    assert cut.metrics == whole.metrics
+    assert cut.record["best"] == whole.record["best"]
 
 
 def test_every_epoch_trains_every_batch(names_folder, tmp_path):
-    """A loader that is spent after its first epoch would train nothing from the second on."""
+    """A loader that is exhausted after its first epoch would train nothing from the second on."""
     result = seqlab.run(configured(names_folder), tmp_path / "run")
     train = result.record["data"]["train"]["examples"]
     assert result.cost["batches"] == 4 * -(-train // 16)
     assert result.cost["examples"] == 4 * train
 
 
-def test_a_finished_run_is_left_alone(names_folder, tmp_path):
+def test_a_finished_run_is_not_overwritten(names_folder, tmp_path):
     seqlab.run(configured(names_folder), tmp_path / "run")
     with pytest.raises(UserError, match="holds a finished run"):
         seqlab.run(configured(names_folder), tmp_path / "run")
 
 
-def test_overfit_learns_its_batches_by_heart(names_folder, tmp_path):
+def test_overfit_memorises_its_batches(names_folder, tmp_path):
     config = configured(names_folder, "debug=overfit", "optimizer.lr=0.02")
     result = seqlab.run(config, tmp_path / "run")
     assert result.record["metrics"]["valid"]["accuracy"] > 0.9
@@ -177,7 +144,7 @@ def test_loggers_write_curves(names_folder, tmp_path, logger):
         assert len(rows) >= 5
 
 
-def test_wandb_runs_offline_without_an_account_and_starts_anew_each_time(names_folder, tmp_path, monkeypatch):
+def test_wandb_runs_offline_without_an_account_and_starts_a_new_run_each_time(names_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     for name in ("one", "two"):
@@ -204,8 +171,8 @@ def test_truncation_is_counted(names_folder, tmp_path):
     assert seqlab.load(tmp_path / "run").predict(["Bonobo"]) == seqlab.load(tmp_path / "run").predict(["Bono"])
 
 
-def test_bow_says_that_it_uses_no_cell(names_folder, tmp_path):
+def test_bow_notes_that_the_cell_is_ignored(names_folder, tmp_path):
     result = seqlab.run(configured(names_folder, "model=bow"), tmp_path / "run")
-    assert "model=bow uses no cell: cell= and kernel= mean nothing to it" in result.record["notes"]
+    assert "`cell` and `kernel` are ignored with model=bow" in result.record["notes"]
     assert result.record["kernel"] == {}
     assert seqlab.load(tmp_path / "run").predict(["Banana"])[0][0]["label"] == "Aaish"

@@ -1,17 +1,16 @@
-"""A run on running text: exact evaluation, carried state, resuming, and what the run folder can do afterwards."""
+"""A run on running text: exact evaluation, carried state, resuming, and generation from the run folder."""
 
-import json
 import math
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import seqlab
 from seqlab import Batch, UserError
 from seqlab.inference.generation import generate
-from seqlab.runs import run_folder
 from seqlab.training.module import SequenceModule
+
+from ..resumable import interrupted, record_of, same, weights_of
 
 FAST = [
     "task=lm",
@@ -66,7 +65,7 @@ def test_every_test_token_is_scored_once_with_the_state_carried(text, tmp_path):
     assert (tmp_path / "run" / "loss_by_position.png").stat().st_size > 5_000
 
 
-def test_the_state_is_carried_from_batch_to_batch_and_begins_anew(text, tmp_path, monkeypatch):
+def test_the_state_is_carried_from_batch_to_batch_and_starts_fresh(text, tmp_path, monkeypatch):
     seen = []
     outputs = SequenceModule._outputs
 
@@ -83,47 +82,33 @@ def test_the_state_is_carried_from_batch_to_batch_and_begins_anew(text, tmp_path
 
 
 @pytest.mark.parametrize("at", [pytest.param((1, 0), marks=pytest.mark.long), (2, 7)])
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(text, tmp_path, monkeypatch, at):
+def test_a_resumed_run_equals_the_uninterrupted_one(text, tmp_path, at):
     overrides = ["model.dropout=0.3", "model.depth=2", "optimizer=sgd", "optimizer.schedule=plateau"]
     overrides += ["optimizer.lr=30.0"]  # too large: the rate falls at once
     seqlab.run(configured(text, *overrides), tmp_path / "whole")
-    step = SequenceModule.training_step
-
-    def dies(self, batch, batch_index):
-        if (self.current_epoch, batch_index) == at:
-            raise KeyError("the power went")
-        return step(self, batch, batch_index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SequenceModule, "training_step", dies)
-        with pytest.raises(KeyError):
-            seqlab.run(configured(text, *overrides), tmp_path / "cut")
+    with interrupted(*at):
+        seqlab.run(configured(text, *overrides), tmp_path / "cut")
     seqlab.run(configured(text, *overrides, "ckpt_path=last"), tmp_path / "cut")
-    whole, cut = (load_file(tmp_path / name / run_folder.MODEL) for name in ("whole", "cut"))
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
 
 
-def test_a_run_in_bfloat16_goes_on_within_an_epoch_bit_for_bit(text, tmp_path, monkeypatch):
-    """The carried state keeps its float32, which the checkpoint has to give back as it was."""
+def test_a_run_in_bfloat16_resumes_within_an_epoch(text, tmp_path, monkeypatch):
+    """The carried state is float32, and the checkpoint restores it as such."""
     overrides = ["trainer.precision=bf16-mixed", "model.dropout=0.3", "model.depth=2", "trainer.max_epochs=2"]
     overrides += ["trainer.limit_train_batches=10"]
     seqlab.run(configured(text, *overrides), tmp_path / "whole")
-    step, states = SequenceModule.training_step, []
+    outputs, states = SequenceModule._outputs, []
 
-    def dies(self, batch, batch_index):
-        if (self.current_epoch, batch_index) == (1, 7):
-            raise KeyError("the power went")
+    def watched(self, batch):
         states.append(self._state)
-        return step(self, batch, batch_index)
+        return outputs(self, batch)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(SequenceModule, "training_step", dies)
-        with pytest.raises(KeyError):
-            seqlab.run(configured(text, *overrides, "trainer.checkpoint_minutes=0"), tmp_path / "cut")
-    assert {leaf.dtype for state in states if state is not None for leaf in state} == {torch.float32}
+    with monkeypatch.context() as patch, interrupted(1, 7):
+        patch.setattr(SequenceModule, "_outputs", watched)
+        seqlab.run(configured(text, *overrides, "trainer.checkpoint_minutes=0"), tmp_path / "cut")
+    assert {value.dtype for state in states if state is not None for value in state} == {torch.float32}
     seqlab.run(configured(text, *overrides, "ckpt_path=last"), tmp_path / "cut")
-    whole, cut = (load_file(tmp_path / name / run_folder.MODEL) for name in ("whole", "cut"))
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
 
 
 def test_the_rate_falls_on_a_plateau(text, tmp_path, monkeypatch):
@@ -151,7 +136,7 @@ def test_an_adaptive_softmax_is_trained_and_saved(text, tmp_path):
     assert "".join(generate(seqlab.load(tmp_path / "run"), "one two", length=5, temperature=0))
 
 
-def test_it_writes_what_it_was_trained_on(text, tmp_path):
+def test_generation_continues_the_training_text(text, tmp_path):
     seqlab.run(configured(text, "trainer.max_epochs=15"), tmp_path / "run")
     trained = seqlab.load(tmp_path / "run")
     written = "".join(generate(trained, "one two", length=27, temperature=0))
@@ -162,16 +147,16 @@ def test_it_writes_what_it_was_trained_on(text, tmp_path):
     (answer,) = trained.predict(["one tw"], top=1)
     assert answer[0]["label"] == "o"
     for options, message in (
-        ({"length": 0}, "length is 0"),
-        ({"temperature": -1.0}, "temperature is -1"),
-        ({"top_k": 0}, "top-k is 0"),
+        ({"length": 0}, "length must be >= 1, got 0"),
+        ({"temperature": -1.0}, "temperature must be >= 0, got -1"),
+        ({"top_k": 0}, "top-k must be >= 1, got 0"),
     ):
         with pytest.raises(UserError, match=message):
             list(generate(trained, **options))
 
 
 @pytest.mark.parametrize("preprocessing", ["words", "bpe"])
-def test_words_and_byte_pairs_are_written_as_text(text, tmp_path, preprocessing):
+def test_words_and_byte_pairs_are_decoded_to_text(text, tmp_path, preprocessing):
     extra = ["preprocessing.end_of_line=true"] if preprocessing == "words" else ["preprocessing.vocabulary_size=300"]
     overrides = [f"preprocessing={preprocessing}", "trainer.max_epochs=25", *extra]
     seqlab.run(configured(text, *overrides), tmp_path / "run")
@@ -179,7 +164,7 @@ def test_words_and_byte_pairs_are_written_as_text(text, tmp_path, preprocessing)
     assert written.startswith(" three four five")
 
 
-def test_a_model_without_parameters_is_counted_not_trained(text, tmp_path):
+def test_a_model_without_parameters_is_only_validated_and_tested(text, tmp_path):
     result = seqlab.run(configured(text, "model=ngram", "model.order=4"), tmp_path / "run")
     assert result.cost["epochs"] == 0
     assert result.cost["parameters"] == 0
@@ -196,13 +181,13 @@ def test_tied_weights_are_one_and_survive_the_run_folder(text, tmp_path):
         seqlab.run(configured(text, "model.tied=true"), tmp_path / "other")
 
 
-def test_generate_needs_a_language_model(tongues_run, tmp_path):
+def test_generate_needs_a_language_model(names_run, tmp_path):
     with pytest.raises(UserError, match="predicts no next token"):
-        next(generate(seqlab.load(tongues_run)))
+        next(generate(seqlab.load(names_run)))
 
 
 @pytest.fixture
-def tongues_run(names_folder, tmp_path):
+def names_run(names_folder, tmp_path):
     quick = ["task=names", f"task.data_dir={names_folder}", "trainer.max_epochs=1", "cell.hidden_size=4"]
     seqlab.run(seqlab.compose([*quick, "logger=none", "trainer.progress=false"]), tmp_path / "names")
     return tmp_path / "names"
@@ -217,9 +202,9 @@ def test_a_text_shorter_than_a_window_is_named(tmp_path):
         seqlab.run(configured(path, "task.sequence_length=50"), tmp_path / "run")
 
 
-def test_results_say_what_was_read(text, tmp_path):
+def test_results_describe_the_splits(text, tmp_path):
     seqlab.run(configured(text, "trainer.max_epochs=1"), tmp_path / "run")
-    record = json.loads((tmp_path / "run" / "results.json").read_text("utf-8"))
+    record = record_of(tmp_path / "run")
     splits = record["data"]
     assert sum(split["bytes"] for split in splits.values()) == text.stat().st_size
     assert record["generates"]

@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqlab import Recurrent
 from seqlab.recurrence import Loop
-from seqlab.recurrence.selection import readiness
 from seqlab.testing import KernelSuite, run_suite
 from seqlab_cells.fused.kernel import _warned
 from seqlab_cells.fused.native import _known, library
@@ -189,10 +188,8 @@ def nothing_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
     monkeypatch.delenv("SEQLAB_COMPILE")
     _known.clear()
-    readiness.begin()
     yield
     _known.clear()
-    readiness.begin()
 
 
 def test_a_run_must_be_worth_compiling(nothing_compiled: None) -> None:

@@ -15,8 +15,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.testing import assert_close
 
 from seqlab.testing import KernelSuite, run_suite
-from seqlab.testing.comparison import hold
-from seqlab.testing.layer import Call, noise
+from seqlab.testing.comparison import compare_with_loop
+from seqlab.testing.layer import Call, random_normal
 from seqlab_cells.fused import eager
 from seqlab_cells.fused.native import library
 from seqlab_cells.fused.ops import fused_scan
@@ -92,8 +92,8 @@ def test_any_lengths(name: str, save: Any, lengths: list[int], directions: int) 
     """Whatever the lengths: the loop's outputs, states and gradients, with NaN in the padding."""
     torch.manual_seed(len(lengths))
     cells = [CELLS[name](3, hidden_size=5) for _ in range(directions)]
-    call = Call(cells, noise((9, len(lengths), 3), 5), torch.tensor(lengths), f"{name}, {save}, {lengths}")
-    assert hold(KERNELS[name](save=save), call, [torch.float64])
+    call = Call(cells, random_normal((9, len(lengths), 3), 5), torch.tensor(lengths), f"{name}, {save}, {lengths}")
+    assert compare_with_loop(KERNELS[name](save=save), call, [torch.float64])
 
 
 @every_epilogue

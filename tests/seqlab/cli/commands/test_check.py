@@ -1,4 +1,4 @@
-"""``check``: the conformance kit from the command line."""
+"""``check``: conformance tests from the command line."""
 
 import json
 
@@ -39,10 +39,8 @@ def test_a_right_cell_passes(cli):
     assert "2 passed, 0 failed, 0 skipped" in done.out
 
 
-def test_verbose_lists_what_passed(cli):
-    done = cli("check", "cell=rnn", "--only", "causality_by", "-v")
-    assert "causality by gradient" in done.out
-    assert "causality by perturbation" in done.out
+def test_verbose_lists_passed_tests(cli):
+    assert "causality by gradient" in cli("check", "cell=rnn", "--only", "causality_by_gradient", "-v").out
 
 
 def test_failures_are_last_in_two_lines_each_and_later_ones_folded(cli, distribution):
@@ -88,9 +86,6 @@ def test_a_faulty_cell_fails_with_the_number(cli, faulty):
     assert not record["passed"]
     assert {one["result"] for one in record["checks"]} == {"failed"}
     assert "has a gradient of 0." in record["checks"][0]["detail"]
-
-
-def test_its_options_are_the_configs(cli, faulty):
     assert cli("check", "cell=faulty", "cell.look=false", "--only", "causality").code == 0
 
 
@@ -102,31 +97,3 @@ def test_other_kinds_have_their_suites(cli, plugin, only):
     record = json.loads(done.out)
     assert done.code == 0, [one for one in record["checks"] if one["result"] == "failed"]
     assert len(record["checks"]) > 5
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["cell=lstmm"], "cell=lstmm: there is no such cell; there are "),
-        (["lstm"], "lstm: what is to be checked must be KIND=NAME, KIND one of cell, kernel, task, preprocessing"),
-        (["model=bow"], "model=bow: what is to be checked must be KIND=NAME"),
-        (["kernel=vendor"], "kernel=vendor: say which cell: kernel=gru.vendor or "),
-        (["kernel=nothing"], "kernel=nothing: there is no such kernel; there are gru.fused, "),
-        (["cell=gru", "kernel=nothing"], "kernel=gru.nothing: there is no such kernel; there are "),
-        (["cell=lstm", "kernel=gru.vendor"], "kernel=gru.vendor is for cell=gru, and cell=lstm is another one"),
-        (["cell=fused_gru", "kernel=vendor"], "cell=fused_gru is cell=gru with kernel=fused; kernel=vendor is another"),
-        (["cell=gru", "kernel=auto"], "kernel=auto chooses a kernel; check one of "),
-        (["cell=gru", "cell=lstm"], "cell=lstm: cell is gru already; check one cell at a time"),
-        (["cell=gru", "task=names"], "cell=gru task=names: check one plugin at a time"),
-        (["kernel=gru.fused", "kernel.nothing=1"], "kernel.nothing: "),
-        (["cell=lstm", "hidden_size=3"], "hidden_size=3: an option must be cell.KEY=VALUE"),
-        (["cell=lstm", "cell.hidden=3"], "cell.hidden: "),
-        (["cell=lstm", "cell.hidden_size=x"], "cell.hidden_size must be a whole number"),
-        (["cell=lstm", "--only", "nothing"], "nothing: there is no such check; there are shapes_and_dtypes, "),
-    ],
-)
-def test_a_mistake_is_one_line(cli, arguments, line):
-    done = cli("check", *arguments)
-    assert done.code == 1
-    assert done.err.strip().startswith(line)
-    assert "\n" not in done.err.strip()

@@ -1,4 +1,4 @@
-"""``data`` shows what a run would train on."""
+"""``data``: statistics and samples."""
 
 import json
 
@@ -30,7 +30,7 @@ def test_classes_and_duplicates_are_counted(cli, names_folder):
     assert "duplicates test in train: 0" in shown.out
 
 
-def test_what_the_reader_found_is_told(cli, tmp_path):
+def test_notes_of_the_reader_are_printed(cli, tmp_path):
     """A separator that the name does not say, labels that look alike, texts of blanks; and how many rows there are."""
     rows = [(f"I went there {number} times", ("good", "Good")[number % 2]) for number in range(20)]
     text = "".join(f"{text};{label}\n" for text, label in [("text", "label"), *rows, (" ", "good")])
@@ -58,15 +58,3 @@ def test_generated_symbols_are_written_out(cli):
         assert len(letters) == example["tokens"] == 6
     assert abs(sum(shares["test"] for shares in record["classes"].values()) - 1) < 1e-9
     assert cli("data", "task=adding", *words).code == 0  # numbers, which have no names
-
-
-def test_mistakes_are_one_line(cli, tmp_path):
-    for words, message in (
-        (["task=names", "task.data_dir=nowhere"], "no such folder"),
-        (["task=nmes"], "nmes"),
-        (["task=lm", f"task.data={tmp_path}"], "is a folder"),
-    ):
-        done = cli("data", *words)
-        assert done.code == 1
-        assert message in done.err
-        assert "Traceback" not in done.err

@@ -1,4 +1,4 @@
-"""``export``: the folder that others get, from text to label without seqlab, and what is refused."""
+"""``export``: the folder, its use without seqlab, and refused exports."""
 
 import json
 import os
@@ -21,13 +21,6 @@ NAMES = ["Banana", "Bonobo", "Nébele"]
 def run(tongues, tmp_path):
     shutil.copytree(tongues, tmp_path / "run")
     return Path("run")
-
-
-def fails(finished, *fragments):
-    assert finished.code == 1, finished
-    (line,) = finished.err.strip().split("\n")
-    for fragment in fragments:
-        assert fragment in line
 
 
 ALONE = """
@@ -88,7 +81,7 @@ REFUSED = {
 
 @pytest.mark.slow
 def test_the_command_line_of_predict_py(cli, run):
-    """What it reads, what it refuses with one line and exit code 1, and what it does where it cannot print."""
+    """Inputs, refused inputs (one line, exit code 1), and errors of stdout."""
     assert cli("export", str(run), "--format", "onnx", "--out", "out").code == 0
     out, expected = Path("out"), dict(zip(NAMES, seqlab.load(run).predict(NAMES, top=1), strict=True))
     (out / "texts.txt").write_text("\n".join(NAMES), "utf-8")
@@ -138,7 +131,7 @@ def test_the_weights_come_with_a_card(cli, run):
     assert told["plugins"]["task"]["data_dir"] == Path(record["config"]["task"]["data_dir"]).name
     assert told["gives"] == {"outputs": ["batch", 3]}
     assert told["compared"]["largest_difference"] <= 1e-5
-    fails(cli("export", str(run), "--format", "safetensors"), "export/safetensors is there already", "--out")
+    cli("export", str(run), "--format", "safetensors").refused("export/safetensors is there already", "--out")
 
 
 def test_a_state_dict_loads_with_weights_only(cli, run):
@@ -148,7 +141,7 @@ def test_a_state_dict_loads_with_weights_only(cli, run):
 
 
 def test_a_file_that_differs_leaves_nothing(cli, run, monkeypatch):
-    """Between tracing and reading back something goes wrong: a weight is another one."""
+    """A weight is changed between writing and comparing."""
     kind = FORMATS["safetensors"]
     load = type(kind).load
 
@@ -159,32 +152,32 @@ def test_a_file_that_differs_leaves_nothing(cli, run, monkeypatch):
 
     monkeypatch.setattr(type(kind), "load", off)
     before = sorted(run.rglob("*"))
-    fails(cli("export", str(run), "--format", "safetensors"), "differs from the run by", "nothing was written")
+    cli("export", str(run), "--format", "safetensors").refused("differs from the run by", "nothing was written")
     assert sorted(run.rglob("*")) == before
 
 
 def test_without_the_extra(cli, run, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    fails(cli("export", str(run), "--format", "onnx"), "onnxscript", 'pip install "seqlab[export]"')
+    cli("export", str(run), "--format", "onnx").refused("onnxscript", 'pip install "seqlab[export]"')
     assert not (run / "export").exists()
 
 
 def test_what_is_no_run(cli, run):
-    fails(cli("export", "nowhere", "--format", "safetensors"), "nowhere is no folder")
+    cli("export", "nowhere", "--format", "safetensors").refused("nowhere is no folder")
     (run / "results.json").unlink()
-    fails(cli("export", str(run), "--format", "safetensors"), "results.json")
+    cli("export", str(run), "--format", "safetensors").refused("results.json")
     Path("file").write_text("")
-    fails(cli("export", str(run), "--format", "safetensors", "--out", "file"), "file is there already")
+    cli("export", str(run), "--format", "safetensors", "--out", "file").refused("file is there already")
     assert not (run / "export").exists()
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written(cli, run):
     Path("locked").mkdir(mode=0o555)
-    fails(cli("export", str(run), "--format", "safetensors", "--out", "locked/out"), "locked/out cannot be written")
+    cli("export", str(run), "--format", "safetensors", "--out", "locked/out").refused("locked/out cannot be written")
 
 
-def test_the_verb_offers_what_there_is():
+def test_the_command_offers_all_formats():
     from seqlab.cli.commands.model import FORMATS as OFFERED
 
     assert tuple(FORMATS) == OFFERED

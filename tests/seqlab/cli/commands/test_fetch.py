@@ -1,4 +1,4 @@
-"""``fetch`` fills the caches, so that a run after it reads nothing else."""
+"""``fetch`` fills the caches of later runs."""
 
 import http.server
 import threading
@@ -27,7 +27,7 @@ def made(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
 
 
-def test_a_run_after_it_makes_nothing_anew(cli, text, tmp_path):
+def test_a_later_run_changes_nothing_in_the_cache(cli, text, tmp_path):
     done = cli("fetch", *LM, f"task.data={text}")
     assert done.code == 0, done.err
     before = made(tmp_path / "cache")
@@ -40,19 +40,19 @@ def test_a_run_after_it_makes_nothing_anew(cli, text, tmp_path):
 
 def test_each_data_of_a_sweep_is_fetched_once(text):
     words = [*LM, f"task.data={text}", "preprocessing=characters,words", "cell=rnn,lstm,gru", "seed=0,1"]
-    found = fetch.fetched_configs([*words, "hydra/launcher=slurm", "hydra.launcher.partition=short"])
+    found = fetch.distinct_configs([*words, "hydra/launcher=slurm", "hydra.launcher.partition=short"])
     assert [plain["preprocessing"]["name"] for plain in found] == ["characters", "words"]
 
 
-def test_a_sweeps_words_fit_as_they_are(cli, text):
+def test_arguments_of_a_sweep(cli, text):
     done = cli("fetch", "-m", *LM, f"task.data={text}", "preprocessing=characters,words", "seed=0,1")
     assert done.code == 0, done.err
     assert "task=lm preprocessing=characters" in done.out
     assert "task=lm preprocessing=words" in done.out
 
 
-def test_downloads_are_in_the_cache_when_the_network_has_gone(cli, tmp_path, monkeypatch):
-    """From a server on this machine, which then goes away."""
+def test_a_run_without_network_reads_the_cache(cli, tmp_path, monkeypatch):
+    """The server is local and stops after ``fetch``."""
     texts = {
         f"ptb.{split}.txt": f"the {split} of a text is here\n".encode() * 300 for split in ("train", "valid", "test")
     }
@@ -91,11 +91,3 @@ def serve_ptb(monkeypatch, texts, server):
     monkeypatch.setattr(text, "PTB", f"http://127.0.0.1:{server.server_address[1]}/")
     for name, data in texts.items():
         monkeypatch.setitem(text.FILES["ptb"], name, hashlib.sha256(data).hexdigest())
-
-
-def test_mistakes_are_one_line(cli):
-    for words, fragment in ((["task=nmes"], "nmes"), (["task=names", "task.data_dir=nowhere"], "no such folder")):
-        done = cli("fetch", *words)
-        assert done.code == 1
-        assert fragment in done.err
-        assert len(done.err.strip().splitlines()) == 1

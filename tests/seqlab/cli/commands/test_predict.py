@@ -25,13 +25,6 @@ def pipe(monkeypatch):
     return put
 
 
-def fails(finished, *fragments):
-    assert finished.code == 1, finished
-    (line,) = finished.err.strip().split("\n")
-    for fragment in fragments:
-        assert fragment in line
-
-
 def read(path):
     with Path(path).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -59,7 +52,7 @@ def test_a_table_keeps_its_columns_and_gets_two(cli, tongues):
     done = cli("predict", str(tongues), "--input", "in.csv", "--column", "name", "--output", "deep/out.csv")
     assert done.code == 0, done.err
     assert "deep/out.csv: 4 rows, with the columns label and probability added" in done.out
-    assert "texts with nothing in them to read, which got no label: 1" in done.err
+    assert "empty texts after preprocessing, without a label: 1" in done.err
     got = read("deep/out.csv")
     assert [[row["id"], row["name"], row["note"]] for row in got] == rows
     assert [row["label"] for row in got] == ["Aaish", "Ooish", "", "Eeish"]
@@ -72,12 +65,12 @@ def test_a_table_keeps_its_columns_and_gets_two(cli, tongues):
 def test_columns_of_the_same_name_stay(cli, tongues):
     Path("in.tsv").write_text("text\tlabel\nBanana\tmine\n", "utf-8")
     done = cli("predict", str(tongues), "--input", "in.tsv", "--output", "out.jsonl")
-    assert "the new ones are called predicted_label, predicted_probability" in done.err
+    assert "the new columns are predicted_label, predicted_probability" in done.err
     (row,) = (json.loads(line) for line in Path("out.jsonl").read_text("utf-8").strip().split("\n"))
     assert row.pop("predicted_probability") > 0.5
     assert row == {"text": "Banana", "label": "mine", "predicted_label": "Aaish"}
     Path("in.tsv").write_text("text\tlabel\tpredicted_label\nBanana\tmine\tyours\n", "utf-8")
-    fails(cli("predict", str(tongues), "--input", "in.tsv", "--output", "out.csv"), "rename them")
+    cli("predict", str(tongues), "--input", "in.tsv", "--output", "out.csv").refused("rename them")
     assert not Path("out.csv").exists()
 
 
@@ -94,11 +87,11 @@ def test_many_rows_keep_their_order(cli, tongues, monkeypatch):
     assert all(row["label"] == alone[row["text"]] for row in got)
 
 
-def test_an_output_that_is_there_is_kept(cli, tongues):
+def test_an_existing_output_is_kept(cli, tongues):
     Path("in.csv").write_text("text\nBanana\n", "utf-8")
     Path("out.csv").write_text("precious", "utf-8")
     arguments = ["predict", str(tongues), "--input", "in.csv", "--output", "out.csv"]
-    fails(cli(*arguments), "out.csv is there already", "--force")
+    cli(*arguments).refused("out.csv is there already", "--force")
     assert Path("out.csv").read_text("utf-8") == "precious"
     assert cli(*arguments, "--force").code == 0
     assert read("out.csv")[0]["label"] == "Aaish"
@@ -106,30 +99,8 @@ def test_an_output_that_is_there_is_kept(cli, tongues):
 
 def test_a_bad_row_leaves_no_output(cli, tongues):
     Path("in.jsonl").write_text('{"text": "Banana"}\n{"text": 7}\n', "utf-8")
-    fails(cli("predict", str(tongues), "--input", "in.jsonl", "--output", "out.csv"), "line 2: column 'text' is 7")
+    cli("predict", str(tongues), "--input", "in.jsonl", "--output", "out.csv").refused("line 2: column 'text' is 7")
     assert not list(Path().glob("*out.csv*"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "fragments"),
-    [
-        (["--input", "no.csv", "--output", "out.csv"], ["no.csv: there is no such file"]),
-        (["--input", "in.csv"], ["--input needs --output FILE"]),
-        (["--input", "in.csv", "--output", "out.xls"], ["out.xls: its name does not say", ".csv, .tsv"]),
-        (["--input", "in.csv", "--output", "folder.csv"], ["folder.csv is a folder"]),
-        (["--input", "in.csv", "--output", "o.csv", "--column", "review"], ["has no column 'review'; there are text"]),
-        (["--input", "in.csv", "--output", "out.csv", "Banana"], ["not both"]),
-        (["--input", "in.csv", "--output", "out.csv", "--top", "2"], ["--top and --json go with texts"]),
-        (["--output", "out.csv", "Banana"], ["go with --input FILE"]),
-        (["Banana", "--top", "0"], ["--top is 0; it must be at least 1"]),
-        ([""], ["the text '' has nothing in it to read"]),
-        (["a\udcffb"], ["text 1 is not UTF-8"]),
-    ],
-)
-def test_what_cannot_be_asked(cli, tongues, arguments, fragments):
-    Path("in.csv").write_text("text\nBanana\n", "utf-8")
-    Path("folder.csv").mkdir()
-    fails(cli("predict", str(tongues), *arguments), *fragments)
 
 
 def test_a_pipe_is_answered_line_by_line(cli, tongues, pipe):
@@ -144,22 +115,22 @@ def test_a_pipe_is_answered_line_by_line(cli, tongues, pipe):
 
 @pytest.mark.parametrize(
     ("data", "fragment"),
-    [(b"", "stdin has no text in it"), (b" \n", "stdin has no text"), (b"Banana\n\xff", "stdin: byte 7 is not UTF-8")],
+    [(b"", "stdin has no text"), (b" \n", "stdin has no text"), (b"Banana\n\xff", "stdin: byte 7 is not UTF-8")],
 )
 def test_a_pipe_without_texts(cli, tongues, pipe, data, fragment):
     pipe(data)
-    fails(cli("predict", str(tongues)), fragment)
+    cli("predict", str(tongues)).refused(fragment)
 
 
-def test_a_terminal_is_not_waited_for(cli, tongues, pipe, monkeypatch):
+def test_stdin_of_a_terminal_is_not_read(cli, tongues, pipe, monkeypatch):
     pipe(b"")
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    fails(cli("predict", str(tongues)), "there is nothing to predict: give TEXT")
+    cli("predict", str(tongues)).refused("there is nothing to predict: give TEXT")
 
 
-def test_a_long_text_makes_no_batch_of_many_as_long(tongues, monkeypatch):
-    """Its answer is the one that it gets alone, and so are the others'."""
-    monkeypatch.setattr("seqlab.inference.loading._MOST_STEPS", 500)
+def test_a_long_text_has_a_batch_of_its_own(tongues, monkeypatch):
+    """Answers do not depend on the other texts."""
+    monkeypatch.setattr("seqlab.inference.loading._MAX_STEPS", 500)
     trained = seqlab.load(tongues)
     texts = ["Banana" * 100, *NAMES, *(["Bonobo" * 50] * 2)]
     shapes = [tuple(batch.inputs.shape) for _, batch, _ in trained.outputs(trained.encode(texts))]
@@ -185,8 +156,8 @@ def test_a_quote_joins_no_rows_and_a_table_of_tabs_stays_one(cli, tongues):
     assert [row["text"] for row in again] == texts
     comma = Path("in.tsv").read_text("utf-8").replace("\t", ",")
     Path("in.csv").write_text(comma, "utf-8")
-    fails(
-        cli("predict", str(tongues), "--input", "in.csv", "--output", "out.csv"), "lines 2 to 4", "add --quoting none"
+    cli("predict", str(tongues), "--input", "in.csv", "--output", "out.csv").refused(
+        "lines 2 to 4", "add --quoting none"
     )
     assert not Path("out.csv").exists()
     done = cli("predict", str(tongues), "--input", "in.csv", "--quoting", "none", "--output", "out.csv")
@@ -195,7 +166,7 @@ def test_a_quote_joins_no_rows_and_a_table_of_tabs_stays_one(cli, tongues):
     assert "lines 2 to 4" in done.err
 
 
-def test_texts_that_no_tabs_can_hold_are_quoted_and_that_is_told(cli, tongues):
+def test_texts_with_tabs_are_quoted_in_tables_of_tabs(cli, tongues):
     for name, rows in (("n", [["Bana\nna", "1"], ["Bono\tbo", "2"]]), ("a\tb", [["Banana", "1"]])):
         with Path("in.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([["text", name], *rows])
@@ -209,21 +180,16 @@ def test_texts_that_no_tabs_can_hold_are_quoted_and_that_is_told(cli, tongues):
 def test_columns_by_number_and_another_encoding(cli, tongues):
     Path("in.tsv").write_bytes("Banana\té\nBonobo\tè\n".encode("cp1252"))
     options = ["--input", "in.tsv", "--header", "none", "--column", "1", "--output", "out.csv"]
-    fails(cli("predict", str(tongues), *options), "byte 7 is not UTF-8", "add --encoding cp1252 (which reads")
+    cli("predict", str(tongues), *options).refused("byte 7 is not UTF-8", "add --encoding cp1252 (which reads")
     assert cli("predict", str(tongues), *options, "--encoding", "cp1252").code == 0
     assert [(row["1"], row["2"]) for row in read("out.csv")] == [("Banana", "é"), ("Bonobo", "è")]
     options[-1] = "other.csv"
-    fails(cli("predict", str(tongues), *options, "--encoding", "klingon"), "--encoding must be a text encoding")
-    fails(cli("predict", str(tongues), "Banana", "--quoting", "none"), "go with --input FILE")
+    cli("predict", str(tongues), *options, "--encoding", "klingon").refused("--encoding must be a text encoding")
+    cli("predict", str(tongues), "Banana", "--quoting", "none").refused("go with --input FILE")
 
 
 def test_blank_lines_of_a_pipe_are_counted(cli, tongues, pipe):
     pipe(b"Banana\n\nBonobo\n \n")
     done = cli("predict", str(tongues))
     assert len(done.out.strip().split("\n")) == 2
-    assert "blank lines, which got no answer: 2" in done.err
-
-
-def test_generate_refuses_a_run_of_another_task_before_it_writes(cli, tongues):
-    found = cli("generate", str(tongues), "--prompt", "a")
-    assert (found.code, found.out, found.err.count("\n")) == (1, "", 1)
+    assert "blank lines skipped: 2" in done.err

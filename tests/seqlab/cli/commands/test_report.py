@@ -1,7 +1,5 @@
 """``report`` and ``compare``, on a sweep that is run for them."""
 
-import pytest
-
 WORDS = ["task=first", "cell.hidden_size=4", "task.sequence_length=3", "task.examples=64", "task.held_out=16"]
 QUICK = ["trainer.max_epochs=1", "trainer.progress=false", "trainer.threads=1"]
 
@@ -18,19 +16,3 @@ def test_a_sweep_is_reported_and_its_cells_compared(cli, tmp_path):
     assert pair.code == 0
     assert "cell.name: A rnn, B gru" in pair.out
     assert "95 % interval" in pair.out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["report", "nowhere"], "nowhere is no folder"),
-        (["report", ".", "."], "--out"),
-        (["compare", "a", "b"], "a is no folder"),
-        (["compare", "a", "b", "--in", "c"], "c is no folder"),
-    ],
-)
-def test_mistakes_are_one_line(cli, arguments, said):
-    found = cli(*arguments)
-    assert found.code == 1
-    assert said in found.err
-    assert found.err.count("\n") == 1

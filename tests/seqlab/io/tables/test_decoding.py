@@ -1,4 +1,4 @@
-"""Bytes to text: what is wrong, where, and which encoding would do."""
+"""Decoding: incremental as at once, located errors, hints at another encoding."""
 
 import re
 
@@ -13,7 +13,7 @@ TEXT = st.text(st.sampled_from("abé€\u4e2d\n\r\ufeff\ufffd"), max_size=20)
 
 
 @given(TEXT, st.sampled_from(ENCODINGS), st.integers(1, 5))
-def test_pieces_make_the_same_text(text, encoding, size):
+def test_incremental_decoding_equals_decoding_at_once(text, encoding, size):
     data = text.encode(encoding, "replace")
     layout = Layout(encoding=encoding)
     whole, facts = decode(data, "file", layout)
@@ -30,7 +30,7 @@ def test_pieces_make_the_same_text(text, encoding, size):
 
 @given(st.lists(st.sampled_from([b"a", b"\xff", "\ufffd".encode(), "é".encode()]), max_size=12), st.integers(1, 4))
 def test_replaced_characters_are_counted(parts, size):
-    """Each of these bytes is one character that is not UTF-8; a replacement character in the file is none."""
+    """Each undecodable byte counts once; a replacement character of the file does not."""
     data = b"".join(parts)
     decoder = Decoder("file", Layout(errors="replace"))
     for at in range(0, len(data), size):
@@ -56,18 +56,18 @@ def test_replaced_characters_are_counted(parts, size):
         ("café".encode("utf-8-sig"), "cp1252", r"byte-order mark of UTF-8, .*set task.encoding=utf-8"),
     ],
 )
-def test_what_cannot_be_decoded(data, encoding, message):
+def test_undecodable_bytes_are_located(data, encoding, message):
     with pytest.raises(ValueError, match=message):
         decode(data, "file", Layout(encoding=encoding))
 
 
 @pytest.mark.parametrize("name", ["klingon", "rot13", "base64", "", "a\0b"])
-def test_an_encoding_that_is_none(name):
+def test_unknown_encoding_is_refused(name):
     with pytest.raises(ValueError, match="encoding must be a text encoding such as utf-8"):
         check_encoding(name)
 
 
-def test_several_byte_order_marks_are_told():
+def test_several_byte_order_marks_are_noted():
     text, facts = decode("\ufeff\ufeffa\ufeff".encode(), "file", Layout())
     assert text == "a\ufeff"
     assert facts.notes == ["2 byte-order marks at the beginning, left out"]

@@ -1,4 +1,4 @@
-"""Labels: one rule, and those that are easily confused."""
+"""Labels of values, and labels that are easily confused."""
 
 import pytest
 
@@ -12,18 +12,18 @@ from seqlab.io.tables import label_notes, label_of, similar_to
         (True, "true"), (False, "false"), ("NaN", "NaN"), (-2.5, "-2.5"), (0, "0"),
     ],
 )  # fmt: skip
-def test_what_a_value_is_as_a_label(value, label):
+def test_label_of_a_value(value, label):
     assert label_of(value) == label
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("", "is empty"), (" \u2003", "is empty"), (None, "is no text, but null"), (float("nan"), "no text, but NaN"),
-        (float("inf"), "is no text, but Infinity"), ([1], r"is no text, but \[1\]"), ({"a": 1}, "is no text, but {"),
+        ("", "is empty"), (" \u2003", "is empty"), (None, "a string, got null"), (float("nan"), "a string, got NaN"),
+        (float("inf"), "a string, got Infinity"), ([1], r"a string, got \[1\]"), ({"a": 1}, "must be a string, got {"),
     ],
 )  # fmt: skip
-def test_what_is_no_label(value, message):
+def test_values_without_a_label(value, message):
     with pytest.raises(ValueError, match=message):
         label_of(value)
 
@@ -35,19 +35,19 @@ def test_what_is_no_label(value, message):
         ("good", '"good"'), ("ﬁne", "fine"), ("True", "true"), ("1e2", "100"), ("good\u00ad", "good"),
     ],
 )  # fmt: skip
-def test_labels_that_look_alike_are_told(pair):
+def test_similar_labels_are_noted(pair):
     (note,) = label_notes(["other", *pair])
     assert f"{pair[0]!r} and {pair[1]!r}" in note
     assert similar_to(pair[0], ["other", pair[1]]) == pair[1]
 
 
-def test_labels_that_are_told_apart_are_not():
+def test_distinct_labels_are_not_noted():
     assert label_notes(["good", "bad", "goods", "1", "2", "10", "a-b", "a_b", "é", "e", "1a", "1.0a", "", "+"]) == []
     assert similar_to("good", ["bad", "good"]) is None
 
 
 @pytest.mark.parametrize("label", ["NaN", "nan", "null", "None", "N/A"])
-def test_a_label_that_may_stand_for_a_missing_value_is_told(label):
+def test_possible_missing_value_is_noted(label):
     (note,) = label_notes(["good", label])
     assert note.startswith("labels that may stand for a missing value: ")
     assert repr(label) in note

@@ -1,4 +1,4 @@
-"""Rows of tables: as many as were written, with the same values; and what looks like joined rows is told."""
+"""Tables: rows as they were written, the inferred format, and rows joined by a quote."""
 
 import csv
 import io
@@ -40,8 +40,8 @@ def numbered(rows):
 
 
 @given(ROWS, ORDERS, st.sampled_from(["\n", "\r\n"]), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
-def test_what_a_writer_that_quotes_has_written_is_read_back(rows, order, end, quoting):
-    """Whatever the texts, a few lines that look like rows among them."""
+def test_csv_round_trip(rows, order, end, quoting):
+    """Any texts, also some whose lines look like rows."""
     rows = numbered(rows)
     text = written(rows, order, end=end, quoting=quoting)
     _, got = rows_of(text)
@@ -50,7 +50,7 @@ def test_what_a_writer_that_quotes_has_written_is_read_back(rows, order, end, qu
 
 
 @given(ROWS, ORDERS)
-def test_tabs_are_read_back_without_quotes(rows, order):
+def test_tsv_round_trip_without_quotes(rows, order):
     """Each line is a row, as ``cut`` and ``wc -l`` count them, whatever quotes stand in it."""
     plain = str.maketrans("\t\n\r", "   ")
     rows = numbered([{**row, "text": row["text"].translate(plain)} for row in rows])
@@ -60,12 +60,12 @@ def test_tabs_are_read_back_without_quotes(rows, order):
 
 
 @given(ROWS)
-def test_json_lines_are_read_back(rows):
+def test_json_lines_round_trip(rows):
     _, got = rows_of("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), ".jsonl")
     assert got == rows
 
 
-def sloppy(order, first, last, count=30, end="\n", separator=","):
+def unquoted_rows(order, first, last, count=30, end="\n", separator=","):
     """Rows without any quoting, where one text begins with a quote and a later one ends with one."""
     lines = [separator.join(order)]
     for number in range(count):
@@ -76,13 +76,13 @@ def sloppy(order, first, last, count=30, end="\n", separator=","):
 
 
 @given(ORDERS, st.data())
-def test_rows_that_a_quote_joins_are_refused_or_told(order, data):
+def test_rows_joined_by_a_quote_are_refused_or_noted(order, data):
     first = data.draw(st.integers(0, 28))
     last = data.draw(st.integers(first + 1, 29))
-    text = sloppy(order, first, last)
-    assert len(list(csv.DictReader(io.StringIO(text)))) == 30 - (last - first)  # well formed, and wrong
+    text = unquoted_rows(order, first, last)
+    assert len(list(csv.DictReader(io.StringIO(text)))) == 30 - (last - first)  # well formed, but wrong
     lines = f"lines {first + 2} to {last + 2}"
-    if last == first + 1:  # one line is no proof
+    if last == first + 1:  # a single line is weak evidence
         assert any(lines in note for note in rows_of(text)[0].notes)
     else:
         with pytest.raises(ValueError, match=rf"{lines}; without quotes all 30 lines are rows: set task\.quoting=none"):
@@ -93,16 +93,16 @@ def test_rows_that_a_quote_joins_are_refused_or_told(order, data):
     assert rows_of(text, quoting="standard")[0].count == 30 - (last - first)
 
 
-def test_a_column_of_labels_is_not_needed_to_see_joined_rows():
+def test_joined_rows_are_found_without_a_label_column():
     for order in (("id", "text"), ("label", "text")):
         with pytest.raises(ValueError, match=r"joins 6 rows to 1: lines 5 to 10"):
-            rows_of(sloppy(order, 3, 8), label=None)
-    found, _ = rows_of(sloppy(("text",), 3, 8), label=None)  # nothing tells a row from a line here
+            rows_of(unquoted_rows(order, 3, 8), label=None)
+    found, _ = rows_of(unquoted_rows(("text",), 3, 8), label=None)  # nothing distinguishes rows from lines here
     assert found.count == 25
     assert found.notes == ("rows with a field in quotes that spans several lines: 1; the longest is lines 5 to 10",)
 
 
-def test_rows_that_are_sorted_by_label_are_seen_as_well():
+def test_joined_rows_sorted_by_label_are_found():
     lines = ["label,text", 'good,"visit 0', *(f"good,visit {number}" for number in range(1, 9))]
     lines += [*(f"bad,visit {number}" for number in range(9, 18)), 'bad,visit 18"', "worse,visit 19"]
     with pytest.raises(ValueError, match=r"joins 19 rows to 1: lines 2 to 20"):
@@ -110,7 +110,7 @@ def test_rows_that_are_sorted_by_label_are_seen_as_well():
 
 
 @pytest.mark.parametrize("last", [12, 20])
-def test_joined_rows_of_classes_that_occur_once_are_told(last):
+def test_joined_rows_of_unique_classes_are_noted(last):
     lines = ["class,text", *(f"c{number:02},visit {number:02} was so so" for number in range(30))]
     lines[11], lines[last] = lines[11].replace(",", ',"'), lines[last] + '"'
     found, _ = rows_of("\n".join(lines) + "\n", label="class")
@@ -119,13 +119,13 @@ def test_joined_rows_of_classes_that_occur_once_are_told(last):
 
 
 @given(ROWS.filter(lambda rows: len(rows) > 1), ORDERS, st.sampled_from(";|"))
-def test_another_separator_is_found_though_texts_span_lines(rows, order, separator):
+def test_another_separator_is_found_with_texts_of_several_lines(rows, order, separator):
     rows = numbered(rows)
     _, got = rows_of(written(rows, order, separator, quoting=csv.QUOTE_ALL))
     assert got == [{column: row[column] for column in order} for row in rows]
 
 
-def test_a_quoted_tab_separated_file_is_read_with_quotes_and_that_is_told():
+def test_quoted_tsv_is_read_with_quotes_and_noted():
     rows = [{"text": f"one\ttwo\tand\nthree {number}", "label": "good"} for number in range(4)]
     found, got = rows_of(written(rows, ("text", "label"), "\t"), ".tsv")
     assert got == rows
@@ -138,8 +138,8 @@ def test_a_quoted_tab_separated_file_is_read_with_quotes_and_that_is_told():
     assert "which are kept as text (set task.quoting=standard to read them as CSV): 2" in found.notes[0]
 
 
-def test_an_unbalanced_quote_and_a_bad_row_of_a_tab_separated_file_are_no_reason_to_read_quotes():
-    text = sloppy(("label", "text"), 3, 20, separator="\t").replace("visit 9 was", "visit 9\twas")
+def test_tsv_with_an_unbalanced_quote_and_a_bad_row_is_read_without_quotes():
+    text = unquoted_rows(("label", "text"), 3, 20, separator="\t").replace("visit 9 was", "visit 9\twas")
     with pytest.raises(ValueError, match=r"line 11 has 3 columns, and the header 2; a text without quotes"):
         rows_of(text, ".tsv")
 
@@ -149,13 +149,13 @@ def test_an_unbalanced_quote_and_a_bad_row_of_a_tab_separated_file_are_no_reason
     [
         ("text;label\na, b;good\nc;bad\n", "columns are separated by semicolons", {"text": "a, b", "label": "good"}),
         ("text|label\na|good\nc|bad\n", "columns are separated by bars", {"text": "a", "label": "good"}),
-        ('"text", "label"\n"a, b", "good"\n', "blanks behind separators", {"text": "a, b", "label": "good"}),
-        ('text, label\n"a, b", "good"\n', "blanks behind separators", {"text": "a, b", "label": "good"}),
-        ("text,label\na,x\n\n\nb,y\n\n", "empty lines between rows, which are no rows: 2", {"text": "a", "label": "x"}),
+        ('"text", "label"\n"a, b", "good"\n', "spaces after separators", {"text": "a, b", "label": "good"}),
+        ('text, label\n"a, b", "good"\n', "spaces after separators", {"text": "a, b", "label": "good"}),
+        ("text,label\na,x\n\n\nb,y\n\n", "empty lines between rows, which are skipped: 2", {"text": "a", "label": "x"}),
         ("a,good\nb,good\nc,bad\nd,bad\n", "line 1 was taken as the header ('a', 'good')", {"a": "b", "good": "good"}),
     ],
 )  # fmt: skip
-def test_what_is_found_out_is_told(text, note, row):
+def test_inferred_format_is_noted(text, note, row):
     found, rows = rows_of(text, label="good" if text[:2] == "a," else "label")
     assert any(note in each for each in found.notes), found.notes
     assert rows[0] == row
@@ -170,7 +170,7 @@ def test_columns_by_number():
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
-def test_carriage_returns_alone_end_lines_where_there_is_no_newline(suffix):
+def test_carriage_returns_end_lines_in_files_without_newlines(suffix):
     rows = [{"text": f"a {number}", "label": "good"} for number in range(3)]
     if suffix == ".jsonl":
         text = "".join(json.dumps(row) + "\r" for row in rows)
@@ -191,17 +191,17 @@ def test_carriage_returns_alone_end_lines_where_there_is_no_newline(suffix):
         (".tsv", "text\ttext\na\tb\n", r"has several columns 'text'"),
         (".csv", ",\na,b\n", r"the first line that is not empty was taken as the header, and names no column"),
         (".csv", "\n  \n", r"the first line that is not empty was taken as the header, and names no column"),
-        (".jsonl", '{"text": "a", "label": "b", "text": "c"}\n', r"line 1 is no JSON: the key 'text' is there twice"),
-        (".jsonl", '{"text": "a", "n": {"b": 1, "b": 1}}\n', r"line 1 is no JSON: the key 'b' is there twice"),
+        (".jsonl", '{"text": "a", "label": "b", "text": "c"}\n', r"line 1 is not valid JSON: the key 'text'"),
+        (".jsonl", '{"text": "a", "n": {"b": 1, "b": 1}}\n', r"line 1 is not valid JSON: the key 'b' is there twice"),
     ],
 )  # fmt: skip
-def test_what_is_refused(suffix, text, message):
+def test_malformed_tables_are_refused(suffix, text, message):
     with pytest.raises(ValueError, match=message) as caught:
         rows_of(text, suffix)
     assert "\n" not in str(caught.value)
 
 
-def test_all_bad_rows_are_in_one_message():
+def test_one_message_lists_all_bad_rows():
     def check(line, row, problems):
         try:
             label_of(row["label"])
@@ -223,7 +223,7 @@ def test_all_bad_rows_are_in_one_message():
     assert f"line {empty[0]}: label is empty" in said
 
 
-def test_a_layout_that_json_lines_do_not_have_is_refused():
+def test_quoting_and_header_are_refused_for_json_lines():
     from seqlab.io.tables import check_kind
 
     for name in ("quoting", "header"):

@@ -1,4 +1,4 @@
-"""Whole reports: what a page holds, what it never asks for, and what becomes of damage."""
+"""Whole reports: contents, safety of the page, damaged files."""
 
 import csv
 import io
@@ -10,11 +10,11 @@ import pytest
 
 from seqlab import UserError
 from seqlab.study.report import write_report
-from seqlab.study.report.folder import _check_free
 from seqlab.study.report.reading import collect
+from seqlab.study.report.writer import check_replaceable
 from seqlab.sweeps import ledger
 
-from .made import Page, complete, curve_of, grid, horizon_of, page_of
+from .sweep_folders import Page, complete, curve_of, grid, horizon_of, page_of
 
 
 @pytest.fixture
@@ -24,12 +24,12 @@ def full(sweep, record):
 
 @pytest.fixture(scope="module")
 def out(sweeps, record):
-    """The report of it."""
+    """Write the report of a sweep with everything."""
     folder = complete(sweeps, record)
     return write_report([folder], folder.parent / "out").parent
 
 
-def test_a_page_asks_for_nothing_and_runs_nothing(out):
+def test_a_page_has_no_scripts_and_loads_nothing(out):
     text = (out / "report.html").read_text("utf-8")
     page = Page(text)
     assert not {"script", "link", "iframe", "img", "object", "embed", "base", "form"} & set(page.tags)
@@ -44,7 +44,7 @@ def test_a_page_asks_for_nothing_and_runs_nothing(out):
     assert "http" not in text.replace("http-equiv", "")
 
 
-def test_what_a_page_refers_to_is_in_it_once(out):
+def test_ids_are_unique_and_references_resolve(out):
     text = (out / "report.html").read_text("utf-8")
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert ids
@@ -53,16 +53,16 @@ def test_what_a_page_refers_to_is_in_it_once(out):
     assert "#1b1f24" not in text.partition("</style>")[2]  # the ink of figures is the page's
 
 
-def test_faults_come_first_and_with_their_cause(out):
+def test_missing_runs_come_first_with_their_cause(out):
     page = Page((out / "report.html").read_text("utf-8")).text
-    assert page.index("1 failed, 1 missing") < page.index("What it was made of") < page.index("On first,")
+    assert page.index("1 failed, 1 missing") < page.index("Setup") < page.index("On first,")
     assert "out of <script>memory</script>" in page  # as text
     assert "python -m seqlab 'cell=<b>' seed=9" in page
     assert "12 of 14 are in this report" in page
     assert "out of \\<script\\>memory" in (out / "report.md").read_text("utf-8")
 
 
-def test_the_answer_and_every_command(out, record):
+def test_result_figures_and_commands_are_in_the_page(out, record):
     page = Page((out / "report.html").read_text("utf-8")).text
     assert "On first, gru reaches 8 steps (interval 8 to 16); rnn reaches 4 steps (interval 4 to 8)." in page
     markdown = (out / "report.md").read_text("utf-8")
@@ -74,7 +74,7 @@ def test_the_answer_and_every_command(out, record):
     for name in figures:
         assert (out / "figures" / name).read_text("utf-8").startswith("<?xml")
         assert (out / "figures" / name).with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert "The bound by the largest singular value is 10 times the measured norm at 7 steps back." in page
+    assert "State h at step 50: singular-value bound: 10 times the gradient after 7 steps (1.39 per step)." in page
     assert "25.0%" in page
 
 
@@ -91,34 +91,34 @@ def test_horizons_of_a_search(full):
     horizon_of(full)
     page = page_of(full)
     assert "gru reaches 12 steps (interval 10 to 14, budget-limited)" in page
-    assert "6 runs, where the full grid at the same resolution has 24 (25%)" in page
-    assert "gru: the likely cause of the limit is gradient; of the gradient 1e-9 is left at 14 steps back." in page
+    assert "6 runs; the full grid at the same resolution has 24 (25%)" in page
+    assert "gru: likely cause of the limit: gradient; of the gradient 1e-9 is left at 14 steps back." in page
     assert "python -m seqlab cell.forget_bias=5" in page
 
 
-def test_runs_that_a_search_has_not_taken_in_are_no_points(full):
+def test_runs_without_a_decision_of_the_search_are_excluded(full):
     horizon_of(full)
     found = collect([full])
-    left_out = {Path(fault.place).name for fault in found.faults if fault.kind == "left out"}
-    done = {entry.name for entry in ledger.read(full) if entry.state == "done"}
-    assert left_out
-    assert left_out == done - {run.folder.name for run in found.runs}
+    excluded = {Path(fault.place).name for fault in found.faults if fault.kind == "excluded"}
+    done = {entry.name for entry in ledger.read_entries(full) if entry.state == "done"}
+    assert excluded
+    assert excluded == done - {run.folder.name for run in found.runs}
     assert {run.horizon_label for run in found.runs} == {"gru"}
     page = page_of(full)
-    assert f"{len(left_out)} that checked a budget" in page
-    assert not {name for name in left_out if name in page}  # nothing is wrong with them
+    assert f"{len(excluded)}: budget checks" in page
+    assert not {name for name in excluded if name in page}  # nothing is wrong with them
 
 
 DAMAGE = {
     "results.json": ('{"schema": 1, "metr', "cannot be read"),
     "curves/metrics.csv": ("step,valid/accuracy\nmany,0.5\n", "line 2: step is 'many'"),
-    "curves/gradient_flow.csv": ("step,layer\n1,0\n", "it has no column distance"),
-    "curves/saturation.csv": ("\x00\x01", "it has no whole row"),
+    "curves/gradient_flow.csv": ("step,layer\n1,0\n", "it has no column direction"),
+    "curves/saturation.csv": ("\x00\x01", "it has no column step"),
     "run.json": ('{"state"', "run.json cannot be read"),
 }
 
 
-def test_what_is_damaged_is_named_and_the_rest_is_there(full):
+def test_damaged_files_are_named_and_the_rest_is_reported(full):
     for place, (name, (content, _)) in enumerate(DAMAGE.items()):
         (full / f"run_{place}" / name).write_text(content)
     page = page_of(full)
@@ -129,7 +129,7 @@ def test_what_is_damaged_is_named_and_the_rest_is_there(full):
 
 
 def test_no_record_breaks_a_report(sweep, record):
-    """Whatever stands in a record's places: the other run is reported."""
+    """Whatever a record contains, the other run is reported."""
     keys = ["schema", "config", "metrics", "best", "cost", "tables", "chance", "versions", "git", "hardware", "kernel"]
     places = [(key, value) for key in keys for value in (None, "text", [], 7)]
     odd = [{**record(seed=7 + place), key: value} for place, (key, value) in enumerate(places)]
@@ -148,22 +148,22 @@ def test_damaged_plans_and_horizons(full, content):
     assert len(found.runs) == 12
 
 
-def test_a_score_that_is_no_number_is_named(sweep, record):
+def test_a_score_that_is_not_finite_is_named(sweep, record):
     page = page_of(sweep("nan", [record(score=None), record(seed=1, score=1.0)]))
-    assert "its test accuracy is no number" in page
+    assert "test accuracy is not a finite number" in page
 
 
 def test_folders_are_found_and_read_once(sweep, record, tmp_path, real):
     a = sweep("sweeps/a", grid(record, ["rnn"]))
     sweep("sweeps/b", grid(record, ["gru"]))
-    assert len(collect([tmp_path / "sweeps", a]).runs) == collect([tmp_path / "sweeps", a]).asked == 12
+    assert len(collect([tmp_path / "sweeps", a]).runs) == collect([tmp_path / "sweeps", a]).total == 12
     again = sweep("sweeps/c", grid(record, ["gru"])[:1])
     found = collect([tmp_path / "sweeps"])
     assert len(found.runs) == 12
     (fault,) = found.faults
-    assert fault.kind == "counted once"
+    assert fault.kind == "duplicate"
     assert again.name in fault.place
-    assert "the same settings as" in fault.what
+    assert "same settings" in fault.cause
     assert "On first" in page_of(real)  # a single run
 
 
@@ -202,7 +202,7 @@ def test_folders_without_runs(tmp_path):
 
 @pytest.mark.parametrize("name", ["results.csv", "report.md", "report.html"])
 def test_only_a_report_is_replaced(out, tmp_path, name):
-    """A folder with a file of that name that somebody else wrote is refused, and left as it is."""
+    """A folder with another file of that name is refused and stays unchanged."""
     own = tmp_path / "own"
     own.mkdir()
     (own / name).write_text("mine\n")
@@ -210,22 +210,22 @@ def test_only_a_report_is_replaced(out, tmp_path, name):
         write_report([out], own)
     assert [path.name for path in own.iterdir()] == [name]
     assert (own / name).read_text() == "mine\n"
-    _check_free(out)
+    check_replaceable(out)
 
 
-def test_a_sweep_of_which_nothing_is_done(sweep):
+def test_a_sweep_without_finished_runs(sweep):
     page = page_of(sweep("a", [], missing=["x", "y"]))
-    assert "No run is done" in page
+    assert "No finished run" in page
     assert "2 missing" in page
     page = page_of(sweep("b", [], missing=[f"m{place}" for place in range(50)]))
-    assert "50 missing. The first 40 are listed; all are in results.csv." in page
+    assert "50 missing. The first 40 are listed; results.csv has all." in page
 
 
 @pytest.mark.slow
 def test_two_hundred_runs_take_seconds(sweep, record, tmp_path):
-    """At most 30 s, of which a test measures the processor's alone."""
+    """At most 30 s of processor time."""
     folder = sweep("large", grid(record, ["rnn", "gru", "lstm"], [2**n for n in range(2, 10)], range(9)))
-    for entry in ledger.read(folder):
+    for entry in ledger.read_entries(folder):
         curve_of(folder / entry.name, [0.5] * 100)
     began = time.process_time()
     text = write_report([folder], tmp_path / "out").read_text("utf-8")

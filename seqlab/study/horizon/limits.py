@@ -1,0 +1,190 @@
+"""Likely cause of a horizon's limit, and an intervention to try."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal, final
+
+from seqlab.contracts import Remedy
+from seqlab.errors import UserError
+from seqlab.io.csv_files import read_csv
+from seqlab.plugins.config import plugin_classes
+from seqlab.runs.commands import quote_for_hydra, shell_command
+from seqlab.runs.run_folder import METRICS, RESULTS, read_json
+from seqlab.runs.scores import deciding_verdict
+from seqlab.study.gradient_flow import FlowRow, SaturationRow, read
+from seqlab.study.horizon.search import Finding
+from seqlab.study.horizon.settings import Row, Settings
+from seqlab.sweeps.overrides import override_key
+
+Cause = Literal["gradient", "saturation", "capacity", "budget", "none", "unknown"]
+
+VANISHED, EXPLODED = 1e-3, 1e3
+"""Ratio of the gradient at the first step to that at the last beyond which it counts as vanished or exploded."""
+SATURATED = 0.5
+"""Share of a gate's activations in the outer tenths of its range from which on the gate counts as saturated."""
+STILL_IMPROVING = 0.05
+"""Part of the way from baseline to solved covered by the last quarter of training from which on it still improves."""
+
+
+@final
+@dataclass(frozen=True)
+class Diagnostics:
+    """Measurements of one run.
+
+    Attributes:
+        ratio: gradient norm at the first step over that at the last, of the layer and state tensor with the largest,
+            at the measurement where it is nearest to 1; ``None`` without ``callbacks=gradient_flow``.
+        saturation: largest share of a gate's activations at either end of its range at the last measurement, and the
+            gate's name; ``None`` without ``callbacks=gradient_flow``.
+        improving: part of the way from baseline to solved covered by the last quarter of training; ``None`` if unknown.
+        verdict: on the validation split.
+    """
+
+    ratio: float | None
+    saturation: tuple[float, str] | None
+    improving: float | None
+    verdict: str
+
+
+def read_diagnostics(folder: Path) -> Diagnostics:
+    """Read the measurements of a finished run; missing or damaged files count as not measured."""
+    record = read_json(folder / RESULTS)
+    try:
+        flow = read(folder)
+    except (UserError, OSError):
+        flow = None
+    rows, gates = (flow.rows, flow.saturation) if flow else ((), ())
+    return Diagnostics(_ratio(rows), _saturation(gates), _improving(folder, record), deciding_verdict(record))
+
+
+def _ratio(rows: Iterable[FlowRow]) -> float | None:
+    norms: dict[tuple[int, int, str, str], dict[int, float]] = {}
+    for row in rows:
+        if not math.isnan(row.norm):
+            norms.setdefault((row.step, row.layer, row.direction, row.state), {})[row.distance] = row.norm
+    ratios: dict[int, list[float]] = {}
+    for (step, *_), by_distance in norms.items():
+        last = by_distance[min(by_distance)]
+        if len(by_distance) > 1 and last > 0:
+            ratios.setdefault(step, []).append(by_distance[max(by_distance)] / last)
+    return min(map(max, ratios.values()), key=lambda ratio: abs(math.log(max(ratio, 1e-300))), default=None)
+
+
+def _saturation(rows: Sequence[SaturationRow]) -> tuple[float, str] | None:
+    last = max((row.step for row in rows), default=None)
+    shares = [(row.low + row.high, row.gate) for row in rows if row.step == last]
+    return max((each for each in shares if not math.isnan(each[0])), default=None)
+
+
+def _improving(folder: Path, record: Mapping[str, Any]) -> float | None:
+    monitor, mode = record["best"]["monitor"], record["best"]["mode"]
+    (bounds, *_) = record["tables"].get("bounds") or [{}]
+    baseline, solved = bounds.get("chance"), bounds.get("solved")
+    scores = [_number(row.get(f"valid/{monitor}")) for row in read_csv(folder / METRICS)]
+    known = [score for score in scores if not math.isnan(score)]
+    if baseline is None or solved is None or baseline == solved or len(known) < 4:
+        return None
+    best = max if mode == "max" else min
+    gain: float = (best(known) - best(known[: -(len(known) // 4)])) / (solved - baseline)
+    return gain
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
+
+
+def explain_limit(
+    runs: Sequence[Diagnostics], *, reached_the_end: bool, budget_limited: bool | None
+) -> tuple[Cause, str]:
+    """Return the likely cause of a limit, and the figures that suggest it.
+
+    The first rule that applies, from medians over the runs at the smallest distance that is not solved:
+
+    1. There is no limit: ``none``.
+    2. Twice the budget solves the distance that no seed solved: ``budget``.
+    3. The gradient of the first step's state is < 1/1000 or > 1000 times that of the last, even at the best measurement
+       and for the best state tensor: ``saturation`` if at least half of the activations of a gate are in the outer
+       tenths of its range, where its slope is nearly 0; else ``gradient``.
+    4. The last quarter of training covered 5 % of the way from baseline to solved: ``budget``.
+    5. The gradient arrives, and most runs are better than baseline but no longer improve: ``capacity``.
+    6. ``unknown``.
+    """
+    if reached_the_end:
+        return "none", "the largest distance of the search is solved"
+    if budget_limited:
+        return "budget", "twice the training solves the distance that no seed solved"
+    if not runs:
+        return "unknown", "no run beyond the horizon finished"
+    ratio, improving = _median(run.ratio for run in runs), _median(run.improving for run in runs)
+    if ratio is not None and not VANISHED <= ratio <= EXPLODED:
+        return _explain_gradient(runs, ratio)
+    if improving is not None and improving >= STILL_IMPROVING:
+        return "budget", f"the last quarter of training covered {improving:.0%} of the way from baseline to solved"
+    learning = sum(run.verdict == "learning" for run in runs)
+    if ratio is None:
+        flow = "gradient flow was not measured"
+    else:
+        flow = f"the gradient at the first step is {ratio:.2g} times that at the last"
+    if ratio is not None and 2 * learning > len(runs):
+        return "capacity", f"{flow}, and {learning} of {len(runs)} runs stopped improving between baseline and solved"
+    return "unknown", f"{flow}; {len(runs) - learning} of {len(runs)} runs are no better than baseline"
+
+
+def _explain_gradient(runs: Sequence[Diagnostics], ratio: float) -> tuple[Cause, str]:
+    change = "vanishes" if ratio < 1 else "explodes"
+    reason = f"the gradient {change}: at the first step it is {ratio:.1e} times that at the last"
+    gates = [run.saturation for run in runs if run.saturation is not None]
+    share = _median(each for each, _ in gates)
+    if share is None:
+        return "gradient", reason
+    if share >= SATURATED:
+        return "saturation", f"{reason}, and {share:.0%} of the activations of {max(gates)[1]} are saturated"
+    return "gradient", f"{reason}, and no gate is saturated by more than {share:.0%}"
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def propose_intervention(
+    row: Row, cause: Cause, finding: Finding, settings: Settings, arguments: Sequence[str]
+) -> dict[str, str] | None:
+    """Return a change that may extend a row's horizon, as ``text`` and ``command``; ``None`` if there is no limit.
+
+    That is the cell's own remedy (:meth:`seqlab.Cell.remedy`) for gradient and saturation, twice the hidden size for
+    capacity, and longer training for anything else.
+    """
+    if cause == "none":
+        return None
+    if cause == "capacity" and row.hidden_size is not None:
+        text, changes = "twice the hidden size", [f"{row.sized_by}.hidden_size={2 * row.hidden_size}"]
+    elif cause in ("gradient", "saturation") and (remedy := _cell_remedy(row, cause, finding)) is not None:
+        text, changes = remedy.text, [f"cell.{option}={value}" for option, value in remedy.options.items()]
+    else:
+        text, changes = "four times the training", row.longer(4)
+    kept = [each for each in arguments if each.startswith(("hydra/", "hydra.sweeper.")) and ".only=" not in each]
+    if settings.rows or settings.tasks:
+        own = [each for each in arguments if not each.startswith(("hydra/", "hydra."))]
+        kept.append(f"hydra.sweeper.only=[{quote_for_hydra(row.name)}]")
+    else:
+        own = list(row.requested)
+    changed = set(map(override_key, changes))
+    own = [each for each in own if override_key(each) not in changed]
+    return {"text": text, "command": shell_command("-m", *own, *changes, *kept)}
+
+
+def _cell_remedy(row: Row, cause: str, finding: Finding) -> Remedy | None:
+    if row.sized_by != "cell":
+        return None
+    target: Any
+    (target,) = plugin_classes("cell", str(row.config.cell.name))
+    options = {str(key): value for key, value in row.config.cell.items() if key != "name"}
+    remedy: Remedy | None = target.remedy(cause, finding.upper or 2 * (finding.horizon or 1), options)
+    return remedy
