@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import seqlab
 from seqlab.config.build import build_preprocessor, build_task
 from seqlab.data.datamodule import SequenceData
-from seqlab.data.loader import BucketLoader
+from seqlab.data.loaders import BucketLoader
 from seqlab.training.optimizers import schedule
 
 

@@ -26,11 +26,11 @@ _SHARE = 0.1
 
 @final
 class GradientFlow(pl.Callback):
-    r"""Measure the gradient of the loss to each earlier state at some steps of training.
+    r"""Measure the gradient of the loss to each earlier state.
 
-    A copy of the model reads the same few validation sequences each time, with the reference loop in float64 and
-    evaluation mode; the run does not change. Results are ``curves/gradient_flow.csv`` and ``curves/saturation.csv``
-    (:mod:`seqlab.study.gradient_flow`), and at the end ``gradient_flow.png`` and ``.svg``.
+    At some steps of training, a copy of the model reads the same few validation sequences, with the reference loop in
+    float64 and evaluation mode; the run does not change. Results are ``curves/gradient_flow.csv`` and
+    ``curves/saturation.csv`` (:mod:`seqlab.study.gradient_flow`), and at the end ``gradient_flow.png`` and ``.svg``.
 
     In another trainer it measures any LightningModule with a :class:`seqlab.Recurrent` inside: the loss of its
     ``training_step`` on the first batch of the validation loader (else of the training loader), with results in the

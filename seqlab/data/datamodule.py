@@ -1,8 +1,8 @@
-"""The one LightningDataModule: a task's splits, encoded once into tensors."""
+"""LightningDataModule of a task: its splits, encoded once into tensors, and loaders over them."""
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast, final
 
 import pytorch_lightning as pl
@@ -23,49 +23,57 @@ from seqlab.contracts import (
     UserError,
 )
 from seqlab.contracts.task import input_spec, is_fresh, label_names, max_length, sample_weights
-from seqlab.data import duplicates
-from seqlab.data.encoding import (
-    dropped_texts,
-    encode_texts,
-    example_symbols,
-    split_lengths,
-    symbols_of,
-    texts_of,
-    truncate,
+from seqlab.data import statistics
+from seqlab.data.encoding import dropped_texts, encode_texts, example_symbols, symbols_of, texts_of, truncate
+from seqlab.data.loaders import (
+    BatchLoader,
+    BucketLoader,
+    ContiguousLoader,
+    GeneratedLoader,
+    LoaderOptions,
+    Shard,
+    check_carried_state,
 )
-from seqlab.data.loader import BucketLoader, Share
-from seqlab.data.loaders import CarriedLoader, GeneratedLoader, check_order
 from seqlab.data.streams import StreamLoader, WindowLoader
-from seqlab.data.tokens import Tokens, begin_id, encode_corpus, fit_corpus
+from seqlab.data.tokens import TokenFile, begin_id, encode_corpus, fit_corpus
 from seqlab.io.tables import label_notes
 
 SPLITS = ("train", "valid", "test")
-_SHOWN = 60
-"""Characters of a text in the command that a run ends with."""
+_EXAMPLE_CHARACTERS = 60
+"""Characters of a text in the command that a run prints at its end."""
 _EVALUATION_WINDOW = 500
-"""Time steps of a batch of running text in evaluation, where the scores below allow it: no figure depends on it."""
+"""Time steps of a batch of running text in evaluation, if the scores fit; no result depends on it."""
 _EVALUATION_SCORES = 4_000_000
-"""Scores of tokens that a batch of running text makes in evaluation, unless a single window makes more."""
+"""Maximum number of token scores of a batch of running text in evaluation, unless one window has more."""
+_NO_PREPROCESSING = "preprocessing=null: this task's inputs are texts; choose a preprocessing"
 
 
 @final
 class SequenceData(pl.LightningDataModule):
     """Splits of a task as tensors, and loaders over them.
 
+    Attributes:
+        encoded: inputs and targets of each split; empty for running text.
+        tokens: the tokens of each split of running text; else empty.
+        statistics: of each split, for ``results.json``.
+        dropped: the reason for each training text that preprocessing dropped, by its index.
+        notes: what a user should know about the data.
+        example_texts: inputs to predict for, as examples.
+
     Args:
-        task: where the examples come from.
+        task: source of the examples.
         preprocessor: encodes texts; fitted here, on the training split only. ``None`` for a task of tensors.
         batch_size: examples in a training batch.
         eval_batch_size: examples in a batch of validation and test.
         bucket: training batches among which examples are sorted by length.
-        workers: processes that cut training batches ahead; 0 cuts them in this one, which is faster for small models.
+        workers: processes that build training batches ahead; 0 builds them in this one, faster for small models.
         seed: of the order of training examples.
-        by_heart: if not 0, train on so many batches only, the same in every epoch, and validate on them.
-        fitted: whether the preprocessor stays as it is.
-        pipeline: the preprocessor's node in the config, by which encoded text is found again.
-        duplicates: ``drop`` leaves out training examples that a held-out split has as well after preprocessing, and
+        overfit_batches: if not 0, train on so many batches only, the same in every epoch, and validate on them.
+        fitted: whether the preprocessor is fitted already.
+        pipeline: the preprocessor's node in the config, part of the keys of the cache.
+        duplicates: ``drop`` drops training examples that a held-out split has, too, after preprocessing, and
             validation examples that a test split has.
-        share: which part of each batch this process takes.
+        shard: rows of each batch that this process reads.
     """
 
     def __init__(
@@ -78,31 +86,32 @@ class SequenceData(pl.LightningDataModule):
         bucket: int = 100,
         workers: int = 0,
         seed: int = 0,
-        by_heart: int = 0,
+        overfit_batches: int = 0,
         fitted: bool = False,
         pipeline: Any = None,
         duplicates: str = "keep",
-        share: Share | None = None,
+        shard: Shard | None = None,
     ) -> None:
         super().__init__()
-        self.task, self.preprocessor = task, preprocessor
-        self.batch_size, self.eval_batch_size, self.bucket, self.seed = batch_size, eval_batch_size, bucket, seed
-        self.by_heart, self.pipeline, self.workers = by_heart, pipeline, workers
-        self.fitted, self.share, self.duplicates = fitted, share, duplicates
+        self.task, self.preprocessor, self.fitted, self.pipeline = task, preprocessor, fitted, pipeline
+        self.batch_size, self.eval_batch_size, self.bucket = batch_size, eval_batch_size, bucket
+        self.drops_duplicates = duplicates == "drop"
+        self._options = LoaderOptions(shard=shard)
+        self._training_options = LoaderOptions(seed=seed, overfit_batches=overfit_batches, workers=workers, shard=shard)
         self.encoded: dict[str, tuple[Ragged, Tensor]] = {}
-        self.example_texts: list[str] = []
+        self.tokens: dict[str, TokenFile] = {}
         self.statistics: dict[str, dict[str, Any]] = {}
-        self.tokens: dict[str, Tokens] = {}
-        self.begin = 0
         self.dropped: dict[int, str] = {}
-        self.rows: Tensor | None = None
         self.notes: list[str] = []
+        self.example_texts: list[str] = []
+        self._begin = 0
+        self._train_rows: Tensor | None = None
 
     def prepare(self) -> None:
         """Read, fit and encode; once.
 
         Raises:
-            ValueError, OSError: the data cannot be had.
+            ValueError, OSError: the data cannot be read.
         """
         if self.encoded or self.tokens:
             return
@@ -121,69 +130,121 @@ class SequenceData(pl.LightningDataModule):
         if missing:
             raise ValueError(f"the task gives no examples for {', '.join(missing)}")
         sizes = {name: len(examples) for name, examples in splits.items()}
-        check_order(self.task, sizes, self.batch_size, self.eval_batch_size)
-        if self.preprocessor is not None:
-            splits = {**splits, "train": self._kept(splits["train"])}
-            if not self.fitted:
-                self.preprocessor.fit(texts_of(splits["train"]))
-            self.example_texts = [text.strip().partition("\n")[0][:_SHOWN] for text in texts_of(splits["test"])[:2]]
-        self.encoded = {name: (self._encode(examples), examples.targets) for name, examples in splits.items()}
-        same = {} if is_fresh(self.task) else self._compare()
-        unknown = None if self.preprocessor is None else self.preprocessor.unknown_id
-        for name, (ids, targets) in self.encoded.items():
-            counted = {"same_as_train": same[name]} if name in same else {}
-            self.statistics[name] = split_lengths(ids, self._limit, unknown) | counted
-            self.encoded[name] = truncate(ids, self._limit), targets
-        self.notes += [*label_notes(label_names(self.task) or ()), *duplicates.duplicate_notes(self.statistics)]
+        check_carried_state(self.task, sizes, self.batch_size, self.eval_batch_size)
+        if self.preprocessor is None:
+            self._take_tensors(splits)
+        else:
+            self._encode(self.preprocessor, splits)
+        same_as_train = {} if is_fresh(self.task) else self._find_duplicates()
+        self._truncate(same_as_train)
         if self.preprocessor is None:
             self.example_texts = example_symbols(self.encoded["test"][0], symbols_of(input_spec(self.task)))
-        if self.dropped:
-            self.statistics["train"]["dropped"] = dict(Counter(self.dropped.values()).most_common())
+        self.notes += [*label_notes(label_names(self.task) or ()), *statistics.duplicate_notes(self.statistics)]
 
-    def _kept(self, train: Examples) -> Examples:
-        """Leave out the training texts that the preprocessing drops.
+    def _take_tensors(self, splits: Mapping[str, Examples]) -> None:
+        for name, examples in splits.items():
+            if not isinstance(examples.inputs, Ragged):
+                raise UserError(_NO_PREPROCESSING)
+            self.encoded[name] = examples.inputs, examples.targets
 
-        Raises:
-            ValueError: none is left.
-        """
-        assert self.preprocessor is not None
+    def _encode(self, preprocessor: Preprocessor, splits: Mapping[str, Examples]) -> None:
+        """Drop the training texts that preprocessing drops, fit on the others, and encode all splits."""
+        splits = {**splits, "train": self._without_dropped(splits["train"], preprocessor)}
+        if not self.fitted:
+            preprocessor.fit(texts_of(splits["train"]))
+        first = texts_of(splits["test"])[:2]
+        self.example_texts = [text.strip().partition("\n")[0][:_EXAMPLE_CHARACTERS] for text in first]
+        for name, examples in splits.items():
+            self.encoded[name] = encode_texts(texts_of(examples), preprocessor, self.pipeline), examples.targets
+
+    def _without_dropped(self, train: Examples, preprocessor: Preprocessor) -> Examples:
         texts = texts_of(train)
-        self.dropped = dropped_texts(texts, self.preprocessor, self.pipeline)
+        self.dropped = dropped_texts(texts, preprocessor, self.pipeline)
         if not self.dropped:
             return train
         rows = [index for index in range(len(texts)) if index not in self.dropped]
         if not rows:
             raise ValueError(f"preprocessing drops every training text, the first one for {self.dropped[0]!r}")
-        self.rows = torch.tensor(rows)
-        return Examples([texts[row] for row in rows], train.targets[self.rows])
+        self._train_rows = torch.tensor(rows)
+        return Examples([texts[row] for row in rows], train.targets[self._train_rows])
 
-    def _encode(self, examples: Examples) -> Ragged:
-        if self.preprocessor is not None:
-            return encode_texts(texts_of(examples), self.preprocessor, self.pipeline)
-        if not isinstance(examples.inputs, Ragged):
-            raise UserError("preprocessing=null: this task's inputs are texts; choose a preprocessing")
-        return examples.inputs
-
-    def _compare(self) -> dict[str, int]:
-        """Count held-out examples that training has, too, as the model reads them; leave them out if asked to."""
-        cut = {name: truncate(ids, self._limit) for name, (ids, _) in self.encoded.items()}
-        found = duplicates.find_duplicates(
-            {name: ids.digests() for name, ids in cut.items()}, drop=self.duplicates == "drop"
-        )
+    def _find_duplicates(self) -> dict[str, int]:
+        """Count held-out examples that equal a training example as the model reads them; drop them if asked to."""
+        digests = {name: truncate(ids, self._limit).digests() for name, (ids, _) in self.encoded.items()}
+        found = statistics.find_duplicates(digests, drop=self.drops_duplicates)
         self.notes += found.notes
         for name, rows in found.kept.items():
             ids, targets = self.encoded[name]
             self.encoded[name] = ids.take(rows), targets[rows]
         if "train" in found.kept:
-            self.rows = found.kept["train"] if self.rows is None else self.rows[found.kept["train"]]
+            rows = found.kept["train"]
+            self._train_rows = rows if self._train_rows is None else self._train_rows[rows]
         return found.same
+
+    def _truncate(self, same_as_train: Mapping[str, int]) -> None:
+        """Compute the statistics of each split, and truncate its sequences."""
+        unknown = None if self.preprocessor is None else self.preprocessor.unknown_id
+        for name, (ids, targets) in self.encoded.items():
+            self.statistics[name] = statistics.split_statistics(ids, self._limit, unknown)
+            if name in same_as_train:
+                self.statistics[name]["same_as_train"] = same_as_train[name]
+            self.encoded[name] = truncate(ids, self._limit), targets
+        if self.dropped:
+            self.statistics["train"]["dropped"] = dict(Counter(self.dropped.values()).most_common())
 
     @property
     def _limit(self) -> int | None:
         return max_length(self.task)
 
+    def _prepare_text(self, splits: Mapping[str, Corpus]) -> None:
+        """Encode running text into the cache."""
+        if self.preprocessor is None:
+            raise UserError(_NO_PREPROCESSING)
+        if not self.fitted:
+            fit_corpus(splits["train"], self.preprocessor, self.pipeline)
+        self._begin = begin_id(self.preprocessor)
+        for name in SPLITS:
+            tokens = self.tokens[name] = encode_corpus(splits[name], self.preprocessor, self.pipeline, name)
+            if len(tokens) < self._window:
+                short = f"the {name} split has {len(tokens)} tokens"
+                raise ValueError(f"{short}, fewer than one window of task.sequence_length={self._window}")
+            self.statistics[name] = {
+                "examples": len(tokens),
+                "tokens": len(tokens),
+                "bytes": tokens.facts["bytes"],
+                "share_unknown": tokens.facts["unknown"] / len(tokens),
+            }
+        if isinstance(self.task, LanguageTask):
+            self.task.set_vocabulary(self.inputs, torch.tensor(self.tokens["train"].facts["counts"]))
+        sample = self.preprocessor.decode(self.tokens["test"].read(0, 40).tolist())
+        self.example_texts = [sample.strip().partition("\n")[0]]
+
+    @property
+    def _window(self) -> int:
+        """Time steps of a window of running text."""
+        return self.task.sequence_length or 1
+
+    @property
+    def inputs(self) -> InputSpec:
+        """Description of what a model reads at each step."""
+        if self.preprocessor is not None:
+            return InputSpec("tokens", self.preprocessor.size, self.preprocessor.symbols)
+        if (known := input_spec(self.task)) is not None:
+            return known
+        values = self.encoded["train"][0].values
+        if values.is_floating_point():
+            return InputSpec("features", values.shape[1])
+        return InputSpec("tokens", int(values.max()) + 1)
+
+    def training_inputs(self) -> Ragged:
+        """Return the whole encoded training split, for a model that is fitted by counting."""
+        if not self.tokens:
+            return self.encoded["train"][0]
+        values = self.tokens["train"].read_all()
+        return Ragged(values, torch.tensor([len(values)]))
+
     def draw(self, count: int, seed: int) -> tuple[Ragged, Tensor]:
-        """Draw new training examples and encode them."""
+        """Generate new training examples and encode them."""
         assert isinstance(self.task, GeneratedTask)
         examples = self.task.draw(count, seed)
         inputs = examples.inputs
@@ -192,163 +253,96 @@ class SequenceData(pl.LightningDataModule):
             inputs = self.preprocessor.encode(list(inputs))
         return truncate(inputs, self._limit), examples.targets
 
-    def _prepare_text(self, splits: Mapping[str, Corpus]) -> None:
-        """Encode running text into the cache."""
-        if self.preprocessor is None:
-            raise UserError("preprocessing=null: this task's inputs are texts; choose a preprocessing")
-        if not self.fitted:
-            fit_corpus(splits["train"], self.preprocessor, self.pipeline)
-        self.begin = begin_id(self.preprocessor)
-        window = self.task.sequence_length or 1
-        for name in SPLITS:
-            tokens = self.tokens[name] = encode_corpus(splits[name], self.preprocessor, self.pipeline, name)
-            if len(tokens) < window:
-                short = f"the {name} split has {len(tokens)} tokens"
-                raise ValueError(f"{short}, fewer than one window of task.sequence_length={window}")
-            facts = tokens.facts
-            self.statistics[name] = {
-                "examples": len(tokens),
-                "tokens": len(tokens),
-                "bytes": facts["bytes"],
-                "share_unknown": facts["unknown"] / len(tokens),
-            }
-        if isinstance(self.task, LanguageTask):
-            self.task.set_vocabulary(self.inputs, torch.tensor(self.tokens["train"].facts["counts"]))
-        sample = self.preprocessor.decode(self.tokens["test"].read(0, 40).tolist())
-        self.example_texts = [sample.strip().partition("\n")[0]]
-
     @property
-    def inputs(self) -> InputSpec:
-        """What a model reads at each step."""
-        if self.preprocessor is None and (known := input_spec(self.task)) is not None:
-            return known
-        if self.preprocessor is not None:
-            return InputSpec("tokens", self.preprocessor.size, self.preprocessor.symbols)
-        values = self.encoded["train"][0].values
-        if values.is_floating_point():
-            return InputSpec("features", values.shape[1])
-        return InputSpec("tokens", int(values.max()) + 1)
-
-    def training_inputs(self) -> Ragged:
-        """Give the encoded training split as a whole, for a model that counts in it."""
-        if not self.tokens:
-            return self.encoded["train"][0]
-        values = self.tokens["train"].all()
-        return Ragged(values, torch.tensor([len(values)]))
-
-    @property
-    def further(self) -> tuple[str, ...]:
-        """Name the splits beyond train, valid and test."""
+    def extra_splits(self) -> tuple[str, ...]:
+        """Names of the splits beyond train, valid and test."""
         return tuple(name for name in self.encoded if name not in SPLITS)
 
-    def loader(self, split: str) -> BucketLoader | CarriedLoader | GeneratedLoader | StreamLoader:
-        """Make the loader of a split."""
-        if self.tokens:
-            return self._stream(split)
-        inputs, targets = self.encoded[split]
+    def loader(self, split: str) -> BatchLoader:
+        """Return the loader of a split."""
         training = split == "train"
+        batch_size = self.batch_size if training else self.eval_batch_size
+        options = self._training_options if training else self._options
+        if self.tokens:
+            window = self._window
+            if not training:
+                fitting = _EVALUATION_SCORES // (batch_size * self.task.outputs)
+                window = max(window, min(_EVALUATION_WINDOW, fitting))
+            tokens = self.tokens[split]
+            return StreamLoader(
+                tokens, self._begin, batch_size=batch_size, window=window, drop_last=training, **options
+            )
+        inputs, targets = self.encoded[split]
+        options = {**options, "weigh_steps": self.task.per_step}
         if training and is_fresh(self.task):
-            return self._fresh(len(targets))
-        common: dict[str, Any] = {
-            "batch_size": self.batch_size if training else self.eval_batch_size,
-            "by_heart": self.by_heart if training else 0,
-            "workers": self.workers if training else 0,
-            "share": self.share,
-            "by_steps": self.task.per_step,
-        }
+            return GeneratedLoader(self.draw, examples=len(targets), batch_size=batch_size, **options)
         if isinstance(self.task, StatefulTask):
-            return CarriedLoader(inputs, targets, training=training, **common)
-        weights = self._weights() if training else None
+            return ContiguousLoader(inputs, targets, batch_size=batch_size, drop_last=training, **options)
         return BucketLoader(
-            inputs, targets, shuffle=training, seed=self.seed, bucket=self.bucket, weights=weights, **common
+            inputs,
+            targets,
+            batch_size=batch_size,
+            shuffle=training,
+            bucket=self.bucket,
+            weights=self.sample_weights() if training else None,
+            **options,
         )
 
-    def _fresh(self, examples: int) -> GeneratedLoader:
-        return GeneratedLoader(
-            self.draw,
-            examples=examples,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            by_heart=self.by_heart,
-            workers=self.workers,
-            share=self.share,
-            by_steps=self.task.per_step,
-        )
-
-    def _weights(self) -> Tensor | None:
+    def sample_weights(self) -> Tensor | None:
+        """Return the task's weights of the training examples that were not dropped."""
         weights = sample_weights(self.task)
-        return weights if weights is None or self.rows is None else weights[self.rows]
-
-    def _stream(self, split: str) -> StreamLoader:
-        training, window = split == "train", self.task.sequence_length or 1
-        streams = self.batch_size if training else self.eval_batch_size
-        if not training:
-            window = max(window, min(_EVALUATION_WINDOW, _EVALUATION_SCORES // (streams * self.task.outputs)))
-        return StreamLoader(
-            self.tokens[split],
-            self.begin,
-            streams=streams,
-            window=window,
-            even=training,
-            limit=self.by_heart if training else 0,
-            workers=self.workers if training else 0,
-            share=self.share,
-        )
+        return weights if weights is None or self._train_rows is None else weights[self._train_rows]
 
     def probe(self, rows: int) -> Batch:
-        """Give a few sequences of the validation split, spread evenly over it: the same ones every time.
+        """Return a few sequences of the validation split, spaced evenly over it: always the same ones.
 
-        Of running text they are windows of ``task.sequence_length``, read each by itself.
+        Of running text they are windows of ``task.sequence_length``, read independently.
         """
         if self.tokens:
-            window = self.task.sequence_length or 1
-            loader = WindowLoader(self.tokens["valid"], self.begin, window=window, rows=rows, most=rows * window)
-            return loader.cut(loader.starts)
+            tokens, window = self.tokens["valid"], self._window
+            loader = WindowLoader(tokens, self._begin, batch_size=rows, window=window, max_tokens=rows * window)
+            return loader.build(loader.starts)
         inputs, targets = self.encoded["valid"]
         chosen = torch.linspace(0, len(targets) - 1, min(rows, len(targets))).long()
         return Batch(*inputs.padded(chosen), targets[chosen])
 
-    def train_dataloader(self) -> BucketLoader | CarriedLoader | GeneratedLoader | StreamLoader:
-        """Make the loader of the training split."""
+    def train_dataloader(self) -> BatchLoader:
+        """Return the loader of the training split."""
         return self.loader("train")
 
-    def val_dataloader(self) -> BucketLoader | CarriedLoader | GeneratedLoader | StreamLoader:
-        """Make the loader of the validation split."""
-        return self.loader("train" if self.by_heart else "valid")
+    def val_dataloader(self) -> BatchLoader:
+        """Return the loader of the validation split, or that of the training batches to overfit."""
+        return self.loader("train" if self._training_options["overfit_batches"] else "valid")
 
-    def test_dataloader(self) -> Any:
-        """Make the loader of the test split, and where there are further ones a list with theirs behind it.
+    def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
+        """Return the loader of the test split; a list if there are extra splits, or for running text.
 
-        For running text there is a second one, whose windows are read by themselves.
+        Running text has a second loader, whose windows are read independently.
         """
-        loader = self.loader("test")
-        if not self.tokens:
-            return [loader, *map(self.loader, self.further)] if self.further else loader
-        window = self.task.sequence_length or 1
-        rows = max(1, min(32, _EVALUATION_SCORES // (window * self.task.outputs)))
-        return [loader, WindowLoader(self.tokens["test"], self.begin, window=window, rows=rows, share=self.share)]
+        loaders = [self.loader(split) for split in ("test", *self.extra_splits)]
+        if self.tokens:
+            rows = max(1, min(32, _EVALUATION_SCORES // (self._window * self.task.outputs)))
+            tokens, options = self.tokens["test"], self._options
+            loaders.append(WindowLoader(tokens, self._begin, window=self._window, batch_size=rows, **options))
+        return loaders if len(loaders) > 1 else loaders[0]
 
 
 def check_batches(trainer: Mapping[str, Any], data: SequenceData) -> None:
-    """Check that a share of a split's batches is at least one batch, before anything is trained.
+    """Check that the share of a split's batches to read is at least one batch, before anything is trained.
 
     Raises:
         UserError: it is none.
     """
-    loaders: dict[str, Sequence[Any]] = {
-        "limit_train_batches": [data.train_dataloader()],
-        "limit_val_batches": [data.val_dataloader()],
-        "limit_test_batches": _several(data.test_dataloader()),
+    loaders = {
+        "limit_train_batches": data.train_dataloader(),
+        "limit_val_batches": data.val_dataloader(),
+        "limit_test_batches": data.test_dataloader(),
     }
-    for key, several in loaders.items():
+    for key, found in loaders.items():
         share = trainer.get(key, 1.0)
-        fewest = min(map(len, several))
+        fewest = min(map(len, found)) if isinstance(found, list) else len(found)
         if isinstance(share, float) and int(fewest * share) < 1:
             least = math.ceil(1e4 / fewest) / 1e4
             raise UserError(
                 f"trainer.{key}={share} of {fewest} batches is none; set at least {least}, or a number of batches"
             )
-
-
-def _several(loaders: Any) -> Sequence[Any]:
-    return loaders if isinstance(loaders, list) else [loaders]

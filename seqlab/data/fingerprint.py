@@ -12,17 +12,17 @@ from seqlab.contracts import Ragged
 from seqlab.contracts.task import is_fresh, label_names
 from seqlab.data.datamodule import SequenceData
 
-_DRAWN = 16
-"""Examples that are drawn to tell one generator of training examples from another."""
-_SHOWN = 10
+_GENERATED = 16
+"""Number of examples to generate, to tell one generator of training examples from another."""
+_MAX_LABELS = 10
 """Labels to name in a message."""
 
 
 def fingerprint(data: SequenceData) -> dict[str, Any]:
-    """Compute the fingerprint of prepared data, as plain values.
+    """Compute the fingerprint of prepared data, as plain JSON values.
 
-    Every encoded value, length and target counts, in order. Of running text it is the checksum that its cached tokens
-    have, and of a task that draws its training examples also a sample of them.
+    It covers every encoded value, length and target, in order. Of running text it is the checksum of the cached tokens;
+    of a task that generates its training examples it includes a sample of them.
 
     Returns:
         ``splits`` (``rows`` or ``tokens``, and ``hash``, of each), ``labels`` (in the order of their ids, or ``None``),
@@ -34,17 +34,17 @@ def fingerprint(data: SequenceData) -> dict[str, Any]:
         for name, tokens in data.tokens.items()
     }
     splits |= {
-        name: {"rows": len(targets), "hash": _of_examples(inputs, targets)}
+        name: {"rows": len(targets), "hash": _hash_examples(inputs, targets)}
         for name, (inputs, targets) in data.encoded.items()
     }
     labels, vocabulary = label_names(task), None
     if preprocessor is not None:
         text = json.dumps(preprocessor.state_dict(), sort_keys=True, default=str)
-        vocabulary = {"size": preprocessor.size, "hash": _of(text.encode("utf-8", "surrogatepass"))}
+        vocabulary = {"size": preprocessor.size, "hash": _hash(text.encode("utf-8", "surrogatepass"))}
     drawn = None
     if is_fresh(task) and not data.tokens:
         with torch.random.fork_rng(devices=[]):
-            drawn = _of_examples(*data.draw(_DRAWN, 0))
+            drawn = _hash_examples(*data.draw(_GENERATED, 0))
     return {
         "splits": splits,
         "labels": None if labels is None else list(labels),
@@ -54,32 +54,34 @@ def fingerprint(data: SequenceData) -> dict[str, Any]:
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say what differs between two fingerprints, a phrase each; nothing where they are the same."""
-    found = [*_labels(then["labels"], now["labels"]), *_vocabulary(then["vocabulary"], now["vocabulary"])]
+    """Return a phrase for each difference between two fingerprints."""
+    found = [*_label_differences(then["labels"], now["labels"])]
+    found += _vocabulary_differences(then["vocabulary"], now["vocabulary"])
     if then["drawn"] != now["drawn"]:
         found.append("the task draws other training examples")
-    names = list(dict.fromkeys([*then["splits"], *now["splits"]]))
-    others = [_split(name, then["splits"].get(name), now["splits"].get(name), told=bool(found)) for name in names]
-    return [*found, *(phrase for phrase in others if phrase)]
+    explained = bool(found)  # other ids of labels or tokens change every row
+    for name in dict.fromkeys([*then["splits"], *now["splits"]]):
+        found += _split_differences(name, then["splits"].get(name), now["splits"].get(name), explained=explained)
+    return found
 
 
-def _labels(then: Sequence[str] | None, now: Sequence[str] | None) -> list[str]:
+def _label_differences(then: Sequence[str] | None, now: Sequence[str] | None) -> list[str]:
     if then == now:
         return []
     before, after = list(then or ()), list(now or ())
     if sorted(before) == sorted(after):
-        return [f"the labels are in another order: {_shown(after)}, were {_shown(before)}"]
-    new = [label for label in after if label not in set(before)]
-    gone = [label for label in before if label not in set(after)]
-    parts = [f"{what} {_shown(which)}" for what, which in (("new", new), ("missing", gone)) if which]
-    return [f"the labels are others: {', '.join(parts)}"]
+        return [f"the labels are in another order: {_join(after)}, were {_join(before)}"]
+    new, missing = set(after) - set(before), set(before) - set(after)
+    found = [f"new {_join([label for label in after if label in new])}"] if new else []
+    found += [f"missing {_join([label for label in before if label in missing])}"] if missing else []
+    return [f"the labels are others: {', '.join(found)}"]
 
 
-def _shown(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:_SHOWN]) + (" ..." if len(labels) > _SHOWN else "")
+def _join(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:_MAX_LABELS]) + (" ..." if len(labels) > _MAX_LABELS else "")
 
 
-def _vocabulary(then: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> list[str]:
+def _vocabulary_differences(then: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> list[str]:
     if then == now:
         return []
     if then is None or now is None:
@@ -89,19 +91,21 @@ def _vocabulary(then: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -
     return [f"the vocabulary has {now['size']:,} entries, had {then['size']:,}"]
 
 
-def _split(name: str, then: Mapping[str, Any] | None, now: Mapping[str, Any] | None, *, told: bool) -> str | None:
+def _split_differences(
+    name: str, then: Mapping[str, Any] | None, now: Mapping[str, Any] | None, *, explained: bool
+) -> list[str]:
     if then is None or now is None:
-        return f"{name} is {'gone' if now is None else 'new'}"
+        return [f"{name} is {'missing' if now is None else 'new'}"]
     what = "tokens" if "tokens" in now else "rows"
     if then.get(what) != now[what]:
-        return f"{name} has {now[what]:,} {what}, had {then.get(what, 0):,}"
-    if then["hash"] != now["hash"] and not told:  # other ids of labels or tokens change every row
-        return f"{name} has other {what} ({now[what]:,}, as before)"
-    return None
+        return [f"{name} has {now[what]:,} {what}, had {then.get(what, 0):,}"]
+    if then["hash"] != now["hash"] and not explained:
+        return [f"{name} has other {what} ({now[what]:,}, as before)"]
+    return []
 
 
-def _of_examples(inputs: Ragged, targets: Tensor) -> str:
-    return _of(*(_bytes(tensor) for tensor in (inputs.values, inputs.lengths, targets)))
+def _hash_examples(inputs: Ragged, targets: Tensor) -> str:
+    return _hash(*(_bytes(tensor) for tensor in (inputs.values, inputs.lengths, targets)))
 
 
 def _bytes(tensor: Tensor) -> bytes | memoryview:
@@ -112,7 +116,7 @@ def _bytes(tensor: Tensor) -> bytes | memoryview:
     return memoryview(data)
 
 
-def _of(*parts: bytes | memoryview) -> str:
+def _hash(*parts: bytes | memoryview) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))

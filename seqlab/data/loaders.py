@@ -1,111 +1,217 @@
-"""Loaders of generated examples, and of examples that carry the state from batch to batch."""
+"""Batch loaders of encoded and generated examples; an epoch can be resumed at any batch."""
 
-from collections.abc import Callable, Mapping
-from typing import final
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack, final
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from seqlab.contracts import Batch, Ragged, StatefulTask, Task
 from seqlab.contracts.task import is_fresh, sample_weights
-from seqlab.data.loader import ExampleLoader, Share
+from seqlab.distributed.signals import SIGNALS, blocked_signals
 from seqlab.errors import check_range
 
-_DRAWN_AT_ONCE = 1024
-"""Examples that are drawn together, at least: of a few the operators' own cost is most of the time."""
+_GENERATED_TOGETHER = 1024
+"""Minimum number of examples to generate at once: of a few, the overhead of the operators is most of the time."""
 
 
 @final
-class GeneratedLoader(ExampleLoader):
-    """Training batches that are drawn as training goes on, some together, each time by another seed.
+@dataclass(frozen=True)
+class Shard:
+    """Rows of every batch that one process reads: each ``world``-th row from row ``rank`` on.
 
-    A batch depends on seed, epoch and its place in the epoch alone: an epoch can be left and begun again anywhere, and
-    every process draws the same whole batch, of which it keeps its share.
-
-    Args:
-        draw: makes so many examples from a seed.
-        examples: of an epoch.
-        batch_size: examples a batch; the last one of an epoch may be smaller.
-        seed: of all batches.
-        by_heart: if not 0, every epoch is the first so many batches of the first epoch.
-        workers: processes that draw batches ahead.
-        share: which part of each batch to keep.
-        by_steps: whether a share is weighed by its time steps instead of its rows.
-
-    Raises:
-        ValueError: a size is not positive.
+    Where a batch has fewer rows than there are processes, a process without a row reads the first one with weight 0.
     """
 
-    def __init__(
-        self,
-        draw: Callable[[int, int], tuple[Ragged, Tensor]],
-        *,
-        examples: int,
-        batch_size: int,
-        seed: int = 0,
-        by_heart: int = 0,
-        workers: int = 0,
-        share: Share | None = None,
-        by_steps: bool = False,
-    ) -> None:
-        check_range(at_least=1, examples=examples)
-        settings = {"batch_size": batch_size, "seed": seed, "by_heart": by_heart, "workers": workers}
-        super().__init__(examples, **settings, share=share, by_steps=by_steps)
-        self.draw = draw
-        self._together = max(1, _DRAWN_AT_ONCE // batch_size)
-        self._block: tuple[tuple[int, int], Ragged, Tensor] | None = None
+    rank: int = 0
+    world: int = 1
 
-    def plan(self) -> range:
-        """Number the batches."""
-        return range(len(self))
+    def take(self, rows: Tensor) -> Tensor:
+        """Return the rows of this process."""
+        own = rows[self.rank :: self.world]
+        return own if len(own) else rows[:1]
 
-    def cut(self, item: int) -> Batch:
-        """Take a batch out of what is drawn together: where nothing is padded or shared out, without copying it."""
-        inputs, targets, rows = self.rows(item)
-        if inputs.even is None or self.share.world > 1:
-            return super().cut(item)
-        begin = int(rows[0])
-        own = slice(begin, begin + len(rows))
-        return Batch(inputs.even[own], None, targets[own])
-
-    def rows(self, item: int) -> tuple[Ragged, Tensor, Tensor]:
-        """Draw the batches that are drawn together with this one, unless they are; say which rows are its own."""
-        number, place = divmod(item, self._together)
-        if self._block is None or self._block[0] != (self.epoch, number):
-            size = self._together * self.batch_size
-            count = min(size, self.examples - number * size)
-            self._block = (self.epoch, number), *self.draw(count, _mixed(self.seed, self.epoch, number))
-        _, inputs, targets = self._block
-        begin = place * self.batch_size
-        return inputs, targets, torch.arange(begin, min(begin + self.batch_size, len(inputs)))
+    def weight(self, rows: int) -> float:
+        """Return the number of this process's rows, relative to the mean over all processes."""
+        return max(0, -(-(rows - self.rank) // self.world)) * self.world / rows
 
 
-def _mixed(*numbers: int) -> int:
-    """Make one seed of several numbers, so that no two of them can stand in for each other."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0])
+class LoaderOptions(TypedDict, total=False):
+    """Options of every loader."""
+
+    seed: int  # of all epochs
+    overfit_batches: int  # if not 0, every epoch consists of the first so many batches of epoch 0
+    workers: int  # processes that build batches ahead; 0 builds them in this process
+    shard: Shard | None  # rows of each batch that this process reads
+    weigh_steps: bool  # whether the weight of a shard is its share of the time steps instead of the rows
+
+
+class BatchLoader(ABC):
+    """Loader of batches, built here or by worker processes.
+
+    Attributes:
+        batches: in a whole epoch; set by subclasses.
+        weight: of the batch that was yielded last, such that the weighted mean over all processes is the mean over the
+            whole batch: 1 where all processes read as much of it, 0 where this process reads nothing of it.
+
+    Args:
+        batch_size: rows of a batch, at most.
+        options: see :class:`LoaderOptions`.
+
+    Raises:
+        ValueError: a size is not positive, or ``workers`` is negative.
+    """
+
+    batches: int
+    batch_sampler = None  # Lightning asks every loader that has a sampler for this one, too
+
+    def __init__(self, batch_size: int, **options: Unpack[LoaderOptions]) -> None:
+        check_range(at_least=1, batch_size=batch_size)
+        self.workers = options.get("workers", 0)
+        check_range(at_least=0, workers=self.workers)
+        self.batch_size, self.seed = batch_size, options.get("seed", 0)
+        self.overfit_batches, self.weigh_steps = options.get("overfit_batches", 0), options.get("weigh_steps", False)
+        self.shard, self.weight, self.epoch = options.get("shard") or Shard(), 1.0, 0
+        self._done, self._start = 0, 0
+
+    @abstractmethod
+    def plan(self) -> Sequence[Any]:
+        """Return one item for each batch of this epoch, from which :meth:`build` makes the batch."""
+
+    @abstractmethod
+    def build(self, item: Any) -> Batch:
+        """Build this process's shard of a batch."""
+
+    @abstractmethod
+    def shard_weight(self, item: Any) -> float:
+        """Return the :attr:`weight` of this process's shard of a batch."""
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch, the same for all epochs."""
+        return min(self.overfit_batches, self.batches) if self.overfit_batches else self.batches
+
+    @property
+    def sampler(self) -> "BatchLoader":
+        """The loader: Lightning calls ``set_epoch`` of a loader's sampler."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order, or the examples, of this epoch."""
+        self.epoch = 0 if self.overfit_batches else epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches of this epoch, from the loaded position on."""
+        self._done, self._start = self._start, 0
+        items = self.plan()[: len(self)][self._done :]
+        batches = map(self.build, items) if not self.workers else self._build_ahead(items)
+        for item, batch in zip(items, batches, strict=True):
+            self._done += 1
+            self.weight = 1.0 if self.shard.world == 1 else self.shard_weight(item)
+            yield batch
+
+    def _build_ahead(self, items: Sequence[Any]) -> Iterator[Batch]:
+        loader = DataLoader(
+            _Items(self, items),
+            batch_size=None,
+            num_workers=self.workers,
+            collate_fn=_identity,
+            worker_init_fn=_ignore_signals,
+            generator=torch.Generator(),  # else it draws from the generator of dropout
+        )
+        with blocked_signals():  # a worker that is just starting would die of a signal
+            return iter(loader)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the number of batches of this epoch that were yielded."""
+        return {"done": self._done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Start the next epoch after that many batches."""
+        self._start = state["done"]
 
 
 @final
-class CarriedLoader(ExampleLoader):
-    """Cuts a split of ordered examples into contiguous streams; row r of a batch continues row r of the one before it.
+class _Items(Dataset[Batch]):
+    """Batches of a plan by index."""
 
-    All batches have the same number of rows, so that the state fits. Training reads ``batch_size`` streams and leaves
-    out the last examples, fewer than one batch, that do not fill all rows. Evaluation counts every example once: it
-    reads as many streams as divide the split evenly, ``batch_size`` at most. The order is the same in every epoch.
+    def __init__(self, loader: BatchLoader, items: Sequence[Any]) -> None:
+        self.loader, self.items = loader, items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.loader.build(self.items[index])
+
+
+def _ignore_signals(_: int) -> None:
+    """Ignore the signals that a scheduler sends to every process of a job; the main process handles them."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _identity(batch: Any) -> Any:
+    return batch
+
+
+class ExampleLoader(BatchLoader):
+    """Loader of padded batches of examples; the last batch of an epoch may be smaller."""
+
+    def __init__(self, examples: int, batch_size: int, **options: Unpack[LoaderOptions]) -> None:
+        super().__init__(batch_size, **options)
+        self.examples, self.batches = examples, -(-examples // batch_size)
+
+    @abstractmethod
+    def batch_rows(self, item: Any) -> tuple[Ragged, Tensor, Tensor]:
+        """Return inputs, targets, and the indices of the rows of both that make a batch."""
+
+    def build(self, item: Any) -> Batch:
+        """Pad this process's rows of a batch."""
+        inputs, targets, rows = self.batch_rows(item)
+        own = self.shard.take(rows)
+        values, lengths = inputs.padded(own)
+        return Batch(values, lengths, targets[own])
+
+    def shard_weight(self, item: Any) -> float:
+        """Return the share of the batch's rows, or of their steps, times the number of processes."""
+        inputs, _, rows = self.batch_rows(item)
+        weight, lengths = self.shard.weight(len(rows)), inputs.lengths
+        if not self.weigh_steps or not weight:
+            return weight
+        return float(lengths[self.shard.take(rows)].sum() * self.shard.world / lengths[rows].sum())
+
+
+class SplitLoader(ExampleLoader):
+    """Loader of a split; the plan holds the row indices of each batch."""
+
+    inputs: Ragged
+    targets: Tensor
+
+    def batch_rows(self, item: Tensor) -> tuple[Ragged, Tensor, Tensor]:
+        """Return the split and the batch's rows of it."""
+        return self.inputs, self.targets, item
+
+
+@final
+class BucketLoader(SplitLoader):
+    """Loader of batches of similar lengths; a training loader shuffles in each epoch.
+
+    Examples are shuffled, sorted by length within groups of ``bucket`` batches, divided into batches, and the batches
+    shuffled: little padding, and an order that depends on seed and epoch alone.
 
     Args:
-        inputs: the encoded examples, in the order in which the state is carried.
+        inputs: the encoded examples.
         targets: one for each example.
-        batch_size: rows of a batch, at most.
-        training: whether a few examples may be left out.
-        by_heart: if not 0, every epoch is the first so many batches.
-        workers: processes that cut batches ahead.
-        share: which of the streams this process reads.
-        by_steps: whether a share is weighed by its time steps instead of its rows.
-
-    Raises:
-        ValueError: a size is not positive.
+        batch_size: examples a batch; the last one of an epoch may be smaller.
+        shuffle: whether this is for training; otherwise batches are sorted by length.
+        bucket: batches in a group that is sorted by length; 1 does not sort.
+        weights: draw the examples of an epoch with these weights, with replacement, instead of taking each once.
     """
 
     def __init__(
@@ -114,48 +220,135 @@ class CarriedLoader(ExampleLoader):
         targets: Tensor,
         *,
         batch_size: int,
-        training: bool,
-        by_heart: int = 0,
-        workers: int = 0,
-        share: Share | None = None,
-        by_steps: bool = False,
+        shuffle: bool,
+        bucket: int = 100,
+        weights: Tensor | None = None,
+        **options: Unpack[LoaderOptions],
+    ) -> None:
+        check_range(at_least=1, bucket=bucket)
+        super().__init__(len(inputs), batch_size, **options)
+        self.inputs, self.targets, self.weights = inputs, targets, weights
+        self.shuffle, self.bucket = shuffle, bucket
+
+    def plan(self) -> list[Tensor]:
+        """Return the row indices of each batch of this epoch."""
+        lengths = self.inputs.lengths
+        if not self.shuffle:
+            return list(torch.split(lengths.argsort(stable=True), self.batch_size))
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        if self.weights is None:
+            order = torch.randperm(len(lengths), generator=generator)
+        else:
+            order = torch.multinomial(self.weights, len(lengths), replacement=True, generator=generator)
+        if self.bucket > 1:
+            groups = torch.split(order, self.batch_size * self.bucket)
+            order = torch.cat([group[lengths[group].argsort(stable=True)] for group in groups])
+        batches = torch.split(order, self.batch_size)
+        return [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+@final
+class ContiguousLoader(SplitLoader):
+    """Loader that divides ordered examples into contiguous streams, so that state can be carried along each of them.
+
+    Row r of a batch continues row r of the batch before. All batches have the same number of rows. The order is the
+    same in every epoch.
+
+    Args:
+        inputs: the encoded examples, in the order in which the state is carried.
+        targets: one for each example.
+        batch_size: streams, at most.
+        drop_last: read ``batch_size`` streams and leave out the last examples (fewer than one batch) that do not fill
+            all rows; otherwise read the largest number of streams that divides the examples evenly.
+    """
+
+    def __init__(
+        self, inputs: Ragged, targets: Tensor, *, batch_size: int, drop_last: bool, **options: Unpack[LoaderOptions]
     ) -> None:
         check_range(at_least=1, batch_size=batch_size)
         count = len(inputs)
         streams = min(batch_size, count) or 1
-        if not training:
+        if not drop_last:
             streams = next(size for size in range(streams, 0, -1) if count % size == 0)
-        self.streams, self.each = streams, count // streams
-        settings = {"batch_size": streams, "seed": 0, "by_heart": by_heart, "workers": workers}
-        super().__init__(streams * self.each, **settings, share=share, by_steps=by_steps)
+        self.streams, self.stream_length = streams, count // streams
+        super().__init__(streams * self.stream_length, streams, **options)
         self.inputs, self.targets = inputs, targets
 
     def plan(self) -> list[Tensor]:
-        """Take the next example of every stream for each batch."""
-        starts = torch.arange(self.streams) * self.each
+        """Return the index of the next example of every stream, for each batch."""
+        starts = torch.arange(self.streams) * self.stream_length
         return [starts + step for step in range(len(self))]
 
-    def rows(self, item: Tensor) -> tuple[Ragged, Tensor, Tensor]:
-        """Give the split, of which a batch is some rows."""
-        return self.inputs, self.targets, item
 
+@final
+class GeneratedLoader(ExampleLoader):
+    """Loader of training batches that are generated during training, each with another seed.
 
-def check_order(task: Task, sizes: Mapping[str, int], batch_size: int, eval_batch_size: int) -> None:
-    """Refuse what leaves no batch that continues another one.
+    A batch depends on seed, epoch and its index in the epoch alone, so that an epoch can be resumed anywhere. Every
+    process generates the same whole batch, of which it keeps its shard.
 
     Args:
-        task: nothing is checked unless it is a :class:`.StatefulTask`.
+        draw: returns so many examples, given a count and a seed.
+        examples: of an epoch.
+        batch_size: examples a batch; the last one of an epoch may be smaller.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[int, int], tuple[Ragged, Tensor]],
+        *,
+        examples: int,
+        batch_size: int,
+        **options: Unpack[LoaderOptions],
+    ) -> None:
+        check_range(at_least=1, examples=examples)
+        super().__init__(examples, batch_size, **options)
+        self.draw = draw
+        self._batches_together = max(1, _GENERATED_TOGETHER // batch_size)
+        self._block: tuple[tuple[int, int], Ragged, Tensor] | None = None
+
+    def plan(self) -> range:
+        """Return the indices of the batches."""
+        return range(self.batches)
+
+    def build(self, item: int) -> Batch:
+        """Return a slice of the generated block, without a copy if there is neither padding nor sharding."""
+        inputs, targets, rows = self.batch_rows(item)
+        if inputs.even is None or self.shard.world > 1:
+            return super().build(item)
+        begin = int(rows[0])
+        own = slice(begin, begin + len(rows))
+        return Batch(inputs.even[own], None, targets[own])
+
+    def batch_rows(self, item: int) -> tuple[Ragged, Tensor, Tensor]:
+        """Return the block of examples that holds this batch, generated if it is another one, and the batch's rows."""
+        number, place = divmod(item, self._batches_together)
+        if self._block is None or self._block[0] != (self.epoch, number):
+            size = self._batches_together * self.batch_size
+            count = min(size, self.examples - number * size)
+            seed = np.random.SeedSequence((self.seed, self.epoch, number)).generate_state(1, np.uint32)[0]
+            self._block = (self.epoch, number), *self.draw(count, int(seed))
+        _, inputs, targets = self._block
+        begin = place * self.batch_size
+        return inputs, targets, torch.arange(begin, min(begin + self.batch_size, len(inputs)))
+
+
+def check_carried_state(task: Task, sizes: Mapping[str, int], batch_size: int, eval_batch_size: int) -> None:
+    """Check that batches can continue one another, if the task carries state.
+
+    Args:
+        task: whose examples are loaded.
         sizes: examples of each split.
         batch_size: rows of a training batch.
         eval_batch_size: rows of any other batch.
 
     Raises:
-        ValueError: training examples are drawn anew or by weight, or a batch holds a whole split.
+        ValueError: training examples are generated or drawn by weight, or one batch holds more than half a split.
     """
     if not isinstance(task, StatefulTask):
         return
     if is_fresh(task):
-        raise ValueError("a StatefulTask needs examples in order, but fresh draws new ones; set fresh to False")
+        raise ValueError("a StatefulTask needs examples in order, but fresh generates new ones; set fresh to False")
     if sample_weights(task) is not None:
         raise ValueError(
             "a StatefulTask needs examples in order, but sample_weights draws them at random; return None from it"
@@ -164,7 +357,6 @@ def check_order(task: Task, sizes: Mapping[str, int], batch_size: int, eval_batc
         key, rows = ("batch_size", batch_size) if name == "train" else ("eval_batch_size", eval_batch_size)
         if rows > size // 2:
             raise ValueError(
-                f"StatefulTask: data.{key} is {rows}, and {name} has {size} examples, so that no batch continues "
-                f"another; set data.{key} to {size // 2 or 1} at most (1 reads a split from its beginning to its end), "
-                'or presets={"data": "text"} in the task'
+                f"data.{key} must be <= {size // 2 or 1}, got {rows}: a StatefulTask needs two batches or more, and "
+                f"{name} has {size} examples; 1 reads a split in order, and so does data=text"
             )

@@ -1,140 +1,126 @@
-"""What will be trained on: the data of a task, counted and sampled before any training."""
+"""Statistics of encoded splits: lengths, truncation, unknown tokens and duplicates."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from itertools import islice
-from typing import Any, cast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
 
-from seqlab.contracts import Corpus, Examples, Preprocessor, Ragged, Task
-from seqlab.contracts.task import input_spec, is_fresh, label_names
-from seqlab.data.datamodule import SPLITS, SequenceData
-from seqlab.data.duplicates import count_duplicates
-from seqlab.data.encoding import format_symbols, symbols_of
+import torch
+from torch import Tensor
 
-AFTER = " after preprocessing"
-"""What ends the names of counts of encoded examples."""
-_SHOWN = 200
-"""Characters of a text that are shown."""
+from seqlab.contracts import Ragged
+
+_DUPLICATES_TO_REPORT = 0.01
+"""Share of a held-out split from which on its duplicates can change a score by more than its standard error."""
 
 
-def data_summary(data: SequenceData, examples: int = 3) -> dict[str, Any]:
-    """Describe a task's data as plain JSON values.
+def split_statistics(inputs: Ragged, limit: int | None, unknown_id: int | None) -> dict[str, Any]:
+    """Return lengths, the share of truncated sequences and the share of unknown tokens of a split.
 
     Args:
-        data: not prepared yet, or prepared.
-        examples: how many to show of the training split, and of the texts that were dropped from it.
+        inputs: all sequences of the split, before truncation.
+        limit: maximum number of steps that are read of a sequence; ``None`` reads all.
+        unknown_id: token id of what is not in the vocabulary; ``None`` where there is none.
+    """
+    lengths = inputs.lengths
+    quantiles = torch.quantile(lengths.double(), torch.tensor([0.0, 0.05, 0.5, 0.95, 1.0], dtype=torch.float64))
+    names = ("shortest", "5 %", "median", "95 %", "longest")
+    statistics: dict[str, Any] = {
+        "examples": len(lengths),
+        "steps": int(lengths.sum()),
+        "length": {name: round(value) for name, value in zip(names, quantiles.tolist(), strict=True)},
+        "share_truncated": 0.0 if limit is None else (lengths > limit).float().mean().item(),
+    }
+    if unknown_id is not None:
+        unknown = inputs.values == unknown_id
+        statistics["share_unknown"] = unknown.float().mean().item() if len(unknown) else 0.0
+    return statistics
+
+
+def format_statistics(statistics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a line for each split."""
+    lines = []
+    for split, row in statistics.items():
+        if "tokens" in row:
+            share = f"{row['share_unknown']:.2%}"
+            lines.append(f"{split}: {row['tokens']:,} tokens of {row['bytes']:,} bytes; unknown {share}")
+            continue
+        lengths = ", ".join(f"{name} {value}" for name, value in row["length"].items())
+        line = f"{split}: {row['examples']:,} examples, {row['steps']:,} steps; length {lengths}"
+        line += f"; truncated {row['share_truncated']:.1%}"
+        if "share_unknown" in row:
+            line += f"; unknown {row['share_unknown']:.2%}"
+        if "dropped" in row:
+            line += "; dropped " + ", ".join(f"{count:,} ({reason})" for reason, count in row["dropped"].items())
+        lines.append(line)
+    return lines
+
+
+def count_duplicates(digests: Mapping[str, list[bytes]]) -> dict[str, int]:
+    """Count repeated examples within each split, and examples of each split that occur in an earlier one.
+
+    Args:
+        digests: of each split, in order, as :meth:`seqlab.contracts.Ragged.digests` gives them.
 
     Returns:
-        ``splits`` (what is known of each), ``vocabulary``, ``examples`` (raw and as the model reads them),
-        ``dropped`` (texts and why), ``classes`` (share of each label by split), ``duplicates`` and ``notes``.
+        Counts by ``"within train"``, ``"valid in train"``, ``"test in train"`` and so on.
+    """
+    known = {name: set(split) for name, split in digests.items()}
+    counts = {f"within {name}": len(split) - len(known[name]) for name, split in digests.items()}
+    names = list(digests)
+    for index, name in enumerate(names):
+        for earlier in names[:index]:
+            counts[f"{name} in {earlier}"] = sum(digest in known[earlier] for digest in digests[name])
+    return counts
+
+
+@final
+@dataclass(frozen=True)
+class Duplicates:
+    """Examples that occur in several splits.
+
+    Attributes:
+        kept: indices of the rows to keep, of each split that has rows to drop.
+        same: number of examples of each held-out split that equal a training example, after dropping.
+        notes: what was dropped, for the user.
+    """
+
+    kept: dict[str, Tensor]
+    same: dict[str, int]
+    notes: list[str]
+
+
+def find_duplicates(digests: Mapping[str, list[bytes]], *, drop: bool = False) -> Duplicates:
+    """Find examples that occur in several splits.
+
+    Args:
+        digests: of each split, ``train``, ``valid`` and ``test`` among them.
+        drop: drop training examples that any later split has, and validation examples that any test split has.
 
     Raises:
-        ValueError, OSError: the data cannot be had.
+        ValueError: no example of a split is left.
     """
-    data.prepare()
-    splits = data.task.splits()
-    record: dict[str, Any] = {"splits": data.statistics, "notes": list(data.notes)}
-    if data.preprocessor is not None:
-        record["vocabulary"] = _vocabulary(data.preprocessor)
-    train = splits["train"]
-    if isinstance(train, Corpus):
-        record["examples"] = _pieces(train, data.preprocessor, examples)
-        record["duplicates"] = _lines(cast(Mapping[str, Corpus], splits))
-        return record
-    inputs = train.inputs
-    if isinstance(inputs, Ragged) or data.preprocessor is None:
-        if isinstance(inputs, Ragged) and (symbols := symbols_of(input_spec(data.task))) is not None:
-            record["vocabulary"] = {"size": len(symbols), "first": list(symbols[:24])}
-            record["examples"] = _spelled(inputs, symbols, examples)
-        record["classes"] = _classes(data.task, cast(Mapping[str, Examples], splits))
-        record["duplicates"] = _after_preprocessing(data)
-        return record
-    record |= _texts(list(inputs), data, examples)
-    all_of = cast(Mapping[str, Examples], splits)
-    texts = {name: list(map(_bytes, cast(list[str], split.inputs))) for name, split in all_of.items()}
-    record["duplicates"] = count_duplicates(texts) | _after_preprocessing(data)
-    record["classes"] = _classes(data.task, all_of)
-    return record
+    left = dict(digests)
+    kept: dict[str, Tensor] = {}
+    notes = []
+    held_out = {digest for name, split in digests.items() if name not in ("train", "valid") for digest in split}
+    for name in ("valid", "train") if drop else ():
+        rows = [row for row, digest in enumerate(digests[name]) if digest not in held_out]
+        if not rows:
+            raise ValueError(f"data.duplicates=drop leaves nothing of {name}: later splits have all its examples")
+        held_out |= set(digests[name])
+        if count := len(digests[name]) - len(rows):
+            kept[name], left[name] = torch.tensor(rows), [digests[name][row] for row in rows]
+            notes.append(f"{name}: {count:,} examples dropped that later splits have, too, after preprocessing")
+    known = set(left["train"])
+    same = {name: sum(digest in known for digest in split) for name, split in left.items() if name != "train"}
+    return Duplicates(kept, same, notes)
 
 
-def _texts(texts: Sequence[str], data: SequenceData, examples: int) -> dict[str, Any]:
-    """Show texts of the training split, and some that were dropped from it."""
-    assert data.preprocessor is not None
-    step = max(1, len(texts) // max(1, examples))
-    dropped = islice(data.dropped.items(), examples)
-    return {
-        "examples": [_read(text, data.preprocessor) for text in texts[::step][:examples]],
-        "dropped": [{"text": texts[index][:_SHOWN], "reason": reason} for index, reason in dropped],
-    }
-
-
-def _vocabulary(preprocessor: Preprocessor) -> dict[str, Any]:
-    symbols = preprocessor.symbols
-    return {"size": preprocessor.size, "first": [] if symbols is None else list(symbols[:24])}
-
-
-def _read(text: str, preprocessor: Preprocessor) -> dict[str, Any]:
-    ids = preprocessor.encode([text]).values.tolist()
-    return {"text": text[:_SHOWN], "ids": ids[:24], "read_as": preprocessor.decode(ids)[:_SHOWN], "tokens": len(ids)}
-
-
-def _spelled(inputs: Ragged, symbols: Sequence[str], examples: int) -> list[dict[str, Any]]:
-    """Show token ids as their symbols; what is read is what is written."""
-    step = max(1, len(inputs) // max(1, examples))
-    rows = [inputs.values[inputs.starts[row] :][: inputs.lengths[row]].tolist() for row in range(0, len(inputs), step)]
+def duplicate_notes(statistics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a note for each held-out split that shares enough examples with training to raise its score."""
     return [
-        {"text": (text := format_symbols(ids, symbols)[:_SHOWN]), "ids": ids[:24], "read_as": text, "tokens": len(ids)}
-        for ids in rows[:examples]
+        f"{split}: {same:,} of {row['examples']:,} examples equal a training example after preprocessing, so that "
+        "memorising raises the score; data.duplicates=drop drops such examples from train"
+        for split, row in statistics.items()
+        if (same := row.get("same_as_train", 0)) > _DUPLICATES_TO_REPORT * row["examples"]
     ]
-
-
-def _pieces(corpus: Corpus, preprocessor: Preprocessor | None, examples: int) -> list[dict[str, Any]]:
-    assert preprocessor is not None
-    piece = next(iter(corpus.pieces()))
-    step = max(1, len(piece) // max(1, examples))
-    return [_read(piece[begin : begin + _SHOWN], preprocessor) for begin in range(0, len(piece), step)][:examples]
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _after_preprocessing(data: SequenceData) -> dict[str, int]:
-    """Count the same of examples as the model reads them: encoded, and cut to the task's length."""
-    if is_fresh(data.task):
-        return {}
-    counts = count_duplicates({name: inputs.digests() for name, (inputs, _) in data.encoded.items()})
-    return {f"{what}{AFTER}": count for what, count in counts.items()}
-
-
-def _lines(splits: Mapping[str, Corpus]) -> dict[str, int]:
-    """Count the lines of held-out text that occur in the training text; short ones say nothing."""
-    held_out = {
-        name: Counter(line for piece in splits[name].pieces() for line in piece.split("\n") if len(line) >= _LONG_LINE)
-        for name in SPLITS[1:]
-    }
-    known = {
-        line
-        for piece in splits["train"].pieces()
-        for line in piece.split("\n")
-        if any(line in lines for lines in held_out.values())
-    }
-    return {
-        f"lines of {name} in train": sum(count for line, count in lines.items() if line in known)
-        for name, lines in held_out.items()
-    }
-
-
-_LONG_LINE = 20
-"""Characters from which on a line that occurs twice is worth counting."""
-
-
-def _classes(task: Task, splits: Mapping[str, Examples]) -> dict[str, dict[str, float]]:
-    labels = label_names(task)
-    if labels is None:
-        return {}
-    counted = {name: Counter(split.targets.tolist()) for name, split in splits.items()}
-    return {
-        label: {name: counts[index] / counts.total() for name, counts in counted.items()}
-        for index, label in enumerate(labels)
-    }

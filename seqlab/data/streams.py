@@ -1,6 +1,6 @@
-"""Batches of running text: each row goes on where it ended in the batch before."""
+"""Batch loaders of running text: contiguous streams, and windows read independently."""
 
-from typing import final
+from typing import Unpack, final
 
 import numpy as np
 import torch
@@ -8,90 +8,80 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqlab.contracts import Batch
-from seqlab.data.loader import BatchLoader, Share
-from seqlab.data.tokens import Tokens
+from seqlab.data.loaders import BatchLoader, LoaderOptions
+from seqlab.data.tokens import TokenFile
 from seqlab.errors import check_range
 
 _READ_AHEAD = 2**16
-"""Tokens of all rows that are read from the file at once, at least."""
+"""Minimum number of tokens, over all rows, to read from the file at once."""
 
 
 @final
 class StreamLoader(BatchLoader):
-    """Cuts a text into contiguous streams, one a row, and the streams into windows.
+    """Loader that divides a text into contiguous streams, one a row, and the streams into windows.
 
-    Position :math:`p` of the text has token :math:`p - 1` as its input and token :math:`p` as its target; before the
-    first one stands ``begin``. Every token is a target exactly once, unless ``even`` leaves out the last few so that
-    all rows have the same length. Padding is 0 in inputs and targets.
+    At position :math:`p` of the text the input is token :math:`p - 1` and the target token :math:`p`; the first input
+    is ``begin``. Every token is a target exactly once, unless ``drop_last``. Padding is 0 in inputs and targets.
 
     Args:
         tokens: the text.
-        begin: the token id that is read before the first one.
-        streams: rows of a batch.
+        begin: input before the first token.
+        batch_size: streams, at most; fewer if they would be shorter than a window.
         window: time steps of a batch; the last one of an epoch may have fewer.
-        even: whether to leave out what does not fill all rows (fewer than ``streams`` tokens).
-        limit: if not 0, every epoch is the first so many batches.
-        workers: processes that cut batches ahead.
-        share: which of the streams this process reads.
-
-    Raises:
-        ValueError: a size is not positive.
+        drop_last: leave out the last tokens (fewer than the streams) that do not fill all rows.
     """
-
-    sampler = None
 
     def __init__(
         self,
-        tokens: Tokens,
+        tokens: TokenFile,
         begin: int,
         *,
-        streams: int,
+        batch_size: int,
         window: int,
-        even: bool = False,
-        limit: int = 0,
-        workers: int = 0,
-        share: Share | None = None,
+        drop_last: bool = False,
+        **options: Unpack[LoaderOptions],
     ) -> None:
-        super().__init__(workers, share)
-        check_range(at_least=1, streams=streams, window=window)
-        streams = min(streams, max(1, len(tokens) // window))  # no row shorter than a window
-        self.tokens, self.begin, self.streams, self.window, self.limit = tokens, begin, streams, window, limit
-        short, longer = divmod(len(tokens), streams)
-        self.lengths = np.full(streams, short, np.int64)
-        if not even:
-            self.lengths[:longer] += 1
-        self.starts = np.cumsum(self.lengths) - self.lengths
-        self.steps, self._weight = int(self.lengths[0]), self.share.weight(streams)
-        mine = self.share.of(torch.arange(streams)).numpy()
-        self.lengths, self.starts, self.streams = self.lengths[mine], self.starts[mine], len(mine)
-        self._at_once = self.window * max(1, _READ_AHEAD // (self.window * self.streams))
-        self._block: NDArray[np.int64] | None = None
-        self._ahead = 0
-
-    def __len__(self) -> int:
-        """Batches in an epoch."""
-        batches = -(-self.steps // self.window)
-        return min(self.limit, batches) if self.limit else batches
+        super().__init__(batch_size, **options)
+        check_range(at_least=1, window=window)
+        streams = min(batch_size, max(1, len(tokens) // window))
+        self.tokens, self.begin, self.window = tokens, begin, window
+        length, longer = divmod(len(tokens), streams)
+        lengths = np.full(streams, length, np.int64)
+        if not drop_last:
+            lengths[:longer] += 1
+        self.steps, self._weight = int(lengths[0]), self.shard.weight(streams)
+        self.batches = -(-self.steps // window)
+        own = self.shard.take(torch.arange(streams)).numpy()
+        self.lengths, self.starts = lengths[own], (np.cumsum(lengths) - lengths)[own]
+        self._block_steps = window * max(1, _READ_AHEAD // (window * len(own)))
+        self._block: tuple[int, NDArray[np.int64]] | None = None
 
     def plan(self) -> range:
-        """Number the windows."""
-        return range(len(self))
+        """Return the indices of the windows."""
+        return range(self.batches)
 
-    def cut(self, item: int) -> Batch:
-        """Cut a window out of all streams; they are read ahead."""
+    def build(self, item: int) -> Batch:
+        """Return a window of all streams."""
         begin = item * self.window
-        ahead = begin - begin % self._at_once
-        if self._block is None or self._ahead != ahead:
-            self._block, self._ahead = self._read(ahead, self._at_once), ahead
-        return self._batch(self._block[:, begin - ahead :][:, : self.window + 1], begin)
+        start = begin - begin % self._block_steps
+        if self._block is None or self._block[0] != start:
+            self._block = start, self._read(start, self._block_steps)
+        steps = min(self.window, self.steps - begin)
+        rows = torch.from_numpy(self._block[1][:, begin - start :][:, : steps + 1].copy())
+        inputs, targets = rows[:, :-1], rows[:, 1:]
+        lengths = torch.from_numpy(np.clip(self.lengths - begin, 0, self.window))
+        if bool((lengths == steps).all()):
+            return Batch(inputs.contiguous(), None, targets.contiguous())
+        padding = torch.arange(steps) >= lengths.unsqueeze(1)
+        return Batch(inputs.masked_fill(padding, 0), lengths, targets.masked_fill(padding, 0))
 
-    def weigh(self, item: int) -> float:
-        """Compare the streams with all there are."""
+    def shard_weight(self, item: int) -> float:
+        """Return the share of the streams, times the number of processes."""
         return self._weight
 
     def _read(self, begin: int, count: int) -> NDArray[np.int64]:
-        """Read the tokens of all rows from the one before ``begin`` on: ``[streams, count + 1]``, 0 past their ends."""
-        block = np.zeros((self.streams, count + 1), np.int64)
+        """Return ``[streams, count + 1]`` tokens from the one before ``begin`` on, 0 beyond the end of a stream."""
+        block = np.zeros((len(self.starts), count + 1), np.int64)
         for row, (start, length) in enumerate(zip(self.starts.tolist(), self.lengths.tolist(), strict=True)):
             first = start + begin - 1
             missing = int(first < 0)
@@ -101,65 +91,48 @@ class StreamLoader(BatchLoader):
                 block[row, 0] = self.begin
         return block
 
-    def _batch(self, block: NDArray[np.int64], begin: int) -> Batch:
-        left = np.clip(self.lengths - begin, 0, self.window)
-        steps = min(self.window, self.steps - begin)
-        rows = torch.from_numpy(block[:, : steps + 1].copy())
-        inputs, targets = rows[:, :-1], rows[:, 1:]
-        if (left == steps).all():
-            return Batch(inputs.contiguous(), None, targets.contiguous())
-        lengths = torch.from_numpy(left)
-        dead = torch.arange(steps) >= lengths.unsqueeze(1)
-        return Batch(inputs.masked_fill(dead, 0), lengths, targets.masked_fill(dead, 0))
-
 
 @final
 class WindowLoader(BatchLoader):
-    """Windows that are read each by itself, spread evenly over the text: for the loss by position in context.
+    """Loader of windows that are read independently, spaced evenly over the text: for the loss by position in context.
 
     Args:
         tokens: the text.
-        begin: the token id that is read before the first one.
-        window: time steps of each.
-        rows: windows of a batch.
-        most: tokens at most, so that the cost does not depend on the window.
-        share: which of a batch's windows this process reads.
+        begin: input before the first token.
+        batch_size: windows a batch.
+        window: time steps of a window.
+        max_tokens: in all windows, so that the cost does not depend on ``window``.
     """
-
-    sampler = None
 
     def __init__(
         self,
-        tokens: Tokens,
+        tokens: TokenFile,
         begin: int,
         *,
+        batch_size: int,
         window: int,
-        rows: int,
-        most: int = 50_000,
-        share: Share | None = None,
+        max_tokens: int = 50_000,
+        **options: Unpack[LoaderOptions],
     ) -> None:
-        super().__init__(share=share)
-        self.tokens, self.begin, self.window, self.rows = tokens, begin, window, rows
-        count = min(max(1, most // window), len(tokens) // window)
+        super().__init__(batch_size, **options)
+        self.tokens, self.begin, self.window = tokens, begin, window
+        count = min(max(1, max_tokens // window), len(tokens) // window)
         self.starts = torch.from_numpy(np.linspace(0, len(tokens) - window, count).astype(np.int64))
-
-    def __len__(self) -> int:
-        """Batches."""
-        return -(-len(self.starts) // self.rows)
+        self.batches = -(-count // batch_size)
 
     def plan(self) -> tuple[Tensor, ...]:
-        """Divide the windows into batches."""
-        return torch.split(self.starts, self.rows)
+        """Return the starts of the windows of each batch."""
+        return torch.split(self.starts, self.batch_size)
 
-    def cut(self, item: Tensor) -> Batch:
-        """Read the windows that begin there."""
-        rows = np.stack([self._read(start) for start in self.share.of(item).tolist()])
+    def build(self, item: Tensor) -> Batch:
+        """Read the windows that start there."""
+        rows = np.stack([self._read(start) for start in self.shard.take(item).tolist()])
         block = torch.from_numpy(rows)
         return Batch(block[:, :-1].contiguous(), None, block[:, 1:].contiguous())
 
-    def weigh(self, item: Tensor) -> float:
-        """Compare the windows with those of the batch."""
-        return self.share.weight(len(item))
+    def shard_weight(self, item: Tensor) -> float:
+        """Return the share of the batch's windows, times the number of processes."""
+        return self.shard.weight(len(item))
 
     def _read(self, start: int) -> NDArray[np.int64]:
         if start:

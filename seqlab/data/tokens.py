@@ -1,4 +1,4 @@
-"""Running text as token ids in a file: encoded once, and read in pieces."""
+"""Running text as a file of token ids in the cache: encoded once, read in pieces."""
 
 import json
 import logging
@@ -24,25 +24,32 @@ from seqlab.io.cache import cache_path, cached_json, locked, warn_damaged
 
 log = logging.getLogger("seqlab")
 
-_LARGE = 2**24
-"""Bytes from which on progress is worth showing."""
+_PROGRESS_FROM = 2**24
+"""Bytes of a text from which on progress is shown."""
+_LOG_SECONDS = 10.0
+"""Seconds between two lines of progress where there is no terminal."""
+_SIGNED = {1: np.int16, 2: np.int32, 4: np.int32}
+"""Dtype that holds all token ids of an unsigned integer of so many bytes, and that torch can count with."""
 
 
 @final
-class Tokens:
-    """Token ids in a file, of which nothing stays in memory but what was asked for.
+class TokenFile:
+    """Token ids in a file, read on demand.
+
+    Attributes:
+        facts: ``tokens``, ``unknown``, ``bytes`` (of the text), ``dtype``, ``crc32``, and ``counts`` of each token id.
 
     Args:
-        path: the file, written by :func:`encode`; beside it stands what is known of it.
+        path: the file; its facts are in a JSON file beside it.
 
     Raises:
-        ValueError: the two do not belong together.
+        ValueError: the two do not fit each other.
         OSError: they cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.facts: dict[str, Any] = json.loads(_card(path).read_text("utf-8"))
+        self.facts: dict[str, Any] = json.loads(_facts_path(path).read_text("utf-8"))
         self.dtype = np.dtype(self.facts["dtype"])
         self._file = os.open(path, os.O_RDONLY)
         if os.fstat(self._file).st_size != len(self) * self.dtype.itemsize or self._checksum() != self.facts["crc32"]:
@@ -60,62 +67,58 @@ class Tokens:
         size = self.dtype.itemsize
         return np.frombuffer(os.pread(self._file, count * size, start * size), self.dtype).astype(np.int64)
 
-    def all(self) -> Tensor:
-        """Read all ids, in the dtype of the file."""
+    def read_all(self) -> Tensor:
+        """Read all ids as the smallest signed dtype that holds them."""
         return torch.from_numpy(np.fromfile(self.path, self.dtype).astype(_SIGNED[self.dtype.itemsize]))
 
     def _checksum(self) -> int:
-        total, position = 0, 0
+        checksum, position = 0, 0
         while piece := os.pread(self._file, 2**22, position):
-            total, position = zlib.crc32(piece, total), position + len(piece)
-        return total
+            checksum, position = zlib.crc32(piece, checksum), position + len(piece)
+        return checksum
 
 
-_SIGNED = {1: np.int16, 2: np.int32, 4: np.int32}
-"""What holds all values of an unsigned integer of so many bytes, and torch can count with."""
-
-
-def encode_corpus(corpus: Corpus, preprocessor: Preprocessor, pipeline: Any, split: str) -> Tokens:
+def encode_corpus(corpus: Corpus, preprocessor: Preprocessor, pipeline: Any, split: str) -> TokenFile:
     """Encode running text into the cache, or find it there.
 
     Args:
         corpus: the text.
         preprocessor: fitted.
-        pipeline: the preprocessor's node in the config.
+        pipeline: the preprocessor's node in the config, part of the cache key.
         split: its name, for the progress bar.
 
     Raises:
-        ValueError, OSError: the text cannot be read, or the cache not be written.
+        ValueError, OSError: the text cannot be read, or the cache cannot be written.
     """
     path = cache_path("corpora", [corpus.fingerprint, pipeline, preprocessor.state_dict()], ".tokens")
     with locked(path):
         if path.exists():
             try:
-                return Tokens(path)
+                return TokenFile(path)
             except (ValueError, OSError, KeyError) as error:
                 warn_damaged(path, error)
         _write(corpus, preprocessor, path, split)
-    return Tokens(path)
+    return TokenFile(path)
 
 
 def fit_corpus(corpus: Corpus, preprocessor: Preprocessor, pipeline: Any) -> None:
-    """Fit a preprocessor to running text, or take what an earlier fit of the same left in the cache."""
+    """Fit a preprocessor to running text, or load the result of an earlier fit from the cache."""
 
-    def make() -> dict[str, Any]:
-        with _progress("vocabulary", corpus) as advance:
-            preprocessor.fit(advance(piece) for piece in corpus.pieces())
+    def fit() -> dict[str, Any]:
+        with _progress("vocabulary", corpus) as counted:
+            preprocessor.fit(counted(piece) for piece in corpus.pieces())
         return preprocessor.state_dict()
 
-    cached_json("vocabularies", [corpus.fingerprint, pipeline], make, preprocessor.load_state_dict)
+    cached_json("vocabularies", [corpus.fingerprint, pipeline], fit, preprocessor.load_state_dict)
 
 
 def begin_id(preprocessor: Preprocessor) -> int:
-    """Choose what a stream reads before its first token: the end of a line, if there is a token for it."""
-    found = preprocessor.encode(["\n"]).values
-    return int(found[-1]) if len(found) else preprocessor.unknown_id
+    """Return the input before the first token of a text: the end of a line, if it has a token; else the unknown one."""
+    ids = preprocessor.encode(["\n"]).values
+    return int(ids[-1]) if len(ids) else preprocessor.unknown_id
 
 
-def _card(path: Path) -> Path:
+def _facts_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
@@ -126,58 +129,57 @@ def _write(corpus: Corpus, preprocessor: Preprocessor, path: Path, split: str) -
     counts = np.zeros(size, np.int64)
     try:
         with replacing(path) as temporary:
-            with temporary.open("wb") as file, _progress(split, corpus) as advance:
+            with temporary.open("wb") as file, _progress(split, corpus) as counted:
                 for piece in corpus.pieces():
-                    ids = preprocessor.encode([advance(piece)]).values.numpy()
-                    packed = ids.astype(dtype).tobytes()
-                    checksum = zlib.crc32(packed, checksum)
-                    file.write(packed)
+                    ids = preprocessor.encode([counted(piece)]).values.numpy()
+                    data = ids.astype(dtype).tobytes()
+                    checksum = zlib.crc32(data, checksum)
+                    file.write(data)
                     tokens += len(ids)
                     unknown += int((ids == preprocessor.unknown_id).sum())
                     counts += np.bincount(ids, minlength=size)
             facts = {"tokens": tokens, "unknown": unknown, "bytes": corpus.size, "dtype": dtype.name, "crc32": checksum}
-            write_json(_card(path), {**facts, "counts": counts.tolist()})
+            write_json(_facts_path(path), {**facts, "counts": counts.tolist()})
     except OSError as error:
-        raise OSError(f"{path.parent} cannot be written ({error.strerror}); set SEQLAB_CACHE elsewhere") from error
+        raise OSError(
+            f"{path.parent} cannot be written ({error.strerror}); set SEQLAB_CACHE to another folder"
+        ) from error
 
 
 @contextmanager
 def _progress(what: str, corpus: Corpus) -> Iterator[Callable[[str], str]]:
-    """Show how far a large text has been read: a bar in a terminal, a line every ten seconds elsewhere."""
-    if corpus.size < _LARGE:
+    """Yield a function that returns each piece of a text, and shows how much of a large text has been read.
+
+    In a terminal that is a progress bar, elsewhere a line every ten seconds.
+    """
+    if corpus.size < _PROGRESS_FROM:
         yield lambda piece: piece
-    elif sys.stderr.isatty():
-        columns = TextColumn("{task.description}"), BarColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            bar = progress.add_task(what, total=corpus.size)
-            yield _counted(lambda count: progress.advance(bar, count))
-    else:
-        yield _counted(_Lines(what, corpus.size).advance)
+        return
+    if not sys.stderr.isatty():
+        yield _log_progress(what, corpus.size)
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(what, total=corpus.size)
+
+        def counted(piece: str) -> str:
+            progress.advance(bar, len(piece))
+            return piece
+
+        yield counted
 
 
-def _counted(advance: Callable[[int], None]) -> Callable[[str], str]:
-    def count(piece: str) -> str:
-        advance(len(piece))
+def _log_progress(what: str, size: int) -> Callable[[str], str]:
+    started = logged = time.monotonic()
+    done = 0
+
+    def counted(piece: str) -> str:
+        nonlocal done, logged
+        done, now = done + len(piece), time.monotonic()
+        if now - logged >= _LOG_SECONDS:
+            logged = now
+            speed = done / (now - started) / 1e6
+            log.info("%s: %.0f of %.0f MB read, %.1f MB/s", what, done / 1e6, size / 1e6, speed)
         return piece
 
-    return count
-
-
-class _Lines:
-    """A line every ten seconds."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self.what, self.total, self.done = what, total, 0
-        self.since = self.said = time.monotonic()
-
-    def advance(self, count: int) -> None:
-        self.done += count
-        now = time.monotonic()
-        if now - self.said >= _EVERY:
-            self.said = now
-            speed = self.done / (now - self.since) / 1e6
-            log.info("%s: %.0f of %.0f MB read, %.1f MB/s", self.what, self.done / 1e6, self.total / 1e6, speed)
-
-
-_EVERY = 10.0
-"""Seconds between two lines."""
+    return counted

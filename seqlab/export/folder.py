@@ -22,6 +22,7 @@ from seqlab.io import atomic
 from seqlab.io.safe_io import check_within, escape_control
 from seqlab.plugins.exports import standalone_encoder
 from seqlab.runs import run_folder
+from seqlab.runs.card import read_card
 
 FORMAT = 1
 """Version of ``export.json``."""
@@ -50,7 +51,7 @@ def export(run_dir: Path, name: str, out: Path | None = None) -> tuple[Path, Com
         raise UserError(f"{out} is there already; choose another --out, or remove it")
     trained = load(run_dir)
     results = run_folder.read_json(run_dir / run_folder.RESULTS)
-    inputs = _inputs(trained, run_folder.read_json(run_dir / run_folder.MODEL_CARD))
+    inputs = _inputs(trained, read_card(run_dir))
     with atomic.reported_write_errors(out):
         made = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -13,11 +13,10 @@ from seqlab.contracts import Batch, InputSpec, LanguageTask, Model, Preprocessor
 from seqlab.contracts.task import input_spec, label_names, max_length
 from seqlab.data.encoding import parse_symbols, symbols_of, truncate
 from seqlab.errors import one_line
-from seqlab.io import atomic
 from seqlab.io.safe_io import check_names
 from seqlab.io.tensors import allocation_limit, count_elements
 from seqlab.runs import run_folder
-from seqlab.runs.card import other_plugins, read_card
+from seqlab.runs.card import other_plugins, read_card, read_preprocessor
 
 log = logging.getLogger("seqlab")
 
@@ -135,12 +134,6 @@ def _batches(lengths: Tensor, batch_size: int) -> Iterator[Tensor]:
         start = end
 
 
-def write_preprocessor(folder: Path, preprocessor: Preprocessor | None) -> None:
-    """Write ``preprocessor.json``: the state of the fitted preprocessor."""
-    state = None if preprocessor is None else preprocessor.state_dict()
-    atomic.write_json(folder / run_folder.PREPROCESSOR, {"format": run_folder.FORMAT, "state": state})
-
-
 def load(run_dir: str | Path, weights: Mapping[str, Tensor] | None = None) -> Trained:
     """Load a trained model from its run folder and the plugins that it names.
 
@@ -158,7 +151,7 @@ def load(run_dir: str | Path, weights: Mapping[str, Tensor] | None = None) -> Tr
     is_best = weights is None  # the weights of a saved step may hold NaN
     if weights is None:
         weights = run_folder.read_weights(folder / run_folder.MODEL)
-    state = run_folder.read_json(folder / run_folder.PREPROCESSOR).get("state") or {}
+    state = read_preprocessor(folder)
     try:
         trained = _build(folder, card, state, weights)
         if is_best and (name := _find_nan(trained.model)) is not None:

@@ -1,1 +1,1 @@
-"""The run folder: its format, owner, model card, results and curves."""
+"""Run folders: names and formats of their files, ownership, results and printed commands."""

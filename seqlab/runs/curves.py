@@ -1,4 +1,4 @@
-"""Learning curves as CSV: a row for each step at which something was measured."""
+"""Learning curves in ``curves/metrics.csv``: a row for each step at which something was measured."""
 
 from argparse import Namespace
 from collections.abc import Mapping
@@ -10,34 +10,27 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from seqlab.io.atomic import append_text, write_text
 from seqlab.io.csv_files import csv_text, read_csv
+from seqlab.runs.run_folder import METRICS
 
 
 @final
 class CurvesLogger(Logger):
-    """Writes ``curves/metrics.csv``, each row when it is known, so that a run that is killed has all but the last.
+    """Logger that writes each row at once, so that a killed run has all rows but the last.
 
-    A run that goes on writes on in the same file. Rows of steps that it does again, since it was killed after they were
-    written and before they were saved, are replaced.
+    A resumed run appends to the same file, and replaces rows of steps that it repeats: those written after the
+    checkpoint.
 
     Args:
         folder: the run folder.
     """
 
+    name = "curves"
+    version = ""
+
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.folder, self.path = folder, folder / "curves" / "metrics.csv"
-        self._columns: list[str] = []
-        self._begun = False
-
-    @property
-    def name(self) -> str:
-        """The folder of the curves."""
-        return "curves"
-
-    @property
-    def version(self) -> str:
-        """There is one."""
-        return ""
+        self.folder, self.path = folder, folder / METRICS
+        self._columns: list[str] | None = None
 
     @property
     def save_dir(self) -> str:
@@ -51,22 +44,24 @@ class CurvesLogger(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write a row."""
         row = {"step": 0 if step is None else step, **metrics}
-        if not self._begun:
-            self._begun = True
-            self._go_on(row["step"])
+        if self._columns is None:
+            self._columns = self._resume(row["step"])
         if set(row) <= set(self._columns):
             append_text(self.path, csv_text([row], self._columns, header=False))
         else:
-            self._rewrite([*read_csv(self.path), row])
+            self._columns = self._rewrite([*read_csv(self.path), row], [*self._columns, *row])
 
-    def _go_on(self, step: float) -> None:
-        earlier = read_csv(self.path)
-        kept = [row for row in earlier if float(row["step"]) < step]
-        self._columns = list(earlier[0]) if earlier else []
-        if len(kept) < len(earlier) or (self.path.exists() and not self.path.read_bytes().endswith(b"\n")):
-            self._rewrite(kept)
+    def _resume(self, step: float) -> list[str]:
+        """Remove the rows from ``step`` on, and one that was cut; return the columns."""
+        rows = read_csv(self.path)
+        columns = list(rows[0]) if rows else []
+        kept = [row for row in rows if float(row["step"]) < step]
+        if len(kept) < len(rows) or (self.path.exists() and not self.path.read_bytes().endswith(b"\n")):
+            return self._rewrite(kept, columns)
+        return columns
 
-    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        """Write all rows, whole or not at all: a column is new, or rows are taken out."""
-        self._columns = list(dict.fromkeys([*self._columns, *(name for row in rows for name in row)]))
-        write_text(self.path, csv_text(rows, self._columns))
+    def _rewrite(self, rows: list[dict[str, Any]], columns: list[str]) -> list[str]:
+        """Replace the file atomically; return its columns."""
+        columns = list(dict.fromkeys(columns))
+        write_text(self.path, csv_text(rows, columns))
+        return columns

@@ -1,4 +1,4 @@
-"""Ownership of a run folder: one process writes into it at a time."""
+"""Ownership of a run folder: one process at a time writes into it."""
 
 import errno
 import fcntl
@@ -20,19 +20,19 @@ LOCK = ".lock"
 LOG = "seqlab.log"
 
 _PATIENCE = 0.25
-"""Seconds to try for: whoever only asks whether a folder is owned holds its lock for microseconds."""
+"""Seconds to retry: :func:`is_owned` of another process holds the lock for microseconds."""
 _HELD: dict[str, tuple[int, int]] = {}
-"""Folders that this process owns: the thread that took each, and the descriptor that holds its lock."""
+"""Folders that this process owns: the owning thread, and the descriptor that holds the lock."""
 
 
-def _forget() -> None:
-    """Own nothing in a forked child: its copy of a descriptor would hold the lock beyond its parent's end."""
+def _close_in_child() -> None:
+    """Close the locks in a forked child, whose descriptors would hold them beyond the end of its parent."""
     for _, lock in _HELD.values():
         os.close(lock)
     _HELD.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_close_in_child)
 
 
 @final
@@ -42,18 +42,17 @@ class OwnedError(BlockingIOError):
 
 @contextmanager
 def owned_folder(folder: Path, *, keep_empty: bool = False) -> Iterator[None]:
-    """Make a run folder and own it for a while; the system ends that with the process, however the process ends.
+    """Create a run folder and own it within the context; the system releases the lock however the process ends.
 
-    The owner alone changes what is in the folder. A folder that is left with nothing but the lock and the log is
-    removed before the lock is released, and so are a lock and a log beside files of which none was changed. The thread
-    that owns a folder may own it once more.
+    Only the owner changes the folder. A folder that holds nothing but lock and log at the end is removed; beside other
+    files, lock and log are removed if none of them was changed. The owning thread may enter again.
 
     Args:
         folder: the run folder.
-        keep_empty: whether the folder stays even if there is nothing in it.
+        keep_empty: whether to keep an empty folder.
 
     Raises:
-        OwnedError: another process, or another thread of this one, owns it; nothing in the folder was touched.
+        OwnedError: another process, or another thread of this one, owns it; nothing in the folder was changed.
         UserError: it cannot be written.
     """
     key = str(folder.resolve())
@@ -78,27 +77,27 @@ def owned_folder(folder: Path, *, keep_empty: bool = False) -> Iterator[None]:
     finally:
         if _HELD.pop(key, None) is not None:  # else this is a forked child, which owns nothing
             if _is_at(lock, folder / LOCK):  # the folder may have been moved or removed by hand
-                _remove_traces(folder, before, keep_empty=keep_empty)
+                _clean_up(folder, before, keep_empty=keep_empty)
             fcntl.flock(lock, fcntl.LOCK_UN)  # at once, also where a child that is being forked has a copy
             os.close(lock)
 
 
 def is_owned(folder: Path) -> bool:
-    """Whether some process owns a run folder."""
+    """Return whether some process owns a run folder."""
     path = check_within(folder, folder / LOCK)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:
-        return not _flock(descriptor, fcntl.LOCK_SH)  # shared, so that two readers do not see each other
+        return not _flock(descriptor, fcntl.LOCK_SH)  # shared, so that two callers do not exclude each other
     finally:
         os.close(descriptor)
 
 
 @contextmanager
 def logging_to(folder: Path) -> Iterator[None]:
-    """Append what is logged to the folder's log file, which is opened with the first message; owners only."""
+    """Append log messages to the folder's log file, created with the first one; for owners only."""
     handler = logging.FileHandler(folder / LOG, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(message)s"))
     root = logging.getLogger()
@@ -111,7 +110,7 @@ def logging_to(folder: Path) -> Iterator[None]:
 
 
 def _locked(folder: Path) -> tuple[int | None, bool]:
-    """Return a descriptor that holds the folder's lock, ``None`` if another one does; and whether the file is new."""
+    """Return a descriptor that holds the folder's lock, ``None`` if another has it; and whether the file is new."""
     until = time.monotonic() + _PATIENCE
     while True:
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +120,7 @@ def _locked(folder: Path) -> tuple[int | None, bool]:
             continue
         try:
             taken = _flock(descriptor, fcntl.LOCK_EX)
-            # A file that was removed or replaced between opening and locking guards nothing.
+            # The file may have been removed or replaced between opening and locking.
             if taken and _is_at(descriptor, folder / LOCK):
                 return descriptor, is_new
         except BaseException:
@@ -134,7 +133,7 @@ def _locked(folder: Path) -> tuple[int | None, bool]:
 
 
 def _opened(path: Path) -> tuple[int, bool]:
-    """Open a file, or make it; and whether it was made."""
+    """Open or create a file; return whether it was created."""
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666), True
@@ -143,7 +142,7 @@ def _opened(path: Path) -> tuple[int, bool]:
 
 
 def _flock(descriptor: int, kind: int) -> bool:
-    """Try to lock a file; whether that succeeded."""
+    """Try to lock a file; return whether that succeeded."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
@@ -154,7 +153,7 @@ def _flock(descriptor: int, kind: int) -> bool:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one of this name."""
+    """Return whether an open file is the one at this path."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except OSError:
@@ -169,24 +168,20 @@ def _remove_unfinished(folder: Path) -> None:
 
 
 def _contents(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return what is in a folder but its lock: the file of each name, and when it was changed."""
+    """Return inode and modification time of each entry of a folder except its lock."""
     with os.scandir(folder) as entries:
         found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries if entry.name != LOCK}
     return {name: (status.st_ino, status.st_mtime_ns) for name, status in found.items()}
 
 
-def _remove_traces(folder: Path, before: dict[str, tuple[int, int]] | None, *, keep_empty: bool) -> None:
-    """Remove the lock and the log, if there is nothing else, and then the folder; or if all else is as it was."""
+def _clean_up(folder: Path, before: dict[str, tuple[int, int]] | None, *, keep_empty: bool) -> None:
+    """Remove lock and log if there is nothing else, and then the folder; or if all other files are as before."""
     with suppress(OSError):
         now = _contents(folder)
         is_empty, had_log = now.keys() <= {LOG}, before is not None and LOG in before
-        if is_empty or now == before or (not had_log and _without_log(now) == before):
+        if is_empty or now == before or (not had_log and {name: now[name] for name in now if name != LOG} == before):
             if not had_log:
                 (folder / LOG).unlink(missing_ok=True)
             (folder / LOCK).unlink()
             if is_empty and not had_log and not keep_empty:
                 folder.rmdir()
-
-
-def _without_log(contents: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    return {name: each for name, each in contents.items() if name != LOG}

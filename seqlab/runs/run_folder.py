@@ -23,6 +23,7 @@ PREPROCESSOR = "preprocessor.json"
 RESULTS = "results.json"
 RESUME = "resume.ckpt"
 BEST = "best.ckpt"
+METRICS = Path("curves") / "metrics.csv"
 
 HASHED = (MODEL, MODEL_CARD, PREPROCESSOR)
 """Files of which ``results.json`` keeps the SHA-256."""
@@ -33,32 +34,24 @@ def read_json(path: Path, *, plain: bool = False) -> dict[str, Any]:
 
     Args:
         path: the file; no link may lead it out of its folder.
-        plain: whether its texts may have no control characters, since they are shown in a terminal.
+        plain: whether its texts must be free of control characters, because they are shown in a terminal.
 
     Raises:
         UserError: it is missing, too large, or no JSON object.
     """
-    try:
-        return _read_json(path, plain=plain)
-    except FileNotFoundError as error:
-        raise UserError(f"{path.parent} is no run folder: it has no {path.name}") from error
-    except NotADirectoryError as error:
-        raise UserError(f"{path.parent} is no folder, so no run can be in it") from error
+    if (value := find_json(path, plain=plain)) is None:
+        raise UserError(f"{path.parent} is no run folder: it has no {path.name}")
+    return value
 
 
 def find_json(path: Path, *, plain: bool = False) -> dict[str, Any] | None:
-    """Read a JSON object of a run folder as :func:`read_json` does; ``None`` where there is no such file."""
-    try:
-        return _read_json(path, plain=plain)
-    except FileNotFoundError:
-        return None
-
-
-def _read_json(path: Path, *, plain: bool) -> dict[str, Any]:
+    """Read a JSON object as :func:`read_json` does; ``None`` where there is no such file."""
     try:
         value = parse_json(read_bytes(check_within(path.parent, path)), plain=plain)
-    except (FileNotFoundError, NotADirectoryError):
-        raise
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError as error:
+        raise UserError(f"{path.parent} is no folder, so no run can be in it") from error
     except (ValueError, OSError, MemoryError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
     if not isinstance(value, dict):
@@ -67,7 +60,7 @@ def _read_json(path: Path, *, plain: bool) -> dict[str, Any]:
 
 
 def write_weights(path: Path, weights: Mapping[str, "Tensor"]) -> None:
-    """Write tensors as safetensors, atomically; what two names share, such as tied weights, is written for each."""
+    """Write tensors as safetensors, atomically; tied weights are written under each of their names."""
     from safetensors.torch import save
     from torch import contiguous_format
 
@@ -87,7 +80,7 @@ def read_weights(path: Path) -> dict[str, "Tensor"]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Compute the SHA-256 of a run's files.
+    """Return the SHA-256 of each file in :data:`HASHED`.
 
     Raises:
         UserError: one is missing.

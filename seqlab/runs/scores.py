@@ -1,35 +1,97 @@
-"""Scores: verdicts against the baseline and the optimum, and results by class."""
+"""Scores: verdicts against baseline and optimum, and results by class."""
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-MOST = 20
-"""Classes that are all shown; of more, the worst alone."""
-WORST = 5
+if TYPE_CHECKING:
+    from seqlab.contracts import Task  # which imports torch, and readers of run folders do not want it
+
+Verdict = Literal["solved", "learning", "at chance"]
+
+_MAX_CLASSES = 20
+"""Number of classes up to which all are shown; of more, only the worst."""
+_WORST_CLASSES = 5
 _COLUMNS = ("precision", "recall", "f1", "examples")
 
 
-def class_rows(counts: Counter[tuple[str, str]], labels: Sequence[str], noun: str = "class") -> list[dict[str, Any]]:
-    """Describe each class that occurs among true or predicted labels.
-
-    Precision is hits / predicted, recall hits / true, F1 2 hits / (true + predicted), ``examples`` (the support) true;
-    ``None`` where the denominator is 0.
+def judge(task: "Task", metrics: Mapping[str, float], chance: Mapping[str, float], examples: int) -> Verdict:
+    """Return whether a task is solved, is being learned, or scores no better than the input-independent baseline.
 
     Args:
-        counts: how often each pair of a true and a predicted label occurs.
+        task: defines what counts as solved.
+        metrics: of a split.
+        chance: the same metrics of the baseline.
+        examples: of the split.
+    """
+    from seqlab.contracts.task import is_solved  # which imports torch, as :class:`Task` does
+
+    if is_solved(task, metrics):
+        return "solved"
+    score, baseline = metrics[task.monitor], chance[task.monitor]
+    better = is_better(score, baseline, maximises=task.mode == "max", examples=examples)
+    return "learning" if better else "at chance"
+
+
+def is_better(score: float, baseline: float, *, maximises: bool, examples: int) -> bool:
+    """Return whether a score is better than the input-independent baseline by more than noise.
+
+    For a metric between 0 and 1 to be maximised, noise is three standard errors of a proportion of ``examples``; for
+    any other metric it is 2 % of the baseline.
+    """
+    if maximises and 0 <= baseline <= 1:
+        margin = 3 * math.sqrt(max(baseline * (1 - baseline), 1 / max(examples, 1)) / max(examples, 1))
+    else:
+        margin = 0.02 * abs(baseline)
+    return (score - baseline if maximises else baseline - score) > margin
+
+
+def deciding_verdict(record: Mapping[str, Any]) -> str:
+    """Return the verdict on the validation split, so that no decision depends on the test split.
+
+    It is computed from the best validation score and the task's bounds where both are recorded; else it is
+    ``best.verdict``, the task's own. A record of an older version without either has only that of the test split.
+
+    Args:
+        record: ``results.json``.
+    """
+    best, bounds = record["best"], _bounds(record)
+    score, baseline, solved = best.get("valid"), bounds.get("chance"), bounds.get("solved")
+    numbers = (int, float)
+    if not (isinstance(score, numbers) and isinstance(baseline, numbers) and isinstance(solved, numbers)):
+        return str(best["verdict"] if best.get("verdict") in get_args(Verdict) else record.get("verdict"))
+    maximises = best.get("mode", "max") == "max"
+    if score >= solved if maximises else score <= solved:
+        return "solved"
+    examples = ((record.get("data") or {}).get("valid") or {}).get("examples") or 1
+    return "learning" if is_better(score, baseline, maximises=maximises, examples=examples) else "at chance"
+
+
+def _bounds(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    tables = record.get("tables")
+    rows = tables.get("bounds") if isinstance(tables, Mapping) else None
+    return rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], Mapping) else {}
+
+
+def class_rows(counts: Counter[tuple[str, str]], labels: Sequence[str], noun: str = "class") -> list[dict[str, Any]]:
+    """Return precision, recall, F1 and support (``examples``) of each class among the true or predicted labels.
+
+    ``None`` stands for a ratio whose denominator is 0.
+
+    Args:
+        counts: of each pair of a true and a predicted label.
         labels: the order of the classes.
         noun: the name of the first column.
     """
     true, predicted = Counter[str](), Counter[str]()
-    for (label, answer), count in counts.items():
+    for (label, prediction), count in counts.items():
         true[label] += count
-        predicted[answer] += count
+        predicted[prediction] += count
     rows = []
     for label in labels:
         hits, both = counts[label, label], true[label] + predicted[label]
@@ -44,18 +106,18 @@ def _ratio(part: int, whole: int) -> float | None:
 
 
 def class_table(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[str, Sequence[Mapping[str, Any]]] | None:
-    """Find the table of classes among those of a record; ``None`` where the task has none."""
+    """Return name and rows of the table of classes in ``tables`` of a record; ``None`` where there is none."""
     for name, rows in tables.items():
         if rows and all(set(_COLUMNS) <= row.keys() for row in rows):
             return name, rows
     return None
 
 
-def shown_classes(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return all classes, or the 5 of least F1 where there are more than 20."""
-    if len(rows) <= MOST:
+def classes_to_show(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return all classes, or the 5 of lowest F1 where there are more than 20."""
+    if len(rows) <= _MAX_CLASSES:
         return rows
-    return sorted((row for row in rows if row["f1"] is not None), key=lambda row: row["f1"])[:WORST]
+    return sorted((row for row in rows if row["f1"] is not None), key=lambda row: row["f1"])[:_WORST_CLASSES]
 
 
 def class_column(row: Mapping[str, Any]) -> str:
@@ -64,16 +126,16 @@ def class_column(row: Mapping[str, Any]) -> str:
 
 
 def show_classes(rows: Sequence[Mapping[str, Any]], console: Console, rest: str) -> None:
-    """Print a row for each class, or the classes of least F1 where there are more than 20.
+    """Print a row for each class that :func:`classes_to_show` chooses.
 
     Args:
-        rows: as :func:`class_rows` gives them, or a task's report.
-        console: where to.
-        rest: where the other rows are.
+        rows: of :func:`class_rows`, or of a task's report.
+        console: to print to.
+        rest: where to find the other rows.
     """
-    shown = shown_classes(rows)
+    shown = classes_to_show(rows)
     if len(shown) < len(rows):
-        line = f"{len(shown)} of {len(rows)} classes, those of least F1; all are in {rest}:"
+        line = f"{len(shown)} of {len(rows)} classes, those of lowest F1; all are in {rest}:"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     noun = class_column(rows[0])
     grid = Table()
@@ -86,56 +148,7 @@ def show_classes(rows: Sequence[Mapping[str, Any]], console: Console, rest: str)
     console.print(grid)
 
 
-def shorten_label(label: str, most: int = 40) -> str:
-    """Put a label into one line of what can be shown."""
+def shorten_label(label: str, length: int = 40) -> str:
+    """Return a label as one printable line."""
     line = "".join(letter if letter.isprintable() else "\ufffd" for letter in label)
-    return line if len(line) <= most else f"{line[: most - 3]}..."
-
-
-Verdict = Literal["solved", "learning", "at chance"]
-
-
-def is_better(score: float, baseline: float, *, maximises: bool, examples: int) -> bool:
-    """Return whether a score is better than the input-independent baseline by more than noise.
-
-    That is three standard errors of a share measured on ``examples`` for a metric between 0 and 1 that is to be large,
-    and 2 % of the baseline for any other.
-
-    Args:
-        score: of a run.
-        baseline: of the predictor that ignores its input.
-        maximises: whether the metric is better when larger.
-        examples: that the score was measured on.
-    """
-    if maximises and 0 <= baseline <= 1:
-        margin = 3 * math.sqrt(max(baseline * (1 - baseline), 1 / max(examples, 1)) / max(examples, 1))
-    else:
-        margin = 0.02 * abs(baseline)
-    return (score - baseline if maximises else baseline - score) > margin
-
-
-def deciding_verdict(record: Mapping[str, Any]) -> str:
-    """Return the verdict that decides: the one on the validation split, so that no choice reads the test split.
-
-    It follows from the best validation score and the task's bounds where both are recorded; else it is
-    ``best.verdict``, the task's own. A record of an older version without either has the test split's alone.
-
-    Args:
-        record: ``results.json``.
-    """
-    best, bounds = record["best"], _bounds(record)
-    score, chance, solved = best.get("valid"), bounds.get("chance"), bounds.get("solved")
-    numbers = (int, float)
-    if not (isinstance(score, numbers) and isinstance(chance, numbers) and isinstance(solved, numbers)):
-        return str(best["verdict"] if best.get("verdict") in get_args(Verdict) else record.get("verdict"))
-    maximises = best.get("mode", "max") == "max"
-    if score >= solved if maximises else score <= solved:
-        return "solved"
-    examples = ((record.get("data") or {}).get("valid") or {}).get("examples") or 1
-    return "learning" if is_better(score, chance, maximises=maximises, examples=examples) else "at chance"
-
-
-def _bounds(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    tables = record.get("tables")
-    rows = tables.get("bounds") if isinstance(tables, Mapping) else None
-    return rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], Mapping) else {}
+    return line if len(line) <= length else f"{line[: length - 3]}..."

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqlab.contracts import Batch, Corpus, LanguageTask, UserError
-from seqlab.data.tokens import Tokens, begin_id, encode_corpus
+from seqlab.data.tokens import TokenFile, begin_id, encode_corpus
 from seqlab.inference.loading import Trained
 from seqlab.io.atomic import write_text
 from seqlab.study.plotting import COLOURS, INK, label_axes, new_figure
@@ -89,7 +89,7 @@ class Context:
     shuffled_to: int
 
 
-def encode_test_split(trained: Trained) -> Tokens:
+def encode_test_split(trained: Trained) -> TokenFile:
     """Encode the test split of a language model, or read it from the cache.
 
     Raises:
@@ -129,7 +129,7 @@ class ContextStudy:
     def __init__(
         self,
         trained: Trained,
-        tokens: Tokens,
+        tokens: TokenFile,
         *,
         count: int = 2_000,
         lengths: Sequence[int] = LENGTHS,

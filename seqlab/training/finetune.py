@@ -14,6 +14,7 @@ from seqlab.contracts.task import label_names
 from seqlab.errors import one_line
 from seqlab.inference.loading import Trained, load
 from seqlab.runs import run_folder
+from seqlab.runs.card import read_card
 
 log = logging.getLogger("seqlab")
 
@@ -151,7 +152,7 @@ def _own_card(folder: Path, resume_from: Path | None) -> dict[str, Any] | None:
     """Read ``model.json`` of a run that resumes from its own folder."""
     if resume_from is None or resume_from.resolve() != (folder / run_folder.RESUME).resolve():
         return None
-    return run_folder.read_json(folder / run_folder.MODEL_CARD)
+    return read_card(folder)
 
 
 def _same_outputs(there: Task, here: Task) -> bool:

@@ -14,26 +14,16 @@ from seqlab.config.schema import plain_config
 from seqlab.contracts import LanguageTask, UserError
 from seqlab.contracts.task import task_defaults, task_report
 from seqlab.data.datamodule import SPLITS
-from seqlab.data.encoding import describe_lengths
+from seqlab.data.statistics import format_statistics
 from seqlab.distributed.devices import rank_info
 from seqlab.distributed.ranks import WorkerRanks
-from seqlab.inference.loading import write_preprocessor
-from seqlab.io import atomic, formatting
+from seqlab.io import formatting
 from seqlab.runs import run_folder
-from seqlab.runs.card import write_card
+from seqlab.runs.card import write_card, write_preprocessor
+from seqlab.runs.environment import compute_settings, git_state, hardware, peak_memory, versions
 from seqlab.runs.ownership import owned_folder
-from seqlab.runs.results import (
-    SCHEMA,
-    Result,
-    compute_settings,
-    further_tests,
-    git_state,
-    hardware,
-    judge,
-    metric_ranges,
-    peak_memory,
-    versions,
-)
+from seqlab.runs.results import Result, further_tests, metric_ranges, write_results
+from seqlab.runs.scores import judge
 from seqlab.training.checkpoint import checkpoint_path
 from seqlab.training.loggers import open_logger
 from seqlab.training.process_state import restored_process_state
@@ -82,14 +72,14 @@ def _run(config: dict[str, Any], folder: Path, command: str | None, until: int |
         if resume_point is not None:
             resume_point.log_changes()
         if config["trainer"]["progress"] is not False:
-            for line in [*describe_lengths(session.data.statistics), *session.data.notes]:
+            for line in [*format_statistics(session.data.statistics), *session.data.notes]:
                 log.info(line)
         write_card(folder, session.config, session.task, session.data.inputs, session.init_record)
         write_preprocessor(folder, session.data.preprocessor)
         with open_logger(session.config, folder) as logger:
             workers.start(session.config, resume_from)
             session.train_and_test(logger)
-    return _write_results(session, started, command)
+    return _record_results(session, started, command)
 
 
 def _check_unfinished(folder: Path, *, resumes: bool) -> None:
@@ -98,7 +88,7 @@ def _check_unfinished(folder: Path, *, resumes: bool) -> None:
         raise UserError(f"{where} holds a finished run; set another hydra.run.dir, or resume with ckpt_path=last")
 
 
-def _write_results(session: TrainingSession, started: float, command: str | None) -> Result:
+def _record_results(session: TrainingSession, started: float, command: str | None) -> Result:
     """Write ``results.json``."""
     config, folder, task, data, module = session.config, session.folder, session.task, session.data, session.module
     model = session.model
@@ -108,7 +98,6 @@ def _write_results(session: TrainingSession, started: float, command: str | None
     main = "cell" if model.uses_cell else "model"
     notes = [] if model.uses_cell else [f"`cell` and `kernel` are ignored with model={config['model']['name']}"]
     record = {
-        "schema": SCHEMA,
         "title": f"{config[main]['name']} on {config['task']['name']}",
         **scores,
         "cost": cost,
@@ -132,7 +121,7 @@ def _write_results(session: TrainingSession, started: float, command: str | None
         "git": git_state(),
         "command": command or shlex.join(sys.argv),
     }
-    atomic.write_json(folder / run_folder.RESULTS, record)
+    record = write_results(folder, record)
     return Result(folder, module.test_results, module.baseline, scores["verdict"], task.monitor, cost, record)
 
 

@@ -15,7 +15,7 @@ from seqlab.contracts import Task, UserError
 from seqlab.contracts.task import label_names
 from seqlab.data.datamodule import SequenceData, check_batches
 from seqlab.data.fingerprint import fingerprint
-from seqlab.data.loader import Share
+from seqlab.data.loaders import Shard
 from seqlab.distributed.collectives import destroy_process_group
 from seqlab.distributed.devices import RankInfo, SeedPerRank, cluster_environment, uses_gpu
 from seqlab.distributed.signals import StoppedError, StopRequest
@@ -87,8 +87,8 @@ class TrainingSession:
         self.config = dict(config)
         if self._pretrained is not None:
             self.config["preprocessing"] = self._pretrained.preprocessing
-        share = Share(self.info.rank, self.info.world_size)
-        self.task, self.data = prepare_data(self.config, self._pretrained, share)
+        shard = Shard(self.info.rank, self.info.world_size)
+        self.task, self.data = prepare_data(self.config, self._pretrained, shard)
         check_batches(self.config["trainer"], self.data)
 
     def _build_model(self) -> None:
@@ -115,7 +115,7 @@ class TrainingSession:
             self.task,
             self.config["optimizer"],
             self.data.statistics,
-            self.data.further,
+            self.data.extra_splits,
             NonFiniteGuard(self.folder, skip, saves=self.info.rank == 0),
         )
 
@@ -226,7 +226,7 @@ class TrainingSession:
                 log_every_n_steps=1,
                 enable_model_summary=False,
                 enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
-                use_distributed_sampler=False,  # the loaders know their share
+                use_distributed_sampler=False,  # the loaders know their shard
             )
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise UserError(f"trainer: {one_line(error)}") from error
@@ -236,14 +236,14 @@ class TrainingSession:
 
 
 def prepare_data(
-    config: Mapping[str, Any], pretrained: PretrainedInit | None = None, share: Share | None = None
+    config: Mapping[str, Any], pretrained: PretrainedInit | None = None, shard: Shard | None = None
 ) -> tuple[Task, SequenceData]:
     """Read and encode the data of a config.
 
     Args:
         config: of a run.
         pretrained: a run whose preprocessor is taken, fitted as it is.
-        share: the part of each batch that this process takes.
+        shard: rows of each batch that this process reads.
 
     Raises:
         UserError: the data cannot be read.
@@ -259,10 +259,10 @@ def prepare_data(
         preprocessor,
         **{key: value for key, value in config["data"].items() if key != "allow_change"},
         seed=config["seed"],
-        by_heart=config["trainer"]["overfit_batches"],
+        overfit_batches=config["trainer"]["overfit_batches"],
         pipeline=pipeline,
         fitted=pretrained is not None,
-        share=share,
+        shard=shard,
     )
     try:
         data.prepare()

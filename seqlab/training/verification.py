@@ -9,7 +9,6 @@ from typing import Any, Literal, final
 import pytorch_lightning as pl
 import torch
 
-from seqlab._version import __version__
 from seqlab.contracts import Model, UserError
 from seqlab.contracts.task import label_names
 from seqlab.data.fingerprint import differences, fingerprint
@@ -18,7 +17,9 @@ from seqlab.inference.loading import Trained, load
 from seqlab.plugins import find
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.runs import run_folder
-from seqlab.runs.results import SCHEMA, versions
+from seqlab.runs.card import read_card
+from seqlab.runs.environment import versions
+from seqlab.runs.results import read_results
 from seqlab.training.finetune import PretrainedInit
 from seqlab.training.module import SequenceModule
 from seqlab.training.process_state import silence_lightning
@@ -50,39 +51,6 @@ class Finding:
     message: str
 
 
-def read_results(folder: Path) -> dict[str, Any]:
-    """Read ``results.json``.
-
-    Raises:
-        UserError: there is none, or it is damaged or of another version.
-    """
-    where = folder / run_folder.RESULTS
-    record = run_folder.read_json(where)
-    if record.get("schema") != SCHEMA:
-        raise UserError(_other_schema(where, record))
-    config, metrics = record.get("config"), record.get("metrics")
-    if not isinstance(config, dict) or not isinstance(metrics, dict):
-        raise UserError(f"{where} holds no config or no metrics")
-    for kind in ("task", "model", "optimizer", "trainer", "data"):
-        if not isinstance(config.get(kind), dict):
-            raise UserError(f"{where} has no config of {kind}")
-    if not all(isinstance(split, dict) and all(map(_is_metric, split.values())) for split in metrics.values()):
-        raise UserError(f"{where} has metrics that are no numbers")
-    if not isinstance(record.get("versions") or {}, dict):
-        raise UserError(f"{where} has versions that are no object")
-    return record
-
-
-def _other_schema(where: Path, record: Mapping[str, Any]) -> str:
-    then, newer = record.get("schema"), isinstance(record.get("schema"), int) and record["schema"] > SCHEMA
-    line = f"{where} has schema {str(then)[:40]}; this is seqlab {__version__}, which reads {SCHEMA}"
-    return f"{line}: pip install -U seqlab" if newer else line
-
-
-def _is_metric(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
 def verify_run(folder: Path, *, scores: bool = True) -> list[Finding]:
     """Check a run folder against its own records.
 
@@ -98,7 +66,7 @@ def verify_run(folder: Path, *, scores: bool = True) -> list[Finding]:
     findings = [_files(folder, record.get("files"))]
     count = sum(value.numel() for value in trained.model.state_dict().values())
     findings.append(Finding("shapes", "ok", f"{count:,} numbers fit the model of {run_folder.MODEL_CARD}"))
-    findings.append(_versions(run_folder.read_json(folder / run_folder.MODEL_CARD), record))
+    findings.append(_versions(read_card(folder), record))
     if scores:
         metrics, data, same = _scored(trained, record["config"])
         findings += data_finding(record, data)
@@ -219,7 +187,7 @@ def rescore(
     found, same = fingerprint(data), task.state_dict() == trained_state
     if list(label_names(task) or ()) != list(labels or ()):
         return None, found, same
-    module = SequenceModule(wide or trained.model, task, plain["optimizer"], data.statistics, data.further)
+    module = SequenceModule(wide or trained.model, task, plain["optimizer"], data.statistics, data.extra_splits)
     trainer = pl.Trainer(
         accelerator="auto" if torch.cuda.is_available() else "cpu",
         devices=1,

@@ -141,5 +141,5 @@ def test_a_trained_model_reads_sentences(tmp_path):
     assert (keys[0]["label"], child[0]["label"]) == ("plural", "singular")
     assert result.record["example"]
     assert all(answer for answer in trained.predict(result.record["example"]))
-    with pytest.raises(seqlab.UserError, match=r"'cabinetz' in 'the old cabinetz' is none .* near it are cabinet"):
+    with pytest.raises(seqlab.UserError, match=r"'cabinetz' in 'the old cabinetz' is none .* did you mean cabinet"):
         trained.predict(["the old cabinetz"])

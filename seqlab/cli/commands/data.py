@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     args = parser.parse(arguments)
     from seqlab.config.compose import compose
     from seqlab.config.schema import plain_config
-    from seqlab.data.statistics import data_summary
+    from seqlab.data.summary import data_summary
     from seqlab.plugins.hydra_source import using_sources
     from seqlab.training.session import prepare_data
 

@@ -51,7 +51,7 @@ def distinct_configs(overrides: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _fill(config: dict[str, Any]) -> None:
-    from seqlab.data.encoding import describe_lengths
+    from seqlab.data.statistics import format_statistics
     from seqlab.training.finetune import load_init
     from seqlab.training.session import prepare_data
 
@@ -59,7 +59,7 @@ def _fill(config: dict[str, Any]) -> None:
     _, data = prepare_data(config, pretrained)
     preprocessing = config["preprocessing"] if pretrained is None else pretrained.preprocessing
     print(f"task={config['task']['name']}" + (f" preprocessing={preprocessing['name']}" if preprocessing else ""))
-    for line in describe_lengths(data.statistics):
+    for line in format_statistics(data.statistics):
         print(f"  {line}")
 
 

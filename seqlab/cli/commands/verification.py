@@ -53,8 +53,9 @@ def rerun(arguments: list[str]) -> int:
     parser.add_run_dir()
     parser.add_argument("--out", type=path, metavar="DIR", help="folder of the new run (RUN_DIR_again)")
     args = parser.parse(arguments)
+    from seqlab.runs.results import read_results
     from seqlab.runs.run_folder import MODEL, hashes
-    from seqlab.training.verification import Finding, compare_metrics, data_finding, differing_packages, read_results
+    from seqlab.training.verification import Finding, compare_metrics, data_finding, differing_packages
 
     record = read_results(args.run_dir)
     folder = args.out or args.run_dir.with_name(f"{args.run_dir.resolve().name}_again")

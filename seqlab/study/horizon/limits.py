@@ -12,7 +12,7 @@ from seqlab.errors import UserError
 from seqlab.io.csv_files import read_csv
 from seqlab.plugins.config import plugin_classes
 from seqlab.runs.commands import quote_for_hydra, shell_command
-from seqlab.runs.run_folder import RESULTS, read_json
+from seqlab.runs.run_folder import METRICS, RESULTS, read_json
 from seqlab.runs.scores import deciding_verdict
 from seqlab.study.gradient_flow import FlowRow, SaturationRow, read
 from seqlab.study.horizon.search import Finding
@@ -21,7 +21,6 @@ from seqlab.sweeps.overrides import override_key
 
 Cause = Literal["gradient", "saturation", "capacity", "budget", "none", "unknown"]
 
-CURVES = Path("curves") / "metrics.csv"
 VANISHED, EXPLODED = 1e-3, 1e3
 """Ratio of the gradient at the first step to that at the last beyond which it counts as vanished or exploded."""
 SATURATED = 0.5
@@ -84,7 +83,7 @@ def _improving(folder: Path, record: Mapping[str, Any]) -> float | None:
     monitor, mode = record["best"]["monitor"], record["best"]["mode"]
     (bounds, *_) = record["tables"].get("bounds") or [{}]
     baseline, solved = bounds.get("chance"), bounds.get("solved")
-    scores = [_number(row.get(f"valid/{monitor}")) for row in read_csv(folder / CURVES)]
+    scores = [_number(row.get(f"valid/{monitor}")) for row in read_csv(folder / METRICS)]
     known = [score for score in scores if not math.isnan(score)]
     if baseline is None or solved is None or baseline == solved or len(known) < 4:
         return None

@@ -214,7 +214,7 @@ def collect_curves(found: Collected) -> Curves:
             return []
 
     for run in found.runs:
-        curves.metrics[run] = rows_of(run.folder / "curves" / "metrics.csv", _read_metrics)
+        curves.metrics[run] = rows_of(run.folder / run_folder.METRICS, _read_metrics)
         rows = rows_of(run.folder / FLOW, lambda path: read_rows(path, FlowRow, strict=True))
         gates = rows_of(run.folder / SATURATION, lambda path: read_rows(path, SaturationRow, strict=True))
         if rows:

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any, final
 
 from seqlab.io.formatting import relative_path
-from seqlab.runs.scores import class_column, class_table, shorten_label, shown_classes
+from seqlab.runs.scores import class_column, class_table, classes_to_show, shorten_label
 from seqlab.study.intervals import Range, student_interval
 from seqlab.study.report import horizons
 from seqlab.study.report.document import (
@@ -143,7 +143,7 @@ def class_section(points: Sequence[Point], monitor: str) -> Section | None:
         return None
     best = max(runs, key=lambda run: mean_validation([run]))
     point, rows = runs[best]
-    shown = shown_classes(rows)
+    shown = classes_to_show(rows)
     noun = class_column(rows[0])
     text = "Test split."
     if len(runs) > 1:

@@ -1,4 +1,4 @@
-"""A state is carried along each stream of ordered examples, and never across streams, splits or shuffled rows."""
+"""State carried along each stream of ordered examples, never across streams, splits or shuffled rows."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,13 +24,11 @@ from seqlab import (
     UserError,
 )
 from seqlab.data.datamodule import SequenceData
-from seqlab.data.loader import Share
-from seqlab.data.loaders import CarriedLoader
 from seqlab_cells.gru import GRU
 
 
 class Before(StatefulTask, sequence_length_means="distance"):
-    """Name the token that the example before this one had: nothing but a carried state knows it."""
+    """Predict the token of the previous example, which only a carried state knows."""
 
     choices = 3
 
@@ -47,9 +45,9 @@ class Before(StatefulTask, sequence_length_means="distance"):
 
     def splits(self) -> Mapping[str, Any]:
         sizes = {"train": 1025, "valid": 129, "test": 201, "further": 87}
-        return {name: self._made(size, seed) for seed, (name, size) in enumerate(sizes.items())}
+        return {name: self._generate(size, seed) for seed, (name, size) in enumerate(sizes.items())}
 
-    def _made(self, size: int, seed: int) -> Examples:
+    def _generate(self, size: int, seed: int) -> Examples:
         tokens = torch.randint(self.choices, (size + 1,), generator=Generator().manual_seed(seed))
         steps = torch.randint(1, self.sequence_length + 1, (size,), generator=Generator().manual_seed(seed + 10))
         inputs = Ragged((tokens[1:] + 1).repeat_interleave(steps), steps)
@@ -103,34 +101,7 @@ def run(task: str, folder: Path, *words: str) -> seqlab.Result:
     return seqlab.run(seqlab.compose([f"task={task}", *words, *quiet]), folder)
 
 
-def numbered(count: int) -> tuple[Ragged, Tensor]:
-    return Ragged(torch.arange(1, count + 1), torch.ones(count, dtype=torch.int64)), torch.arange(count)
-
-
-@pytest.mark.parametrize(("count", "size"), [(10, 4), (7, 7), (7, 4), (12, 5), (1, 3), (3, 8)])
-@pytest.mark.parametrize("training", [True, False])
-def test_each_row_continues_the_row_above_it(count: int, size: int, training: bool) -> None:
-    batches = [batch.targets for batch in CarriedLoader(*numbered(count), batch_size=size, training=training)]
-    rows = torch.stack(batches)  # all of one size
-    assert rows.shape[1] <= size
-    assert torch.equal(rows[1:], rows[:-1] + 1)
-    seen = sorted(rows.flatten().tolist())
-    assert len(set(seen)) == len(seen) > count - size if training else seen == list(range(count))
-
-
-def test_an_epoch_goes_on_where_it_was_left_and_two_processes_share_the_streams() -> None:
-    def loader(**settings: Any) -> CarriedLoader:
-        return CarriedLoader(*numbered(22), batch_size=4, training=True, **settings)
-
-    whole, rest = [batch.targets.tolist() for batch in loader()], loader()
-    rest.load_state_dict({"done": 2})
-    assert [batch.targets.tolist() for batch in rest] == whole[2:]
-    parts = [[batch.targets.tolist() for batch in loader(share=Share(rank, 2))] for rank in (0, 1)]
-    assert [sorted(one + other) for one, other in zip(*parts, strict=True)] == whole
-    assert [batch.targets.tolist() for batch in loader(by_heart=2)] == whole[:2]
-
-
-def test_a_state_that_is_carried_by_batches_is_that_of_the_whole_stream() -> None:
+def test_the_carried_state_is_that_of_one_pass_over_the_stream() -> None:
     """Against one pass over each stream's examples end to end."""
     task = Before()
     data = SequenceData(task, None, batch_size=5, eval_batch_size=4)
@@ -150,7 +121,7 @@ def test_a_state_that_is_carried_by_batches_is_that_of_the_whole_stream() -> Non
 
 
 @pytest.mark.usefixtures("plugged")
-def test_a_network_learns_what_only_a_carried_state_knows(tmp_path: Path) -> None:
+def test_a_network_learns_from_the_carried_state(tmp_path: Path) -> None:
     """With batches that do not divide the examples; without the state it could be right once in three times."""
     words = [
         "cell=gru",
@@ -169,12 +140,12 @@ def test_a_network_learns_what_only_a_carried_state_knows(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("before", "data.eval_batch_size is 1024, and valid has 129 examples"),
-        ("weighted", "examples in order, but sample_weights draws them at random"),
-        ("new", "examples in order, but fresh draws new ones"),
+        ("before", r"data\.eval_batch_size must be <= 64, got 1024: a StatefulTask .* valid has 129 examples"),
+        ("weighted", "a StatefulTask needs examples in order, but sample_weights"),
+        ("new", "a StatefulTask needs examples in order, but fresh"),
         ("mixed", "splits must all be Examples or all be Corpus, got train is Examples, valid is Examples, test is Co"),
     ],
 )
-def test_what_has_no_order_is_refused_in_one_line(task: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"^task={task}: .*{message}"):
+def test_examples_without_order_are_rejected(task: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"^task={task}: {message}"):
         run(task, tmp_path / "run")

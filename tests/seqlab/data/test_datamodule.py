@@ -1,4 +1,4 @@
-"""What is left out, kept and found again between a task's texts and a model's batches."""
+"""Dropped texts, and cached encodings."""
 
 import logging
 
@@ -8,6 +8,7 @@ import torch
 from seqlab import Examples, Preprocessor, Ragged
 from seqlab.data import encoding
 from seqlab.data.datamodule import SequenceData
+from seqlab.data.statistics import format_statistics
 from seqlab_preprocessing.characters import Characters
 from seqlab_tasks.classification import Classification
 
@@ -35,7 +36,7 @@ class Nothing(Characters):
         return dict.fromkeys(range(len(texts)), "all of them")
 
 
-def test_dropped_texts_leave_training_alone_and_are_counted():
+def test_texts_are_dropped_from_training_only_and_counted():
     data = SequenceData(Letters(balance="sampling"), NoDashes(), batch_size=2)
     data.prepare()
     inputs, targets = data.encoded["train"]
@@ -45,7 +46,7 @@ def test_dropped_texts_leave_training_alone_and_are_counted():
     assert len(data.encoded["test"][1]) == 6
     assert "-" not in data.preprocessor.state_dict()["symbols"]
     assert len(data.train_dataloader().weights) == 4
-    assert "dropped 2 (dashes)" in encoding.describe_lengths(data.statistics)[0]
+    assert "dropped 2 (dashes)" in format_statistics(data.statistics)[0]
     assert sum(len(batch.targets) for batch in data.train_dataloader()) == 4
 
 
@@ -62,9 +63,9 @@ class Counting(Characters):
         return super().encode(texts)
 
 
-def test_much_text_is_encoded_once_and_a_damaged_cache_said(tmp_path, monkeypatch, caplog):
+def test_large_text_is_encoded_once_and_a_damaged_cache_rebuilt(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
-    monkeypatch.setattr(encoding, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(encoding, "_CACHED_FROM", 1)
     found = []
     for calls in (1, 0):  # the three splits hold the same texts
         Counting.calls = 0
@@ -82,9 +83,9 @@ def test_much_text_is_encoded_once_and_a_damaged_cache_said(tmp_path, monkeypatc
     assert data.encoded["train"][0].values.tolist() == found[0]
 
 
-def test_another_pipeline_has_another_place(tmp_path, monkeypatch):
+def test_the_cache_depends_on_the_pipeline(tmp_path, monkeypatch):
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
-    monkeypatch.setattr(encoding, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(encoding, "_CACHED_FROM", 1)
     for name in ("one", "two"):
         preprocessor: Preprocessor = Counting()
         data = SequenceData(Letters(), preprocessor, pipeline={"name": name})

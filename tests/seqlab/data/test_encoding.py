@@ -1,4 +1,4 @@
-"""Symbols of token ids are written and read."""
+"""Symbols of token ids are formatted and parsed."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ SYMBOLS = ("", "a", "B", "k1", "(", ")", ".", "spain", "«")
 
 
 @given(st.lists(st.integers(1, len(SYMBOLS) - 1), min_size=1, max_size=20))
-def test_what_is_written_is_read(ids):
+def test_parsing_inverts_formatting(ids):
     found = parse_symbols([format_symbols(ids, SYMBOLS), format_symbols([0, *ids, 0], SYMBOLS)], SYMBOLS)
     assert found.values.tolist() == ids * 2
     assert found.lengths.tolist() == [len(ids)] * 2
@@ -21,19 +21,19 @@ def test_what_is_written_is_read(ids):
     ("text", "ids"),
     [("Spain.", [7, 6]), ("(a)", [4, 1, 5]), ("A B", [1, 2]), ("K1 «(", [3, 8, 4]), (" ", []), ("", [])],
 )
-def test_punctuation_parts_symbols_and_capitals_are_small_letters(text, ids):
+def test_punctuation_separates_symbols_and_capitals_match_lower_case(text, ids):
     assert parse_symbols([text], SYMBOLS).values.tolist() == ids
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a spian", r"'spian' in 'a spian' is none of the 8 symbols of this task; near it are spain"),
+        ("a spian", r"'spian' in 'a spian' is none of the 8 symbols of this task; did you mean spain"),
         ("a b", r"'b' in 'a b' is none of the 8 symbols of this task, such as a, B"),
         ("x" * 99, r"is none of the 8 symbols"),
     ],
 )
-def test_what_is_no_symbol_is_one_line(text, message):
+def test_an_unknown_symbol_is_reported_in_one_line(text, message):
     with pytest.raises(UserError, match=message) as caught:
         parse_symbols([text], SYMBOLS)
     assert len(str(caught.value)) < 260

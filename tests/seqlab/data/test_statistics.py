@@ -1,4 +1,4 @@
-"""Examples that several splits have once they are encoded: counted, told, and left out if asked to."""
+"""Examples that several splits have once they are encoded: counted, reported, and dropped on request."""
 
 import json
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import seqlab
 from seqlab import Ragged, UserError
 from seqlab.config.compose import compose
-from seqlab.data.duplicates import count_duplicates, find_duplicates
-from seqlab.data.statistics import data_summary
+from seqlab.data.statistics import count_duplicates, find_duplicates
+from seqlab.data.summary import data_summary
 from seqlab.training.run import plain_config
 from seqlab.training.session import prepare_data
 
@@ -29,14 +29,14 @@ def test_digests_are_equal_where_sequences_are(rows, more, kind):
 
 
 @given(rows=SPLIT, data=st.data())
-def test_taken_rows_are_those_rows(rows, data):
+def test_take_returns_the_rows(rows, data):
     chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=6))
     taken = ragged(rows).take(torch.tensor(chosen, dtype=torch.int64))
     assert [part.tolist() for part in taken.values.split(taken.lengths.tolist())] == [rows[row] for row in chosen]
 
 
 @given(train=SPLIT, valid=SPLIT, test=SPLIT)
-def test_counts_and_choices_are_those_of_sets(train, valid, test):
+def test_counts_and_kept_rows_match_sets(train, valid, test):
     splits = {"train": train, "valid": valid, "test": test}
     digests = {name: ragged(rows).digests() for name, rows in splits.items()}
     counts = count_duplicates(digests)
@@ -56,7 +56,7 @@ def test_counts_and_choices_are_those_of_sets(train, valid, test):
 
 @pytest.fixture
 def alike(tmp_path):
-    """Texts that differ in their numbers alone, which ``preprocessing.steps`` can take away."""
+    """Texts that differ in their numbers alone, which a small vocabulary does not hold."""
     parts = [f"{opinion} {thing}" for opinion in ("good", "fine") for thing in ("soup", "rice", "cake", "tea")]
     rows = [{"text": f"visit {n} {parts[n % 8]}", "label": "pos"} for n in range(120)]
     rows += [{"text": f"visit {n} bad {parts[n % 8]}", "label": "neg"} for n in range(120)]
@@ -75,7 +75,7 @@ def by_hand(options):
     return data, {name: sum(row in ids["train"] for row in ids[name]) for name in ("valid", "test")}
 
 
-def test_what_preprocessing_makes_equal_is_counted_told_and_dropped(alike, tmp_path):
+def test_texts_equal_after_preprocessing_are_counted_and_reported(alike, tmp_path):
     data, expected = by_hand(alike)
     assert expected["test"] > 0
     assert {name: data.statistics[name]["same_as_train"] for name in expected} == expected
@@ -101,6 +101,6 @@ def test_dropping_keeps_the_held_out_rows_and_their_weights(tmp_path):
     assert left.statistics["test"]["examples"] == kept.statistics["test"]["examples"]
     assert left.statistics["test"]["same_as_train"] == 0
     assert left.statistics["train"]["examples"] < kept.statistics["train"]["examples"]
-    weights, targets = left._weights(), left.encoded["train"][1]
+    weights, targets = left.sample_weights(), left.encoded["train"][1]
     assert len(weights) == len(targets)
     assert len(set(zip(weights.tolist(), targets.tolist(), strict=True))) == 2

@@ -1,4 +1,4 @@
-"""Encoded text in the cache: the same as encoding it at once, made anew when damaged, safe for several processes."""
+"""Encoded text in the cache: the same as encoding it directly, rebuilt when damaged, safe for several processes."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -31,13 +31,13 @@ def test_the_file_holds_what_encoding_gives(make_preprocessor):
     tokens.fit_corpus(make(), preprocessor, {"name": "p"})
     stored = tokens.encode_corpus(make(), preprocessor, {"name": "p"}, "train")
     expected = preprocessor.encode(PIECES).values
-    assert torch.equal(stored.all().long(), expected)
+    assert torch.equal(stored.read_all().long(), expected)
     assert stored.read(2, 5).tolist() == expected[2:7].tolist()
     assert stored.facts["counts"] == torch.bincount(expected, minlength=preprocessor.size).tolist()
     assert stored.facts["bytes"] == len("".join(PIECES).encode())
 
 
-def test_an_earlier_vocabulary_is_found_and_another_text_has_its_own():
+def test_a_vocabulary_is_cached_by_text():
     first, again, other = Characters(), Characters(), Characters()
     tokens.fit_corpus(make(), first, {"name": "p"})
     tokens.fit_corpus(Corpus(lambda: iter(()), 1, "a text"), again, {"name": "p"})  # is not read
@@ -46,7 +46,7 @@ def test_an_earlier_vocabulary_is_found_and_another_text_has_its_own():
     assert other.state_dict() != first.state_dict()
 
 
-def test_a_damaged_file_is_made_anew_and_said(tmp_path, caplog):
+def test_a_damaged_file_is_rebuilt_with_a_warning(tmp_path, caplog):
     preprocessor = Characters()
     tokens.fit_corpus(make(), preprocessor, None)
     stored = tokens.encode_corpus(make(), preprocessor, None, "train")
@@ -54,18 +54,21 @@ def test_a_damaged_file_is_made_anew_and_said(tmp_path, caplog):
     for broken in (whole[:-1], bytes([whole[0] ^ 1]) + whole[1:], b""):
         stored.path.write_bytes(broken)
         with caplog.at_level(logging.WARNING):
-            assert tokens.encode_corpus(make(), preprocessor, None, "train").all().tolist() == stored.all().tolist()
+            assert (
+                tokens.encode_corpus(make(), preprocessor, None, "train").read_all().tolist()
+                == stored.read_all().tolist()
+            )
         assert "is damaged" in caplog.text
         assert stored.path.read_bytes() == whole
         caplog.clear()
 
 
-def test_several_ask_at_once():
+def test_concurrent_encoding_agrees():
     preprocessor = Characters()
     tokens.fit_corpus(make(), preprocessor, None)
     with ThreadPoolExecutor(4) as pool:
         found = list(
-            pool.map(lambda _: tokens.encode_corpus(make(), preprocessor, None, "train").all().tolist(), range(8))
+            pool.map(lambda _: tokens.encode_corpus(make(), preprocessor, None, "train").read_all().tolist(), range(8))
         )
     assert all(each == found[0] for each in found)
 
@@ -82,7 +85,7 @@ def test_an_unreadable_text_leaves_no_half_file(tmp_path):
     assert not [path for path in (tmp_path / "corpora").iterdir() if path.suffix != ".lock"]
 
 
-def test_a_stream_begins_after_a_line_end_where_there_is_a_token_for_it():
+def test_the_first_input_is_a_line_end_where_it_has_a_token():
     characters, words = Characters(), Words()
     for preprocessor in (characters, words):
         preprocessor.fit(PIECES)
@@ -90,10 +93,10 @@ def test_a_stream_begins_after_a_line_end_where_there_is_a_token_for_it():
     assert tokens.begin_id(words) == words.unknown_id
 
 
-def test_reading_a_large_text_is_shown(caplog, monkeypatch):
-    """Where there is no terminal: lines, at most one every so many seconds."""
-    monkeypatch.setattr(tokens, "_LARGE", 1)
-    monkeypatch.setattr(tokens, "_EVERY", 0.0)
+def test_progress_of_a_large_text_is_logged(caplog, monkeypatch):
+    """Without a terminal: at most one line every few seconds."""
+    monkeypatch.setattr(tokens, "_PROGRESS_FROM", 1)
+    monkeypatch.setattr(tokens, "_LOG_SECONDS", 0.0)
     preprocessor = Characters()
     with caplog.at_level(logging.INFO, "seqlab"):
         tokens.fit_corpus(make(), preprocessor, {"name": "p"})
@@ -107,6 +110,6 @@ def test_a_recurrent_model_reads_no_more_than_its_windows(tmp_path, monkeypatch)
     """All ids at once are for models that count; a text may be larger than the memory."""
     text = tmp_path / "text.txt"
     text.write_text("one two three four five six seven\n" * 300, "utf-8")
-    monkeypatch.setattr(tokens.Tokens, "all", lambda self: pytest.fail("all ids are read"))
+    monkeypatch.setattr(tokens.TokenFile, "read_all", lambda self: pytest.fail("all ids are read"))
     fast = ["logger=none", "trainer.progress=false", "trainer.max_epochs=1", "cell.hidden_size=4"]
     seqlab.run(seqlab.compose(["task=lm", f"task.data={text}", *fast]), tmp_path / "run")

@@ -6,23 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import chain
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 import seqlab
-from seqlab import Ragged, UserError
-from seqlab.data.loader import BucketLoader, Share
-from seqlab.data.streams import StreamLoader, WindowLoader
+from seqlab import UserError
 from seqlab.distributed.collectives import RankConsensus, all_gather
 from seqlab.distributed.devices import RankInfo, rank_info
 from seqlab.runs import run_folder
-
-from ..numbered import Numbers
 
 CPU = {"devices": 1, "num_nodes": 1, "accelerator": "cpu"}
 FAST = ["cell.hidden_size=12", "logger=csv", "trainer.progress=false", "trainer.threads=1", "trainer.max_epochs=3"]
@@ -31,62 +24,6 @@ SMALL = {
     "lm": [*FAST, "task=lm", "task.sequence_length=10", "data.batch_size=5"],
 }
 TWO = ["trainer=ddp_cpu", *[word for word in FAST if word.startswith("trainer.")]]
-
-
-def targets_of(loader):
-    """Give what counts of each batch, and its weight."""
-    for batch in loader:
-        counts = batch.targets[batch.targets > 0] if loader.weight else batch.targets[:0]
-        yield counts.flatten().tolist(), loader.weight
-
-
-@given(
-    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=40),
-    batch_size=st.integers(1, 16),
-    world=st.integers(1, 5),
-    shuffle=st.booleans(),
-    by_steps=st.booleans(),
-)
-def test_the_shares_of_a_batch_are_the_batch(lengths, batch_size, world, shuffle, by_steps):
-    lengths = torch.tensor(lengths)
-    inputs, targets = Ragged(torch.ones(int(lengths.sum()), dtype=torch.int64), lengths), torch.arange(len(lengths)) + 1
-    settings = {"batch_size": batch_size, "shuffle": shuffle, "bucket": 2, "by_steps": by_steps}
-    whole = [counts for counts, _ in targets_of(BucketLoader(inputs, targets, **settings))]
-    shares = [
-        list(targets_of(BucketLoader(inputs, targets, **settings, share=Share(rank, world)))) for rank in range(world)
-    ]
-    assert {len(share) for share in shares} == {len(whole)}
-    for index, batch in enumerate(whole):
-        assert sorted(chain.from_iterable(share[index][0] for share in shares)) == sorted(batch)
-        assert sum(share[index][1] for share in shares) == pytest.approx(world)
-        sizes = [
-            lengths[torch.tensor(share[index][0]) - 1].sum() if by_steps else len(share[index][0])
-            for share in shares
-            if share[index][0]
-        ]
-        weights = [share[index][1] for share in shares if share[index][0]]
-        assert [weight / sum(weights) for weight in weights] == pytest.approx([float(n / sum(sizes)) for n in sizes])
-
-
-@given(
-    count=st.integers(1, 120), streams=st.integers(1, 7), window=st.integers(1, 9), world=st.integers(1, 4),
-    even=st.booleans(),
-)  # fmt: skip
-def test_the_shares_of_a_text_are_the_text(count, streams, window, world, even):
-    window = min(window, count)
-    settings = {"streams": streams, "window": window, "even": even}
-    whole = [counts for counts, _ in targets_of(StreamLoader(Numbers(count), 1, **settings))]
-    shares = [
-        list(targets_of(StreamLoader(Numbers(count), 1, **settings, share=Share(r, world)))) for r in range(world)
-    ]
-    assert {len(share) for share in shares} == {len(whole)}
-    for index, batch in enumerate(whole):
-        assert sorted(chain.from_iterable(share[index][0] for share in shares)) == sorted(batch)
-        assert sum(share[index][1] for share in shares) == pytest.approx(world)
-    loaders = [WindowLoader(Numbers(count), 1, window=window, rows=3, share=Share(r, world)) for r in range(world)]
-    read = chain.from_iterable(counts for loader in loaders for counts, _ in targets_of(loader))
-    alone = [counts for counts, _ in targets_of(WindowLoader(Numbers(count), 1, window=window, rows=3))]
-    assert sorted(read) == sorted(chain.from_iterable(alone))
 
 
 def test_collectives_of_one_process():

@@ -1,4 +1,4 @@
-"""Runs that last: of this release's format, a newer seqlab, another plugin's version, a plugin that is missing."""
+"""Runs of earlier releases load and verify; other formats, versions and missing plugins are reported."""
 
 import json
 import logging
@@ -10,7 +10,8 @@ import pytest
 import seqlab
 from seqlab import PLUGIN_API, UserError
 from seqlab.plugins.config import plugin_class
-from seqlab.training.verification import read_results, verify_run
+from seqlab.runs.results import read_results
+from seqlab.training.verification import verify_run
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 RUNS = sorted(FIXTURES.glob("run_format_*[0-9]"))
@@ -59,7 +60,7 @@ def test_a_run_of_each_release_is_verified(folder):
     }, findings  # fmt: skip
 
 
-def test_a_newer_run_says_what_to_install(run):
+def test_a_newer_format_names_the_upgrade(run):
     change(run / "model.json", format=2, seqlab="3.1.4")
     with pytest.raises(
         UserError, match=r"format 2, written by seqlab 3\.1\.4; .* reads format 1: pip install -U seqlab"
@@ -67,19 +68,19 @@ def test_a_newer_run_says_what_to_install(run):
         seqlab.load(run)
 
 
-def test_newer_results_say_what_to_install(run):
+def test_a_newer_schema_names_the_upgrade(run):
     change(run / "results.json", schema=9)
     with pytest.raises(UserError, match=r"has schema 9; this is seqlab .*: pip install -U seqlab"):
         read_results(run)
 
 
-def test_a_missing_plugin_says_what_to_install(run):
+def test_a_missing_plugin_is_reported_with_its_distribution(run):
     changed_cell(run, name="nice", distribution="seqlab-nice", version="1.2")
     with pytest.raises(UserError, match=r"needs cell=nice, which is not installed .*pip install seqlab-nice==1\.2"):
         seqlab.load(run)
 
 
-def test_what_no_package_is_called_is_not_advised(run):
+def test_an_invalid_distribution_name_is_not_printed(run):
     changed_cell(run, name="nice", distribution="-r evil.txt", version="1.2; rm")
     with pytest.raises(UserError, match="cell=nice, which is not installed; there are") as caught:
         seqlab.load(run)
@@ -91,7 +92,7 @@ def nice(distribution, api=PLUGIN_API):
     distribution("seqlab-nice", entries, {"nice_cell": CELL.format(api=api)}, version="2.0")
 
 
-def test_another_version_of_a_plugin_is_told_and_used(run, distribution, caplog):
+def test_another_version_of_a_plugin_is_used_with_a_warning(run, distribution, caplog):
     nice(distribution)
     changed_cell(run, name="nice", distribution="seqlab-nice", version="1.0")
     with caplog.at_level(logging.WARNING, logger="seqlab"):
@@ -101,14 +102,14 @@ def test_another_version_of_a_plugin_is_told_and_used(run, distribution, caplog)
     assert "pip install seqlab-nice==1.0" in line
 
 
-def test_where_another_version_does_not_fit_the_line_says_so(run, distribution):
+def test_a_failure_names_the_other_version_of_a_plugin(run, distribution):
     nice(distribution)
     changed_cell(run, name="nice", distribution="seqlab-nice", version="1.0", parameters={"size": 4})
     with pytest.raises(UserError, match=r"size.*was of seqlab-nice 1\.0"):
         seqlab.load(run)
 
 
-def test_a_plugin_for_another_api_is_refused_by_name(distribution):
+def test_a_plugin_for_another_api_is_rejected(distribution):
     nice(distribution, api=PLUGIN_API + 1)
     with pytest.raises(
         UserError, match=rf"cell=nice of seqlab-nice 2.0 .*plugin API {PLUGIN_API + 1}, .*pip install -U"
@@ -116,7 +117,7 @@ def test_a_plugin_for_another_api_is_refused_by_name(distribution):
         plugin_class("cell", "nice")
 
 
-def test_a_run_says_by_what_it_was_made(run):
+def test_a_run_records_its_formats(run):
     card = json.loads((run / "model.json").read_text("utf-8"))
     assert (card["format"], card["plugin_api"]) == (1, PLUGIN_API)
     assert read_results(run)["schema"] == 1

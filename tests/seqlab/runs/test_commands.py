@@ -1,4 +1,4 @@
-"""Printed commands: a shell and Hydra read back what was meant."""
+"""Printed commands: a shell and Hydra read back the same text."""
 
 import shlex
 
@@ -42,11 +42,11 @@ def test_hydra_reads_odd_names_back(text):
 
 
 @pytest.mark.parametrize("text", ["runs/names/2026-01-02_03-04-05_recurrent_lstm", "/tmp/a_b/c.d", "../x"])
-def test_usual_names_stand_as_they_are(text):
+def test_plain_names_are_not_quoted(text):
     assert shell_command(hydra_override("hydra.run.dir", text)) == f"python -m seqlab hydra.run.dir={text}"
 
 
-def test_what_begins_with_a_dash_is_no_option(tmp_path, monkeypatch):
+def test_a_leading_dash_is_no_option(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert relative_path(tmp_path / "-run") == "./-run"
     assert relative_path(tmp_path / "run") == "run"

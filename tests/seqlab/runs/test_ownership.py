@@ -1,4 +1,4 @@
-"""One process owns a run folder; nobody else changes anything in it."""
+"""One process owns a run folder; no other changes it."""
 
 import logging
 import multiprocessing
@@ -16,9 +16,10 @@ from seqlab import UserError
 from seqlab.cli.train import train
 from seqlab.runs import ownership
 from seqlab.runs.ownership import LOCK, LOG, OwnedError, is_owned, logging_to, owned_folder
+from seqlab.runs.results import read_results
 from seqlab.sweeps import ledger
 from seqlab.sweeps.plan import rename_old_sweep
-from seqlab.training.verification import read_results, verify_run
+from seqlab.training.verification import verify_run
 
 FORK = multiprocessing.get_context("fork")
 RUN = [
@@ -72,13 +73,13 @@ def check_pair(folder, rng, most):
     return loser
 
 
-def test_of_two_runs_of_one_folder_one_is_refused(tmp_path):
+def test_of_two_runs_in_one_folder_one_is_rejected(tmp_path):
     check_pair(tmp_path / "pair", random.Random(0), 0.3)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_of_two_hundred_pairs_of_runs_one_each_is_refused(tmp_path):
+def test_of_two_hundred_pairs_of_runs_one_each_is_rejected(tmp_path):
     rng = random.Random(0)
     losers = {check_pair(tmp_path / str(number), rng, 1.5) for number in range(200)}
     assert losers == {0, 1}
@@ -91,7 +92,7 @@ def hold(folder, held, end):
         end.wait(60)
 
 
-def test_a_refused_run_touches_nothing(tmp_path):
+def test_a_rejected_run_changes_nothing(tmp_path):
     held, end = FORK.Event(), FORK.Event()
     process = started(tmp_path / "run", held, end, target=hold)
     held.wait(60)
@@ -125,7 +126,7 @@ def write_and_leave(folder, name, delay, empty):
     os._exit(3)
 
 
-def test_owners_that_leave_nothing_do_not_take_the_folder_from_others(tmp_path, monkeypatch):
+def test_removing_an_empty_folder_does_not_disturb_other_owners(tmp_path, monkeypatch):
     """Some of several processes find nothing to keep and remove the folder while others are about to lock it."""
     monkeypatch.setattr(ownership, "_PATIENCE", 5.0)
     rng = random.Random(1)
@@ -140,7 +141,7 @@ def test_owners_that_leave_nothing_do_not_take_the_folder_from_others(tmp_path, 
         assert {path.name for path in folder.iterdir()} == {LOCK, "0.txt", "2.txt", "4.txt"}
 
 
-def test_a_lock_that_was_removed_while_somebody_waited_guards_nothing(tmp_path):
+def test_a_removed_lock_is_not_used(tmp_path):
     folder = tmp_path / "run"
     with owned_folder(folder):
         (folder / LOCK).unlink()
@@ -153,7 +154,7 @@ def test_a_lock_that_was_removed_while_somebody_waited_guards_nothing(tmp_path):
     process.join()
 
 
-def test_whoever_asks_whether_a_folder_is_owned_keeps_nobody_from_owning_it(tmp_path):
+def test_is_owned_does_not_block_owners(tmp_path):
     with owned_folder(tmp_path / "run"):
         (tmp_path / "run" / "results.json").touch()
 
@@ -190,7 +191,7 @@ def test_a_forked_child_owns_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_a_user_made_stays(tmp_path):
+def test_files_of_the_user_are_kept(tmp_path):
     """A folder that was there, and anything in it, is left by a run that is refused; one of its own making is not."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "full").mkdir()
@@ -204,19 +205,19 @@ def test_what_a_user_made_stays(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_runs_that_begin_in_one_second_have_folders_of_their_own():
+def test_runs_started_within_a_second_have_different_folders():
     from seqlab.plugins.hydra_source import run_time
 
     assert len({run_time() for _ in range(100)}) == 100
 
 
-def test_a_sweep_that_another_process_works_on_is_not_set_aside(tmp_path):
+def test_a_sweep_in_use_is_not_renamed(tmp_path):
     sweep = tmp_path / "sweep"
     ledger.write_plan(sweep, ["seed=1"], {"a": ["seed=1"]})
     held, end = FORK.Event(), FORK.Event()
     process = started(sweep / "a", held, end, target=hold)
     held.wait(60)
-    with pytest.raises(UserError, match="another process is doing"):
+    with pytest.raises(UserError, match="another process runs"):
         rename_old_sweep(sweep)
     end.set()
     process.join()
@@ -224,7 +225,7 @@ def test_a_sweep_that_another_process_works_on_is_not_set_aside(tmp_path):
     assert (tmp_path / "sweep.1" / "a" / "results.json").read_text() == "mine"
 
 
-def test_an_owner_that_changes_nothing_leaves_no_trace_beside_the_files_of_others(tmp_path):
+def test_an_owner_that_changes_nothing_leaves_no_files(tmp_path):
     note = tmp_path / "note.txt"
     note.write_text("mine")
     for has_log in (False, True):

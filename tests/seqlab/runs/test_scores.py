@@ -16,7 +16,7 @@ def shown(rows, rest="there"):
     return console.file.getvalue()
 
 
-def test_precision_recall_f1_and_support_are_scikit_learns():
+def test_precision_recall_f1_and_support_match_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     draw, labels = random.Random(0), ["a", "b", "c", "d"]
     true, predicted = draw.choices("abc", k=200), draw.choices("abd", k=200)
@@ -28,7 +28,7 @@ def test_precision_recall_f1_and_support_are_scikit_learns():
 
 
 def test_by_hand():
-    """Of a: 2 of 3 found, 2 of 2 answers right; of b: 1 of 1 and 1 of 2; c is never answered, d never true."""
+    """Of a: 2 of 3 found, 2 of 2 predictions right; of b: 1 of 1 and 1 of 2; c is never predicted, d never true."""
     counts = Counter({("a", "a"): 2, ("a", "b"): 1, ("b", "b"): 1, ("c", "d"): 1})
     rows = class_rows(counts, ["a", "b", "c", "d", "e"], "letter")
     assert rows[0] == {"letter": "a", "examples": 3, "precision": 1.0, "recall": 2 / 3, "f1": 4 / 5}
@@ -36,19 +36,19 @@ def test_by_hand():
     assert rows[2] == {"letter": "c", "examples": 1, "precision": None, "recall": 0.0, "f1": 0.0}
     assert rows[3] == {"letter": "d", "examples": 0, "precision": 0.0, "recall": None, "f1": 0.0}
     assert len(rows) == 4
-    page = shown(rows)
-    assert [line.replace("│", " ").split() for line in page.splitlines() if line.startswith("│ a")] == [
+    output = shown(rows)
+    assert [line.replace("│", " ").split() for line in output.splitlines() if line.startswith("│ a")] == [
         ["a", "1.000", "0.667", "0.800", "3"]
     ]
-    assert "letter" in page
+    assert "letter" in output
 
 
-def test_of_many_classes_the_worst_are_shown_and_where_the_others_are():
+def test_of_many_classes_only_the_worst_are_printed():
     counts = Counter({(f"right{n}", f"right{n}"): 5 for n in range(30)} | {("wrong", "right3"): 9})
     rows = class_rows(counts, ["wrong", *(f"right{n}" for n in range(30))])
-    page = shown(rows, "results.json, tables.classes")
-    assert "5 of 31 classes, those of least F1; all are in results.json, tables.classes" in page
-    lines = [line.split()[1] for line in page.splitlines() if line.startswith("│")]
+    output = shown(rows, "results.json, tables.classes")
+    assert "5 of 31 classes, those of lowest F1; all are in results.json, tables.classes" in output
+    lines = [line.split()[1] for line in output.splitlines() if line.startswith("│")]
     assert lines[:2] == ["wrong", "right3"]
     assert len(lines) == 5
 
