@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import seqlab
-from seqlab import Examples
+from seqlab import Examples, GeneratedTask
 from seqlab.data.datamodule import SequenceData
 from seqlab.runs import run_folder
 from seqlab.training.module import SequenceModule
@@ -28,7 +28,7 @@ SMALL = [
 ]
 
 
-class Repeated(Letters):
+class Repeated(Letters, GeneratedTask):
     """Generates texts of the letter a alone."""
 
     fresh = True
@@ -47,8 +47,11 @@ def test_generated_texts_are_encoded_and_truncated():
 
 
 def test_a_fresh_task_must_generate():
-    with pytest.raises(TypeError, match="Letters is fresh, but draws nothing: it has no method draw"):
-        Letters().draw(3, 0)
+    class Fresh(Letters, GeneratedTask):
+        """Fresh without a method that draws."""
+
+    with pytest.raises(TypeError, match=r"Fresh\.fresh is True, but the class has no method draw"):
+        Fresh().draw(3, 0)
 
 
 class InterruptedRunError(Exception):
