@@ -32,6 +32,8 @@ COMMANDS = {
 }
 """Commands, each with a line of help."""
 MODULES = {
+    "report": "reports:report",
+    "compare": "reports:compare_runs",
     "inspect": "inspection:inspect_text",
     "context": "inspection:context",
     "generate": "model:generate",

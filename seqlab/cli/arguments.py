@@ -15,11 +15,11 @@ from omegaconf import OmegaConf
 
 from seqlab.cli.parser import Parser
 from seqlab.errors import UserError
+from seqlab.io.formatting import shell_command
 from seqlab.io.safe_io import check_links
 from seqlab.plugins.diagnostics import unknown_key
 from seqlab.plugins.hydra_internals import flag_parser
 from seqlab.plugins.hydra_source import SOURCE, Sources
-from seqlab.runs.commands import shell_command
 
 SEARCHPATH = "hydra.searchpath"
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")

@@ -17,8 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from seqlab.cli.errors import crashed_plugin, explain, is_user_error
 from seqlab.errors import UserError
 from seqlab.io.atomic import write_text
-from seqlab.io.formatting import relative_path
-from seqlab.runs.commands import hydra_override, shell_command
+from seqlab.io.formatting import hydra_override, relative_path, shell_command
 from seqlab.runs.ownership import OwnedError, logging_to, owned_folder
 from seqlab.runs.run_folder import RESULTS, RESUME
 
@@ -189,7 +188,7 @@ def _objective(config: DictConfig, folder: Path) -> float:
 def _recorded_run(config: DictConfig, folder: Path) -> "Result | None":
     """Do a run, from its checkpoint if there is one; record its state in the ledger, and queue it again if stopped."""
     from seqlab.cli.arguments import source_arguments
-    from seqlab.sweeps import resources
+    from seqlab.sweeps import launchers
     from seqlab.sweeps.ledger import job_id, run_status, write_queued
 
     overrides = list(HydraConfig.get().overrides.task)
@@ -208,6 +207,6 @@ def _recorded_run(config: DictConfig, folder: Path) -> "Result | None":
     except SystemExit as stop:
         if stop.code == TRY_AGAIN and (job := job_id()) is not None:
             write_queued(folder, overrides, job)
-            resources.requeue(job)  # which ends this process, sooner or later
+            launchers.requeue(job)  # which ends this process, sooner or later
         raise
     return result

@@ -13,8 +13,7 @@ from seqlab.cli.commands.status import show_summary
 from seqlab.cli.hydra_plugins import check_plugins, is_search, register_launcher, register_sweeper
 from seqlab.cli.output import Output
 from seqlab.errors import UserError
-from seqlab.io.formatting import format_metric, relative_path
-from seqlab.runs.commands import hydra_override, shell_command
+from seqlab.io.formatting import format_metric, hydra_override, relative_path, shell_command
 from seqlab.runs.results import Result
 from seqlab.sweeps.direction import direction_overrides
 from seqlab.sweeps.ledger import SWEEP, Entry, read_entries, read_entry, read_plan

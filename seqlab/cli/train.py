@@ -108,8 +108,7 @@ def _show(result: "Result") -> None:
     import shlex
 
     from seqlab.cli.output import Output
-    from seqlab.io.formatting import relative_path
-    from seqlab.runs.commands import shell_command, text_arguments
+    from seqlab.io.formatting import relative_path, shell_command, text_arguments
     from seqlab.runs.results import show_results
 
     out = Output()

@@ -2,11 +2,10 @@
 
 from seqlab.contracts.api import OLDEST_PLUGIN_API, PLUGIN_API
 from seqlab.contracts.batch import Batch, Corpus, Examples, Ragged
-from seqlab.contracts.cell import Cell, Remedy, State
+from seqlab.contracts.cell import Cell, Gate, Probe, Remedy, State
 from seqlab.contracts.kernel import Kernel
 from seqlab.contracts.model import CellFactory, HeadFactory, InputSpec, Model
 from seqlab.contracts.preprocessor import Preprocessor
-from seqlab.contracts.probe import Gate, Probe
 from seqlab.contracts.task import (
     ClassificationTask,
     GeneratedTask,

@@ -12,8 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.contracts.masks import valid_mask
-from seqlab.recurrence.adjoint import differentiable_scan, plain_scan
-from seqlab.recurrence.graphs import Graphs, Parameters, Step, compilations
+from seqlab.recurrence.graphs import Graphs, Parameters, Step, compilations, differentiable_scan, plain_scan
 from seqlab.recurrence.scan import rebuild, scan
 
 log = logging.getLogger("seqlab")

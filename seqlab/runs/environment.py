@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from seqlab._version import __version__
-from seqlab.distributed.threads import Threads
+from seqlab.distributed.devices import Threads
 
 
 def versions() -> dict[str, str]:

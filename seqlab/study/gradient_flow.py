@@ -48,7 +48,7 @@ class FlowRow:
 @final
 @dataclass(frozen=True)
 class SaturationRow:
-    """Shares of a gate's activations at the ends of its range (:meth:`seqlab.contracts.probe.Gate.saturated`).
+    """Shares of a gate's activations at the ends of its range (:meth:`seqlab.contracts.cell.Gate.saturated`).
 
     Attributes:
         step, layer, direction: as in :class:`FlowRow`.

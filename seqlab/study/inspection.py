@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Batch, LanguageTask, Ragged, UserError
-from seqlab.contracts.probe import Gate
+from seqlab.contracts.cell import Gate
 from seqlab.contracts.task import label_names
 from seqlab.inference.loading import Trained
 from seqlab.recurrence.recording import CellTrace, Recording

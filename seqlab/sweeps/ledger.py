@@ -19,7 +19,7 @@ from seqlab.io import atomic
 from seqlab.io.safe_io import is_plain_name
 from seqlab.runs import run_folder
 from seqlab.runs.ownership import is_owned
-from seqlab.sweeps import resources
+from seqlab.sweeps import launchers
 
 log = logging.getLogger("seqlab")
 
@@ -117,7 +117,7 @@ def read_entries(folder: Path) -> list[Entry]:
     entries = [read_entry(folder / name, overrides.get(name)) for name in [*overrides, *others]]
     if not any(entry.state == "queued" for entry in entries):
         return entries
-    queue = resources.active_jobs()
+    queue = launchers.active_jobs()
     return [
         replace(entry, state="stopped", cause=f"job {entry.job} is not in the queue any more")
         if entry.state == "queued" and entry.job not in queue
@@ -206,7 +206,7 @@ def run_status(folder: Path, overrides: Sequence[str]) -> Iterator[dict[str, Any
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "job": job_id(),
-        "gpus": os.environ.get(resources.VARIABLE),
+        "gpus": os.environ.get(launchers.VARIABLE),
         "began": began,
     }
     atomic.write_json(folder / RUN, record)

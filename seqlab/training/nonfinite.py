@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Batch, UserError
 from seqlab.io import atomic, formatting
+from seqlab.io.formatting import shell_command
 from seqlab.recurrence import state_tensors
 from seqlab.runs import run_folder
-from seqlab.runs.commands import shell_command
 
 log = logging.getLogger("seqlab")
 

@@ -17,9 +17,16 @@ from seqlab.data.datamodule import SequenceData, check_batches
 from seqlab.data.fingerprint import fingerprint
 from seqlab.data.loaders import Shard
 from seqlab.distributed.collectives import destroy_process_group
-from seqlab.distributed.devices import RankInfo, SeedPerRank, cluster_environment, uses_gpu
+from seqlab.distributed.devices import (
+    RankInfo,
+    SeedPerRank,
+    Threads,
+    cluster_environment,
+    configured_threads,
+    default_threads,
+    uses_gpu,
+)
 from seqlab.distributed.signals import StoppedError, StopRequest
-from seqlab.distributed.threads import Threads, configured_threads, default_threads
 from seqlab.errors import one_line
 from seqlab.io import formatting
 from seqlab.io.safe_io import check_names

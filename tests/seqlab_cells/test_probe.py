@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from seqlab import Cell
-from seqlab.contracts.probe import Gate
+from seqlab.contracts.cell import Gate
 from seqlab_cells.lstm import LSTM
 from seqlab_cells.rnn import RNN
 

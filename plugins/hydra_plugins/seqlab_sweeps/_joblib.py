@@ -17,8 +17,8 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError  # type
 
 from hydra_plugins.seqlab_sweeps._jobs import Job, job_returns, run_folders, with_cache
 from seqlab.distributed.signals import SIGNALS
+from seqlab.sweeps.launchers import visible_gpus
 from seqlab.sweeps.ledger import State, read_entry
-from seqlab.sweeps.resources import visible_gpus
 
 log = logging.getLogger("seqlab")
 

@@ -20,9 +20,9 @@ from seqlab.errors import UserError
 from seqlab.plugins.hydra_internals import set_override_dirname
 from seqlab.plugins.hydra_source import register
 from seqlab.sweeps.direction import missing_value_cause
+from seqlab.sweeps.launchers import use_gpus
 from seqlab.sweeps.ledger import read_entry, read_plan
 from seqlab.sweeps.plan import register_run_name
-from seqlab.sweeps.resources import use_gpus
 
 _COMPOSERS: dict[tuple[str, ...], Composer] = {}
 """Composers of this process, by the overrides that all runs of a sweep share: every run brings a new loader."""

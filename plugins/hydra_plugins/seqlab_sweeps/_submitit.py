@@ -17,9 +17,9 @@ from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf  # type: 
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher  # type: ignore[import-untyped]  # it has no types
 
 from hydra_plugins.seqlab_sweeps._jobs import Job, job_returns, run_folders
+from seqlab.sweeps.launchers import active_jobs, visible_gpus
 from seqlab.sweeps.ledger import read_entry, write_queued
 from seqlab.sweeps.plan import is_selected
-from seqlab.sweeps.resources import active_jobs, visible_gpus
 
 log = logging.getLogger("seqlab")
 

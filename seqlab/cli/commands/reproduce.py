@@ -135,7 +135,7 @@ def _first_seed(overrides: Sequence[str]) -> int:
 def _run(folder: Path, overrides: Sequence[str], seeds: int) -> bool:
     """Finish the runs of a row; return whether they could be composed."""
     from seqlab.cli.train import train
-    from seqlab.runs.commands import hydra_override
+    from seqlab.io.formatting import hydra_override
     from seqlab.sweeps.ledger import SWEEP
 
     first = _first_seed(overrides)
@@ -191,8 +191,7 @@ def _write(
     recipe: Recipe, attempts: Sequence[Attempt], verdicts: Sequence[str], args: argparse.Namespace, out: Output
 ) -> None:
     from seqlab.io.atomic import write_json
-    from seqlab.io.formatting import relative_path
-    from seqlab.runs.commands import shell_command
+    from seqlab.io.formatting import relative_path, shell_command
 
     path = _FOLDER / recipe.name / ("tried.json" if args.quick else FIGURES)
     command = shell_command("reproduce", args.recipe, *args.overrides)

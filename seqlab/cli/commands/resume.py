@@ -8,8 +8,8 @@ from pathlib import Path
 from seqlab.cli.arguments import SEARCHPATH, parse, refuse_words
 from seqlab.cli.parser import Parser, path
 from seqlab.errors import UserError
+from seqlab.io.formatting import hydra_override
 from seqlab.io.safe_io import check_links
-from seqlab.runs.commands import hydra_override
 from seqlab.sweeps.ledger import SWEEP, read_entries, read_plan
 from seqlab.sweeps.overrides import check_file_overrides, override_key
 from seqlab.sweeps.plan import selecting

@@ -10,8 +10,8 @@ from typing import Any, Literal, final
 from seqlab.contracts import Remedy
 from seqlab.errors import UserError
 from seqlab.io.csv_files import read_csv
+from seqlab.io.formatting import quote_for_hydra, shell_command
 from seqlab.plugins.config import plugin_classes
-from seqlab.runs.commands import quote_for_hydra, shell_command
 from seqlab.runs.run_folder import METRICS, RESULTS, read_json
 from seqlab.runs.scores import deciding_verdict
 from seqlab.study.gradient_flow import FlowRow, SaturationRow, read

@@ -13,9 +13,8 @@ from rich.table import Table
 from seqlab.config.compose import Composer
 from seqlab.errors import UserError
 from seqlab.io.atomic import write_json
-from seqlab.io.formatting import relative_path
+from seqlab.io.formatting import relative_path, shell_command
 from seqlab.plugins.hydra_source import sources
-from seqlab.runs.commands import shell_command
 from seqlab.runs.run_folder import RESULTS, read_json
 from seqlab.runs.scores import deciding_verdict
 from seqlab.study.horizon.limits import Cause, explain_limit, propose_intervention, read_diagnostics

@@ -10,9 +10,8 @@ from typing import Any, final
 
 from seqlab.errors import UserError, one_line
 from seqlab.io.csv_files import read_csv
-from seqlab.io.formatting import relative_path
+from seqlab.io.formatting import relative_path, shell_command
 from seqlab.runs import run_folder
-from seqlab.runs.commands import shell_command
 from seqlab.study.gradient_flow import FLOW, SATURATION, FlowRow, GradientFlow, SaturationRow, check_columns, read_rows
 from seqlab.study.report.runs import LARGEST, Run, check_record
 from seqlab.sweeps import ledger

@@ -220,7 +220,7 @@ ODD = ["a b", "it's", "x=y", "a,b", "ümläut\\", "-dash", "[x]", "$HOME"]
 @pytest.mark.parametrize("name", ['-a, "b=', *(pytest.param(name, marks=pytest.mark.long) for name in ODD)])
 def test_printed_commands_run(cli, tongues, tmp_path, name):
     """Train in an odd folder and run the printed command; resume a sweep in one."""
-    from seqlab.runs.commands import hydra_override
+    from seqlab.io.formatting import hydra_override
 
     quick = [
         "trainer.max_epochs=1", "trainer.limit_train_batches=1", "cell.hidden_size=4", "logger=none", "cell=rnn",

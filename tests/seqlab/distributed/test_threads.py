@@ -11,9 +11,8 @@ from torch import nn
 
 import seqlab
 from seqlab.__main__ import main
-from seqlab.distributed import threads
-from seqlab.distributed.devices import RankInfo
-from seqlab.distributed.threads import Threads, configured_threads, default_threads
+from seqlab.distributed import devices as threads
+from seqlab.distributed.devices import RankInfo, Threads, configured_threads, default_threads
 from seqlab_cells.lstm import LSTM
 
 QUICK = ["cell.hidden_size=8", "debug=limit", "trainer.max_epochs=1", "trainer.progress=false", "logger=none"]

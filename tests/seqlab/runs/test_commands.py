@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from seqlab.io.formatting import relative_path
-from seqlab.runs.commands import hydra_override, shell_command, text_arguments
+from seqlab.io.formatting import hydra_override, relative_path, shell_command, text_arguments
 
 PARSER = OverridesParser.create()
 

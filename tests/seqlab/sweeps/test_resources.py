@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from seqlab.sweeps import resources
-from seqlab.sweeps.resources import take_gpu, use_gpus, visible_gpus
+from seqlab.sweeps import launchers
+from seqlab.sweeps.launchers import take_gpu, use_gpus, visible_gpus
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from seqlab.sweeps.resources import take_gpu, use_gpus, visible_gpus
     [("0", ["0"]), ("2, 5", ["2", "5"]), ("", []), ("-1", []), ("MIG-GPU-1/0/0,GPU-8", ["MIG-GPU-1/0/0", "GPU-8"])],
 )
 def test_visible_gpus_are_those_of_the_environment(monkeypatch, given, expected):
-    monkeypatch.setenv(resources.VARIABLE, given)
+    monkeypatch.setenv(launchers.VARIABLE, given)
     assert visible_gpus() == expected
 
 
@@ -43,9 +43,9 @@ def test_gpus_are_shared_evenly_and_released(tmp_path):
 
 
 def test_a_run_of_several_devices_sees_all_gpus(monkeypatch):
-    monkeypatch.delenv(resources.VARIABLE, raising=False)
+    monkeypatch.delenv(launchers.VARIABLE, raising=False)
     use_gpus([], 1)
-    assert resources.VARIABLE not in resources.os.environ
-    monkeypatch.setenv(resources.VARIABLE, "")
+    assert launchers.VARIABLE not in launchers.os.environ
+    monkeypatch.setenv(launchers.VARIABLE, "")
     use_gpus(["0", "1"], 2)
-    assert resources.os.environ[resources.VARIABLE] == "0,1"
+    assert launchers.os.environ[launchers.VARIABLE] == "0,1"
