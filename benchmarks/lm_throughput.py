@@ -72,7 +72,7 @@ def main() -> None:
     data = SequenceData(build_task(config.task), build_preprocessor(config.preprocessing), **config.data)
     data.prepare()
     loader = data.loader("train")
-    loader.limit = asked.batches
+    loader.overfit_batches = asked.batches
 
     def ours() -> float:
         with tempfile.TemporaryDirectory() as folder:
