@@ -216,7 +216,7 @@ def test_a_sweep_that_another_process_works_on_is_not_set_aside(tmp_path):
     held, end = FORK.Event(), FORK.Event()
     process = started(sweep / "a", held, end, target=hold)
     held.wait(60)
-    with pytest.raises(UserError, match="another process is doing"):
+    with pytest.raises(UserError, match="another process runs"):
         rename_old_sweep(sweep)
     end.set()
     process.join()
