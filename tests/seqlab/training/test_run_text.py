@@ -177,7 +177,9 @@ def test_tied_weights_are_one_and_survive_the_run_folder(text, tmp_path):
     seqlab.run(configured(text, "model.tied=true", "model.embedding_size=16", "model.init_range=0.1"), tmp_path / "run")
     model = seqlab.load(tmp_path / "run").model
     assert model.head.weight.data_ptr() == model.encoder.weight.data_ptr()
-    with pytest.raises(UserError, match=r"tied: the embedding is .* set model.embedding_size=16"):
+    with pytest.raises(
+        UserError, match=r"tied=true needs equal sizes: the embedding is .* set model.embedding_size=16"
+    ):
         seqlab.run(configured(text, "model.tied=true"), tmp_path / "other")
 
 
