@@ -67,7 +67,7 @@ def main() -> None:
     command = arguments[0] if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]) else None
     with guarded_streams(keep_going=command is None or command in TRAINING):
         try:
-            os.getcwd()  # noqa: PTH109
+            os.getcwd()  # noqa: PTH109  # called for its error alone
         except OSError as error:
             print(f"the working folder cannot be used ({error.strerror}): cd to another one", file=sys.stderr)
             sys.exit(1)

@@ -98,9 +98,8 @@ class Recurrent(nn.Module):
             self.around.append(LayerWrapper(input_size, output_size, layer_norm=layer_norm, connection=connection))
             input_size = output_size
         self.starts = nn.ModuleList(LearnedStart(unwrapped(each)) for each in self.cells if learned_start)
-        self.output_size = input_size
+        self.output_size, self.policy = input_size, CompilePolicy()
         self.choice: Choice | None = None
-        self.policy = CompilePolicy()
 
     @property
     def directions(self) -> int:

@@ -215,3 +215,11 @@ class CrashesOnAStrangeState(Words, caught_by="bad_states_are_refused"):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         words = state["words"]
         super().load_state_dict({"words": words})
+
+
+class ForgetsALimit(Words, caught_by="options_are_read"):
+    """Keeps an option that nothing reads."""
+
+    def __init__(self, most_letters: int = 40) -> None:
+        super().__init__()
+        self.most_letters = most_letters

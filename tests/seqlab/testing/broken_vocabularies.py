@@ -358,11 +358,3 @@ class OneTooMany(Frequent, caught_by="limits_are_kept"):
             super().fit(texts)
         finally:
             self.max_size = limit
-
-
-class ForgetsALimit(Words, caught_by="options_are_read"):
-    """Keeps an option that nothing reads."""
-
-    def __init__(self, most_letters: int = 40) -> None:
-        super().__init__()
-        self.most_letters = most_letters
