@@ -83,6 +83,10 @@ def names(path: Path) -> set[str]:
     return defined | {node.arg for node in nodes if isinstance(node, ast.arg)} | {path.stem}
 
 
+def _without_stored(text: str) -> str:
+    return re.sub("[\"'`]+(" + "|".join(STORED) + ")[\"'`]+", "", text)
+
+
 @pytest.mark.parametrize("phrase", PHRASES)
 def test_a_phrase_is_not_used(phrase: str) -> None:
     pattern = re.compile(phrase, re.IGNORECASE)
@@ -90,7 +94,7 @@ def test_a_phrase_is_not_used(phrase: str) -> None:
         f"{name}:{number}: {text.strip()[:100]}"
         for name in DOCS + CODE
         for number, text in prose(name)
-        if pattern.search(text) and text.strip("\"'`") not in STORED and not ("verb" in phrase and name in OF_SENTENCES)
+        if pattern.search(_without_stored(text)) and not ("verb" in phrase and name in OF_SENTENCES)
     ]
     assert found == [], f"write: {PHRASES[phrase]}"
 

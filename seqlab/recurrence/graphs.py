@@ -84,7 +84,7 @@ class Graphs:
         self.step, self.used, self.proven = Step(cell), used, False
         kind: Any = type(state)
         self.remake: Callable[[Sequence[Tensor]], Any] = (
-            (lambda leaves: kind(*leaves)) if hasattr(kind, "_fields") else tuple
+            (lambda tensors: kind(*tensors)) if hasattr(kind, "_fields") else tuple
         )
         # Without Python between operations a small step runs twice as fast; on a GPU it makes no difference.
         options: Any = {"cpp_wrapper": True} if device == "cpu" else None
@@ -128,18 +128,18 @@ class Graphs:
             def combine(to_new: Any, now: Any) -> Any:
                 x_t, valid, to_y, *old = now
 
-                def run(x_t: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
-                    y, new = functional_call(step, parameters, (x_t, remake(_fill(old, leaves))))
+                def run(x_t: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+                    y, new = functional_call(step, parameters, (x_t, remake(_fill(old, tensors))))
                     return y, *differentiable(new, old)
 
                 to_y = _where_valid(valid, to_y)
                 through = tuple(_where_valid(valid, g) for g in to_new)
-                leaves = [leaf for leaf in old if is_continuous(leaf)]
+                tensors = [tensor for tensor in old if is_continuous(tensor)]
                 if inputs:
-                    to_x, *to_old = vjp(run, x_t, *leaves)[1]((to_y, *through))
+                    to_x, *to_old = vjp(run, x_t, *tensors)[1]((to_y, *through))
                     seen = (*through, to_x)
                 else:
-                    to_old = vjp(lambda *leaves: run(x_t, *leaves), *leaves)[1]((to_y, *through))
+                    to_old = vjp(lambda *tensors: run(x_t, *tensors), *tensors)[1]((to_y, *through))
                     seen = through
                 past = tuple(g + _where_valid(~valid, n) for g, n in zip(to_old, to_new, strict=True))
                 return past, tuple(each.clone() for each in seen)
@@ -160,15 +160,15 @@ def _where_valid(valid: Tensor, values: Tensor) -> Tensor:
     return torch.where(broadcast_mask(valid, values), values, torch.zeros_like(values))
 
 
-def is_continuous(leaf: Tensor) -> bool:
+def is_continuous(tensor: Tensor) -> bool:
     """Return whether a state tensor has gradients: integers have none."""
-    return leaf.is_floating_point() or leaf.is_complex()
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
-def _fill(old: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Tensor]:
+def _fill(old: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
     """Insert the tensors that have gradients at their places."""
-    each = iter(leaves)
-    return [next(each) if is_continuous(leaf) else leaf for leaf in old]
+    each = iter(tensors)
+    return [next(each) if is_continuous(tensor) else tensor for tensor in old]
 
 
 def differentiable(new: State, old: Sequence[Tensor]) -> list[Tensor]:
@@ -202,7 +202,7 @@ class CompiledScan(torch.autograd.Function):
         outputs, end, before = graphs.forward(*_ready(parameters, x, state, mask), True)
         ctx.graphs, ctx.names, ctx.count, ctx.autocast = graphs, names, count, _autocast(x)
         ctx.save_for_backward(mask, x, *before, *parameters.values())
-        ctx.mark_non_differentiable(*[leaf for leaf in end if not is_continuous(leaf)])
+        ctx.mark_non_differentiable(*[tensor for tensor in end if not is_continuous(tensor)])
         return outputs, *end
 
     @staticmethod
@@ -219,7 +219,7 @@ class CompiledScan(torch.autograd.Function):
                 ctx.graphs, parameters, x, before, mask, to_outputs, to_end, wanted, x_needs
             )
         starts = iter(to_start)
-        to_state = [next(starts) if is_continuous(leaf) else None for leaf in before]
+        to_state = [next(starts) if is_continuous(tensor) else None for tensor in before]
         return None, None, None, None, to_x, *to_state, *[to_parameters.get(name) for name in ctx.names]
 
 
@@ -236,7 +236,7 @@ def gradients(
 ) -> tuple[Sequence[Tensor], Tensor | None, Parameters]:
     """Return the gradients of the initial state, the input (if it needs one) and the wanted parameters."""
     x, parameters = x.detach(), _detached(parameters)
-    to_end = [g.contiguous() for g, leaf in zip(to_end, before, strict=True) if is_continuous(leaf)]
+    to_end = [g.contiguous() for g, tensor in zip(to_end, before, strict=True) if is_continuous(tensor)]
     inside = x_needs and not wanted  # without parameters there is no large product
     _dynamic((x, mask, to_outputs := to_outputs.contiguous(), *before), axes=2)
     _dynamic(to_end, axes=1)
@@ -275,7 +275,7 @@ def _chunk_gradients(
         inputs = flat(x).detach()
         inputs.requires_grad_(to_x is not None)
         own = {name: value.requires_grad_(name in wanted) for name, value in _detached(parameters).items()}
-        old = [flat(leaf) for leaf in before]
+        old = [flat(tensor) for tensor in before]
         y, new = functional_call(graphs.step, own, (inputs, graphs.remake(old)))
         results = zip((y, *differentiable(new, old)), to_results, strict=True)
         pairs = [(result, flat(g)) for result, g in results if result.requires_grad]
@@ -300,7 +300,7 @@ def differentiable_scan(
     if not graphs.proven:
         with torch.no_grad():
             outputs, end, before = graphs.forward(*_ready(parameters, x, state, mask), True)
-            nothing = torch.zeros_like(outputs), [torch.zeros_like(leaf) for leaf in end]
+            nothing = torch.zeros_like(outputs), [torch.zeros_like(tensor) for tensor in end]
             wanted = sorted(name for name in graphs.used if parameters[name].requires_grad)
             gradients(graphs, parameters, x, before, mask, *nothing, wanted, x.requires_grad)
         graphs.proven = True
@@ -321,10 +321,10 @@ def plain_scan(
 
 def _ready(parameters: Parameters, x: Tensor, state: Sequence[Tensor], mask: Tensor) -> Any:
     """Mark batch and time as dynamic, and copy the state: the operator takes no views of one another."""
-    x, leaves = x.detach(), tuple(leaf.detach().clone() for leaf in state)
+    x, tensors = x.detach(), tuple(tensor.detach().clone() for tensor in state)
     _dynamic((x, mask), axes=2)
-    _dynamic(leaves, axes=1)
-    return _detached(parameters), x, leaves, mask
+    _dynamic(tensors, axes=1)
+    return _detached(parameters), x, tensors, mask
 
 
 def _detached(parameters: Parameters) -> Parameters:

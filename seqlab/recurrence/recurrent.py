@@ -219,16 +219,16 @@ class Recurrent(nn.Module):
         names = ", ".join(cells[0].state_names)
         if not isinstance(state, tuple) or len(state) != len(starts[0]):
             raise ValueError(f"the state must be a tuple of {len(starts[0])} ({names})")
-        for name, leaf in zip(cells[0].state_names, state, strict=False):
-            if len(leaf) != len(cells):
-                raise ValueError(f"state {name} is for {len(leaf)} layers and directions; there are {len(cells)}")
+        for name, tensor in zip(cells[0].state_names, state, strict=False):
+            if len(tensor) != len(cells):
+                raise ValueError(f"state {name} is for {len(tensor)} layers and directions; there are {len(cells)}")
         states: list[State] = []
         for index, start in enumerate(starts):
-            leaves = tuple(leaf[index] for leaf in state)
-            for name, leaf, like in zip(cells[index].state_names, leaves, start, strict=False):
-                if leaf.shape != like.shape:
-                    raise ValueError(f"state {name} of layer {index} is {tuple(leaf.shape)}, not {tuple(like.shape)}")
-            states.append(rebuild(start, leaves))
+            tensors = tuple(tensor[index] for tensor in state)
+            for name, tensor, like in zip(cells[index].state_names, tensors, start, strict=False):
+                if tensor.shape != like.shape:
+                    raise ValueError(f"state {name} of layer {index} is {tuple(tensor.shape)}, not {tuple(like.shape)}")
+            states.append(rebuild(start, tensors))
         return states
 
     def extra_repr(self) -> str:
@@ -246,16 +246,16 @@ def _start(cell: Cell, like: Tensor) -> State:
     if not torch.compiler.is_exporting():
         return cell.initial_state(like)
     one = cell.initial_state(like[:1])
-    return map_state(lambda leaf: leaf.expand(like.shape[0], *leaf.shape[1:]).contiguous(), one)
+    return map_state(lambda tensor: tensor.expand(like.shape[0], *tensor.shape[1:]).contiguous(), one)
 
 
 def _stack(states: Sequence[State]) -> StackedState:
     """Stack each state tensor over the layers; a tuple where its shape differs between layers."""
 
-    def join(leaves: tuple[Tensor, ...]) -> Any:
-        if len(leaves) == 1:
-            return leaves[0].unsqueeze(0)
-        return torch.stack(leaves) if len({leaf.shape for leaf in leaves}) == 1 else leaves
+    def join(tensors: tuple[Tensor, ...]) -> Any:
+        if len(tensors) == 1:
+            return tensors[0].unsqueeze(0)
+        return torch.stack(tensors) if len({tensor.shape for tensor in tensors}) == 1 else tensors
 
-    leaves = [join(leaves) for leaves in zip(*states, strict=True)]
-    return rebuild(states[0], leaves)
+    tensors = [join(tensors) for tensors in zip(*states, strict=True)]
+    return rebuild(states[0], tensors)

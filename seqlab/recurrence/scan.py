@@ -14,9 +14,9 @@ from seqlab.contracts.masks import checked, valid_mask, zero_padding
 Tree = TypeVar("Tree")
 
 
-def rebuild(like: tuple[Any, ...], leaves: Sequence[Any]) -> tuple[Any, ...]:
+def rebuild(like: tuple[Any, ...], tensors: Sequence[Any]) -> tuple[Any, ...]:
     """Make a tuple of the type of ``like`` (plain or named) from state tensors."""
-    return type(like)(*leaves) if hasattr(like, "_fields") else tuple(leaves)
+    return type(like)(*tensors) if hasattr(like, "_fields") else tuple(tensors)
 
 
 def map_state(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
@@ -24,8 +24,8 @@ def map_state(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     if isinstance(tree, Tensor):
         return function(tree)  # type: ignore[return-value]  # Tree is Tensor here
     if isinstance(tree, tuple):
-        leaves = [map_state(function, leaf) for leaf in tree]
-        return rebuild(tree, leaves)  # type: ignore[return-value]  # Tree is this tuple's type
+        tensors = [map_state(function, tensor) for tensor in tree]
+        return rebuild(tree, tensors)  # type: ignore[return-value]  # Tree is this tuple's type
     return tree
 
 
@@ -33,9 +33,9 @@ def state_tensors(tree: Any) -> list[Tensor]:
     """List every tensor of nested tuples."""
     found: list[Tensor] = []
 
-    def keep(leaf: Tensor) -> Tensor:
-        found.append(leaf)
-        return leaf
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
 
     map_state(keep, tree)
     return found
@@ -54,7 +54,7 @@ def detach(tree: Tree) -> Tree:
 
 def select(state: State, rows: Int[Tensor, " chosen"]) -> State:
     """Return some rows of a cell's state."""
-    return map_state(lambda leaf: leaf[rows], state)
+    return map_state(lambda tensor: tensor[rows], state)
 
 
 def merge(valid: Bool[Tensor, " batch"], new: State, old: State) -> State:

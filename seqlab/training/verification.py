@@ -188,19 +188,24 @@ def rescore(
     if list(label_names(task) or ()) != list(labels or ()):
         return None, found, same
     module = SequenceModule(wide or trained.model, task, plain["optimizer"], data.statistics, data.extra_splits)
-    trainer = pl.Trainer(
+    precision = "64-true" if wide is not None else plain["trainer"]["precision"]
+    trainer = _test_trainer(precision, plain["trainer"]["limit_test_batches"])
+    trainer.test(module, datamodule=data, verbose=False)
+    return module.test_results, found, same
+
+
+def _test_trainer(precision: Any, limit_test_batches: float) -> pl.Trainer:
+    return pl.Trainer(
         accelerator="auto" if torch.cuda.is_available() else "cpu",
         devices=1,
-        precision="64-true" if wide is not None else plain["trainer"]["precision"],
-        limit_test_batches=plain["trainer"]["limit_test_batches"],
+        precision=precision,
+        limit_test_batches=limit_test_batches,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
         use_distributed_sampler=False,
     )
-    trainer.test(module, datamodule=data, verbose=False)
-    return module.test_results, found, same
 
 
 def compare_metrics(

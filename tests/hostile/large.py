@@ -151,12 +151,12 @@ def circle(folder: Path) -> None:
 
 
 ENDLESS = [
-    Attack("the log is a pipe that nobody reads", pipe, (GO_ON,), "no regular file"),
+    Attack("the log is a pipe that nobody reads", pipe, (GO_ON,), "not a regular file"),
     Attack("weights are sparse, to be hashed whole", sparse_file("model.safetensors"), (VERIFY,), "are on the disk"),
     Attack("a file is sparse, to be hashed to its end", sparse_file("preprocessor.json"), (VERIFY,),
            "bytes; such a file has"),
     Attack("links lead in circles, forty at each turn", circle, (("report", "sweep"),), "holds no runs"),
     Attack("each pair of thirty thousand labels is to be counted", changed("model.json", lambda card: card.update(
            task_state={"labels": [f"l{n}" for n in range(30_000)], "counts": [1] * 30_000})), (PREDICT,),
-           "there are 30,000 labels"),
+           "labels must be <= 2,500, got 30,000"),
 ]  # fmt: skip

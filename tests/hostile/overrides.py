@@ -29,7 +29,7 @@ SWEEPS = [
 
 RECORDS = [
     Attack("a plan's runs are numbers", plan(runs=[1, 2]), (STATUS, RESUME), "no list of runs"),
-    Attack("a plan's words are no texts", plan(1, 2), (STATUS, RESUME), "has no words"),
+    Attack("a plan's words are no texts", plan(1, 2), (STATUS, RESUME), "has no overrides"),
     Attack("a run record would move the cursor", lambda folder: (
            plan(runs=[{"name": "a", "words": []}])(folder),
            written("sweep/a/run.json", '{"state": "failed", "cause": "\\u001b[2J"}')(folder)), (STATUS,),

@@ -225,7 +225,7 @@ def test_words_of_a_plan_reach_nothing_of_hydra_but_what_says_how_much(word):
 @given(JSON | st.dictionaries(st.sampled_from(["state", "words", "cause", "objective", "seconds", "job"]), JSON))
 def test_any_record_of_a_run_is_an_entry(tmp_path, record):
     (tmp_path / "run.json").write_text(json.dumps(record), "utf-8")
-    entry = entry_of(tmp_path)
+    entry = read_entry(tmp_path)
     assert entry.state in STATES
     assert entry.cause is None or isinstance(entry.cause, str)
 

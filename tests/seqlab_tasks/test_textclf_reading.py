@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqlab import UserError
-from seqlab.cli.commands.evaluate import table_columns
+from seqlab.cli.commands.evaluate import labelled_texts
 from seqlab.io.tables import Layout
 from seqlab_tasks.splitting import key
 from seqlab_tasks.textclf import TextClassification
@@ -193,8 +193,8 @@ def test_a_layout_has_the_same_rows_everywhere(tmp_path, name):
     expected = {(first.replace(GOOD[0], text), label) for text, label in ROWS}
     assert got == expected
     columns = options.pop("text_column", "text"), options.pop("label_column", "label")
-    notes: list[str] = []
-    assert set(table_columns(path, *columns, Layout(command_line=True, **options), notes)()) == expected
+    pairs, notes = labelled_texts(path, *columns, Layout(command_line=True, **options))
+    assert set(pairs()) == expected
     assert len(notes) == len(task.notes)
 
 
@@ -206,7 +206,7 @@ def test_a_label_is_the_same_in_training_and_in_evaluation(tmp_path, values):
     path = tmp_path / "x.jsonl"
     path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows), "utf-8")
     trained = {(text, label) for _, label, text in rows_of(TextClassification(data=str(path)))}
-    assert trained == set(table_columns(path, "text", "label")())
+    assert trained == set(labelled_texts(path, "text", "label")[0]())
     assert len({label for _, label in trained}) == 2
 
 
@@ -217,14 +217,14 @@ def test_invalid_labels_are_refused_in_both(tmp_path, value):
     with pytest.raises(ValueError, match=r"x.jsonl, line 1: label is no text, but"):
         TextClassification(data=str(path)).splits()
     with pytest.raises(UserError, match=r"x.jsonl, line 1: label is no text, but"):
-        table_columns(path, "text", "label")
+        labelled_texts(path, "text", "label")
 
 
 def test_a_folder_for_each_label_follows_the_rule_as_well(tmp_path):
     folder = tree(tmp_path / "x", **{" pos": GOOD, "neg\xa0": BAD})
     trained = {(text, label) for _, label, text in rows_of(TextClassification(data_dir=folder))}
     assert {label for _, label in trained} == {"pos", "neg"}
-    assert trained == set(table_columns(tmp_path / "x", "text", "label")())
+    assert trained == set(labelled_texts(tmp_path / "x", "text", "label")[0]())
 
 
 def test_every_bad_row_of_a_table_is_in_the_message(tmp_path):

@@ -43,7 +43,7 @@ WRONG = {
     "defaults": (f"{GLOBAL}defaults: gru", "defaults.yaml: defaults must be a list"),
     "number": (f"{GLOBAL}defaults: [3]", "number.yaml: defaults must be a list"),
     "loop": (f"{GLOBAL}defaults: [loop]", "config files include one another"),
-    "no_text": (f"{GLOBAL}null: 2", "no_text.yaml: a key is no text"),
+    "no_text": (f"{GLOBAL}null: 2", "no_text.yaml: a key is not a string"),
     "truth": (f"{GLOBAL}trainer: {{true: 2}}", "truth.yaml: true is no key"),
     "own_hydra": (f"{GLOBAL}hydra: {{nothing: 3}}", "hydra.nothing: there is no such key"),
     "evil": (
@@ -83,7 +83,7 @@ def test_flags_may_stand_anywhere(conf, typed):
     assert found.overrides == ("cell=gru", "seed=1,2")
     assert found.sources.folders == (f"file://{conf}",)
     assert (found.is_sweep, found.only_prints, found.asks_help) == (True, False, False)
-    assert parse(["-m", *found.sources.words]).sources == found.sources  # what a plan keeps is read again
+    assert parse(["-m", *found.sources.arguments]).sources == found.sources  # what a plan keeps is read again
 
 
 def test_a_relative_folder_is_that_of_the_working_folder(conf, monkeypatch):

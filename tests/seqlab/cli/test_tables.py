@@ -55,7 +55,7 @@ def test_json_lines_may_differ_in_their_columns(tmp_path):
     [
         ("t.csv", b"", "t.csv is empty"),
         ("t.csv", b"text,label\n", "t.csv has no rows"),
-        ("t.csv", b"sep=;\ntext;label\na;good\n", "line 1, 'sep=;', is for Excel alone: take it out"),
+        ("t.csv", b"sep=;\ntext;label\na;good\n", "line 1, 'sep=;', is for Excel: remove it"),
         ("t.csv", b"text\nPe\xf1a\n", r"t.csv: byte 7 is not UTF-8 \(0xf1\); save it as UTF-8"),
         ("t.txt", b"a\n", "must end in .csv, .tsv, .tab, .jsonl, .ndjson"),
         ("t.jsonl", b'{"text": "\\ud800"}\n', r"line 1 has half a character, '\\ud800'"),
