@@ -20,7 +20,7 @@ from seqlab.io.tensors import read_header
 from seqlab.plugins import plugins
 from seqlab.plugins.config import build, plugin_class
 from seqlab.plugins.signature import options
-from seqlab.sweeps.ledger import STATES, read_entries
+from seqlab.sweeps.ledger import STATES, read_entries, read_entry
 from seqlab.sweeps.overrides import check_file_overrides
 from seqlab.training.checkpoint import read_checkpoint
 

@@ -69,7 +69,7 @@ SIZES = [
     Attack("a thousand million layers", grown("model.parameters.depth", 10**9), (PREDICT,),
            "describes a model of more than"),
     Attack("sequences of a million million steps", task(sequence_length=10**12), (RERUN, PREDICT, VERIFY),
-           "must be <= 134217728"),
+           "must be >= 1 and <= 134217728"),
     Attack("a thousand million processes", setting(RESULTS, "config.data.workers", 10**9), (RERUN,),
            "data.workers must be .*<= 1024"),
     Attack("a million devices", setting(RESULTS, "config.trainer.devices", 10**6), (RERUN,),

@@ -214,9 +214,9 @@ def test_a_label_is_the_same_in_training_and_in_evaluation(tmp_path, values):
 def test_invalid_labels_are_refused_in_both(tmp_path, value):
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"text": "a", "label": value}) + "\n", "utf-8")
-    with pytest.raises(ValueError, match=r"x.jsonl, line 1: label is no text, but"):
+    with pytest.raises(ValueError, match=r"x.jsonl, line 1: label must be a string, got"):
         TextClassification(data=str(path)).splits()
-    with pytest.raises(UserError, match=r"x.jsonl, line 1: label is no text, but"):
+    with pytest.raises(UserError, match=r"x.jsonl, line 1: label must be a string, got"):
         labelled_texts(path, "text", "label")
 
 
@@ -279,13 +279,13 @@ LINES = b"".join(f"{text},{text[2]}\n".encode() for text in [*GOOD, *BAD])
         ("x.csv", HEAD + b"a\0b,pos\n", r"byte 12 is zero, as in UTF-16"),
         ("x.csv", "text,label\na,b\n".encode("utf-16"), r"byte 3 is zero, as in UTF-16"),
         ("x.xlsx", b"PK", r"it must end in .csv, .tsv, .tab, .jsonl, .ndjson"),
-        ("x.jsonl", b'{"text": "a", "label": "b"}\n{"text": "a"\n', r"line 2 is no JSON: Expecting"),
-        ("x.jsonl", b'["a", "b"]\n', r"line 1 is no object with columns"),
+        ("x.jsonl", b'{"text": "a", "label": "b"}\n{"text": "a"\n', r"line 2 is not valid JSON: Expecting"),
+        ("x.jsonl", b'["a", "b"]\n', r"line 1 is not an object with columns"),
         ("x.jsonl", b'\n{"review": "a", "label": "b"}\n', r"line 2 has no column 'text'; columns: review, label"),
         ("x.jsonl", b'{"text": 7, "label": "b"}\n', r"line 1: text must be a text, got 7"),
-        ("x.jsonl", b'{"text": "a", "label": null}\n', r"line 1: label is no text, but null"),
+        ("x.jsonl", b'{"text": "a", "label": null}\n', r"line 1: label must be a string, got null"),
         ("x.jsonl", b'{"text": "\\ud83d", "label": "b"}\n', r"line 1: text has the lone surrogate '\\ud83d'"),
-        ("x.jsonl", b"[" * 100_000, r"line 1 is no JSON"),
+        ("x.jsonl", b"[" * 100_000, r"line 1 is not valid JSON"),
     ],
 )
 def test_a_file_that_cannot_be_read(tmp_path, name, data, message):

@@ -44,7 +44,7 @@ WRONG = {
     "number": (f"{GLOBAL}defaults: [3]", "number.yaml: defaults must be a list"),
     "loop": (f"{GLOBAL}defaults: [loop]", "config files include one another"),
     "no_text": (f"{GLOBAL}null: 2", "no_text.yaml: a key is not a string"),
-    "truth": (f"{GLOBAL}trainer: {{true: 2}}", "truth.yaml: true is no key"),
+    "truth": (f"{GLOBAL}trainer: {{true: 2}}", "truth.yaml: true is not a key"),
     "own_hydra": (f"{GLOBAL}hydra: {{nothing: 3}}", "hydra.nothing: there is no such key"),
     "evil": (
         f"{GLOBAL}defaults: [override /hydra/sweeper: basic]\nhydra: {{sweeper: {{_target_: os.system}}}}",

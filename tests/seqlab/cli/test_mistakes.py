@@ -101,7 +101,7 @@ BY_COMMAND = {
         ("cell My-Cell", "My-Cell: a name must consist of lower-case letters"),
         ("cell class", "class: a name must"),
         ("cell ../x", "../x: a name must"),
-        ("cell lstm", "cell=lstm is there already, in seqlab; choose another name"),
+        ("cell lstm", "cell=lstm already exists, from seqlab; choose another name"),
         ("cell mine --dir file", "file"),
     ],
     "plugins": [("nope", "invalid choice: 'nope'")],
