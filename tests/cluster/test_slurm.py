@@ -90,7 +90,7 @@ def test_a_job_told_to_stop_is_requeued_and_ends_bit_for_bit(cluster, tmp_path, 
     folder = sweep_of(tmp_path) / name
     log = "".join(path.read_text() for path in (sweep_of(tmp_path) / ".submitit").glob("*/*.err"))
     assert "stopped by SIGTERM; to resume" in log
-    code, out = seqlab(tmp_path, cluster, *words, "seed=0", "hydra.run.dir=whole")
+    code, out = seqlab(tmp_path, cluster, *overrides, "seed=0", "hydra.run.dir=whole")
     assert code == 0, out
     cut, whole = (load_file(path / "model.safetensors") for path in (folder, tmp_path / "whole"))
     assert all(bool((value == whole[key]).all()) for key, value in cut.items())
