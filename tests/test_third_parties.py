@@ -223,7 +223,7 @@ def test_a_crash_names_the_distribution(tmp_path):
     out = shell.run("seqlab", "cell=crashing", *QUICK, "hydra.run.dir=run", code=1)
     line = out.strip().splitlines()[-1]
     where = f"seqlab_crashing/cells.py:{CRASHING.split(chr(10)).index('        return self.weights[x], state') + 1}"
-    assert f"(cell=crashing of seqlab-crashing 2.3 failed at {where}; its traceback is in run/error.txt)" in line
+    assert f"(cell=crashing of seqlab-crashing 2.3 failed at {where}; traceback in run/error.txt)" in line
     assert line.startswith("TypeError: ")
     assert "a bug of seqlab" not in out
 
@@ -261,5 +261,5 @@ def test_auto_takes_a_kernel_of_others_once_it_was_checked(tmp_path, monkeypatch
     before = shell.run(*words, "hydra.run.dir=before")
     assert "aquick of acme-quick 1 is not checked" in before
     assert "kernel aquick: " not in before
-    assert "kernel=auto may now take aquick" in shell.run("seqlab", "check", "kernel=rnn.aquick")
+    assert "kernel=auto may now use aquick" in shell.run("seqlab", "check", "kernel=rnn.aquick")
     assert "kernel aquick: fastest available" in shell.run(*words, "hydra.run.dir=after")

@@ -55,6 +55,7 @@ def check_read(target: type) -> None:
         return
     for owner in filter(_is_contract, owners):  # attributes that the framework reads
         read |= {*vars(owner), *vars(owner).get("__annotations__", {})}
+        read |= {*_names_read(_parse(sys.modules[owner.__module__]) or ast.Module([], []))}
     given = constructor.args
     arguments = {argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
     for name in sorted({option.name for option in options(target)} & arguments):

@@ -59,7 +59,7 @@ def test_commands_run_as_typed(command, tmp_path):
             pytest.skip("needs the real names: SEQLAB_DATA is not set")
         words[words.index("task.source=pytorch-tutorial")] = f"task.data_dir={data}/names"
     if "task.data_dir=FOLDER" in words:
-        words[words.index("task.data_dir=FOLDER")] = f"task.data_dir={ROOT / 'plugins/seqlab_tasks/names/data'}"
+        words[words.index("task.data_dir=FOLDER")] = f"task.data_dir={ROOT / 'plugins/seqlab_tasks/data/names'}"
     trains = ("=" in words[2] or "-m" in words[2:]) and "--help" not in words
     if trains:
         words += QUICK

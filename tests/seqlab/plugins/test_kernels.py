@@ -86,9 +86,9 @@ def test_chosen_by_name_it_is_used(acme):
 @pytest.mark.slow
 def test_after_its_check_it_is_used_and_the_wrong_one_never(acme, capsys):
     assert check.main(["kernel=plain.right"]) == 0
-    assert "kernel=auto may now take right on this machine" in capsys.readouterr().out
+    assert "kernel=auto may now use right on this machine" in capsys.readouterr().out
     assert check.main(["kernel=plain.awrong"]) == 1
-    assert "kernel=auto does not take awrong" in capsys.readouterr().out
+    assert "kernel=auto does not use awrong" in capsys.readouterr().out
     forget()
     name, reason = chosen()
     assert name == "right"
