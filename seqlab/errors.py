@@ -1,7 +1,7 @@
 """Errors that a user can fix, and checks of ranges."""
 
 import math
-from typing import final
+from typing import Any, final, get_args
 
 
 @final
@@ -19,19 +19,32 @@ def one_line(error: object) -> str:
 
 
 def check_range(
-    *, at_least: float = -math.inf, at_most: float = math.inf, below: float = math.inf, **values: float | None
+    name: str,
+    value: int | float,
+    at_least: int | float = -math.inf,
+    at_most: int | float = math.inf,
+    *,
+    above: int | float = -math.inf,
+    below: int | float = math.inf,
 ) -> None:
-    """Check that named values are in a range; ``None`` is in any, NaN in none.
+    """Check that an argument lies in a range; NaN and infinity lie in none.
 
     Raises:
-        ValueError: such as ``depth must be >= 1, got -3``.
+        ValueError: it does not.
     """
-    for name, value in values.items():
-        if value is None:
-            continue
-        if not value >= at_least:
-            raise ValueError(f"{name} must be >= {at_least}, got {value}")
-        if value > at_most:
-            raise ValueError(f"{name} must be <= {at_most}, got {value}")
-        if value >= below < math.inf:
-            raise ValueError(f"{name} must be < {below}, got {value}")
+    if at_least <= value <= at_most and above < value < below:
+        return
+    bounds = {">=": at_least, ">": above, "<=": at_most, "<": below}
+    wanted = " and ".join(f"{sign} {bound}" for sign, bound in bounds.items() if math.isfinite(bound))
+    raise ValueError(f"{name} must be {wanted}, got {value}")
+
+
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """Check that an argument is one of the values of a ``Literal`` type.
+
+    Raises:
+        ValueError: it is not.
+    """
+    known = get_args(choices)
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")

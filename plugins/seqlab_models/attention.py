@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from seqlab import Batch, InputSpec, Model
-from seqlab.contracts.checks import check_choice, check_range
+from seqlab.errors import check_choice, check_range
 from seqlab_models.inputs import StepEncoder, head_inputs
 
 Positions = Literal["sinusoidal", "learned", "none"]

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from seqlab import Batch, InputSpec, Model, Ragged, register_export
-from seqlab.contracts.checks import check_range
+from seqlab.errors import check_range
 
 LONGEST = 100
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from seqlab import Batch, InputSpec, Model, Ragged, register_export
-from seqlab.contracts.checks import check_choice, check_range
+from seqlab.errors import check_choice, check_range
 from seqlab_models import kneser_ney
 from seqlab_models.inputs import with_history
 

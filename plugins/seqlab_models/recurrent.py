@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqlab import Batch, Cell, InputSpec, Kernel, Model, Ragged, Recurrent, UserError, register_export
-from seqlab.contracts.checks import check_choice, check_range
+from seqlab.errors import check_choice, check_range
 from seqlab.recurrence import detach
 from seqlab_models.inputs import OneHot, read_vectors
 from seqlab_models.pooling import Kind, Pool

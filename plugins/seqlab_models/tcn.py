@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from seqlab import Batch, InputSpec, Model
-from seqlab.contracts.checks import check_range
+from seqlab.errors import check_range
 from seqlab_models.inputs import StepEncoder, head_inputs
 
 

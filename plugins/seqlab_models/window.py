@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab import Batch, InputSpec, Model
-from seqlab.contracts.checks import check_range
+from seqlab.errors import check_range
 from seqlab_models.inputs import with_history
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from seqlab import Batch, ClassificationTask, Report, UserError
-from seqlab.contracts.checks import check_choice, check_range
+from seqlab.errors import check_choice, check_range
 from seqlab.io.safe_io import read_not_sparse
 from seqlab_tasks.metrics import Confusion, class_table, classification_metrics, draw_confusion
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from seqlab import Examples, cache_folder
-from seqlab.contracts.checks import check_choice
+from seqlab.errors import check_choice
 from seqlab.io.safe_io import normalise_unicode
 from seqlab.io.tables import label_of
 from seqlab_tasks.classification import Balance, Classification, check_paths, read_file, user_folder

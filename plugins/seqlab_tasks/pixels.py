@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqlab import Examples, Ragged, UserError
-from seqlab.contracts.checks import check_choice, check_range
+from seqlab.errors import check_choice, check_range
 from seqlab.io.safe_io import check_archive
 from seqlab_tasks.classification import Balance, Classification, check_paths, user_folder
 from seqlab_tasks.splitting import SPLITS, Arranged, Documents, arrange

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from seqlab import Examples, Ragged, Report
-from seqlab.contracts.checks import check_range
+from seqlab.errors import check_range
 from seqlab_tasks.synthetic.generated import MAX_SIZE, Labelled, integers
 
 

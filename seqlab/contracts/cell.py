@@ -103,7 +103,8 @@ class Cell(nn.Module, ABC):
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        check_range(at_least=1, input_size=input_size, hidden_size=hidden_size)
+        check_range("input_size", input_size, 1)
+        check_range("hidden_size", hidden_size, 1)
         self.input_size = input_size
         self.hidden_size = hidden_size
 

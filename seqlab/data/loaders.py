@@ -71,9 +71,9 @@ class BatchLoader(ABC):
     batch_sampler = None  # Lightning asks every loader that has a sampler for this one, too
 
     def __init__(self, batch_size: int, **options: Unpack[LoaderOptions]) -> None:
-        check_range(at_least=1, batch_size=batch_size)
+        check_range("batch_size", batch_size, 1)
         self.workers = options.get("workers", 0)
-        check_range(at_least=0, workers=self.workers)
+        check_range("workers", self.workers, 0)
         self.batch_size, self.seed = batch_size, options.get("seed", 0)
         self.overfit_batches, self.weigh_steps = options.get("overfit_batches", 0), options.get("weigh_steps", False)
         self.shard, self.weight, self.epoch = options.get("shard") or Shard(), 1.0, 0
@@ -225,7 +225,7 @@ class BucketLoader(SplitLoader):
         weights: Tensor | None = None,
         **options: Unpack[LoaderOptions],
     ) -> None:
-        check_range(at_least=1, bucket=bucket)
+        check_range("bucket", bucket, 1)
         super().__init__(len(inputs), batch_size, **options)
         self.inputs, self.targets, self.weights = inputs, targets, weights
         self.shuffle, self.bucket = shuffle, bucket
@@ -265,7 +265,7 @@ class ContiguousLoader(SplitLoader):
     def __init__(
         self, inputs: Ragged, targets: Tensor, *, batch_size: int, drop_last: bool, **options: Unpack[LoaderOptions]
     ) -> None:
-        check_range(at_least=1, batch_size=batch_size)
+        check_range("batch_size", batch_size, 1)
         count = len(inputs)
         streams = min(batch_size, count) or 1
         if not drop_last:
@@ -301,7 +301,7 @@ class GeneratedLoader(ExampleLoader):
         batch_size: int,
         **options: Unpack[LoaderOptions],
     ) -> None:
-        check_range(at_least=1, examples=examples)
+        check_range("examples", examples, 1)
         super().__init__(examples, batch_size, **options)
         self.draw = draw
         self._batches_together = max(1, _GENERATED_TOGETHER // batch_size)

@@ -42,7 +42,7 @@ class StreamLoader(BatchLoader):
         **options: Unpack[LoaderOptions],
     ) -> None:
         super().__init__(batch_size, **options)
-        check_range(at_least=1, window=window)
+        check_range("window", window, 1)
         streams = min(batch_size, max(1, len(tokens) // window))
         self.tokens, self.begin, self.window = tokens, begin, window
         length, longer = divmod(len(tokens), streams)

@@ -83,8 +83,8 @@ class Recurrent(nn.Module):
         **cell_options: Any,
     ) -> None:
         super().__init__()
-        check_range(at_least=1, depth=depth)
-        check_range(at_least=0, truncate=truncate)
+        check_range("depth", depth, 1)
+        check_range("truncate", truncate, 0)
         self.depth, self.bidirectional, self.weight_drop = depth, bidirectional, weight_drop
         self.dropout = check_probability("dropout", dropout)
         self.locked_dropout = check_probability("locked_dropout", locked_dropout)

@@ -193,7 +193,7 @@ def recurrent_matrices(cell: Cell) -> list[tuple[nn.Module, str]]:
 
 def check_probability(name: str, rate: float) -> float:
     """Return a rate, >= 0 and < 1."""
-    check_range(at_least=0, below=1, **{name: rate})
+    check_range(name, rate, 0, below=1)
     return rate
 
 

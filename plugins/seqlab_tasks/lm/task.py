@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from seqlab import Batch, Corpus, InputSpec, LanguageTask, Report
-from seqlab.contracts.checks import check_choice, check_range
+from seqlab.errors import check_choice, check_range
 from seqlab_tasks.classification import check_paths, likeliest
 from seqlab_tasks.lm.losses import (
     PADDING,

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from torchmetrics import MetricCollection
 
 from seqlab import Batch, InputSpec
-from seqlab.contracts.checks import check_choice, check_range
+from seqlab.errors import check_choice, check_range
 from seqlab_tasks.metrics import Average
 from seqlab_tasks.synthetic.generated import (
     MAX_SIZE,

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from torchmetrics import Metric, MetricCollection
 
 from seqlab import Batch, ClassificationTask, Examples, GeneratedTask, InputSpec, Ragged, Report
-from seqlab.contracts.checks import check_range
+from seqlab.errors import check_range
 from seqlab_tasks.classification import likeliest
 from seqlab_tasks.metrics import Accuracy, AverageLoss, cross_entropies
 from seqlab_tasks.splitting import SPLITS

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from torchmetrics import MetricCollection
 
 from seqlab import Batch, InputSpec
-from seqlab.contracts.checks import check_range
+from seqlab.errors import check_range
 from seqlab_tasks.classification import likeliest
 from seqlab_tasks.metrics import Average
 from seqlab_tasks.synthetic.generated import (

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from seqlab import Examples, Report, cache_folder
-from seqlab.contracts.checks import check_choice
+from seqlab.errors import check_choice
 from seqlab.io.tables import Layout, check_encoding, decode
 from seqlab_tasks.classification import Balance, Classification, check_paths, user_folder
 from seqlab_tasks.download import fetch_files, guided, verified

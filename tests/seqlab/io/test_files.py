@@ -34,12 +34,12 @@ def test_csv_round_trip_without_the_row_that_a_crash_cut_off(tmp_path):
     ("bounds", "value", "expected"),
     [
         ({"at_least": 1}, 0, "x must be >= 1, got 0"),
-        ({"at_least": 0, "below": 1}, 1.0, "x must be < 1, got 1.0"),
-        ({"at_least": 0, "below": 1}, math.nan, "x must be >= 0, got nan"),
+        ({"at_least": 0, "below": 1}, 1.0, "x must be >= 0 and < 1, got 1.0"),
+        ({"at_least": 0, "below": 1}, math.nan, "x must be >= 0 and < 1, got nan"),
         ({"at_most": 3}, 4, "x must be <= 3, got 4"),
     ],
 )
 def test_ranges_are_named(bounds, value, expected):
     with pytest.raises(ValueError, match=f"^{expected}$"):
-        check_range(**bounds, x=value)
-    check_range(**bounds, x=None, y=0 if bounds.get("at_least", 0) == 0 else 1)
+        check_range("x", value, **bounds)
+    check_range("y", 0 if bounds.get("at_least", 0) == 0 else 1, **bounds)

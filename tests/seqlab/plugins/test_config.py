@@ -35,7 +35,7 @@ class Base:
     """
 
     def __init__(self, width: int = 3, kind: Literal["a", "b"] = "a"):
-        check_range(at_least=1, width=width)
+        check_range("width", width, 1)
         self.width, self.kind = width, kind
 
 

@@ -102,8 +102,8 @@ def test_a_single_layer_drops_nothing() -> None:
     ("options", "message"),
     [
         ({"depth": 0}, "depth must be >= 1, got 0"),
-        ({"dropout": 1.0}, "dropout must be < 1, got 1.0"),
-        ({"dropout": -0.1}, "dropout must be >= 0, got -0.1"),
+        ({"dropout": 1.0}, "dropout must be >= 0 and < 1, got 1.0"),
+        ({"dropout": -0.1}, "dropout must be >= 0 and < 1, got -0.1"),
         ({"truncate": -2}, "truncate must be >= 0, got -2"),
         ({"hidden_size": 0}, "hidden_size must be >= 1, got 0"),
     ],

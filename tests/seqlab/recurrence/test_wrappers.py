@@ -199,7 +199,7 @@ def test_a_learned_start_begins_as_the_cells_own_and_learns():
 
 @pytest.mark.parametrize("name", [*SETTINGS])
 def test_a_rate_out_of_range_names_itself(name):
-    with pytest.raises(ValueError, match=rf"{name} must be < 1, got 1\.0"):
+    with pytest.raises(ValueError, match=rf"{name} must be >= 0 and < 1, got 1\.0"):
         Recurrent(LSTM, 3, hidden_size=5, **{name: 1.0})
 
 
