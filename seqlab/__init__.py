@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         Task,
         UserError,
     )
-    from seqlab.inference.loading import load
+    from seqlab.inference import load
     from seqlab.io.cache import cache_folder
     from seqlab.plugins.exports import Routine, register_export
     from seqlab.recurrence import Recurrent
@@ -52,7 +52,7 @@ _HOMES = {
     "Recurrent": "seqlab.recurrence",
     "cache_folder": "seqlab.io.cache",
     "compose": "seqlab.config.compose",
-    "load": "seqlab.inference.loading",
+    "load": "seqlab.inference",
     "Routine": "seqlab.plugins.exports",
     "register_export": "seqlab.plugins.exports",
     "run": "seqlab.training.run",

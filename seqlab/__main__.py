@@ -32,6 +32,10 @@ COMMANDS = {
 }
 """Commands, each with a line of help."""
 MODULES = {
+    "data": "data:data",
+    "fetch": "data:fetch",
+    "status": "sweeps:status",
+    "resume": "sweeps:resume",
     "report": "reports:report",
     "compare": "reports:compare_runs",
     "inspect": "inspection:inspect_text",

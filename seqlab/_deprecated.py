@@ -20,7 +20,7 @@ MODULES = {
     "seqlab.training.compose": "seqlab.config.compose",
     "seqlab.training.results": "seqlab.runs.results",
     "seqlab.training.runfolder": "seqlab.runs.run_folder",
-    "seqlab.training.trained": "seqlab.inference.loading",
+    "seqlab.training.trained": "seqlab.inference",
 }
 """Modules that documentation or plugins of the last release named, with their new names."""
 

@@ -14,9 +14,9 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from seqlab import UserError
 from seqlab.recurrence.recording import is_recurrent
 from seqlab.study.gradient_flow import FlowWriter, read
-from seqlab.study.gradient_flow_figure import draw_flow
 from seqlab.study.gradient_flow_measure import measure, measure_step
 from seqlab.study.plotting import save_figure
+from seqlab.study.report.flow import draw_flow
 
 log = logging.getLogger("seqlab")
 

@@ -26,8 +26,7 @@ def train(arguments: list[str]) -> int:
 
 
 def _train(arguments: list[str]) -> int:
-    from seqlab.cli.arguments import check_overrides, check_working_folder, parse, refuse_sweep
-    from seqlab.cli.config_dir import check_config_dir
+    from seqlab.cli.arguments import check_config_dir, check_overrides, check_working_folder, parse, refuse_sweep
     from seqlab.plugins.hydra_source import register, using_sources
 
     register()
@@ -68,8 +67,8 @@ def _hydra_main(job: Callable[[DictConfig], Any], flags: Sequence[str], override
 
 def _single_run(arguments: list[str], overrides: list[str]) -> int:
     from seqlab.cli.arguments import folder_value
-    from seqlab.cli.hydra_plugins import check_keys, refuse_search
     from seqlab.cli.job import on_main_rank, output_folder, run_job
+    from seqlab.cli.multirun import check_keys, refuse_search
     from seqlab.config.compose import check_run
 
     node = check_run(overrides).hydra  # before Hydra makes a folder

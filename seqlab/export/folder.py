@@ -16,7 +16,7 @@ from seqlab.contracts.task import label_names
 from seqlab.errors import one_line
 from seqlab.export.compare import FLOOR, MULTIPLE, Comparison, compare_outputs
 from seqlab.export.formats import FORMATS, INPUTS, Format
-from seqlab.inference.loading import Trained, load
+from seqlab.inference import Trained, load
 from seqlab.io import atomic
 from seqlab.io.safe_io import check_within, escape_control
 from seqlab.plugins.exports import standalone_encoder

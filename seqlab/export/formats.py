@@ -24,7 +24,7 @@ from seqlab.runs import run_folder
 
 if TYPE_CHECKING:
     from seqlab.contracts import InputSpec
-    from seqlab.inference.loading import Trained
+    from seqlab.inference import Trained
 
 
 INPUTS = ("inputs", "lengths")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seqlab.contracts import Batch, Corpus, LanguageTask, UserError
 from seqlab.data.tokens import TokenFile, begin_id, encode_corpus
-from seqlab.inference.loading import Trained
+from seqlab.inference import Trained
 from seqlab.io.atomic import write_text
 from seqlab.study.plotting import COLOURS, INK, label_axes, new_figure
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from seqlab.contracts import Batch, LanguageTask, Ragged, UserError
 from seqlab.contracts.cell import Gate
 from seqlab.contracts.task import label_names
-from seqlab.inference.loading import Trained
+from seqlab.inference import Trained
 from seqlab.recurrence.recording import CellTrace, Recording
 from seqlab.study.plotting import COLOURS, drawable, label_axes, new_figure
 

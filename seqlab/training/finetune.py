@@ -12,7 +12,7 @@ from seqlab.config.build import OF_TASK
 from seqlab.contracts import Model, Task, UserError
 from seqlab.contracts.task import label_names
 from seqlab.errors import one_line
-from seqlab.inference.loading import Trained, load
+from seqlab.inference import Trained, load
 from seqlab.runs import run_folder
 from seqlab.runs.card import read_card
 

@@ -13,7 +13,7 @@ from seqlab.contracts import Model, UserError
 from seqlab.contracts.task import label_names
 from seqlab.data.fingerprint import differences, fingerprint
 from seqlab.errors import one_line
-from seqlab.inference.loading import Trained, load
+from seqlab.inference import Trained, load
 from seqlab.plugins import find
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.runs import run_folder

@@ -87,7 +87,7 @@ def test_an_attack_is_refused_in_one_line(name, target, call):
 
 PROGRAM = """
 import os, resource, sys
-import torch, pytorch_lightning, seqlab.cli.train, seqlab.training.run, seqlab.inference.loading  # the baseline
+import torch, pytorch_lightning, seqlab.cli.train, seqlab.training.run, seqlab.inference  # the baseline
 pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**30,) * 2)
 resource.setrlimit(resource.RLIMIT_CPU, (int(resource.getrusage(resource.RUSAGE_SELF).ru_utime) + 30,) * 2)

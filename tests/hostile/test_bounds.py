@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from seqlab import UserError
-from seqlab.cli.commands.resume import _change_folder
+from seqlab.cli.commands.sweeps import _change_folder
 from seqlab.cli.errors import explain, is_user_error
 from seqlab.io.csv_files import read_csv
 from seqlab.plugins.hydra_source import read_yaml

@@ -1,7 +1,8 @@
-"""``data``: statistics and samples of the data that a run would train on."""
+"""``data`` and ``fetch``: the data of a run, shown, or cached for runs without a network."""
 
+import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from seqlab.cli.arguments import add_overrides, parse_overrides, refuse_sweep
 from seqlab.cli.output import Output, print_json
 from seqlab.cli.parser import Parser, integer
 from seqlab.contracts.task import task_report
+from seqlab.io.cache import cache_folder
+from seqlab.plugins.hydra_source import using_sources
 
 
-def main(arguments: list[str]) -> int:
+def data(arguments: list[str]) -> int:
     """Print counts, samples, class shares, duplicates and dropped examples."""
     parser = Parser("data", description="Show the data of a run with the same overrides: seqlab data task=textclf")
     add_overrides(parser, "as for training")
@@ -21,7 +24,6 @@ def main(arguments: list[str]) -> int:
     from seqlab.config.compose import compose
     from seqlab.config.schema import plain_config
     from seqlab.data.summary import data_summary
-    from seqlab.plugins.hydra_source import using_sources
     from seqlab.training.session import prepare_data
 
     command = parse_overrides(args)
@@ -34,11 +36,11 @@ def main(arguments: list[str]) -> int:
     if args.json:
         print_json(record)
     else:
-        _show(record, Output())
+        _show_data(record, Output())
     return 0
 
 
-def _show(record: Mapping[str, Any], out: Output) -> None:
+def _show_data(record: Mapping[str, Any], out: Output) -> None:
     splits = record["splits"]
     out.print_table(["", *splits], _split_rows(splits), right=tuple(splits), title="splits")
     if vocabulary := record.get("vocabulary"):
@@ -82,3 +84,68 @@ def _split_rows(splits: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
                 rows.setdefault(f"{name} {key}".strip().replace("_", " "), {})[split] = shown
     for name, values in rows.items():
         yield [name, *(values.get(split, "") for split in splits)]
+
+
+def fetch(arguments: list[str]) -> int:
+    """Download, fit and encode the data as runs with the same overrides do before they train."""
+    parser = Parser(
+        "fetch",
+        description="Download and cache the data of a run or a sweep with the same overrides, such as: "
+        "seqlab fetch task=lm task.source=ptb preprocessing=words,characters. On a cluster, run it on a node with a "
+        "network; runs on other nodes then need none if SEQLAB_CACHE names a shared folder.",
+    )
+    add_overrides(parser, "as for training; commas give several values")
+    parser.add_argument("-m", "--multirun", action="store_true", help="ignored, so that arguments of a sweep work")
+    command = parse_overrides(parser.parse(arguments))
+    with using_sources(command.sources):
+        for config in distinct_configs(command.overrides):
+            _fill(config)
+    _show_cache(Output())
+    return 0
+
+
+def distinct_configs(overrides: Sequence[str]) -> list[dict[str, Any]]:
+    """Compose the configs of a run or sweep; return one for each data set, preprocessing and initialisation.
+
+    Raises:
+        UserError, hydra.errors.HydraException: a config cannot be composed.
+    """
+    from seqlab.config.compose import compose_all
+    from seqlab.config.schema import plain_config
+    from seqlab.sweeps.overrides import expand, override_key
+    from seqlab.sweeps.plan import sweeper_params
+
+    kept = [word for word in overrides if not override_key(word).startswith(("hydra.", "hydra/"))]
+    found: dict[str, dict[str, Any]] = {}
+    for composed in compose_all(expand(kept, sweeper_params(overrides))):
+        config = plain_config(composed)
+        source = [config["task"], config["preprocessing"], config.get("init_from")]
+        found.setdefault(json.dumps(source, sort_keys=True, default=str), config)
+    return list(found.values())
+
+
+def _fill(config: dict[str, Any]) -> None:
+    from seqlab.data.statistics import format_statistics
+    from seqlab.training.finetune import load_init
+    from seqlab.training.session import prepare_data
+
+    pretrained = load_init(config, Path(), None)
+    _, data = prepare_data(config, pretrained)
+    preprocessing = config["preprocessing"] if pretrained is None else pretrained.preprocessing
+    print(f"task={config['task']['name']}" + (f" preprocessing={preprocessing['name']}" if preprocessing else ""))
+    for line in format_statistics(data.statistics):
+        print(f"  {line}")
+
+
+def _show_cache(out: Output) -> None:
+    """Print files and size of each folder of the cache; lock files do not count."""
+    root = cache_folder()
+    sizes: dict[str, list[int]] = {}
+    for file in sorted(root.rglob("*")):
+        if file.is_file() and file.suffix != ".lock":
+            sizes.setdefault(str(file.parent.relative_to(root)), []).append(file.stat().st_size)
+    for folder, each in sizes.items():
+        out.print_line(f"{len(each):6,} files {sum(each) / 1e6:10,.1f} MB  {folder}")
+    if not sizes:
+        out.print_line("cache is empty: the data are bundled, or small enough for each run to read them")
+    out.print_line(f"cache folder  {root}  (set SEQLAB_CACHE to change it)")

@@ -21,7 +21,7 @@ from seqlab.io.tables import Layout, label_of, similar_to
 from seqlab.runs.scores import class_rows, show_classes
 
 if TYPE_CHECKING:
-    from seqlab.inference.loading import Trained
+    from seqlab.inference import Trained
 
 Pairs = Callable[[], Iterator[tuple[str, str]]]
 """Starts to read texts and their labels at each call."""
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     for note in notes:
         print(f"{args.data}: {note}", file=sys.stderr)
     counts = Counter(label for _, label in pairs())
-    from seqlab.inference.loading import load
+    from seqlab.inference import load
 
     trained = load(args.run_dir)
     known = label_names(trained.task)

@@ -34,7 +34,7 @@ def inspect_text(arguments: list[str]) -> int:
     args = parser.parse(arguments)
     if args.layer not in ("last", "all") and not args.layer.isdecimal():
         raise UserError(f"--layer must be a number >= 0, last or all, got {args.layer}")
-    from seqlab.inference.loading import load
+    from seqlab.inference import load
     from seqlab.study.inspection import draw_inspection, inspect
     from seqlab.study.plotting import save_figure
 
@@ -90,7 +90,7 @@ def _visible(symbol: str) -> str:
 def context(arguments: list[str]) -> int:
     """Measure, write ``context.csv`` and ``context.png``, and print the table."""
     args = _parse_context(arguments)
-    from seqlab.inference.loading import load
+    from seqlab.inference import load
     from seqlab.study.context import LENGTHS, ContextStudy, draw_context, encode_test_split, write_context
     from seqlab.study.plotting import save_figure
 

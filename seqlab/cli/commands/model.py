@@ -21,8 +21,7 @@ def generate(arguments: list[str]) -> int:
     parser.add_argument("--top-k", type=int, help="sample from the K most likely tokens (all)")
     parser.add_argument("--seed", type=int, help="makes the text reproducible (random)")
     args = parser.parse(arguments)
-    from seqlab.inference.generation import generate
-    from seqlab.inference.loading import load
+    from seqlab.inference import generate, load
 
     trained = load(args.run_dir)
     pieces = generate(trained, args.prompt, args.length, args.temperature, args.top_k, args.seed)

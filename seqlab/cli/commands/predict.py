@@ -23,7 +23,7 @@ from seqlab.contracts.task import label_names
 from seqlab.errors import UserError
 
 if TYPE_CHECKING:
-    from seqlab.inference.loading import Trained
+    from seqlab.inference import Trained
 
 
 def main(arguments: list[str]) -> int:
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
         return _predict_stdin(args)
     if not args.texts:
         raise UserError("there is nothing to predict: give TEXT, --input FILE, or texts on stdin, one per line")
-    from seqlab.inference.loading import load
+    from seqlab.inference import load
 
     trained = load(args.run_dir)
     answers = trained.predict(args.texts, top=args.top)
@@ -101,7 +101,7 @@ def _print_json_line(text: str, answer: Any) -> None:
 
 def _predict_stdin(args: argparse.Namespace) -> int:
     """Print a line for each line: text, label, probability, label, probability, ..., separated by tabs."""
-    from seqlab.inference.loading import load
+    from seqlab.inference import load
 
     trained = load(args.run_dir)
     plain = not args.json and _has_labels(trained)
@@ -136,7 +136,7 @@ def _predict_table(args: argparse.Namespace) -> int:
     table = open_table(args.input, table_layout(args), text=args.column)
     for note in table.notes:
         print(f"{table.path}: {note}", file=sys.stderr)
-    from seqlab.inference.loading import load
+    from seqlab.inference import load
 
     trained = load(args.run_dir)
     if not _has_labels(trained):

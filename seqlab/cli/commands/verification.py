@@ -125,7 +125,7 @@ def replay(arguments: list[str]) -> int:
 def _computed(folder: Path) -> dict[str, Any]:
     import torch
 
-    from seqlab.inference.loading import load
+    from seqlab.inference import load
     from seqlab.recurrence import fill_state
     from seqlab.training.nonfinite import SavedStep, record_outputs
 

@@ -1,15 +1,84 @@
-"""Rows of a table: records, quoting, problems, and records that join several rows by a quote."""
+"""Labels, and checks of a table's rows."""
 
 import csv
+import json
 import math
 import re
 import sys
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
-_SHOWN = 20
+from seqlab.io.safe_io import normalise_unicode
+
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII)
+_MISSING = frozenset({"nan", "null", "none", "n/a", "na", "#n/a", "<na>", "nil", "nat"})
+_SHOWN_LABELS = 5
+
+
+def label_of(value: Any) -> str:
+    """Return the label of a value.
+
+    A string is normalised to NFC and stripped. Numbers and booleans are written as in JSON, so that ``1`` and ``"1"``
+    are one label, and ``1`` and ``1.0`` are two.
+
+    Raises:
+        ValueError: it is empty, null, NaN, infinite, a list or an object.
+    """
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if isinstance(value, bool | int | float) and finite:
+        value = json.dumps(value)
+    if not isinstance(value, str):
+        raise ValueError(f"must be a string, got {json.dumps(value)[:40]}")
+    label = normalise_unicode("NFC", value).strip()
+    if not label:
+        raise ValueError("is empty; each text needs a label")
+    return label
+
+
+def label_notes(labels: Iterable[str]) -> list[str]:
+    """Return notes on labels that are easily confused, and on those that may mark a missing value."""
+    labels = list(labels)
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for label in labels:
+        groups[_folded(label)].append(label)
+    alike = [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
+    notes = []
+    if alike:
+        more = f", and {len(alike) - _SHOWN_LABELS:,} more" if len(alike) > _SHOWN_LABELS else ""
+        notes.append(
+            "labels that differ only in capitals, blanks, invisible characters, quotes or how a number is written:"
+            f" {', '.join(alike[:_SHOWN_LABELS])}{more}; each is a class of its own"
+        )
+    if missing := [label for label in labels if label.casefold() in _MISSING]:
+        notes.append(f"labels that may stand for a missing value: {', '.join(map(repr, missing))}; each is a class")
+    return notes
+
+
+def similar_to(label: str, known: Iterable[str]) -> str | None:
+    """Return a known label that is easily confused with a label, if there is one."""
+    folded = _folded(label)
+    return next((each for each in known if each != label and _folded(each) == folded), None) if folded else None
+
+
+def missing_column(name: str, columns: Sequence[str]) -> str:
+    """Return the message for a column that a table does not have."""
+    near = similar_to(name, columns)
+    alike = "" if near is None else f" ({near!r} differs in capitals, blanks or invisible characters)"
+    there = ", ".join(each if each.isprintable() else repr(each) for each in columns)
+    return f"has no column {name!r}; there are {there}{alike}"
+
+
+def _folded(label: str) -> str:
+    """Return a form that easily confused labels share."""
+    seen = "".join(letter for letter in normalise_unicode("NFKC", label) if unicodedata.category(letter)[0] != "C")
+    plain = " ".join(seen.split()).casefold().strip("\"'\u201c\u201d\u2018\u2019 ")
+    return repr(float(plain)) if _NUMBER.fullmatch(plain) else plain
+
+
+_SHOWN_ROWS = 20
 
 
 @final
@@ -39,7 +108,7 @@ class Problems:
             advice: how to fix it.
         """
         self.counts[reason] += 1
-        if len(self.first) < _SHOWN:
+        if len(self.first) < _SHOWN_ROWS:
             self.first.append(f"line {line:,}{text}")
         if advice:
             self.advice[advice] = None
@@ -59,7 +128,7 @@ class Problems:
         advice = f"; {advice}" if advice else ""
         if len(self) == 1:
             raise ValueError(f"{self.where}, {self.first[0]}{advice}")
-        prefix = f"the first {_SHOWN} are " if len(self) > _SHOWN else ""
+        prefix = f"the first {_SHOWN_ROWS} are " if len(self) > _SHOWN_ROWS else ""
         counted = ", ".join(f"{count:,} with {reason}" for reason, count in self.counts.most_common())
         raise ValueError(
             f"{self.where}: {len(self):,} rows cannot be read ({counted}): {prefix}{'; '.join(self.first)}{advice}"

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from hydra.core.config_store import ConfigStore
 
-from seqlab.cli.arguments import parse
-from seqlab.cli.config_dir import check_config_dir
+from seqlab.cli.arguments import check_config_dir, parse
 from seqlab.errors import UserError
 from seqlab.plugins.hydra_internals import CORE_PLUGINS
 from seqlab.plugins.hydra_source import using_sources

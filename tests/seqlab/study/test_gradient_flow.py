@@ -15,8 +15,8 @@ from seqlab.study.gradient_flow import (
     read_rows,
     slack,
 )
-from seqlab.study.gradient_flow_figure import compare_flows, draw_flow, notes
 from seqlab.study.plotting import save_figure
+from seqlab.study.report.flow import compare_flows, draw_flow, notes
 
 
 def rows(step, far=4):

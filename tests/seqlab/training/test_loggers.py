@@ -9,8 +9,7 @@ import pytest
 
 import seqlab
 from seqlab.io.csv_files import read_csv
-from seqlab.runs.curves import CurvesLogger
-from seqlab.training.loggers import make_logger, run_id
+from seqlab.training.loggers import CurvesLogger, make_logger, run_id
 
 from ..resumable import interrupted
 
@@ -55,7 +54,7 @@ def test_repeated_rows_are_replaced_and_an_incomplete_one_is_skipped(tmp_path, s
 
 def test_a_row_is_there_when_the_process_is_killed(tmp_path):
     code = (
-        "import os, pathlib, signal; from seqlab.runs.curves import CurvesLogger\n"
+        "import os, pathlib, signal; from seqlab.training.loggers import CurvesLogger\n"
         f"logger = CurvesLogger(pathlib.Path({str(tmp_path)!r}))\n"
         "for step in range(5): logger.log_metrics({'loss': step}, step)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -7,7 +7,7 @@ import torch
 
 import seqlab
 from seqlab import Batch, UserError
-from seqlab.inference.generation import generate
+from seqlab.inference import generate
 from seqlab.training.module import SequenceModule
 
 from ..resumable import interrupted, record_of, same, weights_of

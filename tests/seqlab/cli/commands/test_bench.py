@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from seqlab.cli.commands import bench
+from seqlab.cli.commands.bench import Shape, read_shape
 from seqlab.recurrence import selection
-from seqlab.recurrence.timing import Shape, read_shape
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from seqlab.cli.commands import fetch
+from seqlab.cli.commands.data import distinct_configs
 
 QUICK = ("trainer.max_epochs=1", "cell.hidden_size=4", "logger=none", "trainer.progress=false", "data.batch_size=16")
 LM = ("task=lm", "task.sequence_length=10", "data.batch_size=4")
@@ -40,7 +40,7 @@ def test_a_later_run_changes_nothing_in_the_cache(cli, text, tmp_path):
 
 def test_each_data_of_a_sweep_is_fetched_once(text):
     words = [*LM, f"task.data={text}", "preprocessing=characters,words", "cell=rnn,lstm,gru", "seed=0,1"]
-    found = fetch.distinct_configs([*words, "hydra/launcher=slurm", "hydra.launcher.partition=short"])
+    found = distinct_configs([*words, "hydra/launcher=slurm", "hydra.launcher.partition=short"])
     assert [plain["preprocessing"]["name"] for plain in found] == ["characters", "words"]
 
 

@@ -130,7 +130,7 @@ def test_stdin_of_a_terminal_is_not_read(cli, tongues, pipe, monkeypatch):
 
 def test_a_long_text_has_a_batch_of_its_own(tongues, monkeypatch):
     """Answers do not depend on the other texts."""
-    monkeypatch.setattr("seqlab.inference.loading._MAX_STEPS", 500)
+    monkeypatch.setattr("seqlab.inference._MAX_STEPS", 500)
     trained = seqlab.load(tongues)
     texts = ["Banana" * 100, *NAMES, *(["Bonobo" * 50] * 2)]
     shapes = [tuple(batch.inputs.shape) for _, batch, _ in trained.outputs(trained.encode(texts))]

@@ -1,1 +1,0 @@
-"""Trained models: loading from a run folder, and generation of text."""
