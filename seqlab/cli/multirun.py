@@ -17,7 +17,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from seqlab.cli.arguments import folder_value
-from seqlab.cli.commands.sweeps import show_summary
 from seqlab.cli.output import Output
 from seqlab.config.compose import compose_all, compose_full
 from seqlab.errors import UserError
@@ -25,7 +24,7 @@ from seqlab.io.formatting import format_metric, hydra_override, relative_path, s
 from seqlab.runs.results import Result
 from seqlab.sweeps.direction import direction_overrides
 from seqlab.sweeps.launchers import check_launcher, check_plugin
-from seqlab.sweeps.ledger import SWEEP, Entry, read_entries, read_entry, read_plan
+from seqlab.sweeps.ledger import SWEEP, Entry, read_entries, read_entry, read_plan, summary
 from seqlab.sweeps.overrides import override_key
 from seqlab.sweeps.plan import chosen_plugins, first_values, plan_sweep, rename_old_sweep, sweep_folder
 
@@ -226,7 +225,8 @@ def finish(folder: Path) -> int:
     """Print the summary of a sweep; the exit code is 1 unless all runs are done."""
     entries = read_entries(folder)
     out = Output()
-    show_summary(entries, out)
+    for line in summary(entries):
+        out.print_line(line)
     out.print_line(f"sweep folder  {relative_path(folder)}")
     if left := [entry for entry in entries if entry.state != "done"]:
         command = shell_command("resume", relative_path(folder))

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import yaml  # type: ignore[import-untyped]  # PyYAML, which OmegaConf brings, has no types
 from hydra.core.config_search_path import ConfigSearchPath
@@ -20,13 +20,15 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 
-from seqlab.contracts.task import task_defaults
 from seqlab.errors import UserError, one_line
 from seqlab.io.safe_io import read_bytes
 from seqlab.plugins import hydra_internals
 from seqlab.plugins.config import choices, node, plugin_classes
 from seqlab.plugins.hydra_internals import register_resolver
 from seqlab.plugins.signature import format_value
+
+if TYPE_CHECKING:
+    from seqlab.contracts.task import TaskDefaults
 
 _TAGS = (None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")))
 _LARGEST, _DEEPEST, _MOST_VALUES = 2**18, 64, 50_000
@@ -209,8 +211,7 @@ def _with_defaults(kind: str, name: str) -> DictConfig:
     """Return the node, of a task with its preprocessing and presets as defaults, which the user's choice overrides."""
     config = node(kind, name)
     if kind == "task":
-        (task,) = plugin_classes(kind, name)
-        settings = task_defaults(task)
+        settings = _task_defaults(name)
         presets = {"preprocessing": settings.preprocessing, **settings.presets}
         defaults = [{f"override /{group}@_global_.{group}": choice} for group, choice in presets.items()]
         plain = OmegaConf.create({"defaults": [*defaults, "_self_"]})
@@ -290,8 +291,14 @@ def run_time() -> str:
 
 def epochs_of(task: str) -> int:
     """Return a task's default number of epochs."""
-    (target,) = plugin_classes("task", task)
-    return task_defaults(target).max_epochs
+    return _task_defaults(task).max_epochs
+
+
+def _task_defaults(name: str) -> "TaskDefaults":
+    from seqlab.contracts.task import task_defaults  # which imports torch
+
+    (task,) = plugin_classes("task", name)
+    return task_defaults(task)
 
 
 def register() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations  # annotations must not be evaluated inside c
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,13 @@ compilations = Compilations()
 
 
 Parameters = dict[str, Tensor]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def assume_constant_result(function: Function) -> Function:
+    """Mark a function like :func:`torch.compiler.assume_constant_result`, which would import the compiler."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch's name for the mark
+    return function
 
 
 class Step(nn.Module):

@@ -18,6 +18,7 @@ from seqlab.io.atomic import replacing
 from seqlab.io.cache import cache_path
 from seqlab.plugins.kernels import entry_of, precedence, untrusted_reason
 from seqlab.recurrence.compiled import Compiled
+from seqlab.recurrence.graphs import assume_constant_result
 from seqlab.recurrence.scan import scan
 
 
@@ -53,7 +54,7 @@ class CompilePolicy:
         return self.reasons.setdefault(entry, now) or now
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no type for it
+@assume_constant_result
 def _untrusted_reason(entry: str, device: str) -> str:
     return untrusted_reason(entry, device) or ""
 

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -124,6 +125,14 @@ def read_entries(folder: Path) -> list[Entry]:
         else entry
         for entry in entries
     ]
+
+
+def summary(entries: Sequence[Entry]) -> list[str]:
+    """Return a line with the number of runs by state, and one for each run that failed or stopped."""
+    counts = Counter(entry.state for entry in entries)
+    first = f"{len(entries):,} runs: " + ", ".join(f"{counts[state]:,} {state}" for state in STATES if counts[state])
+    ended = (entry for entry in entries if entry.state in ("failed", "stopped"))
+    return [first, *(f"{entry.state:8} {entry.name}: {entry.cause or 'by a signal'}" for entry in ended)]
 
 
 def read_entry(folder: Path, overrides: Sequence[str] | None = None) -> Entry:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from seqlab import Cell, Kernel, State
+from seqlab.recurrence.graphs import assume_constant_result
 from seqlab_cells.gpu import limits
 from seqlab_cells.weights import Epilogue, Layer, fault, not_dense, under_vmap, weights
 
@@ -162,7 +163,7 @@ class Fused(Kernel):
         return y, ends
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no type for it
+@assume_constant_result
 def _warn(epilogue: str, dtype: torch.dtype) -> bool:
     """Compile if that is still to be done, and warn once if it cannot be."""
     from seqlab_cells.fused.ops import why_eager

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from seqlab.io.cache import cache_path, locked
+from seqlab.recurrence.graphs import assume_constant_result
 from seqlab_cells.weights import Layer, Results
 
 log = logging.getLogger("seqlab")
@@ -80,7 +81,7 @@ def library(epilogue: str, dtype: torch.dtype) -> ctypes.CDLL:
 _known: dict[tuple[str, torch.dtype], bool | None] = {}
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no type for it
+@assume_constant_result
 def compiled_before(epilogue: str, dtype: torch.dtype) -> bool | None:
     """Return whether the library is compiled already; ``None`` if it cannot be. Compiles nothing.
 

@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ from seqlab.cli.parser import Parser, path
 from seqlab.errors import UserError
 from seqlab.io.formatting import format_metric, hydra_override
 from seqlab.io.safe_io import check_links
-from seqlab.sweeps.ledger import STATES, SWEEP, Entry, read_entries, read_plan
+from seqlab.sweeps.ledger import SWEEP, Entry, read_entries, read_plan, summary
 from seqlab.sweeps.overrides import check_file_overrides, override_key
 from seqlab.sweeps.plan import selecting
 
@@ -52,11 +51,10 @@ def _show_status(entries: list[Entry], args: argparse.Namespace, out: Output) ->
         return
     if args.watch and out.is_terminal:
         out.clear()
-    if not args.all:
-        show_summary(entries, out)
-        return
-    out.print_line(_counts(entries))
-    out.print_table(("run", "overrides", "state", "objective", "seconds", "cause"), _rows(entries))
+    for line in summary(entries)[: 1 if args.all else None]:
+        out.print_line(line)
+    if args.all:
+        out.print_table(("run", "overrides", "state", "objective", "seconds", "cause"), _rows(entries))
 
 
 def _rows(entries: list[Entry]) -> Iterator[list[str]]:
@@ -70,19 +68,6 @@ def _rows(entries: list[Entry]) -> Iterator[list[str]]:
             "" if entry.seconds is None else f"{entry.seconds:.1f}",
             entry.cause or "",
         ]
-
-
-def _counts(entries: list[Entry]) -> str:
-    counts = Counter(entry.state for entry in entries)
-    return f"{len(entries):,} runs: " + ", ".join(f"{counts[state]:,} {state}" for state in STATES if counts[state])
-
-
-def show_summary(entries: list[Entry], out: Output) -> None:
-    """Print the number of runs by state, and a line for each run that failed or stopped."""
-    out.print_line(_counts(entries))
-    for entry in entries:
-        if entry.state in ("failed", "stopped"):
-            out.print_line(f"{entry.state:8} {entry.name}: {entry.cause or 'by a signal'}")
 
 
 _SOURCES = ("--config-name", SEARCHPATH)

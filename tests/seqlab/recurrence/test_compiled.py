@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from seqlab import Cell, Recurrent
+from seqlab.recurrence.graphs import assume_constant_result
 from seqlab_cells.gru import GRU
 
 PROGRAM = Path(__file__).with_name("compiled_program.py")
@@ -119,3 +120,11 @@ def test_nothing_to_scan_goes_to_the_loop(caplog):
     assert y.shape == (0, 2, 4)
     assert net.choice.kernel.name == "loop"
     assert "nothing to scan" in net.choice.reason
+
+
+def test_a_constant_is_marked_as_torch_marks_it():
+    def ours() -> None: ...
+
+    def theirs() -> None: ...
+
+    assert vars(assume_constant_result(ours)) == vars(torch.compiler.assume_constant_result(theirs))
