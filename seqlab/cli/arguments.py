@@ -50,9 +50,6 @@ class CommandLine:
 def parse(arguments: Sequence[str]) -> CommandLine:
     """Parse a command line.
 
-    Args:
-        arguments: after ``python -m seqlab``; flags may stand anywhere among overrides.
-
     Raises:
         UserError: a flag does not exist, lacks its value, or is not allowed.
     """
@@ -236,9 +233,6 @@ _FIXED = (
 
 def check_config_dir(overrides: Sequence[str]) -> None:
     """Check what config folders change of Hydra's own node, before Hydra reads it.
-
-    Args:
-        overrides: of the command line.
 
     Raises:
         UserError: a folder would make Hydra import or run something.

@@ -59,14 +59,7 @@ def on_main_rank(folder: Path, action: Callable[[], T], otherwise: T) -> T:
 def run_job(
     config: DictConfig, arguments: list[str], resume: list[str] | None = None, *, keep_empty: bool = False
 ) -> tuple["Result | None", str | None]:
-    """Train in the folder of Hydra's job; return the result, or the error, which is printed in one line.
-
-    Args:
-        config: of the run.
-        arguments: of the command line.
-        resume: arguments that resume the run; by default the same ones, with the folder.
-        keep_empty: whether to keep the folder of a run that is refused.
-    """
+    """Train in the folder of Hydra's job; return the result, or the error, which is printed in one line."""
     folder = output_folder()
     try:
         with owned_folder(folder, keep_empty=keep_empty), logging_to(folder):

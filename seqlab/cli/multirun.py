@@ -81,11 +81,7 @@ def register_launcher(name: str) -> None:
 
 
 def check_plugins(overrides: Sequence[str], sweeper: str, launcher: str) -> None:
-    """Check the settings of the launcher and the sweeper before the folder of a sweep is made.
-
-    Raises:
-        UserError, hydra.errors.HydraException: a setting is wrong.
-    """
+    """Check the settings of the launcher and the sweeper before the folder of a sweep is made."""
     keys = [override_key(word) for word in overrides]
     added = any(word.startswith("+") and key.startswith("hydra.") for word, key in zip(overrides, keys, strict=True))
     changed = any(key.startswith(tuple(f"hydra.{kind}" for kind in _KINDS)) for key in keys)
@@ -132,12 +128,6 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], Path]:
 
     Args:
         arguments: overrides of the command line; ``fresh=true`` renames the folder of an earlier sweep.
-
-    Returns:
-        The overrides for Hydra, and the folder.
-
-    Raises:
-        UserError, hydra.errors.HydraException: a run cannot be composed.
     """
     overrides, fresh = _split_fresh(arguments)
     given = folder_value(overrides, "hydra.sweep.dir")

@@ -100,12 +100,6 @@ class Table:
 def open_table(path: Path, layout: Layout = _DEFAULT, text: str | None = None, label: str | None = None) -> Table:
     """Read a file once, check it and count its rows.
 
-    Args:
-        path: the file.
-        layout: its format.
-        text: column that must hold a text in each row.
-        label: column that must hold a label, or nothing, in each row.
-
     Raises:
         UserError: its kind is unknown, its encoding is wrong, it is empty, or a row is wrong.
         OSError: it cannot be read.
@@ -198,22 +192,13 @@ def _decode(path: Path, layout: Layout) -> Decoded:
 
 
 def read_text(path: Path, layout: Layout = _DEFAULT) -> str:
-    """Read a file as one text, without its byte-order mark.
-
-    Raises:
-        UserError: a byte is zero or not of the encoding.
-        OSError: the file cannot be read.
-    """
+    """Read a file as one text, without its byte-order mark."""
     facts = _decode(path, layout)
     return path.read_bytes().decode(layout.encoding)[facts.marks :]
 
 
 def read_lines(stream: BinaryIO, name: str) -> Iterator[list[str]]:
-    """Read the lines of a pipe, such as ``sys.stdin.buffer``: each time those that have arrived.
-
-    Raises:
-        UserError: a line is not UTF-8 or has a zero byte.
-    """
+    """Read the lines of a pipe, such as ``sys.stdin.buffer``: each time those that have arrived."""
     rest, place = b"", 0
     while piece := stream.read1(_PIECE):  # type: ignore[attr-defined]  # of every buffered reader
         whole, newline, piece_rest = piece.rpartition(b"\n")

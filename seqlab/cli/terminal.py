@@ -19,13 +19,7 @@ _OWN = re.compile(r"(\x1b\[[0-9;?]*[A-HJKSTfhlm])")
 
 @final
 class GuardedStream:
-    r"""Stream that writes control characters as ``\x1b``; colours and progress bars pass to a terminal.
-
-    Args:
-        stream: where text goes.
-        name: name of the stream in errors.
-        keep_going: whether a command continues if the stream cannot be written, since its results are files.
-    """
+    r"""Stream that writes control characters as ``\x1b``; colours and progress bars pass to a terminal."""
 
     def __init__(self, stream: TextIO, name: str = "stdout", *, keep_going: bool = False) -> None:
         self._stream, self._name, self._keep_going = stream, name, keep_going

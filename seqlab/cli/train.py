@@ -12,11 +12,7 @@ if TYPE_CHECKING:
 
 
 def train(arguments: list[str]) -> int:
-    """Compose the config of a command line and run it.
-
-    Returns:
-        The exit code: 1 if the config cannot be composed or a run failed.
-    """
+    """Compose the config of a command line and run it."""
     if os.environ.get("HYDRA_FULL_ERROR") != "1":
         # Hydra then raises errors instead of printing them with advice of its own; report_errors() prints them.
         os.environ |= {"HYDRA_FULL_ERROR": "1", "SEQLAB_SET_FULL_ERROR": "1"}

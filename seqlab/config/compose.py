@@ -77,11 +77,7 @@ def _explained_errors(overrides: Sequence[str]) -> Iterator[None]:
 
 
 def compose_full(overrides: Iterable[str], mode: RunMode = RunMode.RUN) -> DictConfig:
-    """Compose a config with Hydra's own node, without a check.
-
-    Raises:
-        hydra.errors.HydraException: it cannot be composed.
-    """
+    """Compose a config with Hydra's own node, without a check."""
     overrides = list(overrides)
     with configs(), _explained_errors(overrides):
         return GlobalHydra.instance().config_loader().load_configuration(sources().name, overrides, mode)
@@ -89,10 +85,6 @@ def compose_full(overrides: Iterable[str], mode: RunMode = RunMode.RUN) -> DictC
 
 def check_run(overrides: Iterable[str], composer: "Composer | None" = None) -> DictConfig:
     """Compose the config of a single run with Hydra's own node, and check it.
-
-    Args:
-        overrides: of the command line.
-        composer: of ``Composer(compose_full)``, kept from earlier runs, which makes many checks fast.
 
     Raises:
         hydra.errors.HydraException, UserError: as :func:`compose`.
@@ -143,11 +135,7 @@ class Composer:
         self._bases: dict[tuple[str, ...], DictConfig] = {}
 
     def all(self, runs: Iterable[Sequence[str]]) -> Iterator[DictConfig]:
-        """Compose a config for each run, given by its overrides, without a check.
-
-        Raises:
-            hydra.errors.HydraException: as :func:`compose`.
-        """
+        """Compose a config for each run, given by its overrides, without a check."""
         for overrides in runs:
             parsed = [self.parse(each) for each in overrides]
             choices = tuple(each.input_line or "" for each in parsed if self._is_choice(each))
@@ -159,22 +147,14 @@ class Composer:
             yield config
 
     def checked(self, overrides: Sequence[str]) -> DictConfig:
-        """Compose the config of a run and check it.
-
-        Raises:
-            hydra.errors.HydraException, UserError: as :func:`compose`.
-        """
+        """Compose the config of a run and check it."""
         check_deleted(map(self.parse, overrides))
         (config,) = self.all([overrides])
         plain_config(config)
         return config
 
     def parse(self, override: str) -> Override:
-        """Parse an override.
-
-        Raises:
-            hydra.errors.HydraException: it is not one.
-        """
+        """Parse an override."""
         if override not in self._parsed:
             (self._parsed[override],) = self._parser.parse_overrides([override])
         return self._parsed[override]

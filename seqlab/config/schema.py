@@ -137,11 +137,7 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
 
 
 def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config with the defaults of the keys that one of an earlier release lacks.
-
-    Raises:
-        UserError: it lacks a whole group.
-    """
+    """Return a config with the defaults of the keys that one of an earlier release lacks."""
     check_groups(plain)
     made = {**_defaults(Run), "preprocessing": None, **plain}
     for group, schema in (("trainer", Trainer), ("data", Data)):
@@ -150,11 +146,7 @@ def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_groups(plain: Mapping[str, Any]) -> None:
-    """Check that a config has the groups of a run.
-
-    Raises:
-        UserError: one is missing.
-    """
+    """Check that a config has the groups of a run."""
     if lacking := [key for key in NODES if not isinstance(plain.get(key), Mapping)]:
         raise UserError(f"the config has no {', '.join(lacking)}")
 

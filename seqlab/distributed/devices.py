@@ -152,11 +152,7 @@ def cluster_environment(info: RankInfo) -> ClusterEnvironment:
 
 @final
 class SeedPerRank(pl.Callback):
-    """Seed each rank differently when training starts, for dropout; the initial weights are the same on all.
-
-    Args:
-        seed: of the run.
-    """
+    """Seed each rank differently when training starts, for dropout; the initial weights are the same on all."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

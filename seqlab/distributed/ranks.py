@@ -35,10 +35,6 @@ class WorkerRanks:
 
     On one machine they are started here, and import torch while rank 0 reads the data. Those that ``srun`` started
     wait for the job.
-
-    Args:
-        folder: the run folder, which this process owns.
-        info: this process's rank.
     """
 
     def __init__(self, folder: Path, info: RankInfo) -> None:

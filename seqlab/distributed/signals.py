@@ -23,11 +23,7 @@ def blocked_signals() -> Iterator[None]:
 
 
 class StoppedError(Exception):
-    """A signal stopped the run.
-
-    Attributes:
-        by: the signal.
-    """
+    """A signal stopped the run."""
 
     def __init__(self, by: signal.Signals) -> None:
         super().__init__(f"stopped by {by.name}")

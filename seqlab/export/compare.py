@@ -47,12 +47,7 @@ class LengthComparison:
 @final
 @dataclass(frozen=True)
 class Comparison:
-    """Result of a comparison.
-
-    Attributes:
-        batches: how many were compared.
-        rows: one a length.
-    """
+    """Result of a comparison."""
 
     batches: int
     rows: tuple[LengthComparison, ...]

@@ -70,11 +70,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def given(arguments: Sequence[str]) -> Iterable[str]:
-    """Return the texts that the command line names.
-
-    Raises:
-        SystemExit: there are none, or the arguments are wrong.
-    """
+    """Return the texts that the command line names."""
     parser = Parser(
         "predict.py",
         description="Classify texts with model.onnx. Each line of the output has a text, its most likely label and the "
@@ -98,11 +94,7 @@ def given(arguments: Sequence[str]) -> Iterable[str]:
 
 
 def typed(text: str, number: int) -> str:
-    """Read an argument as UTF-8, whatever the locale is.
-
-    Raises:
-        SystemExit: it is not UTF-8.
-    """
+    """Read an argument as UTF-8, whatever the locale is."""
     try:
         return os.fsencode(text).decode("utf-8")
     except UnicodeError:
@@ -110,11 +102,7 @@ def typed(text: str, number: int) -> str:
 
 
 def lines(data: bytes, name: str) -> list[str]:
-    """Split a file into its lines that are not blank.
-
-    Raises:
-        SystemExit: it is not UTF-8, or has no such line.
-    """
+    """Split a file into its lines that are not blank."""
     try:
         text = data.decode("utf-8").lstrip("\ufeff")
     except UnicodeDecodeError as error:

@@ -37,14 +37,7 @@ _FILES = {
 
 
 def model_card(description: Mapping[str, Any], results: Mapping[str, Any], kind: "Format", files: Sequence[str]) -> str:
-    """Write the card as Markdown.
-
-    Args:
-        description: what ``export.json`` holds.
-        results: the run's ``results.json``.
-        kind: the format.
-        files: names of the files in the folder.
-    """
+    """Write the card as Markdown."""
     parts = [
         f"# {results.get('title', 'a model')}",
         f"Exported by seqlab {description['seqlab']} as {description['exported_as']}: `{kind.file}`.",
@@ -158,9 +151,6 @@ def export(run_dir: Path, name: str, out: Path | None = None) -> tuple[Path, Com
         run_dir: the folder of a finished run.
         name: one of :data:`.formats.FORMATS`.
         out: the folder to make; ``export/<name>`` in the run's folder if not given.
-
-    Returns:
-        The folder, and what the comparison with the run gave.
 
     Raises:
         UserError: the run cannot be loaded or exported, the file differs from the run, or the folder is there; then

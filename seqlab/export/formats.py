@@ -36,11 +36,7 @@ _EXAMPLE = (3, 11)  # rows and steps that are traced; neither is kept
 
 @final
 class PaddedModel(nn.Module):
-    """A model as a function of padded inputs and lengths; every sequence begins anew.
-
-    Args:
-        model: in evaluation mode.
-    """
+    """A model as a function of padded inputs and lengths; every sequence begins anew."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -140,19 +136,11 @@ class Format(ABC):
     """How to call it, in Python: what makes ``outputs`` of ``ids`` (rows of one padded batch) and ``lengths``."""
 
     def require(self) -> None:  # noqa: B027  # most formats need nothing more
-        """Check that what it needs is installed.
-
-        Raises:
-            UserError: it is not.
-        """
+        """Check that what it needs is installed."""
 
     @abstractmethod
     def write(self, trained: "Trained", inputs: "InputSpec", path: Path) -> None:
-        """Write the file.
-
-        Raises:
-            UserError: this model cannot be written so.
-        """
+        """Write the file."""
 
     @abstractmethod
     def read(self, trained: "Trained", path: Path) -> Run:

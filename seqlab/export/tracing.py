@@ -146,12 +146,7 @@ def _node(cells: Sequence[Cell]) -> nn.Module:
 
 @final
 class OnnxLayer(nn.Module):
-    """A layer in one or both directions as one node of ONNX.
-
-    Args:
-        hidden_size: hidden size of the cells.
-        routines: routines of the one or two cells.
-    """
+    """A layer in one or both directions as one node of ONNX."""
 
     W: Tensor
     R: Tensor

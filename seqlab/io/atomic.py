@@ -20,9 +20,6 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield an empty temporary file in the same folder, which replaces ``path`` at the end of the block.
 
     After an error or a crash the old file is as it was.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -72,11 +69,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append to a text file of a run; a crash may cut off the last line.
-
-    Raises:
-        UserError: the disk is full, or the folder cannot be written.
-    """
+    """Append to a text file of a run; a crash may cut off the last line."""
     with reported_write_errors(path), path.open("a", encoding="utf-8", newline="") as file:
         file.write(text)
 
@@ -86,9 +79,6 @@ def reported_write_errors(path: Path) -> Iterator[list[OSError]]:
     """Turn an error of the system while a file is written into one line with its name and how to fix it.
 
     Yields a list for errors of the system that a writer replaces by its own, as torch does.
-
-    Raises:
-        UserError: the system reported an error.
     """
     errors: list[OSError] = []
     try:

@@ -21,10 +21,6 @@ def read_csv(path: Path, *, errors: str = "strict", damaged: bool = False) -> li
         path: the file.
         errors: how to handle bytes that are not UTF-8, as in ``bytes.decode``.
         damaged: return rows of too many or too few fields, too; these are under ``None``, or are ``None``.
-
-    Raises:
-        UserError: there are more rows than any run writes, or it is no CSV.
-        OSError, UnicodeDecodeError: it cannot be read.
     """
     if not path.exists():
         return []

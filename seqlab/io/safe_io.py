@@ -32,12 +32,7 @@ _ESCAPED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file for reading; a pipe, a device or a folder is refused.
-
-    Raises:
-        UserError: it is not a regular file.
-        OSError: it cannot be opened.
-    """
+    """Open a regular file for reading; a pipe, a device or a folder is refused."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -46,12 +41,7 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_bytes(path: Path, at_most: int = LARGEST_TEXT) -> bytes:
-    """Read a regular file of bounded size.
-
-    Raises:
-        UserError: it is larger, or not a regular file.
-        OSError: it cannot be read.
-    """
+    """Read a regular file of bounded size."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > at_most:
@@ -76,11 +66,7 @@ def read_not_sparse(path: Path) -> bytes:
 
 
 def check_not_sparse(file: BinaryIO) -> int:
-    """Refuse a large sparse file, most of which is not on the disk; return its size.
-
-    Raises:
-        ValueError: it is sparse.
-    """
+    """Refuse a large sparse file, most of which is not on the disk; return its size."""
     found = os.fstat(file.fileno())
     size, there = found.st_size, getattr(found, "st_blocks", 0) * 512
     if size > _LARGE and (0 < there < size / 10 or (not there and _has_no_data(file.fileno()))):
@@ -125,11 +111,7 @@ def parse_json(data: bytes, *, plain: bool = False) -> Any:
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object of a JSON parser's pairs.
-
-    Raises:
-        ValueError: a key occurs twice.
-    """
+    """Return the object of a JSON parser's pairs."""
     made = dict(pairs)
     if len(made) < len(pairs):
         double = Counter(key for key, _ in pairs).most_common(1)[0][0]
@@ -158,10 +140,6 @@ def _bounded(value: _Number, limit: float, text: str) -> _Number:
 def check_json(value: Any, *, plain: bool = False) -> None:
     """Check the depth of JSON values, without recursion.
 
-    Args:
-        value: lists, objects, strings, numbers.
-        plain: whether strings and keys must be free of control characters.
-
     Raises:
         ValueError: it is nested too deeply, or has a control character.
     """
@@ -184,11 +162,7 @@ def check_json(value: Any, *, plain: bool = False) -> None:
 
 
 def check_within(folder: Path, path: Path) -> Path:
-    """Return the path, which neither a link nor ``..`` leads out of the folder.
-
-    Raises:
-        UserError: it leads out.
-    """
+    """Return the path, which neither a link nor ``..`` leads out of the folder."""
     if path.parent == folder and path.name != ".." and not path.is_symlink():
         return path
     try:
@@ -209,9 +183,6 @@ def is_plain_name(name: object) -> bool:
 
 def check_links(folder: Path) -> None:
     """Check a folder before writing to it: no link in it, at any depth, leads out, and it has no pipes or devices.
-
-    Args:
-        folder: which may be missing.
 
     Raises:
         UserError: a link leads out, or something in it is neither a file nor a folder.
@@ -259,23 +230,14 @@ def escape_control(text: str) -> str:
 
 
 def check_names(names: Iterable[str], where: str) -> None:
-    """Check names that are printed, such as labels.
-
-    Raises:
-        ValueError: one has a control character.
-    """
+    """Check names that are printed, such as labels."""
     for name in names:
         if _CONTROL.search(name):
             raise ValueError(f"{where}: {escape_control(name)[:80]!r} has a control character")
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Read a file of an archive that :func:`check_archive` accepts.
-
-    Raises:
-        ValueError: the archive is refused.
-        KeyError: there is no such file.
-    """
+    """Read a file of an archive that :func:`check_archive` accepts."""
     check_archive(archive)
     info = archive.getinfo(name)
     with archive.open(info) as file:
@@ -283,11 +245,7 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def check_archive(archive: zipfile.ZipFile) -> None:
-    """Refuse an archive that decompresses to far more than its size.
-
-    Raises:
-        ValueError: it does.
-    """
+    """Refuse an archive that decompresses to far more than its size."""
     assert archive.fp is not None
     before = archive.fp.tell()
     size = archive.fp.seek(0, os.SEEK_END)

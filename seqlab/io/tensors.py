@@ -27,13 +27,6 @@ def allocation_limit(elements: int, where: str) -> Iterator[None]:
     """Limit the size of a model that is created in the block, by the size of its weights.
 
     A parameter is refused when it is registered; until it is filled, its memory is reserved but not used.
-
-    Args:
-        elements: in the file of weights.
-        where: begins an error's message.
-
-    Raises:
-        UserError: the model is too large.
     """
     made = modules = 0
 
@@ -133,11 +126,7 @@ def _are_sizes(value: Any) -> bool:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file of a run.
-
-    Raises:
-        UserError: it is missing, damaged, or leads out of its folder.
-    """
+    """Read a safetensors file of a run."""
     if not path.is_file():
         raise UserError(f"{path.parent} is no finished run: it has no {path.name}")
     check_within(path.parent, path)
@@ -173,11 +162,7 @@ _OTHER_GLOBALS = ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")
 
 
 def check_archive(file: BinaryIO) -> None:
-    """Check that a checkpoint is unambiguous and uncompressed, and that its pickle calls nothing unexpected.
-
-    Raises:
-        ValueError: it is not an archive as torch writes it.
-    """
+    """Check that a checkpoint is unambiguous and uncompressed, and that its pickle calls nothing unexpected."""
     if not zipfile.is_zipfile(file):
         raise ValueError("it is not an archive of torch.save; plain pickles are refused")
     with zipfile.ZipFile(file) as archive:

@@ -40,11 +40,7 @@ def is_pinned(name: str) -> bool:
 
 
 def pinned_parts(name: str) -> tuple[str, str]:
-    """Return the cell and the kernel of a choice of ``cell=`` such as ``fused_lstm``.
-
-    Raises:
-        UserError: it is broken, or its cell is not registered.
-    """
+    """Return the cell and the kernel of a choice of ``cell=`` such as ``fused_lstm``."""
     from seqlab.plugins.kernels import cell_names  # which imports torch
 
     kernel = find("pinned", name).load()
@@ -56,9 +52,6 @@ def pinned_parts(name: str) -> tuple[str, str]:
 
 def expand_pinned(config: Mapping[str, Any]) -> dict[str, Any]:
     """Replace a cell such as ``fused_lstm`` by its cell and kernel, as records and checkpoints have them.
-
-    Args:
-        config: resolved, with nodes ``cell`` and ``kernel``.
 
     Raises:
         UserError: another kernel is chosen.
@@ -88,11 +81,7 @@ def choices(kind: str) -> list[str]:
 
 
 def plugin_classes(kind: str, name: str) -> list[type]:
-    """Import the class of a choice, or of a kernel all classes of that name.
-
-    Raises:
-        UserError: there is none, or it is broken.
-    """
+    """Import the class of a choice, or of a kernel all classes of that name."""
     if kind == "cell" and is_pinned(name):
         name, _ = pinned_parts(name)
     if kind != "kernel":
@@ -115,11 +104,7 @@ def plugin_classes(kind: str, name: str) -> list[type]:
 
 
 def plugin_class(kind: str, name: str) -> type:
-    """Import a plugin by the name of its entry point, and check its class.
-
-    Raises:
-        UserError: there is none, or it is broken; the message says how.
-    """
+    """Import a plugin by the name of its entry point, and check its class."""
     plugin = find(kind, name)
     target: Any = plugin.load()
     if problem := _class_problem(kind, target) if inspect.isclass(target) else f"{plugin.target} is not a class":
@@ -226,11 +211,7 @@ def _key(kind: str, name: Any) -> str:
 
 
 def checked_arguments(kind: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a node against the plugin's signature and add the defaults.
-
-    Raises:
-        UserError: an option is unknown or of the wrong type.
-    """
+    """Check a node against the plugin's signature and add the defaults."""
     plain = OmegaConf.to_container(chosen, resolve=True) if isinstance(chosen, DictConfig) else dict(chosen)
     assert isinstance(plain, dict)
     _check_resolved(kind, plain)

@@ -66,12 +66,7 @@ def keys_of(config: Mapping[Any, Any], prefix: str = "") -> list[str]:
 
 
 def suggestions(key: str, known: Iterable[str]) -> list[str]:
-    """Return at most three keys that a mistyped one may stand for, the likeliest first.
-
-    Args:
-        key: dotted, as it was typed.
-        known: all existing keys, dotted.
-    """
+    """Return at most three keys that a mistyped one may stand for, the likeliest first."""
     keys = [*known, "hydra.run.dir"]
     parent, _, last = key.lower().replace("-", "_").rpartition(".")
     last_of = {each: each.rpartition(".")[2] for each in keys}
@@ -90,12 +85,7 @@ def suggestions(key: str, known: Iterable[str]) -> list[str]:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """Return the message for a key that does not exist.
-
-    Args:
-        key: dotted.
-        known: all keys of the config, dotted.
-    """
+    """Return the message for a key that does not exist."""
     keys = [each for each in known if each != key]
     parent = key.rpartition(".")[0]
     there = [each.rpartition(".")[2] for each in keys if each.rpartition(".")[0] == parent]

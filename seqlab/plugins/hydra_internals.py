@@ -49,20 +49,12 @@ def register_resolver(name: str, resolver: Callable[..., Any], *, use_cache: boo
 
 
 def check_single_run(overrides: Sequence[Override]) -> None:
-    """Check that no override is a sweep.
-
-    Raises:
-        hydra.errors.HydraException: one is.
-    """
+    """Check that no override is a sweep."""
     config_loader_impl.ConfigLoaderImpl.validate_sweep_overrides_legal([*overrides], RunMode.RUN, from_shell=True)
 
 
 def apply_overrides(config: DictConfig, overrides: Sequence[Override]) -> None:
-    """Apply overrides of values to a composed config, in place.
-
-    Raises:
-        hydra.errors.HydraException: a key does not exist, or a value does not fit.
-    """
+    """Apply overrides of values to a composed config, in place."""
     config_loader_impl.ConfigLoaderImpl._apply_overrides_to_config([*overrides], config)
 
 
@@ -76,11 +68,7 @@ def set_override_dirname(config: DictConfig, overrides: Sequence[Override]) -> N
 
 
 def expand_sweep(overrides: Iterable[Override]) -> list[list[str]]:
-    """Return the overrides of each run of a sweep, in the order of Hydra's basic sweeper.
-
-    Raises:
-        hydra.errors.HydraException: an override has no list of values.
-    """
+    """Return the overrides of each run of a sweep, in the order of Hydra's basic sweeper."""
     (runs,) = basic_sweeper.BasicSweeper.split_arguments([*overrides], None)
     return runs
 

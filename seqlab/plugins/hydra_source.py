@@ -37,10 +37,6 @@ _LARGEST, _DEEPEST, _MOST_VALUES = 2**18, 64, 50_000
 def read_yaml(path: Path, *, aliases: bool) -> str:
     """Return the text of a YAML file that does not expand to more values than a config has.
 
-    Args:
-        path: a regular file.
-        aliases: whether the file may have aliases (``*name``).
-
     Raises:
         UserError: it is too large, nested too deeply, or not valid UTF-8 or YAML.
     """
@@ -132,11 +128,7 @@ class FileConfigSource(_Contained, hydra_internals.FileConfigSource):
 
 
 def _check_keys(node: Any, path: Path) -> None:
-    """Check the keys of a file, and its defaults list.
-
-    Raises:
-        UserError: a key is not a string, or the defaults are not a list of names and of mappings of a group to a name.
-    """
+    """Check the keys of a file, and its defaults list."""
     for key, value in node.items():
         if not isinstance(key, str):
             raise UserError(f"{path}: {format_value(key)} is not a key; put a name in quotes")

@@ -48,11 +48,7 @@ class Plugin:
     problem: str | None = None
 
     def load(self) -> Any:
-        """Import the plugin.
-
-        Raises:
-            UserError: it is broken; the message says how.
-        """
+        """Import the plugin."""
         if self.problem:
             raise UserError(f"{self.kind}={self.name}: {self.problem}")
         module, _, attribute = self.target.partition(":")
@@ -87,11 +83,7 @@ def _plugin(kind: str, name: str, entries: list[EntryPoint]) -> Plugin:
 
 
 def find(kind: str, name: str) -> Plugin:
-    """Return a plugin by name.
-
-    Raises:
-        UserError: there is none; the message lists those there are.
-    """
+    """Return a plugin by name."""
     available = plugins(kind)
     if name not in available:
         raise UserError(f"{kind}={name}: there is no such {kind}; there are {', '.join(available) or 'none'}")

@@ -114,11 +114,7 @@ class _RandomnessDetector(TorchDispatchMode):  # type: ignore[no-untyped-call]  
 
 
 def _checked_parameters(cell: Cell, x: Tensor, state: State) -> frozenset[str]:
-    """Run the step on two rows, and return the names of the parameters that it uses.
-
-    Raises:
-        _RefusalError: the compiled scan cannot compute the step.
-    """
+    """Run the step on two rows, and return the names of the parameters that it uses."""
     if any(parametrize.is_parametrized(module) for module in cell.modules()):
         raise _RefusalError("its weights are computed from others (weight_drop, or another parametrisation)")
     step, detector = Step(cell), _RandomnessDetector()  # type: ignore[no-untyped-call]  # torch's own

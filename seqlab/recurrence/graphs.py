@@ -60,11 +60,7 @@ def assume_constant_result(function: Function) -> Function:
 
 
 class Step(nn.Module):
-    """A module whose call is a cell's step, for ``functional_call``.
-
-    Args:
-        cell: the cell.
-    """
+    """A module whose call is a cell's step, for ``functional_call``."""
 
     def __init__(self, cell: Cell) -> None:
         super().__init__()

@@ -63,12 +63,7 @@ class CellTrace:
 
 @final
 class _TracingCell(Wrapper):
-    """A cell that records its steps.
-
-    Args:
-        inner: the cell.
-        track: receives the steps.
-    """
+    """A cell that records its steps."""
 
     def __init__(self, inner: Cell, track: CellTrace) -> None:
         super().__init__(inner)
@@ -124,12 +119,6 @@ class Recording:
     """A float64 copy of a network in evaluation mode whose recurrent parts record their steps, without truncation.
 
     The original, its counters and the random number generators stay as they are.
-
-    Args:
-        network: with any number of :class:`Recurrent` in it.
-
-    Attributes:
-        network: the copy, to be called once.
     """
 
     def __init__(self, network: nn.Module) -> None:

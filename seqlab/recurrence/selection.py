@@ -87,11 +87,7 @@ class Measurement(NamedTuple):
 
 
 def table_path(device: torch.device) -> Path:
-    """Return the file of this machine's measurements: one for each device, torch version and number of threads.
-
-    Raises:
-        OSError: the cache folder cannot be made.
-    """
+    """Return the file of this machine's measurements: one for each device, torch version and number of threads."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.node()} {platform.processor()}"
     return cache_path("tuning", [FORMAT, device.type, name, torch.__version__, torch.get_num_threads()], ".json")
 

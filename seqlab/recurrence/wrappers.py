@@ -16,11 +16,7 @@ from seqlab.recurrence.scan import rebuild
 
 
 class Wrapper(Cell, ABC):
-    """A cell that overrides the step of another one. It runs on the loop or compiled, not on the other's kernels.
-
-    Args:
-        inner: the cell to wrap.
-    """
+    """A cell that overrides the step of another one. It runs on the loop or compiled, not on the other's kernels."""
 
     def __init__(self, inner: Cell) -> None:
         super().__init__(inner.input_size, inner.hidden_size)

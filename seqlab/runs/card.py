@@ -56,11 +56,7 @@ def _entry(kind: str, node: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """Read ``model.json``, and check that its plugins are installed.
-
-    Raises:
-        UserError: the file is damaged, of a newer seqlab, or names a plugin that is not installed.
-    """
+    """Read ``model.json``, and check that its plugins are installed."""
     path = folder / run_folder.MODEL_CARD
     card = run_folder.read_json(path)
     try:  # except the state of the task, where a symbol may be any character: the task checks what it shows
@@ -126,9 +122,5 @@ def write_preprocessor(folder: Path, preprocessor: Preprocessor | None) -> None:
 
 
 def read_preprocessor(folder: Path) -> dict[str, Any]:
-    """Read the state of the preprocessor, empty for a run without one.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
+    """Read the state of the preprocessor, empty for a run without one."""
     return run_folder.read_json(folder / run_folder.PREPROCESSOR).get("state") or {}

@@ -47,10 +47,6 @@ def owned_folder(folder: Path, *, keep_empty: bool = False) -> Iterator[None]:
     Only the owner changes the folder. A folder that holds nothing but lock and log at the end is removed; beside other
     files, lock and log are removed if none of them was changed. The owning thread may enter again.
 
-    Args:
-        folder: the run folder.
-        keep_empty: whether to keep an empty folder.
-
     Raises:
         OwnedError: another process, or another thread of this one, owns it; nothing in the folder was changed.
         UserError: it cannot be written.

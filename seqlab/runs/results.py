@@ -89,12 +89,7 @@ def _is_metric(value: Any) -> bool:
 def further_tests(
     scores: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]], statistics: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return a table with a row for each extra test split; no table where there are none.
-
-    Args:
-        scores: metrics of the model and of the baseline, by split.
-        statistics: of each split.
-    """
+    """Return a table with a row for each extra test split; no table where there are none."""
     rows = [
         {
             "split": name,
@@ -109,12 +104,7 @@ def further_tests(
 
 
 def metric_ranges(collection: "MetricCollection", names: Iterable[str]) -> dict[str, list[float | None]]:
-    """Return the smallest and the largest value of each metric, as torchmetrics has them; ``None`` is unbounded.
-
-    Args:
-        collection: the task's metrics.
-        names: of the recorded values, including those computed from others.
-    """
+    """Return the smallest and the largest value of each metric, as torchmetrics has them; ``None`` is unbounded."""
     metrics = dict(collection.items())
     bounds = ("plot_lower_bound", "plot_upper_bound")
     return {name: [getattr(metrics.get(name), bound, None) for bound in bounds] for name in names}

@@ -69,22 +69,14 @@ def write_weights(path: Path, weights: Mapping[str, "Tensor"]) -> None:
 
 
 def read_weights(path: Path) -> dict[str, "Tensor"]:
-    """Read a run's tensors, as :func:`seqlab.io.tensors.read_tensors` does.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
+    """Read a run's tensors, as :func:`seqlab.io.tensors.read_tensors` does."""
     from seqlab.io import tensors
 
     return tensors.read_tensors(path)
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file in :data:`HASHED`.
-
-    Raises:
-        UserError: one is missing.
-    """
+    """Return the SHA-256 of each file in :data:`HASHED`."""
     found = {}
     for name in HASHED:
         try:

@@ -56,9 +56,6 @@ def deciding_verdict(record: Mapping[str, Any]) -> str:
 
     It is computed from the best validation score and the task's bounds where both are recorded; else it is
     ``best.verdict``, the task's own. A record of an older version without either has only that of the test split.
-
-    Args:
-        record: ``results.json``.
     """
     best, bounds = record["best"], _bounds(record)
     score, baseline, solved = best.get("valid"), bounds.get("chance"), bounds.get("solved")
@@ -126,13 +123,7 @@ def class_column(row: Mapping[str, Any]) -> str:
 
 
 def show_classes(rows: Sequence[Mapping[str, Any]], console: Console, rest: str) -> None:
-    """Print a row for each class that :func:`classes_to_show` chooses.
-
-    Args:
-        rows: of :func:`class_rows`, or of a task's report.
-        console: to print to.
-        rest: where to find the other rows.
-    """
+    """Print a row for each class that :func:`classes_to_show` chooses."""
     shown = classes_to_show(rows)
     if len(shown) < len(rows):
         line = f"{len(shown)} of {len(rows)} classes, those of lowest F1; all are in {rest}:"

@@ -115,11 +115,6 @@ def _format(found: Interval) -> str:
 def read_sides(first: str, second: str, within: Path | None) -> tuple[Side, Side]:
     """Read the two sets.
 
-    Args:
-        first: a folder, or a label of ``within``.
-        second: the same.
-        within: folder of the sweep that has both labels.
-
     Raises:
         UserError: a folder has no finished run, or the sweep has no such label.
     """
@@ -182,11 +177,7 @@ def _over_seeds(differences: Sequence[tuple[Pair, float]]) -> Interval:
 
 
 def _differences(first: Side, second: Side, *, within_one: bool) -> dict[str, tuple[str, str]]:
-    """Find the settings that have one value in each set, and not the same.
-
-    Raises:
-        UserError: one of them makes the sets incomparable.
-    """
+    """Find the settings that have one value in each set, and not the same."""
     both, runs = f"{first.name} and {second.name}", [*first.runs, *second.runs]
     if len(tasks := sorted({run.task for run in runs})) > 1:
         raise UserError(f"{both} have runs of the tasks {' and '.join(tasks)}; compare runs of one task")
@@ -238,11 +229,7 @@ def _both(first: float | None, second: float | None) -> tuple[float, float] | No
 
 
 def _by_settings(side: Side, keys: Sequence[str]) -> dict[tuple[str, ...], Run]:
-    """Index runs by the settings that both sets have.
-
-    Raises:
-        UserError: two runs of the set agree in them.
-    """
+    """Index runs by the settings that both sets have."""
     table: dict[tuple[str, ...], Run] = {}
     for run in side.runs:
         settings = tuple(format_setting(run.settings.get(key)) for key in keys)

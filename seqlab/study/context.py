@@ -90,11 +90,7 @@ class Context:
 
 
 def encode_test_split(trained: Trained) -> TokenFile:
-    """Encode the test split of a language model, or read it from the cache.
-
-    Raises:
-        UserError: the model is no language model, or its text cannot be read.
-    """
+    """Encode the test split of a language model, or read it from the cache."""
     task = trained.task
     if not isinstance(task, LanguageTask) or trained.preprocessor is None:
         raise UserError(f"{trained.folder}: its task predicts no next token; context needs a run of task=lm")

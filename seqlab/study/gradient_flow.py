@@ -70,12 +70,7 @@ Row = TypeVar("Row", FlowRow, SaturationRow)
 @final
 @dataclass(frozen=True)
 class GradientFlow:
-    """All measurements of a run.
-
-    Attributes:
-        rows: gradients, over all steps, layers, directions, state tensors and distances.
-        saturation: gates, over all steps.
-    """
+    """All measurements of a run."""
 
     rows: tuple[FlowRow, ...]
     saturation: tuple[SaturationRow, ...] = ()
@@ -117,10 +112,6 @@ def read_rows(path: Path, kind: type[Row], *, strict: bool = False) -> list[Row]
         path: one of the two files; without it there are no rows.
         kind: the row type of that file.
         strict: reject damaged lines instead of skipping them.
-
-    Raises:
-        ValueError: in strict mode, a column is missing or a value has the wrong type.
-        UserError: in strict mode, the file is too large or no CSV.
     """
     if not path.is_file():
         return []
@@ -138,11 +129,7 @@ def read_rows(path: Path, kind: type[Row], *, strict: bool = False) -> list[Row]
 
 
 def check_columns(path: Path, columns: Iterable[str]) -> None:
-    """Check that the header of a CSV file names some columns; an empty file has none to name.
-
-    Raises:
-        ValueError: a column is missing.
-    """
+    """Check that the header of a CSV file names some columns; an empty file has none to name."""
     header = read_bytes(path).decode("utf-8", "replace").partition("\n")[0]
     present = next(csv.reader([header]), []) if header.isprintable() else []
     if header and (missing := [name for name in columns if name not in present]):
@@ -177,11 +164,7 @@ class FlowWriter:
         write_text(path, ",".join(field.name for field in fields(kind)) + "\n" + _lines(kept))
 
     def add(self, rows: Sequence[FlowRow], saturation: Sequence[SaturationRow]) -> None:
-        """Append one measurement.
-
-        Raises:
-            UserError: the disk is full, or the folder cannot be written.
-        """
+        """Append one measurement."""
         for name, lines in ((FLOW, _lines(rows)), (SATURATION, _lines(saturation))):
             append_text(self.folder / name, lines)
 

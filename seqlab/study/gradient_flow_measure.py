@@ -116,12 +116,7 @@ def _gradients(loss: Tensor, tracks: Sequence[CellTrace]) -> "list[_TrackFlow]":
 
 @final
 class _TrackFlow:
-    """Gradient flow of one layer in one direction, with each row shifted so that its last valid step comes last.
-
-    Args:
-        track: recorded inputs and states.
-        gradients: to each state tensor after each step, ``[time, batch, ...]``; ``None`` without a gradient.
-    """
+    """Gradient flow of one layer in one direction, with each row shifted so that its last valid step comes last."""
 
     def __init__(self, track: CellTrace, gradients: Sequence[Tensor | None]) -> None:
         self.track, self.time = track, len(track.x)

@@ -155,13 +155,7 @@ _MAX_ANNOTATED = 60
 
 
 def draw_inspection(found: Inspection, layers: Sequence[LayerView], title: str) -> "Figure":
-    """Draw the predictions, the sensitivity of the last one to each input, and states and gates of some layers.
-
-    Args:
-        found: to draw.
-        layers: those of its layers to show.
-        title: of the figure.
-    """
+    """Draw the predictions, the sensitivity of the last one to each input, and states and gates of some layers."""
     maps: list[tuple[LayerView, str, Tensor, Gate | None]] = []
     for view in layers:
         maps += [(view, name, state, None) for name, state in view.states.items()]

@@ -53,9 +53,6 @@ def student_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     .. math:: \bar d ± t_{n-1} \, s / \sqrt n
 
     The bootstrap is no alternative for few values: of three, its 95 % percentile interval covers about 75 %.
-
-    Raises:
-        ValueError: there are no values.
     """
     mean = statistics.fmean(values)
     if len(values) < 2:

@@ -25,14 +25,7 @@ _STEPS = (4, 8)
 
 @final
 class SizedModel:
-    """Config whose model can be built at any hidden size.
-
-    Args:
-        config: composed; its task gives inputs and outputs.
-
-    Raises:
-        UserError: the task's data cannot be read.
-    """
+    """Config whose model can be built at any hidden size."""
 
     def __init__(self, config: DictConfig) -> None:
         self.plain = plain_config(config)
@@ -50,11 +43,7 @@ class SizedModel:
         return None if size is None else int(size)
 
     def build(self, hidden_size: int | None) -> Model:
-        """Build the model.
-
-        Raises:
-            UserError: it cannot have this size.
-        """
+        """Build the model."""
         nodes: dict[str, Any] = dict(self.plain)
         if hidden_size is not None:
             nodes[self.group] = {**nodes[self.group], "hidden_size": hidden_size}
@@ -70,9 +59,6 @@ class SizedModel:
             what: ``parameters``: trained ones; ``state``: numbers that a sequence carries from step to step; ``flops``:
                 multiply-adds of the matrix products and convolutions of one step.
             hidden_size: ``None`` for a model without one.
-
-        Raises:
-            UserError: the model cannot have this size.
         """
         model = self.build(hidden_size)
         if what == "parameters":

@@ -213,11 +213,7 @@ KINDS = (".png", ".svg", ".pdf")
 
 
 def save_figure(figure: "Figure", path: Path, dpi: int = 120) -> None:
-    """Write a figure on white, atomically, in the format of the file's suffix.
-
-    Raises:
-        UserError: the suffix is none of :data:`KINDS`, or the file cannot be written.
-    """
+    """Write a figure on white, atomically, in the format of the file's suffix."""
     if path.suffix.lower() not in KINDS:
         raise UserError(f"{path}: the suffix of a figure must be one of {', '.join(KINDS)}")
     content, was_visible = io.BytesIO(), figure.patch.get_visible()

@@ -123,9 +123,6 @@ def _included() -> dict[str, Traversable]:
 def load(name: str) -> Recipe:
     """Read a recipe.
 
-    Args:
-        name: of an included one, or path of a YAML file.
-
     Raises:
         UserError: it does not exist, or is invalid.
     """

@@ -136,11 +136,7 @@ _COUNT_KEYS = ("n_trials", "n_jobs", "max_batch_size")
 
 
 def check_launcher(name: str, node: Mapping[str, Any]) -> None:
-    """Check the values of ``hydra.launcher``.
-
-    Raises:
-        UserError: a value has the wrong type or is out of range, or SLURM is not installed.
-    """
+    """Check the values of ``hydra.launcher``."""
     if name in ("slurm", "submitit_slurm") and shutil.which("srun") is None:
         raise UserError(
             f"hydra/launcher={name}: there is no srun on the PATH; run this on a node of a SLURM cluster, or with "
@@ -152,11 +148,7 @@ def check_launcher(name: str, node: Mapping[str, Any]) -> None:
 
 
 def check_plugin(place: str, node: Mapping[str, Any]) -> None:
-    """Check that the class of ``hydra.launcher`` or ``hydra.sweeper`` has the keys of its config.
-
-    Raises:
-        UserError: the class is no plugin of Hydra or has no such key, or a count is below 1.
-    """
+    """Check that the class of ``hydra.launcher`` or ``hydra.sweeper`` has the keys of its config."""
     module, _, name = str(node.get("_target_", "")).rpartition(".")
     if not module.startswith(("hydra_plugins.", CORE_PLUGINS)):
         raise UserError(f"{place}._target_ must name a plugin of Hydra, got {node.get('_target_')}")

@@ -79,11 +79,7 @@ def write_plan(
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """Read and check ``sweep.json``.
-
-    Raises:
-        UserError: there is none, or it is damaged.
-    """
+    """Read and check ``sweep.json``."""
     path = folder / SWEEP
     if not path.is_file():
         raise UserError(f"{folder} is no sweep's folder: it has no {SWEEP}")
@@ -107,11 +103,7 @@ def _are_texts(value: Any) -> bool:
 
 
 def read_entries(folder: Path) -> list[Entry]:
-    """Read the state of each run: those of the plan in order, then others that the folder holds.
-
-    Raises:
-        UserError: the folder holds no sweep.
-    """
+    """Read the state of each run: those of the plan in order, then others that the folder holds."""
     overrides = {str(run["name"]): tuple(run["words"]) for run in read_plan(folder)["runs"]}
     folders = {entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")}
     others = sorted(name for name in folders - overrides.keys() if (folder / name / RUN).is_file())

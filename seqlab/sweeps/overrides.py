@@ -107,11 +107,7 @@ def expand(overrides: Sequence[str], params: Mapping[str, Any] | None = None) ->
 
 
 def expand_each(overrides: Sequence[str]) -> list[list[str]]:
-    """Return the list of values of each override, as overrides; of equal keys the last counts.
-
-    Raises:
-        hydra.errors.HydraException, UserError: as :func:`expand`.
-    """
+    """Return the list of values of each override, as overrides; of equal keys the last counts."""
     with configs():
         last = _last(_parse(overrides))
         _check_count(last)
@@ -119,11 +115,7 @@ def expand_each(overrides: Sequence[str]) -> list[list[str]]:
 
 
 def expand_groups(overrides: Sequence[str], groups: Sequence[str]) -> list[list[str]]:
-    """Return the overrides for each choice of some config groups, without the sweeps of other keys.
-
-    Raises:
-        hydra.errors.HydraException: an override cannot be parsed.
-    """
+    """Return the overrides for each choice of some config groups, without the sweeps of other keys."""
     with configs():
         last = _last(_parser().parse_overrides(list(overrides)))
         kept = [each for each in last if not each.is_sweep_override() or str(each.key_or_group) in groups]

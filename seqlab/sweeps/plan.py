@@ -110,11 +110,7 @@ def first_values(overrides: Sequence[str]) -> list[str]:
 
 
 def chosen_plugins(overrides: Sequence[str]) -> tuple[str, str]:
-    """Return the names of the chosen sweeper and launcher, both ``basic`` by default.
-
-    Raises:
-        hydra.errors.HydraException: the overrides cannot be composed.
-    """
+    """Return the names of the chosen sweeper and launcher, both ``basic`` by default."""
     node = _hydra_node(overrides)
     if node is None:
         return "basic", "basic"
@@ -123,11 +119,7 @@ def chosen_plugins(overrides: Sequence[str]) -> tuple[str, str]:
 
 
 def sweeper_params(overrides: Sequence[str]) -> dict[str, Any]:
-    """Return ``hydra.sweeper.params``: overrides that a config adds to those of the command line.
-
-    Raises:
-        hydra.errors.HydraException: the overrides cannot be composed.
-    """
+    """Return ``hydra.sweeper.params``: overrides that a config adds to those of the command line."""
     node = _hydra_node(overrides)
     return {} if node is None else {str(key): value for key, value in (node.sweeper.get("params") or {}).items()}
 
@@ -150,11 +142,7 @@ def _hydra_node(overrides: Sequence[str]) -> DictConfig | None:
 
 
 def plan_sweep(folder: Path, overrides: Sequence[str], sweeper: str = "basic") -> None:
-    """Write the runs of a sweep to its plan; another sweeper than the basic one adds its runs later.
-
-    Raises:
-        hydra.errors.HydraException, UserError: a run cannot be composed.
-    """
+    """Write the runs of a sweep to its plan; another sweeper than the basic one adds its runs later."""
     runs: dict[str, list[str]] = {}
     if sweeper == "basic":
         expanded = expand(overrides, sweeper_params(overrides))
@@ -166,11 +154,7 @@ def plan_sweep(folder: Path, overrides: Sequence[str], sweeper: str = "basic") -
 
 
 def rename_old_sweep(folder: Path) -> Path | None:
-    """Rename the folder of an earlier sweep to ``<name>.1`` or the next free number; ``None`` if there is none.
-
-    Raises:
-        UserError: another process is doing a run of it.
-    """
+    """Rename the folder of an earlier sweep to ``<name>.1`` or the next free number; ``None`` if there is none."""
     if not (folder / SWEEP).exists():
         return None
     number = next(n for n in range(1, 10**6) if not folder.with_name(f"{folder.name}.{n}").exists())

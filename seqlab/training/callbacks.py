@@ -35,10 +35,6 @@ class StopWhenSolved(pl.Callback):
 
     A single epoch just above the criterion may be luck, and the test split then falls below it.
 
-    Args:
-        task: defines when it is solved.
-        epochs: in a row; at least 1.
-
     Raises:
         UserError: the monitored metric is not logged as ``valid/<name>``.
     """
@@ -123,10 +119,6 @@ class ValidationBaseline(pl.Callback):
 
     Attributes:
         values: the metrics; empty before the first validation ended.
-
-    Args:
-        task: for the baseline's outputs and the metrics.
-        statistics: of the validation split.
     """
 
     def __init__(self, task: Task, statistics: Mapping[str, Any]) -> None:
@@ -161,11 +153,7 @@ class ValidationBaseline(pl.Callback):
 
 
 def progress_callbacks(asked: object, monitor: str) -> list[pl.Callback]:
-    """Return the callbacks of ``trainer.progress``: ``auto`` (bars in a terminal), true or false.
-
-    Raises:
-        UserError: the value is another.
-    """
+    """Return the callbacks of ``trainer.progress``: ``auto`` (bars in a terminal), true or false."""
     if asked not in ("auto", True, False):
         raise UserError(f"trainer.progress must be auto, true or false, got {asked}")
     bars = sys.stderr.isatty() and sys.stdout.isatty() if asked == "auto" else bool(asked)

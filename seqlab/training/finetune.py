@@ -115,11 +115,6 @@ def load_init(config: Mapping[str, Any], folder: Path, resume_from: Path | None)
 
     A run that resumes reads its own folder instead, so that the other run may be deleted.
 
-    Args:
-        config: checked.
-        folder: the folder of the new run.
-        resume_from: the checkpoint to resume from.
-
     Raises:
         UserError: ``init_from`` or ``freeze`` changed, or that run cannot be loaded or reads another kind of input.
     """

@@ -24,9 +24,6 @@ class CurvesLogger(Logger):
 
     A resumed run appends to the same file, and replaces rows of steps that it repeats: those written after the
     checkpoint.
-
-    Args:
-        folder: the run folder.
     """
 
     name = "curves"
@@ -78,12 +75,7 @@ _NAMES = ("csv", "none", "tensorboard", "wandb")
 
 @contextmanager
 def open_logger(config: Mapping[str, Any], folder: Path) -> Iterator[Logger | None]:
-    """Build the configured logger, log the config, and close it at the end, so that the next run starts its own.
-
-    Args:
-        config: of the run.
-        folder: the run folder.
-    """
+    """Build the configured logger, log the config, and close it at the end, so that the next run starts its own."""
     logger, failed = make_logger(config["logger"], folder), True
     try:
         if logger is not None:
@@ -99,10 +91,6 @@ def open_logger(config: Mapping[str, Any], folder: Path) -> Iterator[Logger | No
 
 def make_logger(config: Mapping[str, Any], folder: Path) -> Logger | None:
     """Build the configured logger; its files are in the run folder.
-
-    Args:
-        config: the node ``logger``.
-        folder: the run folder.
 
     Raises:
         UserError: the name is unknown, or the logger is not installed.

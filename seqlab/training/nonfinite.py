@@ -126,12 +126,6 @@ class SavedStep:
         state: tensors of the carried state.
         weights: of the model, before the step.
         rng: the state of the CPU's random generator.
-
-    Args:
-        folder: ``nonfinite`` of a run.
-
-    Raises:
-        UserError: it holds no such step.
     """
 
     def __init__(self, folder: Path) -> None:

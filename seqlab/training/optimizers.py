@@ -25,11 +25,7 @@ _NOT_OPTIMIZER = ("name", "schedule", "warmup", "decay", "decay_after", "patienc
 
 
 def make_optimizer(config: Mapping[str, Any], parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """Build the configured optimiser; weight decay applies to matrices, not to biases and other vectors.
-
-    Raises:
-        UserError: the name is unknown, or the optimiser does not take an option.
-    """
+    """Build the configured optimiser; weight decay applies to matrices, not to biases and other vectors."""
     settings = {key: value for key, value in config.items() if key not in _NOT_OPTIMIZER}
     if config["name"] not in _OPTIMIZERS:
         raise UserError(f"optimizer.name must be one of {', '.join(_OPTIMIZERS)}, got {config['name']}")
@@ -54,10 +50,6 @@ def schedule(config: Mapping[str, Any], steps: float) -> Callable[[int], float] 
     With :math:`p` the share of the steps done after warm-up: ``constant`` 1; ``cosine``
     :math:`(1 + \cos \pi p) / 2` (Loshchilov & Hutter 2017, without restarts); ``one_cycle`` falls linearly,
     :math:`1 - p` (with the warm-up, the triangle of Smith & Topin 2019).
-
-    Args:
-        config: the optimiser's node, for ``schedule`` and ``warmup``.
-        steps: optimiser steps of the whole run.
 
     Raises:
         UserError: the schedule is unknown, or it needs a number of steps and the run has none.
@@ -91,10 +83,6 @@ class EpochDecay:
     ``decay``: :math:`d^{\max(0, e - a)}` in epoch :math:`e = 1, 2, \ldots` with :math:`a` = ``decay_after`` (Zaremba
     et al. 2014). ``plateau``: times :math:`d` after each epoch whose monitored metric is no better than the best one
     for more than ``patience`` epochs.
-
-    Args:
-        config: the optimiser's node.
-        mode: whether a larger (``max``) or a smaller (``min``) metric is better.
 
     Raises:
         UserError: ``decay`` is out of range.

@@ -21,12 +21,7 @@ _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torc
 
 
 def run_worker_rank(folder: Path, on_ready: Callable[[], None] = lambda: None) -> None:
-    """Wait for the job that rank 0 writes into the run folder, and take part in it.
-
-    Args:
-        folder: the run folder.
-        on_ready: called after this process has read the data and built the model.
-    """
+    """Wait for the job that rank 0 writes into the run folder, and take part in it."""
     while (job := read_job(folder)) is None:
         time.sleep(0.1)
     if "over" in job:

@@ -38,11 +38,7 @@ class Shape(NamedTuple):
 
 
 def read_shape(text: str) -> Shape:
-    """Read a shape such as ``16x1000x64x128`` or ``32x512x128x128r``.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """Read a shape such as ``16x1000x64x128`` or ``32x512x128x128r``."""
     sizes = text.removesuffix("r").split("x")
     if len(sizes) != 4 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
         raise ValueError(f"shape must be batch x time x input x hidden, such as 16x1000x64x128, got {text}")

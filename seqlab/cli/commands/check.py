@@ -99,9 +99,6 @@ def suite_of(arguments: Sequence[str]) -> PluginCheck:
 
     Args:
         arguments: ``kind=name``, once, or a cell and a kernel, and ``kind.key=value``, as on the command line of a run.
-
-    Raises:
-        UserError: there is no such plugin, it is broken, or an option is wrong.
     """
     chosen, options = _split(arguments)
     given = _given(chosen, options)

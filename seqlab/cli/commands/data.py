@@ -105,11 +105,7 @@ def fetch(arguments: list[str]) -> int:
 
 
 def distinct_configs(overrides: Sequence[str]) -> list[dict[str, Any]]:
-    """Compose the configs of a run or sweep; return one for each data set, preprocessing and initialisation.
-
-    Raises:
-        UserError, hydra.errors.HydraException: a config cannot be composed.
-    """
+    """Compose the configs of a run or sweep; return one for each data set, preprocessing and initialisation."""
     from seqlab.config.compose import compose_all
     from seqlab.config.schema import plain_config
     from seqlab.sweeps.overrides import expand, override_key

@@ -112,14 +112,7 @@ def labelled_texts(
     label_column: str,
     layout: Layout = Layout(command_line=True),  # noqa: B008  # frozen
 ) -> tuple[Pairs, tuple[str, ...]]:
-    """Read texts and labels of a table, or of a folder with a subfolder for each label.
-
-    Returns:
-        Texts with labels, and notes on how the table was read.
-
-    Raises:
-        UserError, OSError: they cannot be read.
-    """
+    """Read texts and labels of a table, or of a folder with a subfolder for each label."""
     if data.is_dir():
         if (layout.quoting, layout.header) != ("auto", "auto"):
             raise UserError(f"{data} is a folder of texts; --quoting and --header are for tables")

@@ -136,19 +136,7 @@ def new(arguments: list[str]) -> int:
 
 
 def write(kind: str, name: str, parent: Path) -> Path:
-    """Write the files of a distribution, all or none.
-
-    Args:
-        kind: one of :data:`KINDS`.
-        name: the entry point's name: lower-case letters, digits and ``_``.
-        parent: parent of the distribution's folder.
-
-    Returns:
-        The folder of the distribution.
-
-    Raises:
-        UserError: the name is invalid or taken, or the folder cannot be written.
-    """
+    """Write the files of a distribution, all or none."""
     _check_name(kind, name)
     distribution = f"seqlab-{name.replace('_', '-')}"
     folder = parent / distribution

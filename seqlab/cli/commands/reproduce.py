@@ -113,11 +113,7 @@ def _sweep(recipe: Recipe, row: Row, args: argparse.Namespace) -> tuple[Path, li
 
 
 def _first_seed(overrides: Sequence[str]) -> int:
-    """Return the seed of the first run of a row.
-
-    Raises:
-        UserError: an override gives several values, whose mean would be taken for that of one setting.
-    """
+    """Return the seed of the first run of a row."""
     from seqlab.sweeps.overrides import expand_each, override_key
 
     first = 0

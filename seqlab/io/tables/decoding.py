@@ -72,11 +72,7 @@ class Decoded:
 
 
 def check_encoding(name: str, option: str = "encoding") -> None:
-    """Check that Python knows an encoding.
-
-    Raises:
-        ValueError: it is unknown.
-    """
+    """Check that Python knows an encoding."""
     try:
         known = codecs.lookup(name)._is_text_encoding  # what open() asks, too
     except (LookupError, ValueError):
@@ -103,12 +99,7 @@ def split_lines(text: str, newline: Literal["\n", "\r"]) -> Iterator[str]:
 
 @final
 class Decoder:
-    """Incremental decoder that counts line ends, byte-order marks and replaced characters.
-
-    Args:
-        where: begins an error's message.
-        layout: the encoding, and how to handle undecodable bytes.
-    """
+    """Incremental decoder that counts line ends, byte-order marks and replaced characters."""
 
     def __init__(self, where: str, layout: Layout) -> None:
         self.where, self.layout = f"{where}:" if layout.command_line else f"{where},", layout

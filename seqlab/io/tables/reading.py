@@ -54,13 +54,7 @@ class Dialect:
 
 
 def sniff(head: Sequence[str], separator: str, layout: Layout) -> Dialect:
-    """Infer the dialect from the first lines of a file.
-
-    Args:
-        head: the first lines that are not empty.
-        separator: of the file's ending.
-        layout: set by the user.
-    """
+    """Infer the dialect from the first lines of a file."""
     notes = []
     lines = [without_end(line) for line in head]
     if lines and (other := _other_separator(lines, separator)) is not None:
@@ -111,11 +105,7 @@ def _is_quoted(header: str, separator: str) -> bool:
 
 
 def names_of(fields: Sequence[str], where: str, layout: Layout) -> list[str]:
-    """Return the names of the columns: from the header, or their numbers where there is none or a name is empty.
-
-    Raises:
-        ValueError: a name occurs twice, or there are too many.
-    """
+    """Return the names of the columns: from the header, or their numbers where there is none or a name is empty."""
     if len(fields) > MOST_COLUMNS:
         raise ValueError(f"{where} has {len(fields):,} columns; a table has {MOST_COLUMNS:,} at most")
     if layout.header == "none":
@@ -336,11 +326,7 @@ class _Pass:
         self.problems.add(last, "another number of columns", text, advice)
 
     def rows(self, *notes: str, advice: str = "") -> Rows:
-        """Return the rows.
-
-        Raises:
-            ValueError: some are bad, or seem to be joined.
-        """
+        """Return the rows."""
         self.problems.check(advice)
         sure = [span for span in self.spans if span.sure]
         if sure and self.layout.quoting == "auto":

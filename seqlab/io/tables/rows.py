@@ -114,14 +114,7 @@ class Problems:
             self.advice[advice] = None
 
     def check(self, further: str = "") -> None:
-        """Raise an error if there are problems.
-
-        Args:
-            further: advice for the file as a whole.
-
-        Raises:
-            ValueError: one line with all problems.
-        """
+        """Raise an error if there are problems."""
         if not self.counts:
             return
         advice = "; ".join([*self.advice, *([further] if further else [])])
@@ -213,14 +206,7 @@ def without_end(line: str) -> str:
 
 
 def quoted(lines: Iterable[str], separator: str, problems: Problems, *, skip_blanks: bool = False) -> Iterator[Record]:
-    """Parse records whose fields may be in quotes (RFC 4180); empty lines between records are skipped.
-
-    Args:
-        lines: with their ends.
-        separator: between the fields.
-        problems: collects the records that cannot be parsed.
-        skip_blanks: whether to skip spaces after a separator.
-    """
+    """Parse records whose fields may be in quotes (RFC 4180); empty lines between records are skipped."""
     recorder = _Recorder(lines)
     reader = csv.reader(recorder, delimiter=separator, strict=True, skipinitialspace=skip_blanks)
     before = csv.field_size_limit(_LONGEST_FIELD)
@@ -324,12 +310,7 @@ class Span(NamedTuple):
 
 @final
 class ColumnProfile:
-    """Statistics of the columns over rows of one line, and the records of several lines.
-
-    Args:
-        columns: their number.
-        label: index of the column with the labels, if there is one.
-    """
+    """Statistics of the columns over rows of one line, and the records of several lines."""
 
     def __init__(self, columns: int, label: int | None = None) -> None:
         self.label, self.rows = label, 0

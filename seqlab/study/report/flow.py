@@ -131,13 +131,7 @@ def _add_legend(figure: "Figure", axes: "Axes", flow: GradientFlow) -> None:
 
 
 def compare_flows(flows: Mapping[str, GradientFlow], state: str, labels: Iterable[str]) -> "Figure":
-    """Draw the gradient norm of several runs relative to that at the last step, early and late in training.
-
-    Args:
-        flows: measurements by label; those without this state tensor are left out.
-        state: name of the state tensor.
-        labels: all labels of the report, which fix the colours.
-    """
+    """Draw the gradient norm of several runs relative to that at the last step, early and late in training."""
     drawn = {label: flow for label, flow in flows.items() if any(place[2] == state for place in flow.places)}
     places = sorted({place for flow in drawn.values() for place in flow.places if place[2] == state})[-_MAX_COMPARED:]
     lines = styles(list(labels))

@@ -54,10 +54,6 @@ class Collected:
 def collect(folders: Sequence[Path], on_progress: Callable[[str], None] = lambda _: None) -> Collected:
     """Read every run below some folders, each once.
 
-    Args:
-        folders: of runs, of sweeps, or folders that contain them.
-        on_progress: called with a line from time to time.
-
     Raises:
         UserError: a folder does not exist or has no runs.
     """

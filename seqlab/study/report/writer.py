@@ -112,9 +112,6 @@ def write_report(
         apart: put runs that are not comparable into separate sections.
         on_progress: called with a line from time to time.
 
-    Returns:
-        Path of the page.
-
     Raises:
         UserError: a folder holds no runs; runs of one task are not comparable; ``out`` cannot be written, or has files
             of these names that no report wrote.
@@ -153,11 +150,7 @@ def _save(picture: Picture, folder: Path) -> str:
 def compose(
     folders: Sequence[Path], *, apart: bool = False, on_progress: Callable[[str], None] = lambda _: None
 ) -> tuple[Document, str]:
-    """Compose a report without writing it; arguments and errors as of :func:`write_report`.
-
-    Returns:
-        Document, and the table of all runs as CSV.
-    """
+    """Compose a report without writing it; arguments and errors as of :func:`write_report`."""
     found = collect(folders, on_progress)
     groups = list(_groups(found, apart=apart))
     sections = [section for group in groups for section in group_sections(group)]
@@ -168,11 +161,7 @@ def compose(
 
 
 def _groups(found: Collected, *, apart: bool) -> Iterator[RunGroup]:
-    """Put the runs of each task into one group; incomparable ones into several if ``apart``.
-
-    Raises:
-        UserError: they are not comparable, and not to be kept apart.
-    """
+    """Put the runs of each task into one group; incomparable ones into several if ``apart``."""
     curves = collect_curves(found)
     for task in dict.fromkeys(run.task for run in found.runs):
         runs = [run for run in found.runs if run.task == task]
