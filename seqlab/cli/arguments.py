@@ -48,11 +48,7 @@ class CommandLine:
 
 
 def parse(arguments: Sequence[str]) -> CommandLine:
-    """Parse a command line.
-
-    Raises:
-        UserError: a flag does not exist, lacks its value, or is not allowed.
-    """
+    """Parse a command line."""
     parser = flag_parser()
     parser.error = _refuse  # type: ignore[method-assign]  # which prints the usage and exits
     args, unknown = parser.parse_known_intermixed_args(arguments)
@@ -123,11 +119,7 @@ def _split_searchpath(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
-    """Check overrides that Hydra obeys before a config is composed.
-
-    Raises:
-        UserError: one is no override, or names no folder for the files of the run.
-    """
+    """Check overrides that Hydra obeys before a config is composed."""
     for word in overrides:
         key, equals, value = word.partition("=")
         if not word:
@@ -232,12 +224,7 @@ _FIXED = (
 
 
 def check_config_dir(overrides: Sequence[str]) -> None:
-    """Check what config folders change of Hydra's own node, before Hydra reads it.
-
-    Raises:
-        UserError: a folder would make Hydra import or run something.
-        hydra.errors.HydraException: the overrides cannot be composed.
-    """
+    """Check what config folders change of Hydra's own node, before Hydra reads it."""
     if sources() == Sources():
         return
     node = _composed(overrides)

@@ -1,7 +1,6 @@
 """Output of the commands: lines, tables, JSON and progress bars."""
 
 import json
-import math
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, final
@@ -11,6 +10,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from seqlab.io.atomic import finite
 
 _MANY = 2_000
 """Number of items from which on a progress bar is shown."""
@@ -47,15 +48,7 @@ class Output(Console):
 
 def print_json(value: Any) -> None:
     """Print a value as JSON; numbers that are not finite become null."""
-    print(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def progress(label: str, total: int | None = None) -> Progress:

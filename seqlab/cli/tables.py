@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, TypeVar, final
 
 from seqlab.errors import UserError
 from seqlab.io.atomic import write_atomically
+from seqlab.io.csv_files import csv_field
 from seqlab.io.tables import (
     JSON_LINES,
     SEPARATORS,
@@ -20,6 +21,7 @@ from seqlab.io.tables import (
     Decoder,
     Layout,
     Problems,
+    Rows,
     check_encoding,
     check_kind,
     label_of,
@@ -58,28 +60,15 @@ def table_layout(args: argparse.Namespace) -> Layout:
 
 @final
 @dataclass(frozen=True)
-class Table:
-    """A file of rows, which has been read once from end to end, so that reading it again raises no errors.
-
-    Attributes:
-        path: the file.
-        columns: names of the columns, in order; of JSON lines all that occur.
-        count: number of rows, without the header.
-        notes: remarks on its format.
-        plain: whether no field and no name of a column has a tab or a line end in it.
-    """
+class Table(Rows):
+    """The rows of a file, with what commands ask of them; reading them again raises no errors."""
 
     path: Path
-    columns: tuple[str, ...]
-    count: int
-    notes: tuple[str, ...]
-    plain: bool
-    _read: Callable[[], Iterator[tuple[int, dict[str, Any]]]]
 
     def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Read the rows: the number of the line where each starts, and its values by column."""
         try:
-            yield from self._read()
+            yield from self.read()
         except ValueError as error:
             raise UserError(f"{self.path}: it has changed since it was read first ({error})") from error
 
@@ -98,12 +87,7 @@ class Table:
 
 
 def open_table(path: Path, layout: Layout = _DEFAULT, text: str | None = None, label: str | None = None) -> Table:
-    """Read a file once, check it and count its rows.
-
-    Raises:
-        UserError: its kind is unknown, its encoding is wrong, it is empty, or a row is wrong.
-        OSError: it cannot be read.
-    """
+    """Read a file once, check it and count its rows."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     kind = kind_of(path, layout)
@@ -122,7 +106,7 @@ def open_table(path: Path, layout: Layout = _DEFAULT, text: str | None = None, l
         raise UserError(str(error)) from error
     if not found.count:
         raise UserError(f"{path} has no rows" if path.stat().st_size else f"{path} is empty")
-    table = Table(path, found.columns, found.count, (*facts.notes, *found.notes), found.plain, found.read)
+    table = Table(found.columns, found.count, (*facts.notes, *found.notes), found.plain, found.read, path)
     for name in filter(None, (text, label)):
         table.require(name)
     return table
@@ -248,7 +232,7 @@ def _writer(
             for row in rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         else:
-            records = chain([columns], ([_field(row.get(column)) for column in columns] for row in rows))
+            records = chain([columns], ([csv_field(row.get(column)) for column in columns] for row in rows))
             if quotes:
                 # The default line end, \r\n, makes the writer quote a field that holds either of the two.
                 csv.writer(file, delimiter=SEPARATORS[suffix]).writerows(records)
@@ -258,13 +242,6 @@ def _writer(
         file.detach()
 
     return write
-
-
-def _field(value: Any) -> str:
-    """Write a value as a field: texts as they are, nothing for null, other values as JSON."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def chunks(items: Iterator[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:

@@ -28,12 +28,7 @@ class GuardedStream:
         """First error of writing; nothing is written after it."""
 
     def write(self, text: str) -> int:
-        """Write text with escaped control characters.
-
-        Raises:
-            BrokenPipeError: nobody reads the stream, and the command does not continue.
-            UserError: the stream cannot be written for another reason.
-        """
+        """Write text with escaped control characters."""
         parts = _OWN.split(text) if self._coloured else [text]
         shown = "".join(part if place % 2 else escape_control(part) for place, part in enumerate(parts))
         if self.fault is None:

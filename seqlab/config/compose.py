@@ -84,22 +84,14 @@ def compose_full(overrides: Iterable[str], mode: RunMode = RunMode.RUN) -> DictC
 
 
 def check_run(overrides: Iterable[str], composer: "Composer | None" = None) -> DictConfig:
-    """Compose the config of a single run with Hydra's own node, and check it.
-
-    Raises:
-        hydra.errors.HydraException, UserError: as :func:`compose`.
-    """
+    """Compose the config of a single run with Hydra's own node, and check it."""
     composer, words = composer or Composer(compose_full), list(overrides)
     check_single_run([composer.parse(word) for word in words])
     return composer.checked(words)
 
 
 def check_deleted(overrides: Iterable[Override]) -> None:
-    """Refuse an override such as ``~trainer.threads``, which removes a key that a run needs.
-
-    Raises:
-        UserError: one is removed.
-    """
+    """Refuse an override such as ``~trainer.threads``, which removes a key that a run needs."""
     for each in overrides:
         key = each.key_or_group
         if each.is_delete() and each.package is None and key.partition(".")[0] not in _OPTIONAL:
@@ -118,12 +110,7 @@ def _groups() -> list[str]:
 
 @final
 class Composer:
-    """Composer of the configs of many runs; it composes once for each set of choices and then sets the values.
-
-    Args:
-        compose: composes a config from choices alone.
-        groups: lists the groups.
-    """
+    """Composer of the configs of many runs; it composes once for each set of choices and then sets the values."""
 
     def __init__(
         self, compose: Callable[[Sequence[str]], DictConfig] = _compose, groups: Callable[[], Iterable[str]] = _groups

@@ -83,12 +83,6 @@ def destroy_process_group() -> None:
 def reshard_counts(saved: list[dict[str, Any]], rank: int, world_size: int, *, within: bool) -> dict[str, Any]:
     """Return a rank's counts of a checkpoint; with another number of ranks, rank 0 gets the sums, all the mean loss.
 
-    Args:
-        saved: the counts of each rank that the checkpoint holds.
-        rank: of this process.
-        world_size: number of ranks of the resumed run.
-        within: whether the checkpoint was written within an epoch.
-
     Raises:
         UserError: the number of ranks changes within an epoch while a state is carried, which cannot be resharded.
     """

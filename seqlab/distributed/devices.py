@@ -56,9 +56,6 @@ class RankInfo:
 def rank_info(trainer: Mapping[str, Any]) -> RankInfo:
     """Return the rank of this process.
 
-    Args:
-        trainer: the config node, for ``devices``, ``num_nodes`` and ``accelerator``.
-
     Raises:
         UserError: SLURM started another number of processes than the config asks for.
     """

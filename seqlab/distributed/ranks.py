@@ -61,11 +61,7 @@ class WorkerRanks:
         return self
 
     def start(self, config: dict[str, Any], resume_from: Path | None) -> None:
-        """Write the job, after the data is prepared, and wait until the processes started here are ready.
-
-        Raises:
-            UserError: a worker failed; the message says why.
-        """
+        """Write the job, after the data is prepared, and wait until the processes started here are ready."""
         if self.info.world_size == 1:
             return
         self._started = True

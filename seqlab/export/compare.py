@@ -1,6 +1,5 @@
 """Comparison of an exported file with the run, within the run's own rounding error."""
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from seqlab.contracts import UserError
 from seqlab.export.formats import PaddedModel, random_inputs
-from seqlab.recurrence.recurrent import Recurrent
+from seqlab.training.verification import MULTIPLE, in_float64
 
 if TYPE_CHECKING:
     from seqlab.contracts import InputSpec, Model
@@ -19,8 +18,6 @@ LENGTHS, BATCHES = (1, 7, 500), (1, 3, 64)
 """Steps of the longest row, and rows, of the batches that are compared; all pairs of them."""
 FLOOR = 1e-5
 """Difference that is always allowed, as a share of the largest output of the same length."""
-MULTIPLE = 16
-"""How many times the run's float32 rounding error (its largest difference from float64) is allowed."""
 _TELLING = 0.01  # a bound above this share of the largest output at the shortest length would pass a wrong file
 
 
@@ -77,9 +74,6 @@ def compare_outputs(model: "Model", inputs: "InputSpec", run: "Run", *, same_pro
         run: the file that was read back.
         same_program: whether ``run`` is a copy of the model with the file's weights, so that nothing is rounded
             differently; then the first bound alone holds.
-
-    Raises:
-        UserError: they differ, the file cannot be run, or the run rounds so much that no difference tells anything.
     """
     wide = None if same_program else _widened(model)
     return Comparison(len(LENGTHS) * len(BATCHES), tuple(_row(model, wide, inputs, run, time) for time in LENGTHS))
@@ -129,15 +123,11 @@ def _batch(
 
 
 def _widened(model: "Model") -> "Run | None":
-    """Copy the model in float64, with the reference loop in place of each kernel; ``None`` where that fails."""
+    """Return the model in float64 by the reference loop; ``None`` where it cannot be copied."""
     try:
-        wide = copy.deepcopy(model).double()
+        return PaddedModel(in_float64(model))
     except Exception:  # a model may hold what cannot be copied
         return None
-    for module in wide.modules():
-        if isinstance(module, Recurrent):
-            module.kernel = "loop"
-    return PaddedModel(wide)
 
 
 def _exact(wide: "Run", given: tuple[Tensor, Tensor], seed: int) -> Tensor | None:

@@ -66,9 +66,6 @@ def program(model: Model, inputs: InputSpec, form: Form, name: str) -> torch.exp
         inputs: what an input step is.
         form: what cells with a routine of their own become.
         name: what an error calls the model.
-
-    Raises:
-        UserError: it cannot be traced, or an option of it is set that no exported file can have.
     """
     if fault := export_limit(model):
         raise UserError(f"{name} cannot be exported to run without seqlab: {fault}; {_WEIGHTS}")

@@ -62,7 +62,7 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         UserError: the file cannot be written, or would be too large to be read again.
     """
-    data = (json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+    data = (json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
     if len(data) > LARGEST_TEXT:
         raise UserError(f"{relative_path(path)} must have <= {LARGEST_TEXT:,} bytes, got {len(data):,}")
     write_bytes(path, data)
@@ -132,11 +132,12 @@ def _umask() -> int:
     return current
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Replace numbers of JSON values that are not finite by ``None``."""
     if isinstance(value, float):
         return value if abs(value) < float("inf") else None
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

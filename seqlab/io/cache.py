@@ -33,11 +33,7 @@ def cache_folder() -> Path:
 
 
 def cache_path(folder: str, key: Any, suffix: str) -> Path:
-    """Return the file for a key of plain values, and create its folder.
-
-    Raises:
-        OSError: the folder cannot be created.
-    """
+    """Return the file for a key of plain values, and create its folder."""
     where = cache_folder() / folder
     try:
         where.mkdir(parents=True, exist_ok=True)
@@ -67,9 +63,6 @@ def cached_json(folder: str, key: Any, make: Callable[[], Any], parse: Callable[
         key: plain values that identify the result.
         make: generates the values.
         parse: converts them to what the caller wants; a ``ValueError`` means that the file is damaged.
-
-    Raises:
-        OSError: the cache cannot be written.
     """
 
     def write(path: Path, made: Any) -> None:
@@ -81,11 +74,7 @@ def cached_json(folder: str, key: Any, make: Callable[[], Any], parse: Callable[
 
 
 def cached_arrays(folder: str, key: Any, make: Callable[[], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """Read arrays from the cache, or generate and keep them.
-
-    Raises:
-        OSError: the cache cannot be written.
-    """
+    """Read arrays from the cache, or generate and keep them."""
 
     def read(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as found:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,3 +44,10 @@ def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, heade
         writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def csv_field(value: Any) -> str:
+    """Write a value as a field: texts as they are, nothing for null, other values as JSON."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -53,13 +53,7 @@ def read_bytes(path: Path, at_most: int = LARGEST_TEXT) -> bytes:
 
 
 def read_not_sparse(path: Path) -> bytes:
-    """Read a regular file of any size that is not sparse.
-
-    Raises:
-        UserError: it is not a regular file.
-        ValueError: it is sparse.
-        OSError: it cannot be read.
-    """
+    """Read a regular file of any size that is not sparse."""
     with open_regular(path) as file:
         check_not_sparse(file)
         return file.read()
@@ -92,9 +86,6 @@ def parse_json(data: bytes, *, plain: bool = False) -> Any:
     Args:
         data: UTF-8.
         plain: whether strings must be free of control characters, since they are printed.
-
-    Raises:
-        ValueError: it is not such JSON.
     """
     opened = data.count(b"[") + data.count(b"{")
     if opened > _MOST_CONTAINERS or data.count(b",") > _MOST_VALUES or data.count(b":") > _MOST_KEYS:
@@ -138,11 +129,7 @@ def _bounded(value: _Number, limit: float, text: str) -> _Number:
 
 
 def check_json(value: Any, *, plain: bool = False) -> None:
-    """Check the depth of JSON values, without recursion.
-
-    Raises:
-        ValueError: it is nested too deeply, or has a control character.
-    """
+    """Check the depth of JSON values, without recursion."""
     level: list[Any] = [value]
     for _ in range(DEEPEST + 1):
         deeper: list[Any] = []
@@ -182,11 +169,7 @@ def is_plain_name(name: object) -> bool:
 
 
 def check_links(folder: Path) -> None:
-    """Check a folder before writing to it: no link in it, at any depth, leads out, and it has no pipes or devices.
-
-    Raises:
-        UserError: a link leads out, or something in it is neither a file nor a folder.
-    """
+    """Check a folder before writing to it: no link in it, at any depth, leads out, and it has no pipes or devices."""
     folders = [folder]
     while folders:
         where = folders.pop()

@@ -77,9 +77,6 @@ def read_header(path: Path) -> dict[str, TensorHeader]:
     """Read the header of a safetensors file, and check it against the size of the file.
 
     The format (safetensors 0.4, "Format"): 8 bytes with the header's length, the header in JSON, the data.
-
-    Raises:
-        UserError: the file is not of this format, or inconsistent.
     """
     try:
         with open_regular(path) as file:
@@ -218,9 +215,6 @@ def check_values(value: Any, size: int) -> None:
     """Refuse values of a checkpoint that stand for far more than the bytes of its file.
 
     Lists that contain one another twice, sixty levels deep, never end; a tensor may repeat one element a million times.
-
-    Raises:
-        ValueError: there are too many values or elements, or they are nested too deeply.
     """
     elements, seen = 0, 0
     level: list[Any] = [value]

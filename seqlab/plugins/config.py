@@ -51,11 +51,7 @@ def pinned_parts(name: str) -> tuple[str, str]:
 
 
 def expand_pinned(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace a cell such as ``fused_lstm`` by its cell and kernel, as records and checkpoints have them.
-
-    Raises:
-        UserError: another kernel is chosen.
-    """
+    """Replace a cell such as ``fused_lstm`` by its cell and kernel, as records and checkpoints have them."""
     plain = dict(config)
     name, chosen = plain["cell"]["name"], plain["kernel"]["name"]
     if not is_pinned(name):
@@ -139,11 +135,7 @@ def _class_problem(kind: str, target: type) -> str | None:
 
 @cache
 def node_type(kind: str, name: str) -> type:
-    """Return the dataclass whose fields are ``name`` and a plugin's options.
-
-    Raises:
-        UserError: there is no such plugin, it is broken, or one of its arguments cannot be a config key.
-    """
+    """Return the dataclass whose fields are ``name`` and a plugin's options."""
     fields: dict[str, tuple[str, Any, Any]] = {RESERVED: (RESERVED, str, dataclasses.field(default=name))}
     for option in _options(kind, name):
         if option.name == RESERVED:
@@ -179,9 +171,6 @@ def build(kind: str, chosen: Mapping[str, Any], **supplied: Any) -> Any:
         kind: of the plugin.
         chosen: the node: the plugin's ``name`` and its options; missing ones take their defaults.
         supplied: arguments from the framework; those that the constructor does not name are ignored.
-
-    Raises:
-        UserError: an option is unknown, of the wrong type or out of range.
     """
     arguments = checked_arguments(kind, chosen)
     name = arguments.pop(RESERVED)
@@ -232,9 +221,6 @@ def check_node(kind: str, key: str, chosen: Any, known: Sequence[str] = ()) -> N
         key: of the node, for the message.
         chosen: the node as plain values.
         known: all keys of the config, dotted, for suggestions.
-
-    Raises:
-        UserError: a key does not exist, or a value is of the wrong type; NaN and infinity are not numbers.
     """
     if not isinstance(chosen, Mapping):
         raise UserError(f"{key} must be chosen by name, got {format_value(chosen)}")

@@ -35,11 +35,7 @@ _LARGEST, _DEEPEST, _MOST_VALUES = 2**18, 64, 50_000
 
 
 def read_yaml(path: Path, *, aliases: bool) -> str:
-    """Return the text of a YAML file that does not expand to more values than a config has.
-
-    Raises:
-        UserError: it is too large, nested too deeply, or not valid UTF-8 or YAML.
-    """
+    """Return the text of a YAML file that does not expand to more values than a config has."""
     try:
         text = read_bytes(path, _LARGEST).decode("utf-8-sig")
         _check_depth(text)

@@ -26,12 +26,7 @@ def is_own(plugin: Plugin) -> bool:
 
 
 def untrusted_reason(entry: str, device: str = "cpu") -> str | None:
-    """Return why ``kernel=auto`` must not use a registered kernel; ``None`` where it may.
-
-    Args:
-        entry: the kernel's full name, such as ``gru.fused``.
-        device: the type of device.
-    """
+    """Return why ``kernel=auto`` must not use a registered kernel; ``None`` where it may."""
     plugin = find("kernel", entry)
     if is_own(plugin) or (device == "cpu" and _passed(entry)):
         return None
@@ -42,11 +37,7 @@ def untrusted_reason(entry: str, device: str = "cpu") -> str | None:
 
 
 def record_trust(entry: str, passed: bool) -> None:
-    """Record that a kernel passed its conformance tests on this machine, or delete the record.
-
-    Raises:
-        OSError: the cache cannot be written.
-    """
+    """Record that a kernel passed its conformance tests on this machine, or delete the record."""
     path = _path(entry)
     if passed:
         with replacing(path) as temporary:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.contracts import Cell, Kernel, State
-from seqlab.contracts.masks import reverse_within
+from seqlab.contracts.kernel import scan_directions
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.recurrence.scan import scan
 from seqlab.recurrence.wrappers import Wrapper
@@ -97,21 +97,15 @@ class _TracingLoop(Kernel):
     ) -> tuple[Tensor, list[State]]:
         """Scan as the loop does, and record the steps."""
         x = x if x.requires_grad else x.detach().requires_grad_()  # a gradient may be asked for
-        forward, final_state = self._one(cells[0], "forward", x, x, states[0], lengths)
-        if len(cells) == 1:
-            self._layers += 1
-            return forward, [final_state]
-        backward, final_backward = self._one(cells[1], "backward", x, reverse_within(x, lengths), states[1], lengths)
+        layer, directions = self._layers, iter(("forward", "backward"))
         self._layers += 1
-        return torch.cat([forward, reverse_within(backward, lengths)], dim=-1), [final_state, final_backward]
 
-    def _one(
-        self, cell: Cell, direction: str, inputs: Tensor, read: Tensor, state: State, lengths: Tensor | None
-    ) -> tuple[Tensor, State]:
-        steps = read.new_full((read.shape[1],), len(read), dtype=torch.int64) if lengths is None else lengths
-        track = CellTrace(self._layers, direction, cell, inputs, state, steps)
-        self.tracks.append(track)
-        return scan(_TracingCell(cell, track), read, state, lengths)
+        def run(cell: Cell, read: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+            steps = read.new_full((read.shape[1],), len(read), dtype=torch.int64) if lengths is None else lengths
+            self.tracks.append(CellTrace(layer, next(directions), cell, x, state, steps))
+            return scan(_TracingCell(cell, self.tracks[-1]), read, state, lengths)
+
+        return scan_directions(run, cells, x, states, lengths)
 
 
 @final

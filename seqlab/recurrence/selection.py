@@ -110,14 +110,7 @@ def _read(device: torch.device, threads: int) -> tuple[Measurement, ...]:  # noq
 
 
 def measured_speeds(cell: str, hidden: int, x: Tensor, lengths: Tensor | None) -> Mapping[str, float]:
-    """Return the speed of each kernel on the nearest measured shape; empty if none is near.
-
-    Args:
-        cell: the cell's class name.
-        hidden: features of its state.
-        x: ``[time, batch, input]``.
-        lengths: valid steps of each row.
-    """
+    """Return the speed of each kernel on the nearest measured shape; empty if none is near."""
     if torch.compiler.is_compiling():
         return {}
     entries = [entry for entry in _read(x.device, torch.get_num_threads()) if entry.cell == cell]

@@ -56,9 +56,6 @@ class Zoneout(Wrapper):
     Args:
         inner: the cell to wrap.
         rate: probability :math:`p` of keeping a unit; at least 0 and less than 1.
-
-    Raises:
-        ValueError: the rate is out of its range.
     """
 
     def __init__(self, inner: Cell, rate: float) -> None:
@@ -94,9 +91,6 @@ class StateDropout(Wrapper):
     Args:
         inner: the cell to wrap.
         rate: probability :math:`p` of dropping a unit; at least 0 and less than 1.
-
-    Raises:
-        ValueError: the rate is out of its range.
     """
 
     def __init__(self, inner: Cell, rate: float) -> None:
@@ -124,11 +118,7 @@ class StateDropout(Wrapper):
 
 
 class DropConnect(nn.Module):
-    """Parametrisation that drops single weights in training (Wan et al. 2013).
-
-    Args:
-        rate: probability of dropping a weight.
-    """
+    """Parametrisation that drops single weights in training (Wan et al. 2013)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -147,9 +137,6 @@ def drop_weights(cell: Cell, rate: float) -> Cell:
     Args:
         cell: its recurrent matrices are those that a step applies to the state.
         rate: probability of dropping a weight; at least 0 and less than 1.
-
-    Raises:
-        ValueError: the rate is out of its range, or the cell has no recurrent matrix.
     """
     check_probability("weight_drop", rate)
     matrices = recurrent_matrices(cell)
@@ -228,9 +215,6 @@ class LayerWrapper(nn.Module):
         output_size: output features of the layer.
         layer_norm: whether to normalise the output.
         connection: ``none``, ``residual`` or ``highway``.
-
-    Raises:
-        ValueError: there is no such connection.
     """
 
     def __init__(self, input_size: int, output_size: int, *, layer_norm: bool, connection: str) -> None:

@@ -58,11 +58,7 @@ def write_results(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """Read ``results.json`` of a finished run.
-
-    Raises:
-        UserError: it is missing, damaged, or of another version.
-    """
+    """Read ``results.json`` of a finished run."""
     path = folder / RESULTS
     record = read_json(path)
     if (found := record.get("schema")) != RESULTS_SCHEMA:

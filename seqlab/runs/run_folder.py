@@ -35,9 +35,6 @@ def read_json(path: Path, *, plain: bool = False) -> dict[str, Any]:
     Args:
         path: the file; no link may lead it out of its folder.
         plain: whether its texts must be free of control characters, because they are shown in a terminal.
-
-    Raises:
-        UserError: it is missing, too large, or no JSON object.
     """
     if (value := find_json(path, plain=plain)) is None:
         raise UserError(f"{path.parent} is no run folder: it has no {path.name}")

@@ -21,14 +21,7 @@ _COLUMNS = ("precision", "recall", "f1", "examples")
 
 
 def judge(task: "Task", metrics: Mapping[str, float], chance: Mapping[str, float], examples: int) -> Verdict:
-    """Return whether a task is solved, is being learned, or scores no better than the input-independent baseline.
-
-    Args:
-        task: defines what counts as solved.
-        metrics: of a split.
-        chance: the same metrics of the baseline.
-        examples: of the split.
-    """
+    """Return whether a task is solved, is being learned, or scores no better than the input-independent baseline."""
     from seqlab.contracts.task import is_solved  # which imports torch, as :class:`Task` does
 
     if is_solved(task, metrics):
@@ -139,7 +132,7 @@ def show_classes(rows: Sequence[Mapping[str, Any]], console: Console, rest: str)
     console.print(grid)
 
 
-def shorten_label(label: str, length: int = 40) -> str:
+def shorten_label(label: str) -> str:
     """Return a label as one printable line."""
     line = "".join(letter if letter.isprintable() else "\ufffd" for letter in label)
-    return line if len(line) <= length else f"{line[: length - 3]}..."
+    return line if len(line) <= 40 else f"{line[:37]}..."

@@ -113,11 +113,7 @@ def _format(found: Interval) -> str:
 
 
 def read_sides(first: str, second: str, within: Path | None) -> tuple[Side, Side]:
-    """Read the two sets.
-
-    Raises:
-        UserError: a folder has no finished run, or the sweep has no such label.
-    """
+    """Read the two sets."""
     if within is None:
         a, b = (_read_side(name) for name in (first, second))
         return a, b
@@ -149,9 +145,6 @@ def compare(first: Side, second: Side, metric: str | None = None, *, within_one:
         second: B.
         metric: to compare (the monitored one).
         within_one: whether both are of one sweep, which may vary task options and budget on purpose.
-
-    Raises:
-        UserError: they are not comparable, no two runs can be paired, or the metric is unknown.
     """
     differences = _differences(first, second, within_one=within_one)
     run = first.runs[0]

@@ -1,10 +1,8 @@
 """Context use of a language model: loss against truncated and shuffled context; ``context.csv``, ``context.png``."""
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -17,6 +15,7 @@ from seqlab.contracts import Batch, Corpus, LanguageTask, UserError
 from seqlab.data.tokens import TokenFile, begin_id, encode_corpus
 from seqlab.inference import Trained
 from seqlab.io.atomic import write_text
+from seqlab.io.csv_files import csv_text
 from seqlab.study.plotting import COLOURS, INK, label_axes, new_figure
 
 if TYPE_CHECKING:
@@ -117,9 +116,6 @@ class ContextStudy:
         limit: number of tokens of the text to use.
         seed: of the shuffling.
         on_progress: called with the number of steps just read.
-
-    Raises:
-        UserError: the text is too short for the longest context.
     """
 
     def __init__(
@@ -265,13 +261,12 @@ def _row(kind: Literal["truncated", "shuffled"], context: int, losses: Tensor, w
 
 def write_context(found: Context, path: Path) -> None:
     """Write the rows as CSV, and a last one of kind ``whole``, without a length."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(ContextRow))
-    whole = ("whole", "", found.tokens, found.bits, found.standard_error, "", "", "")
-    for row in (*map(astuple, found.rows), whole):
-        writer.writerow(f"{value:.8g}" if isinstance(value, float) else value for value in row)
-    write_text(path, text.getvalue())
+    whole = {"kind": "whole", "tokens": found.tokens, "bits": found.bits, "standard_error": found.standard_error}
+    rows = [
+        {key: f"{value:.8g}" if isinstance(value, float) else value for key, value in row.items()}
+        for row in (*map(asdict, found.rows), whole)
+    ]
+    write_text(path, csv_text(rows, list(rows[0])))
 
 
 def draw_context(found: Context, title: str) -> "Figure":

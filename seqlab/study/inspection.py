@@ -76,10 +76,6 @@ class Inspection:
 def inspect(trained: Trained, text: str) -> Inspection:
     """Read a text with the reference loop in float64 and record what the model does.
 
-    Args:
-        trained: its task labels texts or predicts the next symbol.
-        text: input.
-
     Raises:
         UserError: the model is not recurrent, its task makes no such prediction, or the text is empty or too long.
     """

@@ -47,7 +47,7 @@ class Range:
         return replace(found, low=low, high=high)
 
 
-def student_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+def student_interval(values: Sequence[float]) -> Interval:
     r"""Return Student's interval for the mean of independent, roughly normal values.
 
     .. math:: \bar d ± t_{n-1} \, s / \sqrt n
@@ -57,7 +57,7 @@ def student_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     mean = statistics.fmean(values)
     if len(values) < 2:
         return Interval(mean, None, None, len(values))
-    half = t_quantile((1 + level) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    half = t_quantile((1 + LEVEL) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return Interval(mean, mean - half, mean + half, len(values))
 
 
@@ -67,9 +67,6 @@ def t_quantile(probability: float, freedom: int) -> float:
     Args:
         probability: in [0.5, 1).
         freedom: degrees of freedom; at least 1.
-
-    Raises:
-        ValueError: an argument is out of range.
     """
     if not 0.5 <= probability < 1 or freedom < 1:
         raise ValueError(f"probability must be in [0.5, 1) and freedom >= 1, got {probability} and {freedom}")

@@ -80,12 +80,7 @@ def _multiply_adds(model: Model, inputs: InputSpec, steps: int) -> float:
 
 
 def nearest_size(cost: Callable[[int], int], target: int) -> int:
-    """Return the size whose cost is nearest to a target, the smaller of two.
-
-    Args:
-        cost: increases with the size; raises :class:`UserError` for an impossible one.
-        target: wanted cost.
-    """
+    """Return the size whose cost is nearest to a target, the smaller of two."""
 
     @cache
     def measured(size: int) -> tuple[int, int]:
@@ -114,9 +109,6 @@ def match_size(config: DictConfig, reference: DictConfig, what: Budget) -> tuple
     Returns:
         Override, such as ``cell.hidden_size=57`` (``None`` if the budget does not depend on a hidden size), the
         resulting count, and that of the reference.
-
-    Raises:
-        UserError: the reference has a budget of zero, or no size is possible.
     """
     own, other = SizedModel(config), SizedModel(reference)
     target = other.count(what, other.hidden_size)

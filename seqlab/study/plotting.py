@@ -176,10 +176,10 @@ def distance_axis(axes: "Axes", distances: Sequence[int]) -> None:
     axes.xaxis.set_major_formatter("{x:,.0f}")
 
 
-def _spaced(values: Sequence[int], *, logarithmic: bool, most: int = 12) -> list[int]:
-    """Return those of some ascending values whose labels do not touch: the first, the last, and 1/``most`` apart."""
+def _spaced(values: Sequence[int], *, logarithmic: bool) -> list[int]:
+    """Return those of some ascending values whose labels do not touch, a twelfth of the axis apart, with both ends."""
     where = [log2(value) if logarithmic else float(value) for value in values]
-    gap = (where[-1] - where[0]) / most
+    gap = (where[-1] - where[0]) / 12
     kept = [0]
     for place in range(1, len(values) - 1):
         if where[place] - where[kept[-1]] >= gap <= where[-1] - where[place]:

@@ -121,11 +121,7 @@ def _included() -> dict[str, Traversable]:
 
 
 def load(name: str) -> Recipe:
-    """Read a recipe.
-
-    Raises:
-        UserError: it does not exist, or is invalid.
-    """
+    """Read a recipe."""
     if name.endswith((".yaml", ".yml")):
         path = Path(name).expanduser()
         if not path.is_file():

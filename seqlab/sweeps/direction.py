@@ -87,12 +87,7 @@ def direction_overrides(overrides: Sequence[str], sweeper: str) -> list[str]:
 
 
 def directions(overrides: Sequence[str]) -> Iterator[Direction]:
-    """Yield the keys of the chosen sweeper that set its direction.
-
-    Raises:
-        UserError: a key has several directions, or an unknown one.
-        hydra.errors.HydraException: the overrides cannot be composed.
-    """
+    """Yield the keys of the chosen sweeper that set its direction."""
     with configs():
         loader: Any = GlobalHydra.instance().config_loader()
         composed = loader.load_configuration("config", list(overrides), RunMode.MULTIRUN)

@@ -34,11 +34,7 @@ _UNSAFE_VALUE = re.compile(r"hydra|_target_|\$\{", re.IGNORECASE)
 
 
 def check_file_overrides(overrides: Sequence[str], source: str, hint: str) -> None:
-    """Refuse overrides of a file that are flags, or keys by which Hydra imports or runs something.
-
-    Raises:
-        UserError: there is one; the message names the source and ends with the hint.
-    """
+    """Refuse overrides of a file that are flags, or keys by which Hydra imports or runs something."""
     for override in overrides:
         if fault := _fault(override):
             raise UserError(f"{source} has the override {escape_control(override)[:120]!r}, {fault}; {hint}")
@@ -95,10 +91,6 @@ def expand(overrides: Sequence[str], params: Mapping[str, Any] | None = None) ->
         overrides: of the sweep, in Hydra's syntax: ``choice()``, ``range()``, ``glob()``, ``sort()``, ``shuffle()``,
             commas and quotes.
         params: ``hydra.sweeper.params`` of the config; overrides take precedence.
-
-    Raises:
-        hydra.errors.HydraException: an override cannot be parsed.
-        UserError: an override has no values, or there are too many runs.
     """
     with configs():
         parsed = _parse([*(f"{key}={value}" for key, value in (params or {}).items()), *overrides])

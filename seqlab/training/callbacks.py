@@ -34,9 +34,6 @@ class StopWhenSolved(pl.Callback):
     """Stop after a number of epochs in a row whose validation solves the task, by the task's own criterion.
 
     A single epoch just above the criterion may be luck, and the test split then falls below it.
-
-    Raises:
-        UserError: the monitored metric is not logged as ``valid/<name>``.
     """
 
     def __init__(self, task: Task, epochs: int) -> None:
@@ -116,9 +113,6 @@ class ValidationBaseline(pl.Callback):
     """Validation metrics of the input-independent baseline, computed in the first validation of a run.
 
     A choice between runs compares validation scores with these, so that it need not read the test split.
-
-    Attributes:
-        values: the metrics; empty before the first validation ended.
     """
 
     def __init__(self, task: Task, statistics: Mapping[str, Any]) -> None:
@@ -154,8 +148,6 @@ class ValidationBaseline(pl.Callback):
 
 def progress_callbacks(asked: object, monitor: str) -> list[pl.Callback]:
     """Return the callbacks of ``trainer.progress``: ``auto`` (bars in a terminal), true or false."""
-    if asked not in ("auto", True, False):
-        raise UserError(f"trainer.progress must be auto, true or false, got {asked}")
     bars = sys.stderr.isatty() and sys.stdout.isatty() if asked == "auto" else bool(asked)
     if bars:
         return [RichProgressBar(refresh_rate=20), EpochLines(monitor, to_file_only=True)]

@@ -41,17 +41,9 @@ class PretrainedInit:
     def load_into(self, model: Model, task: Task, config: Mapping[str, Any]) -> dict[str, Any]:
         """Copy the weights into a model by name; the task's head keeps its own where the outputs differ.
 
-        Args:
-            model: built and prepared.
-            task: whose outputs are known.
-            config: of the new run.
-
         Returns:
             The record for ``model.json`` and ``results.json``: ``run``, and the names of the parameters and buffers
             that were ``taken`` from it or are ``new``.
-
-        Raises:
-            UserError: the weights do not fit the model; the message names what differs.
         """
         if self.recorded is not None:  # the checkpoint brings the weights
             return dict(self.recorded)
@@ -114,9 +106,6 @@ def load_init(config: Mapping[str, Any], folder: Path, resume_from: Path | None)
     """Load the run that ``init_from`` names; ``None`` where it names none.
 
     A run that resumes reads its own folder instead, so that the other run may be deleted.
-
-    Raises:
-        UserError: ``init_from`` or ``freeze`` changed, or that run cannot be loaded or reads another kind of input.
     """
     frozen = config.get("freeze")
     run = config.get("init_from")
@@ -188,9 +177,6 @@ def freeze(model: Model, parts: Sequence[str] | None) -> None:
     Args:
         model: whose parameters are meant.
         parts: names of modules or parameters, such as ``encoder`` or ``recurrent.layers.0``, with all below them.
-
-    Raises:
-        UserError: a part has no parameters, or none are left to train.
     """
     if not parts:
         return

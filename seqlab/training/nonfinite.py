@@ -59,20 +59,12 @@ class NonFiniteGuard:
         self._batch, self._state, self._rng = batch, state_tensors(state), torch.get_rng_state()
 
     def accepts_loss(self, loss: Tensor, module: nn.Module, step: int, epoch: int) -> bool:
-        """Return whether a loss is finite.
-
-        Raises:
-            UserError: it is not, and no more steps may be skipped.
-        """
+        """Return whether a loss is finite."""
         value = float(loss.detach())
         return math.isfinite(value) or self._skip("loss", value, module, step, epoch)
 
     def accepts_gradient(self, norm: float, module: nn.Module, step: int, epoch: int) -> bool:
-        """Return whether a gradient's norm is finite; warn once of an unusually large one.
-
-        Raises:
-            UserError: it is not, and no more steps may be skipped.
-        """
+        """Return whether a gradient's norm is finite; warn once of an unusually large one."""
         if not math.isfinite(norm):
             return self._skip("gradient", norm, module, step, epoch)
         usual = self._usual_norm

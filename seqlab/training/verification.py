@@ -28,7 +28,7 @@ from seqlab.training.session import prepare_data
 CLOSE = 1e-4
 """Relative difference of a metric that is accepted, as between machines or numbers of threads."""
 MULTIPLE = 16
-"""Multiple of a metric's rounding error that is accepted; see :data:`seqlab.export.compare.MULTIPLE`."""
+"""Multiple of a rounding error (the largest difference from float64) that is accepted."""
 _SMALLEST = 2.0**-23
 """Rounding error of float32 outputs of size 1, which limits metrics near 0, such as the loss of a solved task."""
 
@@ -57,9 +57,6 @@ def verify_run(folder: Path, *, scores: bool = True) -> list[Finding]:
     Args:
         folder: of a finished run.
         scores: whether to score the test split again, which needs the data.
-
-    Raises:
-        UserError: it is no finished run, or it cannot be loaded.
     """
     record = read_results(folder)
     trained = load(folder)  # before hashing, as it bounds the size of each file
@@ -104,16 +101,21 @@ def _rounding(trained: Trained, plain: Mapping[str, Any], metrics: Mapping[str, 
     if str(plain["trainer"]["precision"]) != "32-true":
         return {}
     try:
-        wide = copy.deepcopy(trained.model).double()
-        for part in wide.modules():
-            if isinstance(part, Recurrent):
-                part.kernel = "loop"
-        exact, *_ = rescore(trained, plain, wide)
+        exact, *_ = rescore(trained, plain, in_float64(trained.model))
     except Exception:  # a model that fixes its dtype may raise anything
         return {}
     if exact is None:
         return {}
     return {name: abs(exact[name] - metrics[name]) for name in exact.keys() & metrics.keys()}
+
+
+def in_float64(model: Model) -> Model:
+    """Copy a model in float64, with the reference loop in place of each kernel."""
+    wide = copy.deepcopy(model).double()
+    for part in wide.modules():
+        if isinstance(part, Recurrent):
+            part.kernel = "loop"
+    return wide
 
 
 def _scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float] | None, dict[str, Any], bool]:
@@ -172,9 +174,6 @@ def rescore(
     Returns:
         The metrics, the fingerprint of the data, and whether their labels and vocabulary are those of the run. The
         metrics are ``None`` where the labels or their order differ from the model's.
-
-    Raises:
-        UserError: the data cannot be read, or the folder's files contradict one another.
     """
     for kind in _KINDS:
         if plain.get(kind) != trained.nodes[kind]:

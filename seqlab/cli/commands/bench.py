@@ -16,6 +16,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from seqlab.cli.output import Output
 from seqlab.cli.parser import Parser, figure_path, integer, path
 from seqlab.contracts import Cell, Kernel, UserError
+from seqlab.io.atomic import write_text
+from seqlab.io.csv_files import csv_text
 from seqlab.plugins.config import plugin_class
 from seqlab.plugins.kernels import kernel_types, untrusted_reason
 from seqlab.plugins.registry import plugins
@@ -41,7 +43,7 @@ def read_shape(text: str) -> Shape:
     """Read a shape such as ``16x1000x64x128`` or ``32x512x128x128r``."""
     sizes = text.removesuffix("r").split("x")
     if len(sizes) != 4 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
-        raise ValueError(f"shape must be batch x time x input x hidden, such as 16x1000x64x128, got {text}")
+        raise UserError(f"--shapes: shape must be batch x time x input x hidden, such as 16x1000x64x128, got {text}")
     batch, time, size, hidden = map(int, sizes)
     return Shape(batch, time, size, hidden, text.endswith("r"))
 
@@ -178,18 +180,6 @@ TUNED = (
 )
 _HEAP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 _TORCH = "torch.nn."
-_COLUMNS = (
-    "cell",
-    "shape",
-    "path",
-    "train_ms",
-    "train_low",
-    "train_high",
-    "forward_ms",
-    "kept_mib",
-    "first_s",
-    "ratio",
-)
 
 
 def main(arguments: list[str]) -> int:
@@ -200,7 +190,7 @@ def main(arguments: list[str]) -> int:
         # half of their time at random. It reads these settings when the process starts.
         os.execve(sys.executable, [sys.executable, "-m", "seqlab", "bench", *arguments], {**os.environ, **_HEAP})
     torch.set_num_threads(args.threads or torch.get_num_threads())
-    shapes = [_shape(text) for text in (args.shapes or (TUNED if args.tune else SHAPES)).split(",")]
+    shapes = [read_shape(text) for text in (args.shapes or (TUNED if args.tune else SHAPES)).split(",")]
     cells = args.cells.split(",") if args.cells else sorted({name.partition(".")[0] for name in plugins("kernel")})
     rows: list[dict[str, Any]] = []
     entries: list[selection.Measurement] = []
@@ -215,7 +205,7 @@ def main(arguments: list[str]) -> int:
             rows += _rows(cell, shape, times)
             entries += _entry(cell, shape, {name: each for name, each in times.items() if name not in untrusted})
             if args.csv and rows:  # after each case, so that an interruption loses little
-                _write_csv(args.csv, rows)
+                write_text(args.csv, csv_text(rows, list(rows[0])))
     _show(rows, out, args.runs)
     if args.plot:
         _plot(args.plot, rows)
@@ -239,13 +229,6 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         if file is not None and not file.parent.is_dir():
             raise UserError(f"{name} {file}: there is no folder {file.parent}")
     return args
-
-
-def _shape(text: str) -> Shape:
-    try:
-        return read_shape(text)
-    except ValueError as error:
-        raise UserError(f"--shapes: {error}") from error
 
 
 def _measured(cell: str, shape: Shape, args: argparse.Namespace) -> dict[str, Timings]:
@@ -344,13 +327,6 @@ def _show(rows: Sequence[Mapping[str, Any]], out: Output, runs: int) -> None:
         caption=f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32; median (min-max) of {runs}"
         " interleaved runs; ratio: training step of torch.nn / of the kernel (ragged rows: packed)",
     )  # fmt: skip
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    from seqlab.io.atomic import write_text
-    from seqlab.io.csv_files import csv_text
-
-    write_text(path, csv_text(rows, _COLUMNS))
 
 
 def _plot(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -95,11 +95,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def suite_of(arguments: Sequence[str]) -> PluginCheck:
-    """Build the suite of a plugin.
-
-    Args:
-        arguments: ``kind=name``, once, or a cell and a kernel, and ``kind.key=value``, as on the command line of a run.
-    """
+    """Build the suite of a plugin."""
     chosen, options = _split(arguments)
     given = _given(chosen, options)
     if "kernel" in chosen or is_pinned(chosen.get("cell", "")):

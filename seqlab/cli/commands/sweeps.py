@@ -105,11 +105,7 @@ def resume(arguments: list[str]) -> int:
 
 
 def _check_sources(arguments: Sequence[str], folder: Path) -> None:
-    """Refuse config folders of a plan that came with the sweep or belong to another user.
-
-    Raises:
-        UserError: there is one.
-    """
+    """Refuse config folders of a plan that came with the sweep or belong to another user."""
     for place in parse(arguments).sources.folders:
         scheme, _, folder_name = place.partition("://")
         if scheme != "file" or not _is_own(Path(folder_name), folder):

@@ -82,11 +82,7 @@ def check_encoding(name: str, option: str = "encoding") -> None:
 
 
 def decode(data: bytes, where: str, layout: Layout) -> tuple[str, Decoded]:
-    """Decode a whole file, without byte-order marks.
-
-    Raises:
-        ValueError: a byte is zero or not of the encoding.
-    """
+    """Decode a whole file, without byte-order marks."""
     decoder = Decoder(where, layout)
     text = decoder.feed(data, final=True)
     return text[decoder.marks :], decoder.facts()
@@ -112,11 +108,7 @@ class Decoder:
         self._replaced = 0
 
     def feed(self, piece: bytes, *, final: bool) -> str:
-        """Decode the next piece, byte-order marks included.
-
-        Raises:
-            ValueError: a byte is zero or not of the encoding; the message says which one and what to do.
-        """
+        """Decode the next piece, byte-order marks included."""
         self._start = self._start or piece[:3]
         if self._start == codecs.BOM_UTF8 and not codecs.lookup(self.layout.encoding).name.startswith("utf-8"):
             text = f"it begins with the byte-order mark of UTF-8, which {self.layout.encoding} would read as letters"

@@ -142,11 +142,7 @@ _LISTED = "write one object a line, without brackets around them and commas betw
 
 
 def json_rows(lines: Lines, where: str, check: Check) -> Rows:
-    """Read and check a file of JSON objects once from end to end.
-
-    Raises:
-        ValueError: a line is not an object, has a key twice, or fails the check; all such lines are listed.
-    """
+    """Read and check a file of JSON objects once from end to end."""
     problems = Problems(where)
     columns: dict[str, None] = {}
     count, plain = 0, True
@@ -191,11 +187,7 @@ _LONG = 10
 
 
 def check_kind(suffix: str, layout: Layout) -> None:
-    """Check that a file's ending names a kind of table, and that the layout is for that kind.
-
-    Raises:
-        ValueError: it does not; the message lacks the name of the file.
-    """
+    """Check that a file's ending names a kind of table, and that the layout is for that kind."""
     if suffix not in SEPARATORS and suffix not in JSON_LINES:
         kinds = ", ".join([*SEPARATORS, *JSON_LINES])
         raise ValueError(f"its name does not say what kind of table it is; it must end in {kinds}")

@@ -83,11 +83,7 @@ _SHOWN_ROWS = 20
 
 @final
 class Problems:
-    """Problems of the rows of a file: the first 20 with their lines, and the number of all by reason.
-
-    Args:
-        where: begins the message: the option and its value, or the file.
-    """
+    """Problems of the rows of a file: the first 20 with their lines, and the number of all by reason."""
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -99,14 +95,7 @@ class Problems:
         return self.counts.total()
 
     def add(self, line: int, reason: str, text: str, advice: str = "") -> None:
-        """Add the problem of a row.
-
-        Args:
-            line: its number, from 1.
-            reason: shared by all rows with this problem, such as "another number of columns".
-            text: what is wrong with this row; follows the number of the line.
-            advice: how to fix it.
-        """
+        """Add the problem of a row."""
         self.counts[reason] += 1
         if len(self.first) < _SHOWN_ROWS:
             self.first.append(f"line {line:,}{text}")
@@ -149,7 +138,6 @@ class Check:
     label: str | None = None
 
 
-@final
 @dataclass(frozen=True)
 class Rows:
     """A file of rows that was read and checked once from end to end.

@@ -52,11 +52,7 @@ class Collected:
 
 
 def collect(folders: Sequence[Path], on_progress: Callable[[str], None] = lambda _: None) -> Collected:
-    """Read every run below some folders, each once.
-
-    Raises:
-        UserError: a folder does not exist or has no runs.
-    """
+    """Read every run below some folders, each once."""
     found, seen = Collected(), set[Path]()
     for folder in folders:
         if not folder.is_dir():

@@ -284,11 +284,7 @@ LARGEST = 1e100
 
 
 def check_record(record: Mapping[str, Any]) -> None:
-    """Check that a record has what a report reads.
-
-    Raises:
-        ValueError: it has not; the message names the key.
-    """
+    """Check that a record has what a report reads."""
     if record.get("schema") != run_folder.RESULTS_SCHEMA:
         raise ValueError(f"has schema {record.get('schema')}; this version reads {run_folder.RESULTS_SCHEMA}")
     for path in ("config.task.name", "config.model.name", "config.cell.name", "metrics.test", "best.monitor"):

@@ -1,14 +1,12 @@
 """Files of a report: ``report.html``, ``report.md``, ``results.csv`` and ``figures/``."""
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from seqlab.errors import UserError
 from seqlab.io.atomic import write_text
+from seqlab.io.csv_files import csv_field, csv_text
 from seqlab.io.formatting import relative_path
 from seqlab.io.safe_io import check_links, escape_control, open_regular
 from seqlab.runs.scores import deciding_verdict
@@ -57,11 +55,7 @@ def results_csv(labels: Mapping[Run, str], faults: Sequence[Fault]) -> str:
     first = ("task", "label", "distance", "seed", "learning_rate", "state", "verdict")
     last = ("command", "folder", "cause")
     columns = dict.fromkeys([*first, *(name for row in rows for name in row if name not in last), *last])
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(columns)
-    table.writerows([_field(row.get(column)) for column in columns] for row in rows)
-    return text.getvalue()
+    return csv_text(({key: csv_field(value) for key, value in row.items()} for row in rows), list(columns))
 
 
 def _row(run: Run, label: str) -> dict[str, Any]:
@@ -84,12 +78,6 @@ def _row(run: Run, label: str) -> dict[str, Any]:
         "command": run.command,
         "folder": relative_path(run.folder),
     }
-
-
-def _field(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 PAGE = "report.html"

@@ -7,7 +7,6 @@ import pytorch_lightning as pl
 import torch
 
 import seqlab
-from seqlab import UserError
 from seqlab.training.module import SequenceModule
 from seqlab.training.optimizers import EpochDecay, NonMonotonicAveraging
 
@@ -112,10 +111,3 @@ def test_plateau_decays_where_the_metric_does_not_improve(mode, sign):
     decay.end_epoch(sign * 2)
     again.end_epoch(sign * 2)
     assert again.state_dict() == decay.state_dict()
-
-
-def test_values_out_of_range_are_refused():
-    with pytest.raises(UserError, match=r"optimizer.decay must be > 0 and <= 1, got 2"):
-        EpochDecay({"schedule": "decay", "decay": 2}, "min")
-    with pytest.raises(UserError, match=r"optimizer.averaging must be >= 1, or null, got 0"):
-        NonMonotonicAveraging("valid/loss", "min", 0)
