@@ -1,9 +1,9 @@
-"""Output of the commands: lines, tables, JSON and progress bars."""
+"""Output of the commands: lines, tables, JSON, progress bars, and the scores of a run."""
 
 import json
 import sys
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, final
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, final
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,6 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from seqlab.io.atomic import finite
+from seqlab.io.formatting import format_metric
+from seqlab.runs.scores import class_column, class_table, classes_to_show, shorten_label
+
+if TYPE_CHECKING:
+    from seqlab.runs.results import Result
 
 _MANY = 2_000
 """Number of items from which on a progress bar is shown."""
@@ -64,3 +69,68 @@ def shorten(text: str, most: int = 120) -> str:
     """Put a text into one printable line of at most ``most`` characters."""
     line = "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
     return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+def show_scores(
+    heading: str, scores: Mapping[str, float], baseline: Mapping[str, float], monitor: str, title: str, out: Output
+) -> None:
+    """Print each metric under a heading, with the baseline beside it."""
+    columns = ("metric", heading, "baseline")
+    rows = (
+        (Text(name, "bold" * (name == monitor)), format_metric(value), Text(format_metric(baseline[name]), "dim"))
+        for name, value in scores.items()
+    )
+    out.print_table(columns, rows, right=columns[1:], title=title)
+
+
+def show_classes(rows: Sequence[Mapping[str, Any]], out: Output, rest: str) -> None:
+    """Print a row for each class that :func:`classes_to_show` chooses."""
+    shown = classes_to_show(rows)
+    if len(shown) < len(rows):
+        out.print_line(f"{len(shown)} of {len(rows)} classes, those of lowest F1; all are in {rest}:")
+    noun = class_column(rows[0])
+    columns = (noun, "precision", "recall", "F1", "support")
+    table = (
+        (
+            shorten_label(str(row[noun])),
+            *("-" if row[name] is None else f"{row[name]:.3f}" for name in ("precision", "recall", "f1")),
+            f"{row['examples']:,}",
+        )
+        for row in shown
+    )
+    out.print_table(columns, table, right=columns[1:])
+
+
+def show_results(result: "Result", out: Output) -> None:
+    """Print the tables that end a run: every metric with the baseline beside it, and results by class."""
+    record, cost = result.record, result.cost
+    title = f"{record['title']}: {result.verdict}"
+    show_scores("test", result.metrics, result.chance, result.monitor, title, out)
+    if (classes := class_table(record["tables"])) is not None:
+        show_classes(classes[1], out, f"results.json, tables.{classes[0]}")
+    for row in record["tables"].get("further_tests", []):
+        values = ", ".join(f"{name} {row[name]:.4f} ({row[f'chance_{name}']:.4f})" for name in result.metrics)
+        out.print_line(f"{row['split']}: {values}")
+    devices = f" on {cost['devices']} devices" if cost["devices"] > 1 else ""
+    out.print_line(f"{cost['parameters']:,} parameters{devices}; {_duration(result)}")
+    if record["kernel"]:
+        out.print_line(f"kernel {record['kernel']['kernel']}: {record['kernel']['reason']}")
+    if cost["compilations"]:
+        out.print_line(f"{cost['compilations']} graphs compiled in {cost['compile_seconds']:.0f} s")
+    for note in record["notes"]:
+        out.print_line(note, "dim")
+
+
+def _duration(result: "Result") -> str:
+    cost, best = result.cost, result.record["best"]
+    if not cost["batches"]:
+        return f"prepared, not trained, in {cost['training_seconds']:.1f} s; {cost['wall_seconds']:.1f} s in all"
+    done = f"{cost['epochs']} epochs, the best was {best['epoch'] + 1}"
+    if best["epoch"] >= cost["epochs"] or result.record["config"]["trainer"]["max_steps"] > 0:
+        chosen = f"in epoch {best['epoch'] + 1}" if best["step"] is None else f"after {best['step']:,}"
+        done = f"{cost['steps']:,} steps ({cost['epochs']} whole epochs), the best was {chosen}"
+    return (
+        f"{done}; "
+        f"{cost['training_seconds']:.1f} s of training, {cost['wall_seconds']:.1f} s in all; "
+        f"{cost['examples_per_second']:,.0f} examples/s, {cost['tokens_per_second']:,.0f} steps/s"
+    )

@@ -102,9 +102,8 @@ def _sweep(overrides: list[str]) -> int:
 def _show(result: "Result") -> None:
     import shlex
 
-    from seqlab.cli.output import Output
+    from seqlab.cli.output import Output, show_results
     from seqlab.io.formatting import relative_path, shell_command, text_arguments
-    from seqlab.runs.results import show_results
 
     out = Output()
     folder = relative_path(result.folder)

@@ -29,16 +29,16 @@ class LengthComparison:
     Attributes:
         steps: of the longest row.
         difference: the largest of an output.
-        scale: the largest output.
-        noise: the run's largest difference from itself in float64; ``None`` where that cannot be computed.
+        largest_output: of all batches.
+        rounding: the run's largest difference from itself in float64; ``None`` where that cannot be computed.
         allowed: the bound on ``difference``.
     """
 
     steps: int
     difference: float
-    scale: float
-    noise: float | None
+    rounding: float | None
     allowed: float
+    largest_output: float
 
 
 @final
@@ -57,7 +57,7 @@ class Comparison:
     @property
     def scale(self) -> float:
         """Return the largest output."""
-        return max(row.scale for row in self.rows)
+        return max(row.largest_output for row in self.rows)
 
 
 def compare_outputs(model: "Model", inputs: "InputSpec", run: "Run", *, same_program: bool = False) -> Comparison:
@@ -85,7 +85,7 @@ def _row(model: "Model", wide: "Run | None", inputs: "InputSpec", run: "Run", ti
     difference, scale = max(each[0] for each in found), max(each[1] for each in found)
     noises = [each[2] for each in found if each[2] is not None]
     noise = max(noises) if len(noises) == len(found) else None
-    row = LengthComparison(time, difference, scale, noise, max(FLOOR * scale, MULTIPLE * (noise or 0.0)))
+    row = LengthComparison(time, difference, noise, max(FLOOR * scale, MULTIPLE * (noise or 0.0)), scale)
     where = f"batches of up to {time} steps, where outputs are up to {scale:.2g}"
     if time == min(LENGTHS) and row.allowed > _TELLING * scale:
         raise UserError(

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -246,16 +247,7 @@ def _description(
             "largest_output": found.scale,
             "floor": FLOOR,
             "multiple": MULTIPLE,
-            "lengths": [
-                {
-                    "steps": row.steps,
-                    "difference": row.difference,
-                    "rounding": row.noise,
-                    "allowed": row.allowed,
-                    "largest_output": row.scale,
-                }
-                for row in found.rows
-            ],
+            "lengths": list(map(asdict, found.rows)),
         },
     }
 

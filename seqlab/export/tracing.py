@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from seqlab.contracts import Cell, Kernel, State
+from seqlab.contracts import Cell, State
 from seqlab.contracts.kernel import scan_directions
 from seqlab.contracts.masks import valid_mask, zero_padding
 from seqlab.plugins.exports import Routine, routine_of
 from seqlab.recurrence.graphs import Step, broadcast_mask
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.recurrence.scan import rebuild
+from seqlab.recurrence.selection import Loop
 
 Form = Literal["torch", "onnx"]
 """Whether a cell with a :class:`.Routine` becomes torch's operator or a node of ONNX; other cells become scans."""
@@ -39,7 +40,7 @@ def traceable(model: nn.Module, form: Form) -> Iterator[None]:
 
 
 @final
-class ExportKernel(Kernel):
+class ExportKernel(Loop):
     """Scans the layers of one network with operators that torch.export keeps.
 
     Args:
@@ -52,10 +53,6 @@ class ExportKernel(Kernel):
         self.nodes = {id(next(layer.children())): index for index, layer in enumerate(network.layers)}
         self.network = network
         self.cell = type(network.cells[0])  # type: ignore[misc]  # of this one network
-
-    def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
-        """Refuse nothing."""
-        return None
 
     def scan_one(self, cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Scan step by step, by torch's ``scan`` operator: most routines do not give the final state."""

@@ -8,10 +8,11 @@ from typing import Any, TypeVar, final
 import torch
 from torch import Tensor, nn
 
-from seqlab.contracts import Cell, Kernel, State
+from seqlab.contracts import Cell, State
 from seqlab.contracts.kernel import scan_directions
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.recurrence.scan import scan
+from seqlab.recurrence.selection import Loop
 from seqlab.recurrence.wrappers import Wrapper
 
 Owner = TypeVar("Owner")
@@ -78,19 +79,12 @@ class _TracingCell(Wrapper):
 
 
 @final
-class _TracingLoop(Kernel):
+class _TracingLoop(Loop):
     """The loop, with a :class:`CellTrace` for each layer and direction."""
-
-    name = "loop"
-    cell = Cell
 
     def __init__(self) -> None:
         self.tracks: list[CellTrace] = []
         self._layers = 0
-
-    def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
-        """Refuse nothing."""
-        return None
 
     def scan(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None

@@ -128,7 +128,6 @@ def measured_speeds(cell: str, hidden: int, x: Tensor, lengths: Tensor | None) -
     return nearest.speeds if distance(nearest) <= MAX_DISTANCE else {}
 
 
-@final
 class Loop(Kernel):
     """The reference: a loop over time, for any cell."""
 

@@ -1,4 +1,4 @@
-"""``results.json``: reading, writing, and the tables that a run prints at its end."""
+"""``results.json``: reading and writing."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,15 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from rich.console import Console
-from rich.table import Table
-
 from seqlab._version import __version__
 from seqlab.errors import UserError
 from seqlab.io.atomic import write_json
-from seqlab.io.formatting import format_metric
 from seqlab.runs.run_folder import RESULTS, RESULTS_SCHEMA, read_json
-from seqlab.runs.scores import Verdict, class_table, show_classes
+from seqlab.runs.scores import Verdict
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection  # which takes seconds to import, and readers of results do not want it
@@ -104,46 +100,3 @@ def metric_ranges(collection: "MetricCollection", names: Iterable[str]) -> dict[
     metrics = dict(collection.items())
     bounds = ("plot_lower_bound", "plot_upper_bound")
     return {name: [getattr(metrics.get(name), bound, None) for bound in bounds] for name in names}
-
-
-def show_results(result: Result, console: Console) -> None:
-    """Print the tables that end a run: every metric with the baseline beside it, and results by class."""
-    record, cost = result.record, result.cost
-    table = Table(title=f"{record['title']}: {result.verdict}", title_justify="left")
-    table.add_column("metric")
-    table.add_column("test", justify="right")
-    table.add_column("baseline", justify="right", style="dim")
-    for name, value in result.metrics.items():
-        marked = f"[bold]{name}[/bold]" if name == result.monitor else name
-        table.add_row(marked, format_metric(value), format_metric(result.chance[name]))
-    console.print(table)
-    if (classes := class_table(record["tables"])) is not None:
-        name, rows = classes
-        show_classes(rows, console, f"results.json, tables.{name}")
-    for row in record["tables"].get("further_tests", []):
-        values = ", ".join(f"{name} {row[name]:.4f} ({row[f'chance_{name}']:.4f})" for name in result.metrics)
-        console.print(f"{row['split']}: {values}", highlight=False)
-    devices = f" on {cost['devices']} devices" if cost["devices"] > 1 else ""
-    console.print(f"{cost['parameters']:,} parameters{devices}; {_duration(result)}", highlight=False)
-    if record["kernel"]:
-        console.print(f"kernel {record['kernel']['kernel']}: {record['kernel']['reason']}", highlight=False)
-    if cost["compilations"]:
-        compiled = f"{cost['compilations']} graphs compiled in {cost['compile_seconds']:.0f} s"
-        console.print(compiled, highlight=False)
-    for note in record["notes"]:
-        console.print(note, highlight=False, style="dim")
-
-
-def _duration(result: Result) -> str:
-    cost, best = result.cost, result.record["best"]
-    if not cost["batches"]:
-        return f"prepared, not trained, in {cost['training_seconds']:.1f} s; {cost['wall_seconds']:.1f} s in all"
-    done = f"{cost['epochs']} epochs, the best was {best['epoch'] + 1}"
-    if best["epoch"] >= cost["epochs"] or result.record["config"]["trainer"]["max_steps"] > 0:
-        chosen = f"in epoch {best['epoch'] + 1}" if best["step"] is None else f"after {best['step']:,}"
-        done = f"{cost['steps']:,} steps ({cost['epochs']} whole epochs), the best was {chosen}"
-    return (
-        f"{done}; "
-        f"{cost['training_seconds']:.1f} s of training, {cost['wall_seconds']:.1f} s in all; "
-        f"{cost['examples_per_second']:,.0f} examples/s, {cost['tokens_per_second']:,.0f} steps/s"
-    )

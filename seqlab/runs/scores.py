@@ -5,10 +5,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 if TYPE_CHECKING:
     from seqlab.contracts import Task  # which imports torch, and readers of run folders do not want it
 
@@ -113,23 +109,6 @@ def classes_to_show(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, 
 def class_column(row: Mapping[str, Any]) -> str:
     """Return the name of the column that names the class."""
     return next((name for name in row if name not in _COLUMNS), "class")
-
-
-def show_classes(rows: Sequence[Mapping[str, Any]], console: Console, rest: str) -> None:
-    """Print a row for each class that :func:`classes_to_show` chooses."""
-    shown = classes_to_show(rows)
-    if len(shown) < len(rows):
-        line = f"{len(shown)} of {len(rows)} classes, those of lowest F1; all are in {rest}:"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    noun = class_column(rows[0])
-    grid = Table()
-    grid.add_column(Text(noun))
-    for heading in ("precision", "recall", "F1", "support"):
-        grid.add_column(heading, justify="right")
-    for row in shown:
-        values = ("-" if row[name] is None else f"{row[name]:.3f}" for name in _COLUMNS[:3])
-        grid.add_row(Text(shorten_label(str(row[noun]))), *values, f"{row['examples']:,}")
-    console.print(grid)
 
 
 def shorten_label(label: str) -> str:

@@ -10,15 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from rich.text import Text
-
-from seqlab.cli.output import Output, print_json, progress, shorten
+from seqlab.cli.output import Output, print_json, progress, shorten, show_classes, show_scores
 from seqlab.cli.parser import Parser, integer, path
 from seqlab.cli.tables import add_table_options, chunks, is_empty, open_table, read_text, table_layout
 from seqlab.contracts.task import label_names
 from seqlab.errors import UserError, one_line
 from seqlab.io.tables import Layout, label_of, similar_to
-from seqlab.runs.scores import class_rows, show_classes
+from seqlab.runs.scores import class_rows
 
 if TYPE_CHECKING:
     from seqlab.inference import Trained
@@ -72,14 +70,8 @@ def main(arguments: list[str]) -> int:
         print_json({
             "run": str(args.run_dir),
             "data": str(args.data),
-            "rows": scores.rows,
             "skipped": dict(unknown),
-            "empty": scores.empty,
-            "cut": scores.cut,
-            "metrics": scores.metrics,
-            "chance": scores.baseline,
-            "classes": scores.classes,
-            "worst": scores.worst,
+            **{"chance" if key == "baseline" else key: value for key, value in vars(scores).items()},
             "notes": [*notes, *scores.notes],
         })  # fmt: skip
     else:
@@ -207,12 +199,7 @@ def _errors(
 
 def show(scores: Scores, data: str, trained: "Trained", out: Output) -> None:
     """Print metrics beside the baseline, classes and the worst errors."""
-    rows = [
-        (Text(name, "bold" if name == trained.task.monitor else ""), f"{value:.4f}", f"{scores.baseline[name]:.4f}")
-        for name, value in scores.metrics.items()
-    ]
-    columns = ("metric", "score", "baseline")
-    out.print_table(columns, rows, right=columns[1:], title=f"{scores.rows:,} rows of {data}")
+    show_scores("score", scores.metrics, scores.baseline, trained.task.monitor, f"{scores.rows:,} rows of {data}", out)
     if scores.classes:
         show_classes(scores.classes, out, "the output of --json")
     if scores.empty:

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 
 import seqlab
 from seqlab import UserError
-from seqlab.runs.results import show_results
+from seqlab.cli.output import Output, show_results
 from seqlab.runs.run_folder import MODEL, RESUME
 from seqlab.training.checkpoint import StepReachedError
 from seqlab.training.module import SequenceModule
@@ -116,4 +115,4 @@ def test_resuming_a_finished_run_changes_nothing(small_data, tmp_path, options, 
     step = None if is_old else first.cost["steps"]
     assert again.record["best"] == {**first.record["best"], "step": step}
     assert again.record["history"][-1]["to"] == first.record["history"][-1]["to"]
-    show_results(again, Console(quiet=True))
+    show_results(again, Output(quiet=True))

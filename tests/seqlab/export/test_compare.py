@@ -50,8 +50,8 @@ def test_a_sound_file_of_an_unstable_network_passes():
     rows = {row.steps: row for row in found.rows}
     assert rows[500].difference > 1e-4 > 1e-5 > rows[7].difference
     for row in found.rows:  # this file is the float64 one, so that its difference is the run's rounding error itself
-        assert row.noise == pytest.approx(row.difference, rel=0.05)
-        assert row.allowed == pytest.approx(max(FLOOR * row.scale, MULTIPLE * row.noise))
+        assert row.rounding == pytest.approx(row.difference, rel=0.05)
+        assert row.allowed == pytest.approx(max(FLOOR * row.largest_output, MULTIPLE * row.rounding))
     assert rows[1].allowed < 3e-5
 
 

@@ -5,13 +5,13 @@ import random
 from collections import Counter
 
 import pytest
-from rich.console import Console
 
-from seqlab.runs.scores import class_rows, class_table, show_classes
+from seqlab.cli.output import Output, show_classes
+from seqlab.runs.scores import class_rows, class_table
 
 
 def shown(rows, rest="there"):
-    console = Console(file=io.StringIO(), width=80)
+    console = Output(file=io.StringIO(), width=80)
     show_classes(rows, console, rest)
     return console.file.getvalue()
 
