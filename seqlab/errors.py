@@ -1,6 +1,8 @@
-"""Errors that a user can fix, and checks of ranges."""
+"""Errors that a user can fix, errors of foreign data, and checks of ranges."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, final, get_args
 
 
@@ -16,6 +18,19 @@ class UserError(Exception):
 def one_line(error: object) -> str:
     """Return the message of an error as one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def reporting_foreign(what: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Raise errors of a block that reads data of others as :class:`UserError`: all errors, or those of some kinds."""
+    try:
+        yield
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        if kinds and not isinstance(error, kinds):
+            raise
+        raise UserError(f"{what}: {type(error).__name__}: {one_line(error)[:300]}") from error
 
 
 def check_range(

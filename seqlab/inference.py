@@ -172,8 +172,9 @@ def load(run_dir: str | Path, weights: Mapping[str, Tensor] | None = None) -> Tr
 
 def _build(folder: Path, card: Mapping[str, Any], state: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Trained:
     """Build the plugins of the card and load their states."""
-    nodes = {kind: _node(card[kind]) for kind in ("task", "preprocessing", "model", "cell", "kernel")}
-    task = build_task(_present(nodes["task"]))
+    entries = {kind: card[kind] for kind in ("task", "preprocessing", "model", "cell", "kernel")}
+    nodes = {kind: entry and {**entry["parameters"], "name": entry["name"]} for kind, entry in entries.items()}
+    task = build_task(nodes["task"])
     task.load_state_dict(card["task_state"])
     check_names(label_names(task) or (), "labels")
     preprocessor = build_preprocessor(nodes["preprocessing"])
@@ -191,16 +192,6 @@ def _find_nan(model: Model) -> str | None:
     """Return the name of a tensor of the model that has NaN in it."""
     floats = ((name, value) for name, value in model.state_dict().items() if value.is_floating_point())
     return next((name for name, value in floats if bool(value.isnan().any())), None)
-
-
-def _node(entry: Any) -> dict[str, Any] | None:
-    return None if entry is None else {**entry["parameters"], "name": entry["name"]}
-
-
-def _present(node: dict[str, Any] | None) -> dict[str, Any]:
-    if node is None:
-        raise KeyError("task")
-    return node
 
 
 _MAX_TOKENS = 4

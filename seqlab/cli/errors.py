@@ -7,8 +7,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
@@ -44,19 +43,6 @@ def report_errors(action: Callable[[], int | None]) -> int:
             traceback.print_exc()
         print(explain(error), file=sys.stderr)
         return 1
-
-
-@contextmanager
-def reporting_foreign(what: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Raise errors of a block that reads data of others as :class:`UserError`: all errors, or those of some kinds."""
-    try:
-        yield
-    except (UserError, OSError):
-        raise
-    except Exception as error:
-        if kinds and not isinstance(error, kinds):
-            raise
-        raise UserError(f"{what}: {type(error).__name__}: {one_line(error)[:300]}") from error
 
 
 def is_user_error(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import Tensor
 
-from seqlab.contracts import UserError
+from seqlab.errors import UserError, reporting_foreign
 from seqlab.export.formats import PaddedModel, random_inputs
 from seqlab.training.verification import MULTIPLE, in_float64
 
@@ -109,10 +109,8 @@ def _batch(
     given = random_inputs(inputs, *shape, seed)
     where = f"{shape[0]} rows of up to {shape[1]} steps"
     expected = _seeded(PaddedModel(model), given, seed)
-    try:
+    with reporting_foreign(f"the exported file fails on {where}"):
         found = _seeded(run, given, seed)
-    except Exception as error:  # whatever runs the file raises its own
-        raise UserError(f"the exported file fails on {where}: {type(error).__name__}: {error!s:.200}") from error
     if found.shape != expected.shape:
         raise UserError(f"the exported file gives {list(found.shape)} for {where}, the run {list(expected.shape)}")
     valid = _valid(expected, given[1])

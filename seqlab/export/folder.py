@@ -39,6 +39,7 @@ _FILES = {
 
 def model_card(description: Mapping[str, Any], results: Mapping[str, Any], kind: "Format", files: Sequence[str]) -> str:
     """Write the card as Markdown."""
+    purposes = {**_FILES, kind.file: "the model"}
     parts = [
         f"# {results.get('title', 'a model')}",
         f"Exported by seqlab {description['seqlab']} as {description['exported_as']}: `{kind.file}`.",
@@ -51,13 +52,9 @@ def model_card(description: Mapping[str, Any], results: Mapping[str, Any], kind:
         "## Compared with the run",
         _compared(description["compared"]),
         "## Files",
-        "\n".join(f"- `{name}`: {_file_purpose(name, kind)}" for name in files),
+        "\n".join(f"- `{name}`: {purposes.get(name, 'a step of `encode.py`')}" for name in files),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _file_purpose(name: str, kind: "Format") -> str:
-    return "the model" if name == kind.file else _FILES.get(name, "a step of `encode.py`")
 
 
 def _trained_on(description: Mapping[str, Any], results: Mapping[str, Any]) -> str:

@@ -210,7 +210,7 @@ inputs, lengths = np.array({inputs}, np.{dtype}), np.array({lengths}, np.int64)
                 )
         except Exception as error:  # the exporter raises errors of many types
             raise UserError(
-                f"{_name(trained)} cannot be written as ONNX: {_first_line(error)};"
+                f"{_name(trained)} cannot be written as ONNX: {type(error).__name__}: {one_line(error)[:200]};"
                 " --format torch-export, safetensors and state-dict may have it"
             ) from error
         assert made is not None
@@ -303,10 +303,6 @@ def _name(trained: "Trained") -> str:
     """Name a model by its plugins, as the config does."""
     kinds = ("model", "cell") if trained.model.uses_cell else ("model",)
     return ", ".join(f"{kind}={trained.nodes[kind]['name']}" for kind in kinds if trained.nodes.get(kind))
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), 'no reason given')[:200]}"
 
 
 def _forget_sources(module: nn.Module) -> None:

@@ -15,7 +15,7 @@ from seqlab.contracts.masks import valid_mask, zero_padding
 from seqlab.plugins.exports import Routine, routine_of
 from seqlab.recurrence.graphs import Step, broadcast_mask
 from seqlab.recurrence.recurrent import Recurrent
-from seqlab.recurrence.scan import rebuild
+from seqlab.recurrence.scan import rebuild, row_lengths
 from seqlab.recurrence.selection import Loop
 
 Form = Literal["torch", "onnx"]
@@ -62,7 +62,7 @@ class ExportKernel(Loop):
         """Run torch's routine or the node of ONNX, or else scan step by step."""
         node = self.network.onnx[self.nodes[id(cells[0])]]  # type: ignore[index]  # a list of modules
         if isinstance(node, OnnxLayer):
-            y: Tensor = node(x, states, _all(x, lengths))
+            y: Tensor = node(x, states, row_lengths(x, lengths))
             return y if lengths is None else zero_padding(y, lengths)
         run = exported_scan if any(routine_of(cell) is None for cell in cells) else _routine
         return scan_directions(run, cells, x, states, lengths)[0]
@@ -80,14 +80,9 @@ def exported_scan(cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -
         kept = [torch.where(broadcast_mask(valid, n), n, o) for n, o in zip(new, old, strict=True)]
         return [*kept, y.clone()]  # the operator returns no tensor twice
 
-    mask = valid_mask(_all(x, lengths), x.shape[0])
+    mask = valid_mask(row_lengths(x, lengths), x.shape[0])
     *end, y = torch.ops.higher_order.scan(combine, list(state), [cell.project(x), mask], tuple(parameters.values()))
     return y, rebuild(state, end)
-
-
-def _all(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return the lengths, or those of full rows."""
-    return torch.full((x.shape[1],), x.shape[0], device=x.device) if lengths is None else lengths
 
 
 def _routine(cell: Cell, x: Tensor, state: State, _: Tensor | None) -> tuple[Tensor, State]:

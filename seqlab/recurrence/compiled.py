@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.contracts.masks import valid_mask
 from seqlab.recurrence.graphs import Graphs, Parameters, Step, compilations, differentiable_scan, plain_scan
-from seqlab.recurrence.scan import rebuild, scan
+from seqlab.recurrence.scan import rebuild, row_lengths, scan
 
 log = logging.getLogger("seqlab")
 
@@ -41,15 +41,11 @@ class Compiled(Kernel):
 
     def scan_one(self, cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Scan by the compiled graph of this kind of cell, or by the loop where the compiler refused it."""
-        return _direction(cell, x, state, valid_mask(_full(x) if lengths is None else lengths, x.shape[0]), lengths)
+        return _direction(cell, x, state, valid_mask(row_lengths(x, lengths), x.shape[0]), lengths)
 
 
 _GRAPHS: dict[Hashable, Graphs] = {}
 _FAULTS: dict[tuple[Hashable, ...], str] = {}
-
-
-def _full(x: Tensor) -> Tensor:
-    return torch.full((x.shape[1],), x.shape[0], device=x.device)
 
 
 def _direction(cell: Cell, x: Tensor, state: State, mask: Tensor, lengths: Tensor | None) -> tuple[Tensor, State]:

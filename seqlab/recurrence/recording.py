@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from seqlab.contracts import Cell, State
 from seqlab.contracts.kernel import scan_directions
 from seqlab.recurrence.recurrent import Recurrent
-from seqlab.recurrence.scan import scan
+from seqlab.recurrence.scan import row_lengths, scan
 from seqlab.recurrence.selection import Loop
 from seqlab.recurrence.wrappers import Wrapper
 
@@ -95,8 +95,7 @@ class _TracingLoop(Loop):
         self._layers += 1
 
         def run(cell: Cell, read: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
-            steps = read.new_full((read.shape[1],), len(read), dtype=torch.int64) if lengths is None else lengths
-            self.tracks.append(CellTrace(layer, next(directions), cell, x, state, steps))
+            self.tracks.append(CellTrace(layer, next(directions), cell, x, state, row_lengths(read, lengths)))
             return scan(_TracingCell(cell, self.tracks[-1]), read, state, lengths)
 
         return scan_directions(run, cells, x, states, lengths)

@@ -85,6 +85,11 @@ def same_structure(new: Any, old: State) -> str | None:
     return None
 
 
+def row_lengths(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return the lengths, or those of full rows of ``[time, batch, ...]``."""
+    return torch.full((x.shape[1],), x.shape[0], device=x.device) if lengths is None else lengths
+
+
 def scan(
     cell: Cell, x: Shaped[Tensor, "time batch input"], state: State, lengths: Lengths | None = None
 ) -> tuple[Shaped[Tensor, "time batch output"], State]:

@@ -46,7 +46,7 @@ def deciding_verdict(record: Mapping[str, Any]) -> str:
     It is computed from the best validation score and the task's bounds where both are recorded; else it is
     ``best.verdict``, the task's own. A record of an older version without either has only that of the test split.
     """
-    best, bounds = record["best"], _bounds(record)
+    best, bounds = record["best"], recorded_bounds(record)
     score, baseline, solved = best.get("valid"), bounds.get("chance"), bounds.get("solved")
     numbers = (int, float)
     if not (isinstance(score, numbers) and isinstance(baseline, numbers) and isinstance(solved, numbers)):
@@ -58,7 +58,8 @@ def deciding_verdict(record: Mapping[str, Any]) -> str:
     return "learning" if is_better(score, baseline, maximises=maximises, examples=examples) else "at chance"
 
 
-def _bounds(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def recorded_bounds(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the reference values ``chance``, ``optimal`` and ``solved`` of the monitored metric; empty if unknown."""
     tables = record.get("tables")
     rows = tables.get("bounds") if isinstance(tables, Mapping) else None
     return rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], Mapping) else {}

@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, final
 
@@ -170,13 +170,8 @@ class FlowWriter:
 
 
 def _lines(rows: Iterable[FlowRow] | Iterable[SaturationRow]) -> str:
-    return "".join(",".join(_format(getattr(row, field.name)) for field in fields(row)) + "\n" for row in rows)
-
-
-def _format(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
+    values = (("" if each is None else each for each in astuple(row)) for row in rows)
+    return "".join(",".join(f"{v:.10g}" if isinstance(v, float) else str(v) for v in row) + "\n" for row in values)
 
 
 def slack(rows: Sequence[FlowRow], column: str) -> tuple[int, float] | None:

@@ -84,13 +84,9 @@ def run_name(config: DictConfig) -> str:
     return f"{run_label(config.model.name, config.cell.name)}_{run_key(config)}"
 
 
-def _run_name(_root_: DictConfig) -> str:
-    return run_name(_root_)
-
-
 def register_run_name() -> None:
     """Register the resolver ``${run_name:}`` of ``hydra.sweep.subdir``; idempotent."""
-    register_resolver("run_name", _run_name)
+    register_resolver("run_name", lambda _root_: run_name(_root_))
 
 
 def sweep_folder(overrides: Sequence[str]) -> Path:

@@ -106,7 +106,9 @@ def make_logger(config: Mapping[str, Any], folder: Path) -> Logger | None:
 def _wandb(config: Mapping[str, Any], folder: Path) -> Logger:
     offline = config["offline"]
     if offline is None:
-        offline = os.environ.get("WANDB_MODE") == "offline" or not _logged_in()
+        import wandb
+
+        offline = os.environ.get("WANDB_MODE") == "offline" or wandb.setup().settings.api_key is None
     is_rank_0 = getattr(rank_zero_only, "rank", 0) == 0
     return WandbLogger(
         id=run_id(folder) if is_rank_0 else None,
@@ -127,9 +129,3 @@ def run_id(folder: Path) -> str:
     if not path.exists() or not read_bytes(path, 1_000).strip():
         write_text(path, uuid.uuid4().hex[:12] + "\n")
     return read_bytes(path, 1_000).decode("utf-8").strip()
-
-
-def _logged_in() -> bool:
-    import wandb
-
-    return wandb.Api is not None and wandb.setup().settings.api_key is not None

@@ -9,6 +9,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from seqlab.contracts import Batch, UserError
 from seqlab.io import atomic, formatting
@@ -134,15 +135,11 @@ class SavedStep:
             shape = self.batch.inputs.shape
             if shape.numel() > _MAX_STEPS or shape[1:2].numel() > _MAX_LENGTH:
                 raise UserError(f"{file}: a batch of shape {list(shape)} is too large")
+            count = sum(name.startswith("state.") for name in tensors)
+            self.state = [tensors[f"state.{index}"] for index in range(count)]
         except KeyError as error:
             raise UserError(f"{file} has no tensor {error}") from error
-        self.state = [tensors[name] for name in sorted(tensors, key=_number) if name.startswith("state.")]
         self.weights = {name[len("weights.") :]: tensors[name] for name in tensors if name.startswith("weights.")}
-
-
-def _number(name: str) -> int:
-    end = name.rpartition(".")[2]
-    return int(end) if end.isdigit() else -1
 
 
 @contextmanager
@@ -152,7 +149,8 @@ def record_outputs(model: nn.Module) -> Iterator[dict[str, list[float]]]:
 
     def recorder(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, outputs: Any) -> None:
-            values = [value.detach() for value in _tensors(outputs) if value.is_floating_point() and value.numel()]
+            tensors = [each for each in tree_leaves(outputs) if isinstance(each, Tensor)]
+            values = [value.detach() for value in tensors if value.is_floating_point() and value.numel()]
             if values:
                 finite = [value[value.isfinite()].abs() for value in values]
                 largest = max((float(value.max()) for value in finite if value.numel()), default=0.0)
@@ -167,11 +165,3 @@ def record_outputs(model: nn.Module) -> Iterator[dict[str, list[float]]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _tensors(item)

@@ -12,7 +12,7 @@ import torch
 from seqlab.contracts import Model, UserError
 from seqlab.contracts.task import label_names
 from seqlab.data.fingerprint import differences, fingerprint
-from seqlab.errors import one_line
+from seqlab.errors import reporting_foreign
 from seqlab.inference import Trained, load
 from seqlab.plugins import find
 from seqlab.recurrence.recurrent import Recurrent
@@ -85,12 +85,8 @@ def data_finding(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[Find
     then = record.get("fingerprint")
     if then is None:
         return []
-    try:
+    with reporting_foreign(f"{run_folder.RESULTS} has a fingerprint that cannot be read"):
         found = differences(then, now)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{run_folder.RESULTS} has a fingerprint that cannot be read: {type(error).__name__}"
-        ) from error
     if found:
         return [Finding("data", "differs", f"differ from those of training: {'; '.join(found)}")]
     return [Finding("data", "ok", "same splits, labels and vocabulary")]
@@ -120,13 +116,8 @@ def in_float64(model: Model) -> Model:
 
 def _scored(trained: Trained, plain: Mapping[str, Any]) -> tuple[dict[str, float] | None, dict[str, Any], bool]:
     """Score the test split; raise ``UserError`` where the config is not usable."""
-    try:
+    with reporting_foreign(f"{trained.folder}: its test split cannot be scored"):
         return rescore(trained, plain)
-    except (UserError, OSError):
-        raise
-    except Exception as error:  # values of a foreign file may make a trainer raise anything
-        cause = f"{type(error).__name__}: {one_line(error)[:300]}"
-        raise UserError(f"{trained.folder}: its test split cannot be scored: {cause}") from error
 
 
 def _files(folder: Path, recorded: Mapping[str, str] | None) -> Finding:

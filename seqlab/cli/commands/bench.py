@@ -193,24 +193,25 @@ def main(arguments: list[str]) -> int:
     shapes = [read_shape(text) for text in (args.shapes or (TUNED if args.tune else SHAPES)).split(",")]
     cells = args.cells.split(",") if args.cells else sorted({name.partition(".")[0] for name in plugins("kernel")})
     rows: list[dict[str, Any]] = []
-    entries: list[selection.Measurement] = []
+    measured: list[selection.Measurement] = []
     out = Output() if sys.stdout.isatty() else Output(width=140)
     for cell in cells:
-        untrusted = _untrusted(cell) if args.tune else {}
+        entries = [entry for entry in plugins("kernel") if args.tune and entry.partition(".")[0] == cell]
+        untrusted = {entry.partition(".")[2]: reason for entry in entries if (reason := untrusted_reason(entry))}
         for name, reason in untrusted.items():
             print(f"{cell}: {name} {reason}; not written to the table", file=sys.stderr)
         for shape in shapes:
             with out.status(f"{cell} {shape}"):
                 times = _measured(cell, shape, args)
             rows += _rows(cell, shape, times)
-            entries += _entry(cell, shape, {name: each for name, each in times.items() if name not in untrusted})
+            measured += _entry(cell, shape, {name: each for name, each in times.items() if name not in untrusted})
             if args.csv and rows:  # after each case, so that an interruption loses little
                 write_text(args.csv, csv_text(rows, list(rows[0])))
     _show(rows, out, args.runs)
     if args.plot:
         _plot(args.plot, rows)
     if args.tune:
-        out.print_line(f"kernel=auto reads {selection.write_table(torch.device('cpu'), entries)}")
+        out.print_line(f"kernel=auto reads {selection.write_table(torch.device('cpu'), measured)}")
     return 0
 
 
@@ -238,7 +239,8 @@ def _measured(cell: str, shape: Shape, args: argparse.Namespace) -> dict[str, Ti
     kernels = {}
     wanted = [text for text in args.kernels.split(",") if text != "auto"] if args.kernels else None
     if args.kernels and len(wanted or ()) < len(args.kernels.split(",")):
-        chosen = _chosen(target, target(shape.input, hidden_size=shape.hidden), x, lengths)
+        made, policy = target(shape.input, hidden_size=shape.hidden), CompilePolicy(calls=sys.maxsize)
+        chosen = choose("auto", [make() for make in kernel_types(target).values()], [made], x, lengths, policy).kernel
         kernels[f"auto: {chosen.name}"] = chosen
     for name, kernel in _kernels(target, cell, wanted).items():
         if reason := kernel.refuses([target(shape.input, hidden_size=shape.hidden)], x, lengths):
@@ -246,18 +248,6 @@ def _measured(cell: str, shape: Shape, args: argparse.Namespace) -> dict[str, Ti
         else:
             kernels[name] = kernel
     return measure(timed_paths(target, shape, kernels, lengths), shape, args.runs)
-
-
-def _untrusted(cell: str) -> dict[str, str]:
-    """Return the kernels of a cell that ``kernel=auto`` does not use, each with the reason."""
-    entries = [entry for entry in plugins("kernel") if entry.partition(".")[0] == cell]
-    return {entry.partition(".")[2]: reason for entry in entries if (reason := untrusted_reason(entry))}
-
-
-def _chosen(target: type[Cell], cell: Cell, x: Tensor, lengths: Tensor | None) -> Kernel:
-    """Return the choice of ``kernel=auto`` in a run that is long enough to compile."""
-    kernels = [make() for make in kernel_types(target).values()]
-    return choose("auto", kernels, [cell], x, lengths, CompilePolicy(calls=sys.maxsize)).kernel
 
 
 def _kernels(cell: type[Cell], name: str, wanted: Sequence[str] | None) -> Mapping[str, Kernel]:

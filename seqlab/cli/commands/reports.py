@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from seqlab.cli.errors import reporting_foreign
 from seqlab.cli.output import Output
 from seqlab.cli.parser import Parser, path
-from seqlab.errors import UserError
+from seqlab.errors import UserError, reporting_foreign
 from seqlab.io.formatting import format_metric, relative_path
 from seqlab.study.compare import Comparison, compare, read_sides
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from seqlab.cli.arguments import SEARCHPATH, parse, refuse_words
 from seqlab.cli.output import Output, print_json
@@ -40,14 +39,10 @@ def status(arguments: list[str]) -> int:
         time.sleep(args.every)
 
 
-def _as_json(entry: Entry) -> dict[str, Any]:
-    """Return an entry under the keys of ``run.json``."""
-    return {"words" if key == "overrides" else key: value for key, value in asdict(entry).items()}
-
-
 def _show_status(entries: list[Entry], args: argparse.Namespace, out: Output) -> None:
     if args.json:
-        print_json([_as_json(entry) for entry in entries])
+        plain = map(asdict, entries)
+        print_json([{"words": each.pop("overrides"), **each} for each in plain])
         return
     if args.watch and out.is_terminal:
         out.clear()

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from seqlab.cli.errors import reporting_foreign
 from seqlab.cli.output import Output, print_json
 from seqlab.cli.parser import Parser, path
-from seqlab.errors import UserError
+from seqlab.errors import UserError, reporting_foreign
 
 if TYPE_CHECKING:
     from seqlab.runs.results import Result

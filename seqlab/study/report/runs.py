@@ -10,7 +10,7 @@ from typing import Any, final
 
 from seqlab.io.safe_io import is_plain_name
 from seqlab.runs import run_folder
-from seqlab.runs.scores import deciding_verdict
+from seqlab.runs.scores import deciding_verdict, recorded_bounds
 from seqlab.study.intervals import Range
 
 DISTANCE = "task.sequence_length"
@@ -215,8 +215,7 @@ class Run:
     @cached_property
     def bounds(self) -> Mapping[str, Any]:
         """Reference values of the monitored metric: ``chance``, ``optimal``, ``solved``; empty if unknown."""
-        rows = self.tables.get("bounds") or []
-        return rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], Mapping) else {}
+        return recorded_bounds(self.record)
 
     @property
     def tables(self) -> Mapping[str, Any]:
