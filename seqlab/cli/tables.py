@@ -213,12 +213,8 @@ def _split(data: bytes, name: str, place: int) -> list[str]:
 def write_table(path: Path, columns: Sequence[str], rows: Iterator[Mapping[str, Any]], *, quotes: bool = True) -> None:
     """Write rows as they come to a temporary file, which is renamed at the end.
 
-    Args:
-        path: the extension says the kind.
-        columns: their names, in order; a row that lacks one has an empty field there (JSON lines lack it, too).
-        rows: values by column; values other than texts are written as JSON.
-        quotes: whether fields of a ``.csv`` or ``.tsv`` are quoted where needed; without, a field must have no
-            separator and no line end in it.
+    A row that lacks a column has an empty field there (JSON lines lack it, too); values other than texts are written as
+    JSON. Without ``quotes`` a field must have no separator and no line end in it.
     """
     write_atomically(path, _writer(kind_of(path), columns, rows, quotes))
 

@@ -32,12 +32,7 @@ class StoppedError(Exception):
 
 @final
 class StopRequest:
-    """The first signal that arrived, and when; a second Ctrl-C raises ``KeyboardInterrupt`` at once.
-
-    Attributes:
-        by: the signal; ``None`` before one arrived.
-        since: when it arrived, by ``time.monotonic``.
-    """
+    """The first signal that arrived, and when; a second Ctrl-C raises ``KeyboardInterrupt`` at once."""
 
     def __init__(self) -> None:
         self.by: signal.Signals | None = None

@@ -214,13 +214,9 @@ def checked_arguments(kind: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_node(kind: str, key: str, chosen: Any, known: Sequence[str] = ()) -> None:
-    """Check the keys and the values of a node against the plugin's signature.
+    """Check the keys and values of a node, called ``key``, against the plugin's signature; ``known`` keys are suggested.
 
-    Args:
-        kind: of the plugin.
-        key: of the node, for the message.
-        chosen: the node as plain values.
-        known: all keys of the config, dotted, for suggestions.
+    NaN and infinity are not numbers.
     """
     if not isinstance(chosen, Mapping):
         raise UserError(f"{key} must be chosen by name, got {format_value(chosen)}")

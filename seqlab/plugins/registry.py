@@ -31,13 +31,7 @@ GROUPS = {
 class Plugin:
     """An installed plugin, known from its distribution's metadata alone.
 
-    Attributes:
-        kind: one of :data:`KINDS`.
-        name: in the config.
-        distribution: the package that provides it.
-        version: of that package.
-        target: ``module:attribute``.
-        problem: why it cannot be used, if that is known without importing it.
+    ``target`` is ``module:attribute``; ``problem`` says why it cannot be used, if that is known without importing it.
     """
 
     kind: str

@@ -17,12 +17,7 @@ from seqlab.contracts import Cell, State
 
 @final
 class Compilations:
-    """Counts of torch's compilations in this process, from the first compiled cell on.
-
-    Attributes:
-        count: graphs; the backward half of a graph is not counted again.
-        seconds: time of compiling, forward and backward.
-    """
+    """Counts of torch's graphs (forward and backward count as one) and the seconds of compiling them in this process."""
 
     def __init__(self) -> None:
         self.count, self.seconds = 0, 0.0

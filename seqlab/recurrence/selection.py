@@ -65,16 +65,9 @@ MAX_DISTANCE = 4.0
 
 
 class Measurement(NamedTuple):
-    """Speeds of the kernels in a training step of one cell and shape.
+    """Speeds of the kernels, relative to the slowest, in a training step of one cell (its class name) and shape.
 
-    Attributes:
-        cell: the cell's class name.
-        batch: rows.
-        time: steps of the longest.
-        input: features of a step.
-        hidden: features of the state.
-        filled: share of the steps that is not padding.
-        speeds: speed relative to the slowest kernel, by kernel.
+    ``filled`` is the share of the steps that is not padding.
     """
 
     cell: str

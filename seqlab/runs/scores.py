@@ -68,12 +68,7 @@ def recorded_bounds(record: Mapping[str, Any]) -> Mapping[str, Any]:
 def class_rows(counts: Counter[tuple[str, str]], labels: Sequence[str], noun: str = "class") -> list[dict[str, Any]]:
     """Return precision, recall, F1 and support (``examples``) of each class among the true or predicted labels.
 
-    ``None`` stands for a ratio whose denominator is 0.
-
-    Args:
-        counts: of each pair of a true and a predicted label.
-        labels: the order of the classes.
-        noun: the name of the first column.
+    ``counts`` are of pairs of a true and a predicted label; ``None`` stands for a ratio whose denominator is 0.
     """
     true, predicted = Counter[str](), Counter[str]()
     for (label, prediction), count in counts.items():

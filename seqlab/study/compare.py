@@ -138,13 +138,9 @@ def _read_side(name: str) -> Side:
 
 
 def compare(first: Side, second: Side, metric: str | None = None, *, within_one: bool = False) -> Comparison:
-    """Pair the runs of two sets and compare them.
+    """Pair the runs of two sets and compare a metric (the monitored one).
 
-    Args:
-        first: A.
-        second: B.
-        metric: to compare (the monitored one).
-        within_one: whether both are of one sweep, which may vary task options and budget on purpose.
+    ``within_one`` says that both are of one sweep, which may vary task options and budget on purpose.
     """
     differences = _differences(first, second, within_one=within_one)
     run = first.runs[0]

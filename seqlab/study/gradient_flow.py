@@ -148,9 +148,7 @@ def _parse(text: str, of: str) -> Any:
 class FlowWriter:
     """Writer of the two files, which appends the rows of each measurement as it is made.
 
-    Args:
-        folder: run folder.
-        done: steps done before the run was resumed; rows of later steps, which are repeated, are dropped.
+    Rows of steps after ``done``, which a resumed run repeats, are dropped.
     """
 
     def __init__(self, folder: Path, done: int = 0) -> None:

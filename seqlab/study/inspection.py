@@ -29,14 +29,7 @@ _TOP = 5
 @final
 @dataclass(frozen=True)
 class LayerView:
-    """One layer in one direction, in the order of the text.
-
-    Attributes:
-        layer: from 0.
-        direction: ``forward`` or ``backward``.
-        states: state tensors after each step by name, ``[time, units]``.
-        gates: by name, ``[time, units]``; none if the cell names no gates.
-    """
+    """States and gates (by name, ``[time, units]``) of one layer in one direction, in the order of the text."""
 
     layer: int
     direction: str

@@ -29,14 +29,7 @@ _BOUNDS = {"at_most": bool, "at_least": bool}
 @final
 @dataclass(frozen=True)
 class Row:
-    """A published figure.
-
-    Attributes:
-        label: name of the row.
-        words: overrides of the row.
-        theirs: published value.
-        bound: ``at most`` or ``at least`` if the source gives a bound; empty for a value.
-    """
+    """A published figure; ``bound`` is ``at most`` or ``at least`` if the source gives a bound, empty for a value."""
 
     label: str
     words: tuple[str, ...]

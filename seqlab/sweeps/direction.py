@@ -35,14 +35,7 @@ _OTHER_NODES = ("params", "search_space", "sampler")
 @final
 @dataclass(frozen=True)
 class Direction:
-    """A key that sets a sweeper's direction.
-
-    Attributes:
-        key: from the root of the config.
-        value: as composed.
-        mode: direction of the value; ``None`` if it is not set.
-        is_explicit: whether the command line or a config file sets it.
-    """
+    """A key that sets a sweeper's direction, whether the command line or a config file sets it, and its direction."""
 
     key: str
     value: Any

@@ -156,12 +156,7 @@ def progress_callbacks(asked: object, monitor: str) -> list[pl.Callback]:
 
 @final
 class EpochLines(pl.Callback):
-    """Log a line for each epoch: training loss, monitored metric, seconds.
-
-    Args:
-        monitor: the metric, ``valid/<name>``.
-        to_file_only: whether the lines go to the run's log file alone, not to the screen.
-    """
+    """Log a line for each epoch: training loss, monitored metric, seconds; ``to_file_only`` keeps it off the screen."""
 
     def __init__(self, monitor: str, *, to_file_only: bool = False) -> None:
         self.monitor = monitor

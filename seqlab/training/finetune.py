@@ -21,13 +21,7 @@ log = logging.getLogger("seqlab")
 
 @final
 class PretrainedInit:
-    """Run that ``init_from`` names.
-
-    Args:
-        run: its folder, as the config names it.
-        trained: what was loaded from it.
-        recorded: what an interrupted run, which resumes, took from it.
-    """
+    """Run that ``init_from`` names; ``recorded`` is what an interrupted run, which resumes, took from it."""
 
     def __init__(self, run: str, trained: Trained, recorded: Mapping[str, Any] | None = None) -> None:
         self.run, self.trained, self.recorded = run, trained, recorded

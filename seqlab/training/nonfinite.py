@@ -37,13 +37,7 @@ _MEMORY = 0.98
 
 @final
 class NonFiniteGuard:
-    """Check each step's loss, and the gradient's norm where gradients are clipped.
-
-    Args:
-        folder: the run folder.
-        skip: number of steps to skip before stopping.
-        saves: whether this process saves the step.
-    """
+    """Check each step's loss, and the gradient's norm where gradients are clipped; skip up to ``skip`` steps."""
 
     def __init__(self, folder: Path, skip: int = 0, *, saves: bool = True) -> None:
         self.folder, self.skip, self.saves = folder, skip, saves
@@ -111,15 +105,7 @@ class NonFiniteGuard:
 
 @final
 class SavedStep:
-    """Step that was saved.
-
-    Attributes:
-        record: what was not finite, and at which step and epoch.
-        batch: that was read.
-        state: tensors of the carried state.
-        weights: of the model, before the step.
-        rng: the state of the CPU's random generator.
-    """
+    """Step that was saved: what was not finite (``record``), the batch, the carried state, and the weights before it."""
 
     def __init__(self, folder: Path) -> None:
         where, file = folder / STEP, folder / _TENSORS

@@ -15,8 +15,6 @@ from pathlib import Path
 from string import Template
 
 from rich.cells import cell_len
-from rich.console import Console
-from rich.markup import escape
 
 from seqlab.cli.help import plain
 from seqlab.cli.parser import Parser, path
@@ -127,11 +125,13 @@ def new(arguments: list[str]) -> int:
     key = f"{asked.kind}={asked.name}"
     train = {"cell": f"{key} task=names", "task": f"cell=lstm {key}", "preprocessing": f"task=names {key}"}[asked.kind]
     shown = str(folder) if folder.is_absolute() else f"./{folder}"
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"wrote {escape(str(folder))}; next:")
-    console.print(f"  pip install -e {escape(shlex.quote(shown))}")
-    console.print(f"  python -m seqlab check {key}")
-    console.print(f"  python -m seqlab {train}")
+    print(f"wrote {folder}; next:")
+    for command in (
+        f"pip install -e {shlex.quote(shown)}",
+        f"python -m seqlab check {key}",
+        f"python -m seqlab {train}",
+    ):
+        print(f"  {command}")
     return 0
 
 

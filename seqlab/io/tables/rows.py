@@ -168,13 +168,7 @@ _QUOTED = re.compile(r'"(?:[^"]++|"")*+"')
 
 @final
 class Record(NamedTuple):
-    """A row of a table.
-
-    Attributes:
-        line: the number of the line where it begins, from 1.
-        fields: its values.
-        lines: its lines where it spans several; empty for one.
-    """
+    """A row of a table: the number of its first line, its values, and its lines where it spans several."""
 
     line: int
     fields: list[str]
@@ -281,14 +275,7 @@ _SURE = 0.8
 
 @final
 class Span(NamedTuple):
-    """A record of several lines.
-
-    Attributes:
-        first: number of its first line.
-        last: number of its last line.
-        rows: how many of its further lines look like rows.
-        sure: whether it is treated as joined rows.
-    """
+    """A record of several lines: how many of its further lines look like rows, and whether it is joined rows."""
 
     first: int
     last: int
