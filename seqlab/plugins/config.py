@@ -214,7 +214,7 @@ def checked_arguments(kind: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_node(kind: str, key: str, chosen: Any, known: Sequence[str] = ()) -> None:
-    """Check the keys and values of a node, called ``key``, against the plugin's signature; ``known`` keys are suggested.
+    """Check the keys and values of the node ``key`` against the plugin's signature; suggest ``known`` keys.
 
     NaN and infinity are not numbers.
     """

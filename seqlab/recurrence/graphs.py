@@ -17,7 +17,7 @@ from seqlab.contracts import Cell, State
 
 @final
 class Compilations:
-    """Counts of torch's graphs (forward and backward count as one) and the seconds of compiling them in this process."""
+    """Count of torch's graphs (forward and backward are one) and the seconds of compiling them in this process."""
 
     def __init__(self) -> None:
         self.count, self.seconds = 0, 0.0

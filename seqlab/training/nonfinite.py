@@ -105,7 +105,7 @@ class NonFiniteGuard:
 
 @final
 class SavedStep:
-    """Step that was saved: what was not finite (``record``), the batch, the carried state, and the weights before it."""
+    """Step that was saved: what was not finite (``record``), batch, carried state, and the weights before it."""
 
     def __init__(self, folder: Path) -> None:
         where, file = folder / STEP, folder / _TENSORS

@@ -126,12 +126,7 @@ def new(arguments: list[str]) -> int:
     train = {"cell": f"{key} task=names", "task": f"cell=lstm {key}", "preprocessing": f"task=names {key}"}[asked.kind]
     shown = str(folder) if folder.is_absolute() else f"./{folder}"
     print(f"wrote {folder}; next:")
-    for command in (
-        f"pip install -e {shlex.quote(shown)}",
-        f"python -m seqlab check {key}",
-        f"python -m seqlab {train}",
-    ):
-        print(f"  {command}")
+    print(f"  pip install -e {shlex.quote(shown)}\n  python -m seqlab check {key}\n  python -m seqlab {train}")
     return 0
 
 
