@@ -15,7 +15,7 @@ from seqlab._version import __version__
 from seqlab.contracts import InputSpec, UserError
 from seqlab.contracts.task import label_names
 from seqlab.errors import one_line
-from seqlab.export.compare import FLOOR, MULTIPLE, Comparison, compare_outputs
+from seqlab.export.compare import FLOOR, Comparison, compare_outputs
 from seqlab.export.formats import FORMATS, INPUTS, Format
 from seqlab.inference import Trained, load
 from seqlab.io import atomic
@@ -23,6 +23,7 @@ from seqlab.io.safe_io import check_within, escape_control
 from seqlab.plugins.exports import standalone_encoder
 from seqlab.runs import run_folder
 from seqlab.runs.card import read_card
+from seqlab.training.verification import MULTIPLE
 
 if TYPE_CHECKING:
     from seqlab.export.formats import Format

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from seqlab import InputSpec, UserError
-from seqlab.export.compare import FLOOR, MULTIPLE, compare_outputs
+from seqlab.export.compare import FLOOR, compare_outputs
 from seqlab.export.formats import PaddedModel
 from seqlab_cells.gru import GRU
 from seqlab_cells.layer_norm_lstm import LayerNormLSTM
