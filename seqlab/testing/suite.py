@@ -18,6 +18,12 @@ from seqlab.errors import UserError
 PREFIX = "test_"
 
 _RENAMED = {
+    "causality_by_gradient": "causality",
+    "causality_by_perturbation": "causality",
+    "no_parameter_is_unused": "gradients_reach_every_parameter",
+    "saves_and_loads": "sees_changed_parameters",
+    "small_sizes": "shapes_and_dtypes",
+    "training_mode": "large_and_small_numbers",
     "baseline_is_blind": "baseline_ignores_the_input",
     "baseline_is_of_training": "baseline_comes_from_training",
     "metrics_begin_anew_after_reset": "metrics_reset",

@@ -14,7 +14,7 @@ ENTRIES = distribution("seqlab").entry_points
 CELLS, KERNELS = (list(ENTRIES.select(group=f"seqlab.{kind}s")) for kind in ("cell", "kernel"))
 COMPILED = "compiled_equals_the_loop"
 LARGE = {
-    "causality_by_gradient", "causality_by_perturbation", "every_option", "gradients_are_right",
+    "causality", "every_option", "gradients_are_right",
     "large_and_small_numbers", "rows_are_independent", "state_carries_over_every_cut",
 }  # fmt: skip
 """Checks of a cell that run many sizes or options: in ``make test-slow``."""

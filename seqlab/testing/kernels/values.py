@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 from unittest import SkipTest
 
@@ -305,31 +306,29 @@ class ContractChecks(KernelBase):
     def test_every_option(self) -> None:
         """Every ``Literal``, ``bool`` and enum option of cell and kernel, and other numbers: the loop's results."""
         tried = 0
-        for kind, chosen in self._variants():
-            options = {**getattr(self, kind), **chosen}
-            other: KernelBase = type("Variant", (type(self),), {kind: options})()
-            owner = "cell" if kind == "options" else "kernel"
-            try:
-                other.core(f"{owner} with {format_options(chosen)}")
-            except RefusedError:  # this value goes with another one only
-                continue
-            tried += 1
+        for kind, target in (("options", self.factory()), ("kernel_options", type(self).kernel)):
+            given: Mapping[str, Any] = getattr(self, kind)
+            takes = partial(self._takes, kind)
+            for chosen in [*filter(takes, combinations(target, given)), *numeric(target, given, takes)]:
+                owner = "cell" if kind == "options" else "kernel"
+                self._variant(kind, chosen).core(f"{owner} with {format_options(chosen)}")
+                tried += 1
         if not tried:
             raise SkipTest("neither the cell nor the kernel has such an option")
 
-    def _variants(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Yield ``options`` or ``kernel_options``, and what to change in them."""
-        for kind, target in (("options", self.factory()), ("kernel_options", type(self).kernel)):
-            given: Mapping[str, Any] = getattr(self, kind)
-            for chosen in combinations(target, given):
-                yield kind, chosen
-            for name, values in numeric(target, given).items():
-                for value in values:
-                    other: KernelBase = type("Variant", (type(self),), {kind: {**given, name: value}})()
-                    with suppress(RefusedError, ValueError):
-                        other.cells(1) if kind == "options" else other.make()
-                        yield kind, {name: value}
-                        break
+    def _variant(self, kind: str, chosen: Mapping[str, Any]) -> KernelBase:
+        """Return this suite with other ``options`` or ``kernel_options``."""
+        made: KernelBase = type("Variant", (type(self),), {kind: {**getattr(self, kind), **chosen}})()
+        return made
+
+    def _takes(self, kind: str, chosen: Mapping[str, Any]) -> bool:
+        """Return whether the constructor takes these options; some go with others only."""
+        with suppress(RefusedError, ValueError):
+            other = self._variant(kind, chosen)
+            other.cells(1)
+            other.make()
+            return True
+        return False
 
 
 def _check_cuts(kernel: Kernel, call: Call) -> None:
