@@ -18,6 +18,14 @@ from seqlab.errors import UserError
 PREFIX = "test_"
 
 _RENAMED = {
+    "empty_rows": "ragged_rows",
+    "nan_in_the_padding": "ragged_rows",
+    "both_directions": "ragged_rows",
+    "long_rows": "sizes",
+    "many_rows": "sizes",
+    "sizes_of_the_cell": "sizes",
+    "outputs_without_the_state": "parts_of_the_loss",
+    "evaluation_mode": "parts_of_the_loss",
     "causality_by_gradient": "causality",
     "causality_by_perturbation": "causality",
     "no_parameter_is_unused": "gradients_reach_every_parameter",

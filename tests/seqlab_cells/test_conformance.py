@@ -21,7 +21,7 @@ LARGE = {
 SLOW = {"gru.fused", "lstm.vendor", "rnn.fused", "minlstm.parallel"}
 """Kernels whose other checks run there; those of the rest, which share their code, in ``make verify-long``."""
 CORE = {
-    "autocast", "both_directions", "empty_rows", "estimates", "full_rows", "layout_of_the_gradient", "names_its_cell",
+    "autocast", "estimates", "full_rows", "layout_of_the_gradient", "names_its_cell",
     "no_memory_between_calls", "no_steps_and_no_rows", "parameters_are_the_cells", "parts_of_the_loss", "ragged_rows",
     "same_call_twice", "values_kept_for_backward",
 }  # fmt: skip
