@@ -66,8 +66,6 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 CORE = (
     "autocast",
-    "both_directions",
-    "empty_rows",
     "layout_of_the_gradient",
     "no_steps_and_no_rows",
     "parts_of_the_loss",
