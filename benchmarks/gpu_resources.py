@@ -5,10 +5,11 @@ python benchmarks/gpu_resources.py --capability 90
 
 import argparse
 
+import gpu_compile
 import torch
 from budget import table
 
-from seqlab_cells.gpu import ahead, limits
+from seqlab_cells.gpu import limits
 from seqlab_cells.weights import EPILOGUES
 
 KINDS = {
@@ -33,7 +34,7 @@ def main() -> None:
                     continue
                 for way in ("forward", "backward"):
                     options = {"precision": precision, "capability": asked.capability}
-                    found = ahead.resources(way, epilogue, hidden, dtype, **options)
+                    found = gpu_compile.resources(way, epilogue, hidden, dtype, **options)
                     row = {"epilogue": epilogue.name, "hidden": hidden, "kind": kind, "pass": way, **found._asdict()}
                     rows.append({**row, "shared": found.shared // 1024})
                     print(row, flush=True)

@@ -102,6 +102,7 @@ class GRUFused(Fused):
     """Fused scan of a GRU."""
 
     cell = GRU
+    vendor = GRUVendor
 
     def epilogue(self, cell: Cell) -> Epilogue:
         """Return that of a GRU."""

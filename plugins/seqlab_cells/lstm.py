@@ -130,6 +130,7 @@ class LSTMFused(Fused):
     """Fused scan of an LSTM."""
 
     cell = LSTM
+    vendor = LSTMVendor
 
     def epilogue(self, cell: Cell) -> Epilogue:
         """Return that of an LSTM."""

@@ -130,6 +130,7 @@ class RNNFused(Fused):
     """Fused scan of an RNN, tanh or relu."""
 
     cell = RNN
+    vendor = RNNVendor
 
     def epilogue(self, cell: Cell) -> Epilogue:
         """Return that of its nonlinearity."""

@@ -87,10 +87,6 @@ class AttentionModel(Model):
     def forward(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
         """Return the outputs.
 
-        Args:
-            batch: token ids ``[batch, time]`` or features ``[batch, time, size]``; padding is ignored.
-            state: ignored.
-
         Raises:
             ValueError: the positions are learned, and the batch is longer than ``longest``.
         """

@@ -107,10 +107,6 @@ class NGram(Model):
     def forward(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
         """Return the log-probabilities ``[batch, time, outputs]``.
 
-        Args:
-            batch: token ids ``[batch, time]``.
-            state: the last tokens of each row, as this method returned them; ``None`` at the start.
-
         Raises:
             ValueError: neither :meth:`prepare` nor ``load_state_dict`` has run, or the state has other rows.
         """

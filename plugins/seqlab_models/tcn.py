@@ -70,12 +70,7 @@ class TCN(Model):
         return 1 + 2 * (self.kernel_size - 1) * ((1 << self.depth) - 1)
 
     def forward(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
-        """Return the outputs.
-
-        Args:
-            batch: token ids ``[batch, time]`` or features ``[batch, time, size]``; padding is ignored.
-            state: ignored.
-        """
+        """Return the outputs; there is no state."""
         features = self.steps(batch)
         if features.shape[1]:  # a convolution of no steps is an error
             features = self.blocks(features.transpose(1, 2)).transpose(1, 2)

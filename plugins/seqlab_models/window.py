@@ -67,15 +67,7 @@ class WindowModel(Model):
         self.head = head(hidden_size + direct * context * embedding_size)
 
     def forward(self, batch: Batch, state: Any = None) -> tuple[Tensor, Any]:
-        """Return the outputs, ``[batch, time, outputs]`` or ``[batch, outputs]``.
-
-        Args:
-            batch: token ids ``[batch, time]``; padding is ignored.
-            state: the last tokens of each row, as this method returned them; ``None`` at the start.
-
-        Raises:
-            ValueError: the state has another number of rows.
-        """
+        """Return the outputs; the state is the last tokens of each row."""
         known, state = with_history(batch, state, self.context - 1)
         if not self.per_step:
             known = self._last(known, batch)

@@ -137,11 +137,7 @@ class Classification(ClassificationTask, ABC):
         return {"labels": list(self.labels), "counts": self._counts.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load what :meth:`state_dict` returned.
-
-        Raises:
-            ValueError: the state is not valid.
-        """
+        """Load what :meth:`state_dict` returned; a ValueError says what is wrong with it."""
         if not isinstance(state, dict) or set(state) != {"labels", "counts"}:
             raise ValueError("the task's state must have exactly labels and counts")
         labels, counts = state["labels"], state["counts"]
@@ -211,6 +207,11 @@ def user_folder(path: str, where: str) -> Path:
     if not folder.is_dir():
         raise ValueError(f"{where}: {'not a folder' if folder.exists() else 'no such folder'}")
     return folder
+
+
+def folders(path: Path) -> list[Path]:
+    """Return the folders in a folder by name, without hidden ones."""
+    return sorted(part for part in path.iterdir() if part.is_dir() and part.name[0] != ".")
 
 
 def read_file(file: Traversable, where: str) -> bytes:

@@ -101,11 +101,7 @@ class Names(Classification, preprocessing="characters"):
         self.split_seed = split_seed
 
     def splits(self) -> Mapping[str, Examples]:
-        """Read, clean and split the names.
-
-        Raises:
-            ValueError, OSError: the names cannot be read, or a language has too few; the message says what to do.
-        """
+        """Read, clean and split the names."""
         where = f"task.source={self.source}" if self.data_dir is None else f"task.data_dir={self.data_dir}"
         if self.data_dir is not None:
             paths = text_files(user_folder(self.data_dir, where))

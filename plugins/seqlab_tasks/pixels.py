@@ -18,7 +18,7 @@ from torch import Tensor
 from seqlab import Examples, Ragged, UserError
 from seqlab.errors import check_choice, check_range
 from seqlab.io.safe_io import check_archive
-from seqlab_tasks.classification import Balance, Classification, check_paths, user_folder
+from seqlab_tasks.classification import Balance, Classification, check_paths, folders, user_folder
 from seqlab_tasks.splitting import SPLITS, Arranged, Documents, arrange
 
 Order = Literal["rows", "pixels"]
@@ -207,7 +207,7 @@ def read_folder(path: Path, where: str) -> Images:
         ValueError: there are no images, one cannot be read, or two differ in size.
         UserError: Pillow is not installed.
     """
-    names = {part.name for part in _folders(path)}
+    names = {part.name for part in folders(path)}
     if not names:
         raise ValueError(f"{where} has no folders; it must have one of images for each class")
     if not names & {"train", "test"}:
@@ -218,19 +218,13 @@ def read_folder(path: Path, where: str) -> Images:
     return _read_images({name: path / name for name in SPLITS if name in names}, path, where)
 
 
-def _folders(path: Path) -> list[Path]:
-    return sorted(part for part in path.iterdir() if part.is_dir() and part.name[0] != ".")
-
-
 def _read_images(parts: Mapping[str, Path], root: Path, where: str) -> Images:
     pillow = _optional("PIL.Image", "pillow", where)
     pixels: list[NDArray[np.uint8]] = []
     labels: list[str] = []
     splits: list[str] = []
     first, others = "", 0
-    found = (
-        (split, label, file) for split, part in parts.items() for label in _folders(part) for file in _files(label)
-    )
+    found = ((split, label, file) for split, part in parts.items() for label in folders(part) for file in _files(label))
     for split, label, file in found:
         if not file.name.lower().endswith(ENDINGS):
             others += 1

@@ -172,15 +172,19 @@ class Forward:
 
     def gradients(self, loss: Tensor | None = None) -> Values:
         """Return the gradients by name, zero where none arrives; the graph is kept."""
-        loss = self.loss if loss is None else loss
-        found: Sequence[Tensor | None] = [None] * len(self.sources)
-        if loss.requires_grad and self.sources:
-            found = torch.autograd.grad(loss, list(self.sources.values()), retain_graph=True, allow_unused=True)
-        return named_gradients(self.sources, found)
+        return differentiate(self.loss if loss is None else loss, self.sources)
 
     def values(self) -> Values:
         """Copy the results without their graph."""
         return {name: value.detach().clone() for name, value in self.results.items()}
+
+
+def differentiate(total: Tensor, sources: Mapping[str, Tensor]) -> Values:
+    """Return the gradients of a scalar by the names of their sources, zero where none arrives; the graph is kept."""
+    found: Sequence[Tensor | None] = [None] * len(sources)
+    if total.requires_grad and sources:
+        found = torch.autograd.grad(total, list(sources.values()), retain_graph=True, allow_unused=True)
+    return named_gradients(sources, found)
 
 
 def named_gradients(sources: Mapping[str, Tensor], found: Sequence[Tensor | None]) -> Values:

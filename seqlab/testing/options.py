@@ -154,22 +154,24 @@ def combinations(target: Any, given: Mapping[str, Any]) -> list[dict[str, Any]]:
     return changes if len(found) > _MOST_COMBINATIONS else [chosen for chosen in found if chosen]
 
 
-def numeric(target: Any, given: Mapping[str, Any]) -> dict[str, Sequence[float]]:
-    """Return a constructor's numeric options with a few values besides the default, to be tried in turn."""
-    found: dict[str, Sequence[float]] = {}
+def numeric(
+    target: Any, given: Mapping[str, Any], accepts: Callable[[Mapping[str, Any]], bool]
+) -> Iterator[dict[str, Any]]:
+    """Yield each numeric option of a constructor with the first of a few other values that is accepted."""
     for option in options(target) if isinstance(target, type) else ():
         kinds = {option.annotation, *get_args(option.annotation)}
         if option.supplied or option.name in given or option.name in _SIZES or kinds & {bool, str}:
             continue
-        default = option.default
+        default, tried = option.default, list[float]()
         if float in kinds:
             known = float(default) if isinstance(default, int | float) else 0.0
-            tried = (known / 2, known + 0.5, 0.75, 0.3, 2 * known + 1)  # half of it is in its range
-            found[option.name] = [v for v in tried if v not in (default, 0.0)]
+            tried = [known / 2, known + 0.5, 0.75, 0.3, 2 * known + 1]  # half of it is in its range
         elif int in kinds:
             whole = default if isinstance(default, int) else 0
-            found[option.name] = [v for v in (whole + 1, 2 * whole, whole - 1, 2, 4) if v != default]
-    return found
+            tried = [whole + 1, 2 * whole, whole - 1, 2, 4]
+        changes = ({option.name: value} for value in tried if value != default and (value or float not in kinds))
+        if (chosen := next(filter(accepts, changes), None)) is not None:
+            yield chosen
 
 
 def format_options(chosen: Mapping[str, Any]) -> str:

@@ -13,8 +13,7 @@ DISTANCES = (GUIDES / "distances.md").read_text("utf-8")
 
 
 LARGE = (
-    "causality_by_gradient",
-    "causality_by_perturbation",
+    "causality",
     "compiled_equals_the_loop",
     "every_option",
     "gradients_are_right",

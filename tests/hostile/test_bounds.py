@@ -17,7 +17,7 @@ from seqlab.plugins.hydra_source import read_yaml
 from seqlab.training.nonfinite import SavedStep
 from seqlab_tasks.names import read_names
 from seqlab_tasks.splitting import SPLITS, Documents, arrange
-from seqlab_tasks.textclf.reading import read_table
+from seqlab_tasks.textclf import read_table
 
 
 def test_no_table_of_a_run_folder_makes_gigabytes_of_rows(tmp_path):

@@ -14,14 +14,14 @@ ENTRIES = distribution("seqlab").entry_points
 CELLS, KERNELS = (list(ENTRIES.select(group=f"seqlab.{kind}s")) for kind in ("cell", "kernel"))
 COMPILED = "compiled_equals_the_loop"
 LARGE = {
-    "causality_by_gradient", "causality_by_perturbation", "every_option", "gradients_are_right",
+    "causality", "every_option", "gradients_are_right",
     "large_and_small_numbers", "rows_are_independent", "state_carries_over_every_cut",
 }  # fmt: skip
 """Checks of a cell that run many sizes or options: in ``make test-slow``."""
 SLOW = {"gru.fused", "lstm.vendor", "rnn.fused", "minlstm.parallel"}
 """Kernels whose other checks run there; those of the rest, which share their code, in ``make verify-long``."""
 CORE = {
-    "autocast", "both_directions", "empty_rows", "estimates", "full_rows", "layout_of_the_gradient", "names_its_cell",
+    "autocast", "estimates", "full_rows", "layout_of_the_gradient", "names_its_cell",
     "no_memory_between_calls", "no_steps_and_no_rows", "parameters_are_the_cells", "parts_of_the_loss", "ragged_rows",
     "same_call_twice", "values_kept_for_backward",
 }  # fmt: skip

@@ -12,10 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from seqlab import Batch, InputSpec
 from seqlab.testing import TaskSuite
-from seqlab_tasks.lm import LanguageModelling
-from seqlab_tasks.lm.losses import AdaptiveHead, LossByPosition, language_metrics, position_table
-from seqlab_tasks.lm.task import LARGE
-from seqlab_tasks.lm.text import divided, pieces, whole
+from seqlab_tasks.lm import LARGE, AdaptiveHead, LanguageModelling, LossByPosition, language_metrics, position_table
+from seqlab_tasks.lm_text import divided, pieces, whole
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -158,7 +156,7 @@ def test_the_adaptive_softmax_agrees_with_itself(size):
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
 def test_a_large_vocabulary_is_scored_in_pieces(dtype, close, monkeypatch):
     """The loss and every gradient equal those in one piece in float64; in evaluation there are the scores."""
-    monkeypatch.setattr("seqlab_tasks.lm.losses.SCORES", 32 * LARGE)  # three pieces
+    monkeypatch.setattr("seqlab_tasks.lm.SCORES", 32 * LARGE)  # three pieces
     task = LanguageModelling()
     task.set_vocabulary(InputSpec("tokens", LARGE), torch.ones(LARGE))
     torch.manual_seed(0)

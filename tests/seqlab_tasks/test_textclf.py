@@ -14,8 +14,7 @@ import seqlab
 from seqlab.contracts.task import max_length
 from seqlab.testing import TaskSuite
 from seqlab_tasks.splitting import key
-from seqlab_tasks.textclf import TextClassification
-from seqlab_tasks.textclf.task import ntc_scv
+from seqlab_tasks.textclf import TextClassification, ntc_scv
 
 from .own_texts import json_lines, rows_of, texts_of
 

@@ -7,7 +7,7 @@ import logging
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,9 @@ from torch.autograd import forward_ad
 
 from seqlab import Cell, Kernel, State
 from seqlab.recurrence.graphs import assume_constant_result
+from seqlab.recurrence.scan import map_state
 from seqlab_cells.gpu import limits
+from seqlab_cells.vendor import Vendor
 from seqlab_cells.weights import Epilogue, Layer, fault, not_dense, under_vmap, weights
 
 log = logging.getLogger("seqlab")
@@ -32,9 +34,9 @@ _warned: set[tuple[str, torch.dtype]] = set()
 class Fused(Kernel):
     r"""Scans a layer in one call: each thread has its own rows, and does all work on a chunk of steps while in cache.
 
-    In C++, compiled on first use; in torch where that is impossible; on a GPU in Triton, which holds W on chip over all
-    steps and so takes only hidden sizes for which it fits (:mod:`seqlab_cells.gpu`). No step of padding is computed.
-    Its derivative computes
+    In C++, compiled on first use; by torch's routine where that is impossible; on a GPU in Triton, which holds W on
+    chip over all steps and so takes only hidden sizes for which it fits (:mod:`seqlab_cells.gpu`). No step of padding
+    is computed. Its derivative computes
 
     .. math::
         \frac{\partial L}{\partial W} = \sum_{chunks} \sum_{t \in chunk} δ_t x_t^\top
@@ -53,6 +55,8 @@ class Fused(Kernel):
     """
 
     name = "fused"
+    vendor: ClassVar[type[Vendor]]
+    """What runs where nothing can be compiled."""
 
     def __init__(self, save: Literal["gates", "recompute", "checkpoint"] = "gates", every: int = 0) -> None:
         if save not in ("gates", "recompute", "checkpoint"):
@@ -96,8 +100,8 @@ class Fused(Kernel):
             return UNKNOWN if unknown else self._recorded(cells, x, lengths) or 0.0
         time, batch, _ = x.shape
         epilogue, hidden = self.epilogue(cells[0]), cells[0].hidden_size
-        if compiled_before(epilogue.name, weights(cells[0])[0].dtype) is None:  # in torch
-            return 0.4 if epilogue.states == 2 else 1.0 if lengths is None else 0.8
+        if compiled_before(epilogue.name, weights(cells[0])[0].dtype) is None:
+            return 0.9  # by torch's routine
         if epilogue.states == 2:
             full = 0.8 if batch < 2 * torch.get_num_threads() or hidden >= 256 else 1.1
         else:
@@ -143,8 +147,11 @@ class Fused(Kernel):
             dtype = limits.compute_dtype(x, dtype)
             parameters = [weight.to(dtype) for weight in parameters]
         else:  # under autocast they may differ; it is computed in the parameters' precision
+            if not _compiled(epilogue.name, dtype):
+                with torch.autocast(x.device.type, enabled=False):
+                    given = [map_state(lambda each: each.to(dtype), state) for state in states]
+                    return self.vendor().scan(cells, x.to(dtype), given, lengths)
             flat = [each.to(dtype) for each in flat]
-            _warn(epilogue.name, dtype)
         x = x.to(dtype)
         save: str = self.save
         if not torch.is_grad_enabled() or not any(each.requires_grad for each in (x, *flat, *parameters)):
@@ -164,11 +171,15 @@ class Fused(Kernel):
 
 
 @assume_constant_result
-def _warn(epilogue: str, dtype: torch.dtype) -> bool:
-    """Compile if that is still to be done, and warn once if it cannot be."""
-    from seqlab_cells.fused.ops import why_eager
+def _compiled(epilogue: str, dtype: torch.dtype) -> bool:
+    """Compile if that is still to be done; where it cannot be, warn once and return False."""
+    from seqlab_cells.fused import native
 
-    if (epilogue, dtype) not in _warned and (reason := why_eager(epilogue, dtype)):
-        log.warning("kernel=fused runs %s in torch, more slowly than in C++: %s", epilogue, reason)
-    _warned.add((epilogue, dtype))
+    try:
+        native.library(epilogue, dtype)
+    except native.NoCompilerError as error:
+        if (epilogue, dtype) not in _warned:
+            log.warning("kernel=fused runs %s by torch's routine, not in C++: %s", epilogue, error)
+            _warned.add((epilogue, dtype))
+        return False
     return True

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from seqlab import State
 from seqlab.recurrence import reverse_within
-from seqlab_cells.fused import eager, native
+from seqlab_cells.fused import native
 from seqlab_cells.gpu import launch, limits
 from seqlab_cells.weights import EPILOGUES, Epilogue, Layer, Results
 
@@ -63,19 +63,8 @@ def _is_plain(tensors: Sequence[Tensor]) -> bool:
     return not torch._C._are_functorch_transforms_active() and all(type(each) in _PLAIN for each in tensors)
 
 
-def why_eager(epilogue: str, dtype: torch.dtype) -> str | None:
-    """Return why the scan is not in C++ on a CPU; ``None`` where it is. Compiles on the first call."""
-    try:
-        native.library(epilogue, dtype)
-    except native.NoCompilerError as error:
-        return str(error)
-    return None
-
-
 def _implementation(layer: Layer) -> Any:
-    if limits.uses_triton(layer.x):
-        return launch
-    return eager if why_eager(layer.epilogue.name, layer.x.dtype) else native
+    return launch if limits.uses_triton(layer.x) else native
 
 
 def _forward(

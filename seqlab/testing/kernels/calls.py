@@ -272,19 +272,15 @@ class GradientChecks(KernelBase):
                     compare(run_kernel(self.make(), one), expected, one)
 
     def test_parts_of_the_loss(self) -> None:
-        """A loss of the outputs alone, or of one final state alone, has the gradients of the loop."""
+        """A loss of the outputs or of one final state alone, without final states, in both modes: the loop's gradients.
+
+        With ``Kernel.outputs``, where the final state is not wanted, the outputs are the same.
+        """
         for call in self.calls(gradients=True):
             results = forward(Loop(), call).results
             for name in [name for name, value in results.items() if value.is_floating_point()]:
                 self._same(replace(call, results=frozenset({name})).at(f"a loss of {name} alone"))
-
-    def test_outputs_without_the_state(self) -> None:
-        """Where the final state is not wanted: the same outputs, and the same gradients from them."""
-        for call in self.calls(gradients=True):
             self._same(replace(call, final_state=False).at("without the final state"))
-
-    def test_evaluation_mode(self) -> None:
-        """A cell in evaluation has the gradients of the loop, as one in training has."""
         for call in self.calls(gradients=True, train=False):
             self._same(call.at("evaluation"))
 

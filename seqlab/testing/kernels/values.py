@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 from unittest import SkipTest
 
@@ -132,6 +133,8 @@ class KernelBase(Suite):
 _EDGES = (15, 16, 17, 31, 32, 33, 63, 64, 65)
 """Sizes around the tiles of kernels."""
 _LONG = (128, 130, 300, 1030)
+_ROWS = ([7, 1, 4, 6], [7, 6, 4, 1], [7, 7, 7], [3, 5, 2], [0, 7, 3, 0], [0, 0], [2, 5, 4])
+"""Ragged, sorted, full, none full, some empty, all empty."""
 
 
 class ValueChecks(KernelBase):
@@ -142,27 +145,17 @@ class ValueChecks(KernelBase):
         self.compare("full rows", None)
 
     def test_ragged_rows(self) -> None:
-        """Rows of unequal length: the same, with zeros as the outputs of padding."""
-        self.compare("ragged rows", [7, 1, 4, 6], nan_padding=False)
-        self.compare("ragged rows in order of length", [7, 6, 4, 1], nan_padding=False)
-        self.compare("lengths that are all full", [7, 7, 7], nan_padding=False)
-        self.compare("rows that all end before the last step", [3, 5, 2], nan_padding=False)
+        """Rows of unequal length, 0 included, in one and both directions: the same, with zeros as outputs of padding.
 
-    def test_empty_rows(self) -> None:
-        """A row of length 0 keeps its initial state."""
-        self.compare("rows of length 0", [0, 7, 3, 0], nan_padding=False)
-        self.compare("rows of length 0 alone", [0, 0], nan_padding=False)
-
-    def test_nan_in_the_padding(self) -> None:
-        """The values of padding reach no output, state or gradient."""
-        self.compare("NaN in the padding", [7, 1, 4, 6])
-        self.compare("NaN in rows of length 0", [0, 7, 0, 6])
-
-    def test_both_directions(self) -> None:
-        """A second cell reads each row backward within its length."""
-        self.compare("both directions", None, directions=2)
-        for rows in ([3, 7, 1, 5], [0, 7, 3, 0], [0, 0, 0], [7, 7], [2, 5, 4]):
-            self.compare(f"both directions, rows of {', '.join(map(str, rows))} steps", rows, directions=2)
+        An empty row keeps its initial state. A second cell reads each row backward within its length.
+        """
+        for rows in _ROWS:
+            for nan_padding in (False, True):
+                filled = "NaN" if nan_padding else "zeros"
+                where = f"rows of {', '.join(map(str, rows))} steps, {filled} in the padding"
+                self.compare(where, rows, nan_padding=nan_padding)
+            self.compare(f"{where}, both directions", rows, directions=2)
+        self.compare("full rows, both directions", None, directions=2)
 
     def test_one_step_and_one_row(self) -> None:
         """One step, one row and one feature are no special case."""
@@ -179,19 +172,12 @@ class ValueChecks(KernelBase):
         self._sizes("one unit", 3, 2, hidden_size=1)
         self._sizes("one of everything", 1, 1, input_size=1, hidden_size=1)
 
-    def test_long_rows(self) -> None:
-        """Many steps are no special case, around powers of two and beyond a thousand."""
-        for time in (*_EDGES, *_LONG):
-            self._sizes(f"{time} steps", time, 2 if time > 300 else 3)
+    def test_sizes(self) -> None:
+        """No size is a special case: steps, rows, units and input features around powers of two, and beyond."""
+        for size in (*_EDGES, *_LONG):
+            self._sizes(f"{size} steps", size, 2 if size > 300 else 3)
+            self._sizes(f"{size} rows", 3, size)
         self._sizes("one row of 257 steps", 257, 1)
-
-    def test_many_rows(self) -> None:
-        """Many rows are no special case, around powers of two and beyond a thousand."""
-        for batch in (*_EDGES, *_LONG):
-            self._sizes(f"{batch} rows", 3, batch)
-
-    def test_sizes_of_the_cell(self) -> None:
-        """Widths around 16, 32, 64 and beyond 100 are no special case: of units, of input features, and of both."""
         for width in (*_EDGES, 128, 129, 257):
             self._sizes(f"{width} units", 4, 3, hidden_size=width)
             self._sizes(f"{width} input features", 4, 3, input_size=width)
@@ -305,31 +291,29 @@ class ContractChecks(KernelBase):
     def test_every_option(self) -> None:
         """Every ``Literal``, ``bool`` and enum option of cell and kernel, and other numbers: the loop's results."""
         tried = 0
-        for kind, chosen in self._variants():
-            options = {**getattr(self, kind), **chosen}
-            other: KernelBase = type("Variant", (type(self),), {kind: options})()
-            owner = "cell" if kind == "options" else "kernel"
-            try:
-                other.core(f"{owner} with {format_options(chosen)}")
-            except RefusedError:  # this value goes with another one only
-                continue
-            tried += 1
+        for kind, target in (("options", self.factory()), ("kernel_options", type(self).kernel)):
+            given: Mapping[str, Any] = getattr(self, kind)
+            takes = partial(self._takes, kind)
+            for chosen in [*filter(takes, combinations(target, given)), *numeric(target, given, takes)]:
+                owner = "cell" if kind == "options" else "kernel"
+                self._variant(kind, chosen).core(f"{owner} with {format_options(chosen)}")
+                tried += 1
         if not tried:
             raise SkipTest("neither the cell nor the kernel has such an option")
 
-    def _variants(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Yield ``options`` or ``kernel_options``, and what to change in them."""
-        for kind, target in (("options", self.factory()), ("kernel_options", type(self).kernel)):
-            given: Mapping[str, Any] = getattr(self, kind)
-            for chosen in combinations(target, given):
-                yield kind, chosen
-            for name, values in numeric(target, given).items():
-                for value in values:
-                    other: KernelBase = type("Variant", (type(self),), {kind: {**given, name: value}})()
-                    with suppress(RefusedError, ValueError):
-                        other.cells(1) if kind == "options" else other.make()
-                        yield kind, {name: value}
-                        break
+    def _variant(self, kind: str, chosen: Mapping[str, Any]) -> KernelBase:
+        """Return this suite with other ``options`` or ``kernel_options``."""
+        made: KernelBase = type("Variant", (type(self),), {kind: {**getattr(self, kind), **chosen}})()
+        return made
+
+    def _takes(self, kind: str, chosen: Mapping[str, Any]) -> bool:
+        """Return whether the constructor takes these options; some go with others only."""
+        with suppress(RefusedError, ValueError):
+            other = self._variant(kind, chosen)
+            other.cells(1)
+            other.make()
+            return True
+        return False
 
 
 def _check_cuts(kernel: Kernel, call: Call) -> None:

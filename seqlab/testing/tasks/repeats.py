@@ -180,7 +180,6 @@ _OF_OPTIONS = (
     "head_keeps_rows_apart",
     "head_keeps_no_statistics",
     "loss_has_no_memory",
-    "loss_takes_rows_in_any_order",
     "classes_weigh_the_same_in_any_batch",
     "loss_is_a_finite_scalar",
     "loss_prefers_the_truth",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from seqlab import UserError
 from seqlab.cli.tables import chunks, open_table, read_lines, read_text, write_table
-from seqlab_tasks.textclf.reading import read_table
+from seqlab_tasks.textclf import read_table
 
 # Any character but lone surrogates, which are none, and the zero byte, which is refused.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)

@@ -66,19 +66,19 @@ class GrowingState(Right, caught_by="shapes_and_dtypes"):
         return h, (h, h)
 
 
-class SqueezesOneRow(Right, caught_by="small_sizes"):
+class SqueezesOneRow(Right, caught_by="shapes_and_dtypes"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         h = torch.tanh(x.squeeze() + self.from_state(state[0]).squeeze())
         h = h.unsqueeze(0).expand(len(x), -1) if h.dim() == 1 and len(x) > 1 else h
         return h, (h,)
 
 
-class NeedsTwoFeatures(Right, caught_by="small_sizes"):
+class NeedsTwoFeatures(Right, caught_by="shapes_and_dtypes"):
     def project(self, x: Tensor) -> Tensor:
         return self.from_input((x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True))
 
 
-class LooksAhead(Right, caught_by="causality_by_gradient"):
+class LooksAhead(Right, caught_by="causality"):
     """A centred smoothing over time."""
 
     def project(self, x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class LooksAhead(Right, caught_by="causality_by_gradient"):
         return self.from_input(0.5 * x + 0.5 * after)
 
 
-class NormalisesByFuture(Right, caught_by="causality_by_perturbation"):
+class NormalisesByFuture(Right, caught_by="causality"):
     """The future enters by a number that carries no gradient."""
 
     def project(self, x: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class NeverReadsC(Right, caught_by="state_is_used"):
         return h, (h, torch.tanh(h))
 
 
-class KnowsTheOtherDirection(Right, caught_by="reverse_is_flip"):
+class KnowsTheOtherDirection(Right, caught_by="no_memory_between_calls"):
     """Cells built one after another differ: the second one of a layer counts itself."""
 
     built = 0
@@ -178,7 +178,7 @@ class DetachesState(Right, caught_by="gradients_are_right"):
         return super().step(x, (state[0].detach(),))
 
 
-class UnusedParameter(Right, caught_by="no_parameter_is_unused"):
+class UnusedParameter(Right, caught_by="gradients_reach_every_parameter"):
     def build(self, input_size: int, hidden_size: int) -> None:
         self.forgotten = nn.Parameter(torch.randn(hidden_size))
 
@@ -255,13 +255,13 @@ class OverflowsInLowPrecision(Right, caught_by="autocast"):
         return h, (h,)
 
 
-class ExplodesInTraining(Right, caught_by="training_mode"):
+class ExplodesInTraining(Right, caught_by="large_and_small_numbers"):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         y, new = super().step(x, state)
         return (y / 0 if self.training else y), new
 
 
-class HiddenWeight(Right, caught_by="saves_and_loads"):
+class HiddenWeight(Right, caught_by="sees_changed_parameters"):
     """A weight that is neither parameter nor buffer."""
 
     def build(self, input_size: int, hidden_size: int) -> None:

@@ -69,14 +69,14 @@ class EndsAfterThePadding(Faultless, caught_by="ragged_rows"):
         return y, ends
 
 
-class ForgetsEmptyRows(Faultless, caught_by="empty_rows"):
+class ForgetsEmptyRows(Faultless, caught_by="ragged_rows"):
     def after(self, cells, x, lengths, y, ends):
         if lengths is None:
             return y, ends
         return y, [tuple(leaf * (lengths > 0).unsqueeze(1) for leaf in end) for end in ends]
 
 
-class ReadsPadding(Faultless, caught_by="nan_in_the_padding"):
+class ReadsPadding(Faultless, caught_by="ragged_rows"):
     def scan(self, cells, x, states, lengths):
         if lengths is None:
             return super().scan(cells, x, states, lengths)
@@ -84,7 +84,7 @@ class ReadsPadding(Faultless, caught_by="nan_in_the_padding"):
         return y + 0 * x.sum(-1, keepdim=True), ends
 
 
-class FlipsThePadding(Faultless, caught_by="both_directions"):
+class FlipsThePadding(Faultless, caught_by="ragged_rows"):
     """Backward over all steps instead of within each row's length."""
 
     def scan(self, cells, x, states, lengths):
@@ -108,7 +108,7 @@ class StartsAtZero(Faultless, caught_by="state_carries_over_every_cut"):
         return super().scan(cells, x, zero, lengths)
 
 
-class ForgetsThePadding(Faultless, caught_by="outputs_without_the_state"):
+class ForgetsThePadding(Faultless, caught_by="parts_of_the_loss"):
     """Without the final state it leaves the lengths out."""
 
     def outputs(self, cells, x, states, lengths):

@@ -107,12 +107,12 @@ class LearnsWhileEncoding(Words, caught_by="encoding_teaches_nothing"):
         return super().encode(texts)
 
 
-class Accumulates(Words, caught_by="fitting_again_forgets"):
+class Accumulates(Words, caught_by="only_the_texts_decide"):
     def fit(self, texts: Iterable[str]) -> None:
         super().fit([*self.words, *texts])
 
 
-class FitsInTwoPasses(Words, caught_by="fits_in_one_pass"):
+class FitsInTwoPasses(Words, caught_by="only_the_texts_decide"):
     def fit(self, texts: Iterable[str]) -> None:
         self.longest = max(len(text) for text in texts)
         super().fit(texts)

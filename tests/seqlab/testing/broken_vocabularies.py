@@ -69,7 +69,7 @@ class EmptyIsAWord(Words, caught_by="empty_texts"):
         self.words = sorted({word for text in texts for word in (self.split(text) or [""]) if storable(word)})
 
 
-class TiesByOrder(Words, caught_by="order_of_texts_does_not_matter"):
+class TiesByOrder(Words, caught_by="only_the_texts_decide"):
     """Words of equal frequency have the order of the texts."""
 
     def fit(self, texts: Iterable[str]) -> None:
@@ -314,7 +314,7 @@ class CleansTheGivenList(Words, caught_by="texts_are_left_alone"):
         return super().encode(texts)
 
 
-class LoadsOnTop(Words, caught_by="loading_forgets"):
+class LoadsOnTop(Words, caught_by="state_is_restored"):
     """The words of a state come behind those that are known."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ class HalvesTheGradientUnderDropout(Right, caught_by="gradients_are_right"):
         return h, (h,)
 
 
-class LooksAheadInTraining(Right, caught_by="causality_by_gradient"):
+class LooksAheadInTraining(Right, caught_by="causality"):
     def project(self, x: Tensor) -> Tensor:
         return super().project(x + 0.1 * x.roll(-1, 0) if self.training else x)
 
@@ -62,7 +62,7 @@ class PositionInTraining(Right, caught_by="state_carries_over_every_cut"):
         return super().project(x) + (0.1 * place if self.training else 0)
 
 
-class NormalisesTheBatchInTraining(Right, caught_by="small_sizes"):
+class NormalisesTheBatchInTraining(Right, caught_by="shapes_and_dtypes"):
     """One row has no deviation."""
 
     def build(self, input_size: int, hidden_size: int) -> None:
@@ -87,7 +87,7 @@ class CutsTheGradientInFloat32(Right, caught_by="large_and_small_numbers"):
 # Sizes --------------------------------------------------------------------------------------------------------------
 
 
-class LooksAheadInLongRows(Right, caught_by="causality_by_perturbation"):
+class LooksAheadInLongRows(Right, caught_by="causality"):
     def project(self, x: Tensor) -> Tensor:
         return super().project(x - x[64:].mean(0) if len(x) > 64 else x)
 
@@ -122,7 +122,7 @@ class TurnsASquareState(Right, caught_by="rows_are_independent"):
         return super().step(x, (h.t() if h.shape[0] == h.shape[1] else h,))
 
 
-class SqueezesOneUnit(Right, caught_by="small_sizes"):
+class SqueezesOneUnit(Right, caught_by="shapes_and_dtypes"):
     def changed(self, h: Tensor) -> Tensor:
         return h.squeeze(-1)
 

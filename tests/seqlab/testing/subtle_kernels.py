@@ -71,7 +71,7 @@ class WrongWithItsOwnOption(Faultless, caught_by="every_option"):
         return super().scan(cells, x.detach() if self.save == "none" else x, states, lengths)
 
 
-class TileBorder(Faultless, caught_by="sizes_of_the_cell"):
+class TileBorder(Faultless, caught_by="sizes"):
     """The last tile of 32 units is cut off."""
 
     def after(self, cells, x, lengths, y, ends):
@@ -80,7 +80,7 @@ class TileBorder(Faultless, caught_by="sizes_of_the_cell"):
         return y, ends
 
 
-class InputTile(Faultless, caught_by="sizes_of_the_cell"):
+class InputTile(Faultless, caught_by="sizes"):
     """Input features beyond a multiple of 16 are added in twice."""
 
     def scan(self, cells, x, states, lengths):
@@ -95,7 +95,7 @@ def frozen_twin(cell):
     return twin.requires_grad_(False)
 
 
-class SumsTheLast64Steps(Faultless, caught_by="long_rows"):
+class SumsTheLast64Steps(Faultless, caught_by="sizes"):
     """The gradient of the weights is summed over one block of 64 steps."""
 
     def scan(self, cells, x, states, lengths):
@@ -106,7 +106,7 @@ class SumsTheLast64Steps(Faultless, caught_by="long_rows"):
         return torch.cat([first, second]), end
 
 
-class LongSingleRow(Faultless, caught_by="long_rows"):
+class LongSingleRow(Faultless, caught_by="sizes"):
     """A single long row is cut into pieces, and the state is lost between them."""
 
     def scan(self, cells, x, states, lengths):
@@ -117,7 +117,7 @@ class LongSingleRow(Faultless, caught_by="long_rows"):
         return torch.cat([first, second]), end
 
 
-class ManyRowsInParts(Faultless, caught_by="many_rows"):
+class ManyRowsInParts(Faultless, caught_by="sizes"):
     """Beyond 128 rows the parts are put together, and the states are those of the first part."""
 
     def scan(self, cells, x, states, lengths):
@@ -168,7 +168,7 @@ class InferenceOnly(Faultless, caught_by="without_gradients"):
         return y, ends
 
 
-class EmptyRowsBackward(Faultless, caught_by="both_directions"):
+class EmptyRowsBackward(Faultless, caught_by="ragged_rows"):
     """The backward cell's state of a row of length 0 is zero."""
 
     def after(self, cells, x, lengths, y, ends):
@@ -177,7 +177,7 @@ class EmptyRowsBackward(Faultless, caught_by="both_directions"):
         return y, ends
 
 
-class EvaluationMode(Faultless, caught_by="evaluation_mode"):
+class EvaluationMode(Faultless, caught_by="parts_of_the_loss"):
     """A cell in evaluation gives no gradient."""
 
     def scan(self, cells, x, states, lengths):
@@ -330,7 +330,7 @@ class CrashesOnNothing(Faultless, caught_by="no_steps_and_no_rows"):
         return super().scan(cells, x, states, lengths)
 
 
-class OtherGradientsWithoutTheState(Faultless, caught_by="outputs_without_the_state"):
+class OtherGradientsWithoutTheState(Faultless, caught_by="parts_of_the_loss"):
     def outputs(self, cells, x, states, lengths):
         return super().outputs(cells, x.detach() + 0 * x if lengths is not None else x, states, lengths)
 
@@ -411,11 +411,11 @@ class KeepsATensorOfInference(Faultless, caught_by="trains_after_inference"):
         return super().scan(cells, x * one, states, lengths)
 
 
-class WrongAt128Units(Faultless, caught_by="sizes_of_the_cell"):
+class WrongAt128Units(Faultless, caught_by="sizes"):
     def after(self, cells, x, lengths, y, ends):
         return (1.001 * y if cells[0].hidden_size == 128 else y), ends
 
 
-class WrongAt128Rows(Faultless, caught_by="many_rows"):
+class WrongAt128Rows(Faultless, caught_by="sizes"):
     def after(self, cells, x, lengths, y, ends):
         return (1.001 * y if x.shape[1] == 128 else y), ends

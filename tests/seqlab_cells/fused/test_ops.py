@@ -17,10 +17,9 @@ from torch.testing import assert_close
 from seqlab.testing import KernelSuite, run_suite
 from seqlab.testing.comparison import compare_with_loop
 from seqlab.testing.layer import Call, random_normal
-from seqlab_cells.fused import eager
 from seqlab_cells.fused.native import library
 from seqlab_cells.fused.ops import fused_scan
-from seqlab_cells.weights import EPILOGUES, Layer
+from seqlab_cells.weights import EPILOGUES
 
 from .layers import CELLS, EPILOGUE, KERNELS, TORCH, draw, every_cell, every_epilogue, results
 
@@ -181,13 +180,3 @@ def test_built_for_another_cpu(name: str, march: str, width: int, monkeypatch: p
                     assert_close(a, b, rtol=1e-10, atol=1e-12)
     finally:
         library.cache_clear()
-
-
-def test_incoming_gradients_are_left_as_they_are() -> None:
-    """The caller may use them again."""
-    given = draw("Lstm", 3, 2, 2, 4)
-    layer = Layer(given["x"], None, given["states"], given["weights"], EPILOGUES["Lstm"], "gates")
-    y, h, c, kept = eager.forward(layer)
-    arriving = [torch.ones_like(each) for each in (y, h, c)]
-    eager.backward(layer, arriving, y, kept, (True, True))
-    assert all(bool((each == 1).all()) for each in arriving)

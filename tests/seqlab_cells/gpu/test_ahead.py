@@ -6,7 +6,9 @@ import pytest
 import torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
-from seqlab_cells.gpu import ahead, limits
+import gpu_compile
+
+from seqlab_cells.gpu import limits
 from seqlab_cells.weights import EPILOGUES
 
 pytestmark = [
@@ -23,7 +25,7 @@ SPILLED = 512
 def fits(direction: str, epilogue: str, hidden: int, kind: str, capability: int) -> None:
     dtype, precision = DTYPES[kind]
     made = EPILOGUES[epilogue]
-    found = ahead.resources(direction, made, hidden, dtype, precision=precision, capability=capability)
+    found = gpu_compile.resources(direction, made, hidden, dtype, precision=precision, capability=capability)
     assert found.tensor_cores == (kind != "fp32")
     assert found.registers <= 255
     assert found.spilled <= SPILLED
@@ -55,5 +57,5 @@ def test_every_scan_fits(direction: str, epilogue: str, hidden: int, kind: str) 
 @pytest.mark.parametrize("name", ["effects", "scan", "scan_back"])
 def test_the_linear_scan_fits(name: str) -> None:
     """Nothing is spilled where all is to be in flight."""
-    found = ahead.linear_resources(name, torch.bfloat16, backward=name == "scan_back")
+    found = gpu_compile.linear_resources(name, torch.bfloat16, backward=name == "scan_back")
     assert found.spilled == 0

@@ -57,10 +57,10 @@ def test_all_compiled_ahead(tmp_path: Path) -> None:
 
 
 def _needs_an_assembler() -> None:
-    from seqlab_cells.gpu import ahead
+    import gpu_compile
 
     try:
-        ahead.assembler()
+        gpu_compile.assembler()
     except FileNotFoundError as error:
         pytest.skip(str(error))
 

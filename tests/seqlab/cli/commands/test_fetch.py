@@ -86,7 +86,7 @@ def test_a_run_without_network_reads_the_cache(cli, tmp_path, monkeypatch):
 def serve_ptb(monkeypatch, texts, server):
     import hashlib
 
-    from seqlab_tasks.lm import text
+    from seqlab_tasks import lm_text as text
 
     monkeypatch.setattr(text, "PTB", f"http://127.0.0.1:{server.server_address[1]}/")
     for name, data in texts.items():

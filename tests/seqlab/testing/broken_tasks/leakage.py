@@ -198,7 +198,7 @@ class BaselineGuessesZero(RunningSum, caught_by="baseline_is_the_best_guess"):
         return torch.zeros(*batch.inputs.shape[:2], 1)
 
 
-class BaselineCannotBeBeaten(TwoClasses, caught_by="baseline_can_be_beaten"):
+class BaselineCannotBeBeaten(TwoClasses, caught_by="mode_is_right"):
     """All of its test examples are of the class that is frequent."""
 
     def splits(self) -> Mapping[str, Examples]:

@@ -46,7 +46,7 @@ class Backwards(torch.autograd.Function):
         return -gradient
 
 
-class LossRisesAlongItsGradient(TwoClasses, caught_by="loss_falls_along_its_gradient"):
+class LossRisesAlongItsGradient(TwoClasses, caught_by="loss_gradient_is_its_derivative"):
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return super().loss(Backwards.apply(outputs), batch)
 
@@ -65,14 +65,14 @@ class LossIsARunningMean(TwoClasses, caught_by="loss_has_no_memory"):
         return loss
 
 
-class LossMarksTargets(NextToken, caught_by="loss_has_no_memory"):
+class LossMarksTargets(NextToken, caught_by="nothing_changes_in_place"):
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         loss = super().loss(outputs, batch)
         batch.targets[:, 0] = 0
         return loss
 
 
-class LossOfTheFirstRow(TwoClasses, caught_by="loss_takes_rows_in_any_order"):
+class LossOfTheFirstRow(TwoClasses, caught_by="every_row_counts_alike"):
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(outputs[:1], batch.targets[:1])
 

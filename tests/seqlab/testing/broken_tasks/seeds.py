@@ -340,7 +340,7 @@ class KeepsCounting(Mean):
         self.count = count.clone()
 
 
-class MetricsAreNeverReset(TwoClasses, caught_by="metrics_reset"):
+class MetricsAreNeverReset(TwoClasses, caught_by="metrics_are_fresh"):
     measures = (("accuracy", KeepsCounting),)
 
 
