@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from seqlab.export.formats import Run
 
 LENGTHS, BATCHES = (1, 7, 500), (1, 3, 64)
-"""Steps of the longest row, and rows, of the batches that are compared; all pairs of them."""
+"""Maximum steps, and rows, of the compared batches; all pairs are compared."""
 FLOOR = 1e-5
 """Difference that is always allowed, as a share of the largest output of the same length."""
-_TELLING = 0.01  # a bound above this share of the largest output at the shortest length would pass a wrong file
+_TELLING = 0.01  # a bound above this share of the largest output at the shortest length would accept a wrong file
 
 
 @final
 @dataclass(frozen=True)
 class LengthComparison:
-    """The batches of one length.
+    """Comparison of the batches of one length.
 
     Attributes:
         steps: of the longest row.
@@ -63,8 +63,8 @@ class Comparison:
 def compare_outputs(model: "Model", inputs: "InputSpec", run: "Run", *, same_program: bool = False) -> Comparison:
     r"""Compare outputs on batches of random inputs, at all lengths and batch sizes.
 
-    With :math:`y` the run's outputs at one length, :math:`y_{64}` the same in float64 by the reference loop, and
-    :math:`f` the file's, a sound file has
+    With :math:`y` the run's outputs at one length, :math:`y_{64}` those of the reference loop in float64, and
+    :math:`f` those of the file, the file is accepted if
 
     .. math:: \max |f - y| \le \max(10^{-5} \max |y|, 16 \max |y - y_{64}|).
 
@@ -89,8 +89,8 @@ def _row(model: "Model", wide: "Run | None", inputs: "InputSpec", run: "Run", ti
     where = f"batches of up to {time} steps, where outputs are up to {scale:.2g}"
     if time == min(LENGTHS) and row.allowed > _TELLING * scale:
         raise UserError(
-            f"the run differs from its own computation in float64 by {noise:.2g} on {where}, so that no comparison can"
-            " tell whether the exported file is right; nothing was written"
+            f"the run's float32 outputs differ from float64 by {noise:.2g} on {where}: too much to verify the exported"
+            " file; nothing was written"
         )
     if not difference <= row.allowed:
         measured = "" if noise is None else f" and {MULTIPLE} times the run's own rounding error of {noise:.2g}"
@@ -115,7 +115,7 @@ def _batch(
         raise UserError(f"the exported file gives {list(found.shape)} for {where}, the run {list(expected.shape)}")
     valid = _valid(expected, given[1])
     if not torch.isfinite(expected[valid]).all():
-        raise UserError(f"the run's outputs are not finite on {where}, so that nothing can be compared with them")
+        raise UserError(f"the run's outputs are not finite on {where}, so the exported file cannot be verified")
     noise = None if wide is None else _noise(expected, _exact(wide, given, seed), valid)
     return _largest(found - expected, valid), _largest(expected, valid), noise
 
@@ -129,11 +129,11 @@ def _widened(model: "Model") -> "Run | None":
 
 
 def _exact(wide: "Run", given: tuple[Tensor, Tensor], seed: int) -> Tensor | None:
-    """Run in float64; ``None`` for a model that computes in another dtype of its own."""
+    """Run in float64; ``None`` for a model that fixes its own dtype."""
     inputs = given[0].double() if given[0].is_floating_point() else given[0]
     try:
         return _seeded(wide, (inputs, given[1]), seed)
-    except Exception:  # of a model that fixes its dtype: any
+    except Exception:  # a model that fixes its dtype may raise any type
         return None
 
 
@@ -148,7 +148,7 @@ def _largest(values: Tensor, valid: Tensor) -> float:
 
 
 def _seeded(run: "Run | Any", given: tuple[Tensor, Tensor], seed: int) -> Tensor:
-    """Run with the same random numbers, if there are any."""
+    """Run with a fixed random seed."""
     with torch.random.fork_rng([]), torch.inference_mode():
         torch.manual_seed(seed)
         outputs: Tensor = run(given[0].clone(), given[1].clone())
@@ -156,7 +156,7 @@ def _seeded(run: "Run | Any", given: tuple[Tensor, Tensor], seed: int) -> Tensor
 
 
 def _valid(outputs: Tensor, lengths: Tensor) -> Tensor:
-    """Mark the outputs that mean something: of a sequence all, of a step those within its row's length."""
+    """Return a mask of the outputs within each row's length; of outputs per sequence all are valid."""
     if outputs.dim() < 3:
         return torch.ones_like(outputs, dtype=torch.bool)
     there = torch.arange(outputs.shape[1]) < lengths.unsqueeze(1)

@@ -1,7 +1,6 @@
-"""From text to label with onnxruntime alone: python predict.py TEXT...
+"""Text classification with onnxruntime: python predict.py TEXT...
 
-It needs numpy and onnxruntime, and the files beside it: model.onnx, encode.py, preprocessor.json, labels.json and
-export.json.
+Needs numpy, onnxruntime and the files beside it: model.onnx, encode.py, preprocessor.json, labels.json, export.json.
 """
 
 import argparse
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 HERE = Path(__file__).resolve().parent
-TOGETHER = 256  # texts of a batch
+BATCH = 256
 
 
 def read(name: str) -> Any:
@@ -28,7 +27,7 @@ def predict(texts: Iterable[str]) -> list[tuple[str, float] | None]:
 
 
 def answers(texts: Iterable[str]) -> Iterator[tuple[str, tuple[str, float] | None]]:
-    """Classify texts, some together; yield each with its answer."""
+    """Classify texts in batches; yield each with its answer."""
     import onnxruntime
     from encode import encoder
 
@@ -36,7 +35,7 @@ def answers(texts: Iterable[str]) -> Iterator[tuple[str, tuple[str, float] | Non
     encode = encoder(read("preprocessor.json")["state"])
     session = onnxruntime.InferenceSession(HERE / "model.onnx", providers=["CPUExecutionProvider"])
     rest = iter(texts)
-    while batch := list(islice(rest, TOGETHER)):
+    while batch := list(islice(rest, BATCH)):
         rows = [encode(text)[:longest] for text in batch]
         found = iter(_classified(session, labels, [row for row in rows if row]))
         for text, row in zip(batch, rows, strict=True):
@@ -59,10 +58,10 @@ def _classified(session: Any, labels: Sequence[str], rows: Sequence[Sequence[int
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that ends with one line and exit code 1."""
+    """Parser whose errors are one line with exit code 1."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong."""
+        """Exit with the message."""
         told = message.replace("unrecognized arguments: ", "there is no option ")
         if told != message:
             told += "; a text that begins with a dash goes after --, such as: python predict.py -- -text"
@@ -73,12 +72,11 @@ def given(arguments: Sequence[str]) -> Iterable[str]:
     """Return the texts that the command line names."""
     parser = Parser(
         "predict.py",
-        description="Classify texts with model.onnx. Each line of the output has a text, its most likely label and the "
-        "probability, with tabs between them.",
-        epilog="Without TEXT, texts are read from stdin, one a line.",
+        description="Classify texts with model.onnx. Prints text, most likely label and probability, tab-separated.",
+        epilog="Without TEXT, texts are read from stdin, one per line.",
     )
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text; - reads stdin; -- ends the options")
-    parser.add_argument("--input", metavar="FILE", help="a file in UTF-8 with one text a line")
+    parser.add_argument("--input", metavar="FILE", help="UTF-8 file with one text per line")
     end = arguments.index("--") if "--" in arguments else len(arguments)  # argparse loses a -- before all texts
     asked = parser.parse_intermixed_args(list(arguments[:end]))
     texts = [*asked.texts, *arguments[end + 1 :]]
@@ -89,7 +87,7 @@ def given(arguments: Sequence[str]) -> Iterable[str]:
     if texts and texts != ["-"]:
         return [typed(text, number) for number, text in enumerate(texts, start=1)]
     if sys.stdin is None or (not texts and sys.stdin.isatty()):
-        raise SystemExit("there is no text: give TEXT, --input FILE, or texts on stdin, one a line (--help says more)")
+        raise SystemExit("no text given; use TEXT, --input FILE or stdin, one text per line (see --help)")
     return lines(sys.stdin.buffer.read(), "stdin")
 
 
@@ -109,12 +107,12 @@ def lines(data: bytes, name: str) -> list[str]:
         raise SystemExit(f"{name}: byte {error.start:,} is not UTF-8; save it as UTF-8") from error
     found = [line.rstrip("\r") for line in text.split("\n" if "\n" in text else "\r") if line.strip()]
     if not found:
-        raise SystemExit(f"{name} has no text in it; write one a line")
+        raise SystemExit(f"{name} has no text; write one per line")
     return found
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print a line for each text."""
+    """Print one line per text."""
     unread = 0
     for text, answer in answers(given(arguments)):
         unread += answer is None
@@ -122,12 +120,12 @@ def main(arguments: Sequence[str]) -> None:
         print(" ".join(text.split("\t")).replace("\n", " "), label, probability, sep="\t")
     sys.stdout.flush()
     if unread:
-        print(f"texts with nothing in them to read, which got no label: {unread:,}", file=sys.stderr)
+        print(f"texts without a token, which have no label: {unread:,}", file=sys.stderr)
 
 
 if __name__ == "__main__":
     if sys.stdout is None:
-        sys.exit("stdout is closed, so that there is nowhere to print to")
+        sys.exit("stdout is closed")
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # what Python opens has it

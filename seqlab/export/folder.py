@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 _FILES = {
-    "export.json": "what the file takes and gives, the plugins and their options, the comparison",
-    "labels.json": "the labels, in the order of the outputs",
+    "export.json": "inputs and outputs, plugins with their options, comparison with the run",
+    "labels.json": "labels, in the order of the outputs",
     "preprocessor.json": "vocabulary",
-    "encode.py": "from texts to token ids, in plain Python",
-    "predict.py": "from text to label with onnxruntime alone: `python predict.py TEXT...`",
+    "encode.py": "encodes texts as token ids, in plain Python",
+    "predict.py": "classifies texts with onnxruntime: `python predict.py TEXT...`",
 }
 
 
@@ -44,13 +44,13 @@ def model_card(description: Mapping[str, Any], results: Mapping[str, Any], kind:
     parts = [
         f"# {results.get('title', 'a model')}",
         f"Exported by seqlab {description['seqlab']} as {description['exported_as']}: `{kind.file}`.",
-        "## Trained on",
+        "## Training data",
         _trained_on(description, results),
-        "## Scores",
+        "## Results",
         _scores(results),
-        "## How to call it",
+        "## Usage",
         _how(description, kind, files),
-        "## Compared with the run",
+        "## Comparison with the run",
         _compared(description["compared"]),
         "## Files",
         "\n".join(f"- `{name}`: {purposes.get(name, 'a step of `encode.py`')}" for name in files),
@@ -79,7 +79,7 @@ def _scores(results: Mapping[str, Any]) -> str:
     metrics = (results.get("metrics") or {}).get("test") or {}
     chance = (results.get("chance") or {}).get("test") or {}
     rows = [f"| {name} | {_number(value)} | {_number(chance.get(name))} |" for name, value in metrics.items()]
-    verdict = f"On the test split, scored once with the weights that validation chose: {results.get('verdict')}."
+    verdict = f"Test split, scored once with the weights selected by validation: {results.get('verdict')}."
     return "\n".join([verdict, "", "| metric | test | baseline |", "|---|---|---|", *rows])
 
 
@@ -91,7 +91,7 @@ def _how(description: Mapping[str, Any], kind: "Format", files: Sequence[str]) -
     takes = description["takes"]["inputs"]
     if not kind.runs_alone:
         return (
-            "The file holds the weights alone, by name; seqlab's run folder makes the model that they fit.\n\n"
+            "The file holds only the weights, by name. The model is built from the run folder by seqlab.\n\n"
             f"```python\n{kind.call}```"
         )
     tokens = takes["type"] == "int64"
@@ -99,12 +99,12 @@ def _how(description: Mapping[str, Any], kind: "Format", files: Sequence[str]) -
     lines = [
         f"- `inputs`: {takes['type']} `{takes['axes']}`, {step}",
         "- `lengths`: int64 `['batch']`, valid steps of each row, from 1 to `time`",
-        f"- `outputs`: float32 `{description['gives']['outputs']}`, before any softmax",
+        f"- `outputs`: float32 `{description['gives']['outputs']}`, before softmax",
     ]
     if "time" in description["gives"]["outputs"]:
         lines.append("- outputs beyond a row's length are undefined; every row starts from the initial state")
     if description["longest"]:
-        lines.append(f"- in training the steps beyond the first {description['longest']:,} of a sequence were not read")
+        lines.append(f"- training read at most the first {description['longest']:,} steps of a sequence")
     if tokens and "encode.py" not in files:
         lines.append("- token ids come from the preprocessing named above, with `preprocessor.json` as its state")
     example = {"inputs": "[[2, 3, 2], [3, 0, 0]]", "lengths": "[3, 1]"}
@@ -115,7 +115,7 @@ def _how(description: Mapping[str, Any], kind: "Format", files: Sequence[str]) -
 
 
 def _compared(found: Mapping[str, Any]) -> str:
-    """Return a table of the largest difference at each length beside the rounding error of the run."""
+    """Return a table of the largest difference and the run's rounding error at each length."""
     rows = [
         f"| {row['steps']} | {row['difference']:.1e} | {_error(row['rounding'])} | {row['allowed']:.1e}"
         f" | {row['largest_output']:.3g} |"
@@ -123,11 +123,12 @@ def _compared(found: Mapping[str, Any]) -> str:
     ]
     return "\n".join(
         [
-            f"{found['batches']} batches of random inputs, of 1, 3 and 64 rows. The rounding error is the largest"
-            " difference of the run's outputs in float32 from the same in float64, with the reference loop. Allowed is"
-            f" {found['multiple']} times that, or {found['floor']:g} of the largest output where this is more.",
+            f"{found['batches']} batches of random inputs of 1, 3 and 64 rows. The rounding error is the largest"
+            " difference between the run's outputs in float32 and the reference loop in float64. Allowed:"
+            f" {found['multiple']} times the rounding error, or {found['floor']:g} of the largest output if that is"
+            " more.",
             "",
-            "| steps, at most | largest difference | rounding error of the run | allowed | largest output |",
+            "| steps (maximum) | largest difference | rounding error of the run | allowed | largest output |",
             "|---|---|---|---|---|",
             *rows,
         ]
@@ -144,16 +145,16 @@ DESCRIPTION, LABELS, CARD, EXAMPLE = "export.json", "labels.json", "README.md", 
 
 
 def export(run_dir: Path, name: str, out: Path | None = None) -> tuple[Path, Comparison]:
-    """Export a run's model, with what has to travel with it.
+    """Export a run's model with labels, vocabulary and model card.
 
     Args:
-        run_dir: the folder of a finished run.
-        name: one of :data:`.formats.FORMATS`.
-        out: the folder to make; ``export/<name>`` in the run's folder if not given.
+        run_dir: folder of a finished run.
+        name: key of :data:`.formats.FORMATS`.
+        out: folder to create; default ``export/<name>`` in the run folder.
 
     Raises:
-        UserError: the run cannot be loaded or exported, the file differs from the run, or the folder is there; then
-            nothing is left.
+        UserError: the run cannot be loaded or exported, the file differs from the run, or the folder exists; no file
+            is left.
     """
     kind = FORMATS[name]
     kind.require()
@@ -208,13 +209,13 @@ def _write(
         card = model_card(description, results, kind, names)
     except (AttributeError, TypeError, KeyError, ValueError) as error:  # of what is no record of a run
         said = f"{type(error).__name__}: {one_line(error)[:200]}"
-        raise UserError(f"{trained.folder / run_folder.RESULTS} is not as a run writes it: {said}") from error
+        raise UserError(f"{trained.folder / run_folder.RESULTS} is not the record of a run: {said}") from error
     atomic.write_text(place / CARD, escape_control(card))
     return found
 
 
 def _is_softmax(trained: Trained) -> bool:
-    """Whether the task's probabilities are the softmax of its outputs, as :data:`EXAMPLE` has it."""
+    """Whether the task's probabilities are the softmax of its outputs, as :data:`EXAMPLE` assumes."""
     outputs = torch.linspace(-2, 3, trained.task.outputs).unsqueeze(0)
     if trained.task.per_step or label_names(trained.task) is None:
         return False
@@ -251,7 +252,7 @@ def _description(
 
 
 def _without_folders(node: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Keep of an absolute path its last part: the rest tells of the machine."""
+    """Reduce absolute paths to their last part, so that no path of the machine is published."""
 
     def shown(value: Any) -> Any:
         return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
@@ -267,7 +268,7 @@ def _axes(inputs: InputSpec) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _settle(place: Path, out: Path) -> None:
-    """Put the finished folder into its place, on the disk."""
+    """Move the finished folder into place and flush it to disk."""
     for path in place.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())

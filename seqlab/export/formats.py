@@ -1,4 +1,4 @@
-"""From a model to a program that torch.export and ONNX can write."""
+"""Export formats: torch.export, ONNX, safetensors, state dict."""
 
 import contextlib
 import copy
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 INPUTS = ("inputs", "lengths")
-"""Names of what an exported program takes, in this order."""
+"""Input names of an exported program, in order."""
 _WEIGHTS = "--format safetensors and --format state-dict export its weights"
 _TORCH = Path(torch.__file__).parent
-_EXAMPLE = (3, 11)  # rows and steps that are traced; neither is kept
+_EXAMPLE = (3, 11)  # rows and steps of the traced example; both axes stay symbolic
 
 
 @final
@@ -49,7 +49,7 @@ class PaddedModel(nn.Module):
 
 
 def random_inputs(inputs: InputSpec, batch: int, time: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Draw padded inputs whose rows have 1 to ``time`` steps, the first one all; the padding holds values, too."""
+    """Draw inputs with 1 to ``time`` steps a row (the first has ``time``) and random values in the padding."""
     source = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, time + 1, (batch,), generator=source)
     lengths[0] = time
@@ -92,22 +92,22 @@ def program(model: Model, inputs: InputSpec, form: Form, name: str) -> torch.exp
 
 
 def _reason(error: Exception) -> str:
-    """Say why torch.export cannot trace, and at which line of the model: torch's own text is of its internals."""
+    """Summarise a tracing error with the line of the model; torch's own text names its internals."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not Path(frame.filename).is_relative_to(_TORCH)]
     place = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "?"
     text = str(error).strip()
     if "data-dependent" in text.lower() or "data dependent" in text.lower():
-        return f"which operations it runs depends on the values that it reads ({place})"
+        return f"its operations depend on input values ({place})"
     if bound := re.search(r"Suggested fixes:\s+(\w+ = .*)", text):
-        return f"it does not compute the same for every size of the axes batch and time ({bound[1]})"
+        return f"its operations depend on the size of batch or time ({bound[1]})"
     said = one_line(text.partition("\n")[0])
     return f"{type(error).__name__} at {place}: {said if len(said) <= 160 else said[:157] + '...'}"
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out what torch says while it traces: warnings of its own code, and graphs of what it could not trace."""
+    """Suppress the warnings and printed graphs of torch's tracer."""
     before, nowhere = logging.root.manager.disable, io.StringIO()
     try:
         logging.disable(logging.CRITICAL)
@@ -119,18 +119,18 @@ def quiet() -> Iterator[None]:
 
 
 Run = Callable[[Tensor, Tensor], Tensor]
-"""From padded inputs and lengths to outputs."""
+"""Function of padded inputs and lengths that returns outputs."""
 
 
 class Format(ABC):
-    """One way to write a model down."""
+    """Export format."""
 
     file: ClassVar[str]
-    """What the model's file is called."""
+    """Name of the model file."""
     runs_alone: ClassVar[bool] = True
-    """Whether the file holds the computation, and not the weights alone."""
+    """Whether the file holds the computation, not only weights."""
     call: ClassVar[str]
-    """How to call it, in Python: what makes ``outputs`` of ``ids`` (rows of one padded batch) and ``lengths``."""
+    """Python example, a template with ``inputs``, ``lengths`` and ``dtype``."""
 
     def require(self) -> None:  # noqa: B027  # most formats need nothing more
         """Check that what it needs is installed."""
@@ -141,12 +141,12 @@ class Format(ABC):
 
     @abstractmethod
     def read(self, trained: "Trained", path: Path) -> Run:
-        """Make of the file what runs it."""
+        """Load the file as a function."""
 
 
 @final
 class TorchExport(Format):
-    """A program of ``torch.export``, which PyTorch alone loads and runs."""
+    """Program of ``torch.export``, loaded and run by PyTorch."""
 
     file = "model.pt2"
     call = """\
@@ -158,7 +158,7 @@ with torch.inference_mode():
 """
 
     def write(self, trained: "Trained", inputs: "InputSpec", path: Path) -> None:
-        """Trace it with torch's own recurrent routines, or with ``scan`` where a cell has none."""
+        """Trace with torch's recurrent operators, or ``scan`` for cells without one."""
         traced = program(trained.model, inputs, "torch", _name(trained))
         _forget_sources(traced.graph_module)
         torch.export.save(traced, path)
@@ -171,7 +171,7 @@ with torch.inference_mode():
 
 @final
 class Onnx(Format):
-    """ONNX, which onnxruntime runs without torch."""
+    """ONNX model, run by onnxruntime without torch."""
 
     file = "model.onnx"
     call = """\
@@ -184,7 +184,7 @@ inputs, lengths = np.array({inputs}, np.{dtype}), np.array({lengths}, np.int64)
 """
 
     def require(self) -> None:
-        """Check that onnx, onnxscript and onnxruntime are there."""
+        """Check that onnx, onnxscript and onnxruntime are installed."""
         for package in ("onnx", "onnxscript", "onnxruntime"):
             try:
                 __import__(package)
@@ -194,7 +194,7 @@ inputs, lengths = np.array({inputs}, np.{dtype}), np.array({lengths}, np.int64)
                 ) from error
 
     def write(self, trained: "Trained", inputs: "InputSpec", path: Path) -> None:
-        """Trace it with ONNX's recurrent nodes, or with ``Scan`` where a cell has none."""
+        """Trace with ONNX's recurrent nodes, or ``Scan`` for cells without one."""
         traced = program(trained.model, inputs, "onnx", _name(trained))
         axes = {0: "batch", 1: "time"}
         try:
@@ -211,14 +211,14 @@ inputs, lengths = np.array({inputs}, np.{dtype}), np.array({lengths}, np.int64)
         except Exception as error:  # the exporter raises errors of many types
             raise UserError(
                 f"{_name(trained)} cannot be written as ONNX: {type(error).__name__}: {one_line(error)[:200]};"
-                " --format torch-export, safetensors and state-dict may have it"
+                " try --format torch-export, safetensors or state-dict"
             ) from error
         assert made is not None
         _forget_metadata(made.model)
         made.save(path, external_data=False)
 
     def read(self, trained: "Trained", path: Path) -> Run:
-        """Load it with onnxruntime, on the CPU."""
+        """Load with onnxruntime, on the CPU."""
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
@@ -231,12 +231,12 @@ inputs, lengths = np.array({inputs}, np.{dtype}), np.array({lengths}, np.int64)
 
 
 class Weights(Format, ABC):
-    """The model's parameters and buffers by name."""
+    """Parameters and buffers by name."""
 
     runs_alone = False
 
     def read(self, trained: "Trained", path: Path) -> Run:
-        """Load it into a copy of the model whose own values are gone."""
+        """Load into a copy of the model whose values were set to zero."""
         model = copy.deepcopy(trained.model)
         with torch.no_grad():
             for value in model.state_dict().values():
@@ -251,7 +251,7 @@ class Weights(Format, ABC):
 
 @final
 class Safetensors(Weights):
-    """The weights as safetensors."""
+    """Weights as safetensors."""
 
     file = "model.safetensors"
     call = """\
@@ -271,7 +271,7 @@ weights = load_file("model.safetensors")
 
 @final
 class StateDict(Weights):
-    """The weights as ``torch.save`` writes them; they load with ``weights_only=True``."""
+    """Weights as a state dict that loads with ``weights_only=True``."""
 
     file = "model.pt"
     call = """\
@@ -300,13 +300,13 @@ FORMATS: dict[str, Format] = {
 
 
 def _name(trained: "Trained") -> str:
-    """Name a model by its plugins, as the config does."""
+    """Return the model's plugins as overrides, such as ``model=recurrent, cell=gru``."""
     kinds = ("model", "cell") if trained.model.uses_cell else ("model",)
     return ", ".join(f"{kind}={trained.nodes[kind]['name']}" for kind in kinds if trained.nodes.get(kind))
 
 
 def _forget_sources(module: nn.Module) -> None:
-    """Take the paths of source files out of a program and of all that it calls; they tell of the machine."""
+    """Remove paths of source files from a program and its submodules."""
     for part in module.modules():
         if isinstance(part, torch.fx.GraphModule):
             for node in part.graph.nodes:
@@ -314,7 +314,7 @@ def _forget_sources(module: nn.Module) -> None:
 
 
 def _forget_metadata(model: Any) -> None:
-    """Do the same to an ONNX model."""
+    """Remove the metadata of an ONNX model, which name source files."""
     import onnx_ir
 
     for node in onnx_ir.traversal.RecursiveGraphIterator(model.graph):

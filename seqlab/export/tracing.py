@@ -1,4 +1,4 @@
-"""Kernel that torch.export can trace for any number of steps and rows."""
+"""Kernel that torch.export traces with symbolic time and batch."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,12 +19,12 @@ from seqlab.recurrence.scan import rebuild, row_lengths
 from seqlab.recurrence.selection import Loop
 
 Form = Literal["torch", "onnx"]
-"""Whether a cell with a :class:`.Routine` becomes torch's operator or a node of ONNX; other cells become scans."""
+"""Target of cells with a :class:`.Routine`: torch's operator or an ONNX node. Other cells become scans."""
 
 
 @contextmanager
 def traceable(model: nn.Module, form: Form) -> Iterator[None]:
-    """Make every :class:`.Recurrent` of a model traceable within this context, without truncation."""
+    """Context in which every :class:`.Recurrent` of a model is traceable, without truncation."""
     networks = [module for module in model.modules() if isinstance(module, Recurrent)]
     before = [(network.kernel, network.truncate) for network in networks]
     try:
@@ -44,7 +44,7 @@ class ExportKernel(Loop):
     """Scans the layers of one network with operators that torch.export keeps.
 
     Args:
-        network: its ``onnx`` holds a module per layer: an :class:`OnnxLayer`, or another one without a node.
+        network: network whose ``onnx`` has one module per layer: an :class:`OnnxLayer` or an identity.
     """
 
     name = "exported"
@@ -55,11 +55,11 @@ class ExportKernel(Loop):
         self.cell = type(network.cells[0])  # type: ignore[misc]  # of this one network
 
     def scan_one(self, cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
-        """Scan step by step, by torch's ``scan`` operator: most routines do not give the final state."""
+        """Scan step by step with torch's ``scan`` operator: most routines do not return the final state."""
         return exported_scan(cell, x, state, lengths)
 
     def outputs(self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None) -> Tensor:
-        """Run torch's routine or the node of ONNX, or else scan step by step."""
+        """Run torch's routine or the ONNX node, else scan step by step."""
         node = self.network.onnx[self.nodes[id(cells[0])]]  # type: ignore[index]  # a list of modules
         if isinstance(node, OnnxLayer):
             y: Tensor = node(x, states, row_lengths(x, lengths))
@@ -69,7 +69,7 @@ class ExportKernel(Loop):
 
 
 def exported_scan(cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
-    """Run a cell forward by torch's ``scan`` operator; outputs on padding are undefined."""
+    """Run a cell forward with torch's ``scan`` operator; outputs on padding are undefined."""
     parameters = {f"cell.{name}": value for name, value in [*cell.named_parameters(), *cell.named_buffers()]}
     step, count = Step(cell), len(state)
 
@@ -78,7 +78,7 @@ def exported_scan(cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -
         own = dict(zip(parameters, given[count + 2 :], strict=True))
         y, new = functional_call(step, own, (x_t, rebuild(state, old)))
         kept = [torch.where(broadcast_mask(valid, n), n, o) for n, o in zip(new, old, strict=True)]
-        return [*kept, y.clone()]  # the operator returns no tensor twice
+        return [*kept, y.clone()]  # the operator must not return a tensor twice
 
     mask = valid_mask(row_lengths(x, lengths), x.shape[0])
     *end, y = torch.ops.higher_order.scan(combine, list(state), [cell.project(x), mask], tuple(parameters.values()))
@@ -89,10 +89,10 @@ def _routine(cell: Cell, x: Tensor, state: State, _: Tensor | None) -> tuple[Ten
     """Run torch's routine forward; the final state of ragged rows is undefined."""
     found = routine_of(cell)
     assert found is not None
-    start: Any = [leaf.unsqueeze(0) for leaf in state]
+    start: Any = [tensor.unsqueeze(0) for tensor in state]
     start = start if len(start) > 1 else start[0]
     y, *end = _placeholder(found.torch)(x, start, list(found.weights), True, 1, 0.0, False, False, False)
-    return y, rebuild(state, [leaf[0] for leaf in end])
+    return y, rebuild(state, [tensor[0] for tensor in end])
 
 
 _PLACEHOLDERS: Any = torch.library.Library("seqlab_export", "DEF")  # type: ignore[no-untyped-call]  # torch's own
@@ -101,14 +101,14 @@ _REPLACED: dict[Any, Any] = {}
 
 @cache
 def _placeholder(operator: Any) -> Any:
-    """Make a placeholder operator with the same arguments: tracing would unroll torch's own, for a fixed length."""
+    """Define a placeholder operator: tracing would unroll torch's own for a fixed length."""
     arguments = str(operator._schema).partition("(")[2]
     name = f"{operator._schema.name.partition('::')[2]}_{operator._overloadname}"
     _PLACEHOLDERS.define(f"{name}({arguments}")
 
     def shapes(x: Tensor, start: Any, *_: Any) -> tuple[Tensor, ...]:
-        leaves = [start] if isinstance(start, Tensor) else start
-        return x.new_empty(*x.shape[:2], leaves[0].shape[-1]), *(torch.empty_like(leaf) for leaf in leaves)
+        states = [start] if isinstance(start, Tensor) else start
+        return x.new_empty(*x.shape[:2], states[0].shape[-1]), *(torch.empty_like(tensor) for tensor in states)
 
     torch.library.register_fake(f"seqlab_export::{name}", shapes, lib=_PLACEHOLDERS)
     made = getattr(torch.ops.seqlab_export, name).default
@@ -129,7 +129,7 @@ def _cells(layer: nn.Module) -> list[Cell]:
 
 
 def _node(cells: Sequence[Cell]) -> nn.Module:
-    """Make the node of a layer, or an identity if its cells have none."""
+    """Return the ONNX node of a layer, or an identity if its cells have none."""
     routines = [found for cell in cells if (found := routine_of(cell))]
     if len(routines) < len(cells) or len({found.onnx for found in routines}) > 1:
         return nn.Identity()
@@ -164,7 +164,7 @@ class OnnxLayer(nn.Module):
         """Return the outputs ``[time, batch, directions * hidden]``."""
         time, batch = x.shape[:2]
         shape = [self.directions, batch, self.hidden_size]
-        start = [torch.stack(leaves) for leaves in zip(*states, strict=True)]
+        start = [torch.stack(tensors) for tensors in zip(*states, strict=True)]
         y, *_ = torch.onnx.ops.symbolic_multi_out(
             self.operator,
             (x, self.W, self.R, self.B, lengths.to(torch.int32), *start),

@@ -3,8 +3,6 @@
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -50,9 +48,9 @@ def test_python_blocks_run(code, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_run_as_typed(command, tmp_path):
+def test_commands_run_as_typed(command, cli):
     """Training gets few steps and no download; everything else is as typed."""
-    words = shlex.split(command)[1:]
+    words = shlex.split(command)[3:]
     data = os.environ.get("SEQLAB_DATA")
     if "task.source=pytorch-tutorial" in words:
         if not data:
@@ -60,11 +58,11 @@ def test_commands_run_as_typed(command, tmp_path):
         words[words.index("task.source=pytorch-tutorial")] = f"task.data_dir={data}/names"
     if "task.data_dir=FOLDER" in words:
         words[words.index("task.data_dir=FOLDER")] = f"task.data_dir={ROOT / 'plugins/seqlab_tasks/data/names'}"
-    trains = ("=" in words[2] or "-m" in words[2:]) and "--help" not in words
+    trains = ("=" in words[0] or "-m" in words) and "--help" not in words
     if trains:
         words += QUICK
-    done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    done = cli(*words)
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
     if trains:
-        assert ("sweep folder" if "-m" in words[2:] else "run folder") in done.stdout
+        assert ("sweep folder" if "-m" in words else "run folder") in done.out

@@ -181,8 +181,8 @@ class Strange(Model):
 
 
 UNTRACEABLE = {
-    "depends on the values that it reads (test_formats.py:": lambda x: x[:, 0] if x.sum() > 0 else x[:, 1],
-    "for every size of the axes batch and time (time = 11)": lambda x: x[:, :11].reshape(-1, 44)[:, :4],
+    "depend on input values (test_formats.py:": lambda x: x[:, 0] if x.sum() > 0 else x[:, 1],
+    "on the size of batch or time (time = 11)": lambda x: x[:, :11].reshape(-1, 44)[:, :4],
     "KeyError at test_formats.py:": lambda x: {}["lost"],
 }
 

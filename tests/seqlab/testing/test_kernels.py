@@ -4,7 +4,6 @@ import pytest
 
 from seqlab import Kernel
 from seqlab.testing import KernelSuite, run_suite
-from seqlab_cells.lstm import LSTMVendor
 
 from . import broken_kernels as broken
 from . import odd_kernels as odd
@@ -16,11 +15,6 @@ FAULTS = [(fault, check) for fault, check in ALL if issubclass(fault, Kernel)]
 
 def suite_of(kernel):
     return type("Suite", (KernelSuite,), {"kernel": staticmethod(kernel)})
-
-
-@pytest.mark.slow
-class TestSparesVendor(KernelSuite):
-    kernel = LSTMVendor
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from seqlab import Batch, UserError
 from seqlab.inference import generate
 from seqlab.training.module import SequenceModule
 
-from ..resumable import interrupted, record_of, same, weights_of
+from ..resumable import interrupted, same, weights_of
 
 FAST = [
     "task=lm",
@@ -63,6 +63,10 @@ def test_every_test_token_is_scored_once_with_the_state_carried(text, tmp_path):
     table = result.record["tables"]["loss_by_position"]
     assert [row["tokens_before"] for row in table] == list(range(10))
     assert (tmp_path / "run" / "loss_by_position.png").stat().st_size > 5_000
+    splits = result.record["data"]
+    assert sum(split["bytes"] for split in splits.values()) == text.stat().st_size
+    assert result.record["generates"]
+    assert splits["test"]["share_unknown"] == 0
 
 
 def test_the_state_is_carried_from_batch_to_batch_and_starts_fresh(text, tmp_path, monkeypatch):
@@ -128,8 +132,7 @@ def test_the_rate_falls_on_a_plateau(text, tmp_path, monkeypatch):
 
 def test_an_adaptive_softmax_is_trained_and_saved(text, tmp_path):
     """With clusters cut so that the hidden size is the vocabulary's."""
-    seqlab.run(configured(text, "trainer.max_epochs=1"), tmp_path / "size")
-    size = seqlab.load(tmp_path / "size").preprocessor.size
+    size = 2 + len(set(text.read_text("utf-8")))  # padding and unknown
     overrides = ["task.adaptive=[5,11]", f"cell.hidden_size={size}", "trainer.max_epochs=6"]
     result = seqlab.run(configured(text, *overrides), tmp_path / "run")
     assert result.metrics["perplexity"] < 0.5 * result.chance["perplexity"]
@@ -137,7 +140,7 @@ def test_an_adaptive_softmax_is_trained_and_saved(text, tmp_path):
 
 
 def test_generation_continues_the_training_text(text, tmp_path):
-    seqlab.run(configured(text, "trainer.max_epochs=15"), tmp_path / "run")
+    seqlab.run(configured(text, "cell.hidden_size=48", "trainer.max_epochs=5"), tmp_path / "run")
     trained = seqlab.load(tmp_path / "run")
     written = "".join(generate(trained, "one two", length=27, temperature=0))
     assert written.startswith(" three four five six seven")
@@ -158,7 +161,8 @@ def test_generation_continues_the_training_text(text, tmp_path):
 @pytest.mark.parametrize("preprocessing", ["words", "bpe"])
 def test_words_and_byte_pairs_are_decoded_to_text(text, tmp_path, preprocessing):
     extra = ["preprocessing.end_of_line=true"] if preprocessing == "words" else ["preprocessing.vocabulary_size=300"]
-    overrides = [f"preprocessing={preprocessing}", "trainer.max_epochs=25", *extra]
+    overrides = [f"preprocessing={preprocessing}", "cell.hidden_size=32", "optimizer.lr=0.05", "trainer.max_epochs=8"]
+    overrides += extra
     seqlab.run(configured(text, *overrides), tmp_path / "run")
     written = "".join(generate(seqlab.load(tmp_path / "run"), "one two", length=4, temperature=0))
     assert written.startswith(" three four five")
@@ -174,7 +178,8 @@ def test_a_model_without_parameters_is_only_validated_and_tested(text, tmp_path)
 
 
 def test_tied_weights_are_one_and_survive_the_run_folder(text, tmp_path):
-    seqlab.run(configured(text, "model.tied=true", "model.embedding_size=16", "model.init_range=0.1"), tmp_path / "run")
+    tied = ["model.tied=true", "model.embedding_size=16", "model.init_range=0.1", "trainer.max_epochs=1"]
+    seqlab.run(configured(text, *tied), tmp_path / "run")
     model = seqlab.load(tmp_path / "run").model
     assert model.head.weight.data_ptr() == model.encoder.weight.data_ptr()
     with pytest.raises(UserError, match=r"tied=true needs equal sizes: .* set model.embedding_size=16"):
@@ -200,12 +205,3 @@ def test_a_text_shorter_than_a_window_is_named(tmp_path):
         UserError, match=r"the valid split has \d+ tokens, fewer than one window of task.sequence_length"
     ):
         seqlab.run(configured(path, "task.sequence_length=50"), tmp_path / "run")
-
-
-def test_results_describe_the_splits(text, tmp_path):
-    seqlab.run(configured(text, "trainer.max_epochs=1"), tmp_path / "run")
-    record = record_of(tmp_path / "run")
-    splits = record["data"]
-    assert sum(split["bytes"] for split in splits.values()) == text.stat().st_size
-    assert record["generates"]
-    assert splits["test"]["share_unknown"] == 0

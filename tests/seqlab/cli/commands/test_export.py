@@ -69,8 +69,8 @@ COMMANDS = {
     "a file": (["--input", "texts.txt"], b"", ["Banana", "Bonobo", "Nébele"]),
 }
 REFUSED = {
-    "no text": ([], b"", "stdin has no text in it"),
-    "closed stdin": ([], None, "there is no text: give TEXT"),
+    "no text": ([], b"", "stdin has no text; write one per line"),
+    "closed stdin": ([], None, "no text given; use TEXT"),
     "an option": (["-Bonobo"], b"", "there is no option -Bonobo; a text that begins with a dash goes after --"),
     "no file": (["--input", "nowhere.txt"], b"", "nowhere.txt: No such file or directory"),
     "not UTF-8": (["-"], b"Banana\nN\xe9bele\n", "stdin: byte 8 is not UTF-8"),
@@ -108,7 +108,7 @@ def test_the_command_line_of_predict_py(cli, run):
         (line,) = done.stderr.decode().splitlines()
         assert said in line, what
         assert not done.stdout, what
-    assert b"one text a line" in started(["--help"]).stdout
+    assert b"one text per line" in started(["--help"]).stdout
     assert started(["Nébele"], env=clean | {"PYTHONIOENCODING": "ascii"}).stdout.startswith(b"N\\xe9bele\t")
     with Path("/dev/full").open("wb") as full:
         done = started(["Banana"], stdout=full)
