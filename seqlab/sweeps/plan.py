@@ -27,7 +27,7 @@ from seqlab.sweeps.overrides import expand, override_key
 
 _NOT_IN_RUN_KEY = ("hydra", "logger", "ckpt_path")
 _NOT_IN_GROUP_KEY = {"data": ("allow_change",), "trainer": ("progress", "profiler", "checkpoint_minutes")}
-ADDED_KEYS = {
+ADDED_KEYS: Mapping[str, Mapping[str, Any]] = {
     "data": {"duplicates": "keep", "tokens_per_batch": None},
     "trainer": {"max_minutes": None},
     "task": {
