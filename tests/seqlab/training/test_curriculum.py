@@ -9,6 +9,7 @@ from seqlab import UserError
 from seqlab.config.schema import plain_config
 from seqlab.io.csv_files import read_csv
 from seqlab.runs.run_folder import CURRICULUM
+from seqlab.training.resume import config_history
 from seqlab.training.session import prepare_data
 from seqlab.training.verification import verify_run
 
@@ -148,6 +149,10 @@ def test_minutes_end_a_run_and_a_resumed_one_counts_those_used(tmp_path):
     steps, seconds = result.cost["steps"], result.cost["fit_seconds"]
     assert 3 <= seconds < 20
     assert len(rows_of(result.folder)) == 1
+    ((part, _),) = config_history(result.record)
+    repeated = seqlab.run(part, tmp_path / "repeated")
+    assert repeated.cost["steps"] == steps
+    assert same(weights_of(repeated.folder), weights_of(result.folder))
     again = seqlab.run(seqlab.compose([*words, "trainer.max_minutes=0.1", "ckpt_path=last"]), tmp_path / "run")
     assert again.cost["steps"] > steps
     assert 6 <= again.cost["fit_seconds"] < 40
