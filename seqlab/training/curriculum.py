@@ -41,7 +41,7 @@ class LengthTracker(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the ceiling of a curriculum, for the progress bar."""
         if self.schedule.is_curriculum:
-            pl_module.log(CEILING, float(self.schedule.ceiling), prog_bar=True)
+            pl_module.log(CEILING, float(self.schedule.ceiling), prog_bar=True, logger=False)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

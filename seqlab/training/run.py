@@ -94,7 +94,7 @@ def _record_results(session: TrainingSession, started: float, command: str | Non
     config, folder, task, data, module = session.config, session.folder, session.task, session.data, session.module
     model = session.model
     lengths = _lengths(session)
-    task = at_length(task, lengths and lengths["test"])
+    task = at_length(task, lengths["test"] if lengths else None)
     report = task_report(task, module.details, folder)
     scores = _scores(session, task)
     cost = _cost(session, started)
