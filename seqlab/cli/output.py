@@ -111,6 +111,10 @@ def show_results(result: "Result", out: Output) -> None:
     for row in record["tables"].get("further_tests", []):
         values = ", ".join(f"{name} {row[name]:.4f} ({row[f'chance_{name}']:.4f})" for name in result.metrics)
         out.print_line(f"{row['split']}: {values}")
+    lengths = record["lengths"] or {}
+    if lengths.get("protocol") == "curriculum":
+        reached = "no length" if lengths["reached"] is None else f"length {lengths['reached']:,}"
+        out.print_line(f"solved {reached}, ceiling {lengths['ceiling']:,}; tested at {lengths['test']:,}")
     devices = f" on {cost['devices']} devices" if cost["devices"] > 1 else ""
     out.print_line(f"{cost['parameters']:,} parameters{devices}; {_duration(result)}")
     if record["kernel"]:
