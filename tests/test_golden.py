@@ -4,6 +4,7 @@
 it with each set of overrides), ``keys.json`` (of runs and sweeps), the folders ``data``, ``runs`` and ``sweeps`` (what
 commands read and left) and ``answers.json`` (predictions and scores of the runs, commands to go on).
 ``renamed.json`` maps keys to their present names; ``reproduce.words`` stands for ``words`` in a recipe's file.
+``added.json`` has later keys with their defaults.
 """
 
 import json
@@ -28,6 +29,7 @@ def read(name):
 
 
 CONFIGS, KEYS, ANSWERS, RENAMED = map(read, ("configs.json", "keys.json", "answers.json", "renamed.json"))
+ADDED = read("added.json")
 RUNS = sorted(path.name for path in (HERE / "runs").iterdir() if (path / "results.json").is_file())
 
 
@@ -58,6 +60,8 @@ def expected(difference):
 
 def check_config(overrides, difference):
     found, before = composed(overrides), expected(difference)
+    added = {key: found.pop(key) for key in found.keys() - before.keys()}
+    assert added.items() <= ADDED.items()
     assert found.keys() == before.keys()
     assert {key: value for key, value in found.items() if not same(value, before[key])} == {}
 
