@@ -70,12 +70,7 @@ class GatedCell(Cell):
 
     @torch.no_grad()
     def initialise_gate(
-        self,
-        biases: Sequence[Tensor],
-        bias: float | str,
-        chrono_length: int | None,
-        gate: int,
-        opposite: int | None = None,
+        self, biases: Sequence[Tensor], bias: float | str, chrono_length: int | None, gate: int, opposite: int = -1
     ) -> None:
         r"""Add a number to the bias of a gate, or set it by the chrono initialisation.
 
@@ -91,7 +86,7 @@ class GatedCell(Cell):
             bias: a number, or ``chrono``.
             chrono_length: :math:`T_\max`.
             gate: place of the gate among the gates.
-            opposite: place of the input gate, whose chrono bias is :math:`-b_f`; ``None`` if there is none.
+            opposite: place of the input gate, if there is one.
 
         Raises:
             ValueError: ``bias`` is another string, or ``chrono_length`` is missing or less than 2.
@@ -107,7 +102,7 @@ class GatedCell(Cell):
         check_range("chrono_length", chrono_length, 2)
         drawn = torch.empty_like(first[gate]).uniform_(1, chrono_length - 1).log() * self.keeps
         for place, value in ((gate, drawn), (opposite, -drawn)):
-            if place is not None:
+            if place >= 0:
                 first[place] = value
                 for other in others:
                     other[place] = 0
