@@ -4,7 +4,6 @@
 it with each set of overrides), ``keys.json`` (of runs and sweeps), the folders ``data``, ``runs`` and ``sweeps`` (what
 commands read and left) and ``answers.json`` (predictions and scores of the runs, commands to go on).
 ``renamed.json`` maps keys to their present names; ``reproduce.words`` stands for ``words`` in a recipe's file.
-``added.json`` has later keys with their defaults.
 """
 
 import json
@@ -16,7 +15,8 @@ import pytest
 import torch
 
 import seqlab
-from seqlab.sweeps.plan import run_key, sweep_key
+from seqlab.plugins.config import added_options
+from seqlab.sweeps.plan import ADDED_KEYS, run_key, sweep_key
 
 from .golden.command import HERE, composed, done, parsed, recipes, run, same
 
@@ -29,7 +29,6 @@ def read(name):
 
 
 CONFIGS, KEYS, ANSWERS, RENAMED = map(read, ("configs.json", "keys.json", "answers.json", "renamed.json"))
-ADDED = read("added.json")
 RUNS = sorted(path.name for path in (HERE / "runs").iterdir() if (path / "results.json").is_file())
 
 
@@ -60,8 +59,11 @@ def expected(difference):
 
 def check_config(overrides, difference):
     found, before = composed(overrides), expected(difference)
-    added = {key: found.pop(key) for key in found.keys() - before.keys()}
-    assert added.items() <= ADDED.items()
+    added = {f"{group}.{key}": value for group, keys in ADDED_KEYS.items() for key, value in keys.items()}
+    added |= {f"cell.{key}": value for key, value in added_options("cell", found["cell.name"]).items()}
+    found = {
+        key: value for key, value in found.items() if key in before or key not in added or not same(value, added[key])
+    }
     assert found.keys() == before.keys()
     assert {key: value for key, value in found.items() if not same(value, before[key])} == {}
 
