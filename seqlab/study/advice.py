@@ -53,8 +53,8 @@ def _curriculum(config: Mapping[str, Any]) -> tuple[str, list[str]] | None:
 
 def _longer(record: Mapping[str, Any]) -> tuple[str, list[str]]:
     trainer = record["config"]["trainer"]
-    limit = "max_epochs" if trainer["max_steps"] == -1 else "max_steps"
-    changes = [f"trainer.{limit}={4 * trainer[limit]}"]
+    limits = ("max_minutes", "max_epochs", "max_steps")
+    changes = [f"trainer.{key}={4 * trainer[key]}" for key in limits if (trainer.get(key) or -1) > 0]
     if trainer["early_stopping"] is not None:
         changes.append("trainer.early_stopping=null")
     return "four times the training", changes

@@ -31,8 +31,7 @@ def test_a_run_that_learned_nothing_says_what_may_help(cli):
     for command, config in zip(commands, configs, strict=True):
         assert config.cell.hidden_size == 4
         assert not any(word.startswith("hydra.run.dir") for word in command)
-    curricula = [config.task.get("lengths") for config in configs[1:-1]]
-    assert curricula == (["curriculum"] if "lengths" in configs[0].task else [])
+    assert [config.task.lengths for config in configs] == ["fixed", "curriculum", "fixed"]
 
 
 def test_a_run_that_learned_something_says_nothing(cli):
