@@ -129,5 +129,5 @@ def _show(result: "Result", arguments: list[str]) -> None:
         out.print_line(f"try it      {shell_command(*command)}")
     if advice := advise(result.record, arguments):
         out.print_line("no better than the input-independent baseline; what may help:")
-        for text, command in advice:
-            out.print_line(f"  {text}\n    {command}")
+        for text, retry in advice:
+            out.print_line(f"  {text}\n    {retry}")
