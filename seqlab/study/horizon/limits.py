@@ -11,9 +11,9 @@ from seqlab.contracts import Remedy
 from seqlab.errors import UserError
 from seqlab.io.csv_files import read_csv
 from seqlab.io.formatting import quote_for_hydra, shell_command
-from seqlab.plugins.config import plugin_classes
 from seqlab.runs.run_folder import METRICS, RESULTS, read_json
 from seqlab.runs.scores import deciding_verdict
+from seqlab.study.advice import cell_remedy
 from seqlab.study.gradient_flow import FlowRow, SaturationRow, read
 from seqlab.study.horizon.search import Finding
 from seqlab.study.horizon.settings import Row, Settings
@@ -180,11 +180,7 @@ def propose_intervention(
     return {"text": text, "command": shell_command("-m", *own, *changes, *kept)}
 
 
-def _cell_remedy(row: Row, cause: str, finding: Finding) -> Remedy | None:
+def _cell_remedy(row: Row, cause: Literal["gradient", "saturation"], finding: Finding) -> Remedy | None:
     if row.sized_by != "cell":
         return None
-    target: Any
-    (target,) = plugin_classes("cell", str(row.config.cell.name))
-    options = {str(key): value for key, value in row.config.cell.items() if key != "name"}
-    remedy: Remedy | None = target.remedy(cause, finding.upper or 2 * (finding.horizon or 1), options)
-    return remedy
+    return cell_remedy(row.config.cell, cause, finding.upper or 2 * (finding.horizon or 1))

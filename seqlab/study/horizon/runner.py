@@ -67,6 +67,7 @@ class Trial:
             "solved": self.solved,
             "validation": self.results.get("validation"),
             "metrics": self.results.get("metrics", {}),
+            "verdict": self.results.get("valid_verdict"),
             "test_verdict": self.results.get("verdict"),
             "command": shell_command(*sources().arguments, *self.overrides),
         }
@@ -83,7 +84,8 @@ def read_trial(folder: Path, batch: Batch, seed: int, overrides: Sequence[str]) 
             best = record["best"]
             results = {"metrics": record["metrics"]["test"], "cost": record["cost"], "verdict": record["verdict"]}
             results |= {"validation": best["valid"], "monitor": best["monitor"]}
-            solved = deciding_verdict(record) == "solved"
+            results["valid_verdict"] = deciding_verdict(record)
+            solved = results["valid_verdict"] == "solved"
         except (UserError, KeyError, TypeError):
             state, results = "missing", {}
     known: Literal["done", "failed", "missing"] = state if state in ("done", "failed") else "missing"
@@ -329,6 +331,9 @@ def show_search(record: Mapping[str, Any], console: Console) -> None:
             f"{row['cause']}{', budget-limited' if row['budget_limited'] else ''}",
         )
     console.print(table)
+    verdicts = {trial.get("verdict") for row in record["rows"] for trial in row["trials"]}
+    if verdicts - {None} == {"at chance"}:
+        console.print("no row learned: none is better than the input-independent baseline", soft_wrap=True)
     for row in record["rows"]:
         line = f"{row['task']}, {row['label']}: {row['because']}"
         if row["intervention"]:
