@@ -32,8 +32,8 @@ _OF_ROW = {"theirs": (float, int), **_BOUNDS}
 class Row:
     """A published figure.
 
-    ``theirs`` is ``None`` if the source has no number; ``bound`` is ``at most`` or ``at least`` if it gives a bound, empty
-    for a value.
+    ``theirs`` is ``None`` if the source has no number; ``bound`` is ``at most`` or ``at least`` if it gives a bound,
+    empty for a value.
     """
 
     label: str
