@@ -65,8 +65,8 @@ class CoRNN(Cell):
 
         def product(t: int, gradients: State) -> State:
             to_y, to_z = gradients
-            to_z = to_z + self.dt * to_y  # y' is computed from z'
             by_y, by_z = ((to_z * slope[t]) @ self.from_state.weight).chunk(2, dim=-1)
-            return to_y + by_y - self.dt * self.gamma * to_z, (1 - self.dt * self.epsilon) * to_z + by_z
+            to_y = to_y + by_y - self.dt * self.gamma * to_z
+            return to_y, (1 - self.dt * self.epsilon) * to_z + by_z + self.dt * to_y  # y is computed from z
 
         return Probe({"tanh": Gate(force, -1.0, 1.0)}, product)

@@ -63,12 +63,12 @@ class LEM(Cell):
 
         def product(t: int, gradients: State) -> State:
             to_y, to_z = gradients
-            to_z = to_z + (to_y * rate_y[t] * (1 - g_y[t] ** 2)) @ self.from_z.weight  # y' is computed from z'
             by_rate = to_z * (g[t] - z[t]) * rate[t] * (1 - rate[t] / self.dt)
             by_rate_y = to_y * (g_y[t] - y[t]) * rate_y[t] * (1 - rate_y[t] / self.dt)
             by_g = to_z * rate[t] * (1 - g[t] ** 2)
-            by_y = torch.cat([by_rate, by_rate_y, by_g], dim=-1) @ self.from_y.weight
-            return to_y * (1 - rate_y[t]) + by_y, to_z * (1 - rate[t])
+            to_y = to_y * (1 - rate_y[t]) + torch.cat([by_rate, by_rate_y, by_g], dim=-1) @ self.from_y.weight
+            through_y = (to_y * rate_y[t - 1] * (1 - g_y[t - 1] ** 2)) @ self.from_z.weight  # y is computed from z
+            return to_y, to_z * (1 - rate[t]) + through_y
 
         gates = {
             "step_z": Gate(rate, 0.0, self.dt),
