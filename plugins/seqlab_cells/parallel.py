@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Inexact, Shaped
 from torch import Tensor
 
 from seqlab import Cell, Gate, Kernel, Probe, State
@@ -146,13 +146,13 @@ class Parallel(Kernel):
 
 
 def affine_scan(
-    a: Float[Tensor, "time *rest"],
-    b: Float[Tensor, "time *rest"],
-    start: Float[Tensor, "*rest"],
+    a: Inexact[Tensor, "time *rest"],
+    b: Inexact[Tensor, "time *rest"],
+    start: Inexact[Tensor, "*rest"],
     *,
     backward: bool,
     by_triton: bool = False,
-) -> Float[Tensor, "time *rest"]:
+) -> Inexact[Tensor, "time *rest"]:
     r"""Compute all :math:`h_t = a_t ⊙ h_{t-1} + b_t`.
 
     Differentiable any number of times, in both modes, and under the transforms of ``torch.func``.

@@ -78,12 +78,12 @@ class LRU(Affine):
         self, x: Float[Tensor, "time batch input"]
     ) -> tuple[Complex[Tensor, "time batch hidden"], Complex[Tensor, "time batch hidden"]]:
         """Return :math:`λ` and :math:`γ B x` of all steps."""
-        b = torch.complex(*self.project(x).chunk(3, dim=-1)[:2])
-        return torch.complex(*self._eigenvalues()).to(b.dtype).expand_as(b), b
+        b = _complex(*self.project(x).chunk(3, dim=-1)[:2])
+        return _complex(*self._eigenvalues()).to(b.dtype).expand_as(b), b
 
     def joined(self, state: State) -> Complex[Tensor, "batch hidden"]:
         """Return the complex state."""
-        return torch.complex(*state)
+        return _complex(*state)
 
     def parted(self, h: Tensor) -> State:
         """Return the two parts of a complex state."""
@@ -91,14 +91,14 @@ class LRU(Affine):
 
     def outputs(self, x: Float[Tensor, "time batch input"], h: Tensor) -> Float[Tensor, "time batch hidden"]:
         r"""Return :math:`\mathrm{Re}(C h') + D x` of all steps."""
-        y: Tensor = self.to_output(torch.cat([h.real, h.imag], dim=-1))
+        y: Tensor = self.to_output(torch.cat([h.real, h.imag], dim=-1).to(self.to_output.weight.dtype))
         return y + self.project(x).chunk(3, dim=-1)[2]
 
     def probe(self, x: Float[Tensor, "time batch parts"], states: State) -> Probe:
         r"""Return :math:`|λ|`, and the Jacobian of each step, a rotation and scaling of each unit."""
         l_re, l_im = self._eigenvalues()
 
-        def product(t: int, gradients: State) -> State:
+        def product(_: int, gradients: State) -> State:
             to_re, to_im = gradients
             return l_re * to_re + l_im * to_im, l_re * to_im - l_im * to_re
 
@@ -109,6 +109,12 @@ class LRU(Affine):
         """Return both parts of :math:`λ`."""
         modulus, phase = torch.exp(-self.log_nu.exp()), self.log_theta.exp()
         return modulus * torch.cos(phase), modulus * torch.sin(phase)
+
+
+def _complex(re: Tensor, im: Tensor) -> Tensor:
+    """Return complex numbers, of two halves of a precision that has them."""
+    dtype = torch.promote_types(re.dtype, torch.float32)
+    return torch.complex(re.to(dtype), im.to(dtype))
 
 
 @final

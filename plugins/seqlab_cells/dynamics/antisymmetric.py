@@ -5,6 +5,7 @@ from typing import final
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from seqlab import Cell, Gate, Probe, State
 from seqlab.errors import check_range
@@ -67,21 +68,19 @@ class AntisymmetricRNN(Cell):
         .. math:: \frac{∂h'}{∂h} = I + ε\, \mathrm{diag}(z (1 - g^2) + g z (1 - z)) M
         """
         g, z = self._activations(x, states[0][:-1])
-        slope, M = self.step_size * z * (1 - g**2 + g * (1 - z)), self._matrix()
+        slope, W = self.step_size * z * (1 - g**2 + g * (1 - z)), self.from_state
 
         def product(t: int, gradients: State) -> State:
-            return (gradients[0] + (gradients[0] * slope[t]) @ M,)
+            inner = gradients[0] * slope[t]
+            return (gradients[0] + inner @ W - linear(inner, W) - self.diffusion * inner,)
 
         gates = {"tanh": Gate(g, -1.0, 1.0), **({"gate": Gate(z)} if self.gated else {})}
         return Probe(gates, product)
 
-    def _matrix(self) -> Tensor:
-        eye = torch.eye(self.hidden_size, dtype=self.from_state.dtype, device=self.from_state.device)
-        return self.from_state - self.from_state.T - self.diffusion * eye
-
     def _activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Return the tanh and the gate, which is 1 without ``gated``."""
-        moved = h @ self._matrix().T
+        W = self.from_state
+        moved = linear(h, W) - h @ W - self.diffusion * h
         if not self.gated:
             g = torch.tanh(x + moved)
             return g, torch.ones_like(g)

@@ -16,7 +16,7 @@ class ClockworkRNN(Cell):
     r"""Clockwork recurrent network (Koutník et al. 2014, arXiv 1402.3511, section 3).
 
     .. math::
-        h'_i = \tanh(W_i x + b_i + \sum_{j \ge i} U_{ij} h_j) \text{ where } t \bmod 2^i = 0, \quad h_i \text{ elsewhere}
+        h'_i = \tanh(W_i x + b_i + \sum_{j \ge i} U_{ij} h_j) \text{ if } t \bmod 2^i = 0, \text{ else } h_i
 
     The units form modules :math:`i = 0, 1, \dots` of the periods :math:`2^i`; a module reads itself and slower ones.
     The steps :math:`t` of a row count from 0, so that the first one updates every module.

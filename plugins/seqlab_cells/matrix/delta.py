@@ -105,11 +105,11 @@ class DeltaChunked(Kernel):
     name = "chunked"
 
     def refuses(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> str | None:
-        """Refuse cells with replaced methods, and input that is not dense or under autocast."""
+        """Refuse cells with replaced methods, and input that is not dense or of low precision."""
         if reason := not_dense(x):
             return reason
-        if torch.is_autocast_enabled(x.device.type):
-            return "triangular systems are not solved under autocast"
+        if torch.is_autocast_enabled(x.device.type) or x.dtype not in (torch.float32, torch.float64):
+            return "it solves triangular systems, in float32 and float64 alone"
         names = ("project", "step", "log_decay", "parts")
         return next((reason for cell in cells if (reason := replaced(cell, *names))), None)
 
