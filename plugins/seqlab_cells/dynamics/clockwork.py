@@ -23,8 +23,8 @@ class ClockworkRNN(Cell):
 
     Args:
         input_size: features of one input step.
-        hidden_size: features of the state and of the output; at least the number of modules.
-        modules: number of modules, of sizes that differ by one unit at most.
+        hidden_size: features of the state and of the output; positive.
+        modules: number of modules, at most 62; their sizes differ by one unit at most.
 
     Raises:
         ValueError: a size or an option is out of its range.
@@ -36,7 +36,7 @@ class ClockworkRNN(Cell):
 
     def __init__(self, input_size: int, hidden_size: int = 128, modules: int = 5) -> None:
         super().__init__(input_size, hidden_size)
-        check_range("modules", modules, 1, min(hidden_size, 62))
+        check_range("modules", modules, 1, 62)
         self.from_input = nn.Linear(input_size, hidden_size)
         self.from_state = nn.Parameter(torch.empty(hidden_size, hidden_size))
         initialise(self)
