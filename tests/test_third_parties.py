@@ -66,7 +66,7 @@ def test_the_example_trains_and_predicts(outside):
 def test_it_sweeps_beside_a_built_in_one(outside):
     out = outside.run("seqlab", "-m", "cell=lstm,ugrnn", *QUICK, "hydra.sweep.dir=sweep")
     assert "recurrent_lstm_" in out
-    assert "recurrent_mgu_" in out
+    assert "recurrent_ugrnn_" in out
     assert "2 runs: 2 done" in out
 
 
