@@ -7,6 +7,7 @@ from typing import Any, Literal
 from torch import nn
 
 from seqlab import Cell, Remedy
+from seqlab.errors import check_range
 
 FORGET_BIAS = 2.0
 """Default of each LSTM cell.
@@ -23,6 +24,17 @@ def initialise(cell: Cell) -> None:
     bound = cell.hidden_size**-0.5
     for parameter in cell.parameters():
         nn.init.uniform_(parameter, -bound, bound)
+
+
+def check_heads(hidden_size: int, heads: int) -> None:
+    """Check that a number of heads is positive and divides the units.
+
+    Raises:
+        ValueError: it does not.
+    """
+    check_range("heads", heads, 1)
+    if hidden_size % heads:
+        raise ValueError(f"heads must divide hidden_size={hidden_size}, got {heads}")
 
 
 class ForgetBiasCell(Cell):

@@ -110,7 +110,7 @@ class SelectiveSSM(Affine):
 
     def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
         sizes = [self.hidden_size, self.hidden_size, self.state_size, self.state_size]
-        return x.split(sizes, dim=-1)
+        return torch.split(x, sizes, dim=-1)
 
 
 @final

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from seqlab import Cell, Gate, Probe, State
-from seqlab.errors import check_choice, check_range
-from seqlab_cells.initialisation import initialise
+from seqlab.errors import check_choice
+from seqlab_cells.initialisation import check_heads, initialise
 
 
 @final
@@ -48,11 +48,9 @@ class SLSTM(Cell):
         forget_bias: Literal["spread", "zero"] = "spread",
     ) -> None:
         super().__init__(input_size, hidden_size)
-        check_range("heads", heads, 1)
         check_choice("forget", forget, Literal["sigmoid", "exp"])
         check_choice("forget_bias", forget_bias, Literal["spread", "zero"])
-        if hidden_size % heads:
-            raise ValueError(f"heads must divide hidden_size={hidden_size}, got {heads}")
+        check_heads(hidden_size, heads)
         self.forget = forget
         size = hidden_size // heads
         self.from_input = nn.Linear(input_size, 4 * hidden_size)
@@ -98,6 +96,6 @@ class SLSTM(Cell):
     def _gates(self, x: Tensor, h: Tensor) -> list[Tensor]:
         """Return the four preactivations, ``[..., hidden]`` each."""
         heads, size, _ = self.from_state.shape
-        blocks = h.unflatten(-1, (heads, 1, size)) @ self.from_state
-        recurrent = blocks.unflatten(-1, (4, size)).squeeze(-3).movedim(-2, -3).flatten(-2)
-        return list((x.unflatten(-1, (4, self.hidden_size)) + recurrent).unbind(-2))
+        blocks = h.reshape(*h.shape[:-1], heads, 1, size) @ self.from_state  # [..., heads, 1, gates and units]
+        recurrent = blocks.view(*h.shape[:-1], heads, 4, size).movedim(-2, -3).flatten(-2)
+        return list((x.reshape(*x.shape[:-1], 4, self.hidden_size) + recurrent).unbind(-2))

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from seqlab import Cell, Gate, Kernel, Probe, State
-from seqlab.errors import check_range
 from seqlab.recurrence import valid_mask
+from seqlab_cells.initialisation import check_heads
 from seqlab_cells.weights import not_dense, replaced
 
 CHUNK = 32
@@ -34,9 +34,7 @@ class DeltaRule(Cell):
 
     def __init__(self, input_size: int, hidden_size: int, heads: int, negative_eigenvalues: bool) -> None:
         super().__init__(input_size, hidden_size)
-        check_range("heads", heads, 1)
-        if hidden_size % heads:
-            raise ValueError(f"heads must divide hidden_size={hidden_size}, got {heads}")
+        check_heads(hidden_size, heads)
         self.heads, self.negative_eigenvalues = heads, negative_eigenvalues
         self.from_input = nn.Linear(input_size, 3 * hidden_size + heads)
 
@@ -85,7 +83,7 @@ class DeltaRule(Cell):
     def parts(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return :math:`q, k, v` and, with a last axis of 1, β and log α."""
         size = self.hidden_size // self.heads
-        return x.split([size, size, size, 1, 1], dim=-1)
+        return torch.split(x, [size, size, size, 1, 1], dim=-1)
 
 
 class DeltaChunked(Kernel):
@@ -123,13 +121,13 @@ class DeltaChunked(Kernel):
         if lengths is not None:
             valid = valid_mask(lengths, len(x)).T[:, None, :, None]
             parts = parts * valid  # keys, β and log α of 0
-        for chunk in parts.split(CHUNK, dim=2):
-            y, s = _chunk(*delta.parts(chunk), s)
+        for chunk in torch.split(parts, CHUNK, dim=2):
+            y, s = _chunk(s, *delta.parts(chunk))
             outputs.append(y)
         return torch.cat(outputs, dim=2).permute(2, 0, 1, 3).flatten(2), (s,)
 
 
-def _chunk(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+def _chunk(s: Tensor, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor) -> tuple[Tensor, Tensor]:
     """Return the outputs of a chunk, and the state after it."""
     steps = k.shape[-2]
     lower = torch.ones(steps, steps, dtype=torch.bool, device=k.device).tril()

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from seqlab import Cell, Gate, Probe, State
-from seqlab.errors import check_choice, check_range
+from seqlab.errors import check_choice
+from seqlab_cells.initialisation import check_heads
 
 
 @final
@@ -45,10 +46,8 @@ class MLSTM(Cell):
         forget: Literal["sigmoid", "exp"] = "sigmoid",
     ) -> None:
         super().__init__(input_size, hidden_size)
-        check_range("heads", heads, 1)
         check_choice("forget", forget, Literal["sigmoid", "exp"])
-        if hidden_size % heads:
-            raise ValueError(f"heads must divide hidden_size={hidden_size}, got {heads}")
+        check_heads(hidden_size, heads)
         self.heads, self.forget = heads, forget
         self.from_input = nn.Linear(input_size, 4 * hidden_size)
         self.to_gates = nn.Linear(input_size, 2 * heads)
@@ -98,4 +97,4 @@ class MLSTM(Cell):
 
     def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
         size = self.hidden_size // self.heads
-        return x.split([size, size, size, size, 1, 1], dim=-1)
+        return torch.split(x, [size, size, size, size, 1, 1], dim=-1)
