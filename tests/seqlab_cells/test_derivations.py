@@ -200,3 +200,18 @@ def test_every_kernel_equals_the_second_derivation(name: str, derived: Derivatio
         y = net(x)[0]
         assert_close(y, expected, rtol=1e-10, atol=1e-10)
         assert_close(torch.autograd.grad((y * weight).sum(), sources), gradients, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["signed_mingru", "deltanet"])
+def test_a_negative_eigenvalue_computes_parity(name: str) -> None:
+    """One unit, weights by hand, 1,000 bits: a step of bit 1 maps 0 to c and c to 0, one of bit 0 keeps the state."""
+    options = {"negative_eigenvalues": True} if name == "deltanet" else {}
+    net = Recurrent(find("cell", name).load(), 1, hidden_size=1, **options).double()
+    gate = {"signed_mingru": 0, "deltanet": 3}[name]
+    biases = {"signed_mingru": [-40.0, 1.0], "deltanet": [1e4, 1e4, 0.5, -40.0]}[name]  # z, v; q, k, v, β
+    weights: Any = net.cells[0].from_input
+    with torch.no_grad():
+        weights.weight.zero_()[gate] = 80
+        weights.bias.copy_(torch.tensor(biases))
+        bits = torch.randint(2, (1000, 3, 1), dtype=torch.float64)
+        assert_close(net(bits)[0], bits.cumsum(0) % 2, rtol=0, atol=1e-8)
