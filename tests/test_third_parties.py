@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-EXAMPLE = ROOT / "plugins" / "examples" / "seqlab-mgu"
+EXAMPLE = ROOT / "plugins" / "examples" / "seqlab-ugrnn"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -55,30 +55,30 @@ QUICK = ("task=names", "trainer.max_epochs=1", "trainer.progress=false", "logger
 
 
 def test_the_example_trains_and_predicts(outside):
-    out = outside.run("seqlab", "cell=mgu", "cell.hidden_size=64", *QUICK, "hydra.run.dir=run")
-    assert "mgu on names" in out
+    out = outside.run("seqlab", "cell=ugrnn", "cell.hidden_size=64", *QUICK, "hydra.run.dir=run")
+    assert "ugrnn on names" in out
     card = json.loads((outside.folder / "run" / "model.json").read_text("utf-8"))
-    assert json.dumps(card).count("seqlab-mgu") == 1
+    assert json.dumps(card).count("seqlab-ugrnn") == 1
     answers = json.loads(outside.run("seqlab", "predict", "run", "Satoshi", "--json"))
     assert len(answers["predictions"]) == 3
 
 
 def test_it_sweeps_beside_a_built_in_one(outside):
-    out = outside.run("seqlab", "-m", "cell=lstm,mgu", *QUICK, "hydra.sweep.dir=sweep")
+    out = outside.run("seqlab", "-m", "cell=lstm,ugrnn", *QUICK, "hydra.sweep.dir=sweep")
     assert "recurrent_lstm_" in out
-    assert "recurrent_mgu_" in out
+    assert "recurrent_ugrnn_" in out
     assert "2 runs: 2 done" in out
 
 
 def test_it_is_listed_and_explained(outside):
     plugins = outside.run("seqlab", "plugins", "cell")
-    assert "seqlab-mgu" in plugins
-    assert "Minimal gated unit" in plugins
-    assert "mgu (seqlab-mgu)" in outside.run("seqlab", "--help")
-    explained = outside.run("seqlab", "cell=mgu", "task=names", "--help")
+    assert "seqlab-ugrnn" in plugins
+    assert "Update gate recurrent network" in plugins
+    assert "ugrnn (seqlab-ugrnn)" in outside.run("seqlab", "--help")
+    explained = outside.run("seqlab", "cell=ugrnn", "task=names", "--help")
     assert "cell.hidden_size=128" in explained
     assert "features of the state and of the output" in explained
-    assert "name: mgu" in outside.run("seqlab", "cell=mgu", "task=names", "--cfg", "job")
+    assert "name: ugrnn" in outside.run("seqlab", "cell=ugrnn", "task=names", "--cfg", "job")
 
 
 def test_its_cell_is_at_most_30_lines_of_code():
@@ -86,7 +86,7 @@ def test_its_cell_is_at_most_30_lines_of_code():
     import io
     import tokenize
 
-    source = (EXAMPLE / "seqlab_mgu" / "__init__.py").read_text("utf-8")
+    source = (EXAMPLE / "seqlab_ugrnn" / "__init__.py").read_text("utf-8")
     documented = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
@@ -115,7 +115,7 @@ def test_its_own_tests_pass(outside, folder):
 
 
 def test_check_passes_for_the_example(outside):
-    record = json.loads(outside.run("seqlab", "check", "cell=mgu", "--json", "--only", "state"))
+    record = json.loads(outside.run("seqlab", "check", "cell=ugrnn", "--json", "--only", "state"))
     assert record["passed"]
 
 
@@ -128,12 +128,12 @@ def test_spawned_workers_find_it(outside):
         "    def __len__(self): return 2\n"
         "    def __getitem__(self, index):\n"
         "        from seqlab.plugins import plugins\n"
-        "        assert 'mgu' in plugins('cell')\n"
+        "        assert 'ugrnn' in plugins('cell')\n"
         "        y, _ = seqlab.Recurrent(lambda input_size: self.cell, 3)(torch.ones(4, 1, 3))\n"
         "        return y.detach()\n"
         "if __name__ == '__main__':\n"
-        "    from seqlab_mgu import MGU\n"
-        "    cell = MGU(3, 5)\n"
+        "    from seqlab_ugrnn import UGRNN\n"
+        "    cell = UGRNN(3, 5)\n"
         "    rows = list(DataLoader(Rows(cell), num_workers=1, multiprocessing_context='spawn'))\n"
         "    assert torch.equal(rows[0], rows[1])\n"
         "    print('spawned', len(rows))\n",
@@ -180,7 +180,7 @@ def test_broken_distributions_break_nothing_else(tmp_path):
     shell.install(*(tmp_path / f"broken-{name}" for name in BROKEN), EXAMPLE)
     rows = {row["name"]: row for row in json.loads(shell.run("seqlab", "plugins", "cell", "--json"))}
     assert not rows["lstm"]["problem"]
-    assert not rows["mgu"]["problem"]
+    assert not rows["ugrnn"]["problem"]
     for name, (_, cause) in BROKEN.items():
         assert cause in rows[f"broken_{name}"]["problem"]
         assert f"broken-{name} 1 is broken" in rows[f"broken_{name}"]["problem"]

@@ -52,6 +52,17 @@ def initialise_recurrent(weight: Tensor, kind: str) -> None:
             nn.init.eye_(block)
 
 
+def check_heads(hidden_size: int, heads: int) -> None:
+    """Check that a number of heads is positive and divides the units.
+
+    Raises:
+        ValueError: it does not.
+    """
+    check_range("heads", heads, 1)
+    if hidden_size % heads:
+        raise ValueError(f"heads must divide hidden_size={hidden_size}, got {heads}")
+
+
 class GatedCell(Cell):
     """A cell whose constructor takes the initial bias of the gate that keeps its state, and ``chrono_length``.
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Inexact, Shaped
 from torch import Tensor
 
 from seqlab import Cell, Gate, Kernel, Probe, State
@@ -28,6 +28,9 @@ def positive(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return torch.where(x >= 0, x + 0.5, torch.sigmoid(x))
 
 
+_METHODS = ("affine", "joined", "parted", "outputs", "project", "step")
+
+
 class Affine(Cell):
     """A cell whose step is ``h' = a * h + b``, with ``a`` and ``b`` from the input alone.
 
@@ -39,8 +42,21 @@ class Affine(Cell):
     @abstractmethod
     def affine(
         self, x: Float[Tensor, "time batch input"]
-    ) -> tuple[Float[Tensor, "time batch hidden"], Float[Tensor, "time batch hidden"]]:
-        """Return ``a`` and ``b`` of all steps."""
+    ) -> tuple[Shaped[Tensor, "time batch *state"], Shaped[Tensor, "time batch *state"]]:
+        """Return ``a`` and ``b`` of all steps, of real or complex numbers."""
+
+    def joined(self, state: State) -> Tensor:
+        """Return a state as the one tensor that is scanned."""
+        (h,) = state
+        return h
+
+    def parted(self, h: Tensor) -> State:
+        """Return the state of a tensor of :meth:`joined`."""
+        return (h,)
+
+    def outputs(self, x: Float[Tensor, "time batch input"], h: Tensor) -> Float[Tensor, "time batch output"]:
+        """Return the outputs of all steps from the inputs and the states after each; the states, unless overridden."""
+        return h
 
     def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch both"]:
         """Return :math:`a` and :math:`b` side by side."""
@@ -96,7 +112,7 @@ class Parallel(Kernel):
                 return f"by=triton is for a GPU, and the input is on {x.device}"
             if reason := limits.missing():
                 return reason
-        return next((reason for cell in cells if (reason := replaced(cell, "affine", "project", "step"))), None)
+        return next((reason for cell in cells if (reason := replaced(cell, *_METHODS))), None)
 
     def scan(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
@@ -111,12 +127,15 @@ class Parallel(Kernel):
         by_triton = self._by_triton(cells, x, lengths)
         outputs: list[Tensor] = []
         ends: list[State] = []
-        for cell, (start,), backward in zip(cells, states, (False, True), strict=False):
-            a, b = cast(Affine, cell).affine(x)
+        for cell, state, backward in zip(cast(Sequence[Affine], cells), states, (False, True), strict=False):
+            a, b = cell.affine(x)
             if padding is not None:
-                a, b = a.masked_fill(padding, 1), b.masked_fill(padding, 0)
-            y = affine_scan(a, b, start, backward=backward, by_triton=by_triton)
-            ends.append(((y[0] if backward else y[-1]).to(start.dtype),))
+                on_state = padding.view(*padding.shape[:2], *(1,) * (a.dim() - 2))
+                a, b = a.masked_fill(on_state, 1), b.masked_fill(on_state, 0)
+            h = affine_scan(a, b, cell.joined(state), backward=backward, by_triton=by_triton)
+            end = cell.parted(h[0] if backward else h[-1])
+            ends.append(tuple(new.to(old.dtype) for new, old in zip(end, state, strict=True)))
+            y = cell.outputs(x, h)
             outputs.append(y if padding is None else y.masked_fill(padding, 0))
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)), ends
 
@@ -127,13 +146,13 @@ class Parallel(Kernel):
 
 
 def affine_scan(
-    a: Float[Tensor, "time *rest"],
-    b: Float[Tensor, "time *rest"],
-    start: Float[Tensor, "*rest"],
+    a: Inexact[Tensor, "time *rest"],
+    b: Inexact[Tensor, "time *rest"],
+    start: Inexact[Tensor, "*rest"],
     *,
     backward: bool,
     by_triton: bool = False,
-) -> Float[Tensor, "time *rest"]:
+) -> Inexact[Tensor, "time *rest"]:
     r"""Compute all :math:`h_t = a_t ⊙ h_{t-1} + b_t`.
 
     Differentiable any number of times, in both modes, and under the transforms of ``torch.func``.
@@ -177,9 +196,10 @@ class _Scan(torch.autograd.Function):
             from seqlab_cells.gpu import linear
 
             return *linear.backward(a, start, h, gradient, ctx.backward_in_time), None, None
+        a = a.conj()  # of real numbers: themselves
         to_h = _accumulate(a, gradient, ctx.backward_in_time)
         first = -1 if ctx.backward_in_time else 0
-        return to_h * _before(h, start, ctx.backward_in_time), to_h, a[first] * to_h[first], None, None
+        return to_h * _before(h, start, ctx.backward_in_time).conj(), to_h, a[first] * to_h[first], None, None
 
     @staticmethod
     def jvp(ctx: Any, a_dot: Tensor, b_dot: Tensor, start_dot: Tensor, *_: None) -> Tensor:

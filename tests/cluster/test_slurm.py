@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 SMALL = (*QUICK, "cell.hidden_size=16")
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=20")
-EXAMPLE = Path(__file__).resolve().parents[2] / "plugins" / "examples" / "seqlab-mgu"
+EXAMPLE = Path(__file__).resolve().parents[2] / "plugins" / "examples" / "seqlab-ugrnn"
 _STARTED = []
 
 
@@ -161,9 +161,9 @@ def test_a_third_party_cell_runs_in_a_sweep(cluster, tmp_path):
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(site)]
     subprocess.run([*pip, "--disable-pip-version-check", str(EXAMPLE)], check=True)
-    overrides = ["-m", *SMALL, *SLURM, "cell=mgu,gru", "trainer.max_epochs=1"]
+    overrides = ["-m", *SMALL, *SLURM, "cell=ugrnn,gru", "trainer.max_epochs=1"]
     code, out = seqlab(tmp_path, cluster, *overrides, PYTHONPATH=str(site))
     assert code == 0, out
     assert "2 runs: 2 done" in out
-    card = next(sweep_of(tmp_path).glob("recurrent_mgu_*/model.json")).read_text()
-    assert "seqlab-mgu" in card
+    card = next(sweep_of(tmp_path).glob("recurrent_ugrnn_*/model.json")).read_text()
+    assert "seqlab-ugrnn" in card

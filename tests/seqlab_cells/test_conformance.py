@@ -18,7 +18,7 @@ LARGE = {
     "large_and_small_numbers", "rows_are_independent", "state_carries_over_every_cut",
 }  # fmt: skip
 """Checks of a cell that run many sizes or options: in ``make test-slow``."""
-SLOW = {"gru.fused", "lstm.vendor", "rnn.fused", "minlstm.parallel"}
+SLOW = {"gru.fused", "lstm.vendor", "rnn.fused", "minlstm.parallel", "lru.parallel", "gated_deltanet.chunked"}
 """Kernels whose other checks run there; those of the rest, which share their code, in ``make verify-long``."""
 CORE = {
     "autocast", "estimates", "full_rows", "layout_of_the_gradient", "names_its_cell",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-MGU = Path(__file__).resolve().parents[3] / "plugins" / "examples" / "seqlab-mgu"
+UGRNN = Path(__file__).resolve().parents[3] / "plugins" / "examples" / "seqlab-ugrnn"
 
 
 @pytest.fixture(autouse=True)
@@ -14,8 +14,8 @@ def unchecked(no_shape_checks):
 
 
 @pytest.fixture
-def mgu(monkeypatch):
+def ugrnn(monkeypatch):
     """A stranger's cell, which has no routine and no kernel."""
-    monkeypatch.syspath_prepend(str(MGU))
-    yield __import__("seqlab_mgu").MGU
-    sys.modules.pop("seqlab_mgu", None)
+    monkeypatch.syspath_prepend(str(UGRNN))
+    yield __import__("seqlab_ugrnn").UGRNN
+    sys.modules.pop("seqlab_ugrnn", None)

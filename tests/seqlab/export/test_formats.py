@@ -82,14 +82,14 @@ def test_a_cell_with_a_routine_is_torchs_operator(cell, tmp_path):
     assert not any("seqlab" in target for target in targets)
 
 
-def test_any_other_cell_is_a_scan_of_onnx(mgu, tmp_path):
-    found = operators(exported(model(lambda size: mgu(size, 7), depth=1), "onnx", tmp_path))
+def test_any_other_cell_is_a_scan_of_onnx(ugrnn, tmp_path):
+    found = operators(exported(model(lambda size: ugrnn(size, 7), depth=1), "onnx", tmp_path))
     assert found.count("Scan") == 2
 
 
 @pytest.mark.slow
-def test_any_other_cell_is_a_scan_of_torch(mgu, tmp_path):
-    program = torch.export.load(exported(model(lambda size: mgu(size, 7), depth=1), "torch-export", tmp_path))
+def test_any_other_cell_is_a_scan_of_torch(ugrnn, tmp_path):
+    program = torch.export.load(exported(model(lambda size: ugrnn(size, 7), depth=1), "torch-export", tmp_path))
     assert sum(str(node.target) == "scan" for node in program.graph.nodes) == 2
 
 
@@ -222,12 +222,12 @@ def test_another_file_is_not_taken(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_program_of_torch_needs_no_seqlab(mgu, tmp_path):
-    trained = model(lambda size: mgu(size, 7), depth=1)
+def test_a_program_of_torch_needs_no_seqlab(ugrnn, tmp_path):
+    trained = model(lambda size: ugrnn(size, 7), depth=1)
     FORMATS["torch-export"].write(trained, TOKENS, tmp_path / "model.pt2")
     program = (
         "import json, sys\n"
-        "for name in ('seqlab', 'seqlab_cells', 'seqlab_models', 'seqlab_mgu'): sys.modules[name] = None\n"
+        "for name in ('seqlab', 'seqlab_cells', 'seqlab_models', 'seqlab_ugrnn'): sys.modules[name] = None\n"
         "import torch\n"
         "model = torch.export.load('model.pt2').module()\n"
         "with torch.inference_mode():\n"

@@ -46,6 +46,6 @@ def test_a_run_of_each_task(task, form, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "options", [{}, {"per_step": True, "bidirectional": False}], ids=["two directions", "per step"]
 )
-def test_a_strangers_cell_in_two_layers(mgu, options, form, tmp_path):
+def test_a_strangers_cell_in_two_layers(ugrnn, options, form, tmp_path):
     torch.manual_seed(0)
-    exported(model(lambda size: mgu(size, 7), **options), form, tmp_path)
+    exported(model(lambda size: ugrnn(size, 7), **options), form, tmp_path)

@@ -67,7 +67,9 @@ def test_the_closed_product_of_an_rnn_is_the_norm_and_below_the_bound(options):
     assert curve(rows)[-1].bound > 1.01 * curve(rows)[-1].norm  # it is looser
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm", "indrnn", "mingru", "minlstm"])
+@pytest.mark.parametrize(
+    "cell", ["gru", "lstm", "indrnn", "mingru", "minlstm", "lem", "lru", "selective_ssm", "deltanet"]
+)
 def test_the_closed_product_of_every_state_tensor_is_the_norm(cell):
     model, task, batch = network(cell)
     rows, _ = measure(model, task, batch)

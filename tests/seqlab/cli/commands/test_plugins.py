@@ -12,7 +12,7 @@ ROWS = [
     {"kind": kind, "name": name, "distribution": who, "version": "1.2", "description": LONG, "problem": problem}
     for kind, name, who, problem in (
         ("cell", "gru", "seqlab", ""),
-        ("cell", "mgu", "seqlab-mgu", ""),
+        ("cell", "ugrnn", "seqlab-ugrnn", ""),
         ("cell", "tiny", "others", CAUSE),
         ("task", "names", "seqlab", ""),
     )
@@ -30,7 +30,7 @@ def test_a_plugin_is_one_line_that_fits(width):
             continue
         assert len(line) <= width
         assert (f"[{row['distribution']} 1.2] " in line) == (row["distribution"] != "seqlab")
-        shown = line.split("  ")[-1].strip().removeprefix("[seqlab-mgu 1.2] ").removesuffix("…")
+        shown = line.split("  ")[-1].strip().removeprefix("[seqlab-ugrnn 1.2] ").removesuffix("…")
         assert LONG.startswith(shown)
         assert line.endswith("…") == (shown not in (LONG, LONG.partition(" (")[0]))
         assert shown == LONG or LONG[len(shown)] in " ,;:("  # whole words

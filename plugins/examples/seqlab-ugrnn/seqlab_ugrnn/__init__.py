@@ -1,4 +1,4 @@
-"""Minimal gated unit: cell=mgu."""
+"""Update gate recurrent network: cell=ugrnn."""
 
 import torch
 from torch import Tensor, nn
@@ -6,12 +6,11 @@ from torch import Tensor, nn
 from seqlab import Cell, State
 
 
-class MGU(Cell):
-    r"""Minimal gated unit (Zhou et al. 2016, arXiv 1603.09420, section 3): a GRU with one gate.
+class UGRNN(Cell):
+    r"""Update gate recurrent network (Collins et al. 2017, arXiv 1611.09913): an RNN with one gate.
 
     .. math::
-        f = σ(W_f x + U_f h + b_f), \quad \tilde h = \tanh(W x + U (f ⊙ h) + b), \quad
-        h' = (1 - f) ⊙ h + f ⊙ \tilde h
+        g = σ(W_g x + b_g + U_g h), \quad c = \tanh(W_c x + b_c + U_c h), \quad h' = g ⊙ h + (1 - g) ⊙ c
 
     Args:
         input_size: features of one input step.
@@ -21,8 +20,7 @@ class MGU(Cell):
     def __init__(self, input_size: int, hidden_size: int = 128) -> None:
         super().__init__(input_size, hidden_size)
         self.from_input = nn.Linear(input_size, 2 * hidden_size)
-        self.gate = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.candidate = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.from_state = nn.Linear(hidden_size, 2 * hidden_size, bias=False)
 
     def project(self, x: Tensor) -> Tensor:
         """Map the inputs of all time steps to gate and candidate."""
@@ -31,7 +29,7 @@ class MGU(Cell):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Compute one time step."""
         (h,) = state
-        gate, candidate = x.chunk(2, dim=-1)
-        f = torch.sigmoid(gate + self.gate(h))
-        h = (1 - f) * h + f * torch.tanh(candidate + self.candidate(f * h))
+        gate, candidate = (x + self.from_state(h)).chunk(2, dim=-1)
+        g = torch.sigmoid(gate)
+        h = g * h + (1 - g) * torch.tanh(candidate)
         return h, (h,)

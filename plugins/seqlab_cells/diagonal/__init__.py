@@ -1,0 +1,1 @@
+"""Cells that are linear in the state, with a diagonal transition."""

@@ -1,0 +1,1 @@
+"""Cells with gates on a vector state."""
