@@ -9,6 +9,7 @@ from torch import nn
 from seqlab import InputSpec, UserError
 from seqlab.export.compare import FLOOR, compare_outputs
 from seqlab.export.formats import PaddedModel
+from seqlab.training.verification import MULTIPLE
 from seqlab_cells.gru import GRU
 from seqlab_cells.layer_norm_lstm import LayerNormLSTM
 from seqlab_cells.lstm import LSTM
