@@ -1,17 +1,18 @@
 """Comparison of kernels with the reference loop, and of gradients with finite differences and closed forms."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seqlab.contracts import Cell, Kernel, Probe, State
 from seqlab.recurrence import scan
 from seqlab.recurrence.scan import rebuild
-from seqlab.testing.layer import Call, Values, all_results, loop_results, random_normal
+from seqlab.testing.layer import Call, Values, all_results, differentiate, loop_results, random_normal
 from seqlab.testing.suite import assert_close, first_line, require
 
 # Extreme inputs ------------------------------------------------------------------------------------------------------
@@ -189,32 +190,33 @@ _STEPS = ((1e-5, 1e-6), (1e-7, 1e-4), (1e-9, 1e-3))
 """Of a central difference: its step, and the tolerance. A kink that a difference straddles needs a smaller step."""
 
 
-def check_gradients(cell: Cell, x: Tensor, state: State) -> None:
-    """Compare every entry of the gradients of inputs, parameters and initial state with central differences."""
-    sources, value = _scalar(cell, x, state)
-    for name, tensor, found in _gradients(sources, value()):
-        scale = 1 + float(found.abs().max()) if found.numel() else 1.0
-        places = torch.randperm(tensor.numel(), generator=torch.Generator().manual_seed(4))[:_MOST_ENTRIES]
-        for place in places.tolist():
-            direction = torch.zeros_like(tensor)
-            direction.view(-1)[place] = 1.0
-            index = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), tensor.shape))
-            analytic = float(found.flatten()[place])
-            _check_slope(f"the gradient of {name} at {index}", value, tensor, direction, analytic, scale, _STEPS[:2])
+def check_gradients(where: str, cell: Cell, x: Tensor, state: State, *, every_entry: bool = False) -> None:
+    """Compare the gradients of inputs, parameters and initial state with central differences.
 
-
-def check_slopes(where: str, cell: Cell, x: Tensor, state: State) -> None:
-    """Compare the gradient of each tensor along one random direction with a central difference, for larger inputs.
-
-    The random numbers are the same at every evaluation, so that dropout has a derivative.
+    Along one random direction each, or with ``every_entry`` in every entry. The random numbers are the same at every
+    evaluation, so that dropout has a derivative.
     """
     sources, value = _scalar(cell, x, state)
-    for name, tensor, found in _gradients(sources, value()):
-        if tensor.numel():
-            direction = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(5), dtype=tensor.dtype)
-            what = f"{where}: the gradient of {name} along a random direction"
-            analytic = float((found * direction).sum())
-            _check_slope(what, value, tensor, direction, analytic, 1 + float(found.norm()), _STEPS)
+    total = value()
+    require(total.requires_grad, "no gradient flows from the outputs to the inputs, the parameters or the state")
+    for (name, tensor), found in zip(sources.items(), differentiate(total, sources).values(), strict=True):
+        generator = torch.Generator().manual_seed(5)
+        directions = [torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)] if tensor.numel() else []
+        if every_entry:
+            places = torch.randperm(tensor.numel(), generator=generator)[:_MOST_ENTRIES]
+            directions = list(F.one_hot(places, tensor.numel()).to(tensor.dtype).view(-1, *tensor.shape))
+        scale = 1 + float(found.abs().max() if every_entry else found.norm()) if tensor.numel() else 1.0
+        for direction in directions:
+            entry = f" at {tuple(direction.nonzero()[0].tolist())}" if every_entry else " along a random direction"
+            _check_slope(
+                f"{where}: the gradient of {name}{entry}",
+                value,
+                tensor,
+                direction,
+                found,
+                scale,
+                _STEPS[: 2 if every_entry else 3],
+            )
 
 
 def _check_slope(
@@ -222,11 +224,11 @@ def _check_slope(
     value: Callable[[], Tensor],
     tensor: Tensor,
     direction: Tensor,
-    analytic: float,
+    gradient: Tensor,
     scale: float,
     steps: Sequence[tuple[float, float]],
 ) -> None:
-    tried = []
+    analytic, tried = float((gradient * direction).sum()), []
     for step, tolerance in steps:
         kept, ends = tensor.data.clone(), []
         with torch.no_grad():
@@ -238,14 +240,6 @@ def _check_slope(
         if abs(analytic - tried[-1]) <= tolerance * scale:
             return
     raise AssertionError(f"{what} is {analytic:.6g}; finite differences give {tried[0]:.6g}")
-
-
-def _gradients(sources: Mapping[str, Tensor], total: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Differentiate; yield each tensor's name, itself and its gradient."""
-    require(total.requires_grad, "no gradient flows from the outputs to the inputs, the parameters or the state")
-    gradients = torch.autograd.grad(total, list(sources.values()), allow_unused=True)
-    for (name, tensor), gradient in zip(sources.items(), gradients, strict=True):
-        yield name, tensor, torch.zeros_like(tensor) if gradient is None else gradient
 
 
 def _scalar(cell: Cell, x: Tensor, state: State) -> tuple[dict[str, Tensor], Callable[[], Tensor]]:

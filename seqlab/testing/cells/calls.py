@@ -18,7 +18,7 @@ from seqlab.recurrence import Recurrent
 from seqlab.recurrence.compiled import Compiled, fault_of
 from seqlab.recurrence.scan import rebuild
 from seqlab.testing.cells.steps import MODES, CellBase, named_state
-from seqlab.testing.comparison import check_gradients, check_kernel, check_probe, check_slopes, refusal_everywhere
+from seqlab.testing.comparison import check_gradients, check_kernel, check_probe, refusal_everywhere
 from seqlab.testing.kernels.values import KernelBase
 from seqlab.testing.layer import LAYOUTS, RefusedError, Values, differentiate, is_random
 from seqlab.testing.options import combinations, format_options, numeric
@@ -202,9 +202,9 @@ class GradientChecks(CellBase):
     def test_gradients_are_right(self) -> None:
         """Gradients of inputs, parameters and initial state are those of finite differences, in both modes."""
         cell, x = self.make(), self.inputs(4, 2)
-        check_gradients(cell, x, self.reached(cell, 2, 2))
+        check_gradients("evaluation", cell, x, self.reached(cell, 2, 2), every_entry=True)
         for one in self.settings():
-            check_slopes(one.where, one.cell, one.x, self.reached(one.cell, 2, one.x.shape[1]))
+            check_gradients(one.where, one.cell, one.x, self.reached(one.cell, 2, one.x.shape[1]))
 
     def test_frozen_parameters(self) -> None:
         """Which tensors need a gradient, and whether any does, changes neither a result nor another gradient."""
