@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal, final
@@ -19,7 +20,7 @@ from seqlab.study.horizon.search import Finding
 from seqlab.study.horizon.settings import Row, Settings
 from seqlab.sweeps.overrides import override_key
 
-Cause = Literal["gradient", "saturation", "capacity", "budget", "none", "unknown"]
+Cause = Literal["optimisation", "analogue drift", "gradient", "saturation", "capacity", "budget", "none", "unknown"]
 
 VANISHED, EXPLODED = 1e-3, 1e3
 """Ratio of the gradient at the first step to that at the last beyond which it counts as vanished or exploded."""
@@ -27,6 +28,12 @@ SATURATED = 0.5
 """Share of a gate's activations in the outer tenths of its range from which on the gate counts as saturated."""
 STILL_IMPROVING = 0.05
 """Part of the way from baseline to solved covered by the last quarter of training from which on it still improves."""
+STILL_GROWING = 0.75
+"""Share of a run's steps after which the last growth of a curriculum counts as recent."""
+FURTHER = 2
+"""Ratio of a curriculum's horizon to the length that no fixed training solves from which on it solves more."""
+DRIFT = 10
+"""Ratio of the horizons for symbols and for real numbers from which on real numbers are what is lost."""
 
 
 @final
@@ -41,12 +48,14 @@ class Diagnostics:
             gate's name; ``None`` without ``callbacks=gradient_flow``.
         improving: part of the way from baseline to solved covered by the last quarter of training; ``None`` if unknown.
         verdict: on the validation split.
+        growing: share of the training steps when a curriculum's last length was solved; ``None`` without one.
     """
 
     ratio: float | None
     saturation: tuple[float, str] | None
     improving: float | None
     verdict: str
+    growing: float | None = None
 
 
 def read_diagnostics(folder: Path) -> Diagnostics:
@@ -57,7 +66,11 @@ def read_diagnostics(folder: Path) -> Diagnostics:
     except (UserError, OSError):
         flow = None
     rows, gates = (flow.rows, flow.saturation) if flow else ((), ())
-    return Diagnostics(_ratio(rows), _saturation(gates), _improving(folder, record), deciding_verdict(record))
+    verdict, lengths = deciding_verdict(record), record.get("lengths") or {}
+    if lengths.get("protocol") != "curriculum":
+        return Diagnostics(_ratio(rows), _saturation(gates), _improving(folder, record), verdict)
+    growing = (lengths["steps"] or 0) / max(record["cost"]["steps"], 1)
+    return Diagnostics(_ratio(rows), _saturation(gates), None, verdict, growing)
 
 
 def _ratio(rows: Iterable[FlowRow]) -> float | None:
@@ -104,10 +117,12 @@ def explain_limit(
 ) -> tuple[Cause, str]:
     """Return the likely cause of a limit, and the figures that suggest it.
 
-    The first rule that applies, from medians over the runs at the smallest distance that is not solved:
+    The first rule that applies, from medians over the runs at the smallest distance that is not solved, or over those
+    of a curriculum that end below the largest:
 
     1. There is no limit: ``none``.
-    2. Twice the budget solves the distance that no seed solved: ``budget``.
+    2. Twice the budget solves the distance that no seed solved, or a curriculum solved its last length in the last
+       quarter of training: ``budget``.
     3. The gradient of the first step's state is < 1/1000 or > 1000 times that of the last, even at the best measurement
        and for the best state tensor: ``saturation`` if at least half of the activations of a gate are in the outer
        tenths of its range, where its slope is nearly 0; else ``gradient``.
@@ -121,6 +136,9 @@ def explain_limit(
         return "budget", "twice the training solves the distance that no seed solved"
     if not runs:
         return "unknown", "no run beyond the horizon finished"
+    growing = _median(run.growing for run in runs)
+    if growing is not None and growing >= STILL_GROWING:
+        return "budget", f"the last length was solved after {growing:.0%} of the training steps"
     ratio, improving = _median(run.ratio for run in runs), _median(run.improving for run in runs)
     if ratio is not None and not VANISHED <= ratio <= EXPLODED:
         return _explain_gradient(runs, ratio)
@@ -134,6 +152,37 @@ def explain_limit(
     if ratio is not None and 2 * learning > len(runs):
         return "capacity", f"{flow}, and {learning} of {len(runs)} runs stopped improving between baseline and solved"
     return "unknown", f"{flow}; {len(runs) - learning} of {len(runs)} runs are no better than baseline"
+
+
+def explain_optimisation(fixed: Finding, curriculum: Finding) -> str | None:
+    """Return why training at a fixed length is what fails; ``None`` if nothing says so.
+
+    ``optimisation``: the curriculum of the same row, with the same budget for each run, reaches at least twice the
+    smallest length that no run solves when trained at it.
+    """
+    if fixed.upper is None or (curriculum.horizon or 0) < FURTHER * fixed.upper:
+        return None
+    return (
+        f"trained at {fixed.upper:,} no run solves it; trained on lengths that grow, 2/3 reach {curriculum.horizon:,}"
+    )
+
+
+def explain_drift(real: Finding, recall: Mapping[str, Finding]) -> str | None:
+    """Return why it is real numbers that a row loses; ``None`` if nothing says so.
+
+    ``analogue drift``: under a curriculum the same model keeps symbols at least 10 times as far as real-valued sums. A
+    symbol can be held by an attractor of the state, which corrects small errors; a real number cannot.
+
+    Args:
+        real: of a task whose targets are real numbers.
+        recall: of the tasks with symbols, by name.
+    """
+    task, horizon = max(
+        ((task, each.horizon or 0) for task, each in recall.items()), key=itemgetter(1), default=("", 0)
+    )
+    if not horizon or horizon < DRIFT * (real.horizon or 1):
+        return None
+    return f"real-valued targets up to {real.horizon or 'no'} steps, symbols ({task}) up to {horizon:,}"
 
 
 def _explain_gradient(runs: Sequence[Diagnostics], ratio: float) -> tuple[Cause, str]:
@@ -158,14 +207,17 @@ def propose_intervention(
 ) -> dict[str, str] | None:
     """Return a change that may extend a row's horizon, as ``text`` and ``command``; ``None`` if there is no limit.
 
-    That is the cell's own remedy (:meth:`seqlab.Cell.remedy`) for gradient and saturation, twice the hidden size for
-    capacity, and longer training for anything else.
+    That is the cell's own remedy (:meth:`seqlab.Cell.remedy`) for gradient, saturation and drift, twice the hidden size
+    for capacity, and longer training for anything else.
     """
     if cause == "none":
         return None
     if cause == "capacity" and row.hidden_size is not None:
         text, changes = "twice the hidden size", [f"{row.sized_by}.hidden_size={2 * row.hidden_size}"]
-    elif cause in ("gradient", "saturation") and (remedy := _cell_remedy(row, cause, finding)) is not None:
+    elif (
+        cause in ("gradient", "saturation", "analogue drift")
+        and (remedy := _cell_remedy(row, cause, finding)) is not None
+    ):
         text, changes = remedy.text, [f"cell.{option}={value}" for option, value in remedy.options.items()]
     else:
         text, changes = "four times the training", row.longer(4)
@@ -186,5 +238,6 @@ def _cell_remedy(row: Row, cause: str, finding: Finding) -> Remedy | None:
     target: Any
     (target,) = plugin_classes("cell", str(row.config.cell.name))
     options = {str(key): value for key, value in row.config.cell.items() if key != "name"}
-    remedy: Remedy | None = target.remedy(cause, finding.upper or 2 * (finding.horizon or 1), options)
+    known = "saturation" if cause == "saturation" else "gradient"
+    remedy: Remedy | None = target.remedy(known, finding.upper or 2 * (finding.horizon or 1), options)
     return remedy
