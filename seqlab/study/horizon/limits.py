@@ -13,7 +13,7 @@ from seqlab.errors import UserError
 from seqlab.io.csv_files import read_csv
 from seqlab.io.formatting import quote_for_hydra, shell_command
 from seqlab.plugins.config import plugin_classes
-from seqlab.runs.run_folder import METRICS, RESULTS, read_json
+from seqlab.runs.run_folder import CURRICULUM, METRICS, RESULTS, read_json
 from seqlab.runs.scores import deciding_verdict
 from seqlab.study.gradient_flow import FlowRow, SaturationRow, read
 from seqlab.study.horizon.search import Finding
@@ -70,7 +70,7 @@ def read_diagnostics(folder: Path) -> Diagnostics:
     if lengths.get("protocol") != "curriculum":
         return Diagnostics(_ratio(rows), _saturation(gates), _improving(folder, record), verdict)
     growing = (lengths["steps"] or 0) / max(record["cost"]["steps"], 1)
-    return Diagnostics(_ratio(rows), _saturation(gates), None, verdict, growing)
+    return Diagnostics(_ratio(rows), _saturation(gates), _improving(folder, record), verdict, growing)
 
 
 def _ratio(rows: Iterable[FlowRow]) -> float | None:
@@ -96,7 +96,11 @@ def _improving(folder: Path, record: Mapping[str, Any]) -> float | None:
     monitor, mode = record["best"]["monitor"], record["best"]["mode"]
     (bounds, *_) = record["tables"].get("bounds") or [{}]
     baseline, solved = bounds.get("chance"), bounds.get("solved")
-    scores = [_number(row.get(f"valid/{monitor}")) for row in read_csv(folder / METRICS)]
+    if (folder / CURRICULUM).exists():
+        rows = read_csv(folder / CURRICULUM)
+        scores = [_number(row.get("score")) for row in rows if row.get("ceiling") == rows[-1].get("ceiling")]
+    else:
+        scores = [_number(row.get(f"valid/{monitor}")) for row in read_csv(folder / METRICS)]
     known = [score for score in scores if not math.isnan(score)]
     if baseline is None or solved is None or baseline == solved or len(known) < 4:
         return None
@@ -113,7 +117,12 @@ def _number(text: str | None) -> float:
 
 
 def explain_limit(
-    runs: Sequence[Diagnostics], *, reached_the_end: bool, budget_limited: bool | None
+    runs: Sequence[Diagnostics],
+    *,
+    reached_the_end: bool,
+    budget_limited: bool | None,
+    optimisation: str | None = None,
+    drift: str | None = None,
 ) -> tuple[Cause, str]:
     """Return the likely cause of a limit, and the figures that suggest it.
 
@@ -121,30 +130,45 @@ def explain_limit(
     of a curriculum that end below the largest:
 
     1. There is no limit: ``none``.
-    2. Twice the budget solves the distance that no seed solved, or a curriculum solved its last length in the last
-       quarter of training: ``budget``.
-    3. The gradient of the first step's state is < 1/1000 or > 1000 times that of the last, even at the best measurement
+    2. :func:`explain_optimisation` finds a reason: ``optimisation``.
+    3. Twice the budget solves the distance that no seed solved, or a curriculum solved its last length in the last
+       quarter of its training steps: ``budget``.
+    4. :func:`explain_drift` finds a reason: ``analogue drift``.
+    5. The gradient of the first step's state is < 1/1000 or > 1000 times that of the last, even at the best measurement
        and for the best state tensor: ``saturation`` if at least half of the activations of a gate are in the outer
        tenths of its range, where its slope is nearly 0; else ``gradient``.
-    4. The last quarter of training covered 5 % of the way from baseline to solved: ``budget``.
-    5. The gradient arrives, and most runs are better than baseline but no longer improve: ``capacity``.
-    6. ``unknown``.
+    6. The last quarter of training (of a curriculum: at its last length) covered 5 % of the way from baseline to
+       solved: ``budget``.
+    7. The gradient arrives, and most runs are better than baseline but no longer improve: ``capacity``.
+    8. ``unknown``.
+
+    Args:
+        runs: measurements of these runs.
+        reached_the_end: whether the largest distance of the search is solved.
+        budget_limited: whether twice the budget solves what no seed solved; ``None`` if that was not tried.
+        optimisation, drift: reasons that other rows of the search give.
     """
+    growing = _median(run.growing for run in runs)
     if reached_the_end:
         return "none", "the largest distance of the search is solved"
+    if optimisation:
+        return "optimisation", optimisation
     if budget_limited:
         return "budget", "twice the training solves the distance that no seed solved"
     if not runs:
         return "unknown", "no run beyond the horizon finished"
-    growing = _median(run.growing for run in runs)
     if growing is not None and growing >= STILL_GROWING:
         return "budget", f"the last length was solved after {growing:.0%} of the training steps"
+    if drift:
+        return "analogue drift", drift
     ratio, improving = _median(run.ratio for run in runs), _median(run.improving for run in runs)
     if ratio is not None and not VANISHED <= ratio <= EXPLODED:
         return _explain_gradient(runs, ratio)
     if improving is not None and improving >= STILL_IMPROVING:
         return "budget", f"the last quarter of training covered {improving:.0%} of the way from baseline to solved"
     learning = sum(run.verdict == "learning" for run in runs)
+    if growing is not None:
+        return "unknown", f"no length was solved after {growing:.0%} of the training steps"
     if ratio is None:
         flow = "gradient flow was not measured"
     else:
@@ -180,9 +204,9 @@ def explain_drift(real: Finding, recall: Mapping[str, Finding]) -> str | None:
     task, horizon = max(
         ((task, each.horizon or 0) for task, each in recall.items()), key=itemgetter(1), default=("", 0)
     )
-    if not horizon or horizon < DRIFT * (real.horizon or 1):
+    if real.horizon is None or horizon < DRIFT * real.horizon:
         return None
-    return f"real-valued targets up to {real.horizon or 'no'} steps, symbols ({task}) up to {horizon:,}"
+    return f"it solves real-valued targets up to {real.horizon:,} steps, symbols ({task}) up to {horizon:,}"
 
 
 def _explain_gradient(runs: Sequence[Diagnostics], ratio: float) -> tuple[Cause, str]:

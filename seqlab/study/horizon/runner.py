@@ -15,7 +15,7 @@ from seqlab.errors import UserError
 from seqlab.io.atomic import write_json
 from seqlab.io.formatting import relative_path, shell_command
 from seqlab.runs.run_folder import read_json
-from seqlab.study.horizon.limits import Cause, explain_drift, explain_optimisation, propose_intervention
+from seqlab.study.horizon.limits import Cause, explain_drift, explain_limit, explain_optimisation, propose_intervention
 from seqlab.study.horizon.settings import Row, Settings, expand_rows
 from seqlab.study.horizon.trials import RowSearch, read_trial
 from seqlab.study.matching import match_size
@@ -169,20 +169,26 @@ class SearchRunner:
         }
 
     def _explain_limit(self, each: RowSearch) -> tuple[Cause, str]:
-        """Return the likely cause of a row's limit: from its own runs, and beside other rows of the search."""
-        cause, reason = each.explain_limit(self.folder)
-        if each.pending is not None or cause == "none":
-            return cause, reason
+        """Return the likely cause of a row's limit, from its own runs and from other rows with a curriculum."""
+        if each.pending is not None:
+            return "unknown", "the search is not finished"
+        finding, curricula = each.finding, [other for other in self.searches if other.is_curriculum]
+        optimisation = drift = None
         if not each.is_curriculum:
-            others = [other for other in self.searches if other.row.name == each.row.name and other.is_curriculum]
-            found = explain_optimisation(each.finding, others[0].finding) if others else None
-            return ("optimisation", found) if found else (cause, reason)
-        if cause != "budget" and each.row.has_real_targets:
-            others = [other for other in self.searches if other.row.label == each.row.label and other.is_curriculum]
+            for other in curricula:
+                if other.row.name == each.row.name:
+                    optimisation = explain_optimisation(finding, other.finding)
+        elif each.row.has_real_targets:
+            others = [other for other in curricula if other.row.label == each.row.label]
             recall = {other.row.task: other.finding for other in others if not other.row.has_real_targets}
-            if found := explain_drift(each.finding, recall):
-                return "analogue drift", found
-        return cause, reason
+            drift = explain_drift(finding, recall)
+        return explain_limit(
+            each.diagnostics(self.folder),
+            reached_the_end=finding.horizon == self.settings.rules.grid.distances[-1],
+            budget_limited=finding.budget_limited,
+            optimisation=optimisation,
+            drift=drift,
+        )
 
     def _propose_intervention(self, each: RowSearch, cause: Cause) -> dict[str, str] | None:
         if cause == "optimisation":

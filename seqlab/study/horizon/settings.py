@@ -7,7 +7,7 @@ from inspect import signature
 from itertools import product
 from typing import Annotated, Any, Literal, final, get_args, get_type_hints
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from seqlab.config.build import build_task
 from seqlab.config.compose import compose_all
@@ -179,7 +179,9 @@ class Row:
     @cached_property
     def has_real_targets(self) -> bool:
         """Whether the task's targets are real numbers and not symbols, by their type in one example."""
-        task = build_task({**self.config.task, "examples": 1, "held_out": 1})
+        plain = OmegaConf.to_container(self.config.task, resolve=True)
+        assert isinstance(plain, dict)
+        task = build_task({str(key): value for key, value in plain.items()})
         examples = task.draw(1, 0) if is_fresh(task) else task.splits()["train"]
         return isinstance(examples, Examples) and examples.targets.is_floating_point()
 

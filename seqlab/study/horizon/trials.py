@@ -13,7 +13,7 @@ from seqlab.plugins.hydra_source import sources
 from seqlab.runs.run_folder import RESULTS, read_json
 from seqlab.runs.scores import deciding_verdict
 from seqlab.study.horizon.curriculum import CurriculumSearch
-from seqlab.study.horizon.limits import Cause, explain_limit, read_diagnostics
+from seqlab.study.horizon.limits import Diagnostics, read_diagnostics
 from seqlab.study.horizon.search import Batch, Finding, Rules, Search
 from seqlab.study.horizon.settings import Row
 from seqlab.sweeps.ledger import read_entry
@@ -82,12 +82,11 @@ def read_trial(folder: Path, batch: Batch, seed: int, overrides: Sequence[str]) 
             results = {"metrics": record["metrics"]["test"], "cost": cost, "verdict": record["verdict"]}
             results |= {"validation": best["valid"], "monitor": best["monitor"]}
             lengths = record.get("lengths") or {}
+            results |= {"steps": lengths.get("steps"), "seconds": lengths.get("seconds")}
             if lengths.get("protocol") == "curriculum":
                 reached = lengths["reached"] or 0
-                results |= {"steps": lengths["steps"], "seconds": lengths["seconds"]}
             else:
                 reached = batch.distance if deciding_verdict(record) == "solved" else 0
-                results |= {"steps": cost["steps"], "seconds": cost["training_seconds"]}
             results["generalises"] = generalises(record, reached)
         except (UserError, KeyError, TypeError):
             state, results, reached = "missing", {}, None
@@ -120,7 +119,7 @@ class RowSearch:
 
     Attributes:
         pending: batch to run next; ``None`` once the search has ended.
-        limit: likely cause of the limit and its reason, once the search has ended.
+        measured: of the runs just beyond the horizon, once the search has ended.
     """
 
     row: Row
@@ -128,7 +127,7 @@ class RowSearch:
     batches: Generator[Batch, Mapping[int, Any], None]
     pending: Batch | None = None
     trials: list[Trial] = field(default_factory=list)
-    limit: tuple[Cause, str] | None = None
+    measured: Sequence[Diagnostics] | None = None
 
     @classmethod
     def of(cls, row: Row, rules: Rules) -> "RowSearch":
@@ -186,23 +185,18 @@ class RowSearch:
         lengths = sorted((trial.results["generalises"] or 0 for trial in trials), reverse=True)
         needed = self.search.rules.needed
         longest = lengths[needed - 1] if len(lengths) >= needed else 0
-        times = {name: [trial.results[name] for trial in trials] for name in ("steps", "seconds")}
+        times = {
+            name: [trial.results[name] for trial in trials if trial.results[name]] for name in ("steps", "seconds")
+        }
         return {"generalises": longest or None} | {
             name: median(values) if values else None for name, values in times.items()
         }
 
-    def explain_limit(self, folder: Path) -> tuple[Cause, str]:
-        """Return the likely cause of the limit and its reason, from the runs in the sweep's folder."""
-        if self.pending is not None:
-            return "unknown", "the search is not finished"
-        if self.limit is None:
-            finding, rules = self.finding, self.search.rules
-            self.limit = explain_limit(
-                [read_diagnostics(folder / trial.name) for trial in self._unsolved()],
-                reached_the_end=finding.horizon == rules.grid.distances[-1],
-                budget_limited=finding.budget_limited,
-            )
-        return self.limit
+    def diagnostics(self, folder: Path) -> Sequence[Diagnostics]:
+        """Read the measurements of the runs just beyond the horizon, once the search has ended."""
+        if self.measured is None:
+            self.measured = [read_diagnostics(folder / trial.name) for trial in self._unsolved()]
+        return self.measured
 
     def _unsolved(self) -> list[Trial]:
         """Return the unsolved trials at the smallest distance beyond the horizon, at the best rate if there are any.
