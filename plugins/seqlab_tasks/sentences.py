@@ -124,7 +124,7 @@ class Agreement(Labelled):
         sequence_length: :math:`T`: the verb would be the :math:`T`-th word after the subject; more than 3 times
             ``attractors``. The sentence has :math:`T + 2` words, without the verb.
         attractors: nouns between subject and verb, each with a chance of 1/2 of the other number.
-        **common: ``examples``, ``held_out``, ``split_seed``, ``fresh``, ``eval_lengths``.
+        **common: those of :class:`Generated`.
 
     Raises:
         ValueError: an option is out of range.
@@ -134,12 +134,13 @@ class Agreement(Labelled):
     labels = ("singular", "plural")
 
     def __init__(self, sequence_length: int = 20, attractors: int = 1, **common: Any) -> None:
-        super().__init__(sequence_length, **common)
         check_range("attractors", attractors, 0, MAX_SIZE)
-        for name, length in (("sequence_length", sequence_length), *(("eval_lengths", n) for n in self.eval_lengths)):
-            if length < 3 * attractors + 1:
-                least = f"{name} must be >= {3 * attractors + 1} with attractors={attractors}"
-                raise ValueError(f"{least}, got {length}")
+        self.shortest = 3 * attractors + 1
+        given = (("sequence_length", sequence_length), *(("eval_lengths", n) for n in common.get("eval_lengths", ())))
+        for name, length in given:
+            if length < self.shortest:
+                raise ValueError(f"{name} must be >= {self.shortest} with attractors={attractors}, got {length}")
+        super().__init__(sequence_length, **common)
         self.attractors = attractors
 
     def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
@@ -293,7 +294,7 @@ class Fluent(Labelled):
             after the country; at least 6. The text has :math:`T + 5` words; with ``control`` two more.
         choices: number of countries, each with its language (with ``control``: things, each with a colour); 2 to 12.
         control: ask for the colour of a thing two words before the blank, at every distance.
-        **common: ``examples``, ``held_out``, ``split_seed``, ``fresh``, ``eval_lengths``.
+        **common: those of :class:`Generated`.
 
     Raises:
         ValueError: an option is out of range.

@@ -1,6 +1,7 @@
 """Contract of a task (data, loss, metrics) and its extensions for labels, generated data, language."""
 
 import copy
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -341,6 +342,11 @@ def is_fresh(task: Task) -> TypeGuard[GeneratedTask]:
 def input_spec(task: Task) -> InputSpec | None:
     """Return what an input step is, if the task knows it before it reads its data."""
     return task.inputs if isinstance(task, GeneratedTask) else None
+
+
+def takes_length(task: GeneratedTask) -> bool:
+    """Return whether examples of a given length can be drawn."""
+    return "length" in inspect.signature(task.draw).parameters
 
 
 def is_solved(task: Task, metrics: Mapping[str, float]) -> bool | None:

@@ -322,7 +322,7 @@ class SequenceData(pl.LightningDataModule):
             lambda count, seed: self.draw(count, seed, length),
             examples=examples,
             batch_size=batch_size,
-            together=1,
+            block_size=1,
             seed=seed_of(self.schedule.task.split_seed, SPLITS.index(split), length),
             overfit_batches=-(-examples // batch_size),  # the same examples in every epoch
             shard=self._options.get("shard"),

@@ -1,6 +1,5 @@
 """Lengths of generated examples: schedule of training lengths, batches of one length, size of held-out splits."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Unpack, final
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import GeneratedTask, Ragged
+from seqlab.contracts.task import takes_length
 from seqlab.data.loaders import ExampleLoader, LoaderOptions
 from seqlab.errors import check_range
 
@@ -83,7 +83,7 @@ class LengthSchedule:
     def time_steps(self, length: int) -> int:
         """Return the number of time steps of a sequence of this length."""
         if length not in self._time_steps:
-            inputs = self.task.draw(1, 0, length).inputs if _takes_length(self.task) else self.task.draw(1, 0).inputs
+            inputs = self.task.draw(1, 0, length).inputs if takes_length(self.task) else self.task.draw(1, 0).inputs
             self._time_steps[length] = int(inputs.lengths[0]) if isinstance(inputs, Ragged) else length
         return self._time_steps[length]
 
@@ -133,17 +133,13 @@ class LengthSchedule:
             setattr(self, name, state[name])
 
 
-def _takes_length(task: GeneratedTask) -> bool:
-    return "length" in inspect.signature(task.draw).parameters
-
-
 def _check_task(task: GeneratedTask) -> None:
     name, wanted = type(task).__name__, f"lengths={task.lengths}"
     if task.lengths == "fixed":
         wanted = "eval_multiples"
     elif not task.fresh:
         raise ValueError(f"{wanted} needs new examples at each step: set {name}.fresh to True")
-    if not _takes_length(task):
+    if not takes_length(task):
         raise ValueError(f"{wanted} needs draw(count, seed, length=None): add the argument length to {name}.draw")
     if task.lengths == "curriculum" and type(task).solved is GeneratedTask.solved:
         raise ValueError(f"{wanted} needs a score from which the task is solved: add the method solved to {name}")

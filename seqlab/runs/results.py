@@ -137,6 +137,12 @@ def show_results(result: Result, console: Console) -> None:
     for row in record["tables"].get("further_tests", []):
         values = ", ".join(f"{name} {row[name]:.4f} ({row[f'chance_{name}']:.4f})" for name in result.metrics)
         console.print(f"{row['split']}: {values}", highlight=False)
+    lengths = record["lengths"] or {}
+    if lengths.get("protocol") == "curriculum":
+        reached = "no length" if lengths["reached"] is None else f"length {lengths['reached']:,}"
+        console.print(
+            f"solved {reached}, ceiling {lengths['ceiling']:,}; tested at {lengths['test']:,}", highlight=False
+        )
     devices = f" on {cost['devices']} devices" if cost["devices"] > 1 else ""
     console.print(f"{cost['parameters']:,} parameters{devices}; {_duration(result)}", highlight=False)
     if record["kernel"]:

@@ -243,7 +243,22 @@ def config_history(record: Mapping[str, Any]) -> list[tuple[dict[str, Any], int 
         for key, (then, _) in segment["changed"].items():
             _set(config, key, then)
         until = segment["from"]["step"]
-    return segments or [(config, None)]
+    segments = segments or [(config, None)]
+    for part, _ in segments:
+        if part["trainer"].get("max_minutes") is not None:
+            _end_by_step(part, record["cost"])
+    return segments
+
+
+def _end_by_step(config: dict[str, Any], cost: Mapping[str, Any]) -> None:
+    """Replace ``max_minutes`` by the number of steps that they sufficed for."""
+    trainer, optimizer = config["trainer"], config["optimizer"]
+    trainer["max_minutes"] = None
+    if cost["epochs"] == trainer["max_epochs"] or cost["steps"] == trainer["max_steps"]:
+        return
+    if optimizer.get("schedule") in ("cosine", "one_cycle") or optimizer.get("warmup"):
+        raise UserError("trainer.max_minutes ended it before its schedule did, so it cannot be reproduced")
+    trainer["max_steps"] = cost["steps"]
 
 
 def _set(config: dict[str, Any], key: str, value: Any) -> None:

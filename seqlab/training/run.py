@@ -93,13 +93,8 @@ def _record_results(session: TrainingSession, started: float, command: str | Non
     """Write ``results.json``."""
     config, folder, task, data, module = session.config, session.folder, session.task, session.data, session.module
     model = session.model
-    lengths = None
-    if (schedule := data.schedule) is not None:
-        best_length = session.checkpoints.best_length
-        lengths = lengths_record(schedule, best_length)
-        task = at_length(task, lengths["test"])
-        if schedule.is_curriculum:
-            data.statistics["valid"] = data.held_out_statistics(lengths["valid"])
+    lengths = _lengths(session)
+    task = at_length(task, lengths and lengths["test"])
     report = task_report(task, module.details, folder)
     scores = _scores(session, task)
     cost = _cost(session, started)
@@ -132,6 +127,17 @@ def _record_results(session: TrainingSession, started: float, command: str | Non
     }
     record = write_results(folder, record)
     return Result(folder, module.test_results, module.baseline, scores["verdict"], task.monitor, cost, record)
+
+
+def _lengths(session: TrainingSession) -> dict[str, Any] | None:
+    """Return the lengths of training, validation and test of a generated task, and describe the validation split."""
+    data, schedule = session.data, session.data.schedule
+    if schedule is None:
+        return None
+    found = lengths_record(schedule, session.checkpoints.best_length)
+    if schedule.is_curriculum:
+        data.statistics["valid"] = data.held_out_statistics(found["valid"])
+    return found
 
 
 def _scores(session: TrainingSession, task: Task) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class First(Labelled):
     Args:
         sequence_length: steps :math:`T`, including the first and the last.
         choices: number of symbols :math:`k`; at least 2.
-        **common: ``examples``, ``held_out``, ``split_seed``, ``fresh``, ``eval_lengths``.
+        **common: those of :class:`Generated`.
 
     Raises:
         ValueError: an option is out of range.
@@ -102,7 +102,7 @@ class Adding(Deterministic):
         sequence_length: steps :math:`T`; at least 2.
         marks: positions of the two marks: one uniform in each of the ``halves`` (Arjovsky et al. 2016), or
             ``anywhere`` (Bai, Kolter & Koltun 2018).
-        **common: ``examples``, ``held_out``, ``split_seed``, ``fresh``, ``eval_lengths``.
+        **common: those of :class:`Generated`.
 
     Raises:
         ValueError: an option is out of range.
@@ -182,7 +182,7 @@ class TemporalOrder(Labelled):
 
     Args:
         sequence_length: steps :math:`T`; at least 5. Half as many follow the second event.
-        **common: ``examples``, ``held_out``, ``split_seed``, ``fresh``, ``eval_lengths``.
+        **common: those of :class:`Generated`.
     """
 
     shortest = 5
@@ -233,7 +233,7 @@ class Recall(Labelled):
             :math:`2n + T + 1` steps.
         pairs: number of pairs :math:`n`.
         choices: size of the set of keys, and of values; at least 2 and at least ``pairs``.
-        **common: ``examples``, ``held_out``, ``split_seed``, ``fresh``, ``eval_lengths``.
+        **common: those of :class:`Generated`.
 
     Raises:
         ValueError: an option is out of range.
@@ -306,7 +306,7 @@ class Copying(Deterministic):
         sequence_length: :math:`T`, the blanks and the delimiter between reading and writing.
         copied: number of symbols :math:`n`.
         choices: kinds of symbols :math:`k`; at least 2.
-        **common: ``examples``, ``held_out``, ``split_seed``, ``fresh``, ``eval_lengths``.
+        **common: those of :class:`Generated`.
 
     Raises:
         ValueError: an option is out of range.

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ class Generated(GeneratedTask, ABC, presets={"data": "generated"}):
         ValueError: an option is out of range.
     """
 
-    shortest: ClassVar[int] = 1
+    shortest: int = 1
     """The smallest distance."""
 
     sequence_length: int

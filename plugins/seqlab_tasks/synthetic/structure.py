@@ -39,7 +39,7 @@ class Parity(Labelled):
 
     Args:
         sequence_length: bits :math:`T`.
-        **common: ``examples``, ``held_out``, ``split_seed``, ``fresh``, ``eval_lengths``.
+        **common: those of :class:`Generated`.
     """
 
     symbols = ("0", "1")
@@ -81,7 +81,7 @@ class Dyck(Labelled):
         sequence_length: total steps :math:`T`; from 10, the queried bracket is at least
             :math:`9T/10 - 1` steps before the end.
         kinds: number of bracket kinds :math:`k`; 2 to 8.
-        **common: ``examples``, ``held_out``, ``split_seed``, ``fresh``, ``eval_lengths``.
+        **common: those of :class:`Generated`.
 
     Raises:
         ValueError: an option is out of range.
@@ -203,7 +203,7 @@ class HMM(Generated):
         sequence_length: ones in a block, :math:`d`; at least 2.
         blocks: the sequence has :math:`T = d` times this many symbols.
         zero: probability :math:`p` that a block is a 0; above 0 and below 1.
-        **common: ``examples``, ``held_out``, ``split_seed``, ``fresh``, ``eval_lengths``.
+        **common: those of :class:`Generated`.
 
     Raises:
         ValueError: an option is out of range.

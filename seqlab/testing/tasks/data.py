@@ -113,6 +113,16 @@ class TaskBase(Suite):
         """Compute the monitored metric of some outputs."""
         return self.scores(task, outputs, batch.targets)[task.monitor]
 
+    def _lengths(self, start: int) -> Iterator[tuple[int, Task]]:
+        """Yield the first length from ``start`` on that the task accepts, and the task."""
+        for value in (start, start + 1, start + 3, 2 * start + 6, 4 * start + 25):
+            try:
+                task = self.make(sequence_length=value)
+            except ValueError:
+                continue
+            yield value, task
+            return
+
 
 def assert_scores_close(what: str, actual: Mapping[str, float], expected: Mapping[str, float]) -> None:
     """Require scores to agree, but for rounding."""
@@ -234,16 +244,6 @@ class DataChecks(TaskBase):
         for value, other in self._lengths(task.sequence_length or 4):
             kept = other.sequence_length
             require(kept == value, f"sequence_length={value} is given, but the attribute is {kept}")
-
-    def _lengths(self, start: int) -> Iterator[tuple[int, Task]]:
-        """Yield the first length from ``start`` on that the task accepts, and the task."""
-        for value in (start, start + 1, start + 3, 2 * start + 6, 4 * start + 25):
-            try:
-                task = self.make(sequence_length=value)
-            except ValueError:
-                continue
-            yield value, task
-            return
 
     def test_splits_are_three(self) -> None:
         """There are the splits train, valid and test, and none is empty."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Batch, Examples, GeneratedTask, Preprocessor, Ragged, Report, Task
-from seqlab.contracts.task import detail_metrics, is_fresh, label_names, sample_weights, task_report
+from seqlab.contracts.task import detail_metrics, is_fresh, label_names, sample_weights, takes_length, task_report
 from seqlab.testing.options import check_options, has_option
 from seqlab.testing.process import (
     call_elsewhere,
@@ -141,6 +141,15 @@ class RepeatChecks(TaskBase):
             if int(train.lengths.min()) == int(train.lengths.max()):
                 odd = int((one.inputs.lengths != train.lengths[0]).sum())
                 require(not odd, f"{odd} drawn sequences have another length than the {int(train.lengths[0])} of train")
+
+    def test_draws_honour_a_length(self) -> None:
+        """Examples drawn at a length are those of a task with this ``sequence_length``."""
+        _, task = self._fresh()
+        if not takes_length(task):
+            raise SkipTest("its lengths are always fixed")
+        for value, other in self._lengths((task.sequence_length or 4) + 3):
+            what = f"draw(8, 1, {value}), and draw(8, 1) with sequence_length={value},"
+            require_same(what, task.draw(8, 1, value), cast(GeneratedTask, other).draw(8, 1))
 
     def test_draws_are_independent(self) -> None:
         """Samples of different seeds share no more examples than by chance."""

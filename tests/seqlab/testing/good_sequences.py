@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqlab import Batch, Examples, GeneratedTask, LanguageTask, Ragged, Report, ReportingTask
+from seqlab.contracts.task import at_length
 
 from .good_tasks import IGNORED, SPLITS, Mean, MeanState, NoState, Small, positive, steps_of
 
@@ -70,8 +71,10 @@ class FreshSum(RunningSum):
 
     fresh = True
 
-    def draw(self, count: int, seed: int) -> Examples:
-        return self._made(count, torch.Generator().manual_seed(1000 + seed))
+    def draw(self, count: int, seed: int, length: int | None = None) -> Examples:
+        task = at_length(self, length)
+        assert isinstance(task, FreshSum)
+        return task._made(count, torch.Generator().manual_seed(1000 + seed))
 
 
 class CrossEntropy(Mean):

@@ -70,6 +70,11 @@ class DrawsOneSeedARow(FreshSum, caught_by="draws_are_independent"):
         return Examples(Ragged.of([part.inputs.values for part in parts]), targets)
 
 
+class IgnoresTheLength(FreshSum, caught_by="draws_honour_a_length"):
+    def draw(self, count: int, seed: int, length: int | None = None) -> Examples:
+        return super().draw(count, seed)
+
+
 class DrawsFewSeeds(FreshSum, caught_by="draws_are_independent"):
     def draw(self, count: int, seed: int) -> Examples:
         return super().draw(count, seed % 256)
