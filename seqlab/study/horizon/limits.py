@@ -146,7 +146,8 @@ def explain_limit(
         runs: measurements of these runs.
         reached_the_end: whether the largest distance of the search is solved.
         budget_limited: whether twice the budget solves what no seed solved; ``None`` if that was not tried.
-        optimisation, drift: reasons that other rows of the search give.
+        optimisation: reason that the row's curriculum gives.
+        drift: reason that its curricula on other tasks give.
     """
     growing = _median(run.growing for run in runs)
     if reached_the_end:
@@ -167,9 +168,9 @@ def explain_limit(
     if improving is not None and improving >= STILL_IMPROVING:
         return "budget", f"the last quarter of training covered {improving:.0%} of the way from baseline to solved"
     learning = sum(run.verdict == "learning" for run in runs)
-    if growing is not None:
-        return "unknown", f"no length was solved after {growing:.0%} of the training steps"
-    if ratio is None:
+    if ratio is None and growing is not None:
+        flow = f"no longer length was solved after {growing:.0%} of the training steps"
+    elif ratio is None:
         flow = "gradient flow was not measured"
     else:
         flow = f"the gradient at the first step is {ratio:.2g} times that at the last"

@@ -228,24 +228,36 @@ def finish_search(folder: Path) -> None:
 
 def show_search(record: Mapping[str, Any], console: Console) -> None:
     """Print the table of ``horizon.json``, and the cause and intervention of each row."""
-    runs, grid = record["runs"], record["grid_runs"]
-    share = f", {runs / grid:.0%} of the {grid:,} of the full grid" if grid else ""
+    runs, grid, rows = record["runs"], record["grid_runs"], record["rows"]
+    compared = any(row["protocol"] == "curriculum" for row in rows)
+    share = f", {runs / grid:.0%} of the {grid:,} of the full grid" if grid and not compared else ""
     table = Table(title=f"horizon: {runs:,} runs{share}", title_justify="left")
-    for column in ("task", "row", "horizon", "interval", "learning rate", "parameters", "cause"):
-        table.add_column(column, justify="right" if column in ("horizon", "interval", "parameters") else "left")
-    for row in record["rows"]:
-        table.add_row(
-            escape(row["task"]),
-            escape(row["label"]),
-            f"{row['horizon'] or 'none'}{'' if row['finished'] else ' so far'}",
-            interval(row),
-            f"{row['learning_rate']:g}" if row["learning_rate"] else "",
-            f"{row['parameters']:,}" if row["parameters"] else "",
-            f"{row['cause']}{', budget-limited' if row['budget_limited'] else ''}",
-        )
+    names = ["task", "row", "lengths", "horizon", "interval", "still solves", "steps", "s"]
+    if not compared:
+        names = ["task", "row", "horizon", "interval", "learning rate", "parameters", "cause"]
+    for name in names:
+        is_text = name in ("task", "row", "lengths", "learning rate", "cause")
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=name == "lengths")
+    for row in rows:
+        fields = {
+            "task": escape(row["task"]),
+            "row": escape(row["label"]),
+            "lengths": row["protocol"],
+            "horizon": f"{row['horizon'] or 'none'}{'' if row['finished'] else ' so far'}",
+            "interval": interval(row),
+            "still solves": f"{row['generalises']:,}" if row["generalises"] else "",
+            "steps": f"{row['steps']:,.0f}" if row["steps"] else "",
+            "s": f"{row['seconds']:,.0f}" if row["seconds"] else "",
+            "learning rate": f"{row['learning_rate']:g}" if row["learning_rate"] else "",
+            "parameters": f"{row['parameters']:,}" if row["parameters"] else "",
+            "cause": f"{row['cause']}{', budget-limited' if row['budget_limited'] else ''}",
+        }
+        table.add_row(*(fields[name] for name in names))
     console.print(table)
-    for row in record["rows"]:
+    for row in rows:
         line = f"{row['task']}, {row['label']}: {row['because']}"
+        if compared:
+            line = f"{row['task']}, {row['label']}, {row['protocol']}: {row['cause']}: {row['because']}"
         if row["intervention"]:
             line += f"; try {row['intervention']['text']}:\n  {row['intervention']['command']}"
         console.print(escape(line), soft_wrap=True)
