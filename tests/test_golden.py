@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import seqlab
+from seqlab.plugins.config import added_options
 from seqlab.sweeps.plan import ADDED_KEYS, run_key, sweep_key
 
 from .golden.command import HERE, composed, done, parsed, recipes, run, same
@@ -59,6 +60,7 @@ def expected(difference):
 def check_config(overrides, difference):
     found, before = composed(overrides), expected(difference)
     added = {f"{group}.{key}": value for group, keys in ADDED_KEYS.items() for key, value in keys.items()}
+    added |= {f"cell.{key}": value for key, value in added_options("cell", found["cell.name"]).items()}
     found = {
         key: value for key, value in found.items() if key in before or key not in added or not same(value, added[key])
     }

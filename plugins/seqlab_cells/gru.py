@@ -1,6 +1,7 @@
 """Gated recurrent unit and its kernels."""
 
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import final
 
 import torch
@@ -9,13 +10,13 @@ from torch import Tensor, nn
 
 from seqlab import Cell, Gate, Probe, Routine, State, register_export
 from seqlab_cells.fused.kernel import Fused
-from seqlab_cells.initialisation import initialise
+from seqlab_cells.initialisation import Bias, GatedCell, Recurrent, initialise, initialise_recurrent
 from seqlab_cells.vendor import Vendor
 from seqlab_cells.weights import EPILOGUES, Epilogue, modified, weights
 
 
 @final
-class GRU(Cell):
+class GRU(GatedCell):
     r"""Gated recurrent unit, reset after the product (Cho et al. 2014; the variant of cuDNN and ``torch.nn.GRU``).
 
     .. math::
@@ -25,16 +26,35 @@ class GRU(Cell):
     Args:
         input_size: features of one input step.
         hidden_size: features of the state and of the output; positive.
+        update_bias: added once, at initialisation, to the update gate's input bias :math:`b_z`; 0 is torch's. An open
+            gate keeps :math:`h`: a positive bias makes the memory longer. ``chrono``: one bias per unit, of memories of
+            2 to :math:`T_\max` steps (Tallec & Ollivier 2018, whose gate :math:`g` of :math:`h' = g ⊙ n + (1 - g) ⊙ h`
+            is :math:`1 - z`, so that :math:`b_z = \ln u` has the opposite sign; :meth:`.GatedCell.initialise_gate`).
+        chrono_length: :math:`T_\max` of ``chrono``, at least 2; null: the task's ``sequence_length``.
+        initialisation: of :math:`U_r, U_z, U_n`: ``torch``, ``orthogonal`` or ``identity``.
 
     Raises:
-        ValueError: a size is not positive.
+        ValueError: a size is not positive, or an option is out of its range.
     """
 
-    def __init__(self, input_size: int, hidden_size: int = 128) -> None:
+    added_options = MappingProxyType({**GatedCell.added_options, "update_bias": 0.0, "initialisation": "torch"})
+    bias_option = "update_bias"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int = 128,
+        update_bias: Bias = 0.0,
+        chrono_length: int | None = None,
+        initialisation: Recurrent = "torch",
+    ) -> None:
         super().__init__(input_size, hidden_size)
         self.from_input = nn.Linear(input_size, 3 * hidden_size)
         self.from_state = nn.Linear(hidden_size, 3 * hidden_size)
         initialise(self)
+        initialise_recurrent(self.from_state.weight, initialisation)
+        biases = self.from_input.bias, self.from_state.bias
+        self.initialise_gate(biases, update_bias, chrono_length, 1)
 
     def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch gates"]:
         """Map the inputs of all steps to the gates, in the order r, z, n: :math:`W x + b`."""

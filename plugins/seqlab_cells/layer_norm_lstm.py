@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from seqlab import Gate, Probe, State
-from seqlab_cells.initialisation import FORGET_BIAS, ForgetBiasCell, initialise
+from seqlab_cells.initialisation import FORGET_BIAS, Bias, ForgetBiasCell, initialise
 
 
 @final
@@ -27,13 +27,21 @@ class LayerNormLSTM(ForgetBiasCell):
     Args:
         input_size: features of one input step.
         hidden_size: features of each half of the state and of the output; at least 2, for one number has no variance.
-        forget_bias: the forget gate's bias :math:`b_f` at initialisation; 2 as in ``LSTM``, 0 in the paper.
+        forget_bias: the forget gate's bias :math:`b_f` at initialisation; 2 by default, or ``chrono``, as in ``LSTM``;
+            0 in the paper.
+        chrono_length: :math:`T_\max` of ``chrono``, at least 2; null: the task's ``sequence_length``.
 
     Raises:
-        ValueError: ``input_size`` is not positive, or ``hidden_size`` is less than 2.
+        ValueError: ``input_size`` is not positive, ``hidden_size`` is less than 2, or an option is out of its range.
     """
 
-    def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = FORGET_BIAS) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int = 128,
+        forget_bias: Bias = FORGET_BIAS,
+        chrono_length: int | None = None,
+    ) -> None:
         super().__init__(input_size, hidden_size)
         if hidden_size < 2:
             raise ValueError(f"hidden_size must be >= 2 under layer normalisation, got {hidden_size}")
@@ -43,8 +51,7 @@ class LayerNormLSTM(ForgetBiasCell):
         self.norm_input = nn.LayerNorm(4 * hidden_size)  # its bias is b
         self.norm_state = nn.LayerNorm(4 * hidden_size, bias=False)
         self.norm_cell = nn.LayerNorm(hidden_size)
-        with torch.no_grad():
-            self.norm_input.bias[hidden_size : 2 * hidden_size] += forget_bias
+        self.initialise_gate([self.norm_input.bias], forget_bias, chrono_length, 1, opposite=0)
 
     def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch gates"]:
         """Map the inputs of all steps to the gates, in the order i, f, g, o: :math:`LN(W x) + b`."""

@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 
 from seqlab import Cell, Gate, Probe, Routine, State, register_export
 from seqlab_cells.fused.kernel import Fused
-from seqlab_cells.initialisation import FORGET_BIAS, ForgetBiasCell, initialise
+from seqlab_cells.initialisation import FORGET_BIAS, Bias, ForgetBiasCell, initialise
 from seqlab_cells.vendor import Vendor, large
 from seqlab_cells.weights import EPILOGUES, Epilogue, modified, weights
 
@@ -29,19 +29,28 @@ class LSTM(ForgetBiasCell):
         hidden_size: features of each half of the state and of the output; positive.
         forget_bias: added once, at initialisation, to the forget gate's input bias :math:`b_f`; from then on it is
             part of that weight. 2, the default, keeps 0.88 of :math:`c` at each initial step (Jozefowicz et al. 2015
-            advise 1 or 2); 1 is Keras's default; 0 is torch's initialisation, which keeps half.
+            advise 1 or 2); 1 is Keras's default; 0 is torch's initialisation, which keeps half. ``chrono``: one bias
+            per unit, of memories of 2 to :math:`T_\max` steps, and the opposite for the input gate (Tallec & Ollivier
+            2018; :meth:`.GatedCell.initialise_gate`).
+        chrono_length: :math:`T_\max` of ``chrono``, at least 2; null: the task's ``sequence_length``.
 
     Raises:
-        ValueError: a size is not positive.
+        ValueError: a size is not positive, or an option is out of its range.
     """
 
-    def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = FORGET_BIAS) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int = 128,
+        forget_bias: Bias = FORGET_BIAS,
+        chrono_length: int | None = None,
+    ) -> None:
         super().__init__(input_size, hidden_size)
         self.from_input = nn.Linear(input_size, 4 * hidden_size)
         self.from_state = nn.Linear(hidden_size, 4 * hidden_size)
         initialise(self)
-        with torch.no_grad():
-            self.from_input.bias[hidden_size : 2 * hidden_size] += forget_bias
+        biases = self.from_input.bias, self.from_state.bias
+        self.initialise_gate(biases, forget_bias, chrono_length, 1, opposite=0)
 
     def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch gates"]:
         """Map the inputs of all steps to the gates, in the order i, f, g, o: :math:`W x + b`."""

@@ -1,17 +1,18 @@
 """Minimal gated recurrent unit and its kernel."""
 
+from types import MappingProxyType
 from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqlab_cells.initialisation import initialise
+from seqlab_cells.initialisation import Bias, GatedCell, initialise
 from seqlab_cells.parallel import Affine, Parallel, positive
 
 
 @final
-class MinGRU(Affine):
+class MinGRU(GatedCell, Affine):
     r"""Minimal GRU (Feng et al. 2024, "Were RNNs all we needed?", arXiv 2410.01201, section 3.1 and appendix B).
 
     .. math::
@@ -23,15 +24,26 @@ class MinGRU(Affine):
     Args:
         input_size: features of one input step.
         hidden_size: features of the state and of the output; positive.
+        update_bias: added once, at initialisation, to the update gate's bias :math:`b_z`. An open gate *replaces*
+            :math:`h`: a negative bias makes the memory longer. ``chrono``: one bias per unit, of memories of 2 to
+            :math:`T_\max` steps, :math:`b_z = -\ln u` (Tallec & Ollivier 2018; :meth:`.GatedCell.initialise_gate`).
+        chrono_length: :math:`T_\max` of ``chrono``, at least 2; null: the task's ``sequence_length``.
 
     Raises:
-        ValueError: a size is not positive.
+        ValueError: a size is not positive, or an option is out of its range.
     """
 
-    def __init__(self, input_size: int, hidden_size: int = 128) -> None:
+    added_options = MappingProxyType({**GatedCell.added_options, "update_bias": 0.0})
+    bias_option = "update_bias"
+    keeps = -1
+
+    def __init__(
+        self, input_size: int, hidden_size: int = 128, update_bias: Bias = 0.0, chrono_length: int | None = None
+    ) -> None:
         super().__init__(input_size, hidden_size)
         self.from_input = nn.Linear(input_size, 2 * hidden_size)
         initialise(self)
+        self.initialise_gate([self.from_input.bias], update_bias, chrono_length, 0)
 
     def affine(
         self, x: Float[Tensor, "time batch input"]

@@ -1,5 +1,6 @@
 """Minimal long short-term memory and its kernel."""
 
+from types import MappingProxyType
 from typing import final
 
 import torch
@@ -7,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from seqlab_cells.initialisation import initialise
+from seqlab_cells.initialisation import Bias, GatedCell, initialise
 from seqlab_cells.parallel import Affine, Parallel, positive
 
 
 @final
-class MinLSTM(Affine):
+class MinLSTM(GatedCell, Affine):
     r"""Minimal LSTM (Feng et al. 2024, "Were RNNs all we needed?", arXiv 2410.01201, section 3.2 and appendix B).
 
     .. math::
@@ -26,15 +27,25 @@ class MinLSTM(Affine):
     Args:
         input_size: features of one input step.
         hidden_size: features of the state and of the output; positive.
+        forget_bias: added once, at initialisation, to the forget gate's bias :math:`b_f`. ``chrono``: one bias per
+            unit, of memories of 2 to :math:`T_\max` steps, :math:`b_f = \ln u, b_i = -b_f`, so that the share
+            :math:`f / (f + i)` of the state is :math:`σ(\ln u)` (Tallec & Ollivier 2018;
+            :meth:`.GatedCell.initialise_gate`).
+        chrono_length: :math:`T_\max` of ``chrono``, at least 2; null: the task's ``sequence_length``.
 
     Raises:
-        ValueError: a size is not positive.
+        ValueError: a size is not positive, or an option is out of its range.
     """
 
-    def __init__(self, input_size: int, hidden_size: int = 128) -> None:
+    added_options = MappingProxyType({**GatedCell.added_options, "forget_bias": 0.0})
+
+    def __init__(
+        self, input_size: int, hidden_size: int = 128, forget_bias: Bias = 0.0, chrono_length: int | None = None
+    ) -> None:
         super().__init__(input_size, hidden_size)
         self.from_input = nn.Linear(input_size, 3 * hidden_size)
         initialise(self)
+        self.initialise_gate([self.from_input.bias], forget_bias, chrono_length, 0, opposite=1)
 
     def affine(
         self, x: Float[Tensor, "time batch input"]

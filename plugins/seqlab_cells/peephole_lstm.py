@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from seqlab import Gate, Probe, State
-from seqlab_cells.initialisation import FORGET_BIAS, ForgetBiasCell, initialise
+from seqlab_cells.initialisation import FORGET_BIAS, Bias, ForgetBiasCell, initialise
 
 
 @final
@@ -25,20 +25,27 @@ class PeepholeLSTM(ForgetBiasCell):
     Args:
         input_size: features of one input step.
         hidden_size: features of each half of the state and of the output; positive.
-        forget_bias: added once, at initialisation, to the forget gate's bias :math:`b_f`; 2 as in ``LSTM``.
+        forget_bias: added once, at initialisation, to the forget gate's bias :math:`b_f`; 2 by default, or ``chrono``,
+            as in ``LSTM``.
+        chrono_length: :math:`T_\max` of ``chrono``, at least 2; null: the task's ``sequence_length``.
 
     Raises:
-        ValueError: a size is not positive.
+        ValueError: a size is not positive, or an option is out of its range.
     """
 
-    def __init__(self, input_size: int, hidden_size: int = 128, forget_bias: float = FORGET_BIAS) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int = 128,
+        forget_bias: Bias = FORGET_BIAS,
+        chrono_length: int | None = None,
+    ) -> None:
         super().__init__(input_size, hidden_size)
         self.from_input = nn.Linear(input_size, 4 * hidden_size)
         self.from_state = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
         self.peepholes = nn.Parameter(torch.empty(3 * hidden_size))
         initialise(self)
-        with torch.no_grad():
-            self.from_input.bias[hidden_size : 2 * hidden_size] += forget_bias
+        self.initialise_gate([self.from_input.bias], forget_bias, chrono_length, 1, opposite=0)
 
     def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch gates"]:
         """Map the inputs of all steps to the gates, in the order i, f, g, o: :math:`W x + b`."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seqlab import Cell, Gate, Probe, Remedy, Routine, State, register_export
 from seqlab_cells.fused.kernel import Fused
-from seqlab_cells.initialisation import initialise
+from seqlab_cells.initialisation import Recurrent, initialise, initialise_recurrent
 from seqlab_cells.vendor import Vendor, large
 from seqlab_cells.weights import EPILOGUES, Epilogue, modified, weights
 
@@ -27,8 +27,9 @@ class RNN(Cell):
         input_size: features of one input step.
         hidden_size: features of the state and of the output; positive.
         nonlinearity: ``tanh`` or ``relu``.
-        initialisation: ``torch``, or ``identity``: :math:`U = I`, biases of 0, and :math:`W` from a normal distribution
-            of deviation 0.001, which with relu makes an IRNN (Le, Jaitly & Hinton 2015, arXiv 1504.00941).
+        initialisation: ``torch``; ``orthogonal``: that of :math:`U` alone; or ``identity``: :math:`U = I`, biases of 0,
+            and :math:`W` from a normal distribution of deviation 0.001, which with relu makes an IRNN (Le, Jaitly &
+            Hinton 2015, arXiv 1504.00941).
 
     Raises:
         ValueError: a size is not positive, or the nonlinearity or the initialisation is another one.
@@ -39,20 +40,18 @@ class RNN(Cell):
         input_size: int,
         hidden_size: int = 128,
         nonlinearity: Literal["tanh", "relu"] = "tanh",
-        initialisation: Literal["torch", "identity"] = "torch",
+        initialisation: Recurrent = "torch",
     ) -> None:
         super().__init__(input_size, hidden_size)
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity must be tanh or relu, got {nonlinearity!r}")
-        if initialisation not in ("torch", "identity"):
-            raise ValueError(f"initialisation must be torch or identity, got {initialisation!r}")
         self.nonlinearity = nonlinearity
         self.from_input = nn.Linear(input_size, hidden_size)
         self.from_state = nn.Linear(hidden_size, hidden_size)
         initialise(self)
+        initialise_recurrent(self.from_state.weight, initialisation)
         if initialisation == "identity":
             nn.init.normal_(self.from_input.weight, std=0.001)
-            nn.init.eye_(self.from_state.weight)
             for linear in (self.from_input, self.from_state):
                 nn.init.zeros_(linear.bias)
 

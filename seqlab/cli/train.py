@@ -89,7 +89,7 @@ def _single_run(arguments: list[str], overrides: list[str]) -> int:
     _hydra_main(job, ["--run"], overrides)
     for result in results:
         if result is not None:
-            _show(result)
+            _show(result, arguments)
     return int(any(result is None for result in results))
 
 
@@ -104,12 +104,13 @@ def _sweep(overrides: list[str]) -> int:
     return finish(folder)
 
 
-def _show(result: "Result") -> None:
+def _show(result: "Result", arguments: list[str]) -> None:
     import shlex
 
     from seqlab.cli.output import Output
     from seqlab.io.formatting import relative_path, shell_command, text_arguments
     from seqlab.runs.results import show_results
+    from seqlab.study.advice import advise
 
     out = Output()
     folder = relative_path(result.folder)
@@ -126,3 +127,7 @@ def _show(result: "Result") -> None:
         else:
             command = ["predict", folder, *text_arguments(example)]
         out.print_line(f"try it      {shell_command(*command)}")
+    if advice := advise(result.record, arguments):
+        out.print_line("no better than the input-independent baseline; what may help:")
+        for text, command in advice:
+            out.print_line(f"  {text}\n    {command}")

@@ -53,7 +53,7 @@ def build_model(nodes: Mapping[str, Any], task: Task, inputs: InputSpec) -> Mode
         "per_step": task.per_step,
     }
     if target.uses_cell:
-        supplied |= {"cell": cell_factory(nodes["cell"]), "kernel": build_kernel(nodes["kernel"], nodes["cell"])}
+        supplied |= {"cell": cell_factory(nodes["cell"], task), "kernel": build_kernel(nodes["kernel"], nodes["cell"])}
     model: Model = build("model", nodes["model"], **supplied)
     model.carries_state = isinstance(task, StatefulTask)
     return model
@@ -70,12 +70,16 @@ def head_factory(task: Task) -> HeadFactory:
     return make
 
 
-def cell_factory(node: Node) -> CellFactory:
-    """Return the factory of the configured cell; its options are checked here, once."""
+def cell_factory(node: Node, task: Task) -> CellFactory:
+    """Return the factory of the configured cell for a task; its options are checked here, once."""
     name = node["name"]
+    target: Any
     (target,) = plugin_classes("cell", name)
     arguments = checked_arguments("cell", node)
     del arguments["name"]
+    for option, attribute in target.from_task.items():
+        if arguments[option] is None:
+            arguments[option] = getattr(task, attribute, None)
 
     def make(input_size: int) -> Cell:
         try:

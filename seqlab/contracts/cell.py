@@ -100,6 +100,9 @@ class Cell(nn.Module, ABC):
 
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     """Names of the state tensors, in order; pictures show the first."""
+    from_task: ClassVar[Mapping[str, str]] = {}
+    """Options that the framework takes from an attribute of the task where they are null, such as
+    ``{"chrono_length": "sequence_length"}``."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()

@@ -12,8 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 from seqlab._version import __version__
 from seqlab.errors import UserError, one_line
 from seqlab.plugins.diagnostics import unknown_key
+from seqlab.plugins.hydra_internals import NumberOrText
 from seqlab.plugins.registry import find, plugins
-from seqlab.plugins.signature import Option, check_value, config_type, format_value, options
+from seqlab.plugins.signature import Option, check_value, config_type, format_value, is_number_or_text, options
 
 BUILT_IN_KERNELS = ("auto", "loop", "compiled")
 """The choices of ``kernel=`` that are not plugins and serve every cell."""
@@ -163,7 +164,7 @@ def node_type(kind: str, name: str) -> type:
     for option in _options(kind, name):
         if option.name == RESERVED:
             raise UserError(f"{kind}={name} is broken: its constructor has an argument called {RESERVED}")
-        fields.setdefault(option.name, (option.name, config_type(option.annotation), _field(option.default)))
+        fields.setdefault(option.name, (option.name, config_type(option.annotation), _field(option)))
     return dataclasses.make_dataclass(f"{kind}={name}", fields.values())
 
 
@@ -171,7 +172,19 @@ def _options(kind: str, name: str) -> list[Option]:
     return [option for target in plugin_classes(kind, name) for option in options(target) if not option.supplied]
 
 
-def _field(default: Any) -> Any:
+def added_options(kind: str, name: str) -> dict[str, Any]:
+    """Return options that later versions of a plugin added, with the values at which it computes what it did before.
+
+    They are the class attribute ``added_options``; a run with these values keeps its key.
+    """
+    added = (getattr(target, "added_options", {}) for target in plugin_classes(kind, name))
+    return {key: value for each in added for key, value in each.items()}
+
+
+def _field(option: Option) -> Any:
+    default = option.default
+    if is_number_or_text(option.annotation):
+        return dataclasses.field(default_factory=lambda: NumberOrText(default, is_optional=False))
     if default is None or isinstance(default, bool | int | float | str | bytes):
         return dataclasses.field(default=default)
     return dataclasses.field(default_factory=lambda: _as_list(default))

@@ -15,7 +15,8 @@ from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigSource
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, FloatNode, OmegaConf
+from omegaconf.errors import ValidationError
 
 __all__ = ["FileConfigSource", "ImportlibResourcesConfigSource"]
 
@@ -28,6 +29,23 @@ _IS_1_3 = hydra.__version__.startswith("1.3.")
 
 VERSION_BASE: Mapping[str, str] = {"version_base": "1.3"} if _IS_1_3 else {}
 """Keyword arguments of ``hydra.main`` and ``hydra.initialize``; from 1.4 on the parameter is deprecated."""
+
+
+class NumberOrText(FloatNode):
+    """A float, to which integers are converted as in a field of that type, or a string that is no number."""
+
+    def _validate_and_convert_impl(self, value: Any) -> Any:
+        try:
+            return super()._validate_and_convert_impl(value)
+        except ValidationError:
+            if isinstance(value, str):
+                return value
+            raise
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "NumberOrText":
+        copied = NumberOrText()
+        self._deepcopy_impl(copied, memo)
+        return copied
 
 
 def flag_parser() -> argparse.ArgumentParser:

@@ -292,6 +292,12 @@ def summary(target: Any) -> str:
     return (inspect.getdoc(target) or "").partition("\n")[0].rstrip(".")
 
 
+def is_number_or_text(annotation: Any) -> bool:
+    """Return whether an annotation is a union of ``float`` and strings, such as ``float | Literal["auto"]``."""
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    return is_union and {config_type(each) for each in get_args(annotation)} == {float, str}
+
+
 def config_type(annotation: Any) -> Any:
     """Return the type by which OmegaConf checks a value; ``Any`` where it has none."""
     origin, arguments = get_origin(annotation), get_args(annotation)

@@ -74,6 +74,8 @@ class Comparison:
         """Return a sentence on which set validates better, or that they cannot be told apart."""
         a, b = (side.name for side in self.sides)
         found, what = self.interval, f"validation {self.metric}"
+        if not any(run.learned for pair in self.pairs for run in pair.runs):
+            return f"{what}: neither {a} nor {b} is better than the input-independent baseline ({_format(found)})."
         if found.low is None or found.high is None:
             return f"{what}: {_format(found)} with a single seed; run more seeds to tell which is better."
         seeds = f"{found.count} seeds" + (f" of {len(self.pairs)} pairs" if len(self.pairs) > found.count else "")

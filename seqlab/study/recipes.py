@@ -16,14 +16,15 @@ from seqlab.errors import UserError, one_line
 from seqlab.plugins.hydra_source import read_yaml
 from seqlab.sweeps.overrides import check_file_overrides
 
-Verdict = Literal["better", "reached", "not reached", "not run"]
+Verdict = Literal["better", "reached", "not reached", "not run", "no figure"]
 _REQUIRED = {"title": str, "source": str, "metric": str, "mode": str, "words": list, "rows": list}
 _OPTIONAL = {
     "tolerance": (float, int), "minutes": (float, int), "seeds": int, "needs": str, "theirs_is": str, "same": list,
     "ours": list, "quick": list,
 }  # fmt: skip
-_ROW = {"label": str, "words": list, "theirs": (float, int)}
+_ROW = {"label": str, "words": list}
 _BOUNDS = {"at_most": bool, "at_least": bool}
+_OF_ROW = {"theirs": (float, int), **_BOUNDS}
 
 
 @final
@@ -34,17 +35,19 @@ class Row:
     Attributes:
         label: name of the row.
         words: overrides of the row.
-        theirs: published value.
+        theirs: published value; ``None`` if the source has a statement or a curve, but no number.
         bound: ``at most`` or ``at least`` if the source gives a bound; empty for a value.
     """
 
     label: str
     words: tuple[str, ...]
-    theirs: float
+    theirs: float | None
     bound: Literal["", "at most", "at least"] = ""
 
     def format_value(self) -> str:
         """Format the published value for a table."""
+        if self.theirs is None:
+            return "-"
         return {"": "", "at most": "≤ ", "at least": "≥ "}[self.bound] + f"{self.theirs:.4g}"
 
 
@@ -94,6 +97,8 @@ class Recipe:
         """
         if not values:
             return "not run"
+        if row.theirs is None:
+            return "no figure"
         gain = (fmean(values) - row.theirs) * (1 if self.mode == "max" else -1)
         margin = self.tolerance * abs(row.theirs)
         bounded_above = {"at most": self.mode == "max", "at least": self.mode == "min"}.get(row.bound)
@@ -164,12 +169,13 @@ def _parse(name: str, where: str, text: str) -> Recipe:
 
 
 def _row(plain: Any, where: str) -> Row:
-    fields = _check(plain, _ROW, _BOUNDS, where)
+    fields = _check(plain, _ROW, _OF_ROW, where)
     bounds = [bound for bound in _BOUNDS if fields.get(bound)]
     if len(bounds) > 1:
         raise UserError(f"{where}: at_most and at_least are both true")
     bound: Any = bounds[0].replace("_", " ") if bounds else ""
-    return Row(fields["label"], tuple(map(str, fields["words"])), float(fields["theirs"]), bound)
+    theirs = None if (value := fields.get("theirs")) is None else float(value)
+    return Row(fields["label"], tuple(map(str, fields["words"])), theirs, bound)
 
 
 def _check(plain: Any, required: Mapping[str, Any], optional: Mapping[str, Any], where: str) -> dict[str, Any]:

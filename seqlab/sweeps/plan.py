@@ -18,6 +18,7 @@ from seqlab.errors import UserError
 from seqlab.io import atomic
 from seqlab.io.formatting import relative_path
 from seqlab.plugins import find
+from seqlab.plugins.config import added_options
 from seqlab.plugins.hydra_internals import register_resolver
 from seqlab.plugins.hydra_source import Sources, run_label, sources
 from seqlab.runs import run_folder
@@ -55,6 +56,10 @@ def run_key(config: Mapping[Any, Any] | DictConfig) -> str:
         values[group] = {key: value for key, value in values[group].items() if key not in keys}
     for group, added in ADDED_KEYS.items():
         values[group] = {key: value for key, value in values[group].items() if added.get(key, ...) != value}
+    for kind in _PLUGIN_GROUPS:
+        if isinstance(node := values.get(kind), Mapping) and "name" in node:
+            added = added_options(kind, str(node["name"]))
+            values[kind] = {key: value for key, value in node.items() if added.get(key, ...) != value}
     return _digest([values, {kind: _version(kind, values.get(kind)) for kind in _PLUGIN_GROUPS}])
 
 

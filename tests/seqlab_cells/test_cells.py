@@ -10,12 +10,15 @@ from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from seqlab import Cell, Recurrent
+from seqlab import Cell, Recurrent, UserError, compose
+from seqlab.config.build import build_task, cell_factory
 from seqlab_cells.coupled_lstm import CoupledLSTM
 from seqlab_cells.gru import GRU
 from seqlab_cells.indrnn import IndRNN
 from seqlab_cells.layer_norm_lstm import LayerNormLSTM
 from seqlab_cells.lstm import LSTM
+from seqlab_cells.mingru import MinGRU
+from seqlab_cells.minlstm import MinLSTM
 from seqlab_cells.peephole_lstm import PeepholeLSTM
 from seqlab_cells.rnn import RNN
 
@@ -219,6 +222,95 @@ def test_forget_bias_is_added_to_the_forget_gate_alone(cell: type[Cell], bias: s
     expected[gate] += 1.5
     assert_close(biased[bias], expected)
     assert all(torch.equal(biased[name], plain[name]) for name in plain if name != bias)
+
+
+CHRONO: list[tuple[type[Cell], str, str, int, int, int | None]] = [
+    # cell, option, biases, sign of the gate that keeps the state, its place, place of the input gate
+    (LSTM, "forget_bias", "from_input.bias", 1, 1, 0),
+    (PeepholeLSTM, "forget_bias", "from_input.bias", 1, 1, 0),
+    (CoupledLSTM, "forget_bias", "from_input.bias", 1, 0, None),
+    (LayerNormLSTM, "forget_bias", "norm_input.bias", 1, 1, 0),
+    (GRU, "update_bias", "from_input.bias", 1, 1, None),
+    (MinGRU, "update_bias", "from_input.bias", -1, 0, None),
+    (MinLSTM, "forget_bias", "from_input.bias", 1, 0, 1),
+]
+chrono = pytest.mark.parametrize(("cell", "option", "bias", "sign", "gate", "opposite"), CHRONO)
+
+
+@chrono
+def test_chrono_biases_are_logarithms_of_uniform_numbers(
+    cell: type[Cell], option: str, bias: str, sign: int, gate: int, opposite: int | None
+) -> None:
+    """u = exp(b) is uniform on [1, T - 1] (Kolmogorov-Smirnov), the input gate's bias is -b, all others are torch's."""
+    states = []
+    for value in ("chrono", "chrono", 0.0):
+        torch.manual_seed(0)
+        states.append(cell(3, 2000, **{option: value, "chrono_length": 50}).state_dict())
+    drawn, again, plain = states
+    assert all(torch.equal(drawn[name], again[name]) for name in drawn)
+    rows, before = drawn[bias].view(-1, 2000).double(), plain[bias].view(-1, 2000)
+    u = (sign * rows[gate]).exp().sort().values
+    assert u.min() >= 1 - 1e-5
+    assert u.max() <= 49 + 1e-3
+    empirical = torch.arange(1, 2001) / 2000
+    assert ((u - 1) / 48 - empirical).abs().max() < 1.63 / 2000**0.5  # 1 % of true samples are further away
+    if opposite is not None:
+        assert torch.equal(rows[opposite], -rows[gate])
+    others = [place for place in range(len(rows)) if place not in (gate, opposite)]
+    assert all(torch.equal(rows[place].float(), before[place]) for place in others)
+
+
+@chrono
+def test_chrono_memories_last_from_2_to_the_given_number_of_steps(
+    cell: type[Cell], option: str, bias: str, sign: int, gate: int, opposite: int | None
+) -> None:
+    """Without weights a state decays by 1 - 1/T a step, for a T of each unit between 2 and ``chrono_length``."""
+    torch.manual_seed(0)
+    made = cell(3, 200, **{option: "chrono", "chrono_length": 50}).double()
+    for name, parameter in made.named_parameters():
+        if parameter.dim() == 2 or name == "peepholes":
+            torch.nn.init.zeros_(parameter)
+    start = tuple(torch.zeros(1, 200, dtype=torch.float64, requires_grad=True) for _ in made.state_names)
+    _, end = made.step(made.project(torch.zeros(1, 1, 3, dtype=torch.float64))[0], start)
+    (kept,) = torch.autograd.grad(end[-1].sum(), start[-1])
+    scales = 1 / (1 - kept)
+    assert scales.min() > 2 - 1e-6
+    assert scales.max() < 50 + 1e-4
+    assert scales.median() == pytest.approx(26, abs=5)
+
+
+def test_chrono_needs_a_length() -> None:
+    with pytest.raises(ValueError, match="chrono_length must be set with update_bias=chrono"):
+        GRU(3, 4, update_bias="chrono")
+    with pytest.raises(ValueError, match="chrono_length must be >= 2, got 1"):
+        LSTM(3, 4, forget_bias="chrono", chrono_length=1)
+    cell = LSTM(3, 4)
+    with pytest.raises(ValueError, match="forget_bias must be a number or chrono, got 'slow'"):
+        cell.initialise_gate([cell.from_input.bias], "slow", 9, 1)
+
+
+def test_the_length_of_chrono_is_the_tasks_unless_it_is_given() -> None:
+    def maker(*overrides: str) -> Any:
+        config = compose(["cell=gru", "cell.update_bias=chrono", *overrides])
+        return cell_factory(config.cell, build_task(config.task))
+
+    for overrides, length in (([], 30), (["cell.chrono_length=9"], 9)):
+        torch.manual_seed(0)
+        made = maker("task=first", "task.sequence_length=30", *overrides)(3)
+        torch.manual_seed(0)
+        assert_close(made.state_dict(), GRU(3, update_bias="chrono", chrono_length=length).state_dict())
+    with pytest.raises(UserError, match=r"^cell.chrono_length must be set with .*where the task has no length$"):
+        maker("task=names", "task.sequence_length=null")(3)
+
+
+@pytest.mark.parametrize("cell", [RNN, GRU])
+def test_recurrent_weights_may_be_orthogonal_or_the_identity(cell: type[Cell]) -> None:
+    torch.manual_seed(0)
+    blocks = cell(3, 20, initialisation="orthogonal").state_dict()["from_state.weight"].double().split(20)
+    assert all((block @ block.T - torch.eye(20)).abs().max() < 1e-5 for block in blocks)
+    assert all((block - torch.eye(20)).abs().max() > 0.1 for block in blocks)
+    identity = cell(3, 20, initialisation="identity").state_dict()["from_state.weight"]
+    assert torch.equal(identity, torch.eye(20).repeat(len(blocks), 1))
 
 
 @pytest.mark.parametrize("cell", [LSTM, PeepholeLSTM, CoupledLSTM, LayerNormLSTM])

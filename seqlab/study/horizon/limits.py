@@ -12,9 +12,9 @@ from seqlab.contracts import Remedy
 from seqlab.errors import UserError
 from seqlab.io.csv_files import read_csv
 from seqlab.io.formatting import quote_for_hydra, shell_command
-from seqlab.plugins.config import plugin_classes
 from seqlab.runs.run_folder import CURRICULUM, METRICS, RESULTS, read_json
 from seqlab.runs.scores import deciding_verdict
+from seqlab.study.advice import cell_remedy
 from seqlab.study.gradient_flow import FlowRow, SaturationRow, read
 from seqlab.study.horizon.search import Finding
 from seqlab.study.horizon.settings import Row, Settings
@@ -260,9 +260,5 @@ def propose_intervention(
 def _cell_remedy(row: Row, cause: str, finding: Finding) -> Remedy | None:
     if row.sized_by != "cell":
         return None
-    target: Any
-    (target,) = plugin_classes("cell", str(row.config.cell.name))
-    options = {str(key): value for key, value in row.config.cell.items() if key != "name"}
-    known = "saturation" if cause == "saturation" else "gradient"
-    remedy: Remedy | None = target.remedy(known, finding.upper or 2 * (finding.horizon or 1), options)
-    return remedy
+    known: Literal["gradient", "saturation"] = "saturation" if cause == "saturation" else "gradient"
+    return cell_remedy(row.config.cell, known, finding.upper or 2 * (finding.horizon or 1))

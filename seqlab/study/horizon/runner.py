@@ -254,6 +254,9 @@ def show_search(record: Mapping[str, Any], console: Console) -> None:
         }
         table.add_row(*(fields[name] for name in names))
     console.print(table)
+    verdicts = {trial.get("verdict") for row in record["rows"] for trial in row["trials"]}
+    if verdicts - {None} == {"at chance"}:
+        console.print("no row learned: none is better than the input-independent baseline", soft_wrap=True)
     for row in rows:
         line = f"{row['task']}, {row['label']}: {row['because']}"
         if compared:

@@ -65,6 +65,7 @@ class Trial:
             "reached": self.reached,
             **{name: self.results.get(name) for name in ("validation", "generalises", "steps", "seconds")},
             "metrics": self.results.get("metrics", {}),
+            "verdict": self.results.get("valid_verdict"),
             "test_verdict": self.results.get("verdict"),
             "command": shell_command(*sources().arguments, *self.overrides),
         }
@@ -81,12 +82,13 @@ def read_trial(folder: Path, batch: Batch, seed: int, overrides: Sequence[str]) 
             best, cost = record["best"], record["cost"]
             results = {"metrics": record["metrics"]["test"], "cost": cost, "verdict": record["verdict"]}
             results |= {"validation": best["valid"], "monitor": best["monitor"]}
+            results["valid_verdict"] = deciding_verdict(record)
             lengths = record.get("lengths") or {}
             results |= {"steps": lengths.get("steps"), "seconds": lengths.get("seconds")}
             if lengths.get("protocol") == "curriculum":
                 reached = lengths["reached"] or 0
             else:
-                reached = batch.distance if deciding_verdict(record) == "solved" else 0
+                reached = batch.distance if results["valid_verdict"] == "solved" else 0
             results["generalises"] = generalises(record, reached)
         except (UserError, KeyError, TypeError):
             state, results, reached = "missing", {}, None

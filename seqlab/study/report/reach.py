@@ -133,11 +133,14 @@ def draw_reach(name: str, rows: Sequence[Row]) -> Picture:
         last = axes is panels[-1][0]
         label_axes(axes, "sequence length (steps)" if last else "", "", task)
         axes.grid(visible=False, axis="y")
+        axes.set_axisbelow(True)
+        axes.minorticks_off()
         axes.xaxis.set_major_formatter("{x:,.0f}")
         label_rows(axes, list(labels))
     for protocol in dict.fromkeys(map(protocol_of, rows)):
-        panels[0][0].barh([], [], **_LOOKS[protocol])
-    panels[0][0].plot([], [], color=INK, linewidth=1.4, marker="|", markersize=8, label="still solves, untrained")
+        panels[0][0].barh(0, 0, left=low, **_LOOKS[protocol])
+    ends_at = {"marker": "|", "markersize": 8, "markeredgewidth": 1.4}
+    panels[0][0].errorbar([], [], xerr=[], color=INK, linewidth=1.4, **ends_at, label="still solves, not trained at")
     legend(figure, panels[0][0], columns=2)
     caption = (
         "Bar: largest sequence length that at least 2/3 of the seeds learn to solve. Line: longest tested length that"

@@ -66,6 +66,8 @@ def result_sentence(title: str, points: Sequence[Point], searched: Sequence[Mapp
     """Summarise a section in a sentence: validation ranks the settings, test scores are reported."""
     if points[0].distance is None:
         return f"On {title}, {_compare_scores(points)}"
+    if not any(point.learned for point in points):
+        return f"On {title}, no row learned: none is better than the input-independent baseline at any distance."
     rows = searched or horizons.measured(points)
     ranked = sorted(rows, key=lambda row: (-(row["horizon"] or 0), -(row["upper"] or row["largest"] + 1)))
     results = [f"{row['label']} reaches {_format_horizon(row)}" for row in ranked]
@@ -148,7 +150,8 @@ def class_section(points: Sequence[Point], monitor: str) -> Section | None:
     text = "Test split."
     if len(runs) > 1:
         at = "" if point.distance is None else f" at distance {point.distance:,}"
-        text = f"Test split, of the run with the best validation {monitor}: {point.label}{at}, {best.folder.name}."
+        which = f"the run with the best validation {monitor}" if best.learned else "one run; none learned"
+        text = f"Test split, of {which}: {point.label}{at}, {best.folder.name}."
     if len(shown) < len(rows):
         text += f" {len(shown)} of {len(rows)} classes, those with the lowest F1; results.json has all."
     fields: list[tuple[Field, ...]] = []

@@ -28,7 +28,7 @@ def test_every_recipe_can_be_composed_and_names_its_source():
     for config in compose_all(asked):
         assert config.trainer.max_epochs >= 1
         if config.model.name == "recurrent" and config.cell.name == "lstm":
-            assert config.cell.forget_bias == 0  # the papers name none
+            assert config.cell.forget_bias in (0, 1, "chrono")  # 0 where the paper names none
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,12 @@ def recipe(mode, tolerance=0.1):
 )
 def test_verdicts(mode, bound, values, verdict):
     assert recipe(mode).judge(Row("r", (), 1.0, bound), values) == verdict
+
+
+def test_a_row_without_a_published_number_has_no_verdict(tmp_path):
+    (tmp_path / "mine.yaml").write_text(GOOD.replace(", theirs: 0.5", ""))
+    (row,) = load(str(tmp_path / "mine.yaml")).rows
+    assert (row.format_value(), recipe("max").judge(row, [0.5])) == ("-", "no figure")
 
 
 @pytest.mark.parametrize(

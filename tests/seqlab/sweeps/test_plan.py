@@ -32,6 +32,12 @@ def test_settings_that_change_a_result_change_the_key(override):
     assert run_key(seqlab.compose([override])) != BASE
 
 
+def test_an_option_that_takes_words_too_keeps_the_key_of_its_numbers():
+    keys = [run_key(seqlab.compose([f"cell.forget_bias={value}"])) for value in ("0", "0.0", "chrono")]
+    assert keys[0] == keys[1] != keys[2]
+    assert run_key(seqlab.compose(["cell.forget_bias=2"])) == BASE
+
+
 def test_another_version_of_a_plugin_is_another_run(monkeypatch):
     monkeypatch.setattr(plan, "_version", lambda kind, node: f"{kind} 99")
     assert run_key(seqlab.compose([])) != BASE

@@ -118,6 +118,7 @@ def test_an_lstm_may_start_with_a_forget_bias_for_the_distance():
     _, text, other = proposal(["cell=lstm", "task=first"], "saturation")
     assert "forget bias" in text
     assert other.config.cell.forget_bias == pytest.approx(3.0)  # ln 20
+    assert "forget" not in proposal(["cell=lstm", "cell.forget_bias=chrono", "task=first"], "saturation")[1]
 
 
 def test_a_row_of_an_experiment_is_selected_by_its_label():
@@ -127,10 +128,10 @@ def test_a_row_of_an_experiment_is_selected_by_its_label():
 
 
 def test_a_cell_without_remedy_trains_longer_and_no_limit_needs_no_change():
-    row, text, other = proposal(["cell=gru", "task=first"], "gradient")
+    row, text, other = proposal(["cell=indrnn", "task=first"], "gradient")
     assert "training" in text
     assert other.config.trainer.max_epochs == 4 * row.config.trainer.max_epochs
-    assert proposal(["cell=gru", "task=first"], "none")[1] is None
+    assert proposal(["cell=indrnn", "task=first"], "none")[1] is None
 
 
 @pytest.mark.parametrize("name", plugins("cell"))

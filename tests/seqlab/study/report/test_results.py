@@ -49,6 +49,18 @@ def test_nothing_is_best_if_nothing_learned(said):
     assert "baseline (0.25) by more than the noise of the validation split" in said(gru=([1.0], "at chance"))
 
 
+def test_no_row_is_named_where_none_learned(sweep, record):
+    """Neither by the result of a search over distances, nor by a comparison of two sets."""
+    made = [record(cell, at, 0, 0.1, 0.1 + at / 1000) for cell in ("rnn", "gru") for at in (4, 8)]
+    for each in made:
+        each["best"]["verdict"] = "at chance"
+    folder = sweep("idle", made)
+    text = result_sentence("first", points_of(folder), [])
+    assert text == "On first, no row learned: none is better than the input-independent baseline at any distance."
+    found = compare(*read_sides("gru", "rnn", folder), within_one=True).verdict()
+    assert found.startswith("validation accuracy: neither gru nor rnn is better than the input-independent baseline (")
+
+
 def test_a_single_setting_is_not_the_best(said):
     text = said(rnn=([0.8, 0.9], "learning"), gru=([0.1, 0.1], "at chance"))
     assert text.startswith("On names, only rnn is better than the input-independent baseline (0.25); test accuracy: rn")
@@ -100,6 +112,7 @@ def test_ranks_and_comparisons_do_not_read_the_test_split(sweep, record):
     assert first.verdict().startswith("validation accuracy: rnn is better than gru by 0.1")
     assert first.test_summary() != second.test_summary()
     idle = compare(*read_sides("mgu", "rnn", folders[1]), within_one=True)
+    assert "better than" in idle.verdict()
     assert idle.below_baseline() == ["mgu: 2 of 2 runs are no better than the input-independent baseline"]
 
 
