@@ -150,7 +150,8 @@ def draw_reach(name: str, rows: Sequence[Row]) -> Picture:
 
 
 def _draw_bar(axes: "Axes", place: float, row: Row, low: float) -> None:
-    text, horizon, longest = {"va": "center", "fontsize": 8.5, "color": INK}, row["horizon"], row.get("generalises")
+    text: dict[str, Any] = {"va": "center", "fontsize": 8.5, "color": INK}
+    horizon, longest = row["horizon"], row.get("generalises")
     if not horizon:
         axes.annotate("none", (low, place), (4, 0), textcoords="offset points", **text)
         return
