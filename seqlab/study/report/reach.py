@@ -74,32 +74,30 @@ def _by_task(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, Row]]]:
 
 
 def _sentences(rows: Sequence[Row]) -> Iterator[str]:
+    named = {"fixed": "trained at one length", "curriculum": "trained on lengths that grow"}
     for task, labels in _by_task(rows).items():
-        solved = [label for label, each in labels.items() if any(row["horizon"] for row in each.values())]
-        if not solved:
+        if not any(row["horizon"] for each in labels.values() for row in each.values()):
             yield f"On {task}, no row solves any length that was tried."
             continue
-        named = {"fixed": "trained at one length", "curriculum": "trained on lengths that grow"}
+        protocols = list(dict.fromkeys(protocol for each in labels.values() for protocol in each))
         parts = [
-            f"{label} {' and '.join(f'{_steps(row)} {named[protocol]}' for protocol, row in each.items())}"
-            for label, each in labels.items()
+            f"{label} {' and '.join(_steps(each.get(name)) for name in protocols)}" for label, each in labels.items()
         ]
-        yield f"On {task}: {'; '.join(parts)}."
+        yield f"On {task}, steps solved when {' and '.join(named[name] for name in protocols)}: {'; '.join(parts)}."
 
 
-def _steps(row: Row) -> str:
-    return f"{row['horizon']:,} steps" if row["horizon"] else "no length"
+def _steps(row: Row | None) -> str:
+    return f"{row['horizon']:,}" if row and row["horizon"] else "none"
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    head = ("task", "", "lengths", "horizon", "interval", "still solves", "steps", "seconds", "learning rate")
+    head = ("", "lengths", "horizon", "interval", "still solves", "steps", "seconds", "learning rate")
     fields: list[tuple[Field, ...]] = []
     for row in rows:
         seconds = row.get("seconds")
         fields.append(
             (
-                str(row["task"]),
-                str(row["label"]),
+                f"{row['task']}, {row['label']}",
                 protocol_of(row),
                 format_number(row["horizon"]) or "none",
                 interval(row),
@@ -150,7 +148,7 @@ def draw_reach(name: str, rows: Sequence[Row]) -> Picture:
 
 
 def _draw_bar(axes: "Axes", place: float, row: Row, low: float) -> None:
-    text: dict[str, Any] = {"va": "center", "fontsize": 8.5, "color": INK}
+    text: dict[str, Any] = {"va": "center", "fontsize": 9, "color": INK}
     horizon, longest = row["horizon"], row.get("generalises")
     if not horizon:
         axes.annotate("none", (low, place), (4, 0), textcoords="offset points", **text)

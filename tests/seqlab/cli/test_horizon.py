@@ -114,7 +114,8 @@ def test_both_protocols_find_the_width_of_a_window(cli):
     assert all(row["steps"] > 0 and row["seconds"] > 0 for row in record["rows"])
     assert "first, window, curriculum: " in found.out
     report = (only_sweep() / "report" / "report.md").read_text()
-    assert "On first: window 3 steps trained at one length and 3 steps trained on lengths that grow." in report
+    sentence = "On first, steps solved when trained at one length and trained on lengths that grow: window 3 and 3."
+    assert sentence in report
     assert "figures/reach.svg" in report
     assert len((only_sweep() / "report" / "horizons.csv").read_text().splitlines()) == 3
     again = cli("resume", str(only_sweep()))
