@@ -162,6 +162,11 @@ def explain_limit(
         return "budget", f"the last length was solved after {growing:.0%} of the training steps"
     if drift:
         return "analogue drift", drift
+    return _explain_measured(runs, growing)
+
+
+def _explain_measured(runs: Sequence[Diagnostics], growing: float | None) -> tuple[Cause, str]:
+    """Apply the rules on gradients and scores, 5 to 8."""
     ratio, improving = _median(run.ratio for run in runs), _median(run.improving for run in runs)
     if ratio is not None and not VANISHED <= ratio <= EXPLODED:
         return _explain_gradient(runs, ratio)

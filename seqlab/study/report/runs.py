@@ -213,7 +213,8 @@ class Run:
     def distance(self) -> int | None:
         """Distance, if the task's difficulty is one."""
         means = self.record.get("sequence_length_means", "distance" if self.bounds else None)
-        length = self.lengths.get("test", self.settings.get(DISTANCE))
+        varies = self.lengths.get("protocol") == "curriculum"
+        length = self.lengths.get("test") if varies else self.settings.get(DISTANCE)
         return int(length) if means == "distance" and isinstance(length, int) else None
 
     @property
