@@ -134,13 +134,7 @@ def explain_limit(
     3. Twice the budget solves the distance that no seed solved, or a curriculum solved its last length in the last
        quarter of its training steps: ``budget``.
     4. :func:`explain_drift` finds a reason: ``analogue drift``.
-    5. The gradient of the first step's state is < 1/1000 or > 1000 times that of the last, even at the best measurement
-       and for the best state tensor: ``saturation`` if at least half of the activations of a gate are in the outer
-       tenths of its range, where its slope is nearly 0; else ``gradient``.
-    6. The last quarter of training (of a curriculum: at its last length) covered 5 % of the way from baseline to
-       solved: ``budget``.
-    7. The gradient arrives, and most runs are better than baseline but no longer improve: ``capacity``.
-    8. ``unknown``.
+    5. The rules of :func:`explain_measurements`.
 
     Args:
         runs: measurements of these runs.
@@ -162,11 +156,26 @@ def explain_limit(
         return "budget", f"the last length was solved after {growing:.0%} of the training steps"
     if drift:
         return "analogue drift", drift
-    return _explain_measured(runs, growing)
+    return explain_measurements(runs, growing)
 
 
-def _explain_measured(runs: Sequence[Diagnostics], growing: float | None) -> tuple[Cause, str]:
-    """Apply the rules on gradients and scores, 5 to 8."""
+def explain_measurements(runs: Sequence[Diagnostics], growing: float | None) -> tuple[Cause, str]:
+    """Return the likely cause of a limit by gradients and scores, and the figures that suggest it.
+
+    The first rule that applies, from medians over the runs:
+
+    1. The gradient of the first step's state is < 1/1000 or > 1000 times that of the last, even at the best measurement
+       and for the best state tensor: ``saturation`` if at least half of the activations of a gate are in the outer
+       tenths of its range, where its slope is nearly 0; else ``gradient``.
+    2. The last quarter of training (of a curriculum: at its last length) covered 5 % of the way from baseline to
+       solved: ``budget``.
+    3. The gradient arrives, and most runs are better than baseline but no longer improve: ``capacity``.
+    4. ``unknown``.
+
+    Args:
+        runs: measurements of these runs.
+        growing: median of theirs.
+    """
     ratio, improving = _median(run.ratio for run in runs), _median(run.improving for run in runs)
     if ratio is not None and not VANISHED <= ratio <= EXPLODED:
         return _explain_gradient(runs, ratio)
