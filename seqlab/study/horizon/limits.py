@@ -126,24 +126,21 @@ def explain_limit(
 ) -> tuple[Cause, str]:
     """Return the likely cause of a limit, and the figures that suggest it.
 
-    The first rule that applies, from medians over the runs at the smallest distance that is not solved, or over those
-    of a curriculum that end below the largest:
+    The first rule that applies, from medians over the runs just beyond the horizon:
 
     1. There is no limit: ``none``.
     2. :func:`explain_optimisation` finds a reason: ``optimisation``.
-    3. Twice the budget solves the distance that no seed solved, or a curriculum solved its last length in the last
-       quarter of its training steps: ``budget``.
+    3. Twice the budget solves what no seed solved, or a curriculum grew in the last quarter of its steps: ``budget``.
     4. :func:`explain_drift` finds a reason: ``analogue drift``.
     5. The rules of :func:`explain_measurements`.
 
     Args:
-        runs: measurements of these runs.
+        runs: measurements at the smallest distance not solved, or of curricula that end below the largest.
         reached_the_end: whether the largest distance of the search is solved.
         budget_limited: whether twice the budget solves what no seed solved; ``None`` if that was not tried.
         optimisation: reason that the row's curriculum gives.
         drift: reason that its curricula on other tasks give.
     """
-    growing = _median(run.growing for run in runs)
     if reached_the_end:
         return "none", "the largest distance of the search is solved"
     if optimisation:
@@ -152,7 +149,7 @@ def explain_limit(
         return "budget", "twice the training solves the distance that no seed solved"
     if not runs:
         return "unknown", "no run beyond the horizon finished"
-    if growing is not None and growing >= STILL_GROWING:
+    if (growing := _median(run.growing for run in runs)) is not None and growing >= STILL_GROWING:
         return "budget", f"the last length was solved after {growing:.0%} of the training steps"
     if drift:
         return "analogue drift", drift
