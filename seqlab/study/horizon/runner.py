@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, TypeAlias, final
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,12 +14,10 @@ from seqlab.config.compose import Composer
 from seqlab.errors import UserError
 from seqlab.io.atomic import write_json
 from seqlab.io.formatting import relative_path, shell_command
-from seqlab.plugins.hydra_source import sources
-from seqlab.runs.run_folder import RESULTS, read_json
-from seqlab.runs.scores import deciding_verdict
-from seqlab.study.horizon.limits import Cause, explain_limit, propose_intervention, read_diagnostics
-from seqlab.study.horizon.search import Batch, Batches, Finding, Outcomes, Search
+from seqlab.runs.run_folder import read_json
+from seqlab.study.horizon.limits import Cause, explain_drift, explain_limit, explain_optimisation, propose_intervention
 from seqlab.study.horizon.settings import Row, Settings, expand_rows
+from seqlab.study.horizon.trials import RowSearch, read_trial
 from seqlab.study.matching import match_size
 from seqlab.study.report import write_report
 from seqlab.study.report.horizons import interval
@@ -33,128 +31,6 @@ SCHEMA = 1
 
 Launch: TypeAlias = Callable[[Sequence[Sequence[str]]], Any]
 """Trains the runs with these overrides and returns when all have ended, in whatever state."""
-
-
-@final
-@dataclass(frozen=True)
-class Trial:
-    """One run of a search and its outcome.
-
-    Attributes:
-        name: of the run folder.
-        state: ``done``, ``failed``, or ``missing`` for any other.
-        solved: whether the run solves the validation split, which decides the search; ``None`` unless it is done.
-        results: of ``results.json``: ``validation`` score, ``monitor``, ``cost``, and of the test split ``metrics`` and
-            ``verdict``.
-    """
-
-    batch: Batch
-    seed: int
-    name: str
-    state: Literal["done", "failed", "missing"]
-    solved: bool | None
-    results: Mapping[str, Any]
-    overrides: tuple[str, ...]
-
-    def record(self) -> dict[str, Any]:
-        """Return the trial as it stands in ``horizon.json``."""
-        return {
-            "distance": self.batch.distance,
-            "learning_rate": self.batch.rate,
-            "seed": self.seed,
-            "run": self.name,
-            "state": self.state,
-            "solved": self.solved,
-            "validation": self.results.get("validation"),
-            "metrics": self.results.get("metrics", {}),
-            "verdict": self.results.get("valid_verdict"),
-            "test_verdict": self.results.get("verdict"),
-            "command": shell_command(*sources().arguments, *self.overrides),
-        }
-
-
-def read_trial(folder: Path, batch: Batch, seed: int, overrides: Sequence[str]) -> Trial:
-    """Read the outcome of a run; damaged results count as missing."""
-    state = read_entry(folder).state
-    results: dict[str, Any] = {}
-    solved = None
-    if state == "done":
-        try:
-            record = read_json(folder / RESULTS)
-            best = record["best"]
-            results = {"metrics": record["metrics"]["test"], "cost": record["cost"], "verdict": record["verdict"]}
-            results |= {"validation": best["valid"], "monitor": best["monitor"]}
-            results["valid_verdict"] = deciding_verdict(record)
-            solved = results["valid_verdict"] == "solved"
-        except (UserError, KeyError, TypeError):
-            state, results = "missing", {}
-    known: Literal["done", "failed", "missing"] = state if state in ("done", "failed") else "missing"
-    return Trial(batch, seed, folder.name, known, solved, results, tuple(overrides))
-
-
-@final
-@dataclass
-class RowSearch:
-    """The search for one row's horizon.
-
-    Attributes:
-        pending: batch to run next; ``None`` once the search has ended.
-        limit: likely cause of the limit and its reason, once the search has ended.
-    """
-
-    row: Row
-    search: Search
-    batches: Batches
-    pending: Batch | None = None
-    trials: list[Trial] = field(default_factory=list)
-    limit: tuple[Cause, str] | None = None
-
-    @property
-    def finding(self) -> Finding:
-        """Result so far."""
-        return self.search.finding
-
-    @property
-    def seconds(self) -> float:
-        """Training time of the last run; the slowest rows start first, so that none runs alone at the end."""
-        return max((_cost(trial).get("training_seconds", 0.0) for trial in self.trials[-1:]), default=0.0)
-
-    def send(self, outcomes: Outcomes) -> None:
-        """Hand the outcomes of the pending batch to the search."""
-        try:
-            self.pending = self.batches.send(outcomes)
-        except StopIteration:
-            self.pending = None
-
-    def explain_limit(self, folder: Path) -> tuple[Cause, str]:
-        """Return the likely cause of the limit and its reason, from the runs in the sweep's folder."""
-        if self.pending is not None:
-            return "unknown", "the search is not finished"
-        if self.limit is None:
-            finding, rules = self.finding, self.search.rules
-            self.limit = explain_limit(
-                [read_diagnostics(folder / trial.name) for trial in self._unsolved()],
-                reached_the_end=finding.horizon == rules.grid.distances[-1],
-                budget_limited=finding.budget_limited,
-            )
-        return self.limit
-
-    def _unsolved(self) -> list[Trial]:
-        """Return the unsolved trials at the smallest distance beyond the horizon, at the best rate if there are any."""
-        finding = self.finding
-        beyond = [
-            trial
-            for trial in self.trials
-            if trial.batch.budget == 1 and trial.batch.distance > (finding.horizon or 0) and trial.solved is False
-        ]
-        nearest = min((trial.batch.distance for trial in beyond), default=0)
-        found = [trial for trial in beyond if trial.batch.distance == nearest]
-        return [trial for trial in found if trial.batch.rate == finding.learning_rate] or found
-
-
-def _cost(trial: Trial) -> Mapping[str, Any]:
-    cost: Mapping[str, Any] = trial.results.get("cost", {})
-    return cost
 
 
 @final
@@ -184,15 +60,12 @@ class SearchRunner:
         rows = expand_rows(overrides, settings)
         if settings.match != "none":
             rows = _matched_rows(rows, settings)
-        searches = [Search(settings.rules) for _ in rows]
-        self.searches = [RowSearch(row, search, search.batches()) for row, search in zip(rows, searches, strict=True)]
+        self.searches = [RowSearch.of(row, settings.rules) for row in rows]
         self._planned: dict[str, Sequence[str]] = {}
         self._composer = Composer()
 
     def run(self) -> None:
         """Run batches until every row's search has ended, and record each decision in ``horizon.json``."""
-        for each in self.searches:
-            each.pending = next(each.batches)
         while waiting := [each for each in self.searches if each.pending is not None]:
             self._run_pending(waiting)
             write_json(self.folder / FILE, self.record())
@@ -210,10 +83,14 @@ class SearchRunner:
 
     @property
     def grid_runs(self) -> int:
-        """Number of runs of the full grid: all distances up to the largest tried on a task, rates, seeds and rows."""
-        rules, total = self.settings.rules, 0
+        """Number of runs of the full grid: all distances up to the largest tried on a task, rates, seeds and rows.
+
+        Under a curriculum that is one run for each rate, seed and row.
+        """
+        rules = self.settings.rules
+        total = sum(len(rules.rates) * len(rules.seeds) for each in self.searches if each.row.protocol != "fixed")
         for task in {each.row.task for each in self.searches}:
-            searches = [each for each in self.searches if each.row.task == task]
+            searches = [each for each in self.searches if (each.row.task, each.row.protocol) == (task, "fixed")]
             largest = max((trial.batch.distance for each in searches for trial in each.trials), default=0)
             total += rules.grid.count_up_to(largest) * len(rules.rates) * len(rules.seeds) * len(searches)
         return total
@@ -235,13 +112,17 @@ class SearchRunner:
     def _decide(self, each: RowSearch) -> None:
         batch = each.pending
         assert batch is not None
-        outcomes = {trial.seed: trial.solved for trial in each.trials if trial.batch is batch}
-        each.send(outcomes)
-        solved, finding = sum(outcome is True for outcome in outcomes.values()), each.finding
-        line = f"{each.row.name} at {batch.distance}, learning rate {batch.rate:g}"
-        if batch.budget > 1:
-            line += f", {batch.budget} times the budget"
-        line += f": {solved} of {len(outcomes)} solve it; horizon so far {finding.horizon or 'none'}; {self.runs} runs"
+        trials = [trial for trial in each.trials if trial.batch is batch]
+        each.send(batch)
+        finding = each.finding
+        if each.is_curriculum:
+            lengths = ", ".join("failed" if trial.reached is None else f"{trial.reached:,}" for trial in trials)
+            line = f"{each.row.name}, curriculum, learning rate {batch.rate:g}: reached {lengths}"
+        else:
+            line = f"{each.row.name} at {batch.distance}, learning rate {batch.rate:g}"
+            line += f", {batch.budget} times the budget" * (batch.budget > 1) + ", tested further" * batch.further
+            line += f": {sum(trial.solved is True for trial in trials)} of {len(trials)} solve it"
+        line += f"; horizon so far {finding.horizon or 'none'}; {self.runs} runs"
         if each.pending is None and finding.finished:
             line += ", done"
         elif each.pending is None:
@@ -264,25 +145,57 @@ class SearchRunner:
 
     def _row_record(self, each: RowSearch) -> dict[str, Any]:
         finding, row = each.finding, each.row
-        cost = next((_cost(trial) for trial in each.trials if trial.results), {})
-        cause, reason = each.explain_limit(self.folder)
+        cost = next((trial.cost for trial in each.trials if trial.results), {})
+        cause, reason = self._explain_limit(each)
         return {
             "label": row.label,
             "words": [*row.overrides, *row.sized],
             "task": row.task,
             "task_words": list(row.task_overrides),
+            "protocol": row.protocol,
             **asdict(finding),
+            **each.effort(),
             "parameters": cost.get("parameters"),
             "hidden_size": row.hidden_size,
             "state_size": cost.get("state_size"),
             "cause": cause,
             "because": reason,
-            "intervention": propose_intervention(row, cause, finding, self.settings, self.arguments),
-            "trials": [trial.record() for trial in each.trials if trial.batch.budget == 1],
+            "intervention": self._propose_intervention(each, cause),
+            "trials": [trial.record() for trial in each.decisive],
             "longer": [
                 {"budget": trial.batch.budget, **trial.record()} for trial in each.trials if trial.batch.budget > 1
             ],
+            "further": [trial.record() for trial in each.trials if trial.batch.further and not each.is_curriculum],
         }
+
+    def _explain_limit(self, each: RowSearch) -> tuple[Cause, str]:
+        """Return the likely cause of a row's limit, from its own runs and from other rows with a curriculum."""
+        if each.pending is not None:
+            return "unknown", "the search is not finished"
+        finding, curricula = each.finding, [other for other in self.searches if other.is_curriculum]
+        optimisation = drift = None
+        if not each.is_curriculum:
+            for other in curricula:
+                if other.row.name == each.row.name:
+                    optimisation = explain_optimisation(finding, other.finding)
+        elif each.row.has_real_targets:
+            others = [other for other in curricula if other.row.label == each.row.label]
+            recall = {other.row.task: other.finding for other in others if not other.row.has_real_targets}
+            drift = explain_drift(finding, recall)
+        return explain_limit(
+            each.diagnostics(self.folder),
+            reached_the_end=finding.horizon == self.settings.rules.grid.distances[-1],
+            budget_limited=finding.budget_limited,
+            optimisation=optimisation,
+            drift=drift,
+        )
+
+    def _propose_intervention(self, each: RowSearch, cause: Cause) -> dict[str, str] | None:
+        if cause == "optimisation":
+            others = [other for other in self.searches if other.row.name == each.row.name and other.is_curriculum]
+            trials = [trial for other in others for trial in other.at_horizon]
+            return {"text": "training lengths that grow", "command": trials[0].record()["command"]}
+        return propose_intervention(each.row, cause, each.finding, self.settings, self.arguments)
 
 
 def _matched_rows(rows: list[Row], settings: Settings) -> list[Row]:
@@ -315,27 +228,39 @@ def finish_search(folder: Path) -> None:
 
 def show_search(record: Mapping[str, Any], console: Console) -> None:
     """Print the table of ``horizon.json``, and the cause and intervention of each row."""
-    runs, grid = record["runs"], record["grid_runs"]
-    share = f", {runs / grid:.0%} of the {grid:,} of the full grid" if grid else ""
+    runs, grid, rows = record["runs"], record["grid_runs"], record["rows"]
+    compared = any(row["protocol"] == "curriculum" for row in rows)
+    share = f", {runs / grid:.0%} of the {grid:,} of the full grid" if grid and not compared else ""
     table = Table(title=f"horizon: {runs:,} runs{share}", title_justify="left")
-    for column in ("task", "row", "horizon", "interval", "learning rate", "parameters", "cause"):
-        table.add_column(column, justify="right" if column in ("horizon", "interval", "parameters") else "left")
-    for row in record["rows"]:
-        table.add_row(
-            escape(row["task"]),
-            escape(row["label"]),
-            f"{row['horizon'] or 'none'}{'' if row['finished'] else ' so far'}",
-            interval(row),
-            f"{row['learning_rate']:g}" if row["learning_rate"] else "",
-            f"{row['parameters']:,}" if row["parameters"] else "",
-            f"{row['cause']}{', budget-limited' if row['budget_limited'] else ''}",
-        )
+    names = ["task", "row", "lengths", "horizon", "interval", "still solves", "steps", "s"]
+    if not compared:
+        names = ["task", "row", "horizon", "interval", "learning rate", "parameters", "cause"]
+    for name in names:
+        is_text = name in ("task", "row", "lengths", "learning rate", "cause")
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=name == "lengths")
+    for row in rows:
+        fields = {
+            "task": escape(row["task"]),
+            "row": escape(row["label"]),
+            "lengths": row["protocol"],
+            "horizon": f"{row['horizon'] or 'none'}{'' if row['finished'] else ' so far'}",
+            "interval": interval(row),
+            "still solves": f"{row['generalises']:,}" if row["generalises"] else "",
+            "steps": f"{row['steps']:,.0f}" if row["steps"] else "",
+            "s": f"{row['seconds']:,.0f}" if row["seconds"] else "",
+            "learning rate": f"{row['learning_rate']:g}" if row["learning_rate"] else "",
+            "parameters": f"{row['parameters']:,}" if row["parameters"] else "",
+            "cause": f"{row['cause']}{', budget-limited' if row['budget_limited'] else ''}",
+        }
+        table.add_row(*(fields[name] for name in names))
     console.print(table)
     verdicts = {trial.get("verdict") for row in record["rows"] for trial in row["trials"]}
     if verdicts - {None} == {"at chance"}:
         console.print("no row learned: none is better than the input-independent baseline", soft_wrap=True)
-    for row in record["rows"]:
+    for row in rows:
         line = f"{row['task']}, {row['label']}: {row['because']}"
+        if compared:
+            line = f"{row['task']}, {row['label']}, {row['protocol']}: {row['cause']}: {row['because']}"
         if row["intervention"]:
             line += f"; try {row['intervention']['text']}:\n  {row['intervention']['command']}"
         console.print(escape(line), soft_wrap=True)

@@ -55,12 +55,14 @@ class Batch:
         rate: learning rate.
         seeds: one run each.
         budget: multiple of the configured training length.
+        further: whether to test the trained models at multiples of the distance.
     """
 
     distance: int
     rate: float
     seeds: tuple[int, ...]
     budget: int = 1
+    further: bool = False
 
 
 @final
@@ -74,6 +76,7 @@ class Rules:
         seeds: of every learning rate tried at a distance.
         confirm_seeds: further seeds that must confirm both ends of an interval.
         check_budget: whether to try twice the budget above the interval.
+        further: whether to repeat the runs at the horizon, if there is one, with tests at multiples of it.
     """
 
     grid: DistanceGrid
@@ -81,6 +84,7 @@ class Rules:
     seeds: tuple[int, ...]
     confirm_seeds: tuple[int, ...] = ()
     check_budget: bool = True
+    further: bool = False
 
     @property
     def needed(self) -> int:
@@ -192,6 +196,8 @@ class Search:
             yield from self._find_upper()
             if self.rules.check_budget:
                 yield from self._check_budget()
+            if self.rules.further:
+                yield from self._test_further()
         except UndecidedError:
             return
         self._finished = True
@@ -330,3 +336,15 @@ class Search:
             self._limited = True
         elif solved + unknown < self.rules.needed:
             self._limited = False
+
+    def _test_further(self) -> Batches:
+        """Repeat the runs at the horizon, with tests at multiples of it.
+
+        Raises:
+            UndecidedError: a run failed.
+        """
+        found = self.finding
+        if found.horizon is not None and found.learning_rate is not None:
+            outcomes = yield Batch(found.horizon, found.learning_rate, self.rules.seeds, further=True)
+            if None in outcomes.values():
+                raise UndecidedError

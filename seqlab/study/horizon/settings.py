@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from inspect import signature
 from itertools import product
-from typing import Annotated, Any, Literal, final, get_type_hints
+from typing import Annotated, Any, Literal, final, get_args, get_type_hints
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from seqlab.config.build import build_task
 from seqlab.config.compose import compose_all
-from seqlab.contracts import Task, UserError
-from seqlab.contracts.task import task_defaults
+from seqlab.contracts import Examples, Task, UserError
+from seqlab.contracts.task import is_fresh, task_defaults
 from seqlab.plugins.config import plugin_classes
 from seqlab.plugins.diagnostics import unknown_key
 from seqlab.plugins.registry import find, plugins
@@ -19,6 +21,8 @@ from seqlab.study.horizon.search import Batch, DistanceGrid, Rules
 from seqlab.sweeps.overrides import expand_each, override_key, split_overrides
 
 Match = Literal["none", "parameters", "state", "flops"]
+Protocol = Literal["fixed", "curriculum"]
+"""How training lengths are chosen: one length for a run, or lengths that grow as the run learns."""
 _Positive = Annotated[int, Ge(1)]
 _Natural = Annotated[int, Ge(0)]
 _Overrides = dict[str, tuple[str, ...]]
@@ -38,6 +42,7 @@ class Settings:
     confirm_seeds: Annotated[int, Ge(0), Le(1_000)] = 3
     check_budget: bool = True
     match: Match = "none"
+    protocols: tuple[Protocol, ...] = ("fixed",)
     stop_when_solved: _Natural = 1
     callbacks: tuple[str, ...] = ("gradient_flow",)
     rows: _Overrides = field(default_factory=dict)
@@ -55,6 +60,7 @@ class Settings:
             tuple(range(self.first_seed, confirming)),
             tuple(range(confirming, confirming + self.confirm_seeds)),
             self.check_budget,
+            further="curriculum" in self.protocols,
         )
 
 
@@ -69,7 +75,7 @@ def read_settings(node: Mapping[str, Any]) -> Settings:
         if key != "_target_" and key not in types:
             raise UserError(unknown_key(f"hydra.sweeper.{key}", [f"hydra.sweeper.{each}" for each in types]))
     given = {key: value for key, value in node.items() if key in types}
-    for key in given.keys() & {"learning_rates", "callbacks", "only"}:
+    for key in given.keys() & {"learning_rates", "protocols", "callbacks", "only"}:
         given[key] = _items(key, given[key])
     for key in given.keys() & {"rows", "tasks", "params"}:
         if not isinstance(given[key] or {}, Mapping):
@@ -83,6 +89,12 @@ def read_settings(node: Mapping[str, Any]) -> Settings:
     if settings.max_distance < settings.start:
         raise UserError(
             f"hydra.sweeper.max_distance must be >= hydra.sweeper.start={settings.start}, got {settings.max_distance}"
+        )
+    protocols = settings.protocols
+    if not protocols or len(set(protocols)) < len(protocols):
+        raise UserError(
+            f"hydra.sweeper.protocols must list one or both of {', '.join(get_args(Protocol))},"
+            f" got {format_value(list(protocols))}"
         )
     rates = settings.learning_rates
     if not rates or len(set(rates)) < len(rates):
@@ -108,11 +120,15 @@ def _overrides(key: str, value: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
+MULTIPLES = (2, 4, 10, 100)
+"""Multiples of its training length at which a trained model is tested by default, if protocols are compared."""
+
 _SET_BY_SEARCH = {
     "task.sequence_length": "hydra.sweeper.start and hydra.sweeper.max_distance",
     "optimizer.lr": "hydra.sweeper.learning_rates",
     "seed": "hydra.sweeper.seeds and hydra.sweeper.first_seed",
     "trainer.stop_when_solved": "hydra.sweeper.stop_when_solved",
+    "task.lengths": "hydra.sweeper.protocols",
 }
 """Keys that the search sets in every run, and the settings that they follow."""
 
@@ -129,6 +145,7 @@ class Row:
         config: composed for the first distance.
         added: overrides that the search adds to each run.
         sized: override of the hidden size, if it is matched.
+        protocol: how its runs choose training lengths.
     """
 
     label: str
@@ -139,6 +156,7 @@ class Row:
     config: DictConfig
     added: tuple[str, ...] = ()
     sized: tuple[str, ...] = ()
+    protocol: Protocol = "fixed"
 
     @property
     def name(self) -> str:
@@ -158,6 +176,15 @@ class Row:
         size = self.config[self.sized_by].get("hidden_size")
         return None if size is None else int(size)
 
+    @cached_property
+    def has_real_targets(self) -> bool:
+        """Whether the task's targets are real numbers and not symbols, by their type in one example."""
+        plain = OmegaConf.to_container(self.config.task, resolve=True)
+        assert isinstance(plain, dict)
+        task = build_task({str(key): value for key, value in plain.items()})
+        examples = task.draw(1, 0) if is_fresh(task) else task.splits()["train"]
+        return isinstance(examples, Examples) and examples.targets.is_floating_point()
+
     @property
     def requested(self) -> tuple[str, ...]:
         """Overrides that the user asked for; of equal keys the last, from the command line, counts."""
@@ -165,19 +192,24 @@ class Row:
 
     def longer(self, times: int) -> list[str]:
         """Return the overrides that multiply the training length."""
-        lengths = {key: self.config.trainer[key] for key in ("max_epochs", "max_steps")}
+        lengths = {key: self.config.trainer.get(key) for key in ("max_epochs", "max_steps", "max_minutes")}
         return [f"trainer.{key}={times * length}" for key, length in lengths.items() if length and length > 0]
 
     def run_overrides(self, batch: Batch, seed: int) -> list[str]:
         """Return the overrides of one run."""
+        further = batch.further and "task.eval_multiples" not in map(override_key, self.requested)
         return [
             *self.requested,
             *self.added,
+            *(_FURTHER if further else ()),
             f"task.sequence_length={batch.distance}",
             f"optimizer.lr={batch.rate}",
             f"seed={seed}",
             *(self.longer(batch.budget) if batch.budget > 1 else ()),
         ]
+
+
+_FURTHER = (f"task.eval_multiples=[{','.join(map(str, MULTIPLES))}]",)
 
 
 def _sized_by(config: DictConfig) -> str:
@@ -207,10 +239,11 @@ def expand_rows(overrides: Sequence[str], settings: Settings) -> list[Row]:
     for ((task_label, task), (label, own)), config in zip(pairs, compose_all(runs), strict=True):
         label = label or str(config[_sized_by(config)].name)
         rows.append(Row(label, task_label or str(config.task.name), own, (*task, *of_task), common, config))
-    rows = [replace(row, added=tuple(_added(row, settings))) for row in _distinct(rows)]
+    rows = _distinct(rows)
     for row in rows:
-        _check_task(str(row.config.task.name))
-    return _selected(rows, settings.only)
+        _check_task(row, settings)
+    rows = [replace(row, protocol=protocol) for row in rows for protocol in settings.protocols]
+    return _selected([replace(row, added=tuple(_added(row, settings))) for row in rows], settings.only)
 
 
 def _split_by_task(expanded: Sequence[list[str]]) -> tuple[list[list[str]], list[list[str]]]:
@@ -247,15 +280,22 @@ def _distinct(rows: Sequence[Row]) -> list[Row]:
 
 
 def _added(row: Row, settings: Settings) -> Iterator[str]:
-    """Yield what the search sets in every run unless the command line or an experiment does."""
+    """Yield what the search sets in every run unless the command line or an experiment does.
+
+    Callbacks are for ``fixed`` alone: gradients over the lengths that a curriculum reaches take longer than its runs.
+    """
     yield f"trainer.stop_when_solved={settings.stop_when_solved}"
     given = set(map(override_key, row.requested))
+    if row.protocol == "curriculum":
+        yield "task.lengths=curriculum"
+        if "task.start_length" not in given:
+            yield f"task.start_length={settings.start}"
     if "trainer.early_stopping" not in given:
         yield "trainer.early_stopping=null"  # a run that does not solve the task uses its whole budget
     if row.config.trainer.progress == "auto":
         yield "trainer.progress=false"
     callbacks = [name for name in settings.callbacks if name in plugins("callback")]
-    if callbacks and not row.config.get("callbacks") and "callbacks" not in given:
+    if callbacks and row.protocol == "fixed" and not row.config.get("callbacks") and "callbacks" not in given:
         yield f"callbacks=[{','.join(callbacks)}]"
         for name in callbacks:  # pictures of hundreds of runs take longer to draw than to train
             (target,) = plugin_classes("callback", name)
@@ -263,7 +303,10 @@ def _added(row: Row, settings: Settings) -> Iterator[str]:
                 yield f"callbacks.{name}.picture=false"
 
 
-def _check_task(name: str) -> None:
+def _check_task(row: Row, settings: Settings) -> None:
+    name = str(row.config.task.name)
+    if _has_distance(name) and "curriculum" in settings.protocols and "lengths" not in row.config.task:
+        raise UserError(f"hydra.sweeper.protocols: task={name} has no task.lengths; leave curriculum out")
     if not _has_distance(name):
         others = ", ".join(filter(_has_distance, plugins("task")))
         raise UserError(f"task={name} has no distance to search over; these have: {others}")

@@ -18,11 +18,11 @@ Row = Mapping[str, Any]
 
 
 def searched(task: str, horizons: Sequence[tuple[Path, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the rows of one task in some searches, each with its search's folder and figures."""
+    """Return the rows of one task with fixed lengths in some searches, each with its search's folder and figures."""
     found = []
     for folder, horizon in horizons:
         for row in horizon["rows"]:
-            if row.get("task") == task:
+            if row.get("task") == task and row.get("protocol", "fixed") == "fixed":
                 trials = [trial for trial in row.get("trials") or () if isinstance(trial, Mapping)]
                 tried = [trial["distance"] for trial in trials if isinstance(trial.get("distance"), int)]
                 ends = {name: row.get(name) for name in ("horizon", "lower", "upper")}
@@ -38,8 +38,13 @@ def measured(points: Sequence[Point]) -> list[dict[str, Any]]:
 
 
 def interval(row: Row) -> str:
-    """Format a horizon's interval: from the largest distance that all seeds solve to the smallest that none solves."""
+    """Format a horizon's interval: from the largest distance that all seeds solve to the smallest that none solves.
+
+    Under a curriculum it is the smallest and the largest length that a seed reaches.
+    """
     low, high = row["lower"], row["upper"]
+    if row.get("protocol") == "curriculum":
+        return f"{low or 0:,} to {high:,}" if high else "none"
     if low is None and high is None:
         return "not bounded"
     if low is None:
@@ -87,14 +92,17 @@ def _searched_table(rows: Sequence[Row]) -> Table:
 
 
 def _causes(rows: Sequence[Row]) -> list[Text | Code]:
-    blocks: list[Text | Code] = []
-    for row in rows:
-        cause = row.get("cause") or "unknown"
-        text = "no limit found" if cause == "none" else f"likely cause of the limit: {cause}"
-        blocks.append(Text(f"{row['label']}: {text}; {row.get('because') or 'no reason given'}"))
-        intervention = row.get("intervention")
-        if isinstance(intervention, Mapping) and intervention.get("command"):
-            blocks.append(Code(f"To try: {intervention.get('text')}", (str(intervention["command"]),)))
+    return [block for row in rows for block in cause_blocks(row, str(row["label"]))]
+
+
+def cause_blocks(row: Row, name: str) -> list[Text | Code]:
+    """Build the likely cause of a row's limit, and the intervention to try."""
+    cause = row.get("cause") or "unknown"
+    text = "no limit found" if cause == "none" else f"likely cause of the limit: {cause}"
+    blocks: list[Text | Code] = [Text(f"{name}: {text}; {row.get('because') or 'no reason given'}")]
+    intervention = row.get("intervention")
+    if isinstance(intervention, Mapping) and intervention.get("command"):
+        blocks.append(Code(f"To try: {intervention.get('text')}", (str(intervention["command"]),)))
     return blocks
 
 

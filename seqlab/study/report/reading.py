@@ -139,7 +139,7 @@ def _read_run(folder: Path, source: Path, entry: ledger.Entry, labels: Mapping[s
         found.faults.append(Fault("damaged", relative_path(path), cause, command))
         return
     if labels and entry.name not in labels:
-        cause = "budget check, or finished after the last decision of the search"
+        cause = "budget check, further test, or finished after the last decision of the search"
         found.faults.append(Fault("excluded", relative_path(folder), cause, command))
         return
     run = Run(folder, source, record, labels.get(entry.name))
@@ -159,7 +159,12 @@ def _read_horizon(place: Path, found: Collected) -> dict[str, str]:
         if horizon.get("schema") != _HORIZON_SCHEMA:
             raise ValueError(f"has schema {horizon.get('schema')}; this version reads {_HORIZON_SCHEMA}")
         rows = horizon["rows"]
-        labels = {str(trial["run"]): str(row["label"]) for row in rows for trial in row["trials"] if trial.get("run")}
+        labels = {
+            str(trial["run"]): str(row["label"]) + " curriculum" * (row.get("protocol") == "curriculum")
+            for row in rows
+            for trial in row["trials"]
+            if trial.get("run")
+        }
         if any(not isinstance(row["task"], str) for row in rows):
             raise ValueError("has a row without the name of its task")
     except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -25,6 +25,7 @@ _IGNORED = (
     "task.name",
     "task.eval_lengths",
     "task.eval_multiples",
+    "task.eval_multiples",
     "trainer.progress",
     "trainer.profiler",
     "trainer.checkpoint_minutes",
@@ -212,8 +213,20 @@ class Run:
     def distance(self) -> int | None:
         """Distance, if the task's difficulty is one."""
         means = self.record.get("sequence_length_means", "distance" if self.bounds else None)
-        length = self.settings.get(DISTANCE)
+        varies = self.lengths.get("protocol") == "curriculum"
+        length = self.lengths.get("test") if varies else self.settings.get(DISTANCE)
         return int(length) if means == "distance" and isinstance(length, int) else None
+
+    @property
+    def lengths(self) -> Mapping[str, Any]:
+        """Training lengths of a generated task and the length of its test split; empty if not recorded."""
+        found = self.record.get("lengths")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def is_curriculum_trial(self) -> bool:
+        """Whether it is a run of a horizon search whose lengths grow: such runs have a section of their own."""
+        return self.horizon_label is not None and self.lengths.get("protocol") == "curriculum"
 
     @cached_property
     def bounds(self) -> Mapping[str, Any]:

@@ -193,7 +193,7 @@ def header_sections(found: Collected, folders: Sequence[Path]) -> list[Section]:
     facts: list[tuple[Field, ...]] = [("folders", ", ".join(relative_path(folder) for folder in folders))]
     facts.append(("runs", f"{len(found.runs):,} of {found.total:,} are in this report"))
     if excluded := len(found.faults) - len(faults):
-        reason = "budget checks, or finished after the last decision of a horizon search; results.csv has them"
+        reason = "budget checks, further tests, or finished after the last decision of a search; results.csv has them"
         facts.append(("excluded runs", f"{excluded:,}: {reason}"))
     known = environments(found.runs)
     facts += [(name, "; ".join(known.pop(name, ["not recorded"]))) for name in ("commit", "hardware", "platform")]
@@ -214,6 +214,8 @@ def _fault_table(faults: Sequence[Fault]) -> Table:
 def group_sections(group: RunGroup) -> list[Section]:
     """Build the sections of one group: result, baseline, horizon, classes, gradients, cost, curves, limitations."""
     top = Section(f"Results: {group.title}")
+    if not group.points and all(run.is_curriculum_trial for run in group.labels):
+        return []
     if not group.points:
         top.blocks.append(Text("No run has a score."))
         return [top]

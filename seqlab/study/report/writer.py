@@ -1,4 +1,4 @@
-"""Files of a report: ``report.html``, ``report.md``, ``results.csv`` and ``figures/``."""
+"""Files of a report: ``report.html``, ``report.md``, ``results.csv``, ``horizons.csv`` and ``figures/``."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from seqlab.io.formatting import relative_path
 from seqlab.io.safe_io import check_links, escape_control, open_regular
 from seqlab.runs.scores import deciding_verdict
 from seqlab.study.plotting import save_figure
-from seqlab.study.report import horizons
+from seqlab.study.report import horizons, reach
 from seqlab.study.report.document import Document, html, inline_svg, markdown, render_svg
 from seqlab.study.report.figures import Picture, aggregate
 from seqlab.study.report.reading import Collected, Fault, collect, collect_curves
@@ -55,7 +55,11 @@ def results_csv(labels: Mapping[Run, str], faults: Sequence[Fault]) -> str:
     first = ("task", "label", "distance", "seed", "learning_rate", "state", "verdict")
     last = ("command", "folder", "cause")
     columns = dict.fromkeys([*first, *(name for row in rows for name in row if name not in last), *last])
-    return csv_text(({key: csv_field(value) for key, value in row.items()} for row in rows), list(columns))
+    return _csv(list(columns), rows)
+
+
+def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    return csv_text(({key: csv_field(row.get(key)) for key in columns} for row in rows), columns)
 
 
 def _row(run: Run, label: str) -> dict[str, Any]:
@@ -74,6 +78,7 @@ def _row(run: Run, label: str) -> dict[str, Any]:
         f"valid/{run.monitor}": run.validation_score(),
         "valid/verdict": deciding_verdict(run.record),
         **{f"bounds/{name}": run.bounds.get(name) for name in ("chance", "optimal", "solved")},
+        **{f"lengths/{name}": value for name, value in run.lengths.items()},
         **{name: run.cost(name) for name in _COSTS},
         "command": run.command,
         "folder": relative_path(run.folder),
@@ -106,12 +111,12 @@ def write_report(
     """
     check_links(out)
     check_replaceable(out)
-    document, table = compose(folders, apart=apart, on_progress=on_progress)
+    document, tables = compose(folders, apart=apart, on_progress=on_progress)
     figures = {}
     for count, picture in enumerate(document.pictures, start=1):
         on_progress(f"figure {count} of {len(document.pictures)}")
         figures[picture.name] = _save(picture, out / "figures")
-    for name, text in ((PAGE, html(document, figures)), ("report.md", markdown(document)), ("results.csv", table)):
+    for name, text in {PAGE: html(document, figures), "report.md": markdown(document), **tables}.items():
         write_text(out / name, escape_control(text))
     return out / PAGE
 
@@ -119,7 +124,7 @@ def write_report(
 def check_replaceable(out: Path) -> None:
     """Check that no file would be replaced that no report wrote; the page, written first, identifies one."""
     page = out / PAGE
-    others = [name for name in ("report.md", "results.csv") if (out / name).exists()]
+    others = [name for name in ("report.md", "results.csv", "horizons.csv") if (out / name).exists()]
     if page.is_file():
         with open_regular(page) as file:
             is_report = _MARKER in file.read(1000)
@@ -137,15 +142,24 @@ def _save(picture: Picture, folder: Path) -> str:
 
 def compose(
     folders: Sequence[Path], *, apart: bool = False, on_progress: Callable[[str], None] = lambda _: None
-) -> tuple[Document, str]:
-    """Compose a report without writing it; arguments and errors as of :func:`write_report`."""
+) -> tuple[Document, dict[str, str]]:
+    """Compose a report without writing it; arguments and errors as of :func:`write_report`.
+
+    Returns:
+        Document, and by file name the table of all runs and, if there are any, that of the searches' horizons.
+    """
     found = collect(folders, on_progress)
     groups = list(_groups(found, apart=apart))
     sections = [section for group in groups for section in group_sections(group)]
     what = "Horizons" if any(group.has_distances for group in groups) else "Results"
     title = f"{what}: {', '.join(group.title for group in groups)}" if groups else "No finished run"
     labels = {run: label for group in groups for run, label in group.labels.items()}
-    return Document(title, [*header_sections(found, folders), *sections]), results_csv(labels, found.faults)
+    if (section := reach.reach_section(found.horizons)) is not None:
+        sections.insert(0, section)
+    tables = {"results.csv": results_csv(labels, found.faults)}
+    if found.horizons:
+        tables["horizons.csv"] = _csv(reach.COLUMNS, reach.horizon_rows(found.horizons))
+    return Document(title, [*header_sections(found, folders), *sections]), tables
 
 
 def _groups(found: Collected, *, apart: bool) -> Iterator[RunGroup]:
@@ -164,7 +178,8 @@ def _groups(found: Collected, *, apart: bool) -> Iterator[RunGroup]:
             labels = label_runs(group)
             searches = [each for each in found.horizons if any(run.source == each[0] for run in group)]
             name = task if len(groups) == 1 else f"{task}_{place}"
-            yield RunGroup(name, title, labels, aggregate(labels), horizons.searched(task, searches), curves)
+            points = aggregate({run: label for run, label in labels.items() if not run.is_curriculum_trial})
+            yield RunGroup(name, title, labels, points, horizons.searched(task, searches), curves)
 
 
 def _comparable(runs: Sequence[Run]) -> dict[str, list[Run]]:
