@@ -74,6 +74,8 @@ class RecurrentModel(Model):
         ValueError: an option is out of range.
     """
 
+    narrow_tokens = True
+
     def __init__(
         self,
         inputs: InputSpec,
@@ -192,6 +194,8 @@ class RecurrentModel(Model):
 
     def _encoded(self, ids: Tensor, streams: RandomStreams | None = None) -> Tensor:
         """Encode ``[batch, time, ...]``, or a chunk, time first."""
+        if not ids.is_floating_point() and ids.dtype != torch.int64:
+            ids = ids.long()
         x = self.encoder(ids.transpose(0, 1))
         if streams is None:
             return self.input_dropout(x)

@@ -33,6 +33,7 @@ from seqlab.data.loaders import (
     LoaderOptions,
     Shard,
     check_carried_state,
+    widened,
 )
 from seqlab.data.streams import StreamLoader, WindowLoader
 from seqlab.data.tokens import TokenFile, begin_id, encode_corpus, fit_corpus
@@ -59,6 +60,7 @@ class SequenceData(pl.LightningDataModule):
         dropped: the reason for each training text that preprocessing dropped, by its index.
         notes: what a user should know about the data.
         example_texts: inputs to predict for, as examples.
+        narrow_tokens: whether the model takes token ids that are not int64 (:attr:`.Model.narrow_tokens`).
 
     Args:
         task: source of the examples.
@@ -104,7 +106,7 @@ class SequenceData(pl.LightningDataModule):
         self.dropped: dict[int, str] = {}
         self.notes: list[str] = []
         self.example_texts: list[str] = []
-        self._begin = 0
+        self._begin, self.narrow_tokens = 0, False
         self._train_rows: Tensor | None = None
 
     def prepare(self) -> None:
@@ -239,7 +241,7 @@ class SequenceData(pl.LightningDataModule):
     def training_inputs(self) -> Ragged:
         """Return the whole encoded training split, for a model that is fitted by counting."""
         if not self.tokens:
-            return self.encoded["train"][0]
+            return self.encoded["train"][0].widened()
         values = self.tokens["train"].read_all()
         return Ragged(values, torch.tensor([len(values)]))
 
@@ -273,7 +275,7 @@ class SequenceData(pl.LightningDataModule):
                 tokens, self._begin, batch_size=batch_size, window=window, drop_last=training, **options
             )
         inputs, targets = self.encoded[split]
-        options = {**options, "weigh_steps": self.task.per_step}
+        options = {**options, "weigh_steps": self.task.per_step, "narrow_tokens": self.narrow_tokens}
         if training and is_fresh(self.task):
             return GeneratedLoader(self.draw, examples=len(targets), batch_size=batch_size, **options)
         if isinstance(self.task, StatefulTask):
@@ -304,7 +306,7 @@ class SequenceData(pl.LightningDataModule):
             return loader.build(loader.starts)
         inputs, targets = self.encoded["valid"]
         chosen = torch.linspace(0, len(targets) - 1, min(rows, len(targets))).long()
-        return Batch(*inputs.padded(chosen), targets[chosen])
+        return widened(Batch(*inputs.padded(chosen), targets[chosen]))
 
     def train_dataloader(self) -> BatchLoader:
         """Return the loader of the training split."""
