@@ -197,12 +197,12 @@ class RecurrentModel(Model):
         if not ids.is_floating_point() and ids.dtype != torch.int64:
             ids = ids.long()
         x = self.encoder(ids.transpose(0, 1))
-        if streams is None:
-            return self.input_dropout(x)
-        # Dropout draws in the order of memory: of features, row after row.
-        rows = [x] if x.is_contiguous() else x.split(1, dim=1)
         drop = self.input_dropout
-        return torch.cat([dropout(row, drop.p, drop.training, streams, f"input {i}") for i, row in enumerate(rows)], 1)
+        if x.is_contiguous() or streams is None:
+            return dropout(x, drop.p, drop.training, streams, "input")
+        # Dropout draws in the order of memory: of features, row after row.
+        rows = enumerate(x.split(1, dim=1))
+        return torch.cat([dropout(row, drop.p, drop.training, streams, f"input {i}") for i, row in rows], 1)
 
     def _outputs(self, features: Tensor, streams: RandomStreams | None = None) -> Tensor:
         """Return the head's outputs, batch first."""

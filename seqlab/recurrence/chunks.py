@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqlab.errors import check_range
+from seqlab.recurrence.scan import map_state
 
 CheckpointSteps: TypeAlias = int | Literal["auto"]
 MAX_BYTES = 2**31
 """Estimated activations of a pass above which ``auto`` reads a sequence in chunks: 2 GiB."""
-MULTIPLE = 256
+MULTIPLE = 1024
 """A chunk chosen by ``auto`` has a multiple of this many steps: a shorter one costs more time than it saves memory."""
 
 
@@ -195,4 +196,9 @@ def _read(
     found = read(chunk, lengths, state, own)
     if own is not None:
         own.forget()
-    return *found, own
+    return *map_state(_compact, found), own
+
+
+def _compact(tensor: Tensor) -> Tensor:
+    """Copy a part of a larger tensor, which would keep all of it in memory."""
+    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.numel() * tensor.itemsize else tensor

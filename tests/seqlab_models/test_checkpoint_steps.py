@@ -132,7 +132,7 @@ def test_saved_tensors_are_those_of_a_chunk(per_step):
 
 def test_auto_reads_whole_what_fits_and_about_the_root_of_what_does_not(caplog):
     assert automatic_steps(10**6, MAX_BYTES // 10**6) == 0
-    assert [automatic_steps(steps, 2**20) for steps in (10**4, 10**5, 2**20)] == [256, 512, 1024]
+    assert [automatic_steps(steps, 2**20) for steps in (10**4, 2**20, 10**7)] == [1024, 1024, 4096]
     layer = Recurrent(GRU, 16, hidden_size=64, checkpoint_steps="auto")
     with caplog.at_level("INFO", logger="seqlab"):
         assert layer.chunk_steps(10_000, 32, torch.float32) == 0
