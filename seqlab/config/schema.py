@@ -28,8 +28,9 @@ _Decay = Annotated[float, Ge(0), Lt(1)]
 class Trainer:
     """Keys of ``trainer``; the defaults serve configs of earlier releases, which lack the key."""
 
-    max_epochs: _Count | Annotated[None, Meaning("max_steps ends the run")]
+    max_epochs: _Count | Annotated[None, Meaning("max_steps or max_minutes ends the run")]
     max_steps: _Count | Annotated[Literal[-1], Meaning("no limit")] = -1
+    max_minutes: Annotated[float, Gt(0)] | Annotated[None, Meaning("no limit")] = None
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     devices: _Processes | Literal["auto"] = 1
     num_nodes: _Count = 1
@@ -54,6 +55,7 @@ class Data:
     """Keys of ``data``."""
 
     batch_size: _Count = 256
+    tokens_per_batch: _Count | Annotated[None, Meaning("no limit")] = None
     eval_batch_size: _Count = 1024
     bucket: _Count = 100
     workers: Annotated[int, Ge(0), Le(_MOST_PROCESSES)] = 0
@@ -174,8 +176,9 @@ def _check_config(plain: Mapping[str, Any]) -> None:
     _check_keys("", {key: plain[key] for key in types if key in plain}, types, types, known)
     for group, schema in (("trainer", Trainer), ("data", Data)):
         _check_keys(f"{group}.", plain[group], _types(schema), _types(schema), known)
-    if plain["trainer"]["max_epochs"] is None and plain["trainer"]["max_steps"] == -1:
-        raise UserError("trainer.max_epochs=null needs trainer.max_steps: one of them must end the run")
+    trainer = plain["trainer"]
+    if trainer["max_epochs"] is None and trainer["max_steps"] == -1 and trainer["max_minutes"] is None:
+        raise UserError("trainer.max_epochs=null needs trainer.max_steps or trainer.max_minutes to end the run")
     _check_named("optimizer", plain["optimizer"], _types(Optimizer), _OF_OPTIMIZER, known)
     _check_named("logger", plain["logger"], {"name": _LOGGERS}, _OF_LOGGER, known)
     for kind in _PLUGINS:

@@ -1,5 +1,6 @@
 """Contract of a task (data, loss, metrics) and its extensions for labels, generated data, language."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from seqlab.contracts.model import InputSpec
 
 LengthMeaning: TypeAlias = Literal["maximum", "window", "distance"]
 """``maximum``: longer texts are truncated; ``window``: of running text; ``distance``: may be searched."""
+LengthProtocol: TypeAlias = Literal["fixed", "uniform", "curriculum"]
+"""Lengths of generated training sequences: all equal, drawn from a range, or below a ceiling that grows."""
 
 
 @final
@@ -196,19 +199,45 @@ class ClassificationTask(ReportingTask, sequence_length_means="maximum"):
 
 
 class GeneratedTask(ReportingTask, sequence_length_means="distance"):
-    """Generated sequences of a length that may be chosen freely."""
+    """Generated sequences of a length that may be chosen freely.
+
+    A task whose constructor sets ``lengths`` and the attributes below it, and whose :meth:`draw` takes a length, trains
+    on lengths that vary. Whatever depends on the length reads ``sequence_length`` when it is asked: the framework
+    changes that attribute of a copy.
+    """
 
     fresh: bool = False
     """Whether :meth:`draw` makes new training examples at every step, in place of those of the training split."""
     inputs: InputSpec | None = None
     """What an input step is; ``None`` infers it from the training split."""
+    lengths: LengthProtocol = "fixed"
+    """``uniform`` draws the length of each batch from ``[min_length, sequence_length]``, ``curriculum`` from
+    ``[ceiling / 2, ceiling]``."""
+    min_length: int = 1
+    """The shortest training sequences."""
+    start_length: int = 10
+    """The first ceiling of a curriculum."""
+    growth: float = 1.5
+    """Factor by which the ceiling grows, up to ``sequence_length``, when validation at it solves the task."""
+    patience: int = 1
+    """Number of consecutive validations that must solve the task before the ceiling grows."""
+    check_every: int = 50
+    """Number of batches of an epoch of a curriculum, which ends with a validation at the ceiling."""
+    eval_lengths: Sequence[int] = ()
+    """Further lengths at which the trained model is tested."""
+    eval_multiples: Sequence[int] = ()
+    """The same as multiples of the length of the test split."""
+    split_seed: int = 0
+    """Seed of the held-out examples of other lengths."""
 
-    def draw(self, count: int, seed: int) -> Examples:
+    def draw(self, count: int, seed: int, length: int | None = None) -> Examples:
         """Draw training examples, if ``fresh``; an epoch has as many as the training split.
 
         Args:
             count: number of examples.
             seed: the only source of randomness: the same seed draws the same examples in every process.
+            length: distance of all of them, in place of ``sequence_length``; a task whose lengths are always fixed may
+                leave out this argument.
 
         Raises:
             TypeError: the task is ``fresh`` and does not override this method.
@@ -317,3 +346,12 @@ def input_spec(task: Task) -> InputSpec | None:
 def is_solved(task: Task, metrics: Mapping[str, float]) -> bool | None:
     """Return whether these test metrics solve the task; ``None`` if there is no threshold."""
     return task.solved(metrics) if isinstance(task, GeneratedTask) else None
+
+
+def at_length(task: Task, length: int | None) -> Task:
+    """Return a copy of a task whose ``sequence_length`` is another one; the task itself for ``None``."""
+    if length is None or length == task.sequence_length:
+        return task
+    other = copy.copy(task)
+    other.sequence_length = length
+    return other

@@ -25,6 +25,7 @@ from seqlab.contracts import (
 from seqlab.contracts.task import input_spec, is_fresh, label_names, max_length, sample_weights
 from seqlab.data import statistics
 from seqlab.data.encoding import dropped_texts, encode_texts, example_symbols, symbols_of, texts_of, truncate
+from seqlab.data.lengths import BATCH_STEPS, LengthLoader, LengthSchedule, held_out_examples, seed_of
 from seqlab.data.loaders import (
     BatchLoader,
     BucketLoader,
@@ -61,11 +62,13 @@ class SequenceData(pl.LightningDataModule):
         notes: what a user should know about the data.
         example_texts: inputs to predict for, as examples.
         narrow_tokens: whether the model takes token ids that are not int64 (:attr:`.Model.narrow_tokens`).
+        schedule: lengths of the training sequences of a generated task; ``None`` for other tasks.
 
     Args:
         task: source of the examples.
         preprocessor: encodes texts; fitted here, on the training split only. ``None`` for a task of tensors.
         batch_size: examples in a training batch.
+        tokens_per_batch: maximum number of time steps in a training batch of generated sequences; ``None``: no maximum.
         eval_batch_size: examples in a batch of validation and test.
         bucket: training batches among which examples are sorted by length.
         workers: processes that build training batches ahead; 0 builds them in this one, faster for small models.
@@ -84,6 +87,7 @@ class SequenceData(pl.LightningDataModule):
         preprocessor: Preprocessor | None,
         *,
         batch_size: int = 256,
+        tokens_per_batch: int | None = None,
         eval_batch_size: int = 1024,
         bucket: int = 100,
         workers: int = 0,
@@ -106,6 +110,9 @@ class SequenceData(pl.LightningDataModule):
         self.dropped: dict[int, str] = {}
         self.notes: list[str] = []
         self.example_texts: list[str] = []
+        self.schedule: LengthSchedule | None = None
+        self._tokens_per_batch = tokens_per_batch
+        self._test_length: int | None = None
         self._begin, self.narrow_tokens = 0, False
         self._train_rows: Tensor | None = None
 
@@ -117,6 +124,7 @@ class SequenceData(pl.LightningDataModule):
         """
         if self.encoded or self.tokens:
             return
+        self._make_schedule()
         splits = self.task.splits()
         kinds = {name: type(split).__name__ for name, split in splits.items()}
         if Corpus.__name__ in kinds.values() and len(set(kinds.values())) > 1:
@@ -126,6 +134,20 @@ class SequenceData(pl.LightningDataModule):
             self._prepare_text(cast(Mapping[str, Corpus], splits))
         else:
             self._prepare_examples(cast(Mapping[str, Examples], splits))
+
+    def _make_schedule(self) -> None:
+        task, options = self.task, self._training_options
+        if isinstance(task, GeneratedTask) and task.sequence_length is not None:
+            self.schedule = LengthSchedule(task, self.batch_size, self._tokens_per_batch)
+            self.batch_size = self.batch_size if self.schedule.varies else self.schedule.batch_size
+            for name, value in (
+                ("data.workers", options["workers"]),
+                ("trainer.overfit_batches", options["overfit_batches"]),
+            ):
+                if value and self.schedule.is_curriculum:
+                    raise ValueError(f"{name} must be 0 with lengths=curriculum, got {value}")
+        elif self._tokens_per_batch is not None:
+            raise ValueError("data.tokens_per_batch must be null: the task does not generate its sequences")
 
     def _prepare_examples(self, splits: Mapping[str, Examples]) -> None:
         missing = [name for name in SPLITS if name not in splits or not len(splits[name])]
@@ -141,6 +163,8 @@ class SequenceData(pl.LightningDataModule):
         self._truncate(same_as_train)
         if self.preprocessor is None:
             self.example_texts = example_symbols(self.encoded["test"][0], symbols_of(input_spec(self.task)))
+        if self.schedule is not None and not self.schedule.is_curriculum:
+            self.choose_test_length(self.schedule.target)
         self.notes += [*label_notes(label_names(self.task) or ()), *statistics.duplicate_notes(self.statistics)]
 
     def _take_tensors(self, splits: Mapping[str, Examples]) -> None:
@@ -245,10 +269,10 @@ class SequenceData(pl.LightningDataModule):
         values = self.tokens["train"].read_all()
         return Ragged(values, torch.tensor([len(values)]))
 
-    def draw(self, count: int, seed: int) -> tuple[Ragged, Tensor]:
-        """Generate new training examples and encode them."""
+    def draw(self, count: int, seed: int, length: int | None = None) -> tuple[Ragged, Tensor]:
+        """Generate new training examples, of one length if it is given, and encode them."""
         assert isinstance(self.task, GeneratedTask)
-        examples = self.task.draw(count, seed)
+        examples = self.task.draw(count, seed) if length is None else self.task.draw(count, seed, length)
         inputs = examples.inputs
         if not isinstance(inputs, Ragged):
             assert self.preprocessor is not None
@@ -258,7 +282,55 @@ class SequenceData(pl.LightningDataModule):
     @property
     def extra_splits(self) -> tuple[str, ...]:
         """Names of the splits beyond train, valid and test."""
-        return tuple(name for name in self.encoded if name not in SPLITS)
+        stored = [name for name in self.encoded if name not in SPLITS]
+        return tuple(dict.fromkeys([*stored, *self._further_lengths]))
+
+    @property
+    def _further_lengths(self) -> dict[str, int]:
+        """Lengths of the extra splits that are generated when they are read, by name."""
+        if self.schedule is None:
+            return {}
+        task, length = self.schedule.task, self._test_length or self.schedule.ceiling
+        absolute = task.eval_lengths if self.schedule.is_curriculum else ()
+        lengths = sorted({*absolute, *(multiple * length for multiple in task.eval_multiples)})
+        return {f"length {each}": each for each in lengths if f"length {each}" not in self.encoded}
+
+    def choose_test_length(self, length: int) -> None:
+        """Choose the length of the test split of a curriculum, and of the multiples of it."""
+        assert self.schedule is not None
+        self._test_length = length
+        chosen = {"test": length} if self.schedule.is_curriculum else {}
+        for name, each in {**chosen, **self._further_lengths}.items():
+            self.statistics[name] = self.held_out_statistics(each)
+
+    def held_out_statistics(self, length: int) -> dict[str, Any]:
+        """Return the statistics of a generated split of one length."""
+        assert self.schedule is not None
+        steps = self.schedule.time_steps(length)
+        examples = held_out_examples(len(self.encoded["test"][1]), steps)
+        even = Ragged(torch.empty(examples * steps, 0), [steps] * examples)
+        return statistics.split_statistics(even, self._limit, None)
+
+    def held_out_loader(self, split: str, length: int) -> GeneratedLoader:
+        """Return a loader of held-out examples of one length, generated when they are read.
+
+        They depend on ``task.split_seed``, the split and the length. Long sequences are fewer, in smaller batches.
+        """
+        assert self.schedule is not None
+        steps = self.schedule.time_steps(length)
+        examples = held_out_examples(len(self.encoded["test"][1]), steps)
+        batch_size = max(1, min(self.eval_batch_size, BATCH_STEPS // steps))
+        return GeneratedLoader(
+            lambda count, seed: self.draw(count, seed, length),
+            examples=examples,
+            batch_size=batch_size,
+            together=1,
+            seed=seed_of(self.schedule.task.split_seed, SPLITS.index(split), length),
+            overfit_batches=-(-examples // batch_size),  # the same examples in every epoch
+            shard=self._options.get("shard"),
+            weigh_steps=self.task.per_step,
+            narrow_tokens=self.narrow_tokens,
+        )
 
     def loader(self, split: str) -> BatchLoader:
         """Return the loader of a split."""
@@ -274,8 +346,17 @@ class SequenceData(pl.LightningDataModule):
             return StreamLoader(
                 tokens, self._begin, batch_size=batch_size, window=window, drop_last=training, **options
             )
+        if self.schedule is not None and self.schedule.is_curriculum and split in ("valid", "test"):
+            chosen = self.schedule.ceiling if split == "valid" else self._test_length
+            return self.held_out_loader(split, chosen or self.schedule.ceiling)
+        if split in (further := self._further_lengths):
+            return self.held_out_loader("test", further[split])
         inputs, targets = self.encoded[split]
         options = {**options, "weigh_steps": self.task.per_step, "narrow_tokens": self.narrow_tokens}
+        if training and self.schedule is not None and self.schedule.varies:
+            task, schedule = self.schedule.task, self.schedule
+            batches = task.check_every if schedule.is_curriculum else -(-len(targets) // schedule.batch_size)
+            return LengthLoader(self.draw, schedule, batches=batches, **options)
         if training and is_fresh(self.task):
             return GeneratedLoader(self.draw, examples=len(targets), batch_size=batch_size, **options)
         if isinstance(self.task, StatefulTask):

@@ -299,6 +299,7 @@ class GeneratedLoader(ExampleLoader):
         draw: returns so many examples, given a count and a seed.
         examples: of an epoch.
         batch_size: examples a batch; the last one of an epoch may be smaller.
+        together: minimum number of examples to generate at once.
     """
 
     def __init__(
@@ -307,12 +308,13 @@ class GeneratedLoader(ExampleLoader):
         *,
         examples: int,
         batch_size: int,
+        together: int = _GENERATED_TOGETHER,
         **options: Unpack[LoaderOptions],
     ) -> None:
         check_range("examples", examples, 1)
         super().__init__(examples, batch_size, **options)
         self.draw = draw
-        self._batches_together = max(1, _GENERATED_TOGETHER // batch_size)
+        self._batches_together = max(1, together // batch_size)
         self._block: tuple[tuple[int, int], Ragged, Tensor] | None = None
 
     def plan(self) -> range:

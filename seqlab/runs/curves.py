@@ -22,14 +22,15 @@ class CurvesLogger(Logger):
 
     Args:
         folder: the run folder.
+        file: the file in it.
     """
 
     name = "curves"
     version = ""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, file: Path = METRICS) -> None:
         super().__init__()
-        self.folder, self.path = folder, folder / METRICS
+        self.folder, self.path = folder, folder / file
         self._columns: list[str] | None = None
 
     @property

@@ -24,6 +24,7 @@ RESULTS = "results.json"
 RESUME = "resume.ckpt"
 BEST = "best.ckpt"
 METRICS = Path("curves") / "metrics.csv"
+CURRICULUM = Path("curves") / "curriculum.csv"
 
 HASHED = (MODEL, MODEL_CARD, PREPROCESSOR)
 """Files of which ``results.json`` keeps the SHA-256."""

@@ -27,10 +27,16 @@ from seqlab.sweeps.overrides import expand, override_key
 
 _NOT_IN_RUN_KEY = ("hydra", "logger", "ckpt_path")
 _NOT_IN_GROUP_KEY = {"data": ("allow_change",), "trainer": ("progress", "profiler", "checkpoint_minutes")}
-_ADDED_KEYS = {
-    "data": {"duplicates": "keep"},
-    "task": {"quoting": "auto", "header": "auto", "encoding": "utf-8"},
-}
+ADDED_KEYS: Mapping[str, Mapping[str, Any]] = {
+    "data": {"duplicates": "keep", "tokens_per_batch": None},
+    "model": {"checkpoint_steps": "auto"},
+    "trainer": {"max_minutes": None},
+    "task": {
+        "quoting": "auto", "header": "auto", "encoding": "utf-8",
+        "lengths": "fixed", "min_length": None, "start_length": None, "growth": 1.5, "patience": 1, "check_every": 50,
+        "eval_multiples": [],
+    },
+}  # fmt: skip
 """Keys added by later versions, with the values at which a run computes what it did before and keeps its key."""
 _NOT_IN_SWEEP_KEY = (
     "hydra.", "hydra/", "logger", "trainer.progress", "trainer.profiler", "trainer.checkpoint_minutes",
@@ -48,7 +54,7 @@ def run_key(config: Mapping[Any, Any] | DictConfig) -> str:
     values = {str(key): _plain(config[key]) for key in config if key not in _NOT_IN_RUN_KEY}
     for group, keys in _NOT_IN_GROUP_KEY.items():
         values[group] = {key: value for key, value in values[group].items() if key not in keys}
-    for group, added in _ADDED_KEYS.items():
+    for group, added in ADDED_KEYS.items():
         values[group] = {key: value for key, value in values[group].items() if added.get(key, ...) != value}
     return _digest([values, {kind: _version(kind, values.get(kind)) for kind in _PLUGIN_GROUPS}])
 

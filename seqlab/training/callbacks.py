@@ -12,12 +12,17 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 from seqlab.contracts import Batch, Task, UserError
 from seqlab.contracts.task import derived_metrics, is_solved
+from seqlab.data.lengths import LengthSchedule
+from seqlab.distributed.collectives import RankConsensus
 from seqlab.io.formatting import format_metric
 from seqlab.recurrence.graphs import compilations
 from seqlab.training.checkpoint import training_progress, validation_metrics
 from seqlab.training.module import SequenceModule
 
 log = logging.getLogger("seqlab")
+
+CEILING = "train/ceiling"
+"""Name under which the ceiling of a curriculum is logged."""
 
 
 @final
@@ -33,18 +38,20 @@ class EarlyStopping(callbacks.EarlyStopping):
 class StopWhenSolved(pl.Callback):
     """Stop after a number of epochs in a row whose validation solves the task, by the task's own criterion.
 
-    A single epoch just above the criterion may be luck, and the test split then falls below it.
+    A single epoch just above the criterion may be luck, and the test split then falls below it. Of a curriculum, the
+    validations at ``task.sequence_length`` count.
 
     Args:
         task: defines when it is solved.
         epochs: in a row; at least 1.
+        schedule: lengths of the training sequences, if they are generated.
 
     Raises:
         UserError: the monitored metric is not logged as ``valid/<name>``.
     """
 
-    def __init__(self, task: Task, epochs: int) -> None:
-        self.task, self.epochs, self.in_a_row = task, epochs, 0
+    def __init__(self, task: Task, epochs: int, schedule: LengthSchedule | None = None) -> None:
+        self.task, self.epochs, self.in_a_row, self._schedule = task, epochs, 0, schedule
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the epoch."""
@@ -52,7 +59,9 @@ class StopWhenSolved(pl.Callback):
         if self.task.monitor not in metrics:
             logged = ", ".join(trainer.callback_metrics) or "nothing"
             raise UserError(f"StopWhenSolved needs the logged metric valid/{self.task.monitor}, but {logged} is logged")
-        self.in_a_row = self.in_a_row + 1 if is_solved(self.task, metrics) else 0
+        curriculum = self._schedule is not None and self._schedule.is_curriculum
+        solved = self._schedule.is_finished if curriculum and self._schedule else is_solved(self.task, metrics)
+        self.in_a_row = self.in_a_row + 1 if solved else 0
         if self.in_a_row >= self.epochs:
             trainer.should_stop = True
 
@@ -116,25 +125,79 @@ class Cost(pl.Callback):
 
 
 @final
+class TimeBudget(pl.Callback):
+    """Stop training after a number of minutes of wall-clock time, validation included.
+
+    A resumed run counts the time used before. The step after which to stop depends on the machine.
+
+    Args:
+        minutes: the budget; ``None`` only measures.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        self.minutes = minutes
+        self._used, self._since = 0.0, time.perf_counter()
+        self._is_running, self._consensus = False, RankConsensus()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds used."""
+        return self._used + (time.perf_counter() - self._since if self._is_running else 0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._since, self._is_running = time.perf_counter(), True
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Stop after an optimiser step, on all ranks after the same one."""
+        done = trainer.fit_loop.epoch_loop.batch_idx + 1
+        if self.minutes is None or done % trainer.accumulate_grad_batches:
+            return
+        if self._consensus.delayed_max(int(self.seconds >= 60 * self.minutes)):
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self._used, self._is_running = self.seconds, False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seconds used."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore them."""
+        self._used = state_dict["seconds"]
+
+
+@final
 class ValidationBaseline(pl.Callback):
-    """Validation metrics of the input-independent baseline, computed in the first validation of a run.
+    """Validation metrics of the input-independent baseline, computed in the first validation at each length.
 
     A choice between runs compares validation scores with these, so that it need not read the test split.
-
-    Attributes:
-        values: the metrics; empty before the first validation ended.
 
     Args:
         task: for the baseline's outputs and the metrics.
         statistics: of the validation split.
+        schedule: lengths of the training sequences, if they are generated.
     """
 
-    def __init__(self, task: Task, statistics: Mapping[str, Any]) -> None:
-        self.task, self.values = task, dict[str, float]()
-        self._statistics, self._metrics = statistics, task.metrics()
+    def __init__(self, task: Task, statistics: Mapping[str, Any], schedule: LengthSchedule | None = None) -> None:
+        self.task, self._by_length, self._schedule = task, dict[int, dict[str, float]](), schedule
+        self._statistics, self._metrics, self._length = statistics, task.metrics(), 0
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The metrics of the last validation; empty before the first."""
+        return self.values_at(self._length)
+
+    def values_at(self, length: int) -> dict[str, float]:
+        """Return the metrics at a length of a curriculum; of other runs, those of the split."""
+        curriculum = self._schedule is not None and self._schedule.is_curriculum
+        return self._by_length.get(length if curriculum else 0, {})
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reset the metrics, on the model's device."""
+        self._length = self._schedule.ceiling if self._schedule is not None and self._schedule.is_curriculum else 0
         self._metrics.to(pl_module.device).reset()
 
     def on_validation_batch_end(
@@ -149,15 +212,16 @@ class ValidationBaseline(pl.Callback):
         """Compute the metrics over all ranks."""
         if not self.values:
             values = {name: float(value) for name, value in self._metrics.compute().items()}
-            self.values = values | derived_metrics(self.task, values, self._statistics)
+            self._by_length[self._length] = values | derived_metrics(self.task, values, self._statistics)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the values."""
-        return {"values": self.values}
+        return {"values": self.values, "by_length": self._by_length, "length": self._length}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the values."""
-        self.values = dict(state_dict["values"])
+        self._by_length = {0: dict(state_dict["values"]), **state_dict.get("by_length", {})}
+        self._length = state_dict.get("length", 0)
 
 
 def progress_callbacks(asked: object, monitor: str) -> list[pl.Callback]:
@@ -199,6 +263,8 @@ class EpochLines(pl.Callback):
         metrics = trainer.callback_metrics
         names = [name for name in ("train/loss", self.monitor) if name in metrics]
         values = [f"{name} {format_metric(float(metrics[name]))}" for name in names]
+        if CEILING in metrics:
+            values.append(f"{CEILING} {float(metrics[CEILING]):,.0f}")
         seconds = f"{time.perf_counter() - self._since:.1f} s"
         log.log(self.level, "  ".join([_position(trainer), *values, seconds]))
 

@@ -17,6 +17,7 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
 from seqlab.contracts import UserError
+from seqlab.data.lengths import LengthSchedule
 from seqlab.distributed.collectives import RankConsensus, all_gather
 from seqlab.distributed.signals import StoppedError, StopRequest
 from seqlab.errors import one_line
@@ -119,6 +120,9 @@ class RunCheckpoint(Checkpoint):
     so that a run with a larger ``max_steps`` continues like one that never stopped; the best score is added to it
     afterwards.
 
+    Of a curriculum, the best epoch is that of the largest length whose validation solves the task, then of the best
+    score at it.
+
     Args:
         folder: the run folder.
         monitor: the metric by which the best epoch is chosen, ``valid/<name>``.
@@ -127,9 +131,11 @@ class RunCheckpoint(Checkpoint):
         minutes: between two checkpoints, at most.
         grace: seconds that validation may still take after a signal.
         until: the optimiser step after which to save and stop, for a run that is reproduced in segments.
+        schedule: lengths of the training sequences, if they are generated.
 
     Attributes:
         best, best_epoch, best_step, best_metrics: of the best weights.
+        best_length: of a curriculum, the length that the best weights solve; 0 where there is none.
         validated: the optimiser step after which validation last ran.
         record: a key of each checkpoint, and the function of whole epochs and steps that returns its value.
         has_started: whether training started, so that the checkpoint to resume from was loaded.
@@ -144,6 +150,7 @@ class RunCheckpoint(Checkpoint):
         minutes: float = 5.0,
         grace: float = 20.0,
         until: int | None = None,
+        schedule: LengthSchedule | None = None,
     ) -> None:
         self.folder, self.monitor, self.mode = folder, monitor, mode
         self.stop, self.seconds, self.grace, self.until = stop, 60 * minutes, grace, until
@@ -151,6 +158,7 @@ class RunCheckpoint(Checkpoint):
         self.best: float | None = None
         self.best_epoch = self.best_step = self.validated = -1
         self.best_metrics: dict[str, float] = {}
+        self._schedule, self.best_length = schedule, 0
         self.has_started = False
         self._rng: list[dict[str, Any]] = []
         self._ignores_best = False
@@ -234,8 +242,11 @@ class RunCheckpoint(Checkpoint):
         metrics = validation_metrics(trainer)
         score = metrics[self.monitor.partition("/")[2]]
         self.validated = trainer.global_step
-        if self._is_better(score):
-            self.best, self.best_metrics = score, metrics
+        length = 0
+        if self._schedule is not None and self._schedule.is_curriculum and (last := self._schedule.last) is not None:
+            length = last.length if last.passed else 0
+        if length > self.best_length or (length == self.best_length and self._is_better(score)):
+            self.best_length, self.best, self.best_metrics = length, score, metrics
             self.best_epoch, self.best_step = trainer.current_epoch, trainer.global_step
             if trainer.is_global_zero:
                 write_weights(self.folder / MODEL, module.model.state_dict())
@@ -258,8 +269,9 @@ class RunCheckpoint(Checkpoint):
         return {**self._best_state(), "rng": all_gather(rng_state())}
 
     def _best_state(self) -> dict[str, Any]:
-        names = ("best", "best_epoch", "best_step", "best_metrics", "validated")
-        return {name: getattr(self, name) for name in names}
+        names = ("best", "best_epoch", "best_step", "best_metrics", "validated", "best_length")
+        reached = None if self._schedule is None else self._schedule.reached
+        return {**{name: getattr(self, name) for name in names}, "reached": reached}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best score; the generators follow when training starts, as building the model draws from them."""
@@ -270,6 +282,9 @@ class RunCheckpoint(Checkpoint):
         self.best_metrics = state_dict["best_metrics"]
         # Earlier releases did not save these two, and validated at the end of epochs only.
         self.best_step, self.validated = state_dict.get("best_step", -1), state_dict.get("validated", -1)
+        self.best_length = state_dict.get("best_length", 0)
+        if self._schedule is not None:
+            self._schedule.reached = state_dict.get("reached")
 
     def best_record(self) -> dict[str, Any]:
         """Return epoch, step and score of the best weights, for ``results.json``."""

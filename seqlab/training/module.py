@@ -63,8 +63,7 @@ class SequenceModule(pl.LightningModule):
         self.test_metrics = task.metrics()
         self.baseline_metrics = task.metrics()
         self.detail_metrics: MetricCollection | None = detail_metrics(task)
-        self._further = tuple(further)
-        self._further_metrics = nn.ModuleList(task.metrics() for _ in (*further, *further))  # model, then baseline
+        self.set_further(further)
         self.further: dict[str, tuple[dict[str, float], dict[str, float]]] = {}
         self.test_results: dict[str, float] = {}
         self.baseline: dict[str, float] = {}
@@ -80,6 +79,11 @@ class SequenceModule(pl.LightningModule):
         self._decay = EpochDecay(optimizer, task.mode)
         self._statistics = statistics or {}
         self.examples = self.steps = 0
+
+    def set_further(self, further: Sequence[str]) -> None:
+        """Choose the further test splits, in the order of their loaders."""
+        self._further = tuple(further)
+        self._further_metrics = nn.ModuleList(self.task.metrics() for _ in (*further, *further))  # model, then baseline
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute, those that change several times a step without ``nn.Module``'s checks."""

@@ -24,7 +24,7 @@ _FIXED = (
     "seed", "init_from", "freeze", "cell", "model", "task", "preprocessing",
     "optimizer.name", "optimizer.schedule", "optimizer.averaging", "optimizer.amsgrad", "optimizer.centered",
     "trainer.precision", "trainer.accumulate_grad_batches", "trainer.limit_train_batches",
-    "trainer.limit_val_batches", "trainer.overfit_batches", "data.batch_size", "data.bucket",
+    "trainer.limit_val_batches", "trainer.overfit_batches", "data.batch_size", "data.tokens_per_batch", "data.bucket",
     "data.duplicates",
 )  # fmt: skip
 """Keys that may not change when a run resumes, each with all keys below it; every other key takes effect."""

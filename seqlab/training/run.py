@@ -11,8 +11,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from seqlab.config.schema import plain_config
-from seqlab.contracts import LanguageTask, UserError
-from seqlab.contracts.task import task_defaults, task_report
+from seqlab.contracts import LanguageTask, Task, UserError
+from seqlab.contracts.task import at_length, task_defaults, task_report
 from seqlab.data.datamodule import SPLITS
 from seqlab.data.statistics import format_statistics
 from seqlab.distributed.devices import rank_info
@@ -25,6 +25,7 @@ from seqlab.runs.ownership import owned_folder
 from seqlab.runs.results import Result, further_tests, metric_ranges, write_results
 from seqlab.runs.scores import judge
 from seqlab.training.checkpoint import checkpoint_path
+from seqlab.training.curriculum import lengths_record
 from seqlab.training.loggers import open_logger
 from seqlab.training.process_state import restored_process_state
 from seqlab.training.resume import ResumePoint, new_record
@@ -92,14 +93,22 @@ def _record_results(session: TrainingSession, started: float, command: str | Non
     """Write ``results.json``."""
     config, folder, task, data, module = session.config, session.folder, session.task, session.data, session.module
     model = session.model
+    lengths = None
+    if (schedule := data.schedule) is not None:
+        best_length = session.checkpoints.best_length
+        lengths = lengths_record(schedule, best_length)
+        task = at_length(task, lengths["test"])
+        if schedule.is_curriculum:
+            data.statistics["valid"] = data.held_out_statistics(lengths["valid"])
     report = task_report(task, module.details, folder)
-    scores = _scores(session)
+    scores = _scores(session, task)
     cost = _cost(session, started)
     main = "cell" if model.uses_cell else "model"
     notes = [] if model.uses_cell else [f"`cell` and `kernel` are ignored with model={config['model']['name']}"]
     record = {
         "title": f"{config[main]['name']} on {config['task']['name']}",
         **scores,
+        "lengths": lengths,
         "cost": cost,
         "kernel": model.kernel_report(),
         "data": {split: data.statistics[split] for split in SPLITS},
@@ -125,10 +134,16 @@ def _record_results(session: TrainingSession, started: float, command: str | Non
     return Result(folder, module.test_results, module.baseline, scores["verdict"], task.monitor, cost, record)
 
 
-def _scores(session: TrainingSession) -> dict[str, Any]:
-    """Return scores of the test split, and of the validation split, by which the checkpoint and runs are chosen."""
-    task, module, checkpoints = session.task, session.module, session.checkpoints
-    statistics, valid, valid_baseline = session.data.statistics, checkpoints.best_metrics, session.baseline.values
+def _scores(session: TrainingSession, task: Task) -> dict[str, Any]:
+    """Return scores of the test split, and of the validation split, by which the checkpoint and runs are chosen.
+
+    Args:
+        session: of the run.
+        task: at the length of these splits.
+    """
+    module, checkpoints = session.module, session.checkpoints
+    statistics, valid = session.data.statistics, checkpoints.best_metrics
+    valid_baseline = session.baseline.values_at(task.sequence_length or 0)
     return {
         "verdict": judge(task, module.test_results, module.baseline, statistics["test"]["examples"]),
         "metrics": {"test": module.test_results, "valid": valid},
@@ -146,6 +161,7 @@ def _scores(session: TrainingSession) -> dict[str, Any]:
 def _cost(session: TrainingSession, started: float) -> dict[str, Any]:
     return {
         **session.cost.report(session.module),
+        "fit_seconds": session.budget.seconds,
         "devices": session.info.world_size,
         "wall_seconds": time.perf_counter() - started,
         "parameters": sum(parameter.numel() for parameter in session.model.parameters()),

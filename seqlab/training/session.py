@@ -32,8 +32,16 @@ from seqlab.io import formatting
 from seqlab.io.safe_io import check_names
 from seqlab.plugins.config import build
 from seqlab.runs import run_folder
-from seqlab.training.callbacks import Cost, EarlyStopping, StopWhenSolved, ValidationBaseline, progress_callbacks
+from seqlab.training.callbacks import (
+    Cost,
+    EarlyStopping,
+    StopWhenSolved,
+    TimeBudget,
+    ValidationBaseline,
+    progress_callbacks,
+)
 from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, StepReachedError
+from seqlab.training.curriculum import LengthTracker, test_length
 from seqlab.training.finetune import PretrainedInit, freeze, load_init
 from seqlab.training.module import SequenceModule
 from seqlab.training.nonfinite import NonFiniteGuard
@@ -60,6 +68,7 @@ class TrainingSession:
         checkpoints: writes the checkpoints, on rank 0.
         record: what the run is trained with, on rank 0.
         cost: of training.
+        budget: wall-clock time of training.
         figures: file names of the figures that callbacks drew into the run folder: those in their ``figures``.
         threads: number of CPU threads, and the reason for it.
 
@@ -130,15 +139,19 @@ class TrainingSession:
     def _build_callbacks(self) -> None:
         trainer, monitor = self.config["trainer"], f"valid/{self.task.monitor}"
         self.stop, self.cost, self.figures = StopRequest(), Cost(), list[str]()
-        self.baseline = ValidationBaseline(self.task, self.data.statistics.get("valid", {}))
-        minutes = trainer["checkpoint_minutes"]
-        self.checkpoints = RunCheckpoint(self.folder, monitor, self.task.mode, self.stop, minutes)
+        schedule = self.data.schedule
+        self.baseline = ValidationBaseline(self.task, self.data.statistics.get("valid", {}), schedule)
+        minutes, self.budget = trainer["checkpoint_minutes"], TimeBudget(trainer.get("max_minutes"))
+        self.checkpoints = RunCheckpoint(self.folder, monitor, self.task.mode, self.stop, minutes, schedule=schedule)
         seeds = SeedPerRank(self.config["seed"])
-        self._callbacks: list[pl.Callback] = [self.cost, self.baseline, self.checkpoints, seeds]
-        if (patience := trainer["early_stopping"]) is not None:
+        self._callbacks: list[pl.Callback] = [self.cost, self.budget, self.baseline, self.checkpoints, seeds]
+        if schedule is not None:
+            self._callbacks.append(LengthTracker(schedule, self.cost, self.folder))
+        ends_early = schedule is None or not schedule.is_curriculum  # scores at other lengths are not comparable
+        if (patience := trainer["early_stopping"]) is not None and ends_early:
             self._callbacks.append(EarlyStopping(monitor, mode=self.task.mode, patience=patience))
         if epochs := trainer.get("stop_when_solved", 0):
-            self._callbacks.append(StopWhenSolved(self.task, epochs))
+            self._callbacks.append(StopWhenSolved(self.task, epochs, schedule))
         if (averaging := self.config["optimizer"].get("averaging")) is not None:
             self._callbacks.append(NonMonotonicAveraging(monitor, self.task.mode, averaging))
         self._callbacks += [build("callback", node) for node in (self.config.get("callbacks") or {}).values()]
@@ -175,6 +188,9 @@ class TrainingSession:
             self._train(trainer)
             trainer.strategy.barrier()  # all ranks read what rank 0 wrote
             self.model.load_state_dict(run_folder.read_weights(self.folder / run_folder.MODEL))
+            if (schedule := self.data.schedule) is not None:
+                self.data.choose_test_length(test_length(schedule, self.checkpoints.best_length))
+                self.module.set_further(self.data.extra_splits)
             trainer.test(self.module, datamodule=self.data, verbose=False)
             self.figures = [name for callback in self._callbacks for name in getattr(callback, "figures", ())]
         except MisconfigurationException as error:
@@ -210,6 +226,8 @@ class TrainingSession:
 
     def _build_trainer(self, logger: Any) -> pl.Trainer:
         settings = {key: self.config["trainer"][key] for key in _TRAINER_KEYS}
+        if settings["max_epochs"] is None and settings["max_steps"] == -1:
+            settings["max_epochs"] = -1  # max_minutes ends the run
         callbacks = self._callbacks
         if self.info.rank == 0:
             callbacks = [

@@ -187,6 +187,9 @@ def rescore(
     found, same = fingerprint(data), task.state_dict() == trained_state
     if list(label_names(task) or ()) != list(labels or ()):
         return None, found, same
+    if data.schedule is not None:
+        lengths = read_results(trained.folder).get("lengths") or {}
+        data.choose_test_length(int(lengths.get("test") or data.schedule.ceiling))
     module = SequenceModule(wide or trained.model, task, plain["optimizer"], data.statistics, data.extra_splits)
     precision = "64-true" if wide is not None else plain["trainer"]["precision"]
     trainer = _test_trainer(precision, plain["trainer"]["limit_test_batches"])

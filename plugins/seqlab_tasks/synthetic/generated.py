@@ -14,7 +14,8 @@ from torch import Generator, Tensor
 from torchmetrics import Metric, MetricCollection
 
 from seqlab import Batch, ClassificationTask, Examples, GeneratedTask, InputSpec, Ragged, Report
-from seqlab.errors import check_range
+from seqlab.contracts.task import LengthProtocol
+from seqlab.errors import check_choice, check_range
 from seqlab_tasks.classification import likeliest
 from seqlab_tasks.metrics import Accuracy, AverageLoss, cross_entropies
 from seqlab_tasks.splitting import SPLITS
@@ -59,6 +60,15 @@ class Generated(GeneratedTask, ABC, presets={"data": "generated"}):
         split_seed: seed of the splits; independent of ``seed``.
         fresh: train on new sequences at every step, drawn by ``seed``, instead of the same ones in every epoch.
         eval_lengths: further distances at which to test the trained model.
+        eval_multiples: further distances, as multiples of the one of the test split.
+        lengths: distances of training: all ``sequence_length`` (``fixed``); one per batch from ``[min_length,
+            sequence_length]`` (``uniform``); one per batch from ``[ceiling / 2, ceiling]`` (``curriculum``), where the
+            ceiling grows to ``sequence_length`` as validation at it solves the task.
+        min_length: shortest distance of ``uniform`` and ``curriculum``; null: the task's shortest.
+        start_length: first ceiling of ``curriculum``; null: 10, within ``min_length`` and ``sequence_length``.
+        growth: factor by which the ceiling grows.
+        patience: consecutive validations that must solve the task before the ceiling grows.
+        check_every: training batches between two validations of ``curriculum``; they are its epochs.
 
     Raises:
         ValueError: an option is out of range.
@@ -77,13 +87,25 @@ class Generated(GeneratedTask, ABC, presets={"data": "generated"}):
         split_seed: int = 0,
         fresh: bool = True,
         eval_lengths: Sequence[int] = (),
+        eval_multiples: Sequence[int] = (),
+        lengths: LengthProtocol = "fixed",
+        min_length: int | None = None,
+        start_length: int | None = None,
+        growth: float = 1.5,
+        patience: int = 1,
+        check_every: int = 50,
     ) -> None:
         check_range("sequence_length", sequence_length, self.shortest, MAX_STEPS)
         check_range("split_seed", split_seed, 0, 2**63)
-        for name, count, length in (
-            ("examples", examples, sequence_length),
-            ("held_out", held_out, max([sequence_length, *eval_lengths])),
-        ):
+        self.sequence_length, self.examples, self.held_out = sequence_length, examples, held_out
+        self.split_seed, self.fresh, self.eval_lengths = split_seed, fresh, tuple(eval_lengths)
+        self.eval_multiples, self.lengths = tuple(eval_multiples), lengths
+        self.growth, self.patience, self.check_every = growth, patience, check_every
+        self._set_lengths(min_length, start_length)
+        stored = (sequence_length, max([sequence_length, *eval_lengths]))
+        if lengths == "curriculum":
+            stored = (self.start_length, self.start_length)
+        for name, count, length in zip(("examples", "held_out"), (examples, held_out), stored, strict=True):
             check_range(name, count, 1, MAX_STEPS)
             if count * length > MAX_STEPS:
                 raise ValueError(f"{name} must be <= {MAX_STEPS // length} with {length:,} steps each, got {count}")
@@ -91,8 +113,24 @@ class Generated(GeneratedTask, ABC, presets={"data": "generated"}):
             check_range("eval_lengths", length, self.shortest)
         if len(set(eval_lengths)) < len(eval_lengths):
             raise ValueError(f"eval_lengths must be distinct, got {list(eval_lengths)}")
-        self.sequence_length, self.examples, self.held_out = sequence_length, examples, held_out
-        self.split_seed, self.fresh, self.eval_lengths = split_seed, fresh, tuple(eval_lengths)
+
+    def _set_lengths(self, min_length: int | None, start_length: int | None) -> None:
+        """Check and set the lengths of training."""
+        check_choice("lengths", self.lengths, LengthProtocol)
+        if self.lengths != "fixed" and not self.fresh:
+            raise ValueError(f"fresh must be true with lengths={self.lengths}: examples are drawn at each step")
+        self.min_length = self.shortest if min_length is None else min_length
+        check_range("min_length", self.min_length, self.shortest, self.sequence_length)
+        clamped = min(max(10, self.min_length), self.sequence_length)
+        self.start_length = clamped if start_length is None else start_length
+        check_range("start_length", self.start_length, self.min_length, self.sequence_length)
+        check_range("growth", self.growth, above=1)
+        check_range("patience", self.patience, 1)
+        check_range("check_every", self.check_every, 1)
+        for multiple in self.eval_multiples:
+            check_range("eval_multiples", multiple, 1)
+        if len(set(self.eval_multiples)) < len(self.eval_multiples):
+            raise ValueError(f"eval_multiples must be distinct, got {list(self.eval_multiples)}")
 
     @abstractmethod
     def generate(self, count: int, length: int, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -113,20 +151,26 @@ class Generated(GeneratedTask, ABC, presets={"data": "generated"}):
         """Reference scores at ``sequence_length``."""
 
     def splits(self) -> Mapping[str, Examples]:
-        """Generate the splits, and one called ``length <distance>`` for each of ``eval_lengths``."""
+        """Generate the splits, and one called ``length <distance>`` for each of ``eval_lengths``.
+
+        Those of a curriculum have the length that it starts with; the framework draws held-out examples of others.
+        """
+        length = self.start_length if self.lengths == "curriculum" else self.sequence_length
         sizes = (self.examples, self.held_out, self.held_out)
         splits = {
-            name: self._examples(size, self.sequence_length, self.split_seed, index)
+            name: self._examples(size, length, self.split_seed, index)
             for index, (name, size) in enumerate(zip(SPLITS, sizes, strict=True))
         }
+        if self.lengths == "curriculum":
+            return splits
         index = SPLITS.index("test")
         for length in self.eval_lengths:
             splits[f"length {length}"] = self._examples(self.held_out, length, self.split_seed, index, length)
         return splits
 
-    def draw(self, count: int, seed: int) -> Examples:
+    def draw(self, count: int, seed: int, length: int | None = None) -> Examples:
         """Sample new training examples."""
-        return self._examples(count, self.sequence_length, seed)
+        return self._examples(count, self.sequence_length if length is None else length, seed)
 
     def _examples(self, count: int, length: int, *seeds: int) -> Examples:
         mixed = int(np.random.SeedSequence(seeds).generate_state(1, np.uint32)[0])
