@@ -314,12 +314,13 @@ class SequenceData(pl.LightningDataModule):
     def held_out_loader(self, split: str, length: int) -> GeneratedLoader:
         """Return a loader of held-out examples of one length, generated when they are read.
 
-        They depend on ``task.split_seed``, the split and the length. Long sequences are fewer, in smaller batches.
+        They depend on ``task.split_seed``, the split and the length. Long sequences are fewer, in smaller batches, of
+        ``data.tokens_per_batch`` at most if that is large.
         """
         assert self.schedule is not None
         steps = self.schedule.time_steps(length)
         examples = held_out_examples(len(self.encoded["test"][1]), steps)
-        batch_size = max(1, min(self.eval_batch_size, BATCH_STEPS // steps))
+        batch_size = max(1, min(self.eval_batch_size, max(BATCH_STEPS, self._tokens_per_batch or 0) // steps))
         return GeneratedLoader(
             lambda count, seed: self.draw(count, seed, length),
             examples=examples,

@@ -89,14 +89,16 @@ class RandomStreams:
             for begin in range(0, self._left, MULTIPLE):
                 self._rest(min(MULTIPLE, self._left - begin))
             self._starts[place] = self._states()
-        self._restore(self._now.get(place, self._starts[place]))
-        before = self._states()
+        self._end = self._now.get(place, self._starts[place])
+        self._restore(self._end)
+        self._rest = _nothing
         yield
-        self._end = self._states()
-        drew = any(not torch.equal(*pair) for pair in zip(before, self._end, strict=True))
-        self._rest = rest if rest is not None and drew else _nothing
+        after = self._states()
+        if all(torch.equal(*pair) for pair in zip(self._end, after, strict=True)):
+            return
+        self._end = after
         if rest is not None:
-            self._now[place] = self._end
+            self._now[place], self._rest = after, rest
 
     def close(self) -> None:
         """Leave torch's generators in the state in which the whole sequence leaves them."""
