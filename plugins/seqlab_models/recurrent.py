@@ -74,7 +74,7 @@ class RecurrentModel(Model):
         ValueError: an option is out of range.
     """
 
-    narrow_tokens = True
+    narrow_tokens = True  # each chunk is widened when it is encoded
 
     def __init__(
         self,
@@ -209,8 +209,10 @@ class RecurrentModel(Model):
         drop = self.output_dropout
         if self.per_step:  # the axes are swapped before the head, whose outputs are often wider
             features = dropout(features, drop.p, drop.training, streams, "output").transpose(0, 1)
-            return self.head(features)
-        return self.head(drop(features))
+        else:
+            features = drop(features)
+        outputs: Tensor = self.head(features)
+        return outputs
 
     def _truncates(self, time: int) -> bool:
         """Return whether to truncate by chunks: not bidirectional, and without one dropout mask for all chunks."""

@@ -115,7 +115,7 @@ def _hash_examples(inputs: Ragged, targets: Tensor) -> str:
         dtype = torch.int64 if tensor is inputs.values and values.dtype in NARROW else values.dtype
         data = b"" if len(values) else repr(tensor.shape).encode()
         digest.update((len(values) * dtype.itemsize or len(data)).to_bytes(8, "little") + data)
-        for block in values.split(_BLOCK):
+        for block in torch.split(values, _BLOCK):
             digest.update(block.to(dtype).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

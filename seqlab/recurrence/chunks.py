@@ -67,7 +67,8 @@ class RandomStreams:
         self._left, self._device = steps, device
         self._starts: dict[str, list[Tensor]] = {}  # shared by the copies
         self._now: dict[str, list[Tensor]] = {}
-        self._end, self._rest = self._states(), _nothing
+        self._end = self._states()
+        self._rest: Callable[[int], object] = _nothing
 
     def chunk(self, steps: int) -> "RandomStreams":
         """Return a copy for the next chunk; a chunk read twice draws the same numbers twice."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias, final
 
 import torch
@@ -229,7 +230,7 @@ class Recurrent(nn.Module):
                     _draw_weights(layer)
             begin = index * self.directions
             own = states[begin : begin + self.directions]
-            with drawing(streams, f"steps {index}", lambda steps, own=own: _draw_steps(own, steps)):
+            with drawing(streams, f"steps {index}", partial(_draw_steps, own)):
                 y, ends = self._layer(_cells(layer), x, own, lengths, final_state)
             x = around(x, y)
             final_states += ends
