@@ -16,10 +16,11 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 
 import torch
 
-from seqlab import Batch
+from seqlab import Batch, Ragged
 from seqlab.plugins import find
 from seqlab.recurrence.chunks import MAX_BYTES, automatic_steps
 from seqlab_models.recurrent import RecurrentModel
@@ -34,48 +35,49 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
 
 
-def measure(options: argparse.Namespace, steps: int) -> dict[str, float]:
-    """Measure one length in this process."""
-    torch.set_num_threads(options.threads)
-    task = First(options.short)
+def build(options: argparse.Namespace, task: First) -> RecurrentModel:
+    """Build the model."""
     kind = find("cell", options.cell).load()
-    chunk = options.checkpoint_steps or automatic_steps(steps, MAX_BYTES)
-    model = RecurrentModel(
+    return RecurrentModel(
         task.inputs,
         task.head,
         False,
         lambda size: kind(size, options.hidden),
         options.kernel,
-        checkpoint_steps=chunk,
         embedding_size=options.embedding,
     )
 
-    def training_step(length: int) -> float:
-        task.sequence_length = length
-        examples = task.draw(options.batch, 0)
-        batch = Batch(examples.inputs.even, None, examples.targets)
-        model.zero_grad()
-        since = time.perf_counter()
-        task.loss(model(batch)[0], batch).backward()
-        return time.perf_counter() - since
 
-    model.recurrent.checkpoint_steps = 0
-    training_step(options.short)
-    before, ratios, seconds, memory = peak(), [], [], 0
+def training_step(model: RecurrentModel, task: First, rows: int, steps: int, chunk: int) -> float:
+    """Return the seconds of loss and gradients of a new batch."""
+    examples = task.draw(rows, 0, steps)
+    assert isinstance(examples.inputs, Ragged)
+    assert examples.inputs.even is not None
+    batch = Batch(examples.inputs.even, None, examples.targets)
+    model.recurrent.checkpoint_steps = chunk
+    model.zero_grad()
+    since = time.perf_counter()
+    task.loss(model(batch)[0], batch).backward()
+    return time.perf_counter() - since
+
+
+def measure(options: argparse.Namespace, steps: int) -> dict[str, float]:
+    """Measure one length in this process."""
+    torch.set_num_threads(options.threads)
+    chunk = options.checkpoint_steps or automatic_steps(steps, MAX_BYTES)
+    task = First()
+    step = partial(training_step, build(options, task), task, options.batch)
+    count = max(1, steps // options.short)
+    step(options.short, 0)
+    before, memory, ratios, seconds = peak(), 0, [], []
     for turn in range(options.rounds):
-        model.recurrent.checkpoint_steps = chunk
-        seconds.append(training_step(steps))
+        seconds.append(step(steps, chunk))
         memory = memory or peak() - before
-        model.recurrent.checkpoint_steps = 0
-        short = sum(training_step(options.short) for _ in range(steps // options.short))
-        ratios.append(seconds[-1] / short * (steps // options.short * options.short) / steps)
+        short = sum(step(options.short, 0) for _ in range(count))
+        ratios.append(seconds[-1] / steps * count * options.short / short)
         print(f"{steps:,} steps, round {turn + 1}: ratio {ratios[-1]:.3f}", file=sys.stderr, flush=True)
-    return {
-        "chunk": chunk,
-        "seconds": statistics.median(seconds),
-        "ratio": statistics.median(ratios),
-        "bytes": memory,
-    }
+    median = statistics.median
+    return {"chunk": chunk, "seconds": median(seconds), "ratio": median(ratios), "bytes": memory}
 
 
 def main() -> None:

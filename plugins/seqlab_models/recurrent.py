@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seqlab import Batch, Cell, InputSpec, Kernel, Model, Ragged, Recurrent, UserError, register_export
 from seqlab.errors import check_choice, check_range
-from seqlab.recurrence import CheckpointSteps, RandomStreams, detach, dropout, read_chunks
+from seqlab.recurrence import CheckpointSteps, RandomStreams, dropout, read_chunks
 from seqlab_models.inputs import OneHot, read_vectors
 from seqlab_models.pooling import Kind, Pool
 
@@ -184,7 +184,7 @@ class RecurrentModel(Model):
         if self.random_start and state is None:
             state = self._random_state(len(ids))
         if self._truncates(ids.shape[1]):
-            return self._chunks(ids, lengths, state, self.recurrent.truncate, between=detach)
+            return self._chunks(ids, lengths, state, self.recurrent.truncate, truncate=True)
         rows, time = ids.shape[:2]
         steps = self.recurrent.chunk_steps(time, rows, next(self.parameters()).dtype)
         if steps:

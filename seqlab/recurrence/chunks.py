@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
+from functools import partial
 from typing import Any, Literal, TypeAlias, final
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqlab.errors import check_range
-from seqlab.recurrence.scan import map_state
+from seqlab.recurrence.scan import detach, map_state
 
 CheckpointSteps: TypeAlias = int | Literal["auto"]
 MAX_BYTES = 2**31
@@ -30,23 +31,23 @@ def automatic_steps(steps: int, step_bytes: int) -> int:
     return 0 if steps * step_bytes <= MAX_BYTES else MULTIPLE * math.ceil(math.sqrt(steps) / MULTIPLE)
 
 
-def check_checkpoint_steps(steps: CheckpointSteps, *, bidirectional: bool, truncate: int) -> None:
-    """Check ``checkpoint_steps``.
+def check_chunks(steps: CheckpointSteps, truncate: int, *, bidirectional: bool) -> None:
+    """Check ``checkpoint_steps`` and ``truncate``.
 
     Raises:
-        ValueError: it is out of its range, or cannot be combined with the other options.
+        ValueError: one is out of its range, or they cannot be combined.
     """
+    check_range("truncate", truncate, 0)
     if steps == "auto":
         return
     check_range("checkpoint_steps", steps, 0)
-    if steps and bidirectional:
-        raise ValueError(
-            f"checkpoint_steps must be 0 or auto with bidirectional=true, which needs all steps, got {steps}"
-        )
-    if steps and truncate:
-        raise ValueError(
-            f"checkpoint_steps must be 0 or auto with truncate={truncate}, which cuts gradients, got {steps}"
-        )
+    for name, given, reason in (
+        ("bidirectional", bidirectional, "which needs all steps"),
+        ("truncate", truncate, "which cuts gradients"),
+    ):
+        if steps and given:
+            shown = str(given).lower()
+            raise ValueError(f"checkpoint_steps must be 0 or auto with {name}={shown}, {reason}, got {steps}")
 
 
 @final
@@ -152,12 +153,10 @@ def read_chunks(
     *,
     steps: int,
     axis: int = 0,
-    between: Callable[[Any], Any] | None = None,
+    truncate: bool = False,
     random: bool = False,
 ) -> tuple[list[tuple[Any, ...]], Any]:
     """Read consecutive chunks and hand the state on; the backward pass reads each but the last again.
-
-    Activations are those of one chunk, and the state before each.
 
     Args:
         read: reads a chunk.
@@ -166,7 +165,7 @@ def read_chunks(
         state: before the first chunk.
         steps: of a chunk.
         axis: that of time.
-        between: is applied to the state between two chunks, such as :func:`.detach`.
+        truncate: whether to detach the state between two chunks.
         random: draw the random numbers of the whole sequence (:class:`RandomStreams`).
 
     Returns:
@@ -176,20 +175,23 @@ def read_chunks(
     streams = RandomStreams(total, x.device) if random else None
     for begin in range(0, total, steps):
         size = min(steps, total - begin)
-        chunk, left = x.narrow(axis, begin, size), None
-        if lengths is not None:
-            left = (lengths - begin).clamp(0, size)
-            left = None if bool((left == size).all()) else left  # every kernel supports None
-        if begin and between is not None:
-            state = between(state)
-        if torch.is_grad_enabled() and begin + size < total:
-            *found, state, streams = checkpoint(_read, read, chunk, left, state, streams, axis, use_reentrant=False)
-        else:
-            *found, state, streams = _read(read, chunk, left, state, streams, axis)
+        recompute = torch.is_grad_enabled() and begin + size < total
+        run = partial(checkpoint, _read, use_reentrant=False) if recompute else _read
+        state = detach(state) if begin and truncate else state
+        chunk, left = x.narrow(axis, begin, size), _steps_left(lengths, begin, size)
+        *found, state, streams = run(read, chunk, left, state, streams, axis)
         outputs.append(tuple(found))
     if streams is not None:
         streams.close()
     return outputs, state
+
+
+def _steps_left(lengths: Tensor | None, begin: int, size: int) -> Tensor | None:
+    """Return the valid steps of a chunk; ``None``, which every kernel supports, where all rows are full."""
+    if lengths is None:
+        return None
+    left = (lengths - begin).clamp(0, size)
+    return None if bool((left == size).all()) else left
 
 
 def _read(

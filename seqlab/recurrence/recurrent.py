@@ -19,7 +19,7 @@ from seqlab.recurrence.chunks import (
     CheckpointSteps,
     RandomStreams,
     automatic_steps,
-    check_checkpoint_steps,
+    check_chunks,
     drawing,
     dropout,
     read_chunks,
@@ -79,6 +79,9 @@ class Recurrent(nn.Module):
         ValueError: a number is out of its range.
     """
 
+    checkpoint_steps: CheckpointSteps
+    _chunks_logged = False
+
     def __init__(
         self,
         cell: Callable[..., Cell],
@@ -102,14 +105,12 @@ class Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         check_range("depth", depth, 1)
-        check_range("truncate", truncate, 0)
-        check_checkpoint_steps(checkpoint_steps, bidirectional=bidirectional, truncate=truncate)
+        check_chunks(checkpoint_steps, truncate, bidirectional=bidirectional)
         self.depth, self.bidirectional, self.weight_drop = depth, bidirectional, weight_drop
         self.dropout = check_probability("dropout", dropout)
         self.locked_dropout = check_probability("locked_dropout", locked_dropout)
-        self.batch_first, self.kernel, self.truncate = batch_first, kernel, truncate
-        self.checkpoint_steps: CheckpointSteps = checkpoint_steps
-        self._chunks_logged = False
+        self.batch_first, self.kernel = batch_first, kernel
+        self.truncate, self.checkpoint_steps = truncate, checkpoint_steps
         rates = {"zoneout": zoneout, "state_dropout": state_dropout, "weight_drop": weight_drop}
         self.layers, self.around = nn.ModuleList(), nn.ModuleList()
         for _ in range(depth):
@@ -168,13 +169,8 @@ class Recurrent(nn.Module):
             lengths = as_lengths(lengths)
             check_lengths(lengths, x.shape[1], x.shape[0])
             lengths = lengths.to(x.device)
-        steps = self.chunk_steps(x.shape[0], x.shape[1], x.dtype) if streams is None else 0
-        if steps:
-            chunks, end = read_chunks(self._whole, x, lengths, state, steps=steps, random=self.training)
-            x, end = torch.cat([y for (y,) in chunks]), end if final_state else None
-        else:
-            x, end = self._whole(x, lengths, state, streams, final_state)
-        return (x.transpose(0, 1) if self.batch_first else x), end
+        x, end = self._run(x, lengths, state, streams, final_state)
+        return (x.transpose(0, 1) if self.batch_first else x), end if final_state else None
 
     def chunk_steps(self, steps: int, rows: int, dtype: torch.dtype) -> int:
         """Return the steps of a chunk in which to read a batch under ``checkpoint_steps``; 0 to read it whole.
@@ -198,13 +194,16 @@ class Recurrent(nn.Module):
                 log.info(note, f"{steps:,}", f"{size:,}", steps * step_bytes / 2**30)
         return size if size < steps else 0
 
+    def _run(
+        self, x: Tensor, lengths: Tensor | None, state: Any, streams: RandomStreams | None, final_state: bool
+    ) -> tuple[Tensor, StackedState | None]:
+        if streams is None and (steps := self.chunk_steps(x.shape[0], x.shape[1], x.dtype)):
+            chunks, end = read_chunks(self._whole, x, lengths, state, steps=steps, random=self.training)
+            return torch.cat([y for (y,) in chunks]), end
+        return self._whole(x, lengths, state, streams, final_state)
+
     def _whole(
-        self,
-        x: Tensor,
-        lengths: Tensor | None,
-        state: StackedState | None,
-        streams: RandomStreams | None,
-        final_state: bool = True,
+        self, x: Tensor, lengths: Tensor | None, state: Any, streams: RandomStreams | None, final_state: bool = True
     ) -> tuple[Tensor, StackedState | None]:
         with drawing(streams, "state"):
             states = self._unstack(state, x)
