@@ -184,8 +184,8 @@ class Recurrent(nn.Module):
         if size == "auto":
             if self.bidirectional or self.truncate or torch.compiler.is_compiling():
                 return 0
-            # Input, gates, states and the gradients of the gates.
-            values = sum(cell.input_size + 8 * cell.hidden_size for cell in self.cells)
+            # Input, gates, states, outputs and the gradients of all of them.
+            values = sum(2 * cell.input_size + 12 * cell.hidden_size for cell in self.cells)
             step_bytes = rows * values * dtype.itemsize
             size = automatic_steps(steps, step_bytes)
             if size and not self._chunks_logged:
