@@ -6,11 +6,10 @@ from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from seqlab import Batch, Cell, InputSpec, Kernel, Model, Ragged, Recurrent, UserError, register_export
 from seqlab.errors import check_choice, check_range
-from seqlab.recurrence import detach
+from seqlab.recurrence import CheckpointSteps, RandomStreams, dropout, read_chunks
 from seqlab_models.inputs import OneHot, read_vectors
 from seqlab_models.pooling import Kind, Pool
 
@@ -46,6 +45,10 @@ class RecurrentModel(Model):
         truncate: cut the gradient at every ``truncate``-th step; 0 never does. In one direction with one output per
             sequence, chunks of this length are recomputed for the gradient: memory is that of one chunk for any
             sequence length.
+        checkpoint_steps: read so many steps at a time, and again for the gradient, which stays that of the whole
+            sequence: activations take the memory of one chunk, beside one output per step if the task has them. 0
+            never does; ``auto`` takes about the square root of the number of steps where activations would take more
+            than 2 GiB. Not with ``bidirectional`` or ``truncate``, where ``auto`` is 0.
         locked_dropout: probability of dropping a feature of each layer's input for a whole sequence, in training (Gal &
             Ghahramani 2016).
         state_dropout: the same for the state before a step.
@@ -71,6 +74,8 @@ class RecurrentModel(Model):
         ValueError: an option is out of range.
     """
 
+    narrow_tokens = True  # each chunk is widened when it is encoded
+
     def __init__(
         self,
         inputs: InputSpec,
@@ -88,6 +93,7 @@ class RecurrentModel(Model):
         output_dropout: float = 0.0,
         pooling: Kind = "last",
         truncate: int = 0,
+        checkpoint_steps: CheckpointSteps = "auto",
         locked_dropout: float = 0.0,
         state_dropout: float = 0.0,
         zoneout: float = 0.0,
@@ -127,6 +133,7 @@ class RecurrentModel(Model):
             dropout=dropout,
             kernel=kernel,
             truncate=truncate,
+            checkpoint_steps=checkpoint_steps,
             locked_dropout=locked_dropout,
             state_dropout=state_dropout,
             zoneout=zoneout,
@@ -176,43 +183,58 @@ class RecurrentModel(Model):
             ids, lengths = nn.functional.pad(ids, (0, max(0, self.read_padding - ids.shape[1]))), None
         if self.random_start and state is None:
             state = self._random_state(len(ids))
-        if self._reads_chunks(ids.shape[1]):
-            features, state = self._chunks(ids, lengths, state)
-        else:
-            x = self.input_dropout(self.encoder(ids.transpose(0, 1)))
-            outputs, state = self.recurrent(x, state, lengths, final_state=self.carries_state)
-            # Per step, the axes are swapped before the head, whose outputs are often wider.
-            features = outputs.transpose(0, 1) if self.per_step else self.pool(outputs, lengths)[0]
-        return self.head(self.output_dropout(features)), state
+        if self._truncates(ids.shape[1]):
+            return self._chunks(ids, lengths, state, self.recurrent.truncate, truncate=True)
+        rows, time = ids.shape[:2]
+        steps = self.recurrent.chunk_steps(time, rows, next(self.parameters()).dtype)
+        if steps:
+            return self._chunks(ids, lengths, state, steps, random=self.training)
+        outputs, state = self.recurrent(self._encoded(ids), state, lengths, final_state=self.carries_state)
+        return self._outputs(outputs if self.per_step else self.pool(outputs, lengths)[0]), state
 
-    def _reads_chunks(self, time: int) -> bool:
-        """Return whether to process chunks: not bidirectional, and without one dropout mask for all chunks."""
+    def _encoded(self, ids: Tensor, streams: RandomStreams | None = None) -> Tensor:
+        """Encode ``[batch, time, ...]``, or a chunk, time first."""
+        if not ids.is_floating_point() and ids.dtype != torch.int64:
+            ids = ids.long()
+        x = self.encoder(ids.transpose(0, 1))
+        drop = self.input_dropout
+        if x.is_contiguous() or streams is None:
+            return dropout(x, drop.p, drop.training, streams, "input")
+        # Dropout draws in the order of memory: of features, row after row.
+        rows = enumerate(x.split(1, dim=1))
+        return torch.cat([dropout(row, drop.p, drop.training, streams, f"input {i}") for i, row in rows], 1)
+
+    def _outputs(self, features: Tensor, streams: RandomStreams | None = None) -> Tensor:
+        """Return the head's outputs, batch first."""
+        drop = self.output_dropout
+        if self.per_step:  # the axes are swapped before the head, whose outputs are often wider
+            features = dropout(features, drop.p, drop.training, streams, "output").transpose(0, 1)
+        else:
+            features = drop(features)
+        outputs: Tensor = self.head(features)
+        return outputs
+
+    def _truncates(self, time: int) -> bool:
+        """Return whether to truncate by chunks: not bidirectional, and without one dropout mask for all chunks."""
         masks = self.training and (self.recurrent.locked_dropout or self.recurrent.weight_drop)
         return 0 < self.recurrent.truncate < time and not (self.per_step or self.recurrent.bidirectional or masks)
 
-    def _chunks(self, ids: Tensor, lengths: Tensor | None, state: Any) -> tuple[Tensor, Any]:
-        """Pool chunks that carry the state without its gradient."""
-        size = self.recurrent.truncate
-        if lengths is None:
-            lengths = ids.new_full((len(ids),), ids.shape[1], dtype=torch.int64)
-        parts = []
-        for begin in range(0, ids.shape[1], size):
-            chunk = ids[:, begin : begin + size]
-            steps = (lengths - begin).clamp(0, chunk.shape[1])
-            left = None if bool((steps == chunk.shape[1]).all()) else steps  # every kernel supports None
-            state = detach(state) if begin else state
-            if torch.is_grad_enabled():
-                pooled, weight, state = checkpoint(self._chunk, chunk, left, state, use_reentrant=False)
-            else:
-                pooled, weight, state = self._chunk(chunk, left, state)
-            parts.append((pooled, weight))
-        pooled, weights = (torch.stack(tensors) for tensors in zip(*parts, strict=True))
-        return self.pool.join(pooled, weights), state if self.carries_state else None
+    def _chunks(
+        self, ids: Tensor, lengths: Tensor | None, state: Any, steps: int, **options: Any
+    ) -> tuple[Tensor, Any]:
+        """Return the outputs and the final state, read chunk by chunk (:func:`.read_chunks`)."""
+        chunks, state = read_chunks(self._chunk, ids, lengths, state, steps=steps, axis=1, **options)
+        state = state if self.carries_state else None
+        if self.per_step:
+            return torch.cat([outputs for (outputs,) in chunks], 1), state
+        pooled, weights = (torch.stack(tensors) for tensors in zip(*chunks, strict=True))
+        return self._outputs(self.pool.join(pooled, weights)), state
 
-    def _chunk(self, ids: Tensor, lengths: Tensor | None, state: Any) -> tuple[Tensor, Tensor, Any]:
-        x = self.input_dropout(self.encoder(ids.transpose(0, 1)))
-        outputs, state = self.recurrent(x, state, lengths)
-        return (*self.pool(outputs, lengths), state)
+    def _chunk(self, ids: Tensor, lengths: Tensor | None, state: Any, streams: RandomStreams | None) -> tuple[Any, ...]:
+        outputs, state = self.recurrent(self._encoded(ids, streams), state, lengths, streams=streams)
+        if self.per_step:
+            return self._outputs(outputs, streams), state
+        return *self.pool(outputs, lengths), state
 
     def _random_state(self, batch: int) -> tuple[tuple[Tensor, ...], ...]:
         like = next(self.recurrent.parameters()).new_zeros(batch, 1)

@@ -220,7 +220,7 @@ class Agreement(Labelled):
         other = chances.argsort(1).argsort(1) < count
         wanted = plural[:, SUBJECT : SUBJECT + 1] ^ other
         shift = WORDS.count("singular") * (wanted.long() - plural.long())
-        return torch.where(nouns, inputs + shift, inputs)
+        return torch.where(nouns, inputs + shift, inputs).to(inputs.dtype)
 
     def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
         """Return a table of the bounds, and one of the accuracy of rules that use one noun."""

@@ -67,11 +67,16 @@ def _integer(value: Any) -> int:
     return number
 
 
+NARROW = (torch.uint8, torch.int16)
+"""Further dtypes of token ids, in which generated tasks keep theirs; batches of most models have int64."""
+
+
 class Batch(NamedTuple):
     """A padded batch.
 
     Attributes:
-        inputs: token ids ``[batch, time]`` (int64, 0 is padding) or features ``[batch, time, features]``.
+        inputs: token ids ``[batch, time]`` (int64 unless :attr:`.Model.narrow_tokens`; 0 is padding) or features
+            ``[batch, time, features]``.
         lengths: valid steps of each row ``[batch]`` (int64), or ``None`` where every row fills all time steps.
         targets: targets of the task's loss and metrics; the first axis is the batch.
     """
@@ -91,7 +96,7 @@ class Ragged:
         lengths: steps of each sequence, ``[sequences]`` (int64).
 
     Args:
-        values: as above.
+        values: as above; token ids are int64, or of the dtypes of ``NARROW``.
         lengths: the same as any sequence of integers.
 
     Raises:
@@ -140,6 +145,10 @@ class Ragged:
         values = self.values[index.masked_fill(padding, 0)]
         shape = padding.shape + (1,) * (values.dim() - 2)
         return values.masked_fill(padding.view(shape), 0), lengths
+
+    def widened(self) -> "Ragged":
+        """Return the same with token ids in int64."""
+        return Ragged(self.values.long(), self.lengths) if self.values.dtype in NARROW else self
 
     def take(self, rows: Tensor) -> "Ragged":
         """Return the given rows, in their order."""

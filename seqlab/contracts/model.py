@@ -45,6 +45,8 @@ class Model(nn.Module, ABC):
     """Whether the model uses ``cell=`` and ``kernel=``."""
     carries_state: bool = True
     """Whether :meth:`forward` must return a state; set by the framework."""
+    narrow_tokens: ClassVar[bool] = False
+    """Whether :meth:`forward` takes token ids in uint8 and int16, too, which take less memory."""
     skips_parameters: bool = False
     """Whether some batches do not use some parameters, of this module or of a submodule with this attribute."""
 

@@ -34,6 +34,7 @@ from seqlab.data.loaders import (
     LoaderOptions,
     Shard,
     check_carried_state,
+    widened,
 )
 from seqlab.data.streams import StreamLoader, WindowLoader
 from seqlab.data.tokens import TokenFile, begin_id, encode_corpus, fit_corpus
@@ -60,6 +61,7 @@ class SequenceData(pl.LightningDataModule):
         dropped: the reason for each training text that preprocessing dropped, by its index.
         notes: what a user should know about the data.
         example_texts: inputs to predict for, as examples.
+        narrow_tokens: whether the model takes token ids that are not int64 (:attr:`.Model.narrow_tokens`).
         schedule: lengths of the training sequences of a generated task; ``None`` for other tasks.
 
     Args:
@@ -111,7 +113,7 @@ class SequenceData(pl.LightningDataModule):
         self.schedule: LengthSchedule | None = None
         self._tokens_per_batch = tokens_per_batch
         self._test_length: int | None = None
-        self._begin = 0
+        self._begin, self.narrow_tokens = 0, False
         self._train_rows: Tensor | None = None
 
     def prepare(self) -> None:
@@ -263,7 +265,7 @@ class SequenceData(pl.LightningDataModule):
     def training_inputs(self) -> Ragged:
         """Return the whole encoded training split, for a model that is fitted by counting."""
         if not self.tokens:
-            return self.encoded["train"][0]
+            return self.encoded["train"][0].widened()
         values = self.tokens["train"].read_all()
         return Ragged(values, torch.tensor([len(values)]))
 
@@ -312,12 +314,13 @@ class SequenceData(pl.LightningDataModule):
     def held_out_loader(self, split: str, length: int) -> GeneratedLoader:
         """Return a loader of held-out examples of one length, generated when they are read.
 
-        They depend on ``task.split_seed``, the split and the length. Long sequences are fewer, in smaller batches.
+        They depend on ``task.split_seed``, the split and the length. Long sequences are fewer, in smaller batches, of
+        ``data.tokens_per_batch`` at most if that is large.
         """
         assert self.schedule is not None
         steps = self.schedule.time_steps(length)
         examples = held_out_examples(len(self.encoded["test"][1]), steps)
-        batch_size = max(1, min(self.eval_batch_size, BATCH_STEPS // steps))
+        batch_size = max(1, min(self.eval_batch_size, max(BATCH_STEPS, self._tokens_per_batch or 0) // steps))
         return GeneratedLoader(
             lambda count, seed: self.draw(count, seed, length),
             examples=examples,
@@ -327,6 +330,7 @@ class SequenceData(pl.LightningDataModule):
             overfit_batches=-(-examples // batch_size),  # the same examples in every epoch
             shard=self._options.get("shard"),
             weigh_steps=self.task.per_step,
+            narrow_tokens=self.narrow_tokens,
         )
 
     def loader(self, split: str) -> BatchLoader:
@@ -349,7 +353,7 @@ class SequenceData(pl.LightningDataModule):
         if split in (further := self._further_lengths):
             return self.held_out_loader("test", further[split])
         inputs, targets = self.encoded[split]
-        options = {**options, "weigh_steps": self.task.per_step}
+        options = {**options, "weigh_steps": self.task.per_step, "narrow_tokens": self.narrow_tokens}
         if training and self.schedule is not None and self.schedule.varies:
             task, schedule = self.schedule.task, self.schedule
             batches = task.check_every if schedule.is_curriculum else -(-len(targets) // schedule.batch_size)
@@ -384,7 +388,7 @@ class SequenceData(pl.LightningDataModule):
             return loader.build(loader.starts)
         inputs, targets = self.encoded["valid"]
         chosen = torch.linspace(0, len(targets) - 1, min(rows, len(targets))).long()
-        return Batch(*inputs.padded(chosen), targets[chosen])
+        return widened(Batch(*inputs.padded(chosen), targets[chosen]))
 
     def train_dataloader(self) -> BatchLoader:
         """Return the loader of the training split."""

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from seqlab.contracts import Ragged
+from seqlab.contracts.batch import NARROW
 from seqlab.contracts.task import is_fresh, label_names
 from seqlab.data.datamodule import SequenceData
 
 _GENERATED = 16
 """Number of examples to generate, to tell one generator of training examples from another."""
+_BLOCK = 2**20
+"""Values to hash at once."""
 _MAX_LABELS = 10
 """Labels to name in a message."""
 
@@ -105,20 +108,19 @@ def _split_differences(
 
 
 def _hash_examples(inputs: Ragged, targets: Tensor) -> str:
-    return _hash(*(_bytes(tensor) for tensor in (inputs.values, inputs.lengths, targets)))
-
-
-def _bytes(tensor: Tensor) -> bytes | memoryview:
-    values = tensor.detach().cpu().contiguous()
-    if not values.numel():
-        return repr(values.shape).encode()
-    data: Any = values.reshape(-1).view(torch.uint8).numpy()
-    return memoryview(data)
-
-
-def _hash(*parts: bytes | memoryview) -> str:
+    """Hash examples; token ids of any integer type have the hash of int64."""
     digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
+    for tensor in (inputs.values, inputs.lengths, targets):
+        values = tensor.detach().cpu().reshape(-1)
+        dtype = torch.int64 if tensor is inputs.values and values.dtype in NARROW else values.dtype
+        data = b"" if len(values) else repr(tensor.shape).encode()
+        digest.update((len(values) * dtype.itemsize or len(data)).to_bytes(8, "little") + data)
+        for block in torch.split(values, _BLOCK):
+            digest.update(block.to(dtype).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _hash(part: bytes) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(len(part).to_bytes(8, "little") + part)
     return digest.hexdigest()

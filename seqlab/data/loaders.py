@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from seqlab.contracts import Batch, Ragged, StatefulTask, Task
+from seqlab.contracts.batch import NARROW
 from seqlab.contracts.task import is_fresh, sample_weights
 from seqlab.distributed.signals import SIGNALS, blocked_signals
 from seqlab.errors import check_range
@@ -41,6 +42,11 @@ class Shard:
         return max(0, -(-(rows - self.rank) // self.world)) * self.world / rows
 
 
+def widened(batch: Batch) -> Batch:
+    """Return a batch with token ids in int64."""
+    return batch._replace(inputs=batch.inputs.long()) if batch.inputs.dtype in NARROW else batch
+
+
 class LoaderOptions(TypedDict, total=False):
     """Options of every loader."""
 
@@ -48,6 +54,7 @@ class LoaderOptions(TypedDict, total=False):
     overfit_batches: int  # if not 0, every epoch consists of the first so many batches of epoch 0
     workers: int  # processes that build batches ahead; 0 builds them in this process
     shard: Shard | None  # rows of each batch that this process reads
+    narrow_tokens: bool  # whether token ids may stay uint8 or int16 (Model.narrow_tokens)
     weigh_steps: bool  # whether the weight of a shard is its share of the time steps instead of the rows
 
 
@@ -76,6 +83,7 @@ class BatchLoader(ABC):
         check_range("workers", self.workers, 0)
         self.batch_size, self.seed = batch_size, options.get("seed", 0)
         self.overfit_batches, self.weigh_steps = options.get("overfit_batches", 0), options.get("weigh_steps", False)
+        self.narrow_tokens = options.get("narrow_tokens", False)
         self.shard, self.weight, self.epoch = options.get("shard") or Shard(), 1.0, 0
         self._done, self._start = 0, 0
 
@@ -112,7 +120,7 @@ class BatchLoader(ABC):
         for item, batch in zip(items, batches, strict=True):
             self._done += 1
             self.weight = 1.0 if self.shard.world == 1 else self.shard_weight(item)
-            yield batch
+            yield batch if self.narrow_tokens else widened(batch)
 
     def _build_ahead(self, items: Sequence[Any]) -> Iterator[Batch]:
         loader = DataLoader(

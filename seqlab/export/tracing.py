@@ -24,18 +24,18 @@ Form = Literal["torch", "onnx"]
 
 @contextmanager
 def traceable(model: nn.Module, form: Form) -> Iterator[None]:
-    """Context in which every :class:`.Recurrent` of a model is traceable, without truncation."""
+    """Make every :class:`.Recurrent` of a model traceable within this context, without truncation or chunks."""
     networks = [module for module in model.modules() if isinstance(module, Recurrent)]
-    before = [(network.kernel, network.truncate) for network in networks]
+    before = [(network.kernel, network.truncate, network.checkpoint_steps) for network in networks]
     try:
         for network in networks:
             nodes = nn.ModuleList(_node(_cells(layer)) if form == "onnx" else nn.Identity() for layer in network.layers)
             network.add_module("onnx", nodes)
-            network.kernel, network.truncate = ExportKernel(network), 0
+            network.kernel, network.truncate, network.checkpoint_steps = ExportKernel(network), 0, 0
         yield
     finally:
-        for network, (kernel, truncate) in zip(networks, before, strict=True):
-            network.kernel, network.truncate = kernel, truncate
+        for network, options in zip(networks, before, strict=True):
+            network.kernel, network.truncate, network.checkpoint_steps = options
             del network.onnx
 
 

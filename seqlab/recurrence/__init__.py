@@ -2,19 +2,24 @@
 
 from seqlab._deprecated import old_names
 from seqlab.contracts.masks import last_valid, reverse_within, valid_mask
+from seqlab.recurrence.chunks import CheckpointSteps, RandomStreams, dropout, read_chunks
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.recurrence.scan import detach, fill_state, merge, scan, select, state_tensors
 from seqlab.recurrence.selection import Choice, Loop, choose
 
 __all__ = [
+    "CheckpointSteps",
     "Choice",
     "Loop",
+    "RandomStreams",
     "Recurrent",
     "choose",
     "detach",
+    "dropout",
     "fill_state",
     "last_valid",
     "merge",
+    "read_chunks",
     "reverse_within",
     "scan",
     "select",

@@ -116,7 +116,7 @@ class Recording:
         self._recorder = _TracingLoop()
         self._parts = [part for part in self.network.modules() if isinstance(part, Recurrent)]
         for part in self._parts:
-            part.kernel, part.truncate = self._recorder, 0
+            part.kernel, part.truncate, part.checkpoint_steps = self._recorder, 0, 0
 
     @property
     def is_recurrent(self) -> bool:

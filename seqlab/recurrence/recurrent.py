@@ -1,10 +1,13 @@
 """Depth x direction x dropout around any cell: a drop-in for ``nn.LSTM``."""
 
+import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from seqlab.contracts import Cell, Kernel, State
@@ -12,6 +15,15 @@ from seqlab.contracts.batch import Lengths, as_lengths, check_lengths
 from seqlab.contracts.masks import reverse_within, zero_padding
 from seqlab.errors import check_range
 from seqlab.plugins.kernels import kernels_for
+from seqlab.recurrence.chunks import (
+    CheckpointSteps,
+    RandomStreams,
+    automatic_steps,
+    check_chunks,
+    drawing,
+    dropout,
+    read_chunks,
+)
 from seqlab.recurrence.scan import detach, map_state, rebuild
 from seqlab.recurrence.selection import Choice, CompilePolicy, choose
 from seqlab.recurrence.wrappers import (
@@ -23,6 +35,8 @@ from seqlab.recurrence.wrappers import (
     shared_masks,
     unwrapped,
 )
+
+log = logging.getLogger("seqlab")
 
 StackedState: TypeAlias = tuple[Any, ...]
 """State of all layers and directions: each tensor is ``[depth * directions, batch, ...]``, ordered as in torch."""
@@ -45,6 +59,9 @@ class Recurrent(nn.Module):
         batch_first: whether input and output are ``[batch, time, ...]`` instead of ``[time, batch, ...]``.
         kernel: ``auto``, ``loop``, ``compiled``, the name of a registered kernel, or a kernel.
         truncate: cut the gradient at every ``truncate``-th step (in each direction); 0 never does.
+        checkpoint_steps: read so many steps at a time, and again for the gradient, which is that of the whole sequence:
+            activations take the memory of one chunk. 0 never does; ``auto`` takes about the square root of the number
+            of steps where the activations would take more than 2 GiB (:func:`.automatic_steps`).
         locked_dropout: probability of dropping a feature of a layer's input for a whole sequence, in training.
         state_dropout: the same for the state that a step starts from (:class:`.StateDropout`).
         zoneout: probability of keeping a unit of the state as it was (:class:`.Zoneout`).
@@ -62,6 +79,9 @@ class Recurrent(nn.Module):
         ValueError: a number is out of its range.
     """
 
+    checkpoint_steps: CheckpointSteps
+    _chunks_logged = False
+
     def __init__(
         self,
         cell: Callable[..., Cell],
@@ -73,6 +93,7 @@ class Recurrent(nn.Module):
         batch_first: bool = False,
         kernel: str | Kernel = "auto",
         truncate: int = 0,
+        checkpoint_steps: CheckpointSteps = 0,
         locked_dropout: float = 0.0,
         state_dropout: float = 0.0,
         zoneout: float = 0.0,
@@ -84,11 +105,12 @@ class Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         check_range("depth", depth, 1)
-        check_range("truncate", truncate, 0)
+        check_chunks(checkpoint_steps, truncate, bidirectional=bidirectional)
         self.depth, self.bidirectional, self.weight_drop = depth, bidirectional, weight_drop
         self.dropout = check_probability("dropout", dropout)
         self.locked_dropout = check_probability("locked_dropout", locked_dropout)
-        self.batch_first, self.kernel, self.truncate = batch_first, kernel, truncate
+        self.batch_first, self.kernel = batch_first, kernel
+        self.truncate, self.checkpoint_steps = truncate, checkpoint_steps
         rates = {"zoneout": zoneout, "state_dropout": state_dropout, "weight_drop": weight_drop}
         self.layers, self.around = nn.ModuleList(), nn.ModuleList()
         for _ in range(depth):
@@ -118,6 +140,7 @@ class Recurrent(nn.Module):
         lengths: Lengths | None = None,
         *,
         final_state: bool = True,
+        streams: RandomStreams | None = None,
     ) -> tuple[Any, StackedState | None]:
         """Run over a batch.
 
@@ -127,6 +150,7 @@ class Recurrent(nn.Module):
             lengths: valid steps of each row, 0 to ``time``: a list, a tuple, an array or a tensor of integers; ``None``
                 where every row is full.
             final_state: whether to return the state; a kernel may be faster without it.
+            streams: of the random numbers, if this is a chunk of a longer sequence.
 
         Returns:
             The last layer's outputs, zero on padding, and the state of every layer after each row's last valid step
@@ -145,21 +169,68 @@ class Recurrent(nn.Module):
             lengths = as_lengths(lengths)
             check_lengths(lengths, x.shape[1], x.shape[0])
             lengths = lengths.to(x.device)
-        states = self._unstack(state, x)
+        x, end = self._run(x, lengths, state, streams, final_state)
+        return (x.transpose(0, 1) if self.batch_first else x), end if final_state else None
+
+    def chunk_steps(self, steps: int, rows: int, dtype: torch.dtype) -> int:
+        """Return the steps of a chunk in which to read a batch under ``checkpoint_steps``; 0 to read it whole.
+
+        Args:
+            steps: of the batch.
+            rows: of the batch.
+            dtype: of the activations.
+        """
+        size = self.checkpoint_steps
+        if size == "auto":
+            if self.bidirectional or self.truncate or torch.compiler.is_compiling():
+                return 0
+            # Input, gates, states, outputs and the gradients of all of them.
+            values = sum(2 * cell.input_size + 12 * cell.hidden_size for cell in self.cells)
+            step_bytes = rows * values * dtype.itemsize
+            size = automatic_steps(steps, step_bytes)
+            if size and not self._chunks_logged:
+                self._chunks_logged = True
+                note = "checkpoint_steps=auto: %s steps are read %s at a time; whole, they would take about %.1f GiB"
+                log.info(note, f"{steps:,}", f"{size:,}", steps * step_bytes / 2**30)
+        return size if size < steps else 0
+
+    def _run(
+        self, x: Tensor, lengths: Tensor | None, state: Any, streams: RandomStreams | None, final_state: bool
+    ) -> tuple[Tensor, StackedState | None]:
+        if streams is None and (steps := self.chunk_steps(x.shape[0], x.shape[1], x.dtype)):
+            chunks, end = read_chunks(self._whole, x, lengths, state, steps=steps, random=self.training)
+            return torch.cat([y for (y,) in chunks]), end
+        return self._whole(x, lengths, state, streams, final_state)
+
+    def _whole(
+        self, x: Tensor, lengths: Tensor | None, state: Any, streams: RandomStreams | None, final_state: bool = True
+    ) -> tuple[Tensor, StackedState | None]:
+        with drawing(streams, "state"):
+            states = self._unstack(state, x)
         with shared_masks(self.weight_drop > 0):
-            x, final_states = self._layers(x, states, lengths, final_state)
-        return (x.transpose(0, 1) if self.batch_first else x), _stack(final_states) if final_state else None
+            x, final_states = self._layers(x, states, lengths, final_state, streams)
+        return x, _stack(final_states) if final_state else None
 
     def _layers(
-        self, x: Tensor, states: Sequence[State], lengths: Tensor | None, final_state: bool
+        self,
+        x: Tensor,
+        states: Sequence[State],
+        lengths: Tensor | None,
+        final_state: bool,
+        streams: RandomStreams | None,
     ) -> tuple[Tensor, list[State]]:
         final_states: list[State] = []
         for index, (layer, around) in enumerate(zip(self.layers, self.around, strict=True)):
             if index and self.dropout:
-                x = nn.functional.dropout(x, self.dropout, self.training)
-            x = locked_dropout(x, self.locked_dropout, self.training)
+                x = dropout(x, self.dropout, self.training, streams, f"dropout {index}")
+            with drawing(streams, f"locked {index}"):
+                x = locked_dropout(x, self.locked_dropout, self.training)
+                if streams is not None and self.weight_drop:
+                    _draw_weights(layer)
             begin = index * self.directions
-            y, ends = self._layer(_cells(layer), x, states[begin : begin + self.directions], lengths, final_state)
+            own = states[begin : begin + self.directions]
+            with drawing(streams, f"steps {index}", partial(_draw_steps, own)):
+                y, ends = self._layer(_cells(layer), x, own, lengths, final_state)
             x = around(x, y)
             final_states += ends
         # Connections and normalisation may have written into the padding.
@@ -239,6 +310,20 @@ class Recurrent(nn.Module):
 
 def _cells(layer: nn.Module) -> list[Cell]:
     return list(layer.children())  # type: ignore[arg-type]  # a layer holds cells only
+
+
+def _draw_weights(layer: nn.Module) -> None:
+    """Draw the masks of the dropped weights, which :func:`.shared_masks` keeps."""
+    for module in layer.modules():
+        for name in getattr(module, "parametrizations", {}) if parametrize.is_parametrized(module) else ():
+            getattr(module, name)
+
+
+def _draw_steps(states: Sequence[State], steps: int) -> None:
+    """Draw the random numbers of steps of :class:`.Zoneout`."""
+    for _ in range(steps):
+        for leaf in (leaf for state in states for leaf in state if leaf.is_floating_point()):
+            torch.rand_like(leaf)
 
 
 def _start(cell: Cell, like: Tensor) -> State:

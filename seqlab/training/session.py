@@ -110,6 +110,7 @@ class TrainingSession:
     def _build_model(self) -> None:
         pl.seed_everything(self.config["seed"], verbose=False)  # reading the data may have drawn any number
         self.model = build_model(self.config, self.task, self.data.inputs)
+        self.data.narrow_tokens = self.model.narrow_tokens
 
     def _default_threads(self) -> Threads:
         """Choose the number of threads by the work of a training step."""

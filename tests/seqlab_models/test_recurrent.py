@@ -288,7 +288,7 @@ def test_dropout_draws_the_same_when_a_chunk_is_computed_again(monkeypatch):
     batch, found = ragged([8, 5, 8]), []
     for keep in (False, True):
         if keep:
-            monkeypatch.setattr("seqlab_models.recurrent.checkpoint", lambda f, *inputs, use_reentrant: f(*inputs))
+            monkeypatch.setattr("seqlab.recurrence.chunks.checkpoint", lambda f, *inputs, use_reentrant: f(*inputs))
         ours = model(cell=gru, embedding_size=4, truncate=3, input_dropout=0.5, pooling="mean")
         torch.manual_seed(3)
         ours(batch)[0].square().sum().backward()

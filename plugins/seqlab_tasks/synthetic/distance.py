@@ -22,6 +22,7 @@ from seqlab_tasks.synthetic.generated import (
     letters,
     metric_collection,
     step_cross_entropies,
+    token_dtype,
 )
 
 TOLERANCE = 0.08
@@ -62,11 +63,11 @@ class First(Labelled):
 
     def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
         """Sample token ids ``[count, length]``."""
-        return integers(1, self.choices, (count, length), generator)
+        return integers(1, self.choices, (count, length), generator, token_dtype(self.choices))
 
     def answer(self, inputs: Tensor) -> Tensor:
         """Return the first symbol, ``[count]``."""
-        return inputs[:, 0] - 1
+        return inputs[:, 0].long() - 1
 
     def relevant(self, inputs: Tensor) -> Tensor:
         """The first position."""
@@ -194,18 +195,18 @@ class TemporalOrder(Labelled):
 
     def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
         """Sample token ids ``[count, length]``."""
-        inputs = integers(1, _NOISE, (count, length), generator)
+        inputs = integers(1, _NOISE, (count, length), generator, torch.uint8)
         inputs[:, 0], inputs[:, -1] = _BEGIN, _END
         for tenth in (1, 4):
             where = integers(tenth * length // 10, (tenth + 1) * length // 10, (count, 1), generator)
-            inputs.scatter_(1, where.clamp(min=1), integers(_X, _Y, (count, 1), generator))
+            inputs.scatter_(1, where.clamp(min=1), integers(_X, _Y, (count, 1), generator, torch.uint8))
         return inputs
 
     def answer(self, inputs: Tensor) -> Tensor:
         """Return the pair of events, ``[count]``."""
         events = self.relevant(inputs).long()
         first, second = events.argmax(1, keepdim=True), inputs.shape[1] - 1 - events.flip(1).argmax(1, keepdim=True)
-        return (2 * (inputs.gather(1, first) - _X) + inputs.gather(1, second) - _X).squeeze(1)
+        return (2 * (inputs.gather(1, first) - _X) + inputs.gather(1, second) - _X).squeeze(1).long()
 
     def relevant(self, inputs: Tensor) -> Tensor:
         """The two events."""
@@ -252,9 +253,11 @@ class Recall(Labelled):
         drawn = torch.rand(2, count, self.choices, generator=generator).argsort(2)[:, :, : self.pairs]
         keys, values = drawn[0] + 1, drawn[1] + 1 + self.choices
         least = 2 * self.choices + 1
-        noise = integers(least, least + _NOISE - 1, (count, length), generator)
+        dtype = token_dtype(least + _NOISE - 1)
+        noise = integers(least, least + _NOISE - 1, (count, length), generator, dtype)
         query = keys.gather(1, integers(0, self.pairs - 1, (count, 1), generator))
-        return torch.cat([torch.stack([keys, values], 2).flatten(1), noise, query], 1)
+        pairs = torch.stack([keys, values], 2).flatten(1)
+        return torch.cat([pairs.to(dtype), noise, query.to(dtype)], 1)
 
     def answer(self, inputs: Tensor) -> Tensor:
         """Return the value of the queried key, ``[count]``."""
@@ -344,14 +347,14 @@ class Copying(Deterministic):
     def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
         """Sample token ids ``[count, length + 2 copied]``."""
         blank = self.choices + 1
-        inputs = torch.full((count, length + 2 * self.copied), blank)
+        inputs = torch.full((count, length + 2 * self.copied), blank, dtype=token_dtype(blank + 1))
         inputs[:, : self.copied] = integers(1, self.choices, (count, self.copied), generator)
         inputs[:, self.copied + length - 1] = blank + 1
         return inputs
 
     def answer(self, inputs: Tensor) -> Tensor:
         """Return the class of each step: blanks (0), then the symbols (from 1)."""
-        targets = torch.zeros_like(inputs)
+        targets = torch.zeros_like(inputs, dtype=torch.int64)
         targets[:, -self.copied :] = inputs[:, : self.copied]
         return targets
 

@@ -175,6 +175,8 @@ class Generated(GeneratedTask, ABC, presets={"data": "generated"}):
     def _examples(self, count: int, length: int, *seeds: int) -> Examples:
         mixed = int(np.random.SeedSequence(seeds).generate_state(1, np.uint32)[0])
         inputs, targets = self.generate(count, length, Generator().manual_seed(mixed))
+        if isinstance(self.inputs, InputSpec) and self.inputs.kind == "tokens":
+            inputs = inputs.to(token_dtype(self.inputs.size - 1))
         steps = torch.full((count,), inputs.shape[1])
         return Examples(Ragged(inputs.flatten(0, 1), steps), targets)
 
@@ -222,7 +224,7 @@ class Deterministic(Generated, ABC):
 
     @abstractmethod
     def answer(self, inputs: Tensor) -> Tensor:
-        """Return the targets of sequences; the first axis is the sequence."""
+        """Return the targets of sequences, classes in int64; the first axis is the sequence."""
 
     @abstractmethod
     def relevant(self, inputs: Tensor) -> Bool[Tensor, "count steps"]:
@@ -294,12 +296,19 @@ def letters(count: int) -> list[str]:
     return [chr(ord("a") + index) for index in range(count)] if count <= 26 else [f"{i}" for i in range(count)]
 
 
-def integers(low: int, high: int, shape: tuple[int, ...], generator: Generator) -> Tensor:
-    """Sample integers from ``low`` to ``high``, both included."""
-    return torch.randint(low, high + 1, shape, generator=generator)
+def integers(
+    low: int, high: int, shape: tuple[int, ...], generator: Generator, dtype: torch.dtype = torch.int64
+) -> Tensor:
+    """Sample integers from ``low`` to ``high``, both included; the same ones in every dtype."""
+    return torch.randint(low, high + 1, shape, generator=generator, dtype=dtype)
+
+
+def token_dtype(largest: int) -> torch.dtype:
+    """Return the smallest of the dtypes in which token ids up to ``largest`` are kept: an eighth of int64's memory."""
+    return torch.uint8 if largest < 2**8 else torch.int16 if largest < 2**15 else torch.int64
 
 
 def another(values: Tensor, low: int, high: int, generator: Generator) -> Tensor:
     """Sample, for each integer from ``low`` to ``high``, a different one in that range."""
     count = high - low + 1
-    return (values - low + integers(1, count - 1, tuple(values.shape), generator)) % count + low
+    return (values.long() - low + integers(1, count - 1, tuple(values.shape), generator)) % count + low

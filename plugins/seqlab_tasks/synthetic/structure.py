@@ -50,7 +50,7 @@ class Parity(Labelled):
 
     def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
         """Sample token ids ``[count, length]``: 1 for the bit 0, 2 for the bit 1."""
-        return integers(1, 2, (count, length), generator)
+        return integers(1, 2, (count, length), generator, torch.uint8)
 
     def answer(self, inputs: Tensor) -> Tensor:
         """Return the sum modulo 2, ``[count]``."""
@@ -102,7 +102,7 @@ class Dyck(Labelled):
         # The word starts after the queried bracket; all brackets before it open.
         place = torch.arange(length) - before - 1
         up = (place < 0) | opens.gather(1, place.clamp(min=0))
-        drawn = integers(1, self.kinds, (count, length), generator)
+        drawn = integers(1, self.kinds, (count, length), generator, torch.uint8)
         return torch.where(up, drawn, self.kinds + drawn.gather(1, partner(up)))
 
     def _up(self, inputs: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class Dyck(Labelled):
 
     def answer(self, inputs: Tensor) -> Tensor:
         """Return the kind of the innermost open bracket, ``[count]``."""
-        return inputs.gather(1, self._innermost(inputs)).squeeze(1) - 1
+        return inputs.gather(1, self._innermost(inputs)).squeeze(1).long() - 1
 
     def relevant(self, inputs: Tensor) -> Tensor:
         """The kind of the innermost open bracket; of the others only the direction matters."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqlab.contracts import Batch, Examples, Preprocessor, Ragged, Task, UserError
+from seqlab.contracts.batch import NARROW
 from seqlab.contracts.task import task_defaults
 from seqlab.plugins import find
 from seqlab.testing.suite import require
@@ -172,7 +173,8 @@ def check_tensors(name: str, inputs: Ragged, train: Ragged) -> None:
         require(sizes[0] == sizes[1], f"{name}: {sizes[0]} features, and {sizes[1]} in train")
         require(bool(values.isfinite().all()), f"{name}: {int((~values.isfinite()).sum())} features are not finite")
         return
-    require(values.dtype == torch.int64, f"{name}: token ids are {values.dtype}, not torch.int64")
+    allowed = (torch.int64, *NARROW)
+    require(values.dtype in allowed, f"{name}: token ids are {values.dtype}, not one of {', '.join(map(str, allowed))}")
     require(values.dim() == 1, f"{name}: token ids have the shape {tuple(values.shape)}, not [steps]")
     least, most, known = int(values.min()), int(values.max()), int(expected.max())
     require(least >= 1, f"{name}: a token id is {least}; 0 is padding, and the least id is 1")

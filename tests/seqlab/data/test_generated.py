@@ -8,9 +8,11 @@ import torch
 import seqlab
 from seqlab import Examples, GeneratedTask
 from seqlab.data.datamodule import SequenceData
+from seqlab.data.fingerprint import fingerprint
 from seqlab.runs import run_folder
 from seqlab.training.module import SequenceModule
 from seqlab_preprocessing.characters import Characters
+from seqlab_tasks.synthetic import First
 
 from .test_datamodule import Letters
 
@@ -52,6 +54,32 @@ def test_a_fresh_task_must_generate():
 
     with pytest.raises(TypeError, match=r"Fresh\.fresh is True, but the class has no method draw"):
         Fresh().draw(3, 0)
+
+
+class WideFirst(First):
+    """Keeps token ids in int64."""
+
+    def _examples(self, *arguments):
+        found = super()._examples(*arguments)
+        return Examples(found.inputs.widened(), found.targets)
+
+
+def test_token_ids_are_narrow_for_a_model_that_takes_them_only(monkeypatch):
+    """The values and the fingerprint are those of int64, and other models get int64."""
+    monkeypatch.setattr("seqlab.data.fingerprint._BLOCK", 7)
+    narrow, wide = (
+        SequenceData(task(5, examples=8, held_out=4, split_seed=3), None, batch_size=4) for task in (First, WideFirst)
+    )
+    for data in (narrow, wide):
+        data.prepare()
+    assert fingerprint(narrow) == fingerprint(wide)
+    expected = [batch for split in ("train", "valid") for batch in wide.loader(split)]
+    for allowed, dtype in ((False, torch.int64), (True, torch.uint8)):
+        narrow.narrow_tokens = allowed
+        found = [batch for split in ("train", "valid") for batch in narrow.loader(split)]
+        assert {batch.inputs.dtype for batch in found} == {dtype}
+        assert all(map(torch.equal, (b.inputs.long() for b in found), (b.inputs for b in expected)))
+    assert narrow.probe(3).inputs.dtype == narrow.training_inputs().values.dtype == torch.int64
 
 
 class InterruptedRunError(Exception):
