@@ -186,7 +186,11 @@ class RecurrentModel(Model):
         if self._truncates(ids.shape[1]):
             return self._chunks(ids, lengths, state, self.recurrent.truncate, truncate=True)
         rows, time = ids.shape[:2]
-        steps = self.recurrent.chunk_steps(time, rows, next(self.parameters()).dtype)
+        steps = (
+            self.recurrent.chunk_steps(time, rows, next(self.parameters()).dtype)
+            if self.recurrent.checkpoint_steps
+            else 0
+        )
         if steps:
             return self._chunks(ids, lengths, state, steps, random=self.training)
         outputs, state = self.recurrent(self._encoded(ids), state, lengths, final_state=self.carries_state)

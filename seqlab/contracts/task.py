@@ -199,18 +199,9 @@ class ClassificationTask(ReportingTask, sequence_length_means="maximum"):
         ]
 
 
-class GeneratedTask(ReportingTask, sequence_length_means="distance"):
-    """Generated sequences of a length that may be chosen freely.
+class VaryingLengths(ReportingTask):
+    """Lengths of the sequences of a generated task, set by its constructor."""
 
-    A task whose constructor sets ``lengths`` and the attributes below it, and whose :meth:`draw` takes a length, trains
-    on lengths that vary. Whatever depends on the length reads ``sequence_length`` when it is asked: the framework
-    changes that attribute of a copy.
-    """
-
-    fresh: bool = False
-    """Whether :meth:`draw` makes new training examples at every step, in place of those of the training split."""
-    inputs: InputSpec | None = None
-    """What an input step is; ``None`` infers it from the training split."""
     lengths: LengthProtocol = "fixed"
     """``uniform`` draws the length of each batch from ``[min_length, sequence_length]``, ``curriculum`` from
     ``[ceiling / 2, ceiling]``."""
@@ -230,6 +221,20 @@ class GeneratedTask(ReportingTask, sequence_length_means="distance"):
     """The same as multiples of the length of the test split."""
     split_seed: int = 0
     """Seed of the held-out examples of other lengths."""
+
+
+class GeneratedTask(VaryingLengths, sequence_length_means="distance"):
+    """Generated sequences of a length that may be chosen freely.
+
+    A task whose constructor sets the attributes of :class:`VaryingLengths`, and whose :meth:`draw` takes a length,
+    trains on lengths that vary. Whatever depends on the length reads ``sequence_length`` when it is asked: the
+    framework changes that attribute of a copy.
+    """
+
+    fresh: bool = False
+    """Whether :meth:`draw` makes new training examples at every step, in place of those of the training split."""
+    inputs: InputSpec | None = None
+    """What an input step is; ``None`` infers it from the training split."""
 
     def draw(self, count: int, seed: int, length: int | None = None) -> Examples:
         """Draw training examples, if ``fresh``; an epoch has as many as the training split.

@@ -40,7 +40,7 @@ class NumberOrText(FloatNode):
         except ValidationError:
             if isinstance(value, str):
                 return value
-            raise
+            raise ValidationError("Value '$VALUE' could not be converted to a number") from None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "NumberOrText":
         copied = NumberOrText()

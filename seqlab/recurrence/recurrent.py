@@ -197,7 +197,7 @@ class Recurrent(nn.Module):
     def _run(
         self, x: Tensor, lengths: Tensor | None, state: Any, streams: RandomStreams | None, final_state: bool
     ) -> tuple[Tensor, StackedState | None]:
-        if streams is None and (steps := self.chunk_steps(x.shape[0], x.shape[1], x.dtype)):
+        if self.checkpoint_steps and streams is None and (steps := self.chunk_steps(x.shape[0], x.shape[1], x.dtype)):
             chunks, end = read_chunks(self._whole, x, lengths, state, steps=steps, random=self.training)
             return torch.cat([y for (y,) in chunks]), end
         return self._whole(x, lengths, state, streams, final_state)

@@ -15,7 +15,10 @@ FAST = ("trainer.max_epochs=1", "cell.hidden_size=4", "logger=none", "hydra.run.
     [
         ("cell=lstmm", ["cell=lstmm: there is no such cell; there are", "; did you mean lstm?"]),
         ("task=lstm", ["task=lstm: there is no such task; there are", "; did you mean cell=lstm?"]),
-        ("kernel=warp", ["kernel=warp: there is no such kernel; there are auto, compiled, fused, loop, parallel"]),
+        (
+            "kernel=warp",
+            ["kernel=warp: there is no such kernel; there are auto, chunked, compiled, fused, loop, parallel"],
+        ),
         ("experiment=nope", ["experiment=nope", "names_best"]),
         ("cell.hiden_size=3", ["cell.hiden_size: there is no such key; did you mean cell.hidden_size?"]),
         ("hiden=3", ["hiden: there is no such key; the config has "]),

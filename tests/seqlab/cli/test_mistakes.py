@@ -64,7 +64,7 @@ BY_COMMAND = {
     ],
     "resume": [("run foo", "foo: resume takes one sweep")],
     "reproduce": [
-        ("nope", "nope: there is no such recipe; there are mikolov/ptb_ngram"),
+        ("nope", "nope: there is no such recipe; there are bengio/latching, "),
         ("cell=gru", "cell=gru is no recipe; name one first"),
         ("tcn/adding600 tcn/copying1000", "reproduce takes one recipe"),
         ("tcn/adding600 --seeds 0", "--seeds: must be a whole number >= 1, got 0"),
@@ -76,7 +76,7 @@ BY_COMMAND = {
         ("model=bow", "model=bow must be KIND=NAME"),
         ("cell=lstmm", "cell=lstmm: there is no such cell; there are "),
         ("kernel=vendor", "kernel=vendor must name its cell: kernel=gru.vendor or "),
-        ("kernel=nothing", "kernel=nothing: there is no such kernel; there are gru.fused, "),
+        ("kernel=nothing", "kernel=nothing: there is no such kernel; there are deltanet.chunked, "),
         ("cell=gru kernel=nothing", "kernel=gru.nothing: there is no such kernel; there are "),
         ("cell=lstm kernel=gru.vendor", "kernel=gru.vendor is for cell=gru, but cell=lstm was given"),
         ("cell=fused_gru kernel=vendor", "cell=fused_gru is cell=gru with kernel=fused, but kernel=vendor was given"),

@@ -77,7 +77,7 @@ def test_the_plan_has_a_run_for_each_combination(tmp_path):
     (tmp_path / "experiment" / "own.yaml").write_text(
         "# @package _global_\nhydra:\n  sweeper:\n    params:\n      seed: range(2)\n      cell: lstm\n"
     )
-    overrides = ["cell=glob(r*)", "task=first", "experiment=own", f"hydra.searchpath=[file://{tmp_path}]"]
+    overrides = ["cell=glob(rn*)", "task=first", "experiment=own", f"hydra.searchpath=[file://{tmp_path}]"]
     assert sweeper_params(overrides) == {"seed": "range(2)", "cell": "lstm"}
     plan_sweep(tmp_path / "sweep", overrides)
     runs = read_plan(tmp_path / "sweep")["runs"]

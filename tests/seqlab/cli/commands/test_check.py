@@ -85,12 +85,12 @@ def test_a_faulty_cell_fails_with_the_number(cli, faulty):
     assert done.code == 1
     assert not record["passed"]
     assert {one["result"] for one in record["checks"]} == {"failed"}
-    assert "has a gradient of 0." in record["checks"][0]["detail"]
+    assert "differs by 1.39; at most 1e-09 is allowed" in record["checks"][0]["detail"]
     assert cli("check", "cell=faulty", "cell.look=false", "--only", "causality").code == 0
 
 
 @pytest.mark.parametrize(
-    ("plugin", "only"), [("kernel=gru.vendor", "the"), ("task=names", "loss"), ("preprocessing=characters", "text")]
+    ("plugin", "only"), [("kernel=gru.vendor", "a"), ("task=names", "loss"), ("preprocessing=characters", "text")]
 )
 def test_other_kinds_have_their_suites(cli, plugin, only):
     done = cli("check", plugin, "--only", only, "--json")
