@@ -32,7 +32,7 @@ STILL_GROWING = 0.75
 """Share of a run's steps after which the last growth of a curriculum counts as recent."""
 FURTHER = 2
 """Ratio of a curriculum's horizon to the length that no fixed training solves from which on it solves more."""
-DRIFT = 10
+DRIFT = 100
 """Ratio of the horizons for symbols and for real numbers from which on real numbers are what is lost."""
 
 
@@ -130,8 +130,8 @@ def explain_limit(
 
     1. There is no limit: ``none``.
     2. :func:`explain_optimisation` finds a reason: ``optimisation``.
-    3. Twice the budget solves what no seed solved, or a curriculum grew in the last quarter of its steps: ``budget``.
-    4. :func:`explain_drift` finds a reason: ``analogue drift``.
+    3. :func:`explain_drift` finds a reason: ``analogue drift``.
+    4. Twice the budget solves what no seed solved, or a curriculum grew in the last quarter of its steps: ``budget``.
     5. The rules of :func:`explain_measurements`.
 
     Args:
@@ -145,14 +145,14 @@ def explain_limit(
         return "none", "the largest distance of the search is solved"
     if optimisation:
         return "optimisation", optimisation
+    if drift:
+        return "analogue drift", drift
     if budget_limited:
         return "budget", "twice the training solves the distance that no seed solved"
     if not runs:
         return "unknown", "no run beyond the horizon finished"
     if (growing := _median(run.growing for run in runs)) is not None and growing >= STILL_GROWING:
         return "budget", f"the last length was solved after {growing:.0%} of the training steps"
-    if drift:
-        return "analogue drift", drift
     return explain_measurements(runs, growing)
 
 
@@ -206,7 +206,7 @@ def explain_optimisation(fixed: Finding, curriculum: Finding) -> str | None:
 def explain_drift(real: Finding, recall: Mapping[str, Finding]) -> str | None:
     """Return why it is real numbers that a row loses; ``None`` if nothing says so.
 
-    ``analogue drift``: under a curriculum the same model keeps symbols at least 10 times as far as real-valued sums. A
+    ``analogue drift``: under a curriculum the same model keeps symbols at least 100 times as far as real-valued sums. A
     symbol can be held by an attractor of the state, which corrects small errors; a real number cannot.
 
     Args:

@@ -152,17 +152,17 @@ def test_optimisation_needs_a_curriculum_that_gets_twice_as_far():
     assert explain_limit([stuck], **given) == ("optimisation", reason)
 
 
-def test_drift_is_a_matter_of_real_numbers_that_the_budget_does_not_explain():
-    recall = {"first": Finding(horizon=400), "copying": Finding()}
+def test_drift_is_a_matter_of_real_numbers():
+    recall = {"first": Finding(horizon=4000), "copying": Finding()}
     assert explain_drift(Finding(horizon=41), recall) is None
     assert explain_drift(Finding(), recall) is None
     assert explain_drift(Finding(horizon=1), {}) is None
     reason = explain_drift(Finding(horizon=40), recall)
-    assert "symbols (first) up to 400" in reason
+    assert "symbols (first) up to 4,000" in reason
     given = {"reached_the_end": False, "budget_limited": None, "drift": reason}
     growing, stuck = (Diagnostics(None, None, 0.0, "solved", share) for share in (0.8, 0.5))
     assert explain_limit([stuck], **given) == ("analogue drift", reason)
-    assert explain_limit([growing], **given)[0] == "budget"
+    assert explain_limit([growing], reached_the_end=False, budget_limited=None)[0] == "budget"
     cause, because = explain_limit([stuck], reached_the_end=False, budget_limited=None)
     assert cause == "unknown"
     assert "50%" in because
