@@ -222,7 +222,8 @@ class Recurrent(nn.Module):
         final_states: list[State] = []
         for index, (layer, around) in enumerate(zip(self.layers, self.around, strict=True)):
             if index and self.dropout:
-                x = dropout(x, self.dropout, self.training, streams, f"dropout {index}")
+                # A mask is drawn in the order of memory, which kernels may choose.
+                x = dropout(x.contiguous(), self.dropout, self.training, streams, f"dropout {index}")
             with drawing(streams, f"locked {index}"):
                 x = locked_dropout(x, self.locked_dropout, self.training)
                 if streams is not None and self.weight_drop:
