@@ -18,6 +18,8 @@ LARGE = {
     "large_and_small_numbers", "rows_are_independent", "state_carries_over_every_cut",
 }  # fmt: skip
 """Checks of a cell that run many sizes or options: in ``make test-slow``."""
+VARIANTS = {"coupled_lstm", "layer_norm_lstm", "peephole_lstm"}
+"""Cells whose step differs from the LSTM's by a line: these checks of theirs are in ``make verify-long``."""
 SLOW = {"gru.fused", "lstm.vendor", "rnn.fused", "minlstm.parallel", "lru.parallel", "gated_deltanet.chunked"}
 """Kernels whose other checks run there; those of the rest, which share their code, in ``make verify-long``."""
 CORE = {
@@ -51,7 +53,9 @@ def test_cell(entry):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("entry", CELLS, ids=named)
+@pytest.mark.parametrize(
+    "entry", [pytest.param(entry, marks=[pytest.mark.long] * (entry.name in VARIANTS)) for entry in CELLS], ids=named
+)
 def test_cell_at_large_sizes(entry):
     assert failures(CellSuite, "cell", entry.load(), LARGE) == []
 

@@ -71,7 +71,7 @@ CORE = (
     "ragged_rows",
 )
 """Checks for the fast tests: rows of all kinds, every part of the loss, other dtypes."""
-SLOW = {("gru", "recompute"), ("rnn", "gates")}
+SLOW = {("gru", "recompute")}
 """What is run by ``make test-slow``; the rest, which shares its code, by ``make verify-long``."""
 
 
