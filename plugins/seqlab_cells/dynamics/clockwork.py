@@ -18,7 +18,7 @@ class ClockworkRNN(Cell):
     .. math::
         h'_i = \tanh(W_i x + b_i + \sum_{j \ge i} U_{ij} h_j) \text{ if } t \bmod 2^i = 0, \text{ else } h_i
 
-    The units form modules :math:`i = 0, 1, \dots` of the periods :math:`2^i`; a module reads itself and slower ones.
+    The units form modules :math:`i = 0, 1, …` of the periods :math:`2^i`; a module reads itself and slower ones.
     The steps :math:`t` of a row count from 0, so that the first one updates every module.
 
     Args:
