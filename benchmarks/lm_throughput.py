@@ -17,9 +17,8 @@ from rounds import compare
 from torch import Tensor, nn
 
 import seqlab
-from seqlab.config.build import build_preprocessor, build_task
-from seqlab.data.datamodule import SequenceData
 from seqlab.data.streams import StreamLoader
+from seqlab.training.session import prepare_data
 
 States = tuple[Tensor, Tensor]
 
@@ -69,8 +68,7 @@ def main() -> None:
     config = seqlab.compose([*overrides, *limits, "trainer.max_epochs=1", *asked.overrides])
     plain = dict(config)
 
-    data = SequenceData(build_task(config.task), build_preprocessor(config.preprocessing), **config.data)
-    data.prepare()
+    _, data = prepare_data(config)
     loader = data.loader("train")
     loader.overfit_batches = asked.batches
 

@@ -16,10 +16,9 @@ from rounds import compare
 from torch import Tensor, nn
 
 import seqlab
-from seqlab.config.build import build_preprocessor, build_task
-from seqlab.data.datamodule import SequenceData
 from seqlab.data.loaders import BucketLoader
 from seqlab.training.optimizers import schedule
+from seqlab.training.session import prepare_data
 
 
 class HandWritten(nn.Module):
@@ -78,9 +77,7 @@ def main() -> None:
     config = seqlab.compose([*overrides, f"trainer.max_epochs={asked.epochs}"])
     plain = dict(config)
 
-    task = build_task(config.task)
-    data = SequenceData(task, build_preprocessor(config.preprocessing), **config.data)
-    data.prepare()
+    task, data = prepare_data(config)
     loader = data.loader("train")
 
     def ours() -> float:
