@@ -17,7 +17,7 @@ FAMILIES = ("seqlab_cells", "seqlab_models", "seqlab_tasks", "seqlab_preprocessi
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, EDGE = 124, 32, 18, 26, 46
 """Size of a box, gaps between boxes and margin, in pixels."""
-FAMILY_WIDTH, FAMILY_HEIGHT = 280, 52
+FAMILY_WIDTH, FAMILY_HEIGHT = 310, 52
 
 Edges = Mapping[str, set[str]]
 Places = Mapping[str, tuple[float, float]]

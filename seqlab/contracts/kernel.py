@@ -55,6 +55,7 @@ class Kernel(ABC):
         Returns:
             The outputs, of any value on padding, and the state after each row's last valid step.
         """
+        # Not abstract: a kernel that overrides scan needs no scan_one.
         raise NotImplementedError(f"{type(self).__name__} must implement scan_one, or override scan")
 
     def scan(

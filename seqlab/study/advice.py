@@ -46,7 +46,8 @@ def _remedy(record: Mapping[str, Any]) -> tuple[str, list[str]] | None:
 
 
 def _curriculum(config: Mapping[str, Any]) -> tuple[str, list[str]] | None:
-    if config["task"].get("lengths") != "fixed":
+    task = config["task"]
+    if task.get("lengths") != "fixed" or not task.get("fresh", True):  # a curriculum draws new sequences
         return None
     return "a curriculum: lengths that grow as the model learns", ["task.lengths=curriculum"]
 
