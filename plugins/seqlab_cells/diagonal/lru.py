@@ -14,7 +14,7 @@ from seqlab_cells.parallel import Affine, Parallel
 
 @final
 class LRU(Affine):
-    r"""Linear recurrent unit (Orvieto et al. 2023, arXiv 2303.06349, section 3 and appendix A).
+    r"""Linear recurrent unit (Orvieto et al. 2023, arXiv 2303.06349).
 
     .. math::
         h' = λ ⊙ h + γ ⊙ B x, \quad y = \mathrm{Re}(C h') + D x, \quad λ = \exp(-e^{ν} + i\, e^{θ})

@@ -14,7 +14,7 @@ from seqlab_cells.parallel import Affine, Parallel
 
 @final
 class RGLRU(Affine):
-    r"""Real-gated linear recurrent unit (De et al. 2024, "Griffin", arXiv 2402.19427, section 2.4).
+    r"""Real-gated linear recurrent unit (De et al. 2024, "Griffin", arXiv 2402.19427).
 
     .. math::
         r = σ(W_r x + b_r), \quad i = σ(W_i x + b_i), \quad a = σ(Λ)^{c r}, \quad c = 8

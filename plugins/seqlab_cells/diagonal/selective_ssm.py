@@ -15,7 +15,7 @@ from seqlab_cells.parallel import Affine, Parallel
 
 @final
 class SelectiveSSM(Affine):
-    r"""Selective state space model S6 (Gu & Dao 2023, "Mamba", arXiv 2312.00752, algorithm 2), without Mamba's block.
+    r"""Selective state space model S6 (Gu & Dao 2023, "Mamba", arXiv 2312.00752), without Mamba's block.
 
     .. math::
         u = W_u x + b_u, \quad Δ = \mathrm{softplus}(W_Δ W_r u + b_Δ), \quad B = W_B u, \quad C = W_C u

@@ -13,7 +13,7 @@ from seqlab_cells.parallel import Affine, Parallel
 
 @final
 class SignedMinGRU(Affine):
-    r"""Minimal GRU (Feng et al. 2024, arXiv 2410.01201, section 3.1) with transitions in :math:`(-1, 1)`.
+    r"""Minimal GRU (Feng et al. 2024, arXiv 2410.01201) with transitions in :math:`(-1, 1)`.
 
     .. math::
         z = σ(W_z x + b_z), \quad v = W_v x + b_v, \quad h' = (1 - 2 z) ⊙ h + z ⊙ v

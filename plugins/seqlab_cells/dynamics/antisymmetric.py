@@ -14,7 +14,7 @@ from seqlab_cells.initialisation import initialise
 
 @final
 class AntisymmetricRNN(Cell):
-    r"""Recurrent network with an antisymmetric transition (Chang et al. 2019, arXiv 1902.09689, section 3).
+    r"""Recurrent network with an antisymmetric transition (Chang et al. 2019, arXiv 1902.09689).
 
     .. math::
         h' = h + ε\, \tanh(V x + b + M h), \quad M = W - W^\top - γ I

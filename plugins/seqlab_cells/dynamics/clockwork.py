@@ -13,7 +13,7 @@ from seqlab_cells.initialisation import initialise
 
 @final
 class ClockworkRNN(Cell):
-    r"""Clockwork recurrent network (Koutník et al. 2014, arXiv 1402.3511, section 3).
+    r"""Clockwork recurrent network (Koutník et al. 2014, arXiv 1402.3511).
 
     .. math::
         h'_i = \tanh(W_i x + b_i + \sum_{j \ge i} U_{ij} h_j) \text{ if } t \bmod 2^i = 0, \text{ else } h_i

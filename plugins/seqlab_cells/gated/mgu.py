@@ -12,7 +12,7 @@ from seqlab_cells.initialisation import initialise
 
 @final
 class MGU(Cell):
-    r"""Minimal gated unit (Zhou et al. 2016, arXiv 1603.09420, section 3): a GRU with one gate.
+    r"""Minimal gated unit (Zhou et al. 2016, arXiv 1603.09420): a GRU with one gate.
 
     .. math::
         f = σ(W_f x + b_f + U_f h), \quad g = \tanh(W_g x + b_g + U_g (f ⊙ h)), \quad h' = (1 - f) ⊙ h + f ⊙ g

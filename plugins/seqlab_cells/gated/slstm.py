@@ -14,7 +14,7 @@ from seqlab_cells.initialisation import check_heads, initialise
 
 @final
 class SLSTM(Cell):
-    r"""LSTM with an exponential input gate and a normaliser (Beck et al. 2024, "xLSTM", arXiv 2405.04517, section 2.2).
+    r"""LSTM with an exponential input gate and a normaliser (Beck et al. 2024, "xLSTM", arXiv 2405.04517).
 
     .. math::
         z = \tanh(\bar z), \quad o = σ(\bar o), \quad m' = \max(\log f + m, \bar i), \quad

@@ -87,7 +87,7 @@ class DeltaRule(Cell):
 
 
 class DeltaChunked(Kernel):
-    r"""Scans the gated delta rule in chunks (Yang et al. 2024, arXiv 2412.06464, section 3.3).
+    r"""Scans the gated delta rule in chunks (Yang et al. 2024, arXiv 2412.06464).
 
     Within a chunk that starts with :math:`S`, let :math:`Γ_{ij}` be the product of α from step :math:`j + 1` to
     :math:`i`, and :math:`γ_i = Γ_{i0}` that from the start. What the steps write, row by row of :math:`W`, solves a

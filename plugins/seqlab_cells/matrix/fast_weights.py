@@ -13,7 +13,7 @@ from seqlab_cells.initialisation import initialise
 
 @final
 class FastWeights(Cell):
-    r"""Recurrent network with fast weights (Ba et al. 2016, arXiv 1610.06258, section 3).
+    r"""Recurrent network with fast weights (Ba et al. 2016, arXiv 1610.06258).
 
     .. math::
         A' = λ A + η\, h h^\top, \quad u = W x + b + U h, \quad g_0 = φ(u), \quad g_{s+1} = φ(\mathrm{LN}(u + A' g_s))

@@ -13,13 +13,13 @@ from seqlab_cells.matrix.delta import DeltaChunked, DeltaRule
 
 @final
 class GatedDeltaNet(DeltaRule):
-    r"""Gated DeltaNet: DeltaNet that forgets (Yang et al. 2024, arXiv 2412.06464, section 3).
+    r"""Gated DeltaNet: DeltaNet that forgets (Yang et al. 2024, arXiv 2412.06464).
 
     .. math::
         S' = α S (I - β k k^\top) + β v k^\top, \quad y = S' q, \quad α = \exp(-e^A\, \mathrm{softplus}(W_α x + b_α))
 
     with :math:`q, k, v` and :math:`β` as in ``deltanet``. :math:`α` is that of Mamba-2 and starts as there: :math:`e^A`
-    uniform between 1 and 16, the softplus for :math:`x = 0` log-uniform between 0.001 and 0.1.
+    uniform between 1 and 16 (its code), the softplus for :math:`x = 0` log-uniform between 0.001 and 0.1.
 
     Args:
         input_size: features of one input step.

@@ -15,7 +15,7 @@ from seqlab_cells.initialisation import check_heads
 
 @final
 class MLSTM(Cell):
-    r"""LSTM with a matrix memory (Beck et al. 2024, "xLSTM", arXiv 2405.04517, section 2.3), without xLSTM's block.
+    r"""LSTM with a matrix memory (Beck et al. 2024, "xLSTM", arXiv 2405.04517), without xLSTM's block.
 
     .. math::
         C' = f C + i\, v k^\top, \quad n' = f n + i k, \quad y = o ⊙ C' q / \max(|n'^\top q|, 1)
