@@ -8,7 +8,23 @@ from seqlab_tasks.lm import LanguageModelling
 from seqlab_tasks.names import Names
 from seqlab_tasks.pixels import Pixels
 from seqlab_tasks.sentences import Agreement, Fluent
-from seqlab_tasks.synthetic import HMM, Adding, Copying, Dyck, First, Recall, TemporalOrder
+from seqlab_tasks.synthetic import (
+    HMM,
+    MQAR,
+    Adding,
+    Copying,
+    CycleNavigation,
+    Dyck,
+    EvenPairs,
+    First,
+    InductionHeads,
+    ModularArithmetic,
+    Recall,
+    ReverseString,
+    SelectiveCopying,
+    TemporalOrder,
+    WordProblem,
+)  # fmt: skip
 from seqlab_tasks.textclf import TextClassification
 
 
@@ -34,6 +50,21 @@ from seqlab_tasks.textclf import TextClassification
         (HMM, {"sequence_length": 1}, "sequence_length must be >= 2"),
         (HMM, {"blocks": 0}, "blocks must be >= 1"),
         (HMM, {"zero": 1.0}, "zero must be > 0 and < 1, got 1.0"),
+        (EvenPairs, {"sequence_length": 1}, "sequence_length must be >= 2"),
+        (CycleNavigation, {"states": 1}, "states must be >= 2"),
+        (ModularArithmetic, {"modulus": 65}, "modulus must be >= 2 and <= 64, got 65"),
+        (ModularArithmetic, {"brackets": 3}, "brackets must be true or false, got 3"),
+        (WordProblem, {"group": "A6"}, "group must be one of Z2, Z60, S3, A4xZ5, A5, S5, got 'A6'"),
+        (ReverseString, {"choices": 1}, "choices must be >= 2"),
+        (MQAR, {"pairs": 0}, "pairs must be >= 1"),
+        (MQAR, {"sequence_length": 15}, "sequence_length must be >= 16 with pairs=4, got 15"),
+        (MQAR, {"eval_lengths": [8]}, "eval_lengths must be >= 16 with pairs=4, got 8"),
+        (MQAR, {"vocabulary": 9}, "vocabulary must be >= 10"),
+        (MQAR, {"power": 0.0}, "power must be > 0"),
+        (SelectiveCopying, {"sequence_length": 15}, "sequence_length must be >= 16"),
+        (SelectiveCopying, {"vocabulary": 3}, "vocabulary must be >= 4"),
+        (InductionHeads, {"sequence_length": 2}, "sequence_length must be >= 3"),
+        (InductionHeads, {"vocabulary": 2}, "vocabulary must be >= 3"),
         (Agreement, {"attractors": -1}, "attractors must be >= 0"),
         (Agreement, {"sequence_length": 3}, "sequence_length must be >= 4 with attractors=1, got 3"),
         (Agreement, {"eval_lengths": [3]}, "eval_lengths must be >= 4 with attractors=1, got 3"),

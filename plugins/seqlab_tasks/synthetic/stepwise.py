@@ -94,6 +94,6 @@ def outputs_by_length(batch: Batch, shares: Callable[[int], Sequence[float]]) ->
         batch: of which the lengths alone are used.
         shares: returns the probabilities of the classes for a length.
     """
-    lengths, row = row_lengths(batch).unique(return_inverse=True)
+    lengths, row = torch.unique(row_lengths(batch), return_inverse=True)
     table = torch.tensor([list(shares(length)) for length in lengths.tolist()], dtype=torch.float64)
     return table.clamp(min=_LEAST).log().float()[row].to(batch.inputs.device)

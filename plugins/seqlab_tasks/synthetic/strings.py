@@ -193,7 +193,7 @@ class StackManipulation(StepLabelled):
     def baseline_outputs(self, batch: Batch) -> Tensor:
         """Return the log-probability of each label at each step after the instructions."""
         outputs = super().baseline_outputs(batch)
-        lengths, row = row_lengths(batch).unique(return_inverse=True)
+        lengths, row = torch.unique(row_lengths(batch), return_inverse=True)
         for index, steps in enumerate(lengths.tolist()):
             at = torch.from_numpy(stack_heights(steps // 2))
             bit = (1 - at.cumsum(0)) / 2
