@@ -1,0 +1,200 @@
+"""Recurrent modules of ``torch.nn`` computed by seqlab's cells and kernels over the modules' own parameters."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.rnn import PackedSequence
+
+from seqlab.contracts import Cell, Kernel
+from seqlab.contracts.batch import Lengths
+from seqlab.plugins.torch_modules import torch_cell
+from seqlab.recurrence.recurrent import Recurrent
+from seqlab.recurrence.selection import CompilePolicy
+
+KINDS: tuple[type[nn.RNNBase], ...] = (nn.RNN, nn.LSTM, nn.GRU)
+
+CALLS = 10_000
+"""Calls of a layer in one training, about: a kernel is compiled where so many calls save the time that it takes."""
+
+
+class FastModule(nn.RNNBase):
+    """Base class of the modules of :mod:`seqlab.nn`: parameters and arguments are torch's, the kernels seqlab's.
+
+    Attributes:
+        kernel: as of :class:`seqlab.Recurrent`.
+    """
+
+    kernel: str | Kernel
+
+    def use_kernel(self, kernel: str | Kernel) -> None:
+        """Prepare the forward pass."""
+        self.kernel = kernel
+        network = borrowing(self)
+        network.policy = CompilePolicy(CALLS)
+        kind = torch_kind(self)
+        assert kind is not None
+        self.__dict__["_routine"] = torch_cell(kind).routine
+        self.__dict__["_network"] = network  # no submodule: the module has the parameters and no children, as in torch
+
+    @property
+    def choice(self) -> Any:
+        """The kernel of the last call and why it was taken (:class:`seqlab.recurrence.Choice`); ``None`` before."""
+        return self._network.choice
+
+    def forward(self, input: Any, hx: Any = None, lengths: Lengths | None = None) -> tuple[Any, Any]:
+        r"""Run over a batch.
+
+        Args:
+            input: ``[time, batch, input_size]``, with ``batch_first`` ``[batch, time, input_size]``, unbatched
+                ``[time, input_size]``, or packed.
+            hx: the initial state ``h0`` or ``(h0, c0)``, ``[num_layers * directions, batch, hidden_size]`` (unbatched:
+                without ``batch``); zeros if ``None``.
+            lengths: valid steps of each row of padded input, 0 to ``time``: a list, a tuple, an array or a tensor;
+                ``None`` where every row is full.
+
+        Returns:
+            Outputs ``[time, batch, directions * hidden_size]`` in the form of the input, zero beyond ``lengths``, and
+            the state after each row's last valid step in the form of ``hx``.
+
+        Raises:
+            ValueError: the input has not two or three axes, or another dtype; ``lengths`` do not fit it; or the named
+                kernel refuses it.
+            RuntimeError: the input or ``hx`` has another shape.
+        """
+        network = self._network
+        if network.kernel != self.kernel:
+            network.kernel = self.kernel
+        is_full = lengths is None and isinstance(input, Tensor)
+        if is_full and (torch.compiler.is_exporting() or self._prefers_torch(input)):
+            result: tuple[Any, Any] = super().forward(input, hx)
+            return result
+        return call_module(self, network, input, hx, lengths)
+
+    def _prefers_torch(self, input: Tensor) -> bool:
+        """Return whether torch's routine would be chosen for the first layer, which torch calls once for all layers."""
+        if self.kernel != "auto" or input.dim() != 3:
+            return False
+        return isinstance(self._network.choose(input.transpose(0, 1) if self.batch_first else input), self._routine)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]  # torch's
+        for name in ("_network", "_routine"):
+            state.pop(name, None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch's
+        self.use_kernel(self.kernel)
+
+    def _replicate_for_data_parallel(self) -> "FastModule":
+        replica: FastModule = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]  # torch's
+        replica.use_kernel(self.kernel)
+        return replica
+
+
+def torch_kind(module: nn.Module) -> type[nn.RNNBase] | None:
+    """Return which of ``nn.RNN``, ``nn.LSTM`` and ``nn.GRU`` a module computes; ``None`` for others and subclasses."""
+    kind = parametrize.type_before_parametrizations(module)
+    if isinstance(module, FastModule):
+        kind = next(base for base in kind.__mro__ if base in KINDS)
+    return kind if kind in KINDS else None
+
+
+def refusal(module: nn.RNNBase) -> str | None:
+    """Return why seqlab's cells do not compute a module; ``None`` if they do."""
+    if torch_kind(module) is None:
+        return f"{type(module).__name__} is a subclass, which may compute something else"
+    if module.proj_size:
+        return f"proj_size={module.proj_size}: seqlab has no projection of h"
+    if "forward" in vars(module):
+        return "its forward was replaced"
+    return None
+
+
+def borrowing(module: nn.RNNBase, kernel: str | Kernel = "auto") -> Recurrent:
+    """Make the network, time first, that computes a module over the module's own parameters.
+
+    Args:
+        module: not refused.
+        kernel: of the network.
+    """
+    kind = torch_kind(module)
+    assert kind is not None
+    cell = torch_cell(kind)
+    ends = ("", "_reverse") if module.bidirectional else ("",)
+    suffixes = iter([f"_l{layer}{end}" for layer in range(module.num_layers) for end in ends])
+
+    def borrow(**_: Any) -> Cell:
+        return cell.borrow(module, next(suffixes))
+
+    return Recurrent(
+        borrow,
+        module.input_size,
+        depth=module.num_layers,
+        bidirectional=module.bidirectional,
+        kernel=kernel,
+    )
+
+
+def call_module(
+    module: nn.RNNBase, network: Recurrent, input: Any, hx: Any = None, lengths: Lengths | None = None
+) -> tuple[Any, Any]:
+    """Compute a module by the network that :func:`borrowing` made, with the module's arguments and errors.
+
+    Args:
+        module: the module.
+        network: its network.
+        input: as for :meth:`FastModule.forward`, like the arguments that follow.
+        hx: the initial state.
+        lengths: valid steps of each row.
+    """
+    for name in ("dropout", "training"):
+        if getattr(network, name) != getattr(module, name):
+            setattr(network, name, getattr(module, name))
+    names = network.cells[0].state_names
+    if isinstance(input, PackedSequence):
+        if lengths is not None:
+            raise ValueError("lengths must not be given with packed input, which has its own")
+        y, end = network(input, _checked(module, names, input.data, hx, input.batch_sizes))
+        return y, _as_torch(end)
+    if input.dim() not in (2, 3):
+        raise ValueError(f"{_name(module)}: Expected input to be 2D or 3D, got {input.dim()}D instead")
+    rows, is_batched = 0 if module.batch_first else 1, input.dim() == 3
+    x = input if is_batched else input.unsqueeze(rows)
+    state = _checked(module, names, x, hx, None, is_batched=is_batched)
+    y, end = network(x.transpose(0, 1) if module.batch_first else x, state, lengths)
+    assert end is not None
+    y = y.transpose(0, 1) if module.batch_first else y
+    return (y, _as_torch(end)) if is_batched else (y.squeeze(rows), _as_torch([each.squeeze(1) for each in end]))
+
+
+def _checked(
+    module: nn.RNNBase, names: Sequence[str], x: Tensor, hx: Any, batch_sizes: Tensor | None, *, is_batched: bool = True
+) -> tuple[Tensor, ...] | None:
+    """Check input and state as torch does; return the state as a tuple of batched tensors."""
+    if hx is None:
+        module.check_input(x, batch_sizes)
+        return None
+    state = tuple(hx) if len(names) > 1 else (hx,)
+    if len(state) != len(names) or not all(isinstance(each, Tensor) for each in state):
+        wanted = f"a tuple ({', '.join(names)})" if len(names) > 1 else "a tensor"
+        raise RuntimeError(f"{_name(module)}: the initial state must be {wanted}")
+    axes = 3 if is_batched else 2
+    if any(each.dim() != axes for each in state):
+        kind, got = ("batched", "unbatched")[axes == 2], ", ".join(f"{each.dim()}-D" for each in state)
+        raise RuntimeError(f"For {kind} {axes}-D input, hx should also be {axes}-D but got ({got}) tensors")
+    state = state if is_batched else tuple(each.unsqueeze(1) for each in state)
+    module.check_forward_args(x, state if len(names) > 1 else state[0], batch_sizes)  # type: ignore[arg-type]  # LSTM's
+    return state
+
+
+def _as_torch(state: Sequence[Tensor] | None) -> Any:
+    assert state is not None
+    return tuple(state) if len(state) > 1 else state[0]
+
+
+def _name(module: nn.RNNBase) -> str:
+    return type(module).__name__
