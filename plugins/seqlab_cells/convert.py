@@ -72,10 +72,9 @@ def from_torch(module: nn.Module) -> Recurrent:
     return recurrent.train(module.training)
 
 
-def _borrow(cell: type[Cell], module: nn.RNNBase, suffix: str) -> Cell:
+def _borrow(cell: type[Cell], module: nn.RNNBase, suffix: str, input_size: int) -> Cell:
     """Make a cell that reads its weights from a module."""
     options = {"nonlinearity": module.nonlinearity} if isinstance(module, nn.RNN) else {}
-    input_size = cast(Tensor, getattr(module, f"weight_ih{suffix}")).shape[1]
     with torch.device("meta"):
         made = cell(input_size, module.hidden_size, **options)
     made.from_input = BorrowedLinear(module, f"ih{suffix}")

@@ -17,12 +17,12 @@ class TorchCell:
 
     Attributes:
         borrow: makes the cell of one layer and direction, which has no parameters: it reads those of the module at each
-            call. Takes the module and the suffix of their names, such as ``_l0_reverse``.
+            call. Takes the module, the suffix of their names, such as ``_l0_reverse``, and the input size.
         routine: the kernel that calls torch's own routine: where it is chosen, the module may be called instead.
         convert: makes the :class:`seqlab.Recurrent` that computes the module, with copies of the weights.
     """
 
-    borrow: Callable[[nn.RNNBase, str], Cell]
+    borrow: Callable[[nn.RNNBase, str, int], Cell]
     routine: type[Kernel]
     convert: Callable[[nn.Module], Any]
 

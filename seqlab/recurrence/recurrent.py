@@ -360,7 +360,7 @@ def _stack(states: Sequence[State]) -> StackedState:
     def join(tensors: tuple[Tensor, ...]) -> Any:
         if len(tensors) == 1:
             return tensors[0].unsqueeze(0)
-        return torch.stack(tensors) if len({tensor.shape for tensor in tensors}) == 1 else tensors
+        return torch.stack(tensors) if all(each.shape == tensors[0].shape for each in tensors) else tensors
 
     tensors = [join(tensors) for tensors in zip(*states, strict=True)]
     return rebuild(states[0], tensors)

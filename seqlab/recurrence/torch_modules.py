@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._dynamo.eval_frame import set_eval_frame
 from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 
@@ -64,11 +65,22 @@ class FastModule(nn.RNNBase):
                 kernel refuses it.
             RuntimeError: the input or ``hx`` has another shape.
         """
-        network = self._network
-        if network.kernel != self.kernel:
-            network.kernel = self.kernel
-        is_full = lengths is None and isinstance(input, Tensor)
-        if is_full and (torch.compiler.is_exporting() or self._prefers_torch(input)):
+        if torch.compiler.is_compiling():
+            return self._run(input, hx, lengths)
+        # torch.compile breaks its graph at the recurrent modules of torch; it must not compile their parts one by one.
+        compiler = set_eval_frame(None)
+        try:
+            return self._run(input, hx, lengths)
+        finally:
+            set_eval_frame(compiler)
+
+    def _run(self, input: Any, hx: Any, lengths: Lengths | None) -> tuple[Any, Any]:
+        network, is_traced = self._network, torch.compiler.is_compiling()
+        # A compiled or exported program has the operators of torch alone.
+        kernel = self._routine() if is_traced else self.kernel
+        if network.kernel != kernel:
+            network.kernel = kernel
+        if lengths is None and isinstance(input, Tensor) and (is_traced or self._prefers_torch(input)):
             result: tuple[Any, Any] = super().forward(input, hx)
             return result
         return call_module(self, network, input, hx, lengths)
@@ -127,8 +139,8 @@ def borrowing(module: nn.RNNBase, kernel: str | Kernel = "auto") -> Recurrent:
     ends = ("", "_reverse") if module.bidirectional else ("",)
     suffixes = iter([f"_l{layer}{end}" for layer in range(module.num_layers) for end in ends])
 
-    def borrow(**_: Any) -> Cell:
-        return cell.borrow(module, next(suffixes))
+    def borrow(input_size: int) -> Cell:
+        return cell.borrow(module, next(suffixes), input_size)
 
     return Recurrent(
         borrow,
