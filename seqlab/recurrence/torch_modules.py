@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._C._dynamo.eval_frame import set_eval_frame
+from torch.autograd import forward_ad
 from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 
@@ -19,6 +20,10 @@ KINDS: tuple[type[nn.RNNBase], ...] = (nn.RNN, nn.LSTM, nn.GRU)
 
 CALLS = 10_000
 """Calls of a layer in one training, about: a kernel is compiled where so many calls save the time that it takes."""
+FEW_STEPS = 4
+"""Shorter input is left to torch's routine, whose single call costs less than what another kernel saves."""
+MOST_ROUTES = 256
+"""Shapes for which a module remembers whether torch's routine is the fastest."""
 
 
 class FastModule(nn.RNNBase):
@@ -29,6 +34,9 @@ class FastModule(nn.RNNBase):
     """
 
     kernel: str | Kernel
+    _network: Recurrent
+    _routine: type[Kernel]
+    _routes: dict[Any, bool]
 
     def use_kernel(self, kernel: str | Kernel) -> None:
         """Prepare the forward pass."""
@@ -37,7 +45,7 @@ class FastModule(nn.RNNBase):
         network.policy = CompilePolicy(CALLS)
         kind = torch_kind(self)
         assert kind is not None
-        self.__dict__["_routine"] = torch_cell(kind).routine
+        self._routine, self._routes = torch_cell(kind).routine, {}
         self.__dict__["_network"] = network  # no submodule: the module has the parameters and no children, as in torch
 
     @property
@@ -86,14 +94,27 @@ class FastModule(nn.RNNBase):
         return call_module(self, network, input, hx, lengths)
 
     def _prefers_torch(self, input: Tensor) -> bool:
-        """Return whether torch's routine would be chosen for the first layer, which torch calls once for all layers."""
-        if self.kernel != "auto" or input.dim() != 3:
+        """Return whether to call torch's routine, once for all layers: where it would be chosen for the first one."""
+        if self.kernel != "auto" or input.dim() not in (2, 3):
             return False
-        return isinstance(self._network.choose(input.transpose(0, 1) if self.batch_first else input), self._routine)
+        if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+            return self._choose(input)
+        weight, lowered = self.weight_hh_l0, torch.is_autocast_enabled(input.device.type)
+        key = (input.shape, input.dtype, input.device, weight.dtype, weight.device, lowered, torch.get_num_threads())
+        if key not in self._routes:  # a tenth of a millisecond, the time of a small layer
+            if len(self._routes) == MOST_ROUTES:
+                self._routes.clear()
+            steps = input.shape[1 if self.batch_first and input.dim() == 3 else 0]
+            self._routes[key] = (steps < FEW_STEPS and not lowered) or self._choose(input)
+        return self._routes[key]
+
+    def _choose(self, input: Tensor) -> bool:
+        x = input if input.dim() == 3 else input.unsqueeze(0 if self.batch_first else 1)
+        return isinstance(self._network.choose(x.transpose(0, 1) if self.batch_first else x), self._routine)
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]  # torch's
-        for name in ("_network", "_routine"):
+        for name in ("_network", "_routine", "_routes"):
             state.pop(name, None)
         return state
 
