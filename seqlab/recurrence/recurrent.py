@@ -277,9 +277,11 @@ class Recurrent(nn.Module):
             outputs.append(output)
         return torch.cat(outputs), state
 
-    def choose(self, x: Tensor) -> Kernel:
+    def choose(self, x: Tensor) -> Choice:
         """Choose the kernel of the first layer for full rows ``[time, batch, input]``."""
-        return self._choose(_cells(self.layers[0]), x, None)
+        self._choose(_cells(self.layers[0]), x, None)
+        assert self.choice is not None
+        return self.choice
 
     def _choose(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> Kernel:
         registered = (

@@ -14,7 +14,7 @@ from seqlab.contracts import Cell, Kernel
 from seqlab.contracts.batch import Lengths
 from seqlab.plugins.torch_modules import torch_cell
 from seqlab.recurrence.recurrent import Recurrent
-from seqlab.recurrence.selection import CompilePolicy
+from seqlab.recurrence.selection import Choice, CompilePolicy
 
 KINDS: tuple[type[nn.RNNBase], ...] = (nn.RNN, nn.LSTM, nn.GRU)
 
@@ -36,7 +36,7 @@ class FastModule(nn.RNNBase):
     kernel: str | Kernel
     _network: Recurrent
     _routine: type[Kernel]
-    _routes: dict[Any, bool]
+    _routes: dict[Any, Choice | None]
 
     def use_kernel(self, kernel: str | Kernel) -> None:
         """Prepare the forward pass."""
@@ -49,8 +49,8 @@ class FastModule(nn.RNNBase):
         self.__dict__["_network"] = network  # no submodule: the module has the parameters and no children, as in torch
 
     @property
-    def choice(self) -> Any:
-        """The kernel of the last call and why it was taken (:class:`seqlab.recurrence.Choice`); ``None`` before."""
+    def choice(self) -> Choice | None:
+        """The kernel of the last call and why it was taken; ``None`` before, and where ``torch.compile`` traced it."""
         return self._network.choice
 
     def forward(self, input: Any, hx: Any = None, lengths: Lengths | None = None) -> tuple[Any, Any]:
@@ -88,15 +88,18 @@ class FastModule(nn.RNNBase):
         kernel = self._routine() if is_traced else self.kernel
         if network.kernel != kernel:
             network.kernel = kernel
-        if lengths is None and isinstance(input, Tensor) and (is_traced or self._prefers_torch(input)):
-            result: tuple[Any, Any] = super().forward(input, hx)
-            return result
+        if lengths is None and isinstance(input, Tensor):
+            choice = None if is_traced else self._torch_choice(input)
+            if is_traced or choice is not None:
+                network.choice = choice
+                result: tuple[Any, Any] = super().forward(input, hx)
+                return result
         return call_module(self, network, input, hx, lengths)
 
-    def _prefers_torch(self, input: Tensor) -> bool:
-        """Return whether to call torch's routine, once for all layers: where it would be chosen for the first one."""
+    def _torch_choice(self, input: Tensor) -> Choice | None:
+        """Return the choice of torch's routine, called once for all layers, where it is that of the first layer."""
         if self.kernel != "auto" or input.dim() not in (2, 3):
-            return False
+            return None
         if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
             return self._choose(input)
         weight, lowered = self.weight_hh_l0, torch.is_autocast_enabled(input.device.type)
@@ -105,12 +108,14 @@ class FastModule(nn.RNNBase):
             if len(self._routes) == MOST_ROUTES:
                 self._routes.clear()
             steps = input.shape[1 if self.batch_first and input.dim() == 3 else 0]
-            self._routes[key] = (steps < FEW_STEPS and not lowered) or self._choose(input)
+            is_short = steps < FEW_STEPS and not lowered
+            self._routes[key] = Choice(self._routine(), "few steps") if is_short else self._choose(input)
         return self._routes[key]
 
-    def _choose(self, input: Tensor) -> bool:
+    def _choose(self, input: Tensor) -> Choice | None:
         x = input if input.dim() == 3 else input.unsqueeze(0 if self.batch_first else 1)
-        return isinstance(self._network.choose(x.transpose(0, 1) if self.batch_first else x), self._routine)
+        choice = self._network.choose(x.transpose(0, 1) if self.batch_first else x)
+        return choice if isinstance(choice.kernel, self._routine) else None
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]  # torch's
