@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from seqlab.inference import load
     from seqlab.io.cache import cache_folder
     from seqlab.plugins.exports import Routine, register_export
+    from seqlab.plugins.torch_modules import TorchCell
     from seqlab.recurrence import Recurrent
     from seqlab.runs.results import Result
     from seqlab.training.run import run
@@ -55,6 +56,7 @@ _HOMES = {
     "load": "seqlab.inference",
     "Routine": "seqlab.plugins.exports",
     "register_export": "seqlab.plugins.exports",
+    "TorchCell": "seqlab.plugins.torch_modules",
     "run": "seqlab.training.run",
     "Result": "seqlab.runs.results",
 }  # fmt: skip
@@ -84,6 +86,7 @@ __all__ = [
     "State",
     "StatefulTask",
     "Task",
+    "TorchCell",
     "UserError",
     "__version__",
     "cache_folder",

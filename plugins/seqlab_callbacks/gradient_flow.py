@@ -32,9 +32,9 @@ class GradientFlow(pl.Callback):
     float64 and evaluation mode; the run does not change. Results are ``curves/gradient_flow.csv`` and
     ``curves/saturation.csv`` (:mod:`seqlab.study.gradient_flow`), and at the end ``gradient_flow.png`` and ``.svg``.
 
-    In another trainer it measures any LightningModule with a :class:`seqlab.Recurrent` inside: the loss of its
-    ``training_step`` on the first batch of the validation loader (else of the training loader), with results in the
-    trainer's ``default_root_dir``.
+    In another trainer it measures any LightningModule with a :class:`seqlab.Recurrent`, ``nn.LSTM``, ``nn.GRU`` or
+    ``nn.RNN`` inside, whose layers count in the order of their calls: the loss of its ``training_step`` on the first
+    batch of the validation loader (else of the training loader), with results in the trainer's ``default_root_dir``.
 
     Args:
         every: steps between measurements; 0 measures at steps 0, 10, 32, 100, 316, ... and at the end, skipping those

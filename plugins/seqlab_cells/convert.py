@@ -1,15 +1,18 @@
 """Conversion of ``Recurrent`` to and from ``torch.nn.RNN``, ``LSTM`` and ``GRU``: the weights are copied unchanged."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from seqlab import Cell, Recurrent
-from seqlab_cells.gru import GRU
-from seqlab_cells.lstm import LSTM
-from seqlab_cells.rnn import RNN
+from seqlab import Cell, Recurrent, TorchCell
+from seqlab.recurrence import torch_kind
+from seqlab_cells.borrowed import BorrowedLinear
+from seqlab_cells.gru import GRU, GRUVendor
+from seqlab_cells.lstm import LSTM, LSTMVendor
+from seqlab_cells.rnn import RNN, RNNVendor
 from seqlab_cells.weights import modified, weights
 
 _TORCH: dict[type[Cell], Callable[..., nn.RNNBase]] = {RNN: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
@@ -42,7 +45,7 @@ def to_torch(recurrent: Recurrent) -> nn.RNNBase:
     return module.train(recurrent.training)
 
 
-def from_torch(module: nn.RNNBase) -> Recurrent:
+def from_torch(module: nn.Module) -> Recurrent:
     """Convert to the :class:`Recurrent` that computes the same, with copies of the weights.
 
     Depth, direction, dropout, ``batch_first``, nonlinearity, dtype, device and training mode are kept. A module
@@ -51,13 +54,14 @@ def from_torch(module: nn.RNNBase) -> Recurrent:
     Raises:
         ValueError: it is no ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, or it projects its outputs.
     """
-    if type(module) not in _CELLS:
+    kind = torch_kind(module)
+    if kind is None or not isinstance(module, nn.RNNBase):
         raise ValueError(f"{type(module).__name__} cannot be converted; nn.RNN, nn.LSTM and nn.GRU can")
     if module.proj_size:
         raise ValueError(f"proj_size must be 0 for a conversion, got {module.proj_size}")
     like = cast(Tensor, module.weight_ih_l0)
     recurrent = Recurrent(
-        _CELLS[type(module)],
+        _CELLS[kind],
         module.input_size,
         depth=module.num_layers,
         hidden_size=module.hidden_size,
@@ -66,6 +70,22 @@ def from_torch(module: nn.RNNBase) -> Recurrent:
     for theirs, ours in _pairs(module, recurrent):
         _copy(theirs, ours)
     return recurrent.train(module.training)
+
+
+def _borrow(cell: type[Cell], module: nn.RNNBase, suffix: str, input_size: int) -> Cell:
+    """Make a cell that reads its weights from a module."""
+    options = {"nonlinearity": module.nonlinearity} if isinstance(module, nn.RNN) else {}
+    with torch.device("meta"):
+        made = cell(input_size, module.hidden_size, **options)
+    made.from_input = BorrowedLinear(module, f"ih{suffix}")
+    made.from_state = BorrowedLinear(module, f"hh{suffix}")
+    return made
+
+
+TORCH_RNN, TORCH_LSTM, TORCH_GRU = (
+    TorchCell(partial(_borrow, routine.cell), routine, from_torch) for routine in (RNNVendor, LSTMVendor, GRUVendor)
+)
+"""What ``seqlab.nn`` takes: the cells of torch's modules."""
 
 
 def _beyond_torch(recurrent: Recurrent) -> str | None:

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from seqlab import Cell
+from seqlab_cells.borrowed import BorrowedLinear
 
 MAPS = ("from_input", "from_state")
+_PLAIN = (nn.Linear, BorrowedLinear)
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def modified(cell: Cell) -> str | None:
 def _modified_maps(cell: Cell) -> Iterator[str]:
     for name in MAPS:
         linear = getattr(cell, name)
-        if (kind := parametrize.type_before_parametrizations(linear)) is not nn.Linear:
+        kind = type(linear)
+        if kind not in _PLAIN and (kind := parametrize.type_before_parametrizations(linear)) not in _PLAIN:
             yield f"{name} is a {kind.__name__}, not a Linear"
         elif linear.bias is None:
             yield f"{name} has no bias"

@@ -11,7 +11,7 @@ from typing import Any, final
 from seqlab.errors import UserError, one_line
 
 KINDS = ("cell", "model", "task", "preprocessing", "kernel", "pinned", "step", "callback")
-"""Kinds of plugins; ``pinned`` is a choice of ``cell=`` that fixes the kernel as well."""
+"""Kinds of plugins that a config chooses; ``pinned`` is a choice of ``cell=`` that fixes the kernel as well."""
 
 GROUPS = {
     "cell": "seqlab.cells",
@@ -22,8 +22,9 @@ GROUPS = {
     "preprocessing": "seqlab.preprocessing",
     "step": "seqlab.steps",
     "callback": "seqlab.callbacks",
+    "torch": "seqlab.torch",
 }
-"""The entry-point group of each kind."""
+"""The entry-point group of each kind; ``torch``: by module of ``torch.nn``, the cell that computes it."""
 
 
 @final

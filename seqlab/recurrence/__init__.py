@@ -6,6 +6,7 @@ from seqlab.recurrence.chunks import CheckpointSteps, RandomStreams, dropout, re
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.recurrence.scan import detach, fill_state, merge, scan, select, state_tensors
 from seqlab.recurrence.selection import Choice, Loop, choose
+from seqlab.recurrence.torch_modules import torch_kind
 
 __all__ = [
     "CheckpointSteps",
@@ -24,6 +25,7 @@ __all__ = [
     "scan",
     "select",
     "state_tensors",
+    "torch_kind",
     "valid_mask",
 ]
 

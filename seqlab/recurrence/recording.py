@@ -1,8 +1,10 @@
-"""Forward pass of a copy of a network that records every step of its cells."""
+"""Forward pass of a network, or of a copy, that records every step of its cells."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy, deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar, final
 
 import torch
@@ -13,6 +15,7 @@ from seqlab.contracts.kernel import scan_directions
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.recurrence.scan import row_lengths, scan
 from seqlab.recurrence.selection import Loop
+from seqlab.recurrence.torch_modules import borrowing, call_module, refusal
 from seqlab.recurrence.wrappers import Wrapper
 
 Owner = TypeVar("Owner")
@@ -66,37 +69,45 @@ class CellTrace:
 class _TracingCell(Wrapper):
     """A cell that records its steps."""
 
-    def __init__(self, inner: Cell, track: CellTrace) -> None:
+    def __init__(self, inner: Cell, track: CellTrace, *, retain: bool) -> None:
         super().__init__(inner)
-        self.track = track
+        self.track, self.retain = track, retain
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Advance the cell."""
         y, new = self.inner.step(x, state)
         self.track.x.append(x)
         self.track.after.append(new)
+        for tensor in new if self.retain else ():
+            if tensor.requires_grad:
+                tensor.retain_grad()
         return y, new
 
 
 @final
-class _TracingLoop(Loop):
-    """The loop, with a :class:`CellTrace` for each layer and direction."""
+class TracingLoop(Loop):
+    """The loop, with a :class:`CellTrace` for each layer and direction.
 
-    def __init__(self) -> None:
+    Args:
+        depth: layers of a call, after which they are counted from 0 again; 0 counts on.
+        retain: whether the states retain their gradients.
+    """
+
+    def __init__(self, depth: int = 0, *, retain: bool = False) -> None:
         self.tracks: list[CellTrace] = []
-        self._layers = 0
+        self._layers, self._depth, self._retain = 0, depth, retain
 
     def scan(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
     ) -> tuple[Tensor, list[State]]:
         """Scan as the loop does, and record the steps."""
         x = x if x.requires_grad else x.detach().requires_grad_()  # a gradient may be asked for
-        layer, directions = self._layers, iter(("forward", "backward"))
+        layer, directions = self._layers % (self._depth or self._layers + 1), iter(("forward", "backward"))
         self._layers += 1
 
         def run(cell: Cell, read: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
             self.tracks.append(CellTrace(layer, next(directions), cell, x, state, row_lengths(read, lengths)))
-            return scan(_TracingCell(cell, self.tracks[-1]), read, state, lengths)
+            return scan(_TracingCell(cell, self.tracks[-1], retain=self._retain), read, state, lengths)
 
         return scan_directions(run, cells, x, states, lengths)
 
@@ -113,10 +124,10 @@ class Recording:
         self.network: nn.Module = deepcopy(network, self._copies).double().eval()
         for parameter in self.network.parameters():
             parameter.requires_grad_(parameter.is_floating_point())  # frozen ones, too
-        self._recorder = _TracingLoop()
-        self._parts = [part for part in self.network.modules() if isinstance(part, Recurrent)]
-        for part in self._parts:
-            part.kernel, part.truncate, part.checkpoint_steps = self._recorder, 0, 0
+        self._recorder = TracingLoop()
+        self._parts = recurrent_parts(self.network)
+        for part in self._parts.values():
+            _attach(part, self._recorder)
 
     @property
     def is_recurrent(self) -> bool:
@@ -139,4 +150,45 @@ class Recording:
 
 def is_recurrent(network: nn.Module) -> bool:
     """Return whether a network has a recurrent part."""
-    return any(isinstance(part, Recurrent) for part in network.modules())
+    return bool(recurrent_parts(network))
+
+
+def recurrent_parts(network: nn.Module) -> Mapping[str, Recurrent | nn.RNNBase]:
+    """Return the parts whose steps can be recorded: each :class:`Recurrent`, and each recurrent module of torch.
+
+    Modules of torch that compute something else (subclasses, projections) are none of them.
+    """
+    return {
+        name: part
+        for name, part in network.named_modules()
+        if isinstance(part, Recurrent) or (isinstance(part, nn.RNNBase) and not refusal(part))
+    }
+
+
+@contextmanager
+def traced(network: nn.Module) -> Iterator[dict[str, TracingLoop]]:
+    """Run the recurrent parts of a network by the loop in this block; yield their steps by the name of the part.
+
+    The states retain the gradients of a backward pass (:meth:`torch.Tensor.retain_grad`).
+    """
+    parts = recurrent_parts(network)
+    recorders, attached = {}, []
+    try:
+        for name, part in parts.items():
+            depth = part.depth if isinstance(part, Recurrent) else part.num_layers
+            recorders[name] = TracingLoop(depth, retain=True)
+            attached.append((part, _attach(part, recorders[name])))
+        yield recorders
+    finally:
+        for part, before in attached:
+            part.__dict__.pop("forward", None) if isinstance(part, nn.RNNBase) else vars(part).update(before)
+
+
+def _attach(part: Recurrent | nn.RNNBase, recorder: TracingLoop) -> dict[str, Any]:
+    """Run a part by a recorder; return the attributes that it had."""
+    if isinstance(part, nn.RNNBase):
+        part.__dict__["forward"] = partial(call_module, part, borrowing(part, recorder))
+        return {}
+    before = {name: getattr(part, name) for name in ("kernel", "truncate", "checkpoint_steps")}
+    part.kernel, part.truncate, part.checkpoint_steps = recorder, 0, 0
+    return before

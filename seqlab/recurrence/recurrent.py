@@ -15,6 +15,7 @@ from seqlab.contracts.batch import Lengths, as_lengths, check_lengths
 from seqlab.contracts.masks import reverse_within, zero_padding
 from seqlab.errors import check_range
 from seqlab.plugins.kernels import kernels_for
+from seqlab.plugins.torch_modules import torch_cell
 from seqlab.recurrence.chunks import (
     CheckpointSteps,
     RandomStreams,
@@ -122,6 +123,20 @@ class Recurrent(nn.Module):
         self.starts = nn.ModuleList(LearnedStart(unwrapped(each)) for each in self.cells if learned_start)
         self.output_size, self.policy = input_size, CompilePolicy()
         self.choice: Choice | None = None
+
+    @classmethod
+    def from_torch(cls, module: nn.Module) -> "Recurrent":
+        """Convert ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU`` to the same network, with copies of the weights.
+
+        Depth, direction, dropout, ``batch_first``, nonlinearity, dtype, device and training mode are kept. A module
+        without biases gets trainable biases of zero.
+
+        Raises:
+            ValueError: it is another module or a subclass, or it has ``proj_size``.
+        """
+        kind = next((base for base in type(module).__mro__ if base in (nn.RNN, nn.LSTM, nn.GRU)), nn.LSTM)
+        converted: Recurrent = torch_cell(kind).convert(module)  # refuses what is none of them
+        return converted
 
     @property
     def directions(self) -> int:
@@ -262,6 +277,12 @@ class Recurrent(nn.Module):
             outputs.append(output)
         return torch.cat(outputs), state
 
+    def choose(self, x: Tensor) -> Choice:
+        """Choose the kernel of the first layer for full rows ``[time, batch, input]``."""
+        self._choose(_cells(self.layers[0]), x, None)
+        assert self.choice is not None
+        return self.choice
+
     def _choose(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> Kernel:
         registered = (
             ()
@@ -341,7 +362,7 @@ def _stack(states: Sequence[State]) -> StackedState:
     def join(tensors: tuple[Tensor, ...]) -> Any:
         if len(tensors) == 1:
             return tensors[0].unsqueeze(0)
-        return torch.stack(tensors) if len({tensor.shape for tensor in tensors}) == 1 else tensors
+        return torch.stack(tensors) if all(each.shape == tensors[0].shape for each in tensors) else tensors
 
     tensors = [join(tensors) for tensors in zip(*states, strict=True)]
     return rebuild(states[0], tensors)

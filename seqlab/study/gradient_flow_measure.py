@@ -37,7 +37,7 @@ def measure(model: Model, task: Task, batch: Batch, step: int = 0) -> Measured:
 
 
 def measure_step(module: nn.Module, batch: Any, step: int = 0) -> Measured:
-    """Measure any module with a ``training_step`` and a :class:`seqlab.Recurrent` inside.
+    """Measure any module with a ``training_step`` and a :class:`seqlab.Recurrent` or a module of torch inside.
 
     Its loss is taken as a mean over the sequences.
 
@@ -57,7 +57,7 @@ def measure_step(module: nn.Module, batch: Any, step: int = 0) -> Measured:
             returned: Any = recording.network.training_step(double, 0)  # type: ignore[operator]  # a method, not a module
         found = returned["loss"] if isinstance(returned, Mapping) else returned
         if not isinstance(found, Tensor) or not found.requires_grad or not recording.tracks:
-            raise TypeError(f"{type(module).__name__}.training_step returns no loss that depends on a seqlab.Recurrent")
+            raise TypeError(f"{type(module).__name__}.training_step returns no loss that depends on a recurrent layer")
         return found * len(recording.tracks[0].lengths)
 
     return _measured(module, step, loss)
@@ -70,12 +70,40 @@ def _measured(network: nn.Module, step: int, loss: Callable[[Recording], Tensor]
     devices = sorted({each.device.index for each in network.parameters() if each.is_cuda})
     with torch.enable_grad(), torch.random.fork_rng(devices):
         flows = _gradients(loss(recording), recording.tracks)
+    return _rows(flows, step)
+
+
+@torch.no_grad()
+def measure_traces(tracks: Sequence[CellTrace], scale: float = 1.0, step: int = 0) -> Measured:
+    """Measure traces whose states retain the gradients of a backward pass (:meth:`torch.Tensor.retain_grad`).
+
+    Args:
+        tracks: of one call of a network.
+        scale: factor on the gradients.
+        step: training step to record.
+    """
+    flows = []
+    for track in tracks:
+        series = [_retained(states, scale) for states in zip(*track.after, strict=True)]
+        flows.append(_TrackFlow(track, series))
+    return _rows(flows, step)
+
+
+def _retained(states: Sequence[Tensor], scale: float) -> Tensor | None:
+    gradients = [state.grad for state in states]
+    if all(each is None for each in gradients):
+        return None
+    pairs = zip(gradients, states, strict=True)
+    return torch.stack([torch.zeros_like(state) if each is None else each for each, state in pairs]) * scale
+
+
+@torch.no_grad()
+def _rows(flows: "Sequence[_TrackFlow]", step: int) -> Measured:
     rows: list[FlowRow] = []
     saturation: list[SaturationRow] = []
-    with torch.no_grad():
-        for flow in flows:
-            rows += flow.rows(step)
-            saturation += flow.saturation(step)
+    for flow in flows:
+        rows += flow.rows(step)
+        saturation += flow.saturation(step)
     return rows, saturation
 
 

@@ -1,6 +1,6 @@
 """Inspection of a recurrent model along one text: states, gates, predictions and their sensitivity to the input."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -12,7 +12,8 @@ from seqlab.contracts import Batch, LanguageTask, Ragged, UserError
 from seqlab.contracts.cell import Gate
 from seqlab.contracts.task import label_names
 from seqlab.inference import Trained
-from seqlab.recurrence.recording import CellTrace, Recording
+from seqlab.recurrence.recording import Recording
+from seqlab.study.modules import LayerView, viewer
 from seqlab.study.plotting import COLOURS, drawable, label_axes, new_figure
 
 if TYPE_CHECKING:
@@ -24,17 +25,6 @@ MAX_STEPS = 500
 """Steps of a text that a figure can show."""
 _TOP = 5
 """Predictions of the next symbol that are kept."""
-
-
-@final
-@dataclass(frozen=True)
-class LayerView:
-    """States and gates (by name, ``[time, units]``) of one layer in one direction, in the order of the text."""
-
-    layer: int
-    direction: str
-    states: Mapping[str, Tensor]
-    gates: Mapping[str, Gate]
 
 
 @final
@@ -94,7 +84,7 @@ def inspect(trained: Trained, text: str) -> Inspection:
     return Inspection(
         symbols=_symbols(trained, ids),
         cut=cut,
-        layers=[_view(track) for track in recording.tracks],
+        layers=[viewer(track)(0) for track in recording.tracks],
         predictions=predictions,
         is_next=is_next,
         prediction=str(predictions[-1][0]["label"]),
@@ -118,25 +108,6 @@ def _symbols(trained: Trained, ids: Tensor) -> list[str]:
     assert trained.preprocessor is not None
     symbols = trained.preprocessor.symbols
     return [str(index) if symbols is None else symbols[index] for index in ids.tolist()]
-
-
-@torch.no_grad()
-def _view(track: CellTrace) -> LayerView:
-    x, states = track.probe_arguments()
-    gates = track.cell.probe(x, states).gates
-    backward = track.direction == "backward"
-
-    def ordered(values: Tensor) -> Tensor:
-        values = values.detach()[:, 0].flatten(1)
-        return values.flip(0) if backward else values
-
-    named = zip(track.cell.state_names, states, strict=True)
-    return LayerView(
-        track.layer,
-        track.direction,
-        {name: ordered(state[1:]) for name, state in named if state.is_floating_point()},
-        {name: Gate(ordered(gate.values), gate.low, gate.high) for name, gate in gates.items()},
-    )
 
 
 _MAX_TICKS = 130

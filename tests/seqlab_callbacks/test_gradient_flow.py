@@ -1,5 +1,6 @@
 """Gradient flow: the same run with and without the callback, and in a plain Lightning trainer."""
 
+import copy
 import logging
 
 import pytest
@@ -10,6 +11,7 @@ import seqlab
 from seqlab import UserError
 from seqlab.runs.run_folder import read_weights
 from seqlab.study.gradient_flow import FLOW, read
+from seqlab.study.modules import record
 from seqlab.training.callbacks import StopWhenSolved
 from seqlab.training.optimizers import NonMonotonicAveraging
 from seqlab_callbacks.gradient_flow import GradientFlow, is_default_step
@@ -165,10 +167,44 @@ def test_it_measures_a_plain_module_in_a_plain_trainer(tmp_path, validate):
     assert [row.norm for row in curve] == pytest.approx(norms, rel=1e-6)
 
 
+class Stranger(Plain):
+    """A LightningModule of torch alone: two ``nn.LSTM``, one behind the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.LSTM(3, 6, batch_first=True)
+        self.second, self.head = torch.nn.LSTM(6, 4, batch_first=True), torch.nn.Linear(4, 1)
+
+    def training_step(self, batch, index):
+        x, y = batch
+        return torch.nn.functional.mse_loss(self.head(self.second(self.net(x)[0])[0][:, -1]), y)
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
+def test_it_measures_the_lstms_of_a_stranger(tmp_path):
+    """Layers 0 and 1 in the order of their calls, equal to what :func:`record` measures in the first step."""
+    torch.manual_seed(1)
+    module = Stranger()
+    first = copy.deepcopy(module).double()
+    data = fit(module, tmp_path, GradientFlow(every=3, picture=False), validate=False)
+    batch = tuple(each.double() for each in data[:4])
+    with record(first) as recorded:
+        first.training_step(batch, 0).backward()
+    flow = read(tmp_path)
+    for layer, name in enumerate(("net", "second")):
+        for state in "hc":
+            expected = [row.norm for row in recorded.flow(name).curve(0, state=state)]
+            assert [row.norm for row in flow.curve(0, layer=layer, state=state)] == pytest.approx(expected, rel=1e-8)
+
+
+class OwnLSTM(torch.nn.LSTM):
+    """A subclass, which may compute anything."""
+
+
 def test_a_plain_module_that_cannot_be_measured_trains_on(tmp_path, caplog):
     with caplog.at_level("INFO", "seqlab"):
         fit(torch_only := Plain(), tmp_path / "one", GradientFlow())
-        torch_only.net = torch.nn.LSTM(3, 4, batch_first=True)
+        torch_only.net = OwnLSTM(3, 4, batch_first=True)
         fit(torch_only, tmp_path / "two", GradientFlow())
         module = Manual()
         module.automatic_optimization = False

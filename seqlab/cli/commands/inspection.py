@@ -12,7 +12,8 @@ from seqlab.io.formatting import relative_path
 
 if TYPE_CHECKING:
     from seqlab.study.context import Context
-    from seqlab.study.inspection import Inspection, LayerView
+    from seqlab.study.inspection import Inspection
+    from seqlab.study.modules import LayerView
 
 _MOST_ROWS = 40
 """Rows of the table; of a longer text, the symbols with the largest gradients are shown."""
