@@ -1,8 +1,12 @@
-"""Advice after a run that learned nothing: a curriculum only where every step draws new sequences."""
+"""Advice after a run that learned nothing: a curriculum of as many steps, where there can be one."""
+
+import re
+import shlex
 
 import pytest
 
 import seqlab
+from seqlab import UserError
 from seqlab.study.advice import advise
 
 IDLE = [
@@ -12,21 +16,31 @@ IDLE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("fresh", "proposals"), [("true", 1), ("false", 0)])
-def test_a_curriculum_is_proposed_where_sequences_are_new(tmp_path, fresh, proposals):
-    """A curriculum of sequences that repeat is refused, so proposing it would end in an error."""
-    words = [*IDLE, f"task.fresh={fresh}"]
+def overrides_of(command):
+    return shlex.split(command)[3:]
+
+
+def test_the_proposed_curriculum_trains_as_many_steps_from_a_shorter_start(tmp_path):
+    words = [*IDLE, "task.check_every=2", "data.batch_size=16", "trainer.max_epochs=3"]
     result = seqlab.run(seqlab.compose(words), tmp_path / "run")
     assert result.verdict == "at chance"
-    commands = [command for _, command in advise(result.record, words)]
-    assert len(commands) >= 2
-    assert sum("task.lengths=curriculum" in command for command in commands) == proposals
-    curriculum = seqlab.compose([*words, "task.lengths=curriculum", "trainer.max_epochs=1", "task.check_every=1"])
-    if proposals:
-        seqlab.run(curriculum, tmp_path / "proposed")
-    else:
-        with pytest.raises(seqlab.UserError, match="fresh must be true"):
-            seqlab.run(curriculum, tmp_path / "proposed")
+    assert result.cost["steps"] == 12
+    (command,) = (command for _, command in advise(result.record, words) if "curriculum" in command)
+    proposed = seqlab.run(seqlab.compose(overrides_of(command)), tmp_path / "proposed")
+    assert proposed.cost["steps"] == 12
+    assert proposed.record["lengths"]["ceiling"] == 5  # half of the default
+    assert proposed.record["config"]["cell"] == result.record["config"]["cell"]
+
+
+@pytest.mark.parametrize("change", ["task.fresh=false", "optimizer.schedule=plateau", "data.workers=1"])
+def test_no_curriculum_is_proposed_that_would_be_refused(tmp_path, change):
+    words = [*IDLE, "optimizer.warmup=0", change]
+    record = seqlab.run(seqlab.compose(words), tmp_path / "run").record
+    found = advise(record, words)
+    assert found
+    assert not any("task.lengths" in command for _, command in found)
+    with pytest.raises(UserError, match=re.escape(change.partition("=")[0].partition(".")[2])):
+        seqlab.run(seqlab.compose([*words, "task.lengths=curriculum"]), tmp_path / "refused")
 
 
 def test_no_curriculum_is_proposed_where_nothing_is_generated(names_folder, tmp_path):
