@@ -48,7 +48,11 @@ def _remedy(record: Mapping[str, Any]) -> tuple[str, list[str]] | None:
 
 
 def _curriculum(record: Mapping[str, Any]) -> tuple[str, list[str]] | None:
-    """Propose lengths that grow from half the first ceiling, in as many training steps."""
+    """Propose lengths that grow from half the first ceiling, in as many steps, at a fifth of the learning rate.
+
+    Each length starts from weights that solve a shorter one, which the rate of a run from new weights can undo: an RNN
+    with 128 units solves ``first`` over 40 steps in three seeds of three at 0.001, in none at 0.005.
+    """
     config = record["config"]
     if config["task"].get("lengths") != "fixed":
         return None
@@ -65,7 +69,8 @@ def _curriculum(record: Mapping[str, Any]) -> tuple[str, list[str]] | None:
     if epochs := config["trainer"]["max_epochs"]:
         batches = -(-record["data"]["train"]["examples"] // config["data"]["batch_size"])
         changes.append(f"trainer.max_epochs={-(-epochs * batches // task.check_every)}")
-    return "a curriculum: lengths that grow as the model learns", [*changes, "trainer.stop_when_solved=1"]
+    changes += [f"optimizer.lr={config['optimizer']['lr'] / 5:g}", "trainer.stop_when_solved=1"]
+    return "a curriculum: lengths that grow as the model learns, with smaller steps", changes
 
 
 def _longer(record: Mapping[str, Any]) -> tuple[str, list[str]]:

@@ -21,7 +21,7 @@ def overrides_of(command):
 
 
 def test_the_proposed_curriculum_trains_as_many_steps_from_a_shorter_start(tmp_path):
-    words = [*IDLE, "task.check_every=2", "data.batch_size=16", "trainer.max_epochs=3"]
+    words = [*IDLE, "task.check_every=2", "data.batch_size=16", "trainer.max_epochs=3", "optimizer.lr=1e-6"]
     result = seqlab.run(seqlab.compose(words), tmp_path / "run")
     assert result.verdict == "at chance"
     assert result.cost["steps"] == 12
@@ -29,6 +29,7 @@ def test_the_proposed_curriculum_trains_as_many_steps_from_a_shorter_start(tmp_p
     proposed = seqlab.run(seqlab.compose(overrides_of(command)), tmp_path / "proposed")
     assert proposed.cost["steps"] == 12
     assert proposed.record["lengths"]["ceiling"] == 5  # half of the default
+    assert proposed.record["config"]["optimizer"] == {**result.record["config"]["optimizer"], "lr": 2e-7}
     assert proposed.record["config"]["cell"] == result.record["config"]["cell"]
 
 
