@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from seqlab.contracts import Remedy
+from seqlab.contracts import GeneratedTask, Remedy, UserError
 from seqlab.io.formatting import shell_command
 from seqlab.plugins.config import plugin_class, plugin_classes
 from seqlab.plugins.signature import format_value
 from seqlab.runs.scores import deciding_verdict
 from seqlab.sweeps.overrides import override_key
+from seqlab.training.curriculum import check_comparisons
+from seqlab.training.session import prepare_data
 
 _PLACES = ("hydra.run.dir", "ckpt_path")
 
@@ -33,7 +35,7 @@ def advise(record: Mapping[str, Any], arguments: Sequence[str]) -> list[tuple[st
     """
     if deciding_verdict(record) != "at chance" or not record["cost"]["steps"]:
         return []
-    found = [change for change in (_remedy(record), _curriculum(record["config"]), _longer(record)) if change]
+    found = [change for change in (_remedy(record), _curriculum(record), _longer(record)) if change]
     return [(text, _command(arguments, changes)) for text, changes in found]
 
 
@@ -45,11 +47,30 @@ def _remedy(record: Mapping[str, Any]) -> tuple[str, list[str]] | None:
     return remedy.text, [f"cell.{option}={format_value(value)}" for option, value in remedy.options.items()]
 
 
-def _curriculum(config: Mapping[str, Any]) -> tuple[str, list[str]] | None:
-    task = config["task"]
-    if task.get("lengths") != "fixed" or not task.get("fresh", True):  # a curriculum draws new sequences
+def _curriculum(record: Mapping[str, Any]) -> tuple[str, list[str]] | None:
+    """Propose lengths that grow from half the first ceiling, in as many steps, at a fifth of the learning rate.
+
+    Each length starts from weights that solve a shorter one, which the rate of a run from new weights can undo: an RNN
+    with 128 units solves ``first`` over 40 steps in three seeds of three at 0.001, in none at 0.005.
+    """
+    config = record["config"]
+    if config["task"].get("lengths") != "fixed":
         return None
-    return "a curriculum: lengths that grow as the model learns", ["task.lengths=curriculum"]
+    try:
+        check_comparisons(config["optimizer"])
+        task, _ = prepare_data({**config, "task": {**config["task"], "lengths": "curriculum"}})
+    except UserError:  # such as sequences that repeat: a curriculum draws new ones
+        return None
+    if not isinstance(task, GeneratedTask):
+        return None
+    changes = ["task.lengths=curriculum"]
+    if (start := max(task.min_length, task.start_length // 2)) < task.start_length:
+        changes.append(f"task.start_length={start}")
+    if epochs := config["trainer"]["max_epochs"]:
+        batches = -(-record["data"]["train"]["examples"] // config["data"]["batch_size"])
+        changes.append(f"trainer.max_epochs={-(-epochs * batches // task.check_every)}")
+    changes += [f"optimizer.lr={config['optimizer']['lr'] / 5:g}", "trainer.stop_when_solved=1"]
+    return "a curriculum: lengths that grow as the model learns, with smaller steps", changes
 
 
 def _longer(record: Mapping[str, Any]) -> tuple[str, list[str]]:

@@ -17,12 +17,9 @@ from seqlab.distributed.collectives import RankConsensus
 from seqlab.io.formatting import format_metric
 from seqlab.recurrence.graphs import compilations
 from seqlab.training.checkpoint import training_progress, validation_metrics
-from seqlab.training.module import SequenceModule
+from seqlab.training.module import CEILING, SequenceModule
 
 log = logging.getLogger("seqlab")
-
-CEILING = "train/ceiling"
-"""Name under which the ceiling of a curriculum is logged."""
 
 
 @final

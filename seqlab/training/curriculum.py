@@ -1,21 +1,23 @@
 """Lengths of generated training sequences during a run: checks at the ceiling, curve and figure of a curriculum."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
 import pytorch_lightning as pl
 
+from seqlab.contracts import UserError
 from seqlab.contracts.task import at_length, is_solved
 from seqlab.data.lengths import LengthLoader, LengthSchedule
 from seqlab.distributed.collectives import all_gather
 from seqlab.io.atomic import write_bytes
 from seqlab.io.csv_files import read_csv
 from seqlab.runs.run_folder import CURRICULUM
-from seqlab.training.callbacks import CEILING, Cost
+from seqlab.training.callbacks import Cost
 from seqlab.training.checkpoint import validation_metrics
 from seqlab.training.loggers import CurvesLogger
-from seqlab.training.module import SequenceModule
+from seqlab.training.module import CEILING, SequenceModule
 
 FIGURE = "curriculum.png"
 
@@ -49,6 +51,12 @@ class LengthTracker(pl.Callback):
         """Record the length of the batch."""
         loader: Any = trainer.train_dataloader
         self.schedule.count(loader.length(batch_idx) if isinstance(loader, LengthLoader) else self.schedule.target)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell the module the ceiling, for the loggers."""
+        assert isinstance(pl_module, SequenceModule)
+        if self.schedule.is_curriculum:
+            pl_module.ceiling = self.schedule.ceiling
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the ceiling; all ranks have the same metrics, and so the same ceiling."""
@@ -84,6 +92,23 @@ class LengthTracker(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore it."""
         self.schedule.load_state_dict(state_dict)
+
+
+def check_comparisons(optimizer: Mapping[str, Any]) -> None:
+    """Check that no option of the optimiser compares the scores of epochs, which a curriculum takes at several lengths.
+
+    Args:
+        optimizer: its config node.
+
+    Raises:
+        UserError: one does.
+    """
+    key, other = ("averaging", "null") if optimizer.get("averaging") is not None else ("schedule", "constant")
+    if key == "averaging" or optimizer.get("schedule") == "plateau":
+        raise UserError(
+            f"optimizer.{key}={optimizer[key]} compares validation scores, which task.lengths=curriculum takes at "
+            f"several lengths; set optimizer.{key}={other}, or another value of task.lengths"
+        )
 
 
 def lengths_record(schedule: LengthSchedule, best_length: int) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from seqlab.recurrence.selection import CompilePolicy
 from seqlab.training.nonfinite import NonFiniteGuard
 from seqlab.training.optimizers import EpochDecay, make_optimizer, schedule
 
+CEILING, SCORE = "curriculum/ceiling", "curriculum/score"
+"""Names under which the ceiling of a curriculum and the score at it are logged."""
 _SET_IN_EVERY_STEP = frozenset(
     {"_batches", "_current_fx_name", "_loss_sum", "_saved_state", "_state", "examples", "steps"}
 )
@@ -28,10 +30,12 @@ _SET_IN_EVERY_STEP = frozenset(
 class SequenceModule(pl.LightningModule):
     """Train a model on a task.
 
-    Log ``train/loss`` and ``valid/<metric>`` once an epoch. ``test`` fills :attr:`test_results`, :attr:`details` and
+    Log ``train/loss`` and ``valid/<metric>`` once an epoch, with a curriculum also ``curriculum/ceiling`` and
+    ``curriculum/score``, the monitored metric at that length. ``test`` fills :attr:`test_results`, :attr:`details` and
     :attr:`baseline`, the same metrics for the input-independent baseline.
 
     Attributes:
+        ceiling: the length at which a curriculum is validated; ``None`` without one.
         further: metrics of further test splits, of the model and of the baseline, by the split's name.
         examples, steps: examples and time steps trained on so far, without padding.
 
@@ -79,6 +83,7 @@ class SequenceModule(pl.LightningModule):
         self._decay = EpochDecay(optimizer, task.mode)
         self._statistics = statistics or {}
         self.examples = self.steps = 0
+        self.ceiling: int | None = None
 
     def set_further(self, further: Sequence[str]) -> None:
         """Choose the further test splits, in the order of their loaders."""
@@ -166,6 +171,8 @@ class SequenceModule(pl.LightningModule):
         self.log_dict({f"valid/{name}": value for name, value in values.items()})
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
             self._decay.end_epoch(values[self.task.monitor])
+        if self.ceiling is not None:
+            self.log_dict({CEILING: float(self.ceiling), SCORE: values[self.task.monitor]})
         if self._loss_sum is not None:
             mean = all_reduce_sum(self._loss_sum) / (self._batches * self.trainer.world_size)
             self.log("train/loss", mean.float(), prog_bar=True)

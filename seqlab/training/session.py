@@ -41,7 +41,7 @@ from seqlab.training.callbacks import (
     progress_callbacks,
 )
 from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, StepReachedError
-from seqlab.training.curriculum import LengthTracker, test_length
+from seqlab.training.curriculum import LengthTracker, check_comparisons, test_length
 from seqlab.training.finetune import PretrainedInit, freeze, load_init
 from seqlab.training.module import SequenceModule
 from seqlab.training.nonfinite import NonFiniteGuard
@@ -147,8 +147,10 @@ class TrainingSession:
         self._callbacks: list[pl.Callback] = [self.cost, self.budget, self.baseline, self.checkpoints, seeds]
         if schedule is not None:
             self._callbacks.append(LengthTracker(schedule, self.cost, self.folder))
-        ends_early = schedule is None or not schedule.is_curriculum  # scores at other lengths are not comparable
-        if (patience := trainer["early_stopping"]) is not None and ends_early:
+        curriculum = schedule is not None and schedule.is_curriculum  # scores at other lengths are not comparable
+        if curriculum:
+            check_comparisons(self.config["optimizer"])
+        if (patience := trainer["early_stopping"]) is not None and not curriculum:
             self._callbacks.append(EarlyStopping(monitor, mode=self.task.mode, patience=patience))
         if epochs := trainer.get("stop_when_solved", 0):
             self._callbacks.append(StopWhenSolved(self.task, epochs, schedule))

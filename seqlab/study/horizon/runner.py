@@ -119,10 +119,10 @@ class SearchRunner:
             lengths = ", ".join("failed" if trial.reached is None else f"{trial.reached:,}" for trial in trials)
             line = f"{each.row.name}, curriculum, learning rate {batch.rate:g}: reached {lengths}"
         else:
-            line = f"{each.row.name} at {batch.distance}, learning rate {batch.rate:g}"
+            line = f"{each.row.name} at {batch.distance:,}, learning rate {batch.rate:g}"
             line += f", {batch.budget} times the budget" * (batch.budget > 1) + ", tested further" * batch.further
             line += f": {sum(trial.solved is True for trial in trials)} of {len(trials)} solve it"
-        line += f"; horizon so far {finding.horizon or 'none'}; {self.runs} runs"
+        line += f"; horizon so far {_format_horizon(finding.horizon)}; {self.runs:,} runs"
         if each.pending is None and finding.finished:
             line += ", done"
         elif each.pending is None:
@@ -198,6 +198,10 @@ class SearchRunner:
         return propose_intervention(each.row, cause, each.finding, self.settings, self.arguments)
 
 
+def _format_horizon(horizon: int | None) -> str:
+    return f"{horizon:,}" if horizon else "none"
+
+
 def _matched_rows(rows: list[Row], settings: Settings) -> list[Row]:
     """Give the rows of a task the hidden size that matches the task's first row."""
     assert settings.match != "none"
@@ -243,7 +247,7 @@ def show_search(record: Mapping[str, Any], console: Console) -> None:
             "task": escape(row["task"]),
             "row": escape(row["label"]),
             "lengths": row["protocol"],
-            "horizon": f"{row['horizon'] or 'none'}{'' if row['finished'] else ' so far'}",
+            "horizon": f"{_format_horizon(row['horizon'])}{'' if row['finished'] else ' so far'}",
             "interval": interval(row),
             "still solves": f"{row['generalises']:,}" if row["generalises"] else "",
             "steps": f"{row['steps']:,.0f}" if row["steps"] else "",

@@ -3,12 +3,13 @@
 import math
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import seqlab
 from seqlab import UserError
 from seqlab.config.schema import plain_config
 from seqlab.io.csv_files import read_csv
-from seqlab.runs.run_folder import CURRICULUM
+from seqlab.runs.run_folder import CURRICULUM, METRICS
 from seqlab.training.resume import config_history
 from seqlab.training.session import prepare_data
 from seqlab.training.verification import verify_run
@@ -99,6 +100,35 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path, whole):
     assert record["metrics"] == dict(whole.record["metrics"])
     one, other = (checkpoint_of(folder)["callbacks"]["LengthTracker"] for folder in (tmp_path / "run", whole.folder))
     assert one == other
+
+
+@pytest.mark.parametrize("logger", ["csv", "tensorboard"])
+def test_loggers_have_the_ceiling_and_the_score_at_it(tmp_path, logger):
+    """The rows of ``metrics.csv``, and TensorBoard's files read by TensorBoard, against the curve."""
+    words = [*SMALL, "trainer.max_epochs=6", "task.check_every=10", "optimizer.lr=0.05", f"logger={logger}"]
+    folder = seqlab.run(seqlab.compose(words), tmp_path / "run").folder
+    curve = read_csv(folder / CURRICULUM)
+    assert len({row["ceiling"] for row in curve}) > 1
+    for name in ("ceiling", "score"):
+        if logger == "csv":
+            rows = [row for row in read_csv(folder / METRICS) if row["valid/accuracy"]]
+            found = [float(row[f"curriculum/{name}"]) for row in rows]
+        else:
+            events = EventAccumulator(str(folder / "tensorboard" / "version_0")).Reload()
+            found = [event.value for event in events.Scalars(f"curriculum/{name}")]
+        assert found == pytest.approx([float(row[name]) for row in curve])
+
+
+@pytest.mark.parametrize(
+    ("option", "remedy"), [("schedule=plateau", "schedule=constant"), ("averaging=3", "averaging=null")]
+)
+def test_options_that_compare_scores_of_several_lengths_are_refused(tmp_path, option, remedy):
+    words = [*SMALL, "optimizer=nt_asgd", "optimizer.averaging=null", "optimizer.warmup=0", f"optimizer.{option}"]
+    with pytest.raises(UserError, match=f"optimizer.{option}.*task.lengths=curriculum.*optimizer.{remedy}"):
+        seqlab.run(seqlab.compose(words), tmp_path / "run")
+    assert not (tmp_path / "run" / "results.json").exists()
+    short = ["task.lengths=fixed", "task.sequence_length=4", "task.examples=34", "trainer.max_epochs=1"]
+    seqlab.run(seqlab.compose([*words, *short]), tmp_path / "fixed")
 
 
 @pytest.mark.slow
