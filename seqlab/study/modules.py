@@ -179,14 +179,11 @@ def effective_context(
         return losses[steps] <= (1 + tolerance) * whole
 
     whole = losses[time] = float(loss(x))
-    doubled = [*_doubled(least, time), time]
-    high = time
-    for steps in reversed(doubled[:-1]):
-        if not is_enough(steps):
+    doubled, high = _doubled(least, time), time
+    for steps, enough in reversed([(steps, is_enough(steps)) for steps in doubled]):
+        if not enough:
             break
         high = steps
-    for steps in doubled:  # measured in any case, for the curve
-        is_enough(steps)
     low = max((steps for steps in doubled if steps < high), default=least - 1)
     while high - low > 1:
         middle = (low + high) // 2
