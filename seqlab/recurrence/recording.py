@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Cell, State
 from seqlab.contracts.kernel import scan_directions
-from seqlab.recurrence.recurrent import Recurrent
+from seqlab.recurrence.recurrent import Recurrent, scan_groups
 from seqlab.recurrence.scan import row_lengths, scan
 from seqlab.recurrence.selection import Loop
 from seqlab.recurrence.wrappers import Wrapper
@@ -85,14 +85,22 @@ class _TracingLoop(Loop):
     def __init__(self) -> None:
         self.tracks: list[CellTrace] = []
         self._layers = 0
+        self._behind: set[int] = set()
+
+    def follow(self, network: Recurrent) -> None:
+        """Take the cells that are scanned by themselves after the forward cell of their layer for backward ones."""
+        groups = scan_groups(network)
+        if network.bidirectional and network.conv:
+            self._behind |= {id(cell) for (cell,) in groups[1::2]}
 
     def scan(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
     ) -> tuple[Tensor, list[State]]:
         """Scan as the loop does, and record the steps."""
         x = x if x.requires_grad else x.detach().requires_grad_()  # a gradient may be asked for
-        layer, directions = self._layers, iter(("forward", "backward"))
-        self._layers += 1
+        names = ("backward",) if id(cells[0]) in self._behind else ("forward", "backward")
+        self._layers += names[0] == "forward"
+        layer, directions = self._layers - 1, iter(names)
 
         def run(cell: Cell, read: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
             self.tracks.append(CellTrace(layer, next(directions), cell, x, state, row_lengths(read, lengths)))
@@ -117,6 +125,7 @@ class Recording:
         self._parts = [part for part in self.network.modules() if isinstance(part, Recurrent)]
         for part in self._parts:
             part.kernel, part.truncate, part.checkpoint_steps = self._recorder, 0, 0
+            self._recorder.follow(part)
 
     @property
     def is_recurrent(self) -> bool:
