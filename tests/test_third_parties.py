@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "plugins" / "examples" / "seqlab-ugrnn"
+OTHERS = (ROOT / "docs" / "do" / "cell.md").read_text("utf-8").rpartition("```python\n")[2].partition("```")[0]
+"""The class of another library on the page about cells."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -41,13 +43,27 @@ class Outside:
         )  # fmt: skip
 
 
+def distribution(folder, module, source, cells):
+    """Write a distribution of one module with cells."""
+    (folder / module).mkdir(parents=True)
+    (folder / module / "__init__.py").write_text(source, "utf-8")
+    (folder / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        f'[project]\nname = "{folder.name}"\nversion = "1"\n[project.entry-points."seqlab.cells"]\n{cells}\n',
+        "utf-8",
+    )
+    return folder
+
+
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory):
     """A shell with the example installed, and one new distribution of each kind."""
     shell = Outside(tmp_path_factory.mktemp("outside"))
     for kind in ("cell", "task", "preprocessing"):
         shell.run("seqlab", "new", kind, f"my_{kind}")
-    shell.install(EXAMPLE, *(shell.folder / f"seqlab-my-{kind}" for kind in ("cell", "task", "preprocessing")))
+    wrapped = distribution(shell.folder / "their-cells", "their_cells", OTHERS, 'their_lstm = "their_cells:TheirLSTM"')
+    folders = (shell.folder / f"seqlab-my-{kind}" for kind in ("cell", "task", "preprocessing"))
+    shell.install(EXAMPLE, wrapped, *folders)
     return shell
 
 
@@ -109,6 +125,14 @@ def test_their_own_tests_pass(outside):
     out = outside.run("pytest", *quiet, *folders, "-k", "not compiled")
     passed = {line.partition("::")[0].rpartition("/")[2] for line in out.splitlines() if line.startswith("PASSED")}
     assert passed == {"test_ugrnn.py", "test_my_cell.py", "test_my_task.py", "test_my_preprocessing.py"}
+
+
+def test_a_cell_of_another_library_is_ten_lines(outside):
+    assert len([line for line in OTHERS.splitlines() if line]) == 10
+    out = outside.run("seqlab", "cell=their_lstm", "cell.hidden_size=8", "model.conv=2", *QUICK, "hydra.run.dir=theirs")
+    assert "their_lstm on names" in out
+    card = json.loads((outside.folder / "theirs" / "model.json").read_text("utf-8"))
+    assert json.dumps(card).count("their-cells") == 1
 
 
 def test_spawned_workers_find_it(outside):

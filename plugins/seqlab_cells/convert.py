@@ -95,7 +95,8 @@ def _beyond_torch(recurrent: Recurrent) -> str | None:
         "locked_dropout": recurrent.locked_dropout,
         "weight_drop": recurrent.weight_drop,
         "learned_start": len(recurrent.starts) > 0,
-        "layer_norm or connection": not all(around.is_plain for around in recurrent.around),
+        "conv": recurrent.conv,
+        "layer_norm, connection or block": not all(around.is_plain for around in recurrent.around),
     }
     for name, value in options.items():
         if value:

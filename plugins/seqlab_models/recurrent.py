@@ -16,6 +16,7 @@ from seqlab_models.pooling import Kind, Pool
 log = logging.getLogger("seqlab")
 
 Input = Literal["embedding", "onehot"]
+Block = Literal["plain", "prenorm", "prenorm_mlp"]
 
 
 @final
@@ -56,6 +57,9 @@ class RecurrentModel(Model):
         weight_drop: probability of dropping a recurrent weight for a batch, in training (Merity et al. 2017).
         layer_norm: whether to normalise the output of each layer (Ba et al. 2016).
         connection: around each layer: ``none``, ``residual`` or ``highway``, where the sizes allow it.
+        block: ``plain``; ``prenorm``, in which each layer adds to its input, which it reads normalised (RMSNorm), or
+            ``prenorm_mlp``, with a gated MLP (SwiGLU) after each layer, too.
+        conv: steps of a causal depthwise convolution of each cell's input; 0 for none, 4 is typical.
         learned_start: whether to learn the initial state.
         tied: whether the head shares the weights of the embedding (Press & Wolf 2017); for tasks that predict their
             inputs.
@@ -100,6 +104,8 @@ class RecurrentModel(Model):
         weight_drop: float = 0.0,
         layer_norm: bool = False,
         connection: Literal["none", "residual", "highway"] = "none",
+        block: Block = "plain",
+        conv: int = 0,
         learned_start: bool = False,
         tied: bool = False,
         init_range: float = 0.0,
@@ -140,6 +146,8 @@ class RecurrentModel(Model):
             weight_drop=weight_drop,
             layer_norm=layer_norm,
             connection=connection,
+            block=block,
+            conv=conv,
             learned_start=learned_start,
         )
         forward_size = self.recurrent.cells[-self.recurrent.directions].output_size

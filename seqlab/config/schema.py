@@ -79,6 +79,7 @@ class Optimizer:
 
     name: Literal["adamw", "adam", "sgd", "rmsprop"]
     lr: _NotNegative
+    recurrent_lr: _NotNegative | Annotated[None, Meaning("lr for all parameters")] = None
     weight_decay: _NotNegative = 0.0
     schedule: Literal["constant", "cosine", "one_cycle", "decay", "plateau"] = "constant"
     warmup: _Decay = 0.0

@@ -14,7 +14,7 @@ from seqlab.contracts.kernel import scan_directions
 from seqlab.contracts.masks import valid_mask, zero_padding
 from seqlab.plugins.exports import Routine, routine_of
 from seqlab.recurrence.graphs import Step, broadcast_mask
-from seqlab.recurrence.recurrent import Recurrent
+from seqlab.recurrence.recurrent import Recurrent, scan_groups
 from seqlab.recurrence.scan import rebuild, row_lengths
 from seqlab.recurrence.selection import Loop
 
@@ -29,7 +29,8 @@ def traceable(model: nn.Module, form: Form) -> Iterator[None]:
     before = [(network.kernel, network.truncate, network.checkpoint_steps) for network in networks]
     try:
         for network in networks:
-            nodes = nn.ModuleList(_node(_cells(layer)) if form == "onnx" else nn.Identity() for layer in network.layers)
+            groups = scan_groups(network)
+            nodes = nn.ModuleList(_node(cells) if form == "onnx" else nn.Identity() for cells in groups)
             network.add_module("onnx", nodes)
             network.kernel, network.truncate, network.checkpoint_steps = ExportKernel(network), 0, 0
         yield
@@ -44,15 +45,17 @@ class ExportKernel(Loop):
     """Scans the layers of one network with operators that torch.export keeps.
 
     Args:
-        network: network whose ``onnx`` has one module per layer: an :class:`OnnxLayer` or an identity.
+        network: network whose ``onnx`` has one module per group of :func:`.scan_groups`: an :class:`OnnxLayer` or an
+            identity.
     """
 
     name = "exported"
 
     def __init__(self, network: Recurrent) -> None:
-        self.nodes = {id(next(layer.children())): index for index, layer in enumerate(network.layers)}
+        groups = scan_groups(network)
+        self.nodes = {id(cells[0]): index for index, cells in enumerate(groups)}
         self.network = network
-        self.cell = type(network.cells[0])  # type: ignore[misc]  # of this one network
+        self.cell = type(groups[0][0])  # type: ignore[misc]  # of this one network
 
     def scan_one(self, cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Scan step by step with torch's ``scan`` operator: most routines do not return the final state."""
@@ -122,10 +125,6 @@ def insert_routines(program: torch.export.ExportedProgram) -> None:
         if node.target in _REPLACED:
             node.target = _REPLACED[node.target]
     program.graph_module.recompile()
-
-
-def _cells(layer: nn.Module) -> list[Cell]:
-    return list(layer.children())  # type: ignore[arg-type]  # a layer holds cells only
 
 
 def _node(cells: Sequence[Cell]) -> nn.Module:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Cell, State
 from seqlab.contracts.kernel import scan_directions
-from seqlab.recurrence.recurrent import Recurrent
+from seqlab.recurrence.recurrent import Recurrent, scan_groups
 from seqlab.recurrence.scan import row_lengths, scan
 from seqlab.recurrence.selection import Loop
 from seqlab.recurrence.torch_modules import borrowing, call_module, refusal
@@ -96,14 +96,22 @@ class TracingLoop(Loop):
     def __init__(self, depth: int = 0, *, retain: bool = False) -> None:
         self.tracks: list[CellTrace] = []
         self._layers, self._depth, self._retain = 0, depth, retain
+        self._behind: set[int] = set()
+
+    def follow(self, network: Recurrent) -> None:
+        """Take the cells that are scanned by themselves after the forward cell of their layer for backward ones."""
+        groups = scan_groups(network)
+        if network.bidirectional and network.conv:
+            self._behind |= {id(cell) for (cell,) in groups[1::2]}
 
     def scan(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
     ) -> tuple[Tensor, list[State]]:
         """Scan as the loop does, and record the steps."""
         x = x if x.requires_grad else x.detach().requires_grad_()  # a gradient may be asked for
-        layer, directions = self._layers % (self._depth or self._layers + 1), iter(("forward", "backward"))
-        self._layers += 1
+        names = ("backward",) if id(cells[0]) in self._behind else ("forward", "backward")
+        self._layers += names[0] == "forward"
+        layer, directions = (self._layers - 1) % (self._depth or self._layers), iter(names)
 
         def run(cell: Cell, read: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
             self.tracks.append(CellTrace(layer, next(directions), cell, x, state, row_lengths(read, lengths)))
@@ -191,4 +199,5 @@ def _attach(part: Recurrent | nn.RNNBase, recorder: TracingLoop) -> dict[str, An
         return {}
     before = {name: getattr(part, name) for name in ("kernel", "truncate", "checkpoint_steps")}
     part.kernel, part.truncate, part.checkpoint_steps = recorder, 0, 0
+    recorder.follow(part)
     return before

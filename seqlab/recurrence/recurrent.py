@@ -12,10 +12,22 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.contracts.batch import Lengths, as_lengths, check_lengths
+from seqlab.contracts.kernel import ScanOne
 from seqlab.contracts.masks import reverse_within, zero_padding
 from seqlab.errors import check_range
 from seqlab.plugins.kernels import kernels_for
 from seqlab.plugins.torch_modules import torch_cell
+from seqlab.recurrence.blocks import (
+    EPS,
+    Convolved,
+    PreNorm,
+    check_block,
+    make_cell,
+    make_layers,
+    make_wrapper,
+    scanned,
+    scanned_states,
+)
 from seqlab.recurrence.chunks import (
     CheckpointSteps,
     RandomStreams,
@@ -28,11 +40,9 @@ from seqlab.recurrence.chunks import (
 from seqlab.recurrence.scan import detach, map_state, rebuild
 from seqlab.recurrence.selection import Choice, CompilePolicy, choose
 from seqlab.recurrence.wrappers import (
-    LayerWrapper,
     LearnedStart,
     check_probability,
     locked_dropout,
-    regularised,
     shared_masks,
     unwrapped,
 )
@@ -69,6 +79,10 @@ class Recurrent(nn.Module):
         weight_drop: probability of dropping a recurrent weight for a pass (:func:`.drop_weights`).
         layer_norm: whether each layer's output is normalised (:class:`.LayerWrapper`).
         connection: around each layer: ``none``, ``residual`` or ``highway`` (:class:`.LayerWrapper`).
+        block: ``plain``; ``prenorm``, in which each layer adds to its input, which it reads normalised, and the last
+            output is normalised; or ``prenorm_mlp``, which has a gated MLP after each layer (:class:`.PreNorm`).
+        conv: steps of a causal depthwise convolution of each cell's input, whose past is the state's last tensor; 0
+            for none (:class:`.Convolved`).
         learned_start: whether the initial state is learned instead of the cell's own.
         cell_options: further arguments of the cell's constructor, such as ``hidden_size``.
 
@@ -101,6 +115,8 @@ class Recurrent(nn.Module):
         weight_drop: float = 0.0,
         layer_norm: bool = False,
         connection: str = "none",
+        block: str = "plain",
+        conv: int = 0,
         learned_start: bool = False,
         **cell_options: Any,
     ) -> None:
@@ -110,18 +126,15 @@ class Recurrent(nn.Module):
         self.depth, self.bidirectional, self.weight_drop = depth, bidirectional, weight_drop
         self.dropout = check_probability("dropout", dropout)
         self.locked_dropout = check_probability("locked_dropout", locked_dropout)
-        self.batch_first, self.kernel = batch_first, kernel
+        self.batch_first, self.kernel, self.conv = batch_first, kernel, conv
         self.truncate, self.checkpoint_steps = truncate, checkpoint_steps
+        self.block, self.policy = check_block(block, conv, connection), CompilePolicy()
         rates = {"zoneout": zoneout, "state_dropout": state_dropout, "weight_drop": weight_drop}
-        self.layers, self.around = nn.ModuleList(), nn.ModuleList()
-        for _ in range(depth):
-            cells = [regularised(cell(input_size=input_size, **cell_options), **rates) for _ in range(self.directions)]
-            output_size = sum(each.output_size for each in cells)
-            self.layers.append(nn.ModuleList(cells))
-            self.around.append(LayerWrapper(input_size, output_size, layer_norm=layer_norm, connection=connection))
-            input_size = output_size
+        make = partial(make_cell, partial(cell, **cell_options), conv, rates)
+        wrap = partial(make_wrapper, block, layer_norm, connection)
+        self.layers, self.around, self.output_size = make_layers(make, wrap, input_size, depth, self.directions)
+        self.final_norm = nn.Identity() if block == "plain" else nn.RMSNorm(self.output_size, eps=EPS)
         self.starts = nn.ModuleList(LearnedStart(unwrapped(each)) for each in self.cells if learned_start)
-        self.output_size, self.policy = input_size, CompilePolicy()
         self.choice: Choice | None = None
 
     @classmethod
@@ -201,6 +214,7 @@ class Recurrent(nn.Module):
                 return 0
             # Input, gates, states, outputs and the gradients of all of them.
             values = sum(2 * cell.input_size + 12 * cell.hidden_size for cell in self.cells)
+            values += sum(around.kept for around in self.around if isinstance(around, PreNorm))
             step_bytes = rows * values * dtype.itemsize
             size = automatic_steps(steps, step_bytes)
             if size and not self._chunks_logged:
@@ -235,7 +249,11 @@ class Recurrent(nn.Module):
         streams: RandomStreams | None,
     ) -> tuple[Tensor, list[State]]:
         final_states: list[State] = []
+        around: Any
+        if lengths is not None and (self.conv or self.block != "plain"):
+            x = zero_padding(x, lengths)  # so that NaN reaches no gradient of a weight
         for index, (layer, around) in enumerate(zip(self.layers, self.around, strict=True)):
+            x, stream = (x, None) if self.block == "plain" else (around.before(x), x)
             if index and self.dropout:
                 # A mask is drawn in the order of memory, which kernels may choose.
                 x = dropout(x.contiguous(), self.dropout, self.training, streams, f"dropout {index}")
@@ -245,10 +263,12 @@ class Recurrent(nn.Module):
                     _draw_weights(layer)
             begin = index * self.directions
             own = states[begin : begin + self.directions]
-            with drawing(streams, f"steps {index}", partial(_draw_steps, own)):
-                y, ends = self._layer(_cells(layer), x, own, lengths, final_state)
-            x = around(x, y)
+            cells = _cells(layer)
+            with drawing(streams, f"steps {index}", partial(_draw_steps, scanned_states(cells, own))):
+                y, ends = self._layer(cells, x, own, lengths, final_state)
+            x = around(x if stream is None else stream, y)
             final_states += ends
+        x = self.final_norm(x)
         # Connections and normalisation may have written into the padding.
         changed = any(not each.is_plain for each in self.around)
         return (zero_padding(x, lengths) if changed and lengths is not None else x), final_states
@@ -256,32 +276,44 @@ class Recurrent(nn.Module):
     def _layer(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None, final_state: bool
     ) -> tuple[Tensor, list[State]]:
-        if not 0 < self.truncate < len(x):
-            kernel = self._choose(cells, x, lengths)
-            if not final_state:
-                return kernel.outputs(cells, x, states, lengths), []
-            return kernel.scan(cells, x, states, lengths)
-        forward, end = self._truncated(cells[0], x, states[0], lengths)
-        if len(cells) == 1:
-            return forward, [end]
-        backward, end_backward = self._truncated(cells[1], reverse_within(x, lengths), states[1], lengths)
-        return torch.cat([forward, reverse_within(backward, lengths)], dim=-1), [end, end_backward]
+        if 0 < self.truncate < len(x):
+            return _by_direction(self._truncated, cells, x, states, lengths)
+        if self.conv:
+            return _by_direction(partial(self._convolved, final_state=final_state), cells, x, states, lengths)
+        kernel = self._choose(cells, x, lengths)
+        if not final_state:
+            return kernel.outputs(cells, x, states, lengths), []
+        return kernel.scan(cells, x, states, lengths)
 
     def _truncated(self, cell: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         outputs = []
         for begin in range(0, x.shape[0], self.truncate):
             chunk = x[begin : begin + self.truncate]
             left = None if lengths is None else (lengths - begin).clamp(0, chunk.shape[0])
-            state = detach(state) if begin else state
-            output, (state,) = self._choose([cell], chunk, left).scan([cell], chunk, [state], left)
-            outputs.append(output)
+            y, state = self._convolved(cell, chunk, detach(state) if begin else state, left)
+            outputs.append(y)
         return torch.cat(outputs), state
 
     def choose(self, x: Tensor) -> Choice:
         """Choose the kernel of the first layer for full rows ``[time, batch, input]``."""
-        self._choose(_cells(self.layers[0]), x, None)
+        self._choose(scan_groups(self)[0], x, None)
         assert self.choice is not None
         return self.choice
+
+    def _convolved(
+        self, cell: Cell, x: Tensor, state: State, lengths: Tensor | None, final_state: bool = True
+    ) -> tuple[Tensor, State]:
+        """Scan one cell forward, its input convolved if it is :class:`.Convolved`."""
+        cells, (start,) = [scanned(cell)], scanned_states([cell], [state])
+        past: list[Tensor] = []
+        if isinstance(cell, Convolved):
+            x, end_of_input = cell.convolve(x, state[-1], lengths)
+            past = [end_of_input]
+        kernel = self._choose(cells, x, lengths)
+        if not final_state:
+            return kernel.outputs(cells, x, [start], lengths), state
+        y, (end,) = kernel.scan(cells, x, [start], lengths)
+        return y, (*end, *past) if past else end
 
     def _choose(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> Kernel:
         registered = (
@@ -328,6 +360,23 @@ class Recurrent(nn.Module):
         """Return the settings that the layers do not show."""
         shown = ("depth", "bidirectional", "dropout", "batch_first", "kernel", "truncate")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
+
+
+def _by_direction(
+    run: ScanOne, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
+) -> tuple[Tensor, list[State]]:
+    """Run the first cell forward and the second, if there is one, backward within each row's length."""
+    forward, end = run(cells[0], x, states[0], lengths)
+    if len(cells) == 1:
+        return forward, [end]
+    backward, end_backward = run(cells[1], reverse_within(x, lengths), states[1], lengths)
+    return torch.cat([forward, reverse_within(backward, lengths)], dim=-1), [end, end_backward]
+
+
+def scan_groups(network: Recurrent) -> list[list[Cell]]:
+    """Return the cells that a kernel scans together, in order: those of a layer, or each by itself with ``conv``."""
+    groups = [[scanned(cell) for cell in _cells(layer)] for layer in network.layers]
+    return [[cell] for group in groups for cell in group] if network.conv else groups
 
 
 def _cells(layer: nn.Module) -> list[Cell]:

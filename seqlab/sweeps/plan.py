@@ -30,7 +30,8 @@ _NOT_IN_RUN_KEY = ("hydra", "logger", "ckpt_path")
 _NOT_IN_GROUP_KEY = {"data": ("allow_change",), "trainer": ("progress", "profiler", "checkpoint_minutes")}
 ADDED_KEYS: Mapping[str, Mapping[str, Any]] = {
     "data": {"duplicates": "keep", "tokens_per_batch": None},
-    "model": {"checkpoint_steps": "auto"},
+    "model": {"checkpoint_steps": "auto", "block": "plain", "conv": 0},
+    "optimizer": {"recurrent_lr": None},
     "trainer": {"max_minutes": None},
     "task": {
         "quoting": "auto", "header": "auto", "encoding": "utf-8",

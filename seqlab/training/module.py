@@ -16,7 +16,7 @@ from seqlab.distributed.collectives import all_gather, all_reduce_sum, reshard_c
 from seqlab.recurrence import Recurrent, detach, fill_state, state_tensors
 from seqlab.recurrence.selection import CompilePolicy
 from seqlab.training.nonfinite import NonFiniteGuard
-from seqlab.training.optimizers import EpochDecay, make_optimizer, schedule
+from seqlab.training.optimizers import EpochDecay, make_optimizer, recurrent_parameters, schedule
 
 CEILING, SCORE = "curriculum/ceiling", "curriculum/score"
 """Names under which the ceiling of a curriculum and the score at it are logged."""
@@ -228,7 +228,7 @@ class SequenceModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """Build the optimiser; its rate is set before each step, as Lightning's schedulers cost 5 % of one."""
-        optimizer = make_optimizer(self.optimizer_config, self.model.parameters())
+        optimizer = make_optimizer(self.optimizer_config, self.model.parameters(), recurrent_parameters(self.model))
         steps = self.trainer.estimated_stepping_batches
         self._policy.calls = int(min(steps * self.trainer.accumulate_grad_batches, 10**9))
         self._schedule = schedule(self.optimizer_config, steps)

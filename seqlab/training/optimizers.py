@@ -1,5 +1,6 @@
 """Optimisers, learning-rate schedules and weight averaging."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, final
@@ -11,6 +12,10 @@ from torch.optim import Optimizer
 
 from seqlab.contracts import UserError
 from seqlab.errors import one_line
+from seqlab.recurrence import Recurrent
+from seqlab.recurrence.wrappers import unwrapped
+
+log = logging.getLogger("seqlab")
 
 _OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -18,26 +23,56 @@ _OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": torch.optim.SGD,
     "rmsprop": torch.optim.RMSprop,
 }
-_NOT_OPTIMIZER = ("name", "schedule", "warmup", "decay", "decay_after", "patience", "averaging")
+_NOT_OPTIMIZER = ("name", "schedule", "warmup", "decay", "decay_after", "patience", "averaging", "recurrent_lr")
 """Keys of the node that the optimiser's constructor does not take."""
 
 
-def make_optimizer(config: Mapping[str, Any], parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """Build the configured optimiser; weight decay applies to matrices, not to biases and other vectors."""
+def make_optimizer(
+    config: Mapping[str, Any], parameters: Iterable[nn.Parameter], recurrent: Iterable[nn.Parameter] = ()
+) -> Optimizer:
+    """Build the configured optimiser.
+
+    Weight decay applies to matrices, not to biases and other vectors. With ``recurrent_lr``, the recurrent parameters
+    are a third group with that learning rate and no weight decay.
+
+    Args:
+        config: config node of the optimiser.
+        parameters: all of the model; frozen ones are left out.
+        recurrent: those of its cells (:func:`recurrent_parameters`).
+
+    Raises:
+        UserError: the optimiser refuses a value, or ``recurrent_lr`` is set and no cell is trained.
+    """
     settings = {key: value for key, value in config.items() if key not in _NOT_OPTIMIZER}
     if "betas" in settings:
         settings["betas"] = tuple(settings["betas"])
     if config["name"] in ("adamw", "adam"):
         settings.setdefault("foreach", True)
+    rate = config.get("recurrent_lr")
+    cells = {id(parameter) for parameter in recurrent} if rate is not None else set()
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    others = [parameter for parameter in trained if id(parameter) not in cells]
     groups: list[dict[str, Any]] = [
-        {"params": [parameter for parameter in trained if parameter.dim() > 1]},
-        {"params": [parameter for parameter in trained if parameter.dim() <= 1], "weight_decay": 0.0},
+        {"params": [parameter for parameter in others if parameter.dim() > 1]},
+        {"params": [parameter for parameter in others if parameter.dim() <= 1], "weight_decay": 0.0},
     ]
+    if rate is not None:
+        own = [parameter for parameter in trained if id(parameter) in cells]
+        if not own:
+            raise UserError(f"optimizer.recurrent_lr must be null where no cell is trained, got {rate}")
+        groups.append({"params": own, "lr": rate, "weight_decay": 0.0})
+        sizes = [f"{sum(parameter.numel() for parameter in each):,}" for each in (own, others)]
+        log.info(f"optimizer.recurrent_lr={rate}: for {sizes[0]} parameters of cells; lr={config['lr']} for {sizes[1]}")
     try:
         return _OPTIMIZERS[config["name"]](groups, **settings)
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer={config['name']}: {one_line(error)}") from error
+
+
+def recurrent_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of the cells of every :class:`.Recurrent` of a model, without those around the cells."""
+    networks = [part for part in model.modules() if isinstance(part, Recurrent)]
+    return [parameter for part in networks for cell in part.cells for parameter in unwrapped(cell).parameters()]
 
 
 def schedule(config: Mapping[str, Any], steps: float) -> Callable[[int], float] | None:

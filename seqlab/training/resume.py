@@ -22,7 +22,8 @@ _ALLOW_CHANGE = "data.allow_change"
 
 _FIXED = (
     "seed", "init_from", "freeze", "cell", "model", "task", "preprocessing",
-    "optimizer.name", "optimizer.schedule", "optimizer.averaging", "optimizer.amsgrad", "optimizer.centered",
+    "optimizer.name", "optimizer.schedule", "optimizer.averaging", "optimizer.recurrent_lr", "optimizer.amsgrad",
+    "optimizer.centered",
     "trainer.precision", "trainer.accumulate_grad_batches", "trainer.limit_train_batches",
     "trainer.limit_val_batches", "trainer.overfit_batches", "data.batch_size", "data.tokens_per_batch", "data.bucket",
     "data.duplicates",
@@ -279,6 +280,8 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[
         change = before.get(key, _MISSING), after.get(key, _MISSING)
         if _MISSING in change and not key.startswith(("optimizer.", "callbacks.")) and not key.endswith(".name"):
             continue
+        if key == "optimizer.recurrent_lr" and {*change} == {_MISSING, None}:
+            continue  # a release that had no such key
         if json.dumps(change[0]) != json.dumps(change[1]):  # NaN equals NaN
             yield key, change
 

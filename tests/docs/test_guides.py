@@ -25,7 +25,7 @@ LARGE = (
 
 def test_the_first_cell_runs(tmp_path, monkeypatch):
     """As a module: the kit pickles the cell, which must be found by name."""
-    *first, suite = PYTHON
+    *first, suite, _ = PYTHON
     skips = dict.fromkeys(LARGE, "slow; test_commands.py checks the whole cell")
     suite = suite.replace("    cell = SlowFast\n", f"    cell = SlowFast\n    skips = {skips!r}\n", 1)
     (tmp_path / "first_cell.py").write_text("\n\n".join([*first, suite]), "utf-8")

@@ -114,6 +114,8 @@ def test_from_torch_names_what_it_cannot_convert(module: Callable[[], Any], mess
         {"learned_start": True},
         {"layer_norm": True},
         {"connection": "residual"},
+        {"block": "prenorm"},
+        {"conv": 4},
     ],
     ids=lambda option: next(iter(option)),
 )

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from seqlab import Batch, InputSpec, Recurrent
+from seqlab.recurrence import state_tensors
 from seqlab.recurrence.chunks import MAX_BYTES, automatic_steps
 from seqlab_cells.gru import GRU
 from seqlab_cells.lstm import LSTM
@@ -51,7 +52,8 @@ def passed(steps, cell, kernel="loop", *, features=False, per_step=False, length
     outputs, state = model(batch)
     drawn = torch.rand(3)
     weights = torch.linspace(-1, 1, outputs.numel(), dtype=torch.float64).view_as(outputs)
-    loss = (outputs * weights).sin().sum() + sum(leaf.square().sum() for leaf in state if leaf.is_floating_point())
+    leaves = [leaf for leaf in state_tensors(state) if leaf.is_floating_point()]
+    loss = (outputs * weights).sin().sum() + sum(leaf.square().sum() for leaf in leaves)
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = torch.autograd.grad(loss, learned, allow_unused=True, materialize_grads=True)
     assert any(bool(gradient.any()) for gradient in gradients)
@@ -86,6 +88,14 @@ def test_outputs_and_inputs_of_every_kind(pooling, features, per_step):
         {"weight_drop": 0.3, "zoneout": 0.2, "state_dropout": 0.3, "dropout": 0.4, "input_dropout": 0.2},
         {"layer_norm": True, "connection": "highway", "learned_start": True, "random_start": True},
         {"read_padding": 14},
+        {
+            "block": "prenorm_mlp",
+            "conv": 4,
+            "dropout": 0.3,
+            "locked_dropout": 0.2,
+            "state_dropout": 0.3,
+            "zoneout": 0.2,
+        },
         {"input": "onehot", "init_range": 0.5},
     ],
     ids=" ".join,

@@ -106,6 +106,7 @@ OPTIONS = {
     "regularised": {"pooling": "max", "dropout": 0.3, "weight_drop": 0.2, "locked_dropout": 0.2, "input_dropout": 0.1},
     "wrapped": {"zoneout": 0.2, "state_dropout": 0.1, "depth": 1, "connection": "highway"},
     "truncated": {"truncate": 5, "bidirectional": False},
+    "block": {"block": "prenorm_mlp", "conv": 4},
 }
 
 
