@@ -16,6 +16,8 @@ from seqlab.study.card.protocol import Cost
 from seqlab.study.matching import nearest_size
 
 BASELINE = "torch.nn.GRU"
+_PATIENCE, _FEWEST = 20.0, 2
+"""Seconds after which no round begins, and the number of rounds that are timed in any case."""
 
 _Forward = Callable[[Tensor], Tensor]
 
@@ -67,7 +69,10 @@ def _bound(kernel: Kernel, cell: Cell) -> _Forward:
 
 def _in_turns(paths: Mapping[str, tuple[_Forward, nn.Module]], x: Tensor, rounds: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in paths}
+    started = time.perf_counter()
     for number in range(rounds + 1):
+        if number > _FEWEST and time.perf_counter() - started > _PATIENCE:
+            break
         for name, (forward, module) in paths.items():
             x.grad = None
             module.zero_grad()

@@ -54,6 +54,7 @@ class Part:
         rows: tasks or sizes.
         trained: largest training length, for ``lengths``.
         tested: test lengths, for ``lengths``.
+        limits: of the score, where the task's metric names none; no limits if empty.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Part:
     rows: tuple[Row, ...]
     trained: int = 0
     tested: tuple[int, ...] = ()
+    limits: tuple[float, ...] = ()
 
     def run_words(self, row: Row) -> tuple[str, ...]:
         """Return the overrides of a row's runs, without those of the cell and the seed."""
@@ -114,6 +116,7 @@ class Protocol:
         version: written on the card; cards of one version are comparable.
         minutes: on two idle cores.
         seeds: runs of each row.
+        learning_rate: of every run.
         parameters: budget of the model that ``size`` configures; the hidden size nearest to it is chosen.
         size: overrides of that model.
         words: overrides of every run.
@@ -124,6 +127,7 @@ class Protocol:
     version: str
     minutes: float
     seeds: int
+    learning_rate: float
     parameters: int
     size: tuple[str, ...]
     words: tuple[str, ...]
@@ -154,7 +158,9 @@ def load(name: str) -> Protocol:
     if not path.is_file():
         raise UserError(f"{name}: there is no such file")
     protocol = _parse(name, read_yaml(path, aliases=False))
-    words = [protocol.words, protocol.size, *(protocol.reach.words, protocol.reach.tasks) * bool(protocol.reach)]
+    words = [protocol.words, protocol.size]
+    if protocol.reach is not None:
+        words += [protocol.reach.words, tuple(f"task={name}" for name in protocol.reach.tasks)]
     for each in (*words, *(part.run_words(row) for part in protocol.parts for row in part.rows)):
         check_file_overrides(each, name, "remove it")
     return protocol
@@ -192,6 +198,8 @@ def _part(where: str, name: str, plain: Any) -> Part:
     part = Part(name=name, **found)
     if part.kind == "lengths" and (part.trained < 1 or not part.tested or not all(map(_is_length, part.tested))):
         raise UserError(f"{where}: lengths needs trained and tested, in steps")
+    if len(part.limits) not in (0, 2):
+        raise UserError(f"{where}: limits must have two numbers, got {list(part.limits)}")
     if untasked := [row.label for row in part.rows if not part.task_of(row)]:
         raise UserError(f"{where}: rows.{untasked[0]}: words must choose a task, such as task=NAME")
     return part
@@ -202,7 +210,8 @@ def _is_length(value: Any) -> bool:
 
 
 _TYPES: Mapping[Any, type | tuple[type, ...]] = {
-    str: str, int: int, float: (int, float), tuple[str, ...]: list, tuple[int, ...]: list, Mapping[str, Any]: dict,
+    str: str, int: int, float: (int, float), tuple[str, ...]: list, tuple[int, ...]: list, tuple[float, ...]: list,
+    Mapping[str, Any]: dict,
 }  # fmt: skip
 
 
