@@ -202,7 +202,7 @@ def read_card(place: Path) -> dict[str, Any]:
     path = place / FILE if place.is_dir() else place
     if not path.is_file():
         raise UserError(f"{place} is no card: it has no {FILE}")
-    record = read_json(path, plain=True)
+    record = read_json(path)
     if record.get("schema") != SCHEMA:
         raise UserError(f"{path} has schema {str(record.get('schema'))[:40]!r}; this version reads {SCHEMA!r}")
     for key, kind in _TYPES.items():
@@ -222,7 +222,10 @@ _TYPES: Mapping[str, type] = {
 
 
 def _is_column(each: Mapping[str, Any]) -> bool:
-    texts = all(isinstance(each.get(key), str) and len(each[key]) <= 100 for key in ("section", "name"))
+    texts = all(
+        isinstance(each.get(key), str) and len(each[key]) <= 100 and each[key].isprintable()
+        for key in ("section", "name")
+    )
     numbers = all(_is_number(each.get(key)) for key in ("value", "low", "high"))
     return texts and numbers and each.get("better") in ("min", "max")
 

@@ -116,6 +116,18 @@ def _read_run(folder: Path, part: Part, row: Row) -> dict[str, Any]:
     return facts
 
 
+def _limits(record: Mapping[str, Any], monitor: str, part: Part) -> list[float | None]:
+    """Return the limits of a score: the metric's, else the part's, and the best possible score."""
+    low, high = record["ranges"].get(monitor) or (None, None)
+    (bounds, *_) = record["tables"].get("bounds") or [{}]
+    best = bounds.get("optimal")
+    if record["best"]["mode"] == "min":
+        return [best if low is None else low, high]
+    if low is None and high is None and part.limits:
+        low, high = part.limits
+    return [low, best if high is None else high]
+
+
 def _summary(part: Part, row: Row, runs: Sequence[Mapping[str, Any]], examples: int, limits: Range) -> dict[str, Any]:
     """Return means over seeds with their intervals, and the input-independent baseline."""
 

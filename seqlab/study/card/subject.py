@@ -30,7 +30,8 @@ class Subject:
     """A cell at the size of the budget.
 
     Attributes:
-        name: of the registered cell.
+        name: on the command line.
+        registered: name of the cell, which a name such as ``fused_gru`` pins to a kernel.
         options: overrides ``cell.KEY=VALUE``.
         hidden_size: ``None`` for a cell without one.
         parameters: of the model that the protocol sizes.
@@ -39,6 +40,7 @@ class Subject:
     """
 
     name: str
+    registered: str
     options: tuple[str, ...]
     hidden_size: int | None
     parameters: int
@@ -106,6 +108,7 @@ def choose_subject(name: str, options: Sequence[str], protocol: Protocol) -> Sub
 
     return Subject(
         name,
+        registered,
         tuple(options),
         size,
         sized.count("parameters", size),
