@@ -185,8 +185,8 @@ def _part_columns(part: Mapping[str, Any], column: Callable[..., dict[str, Any]]
         if part["kind"] == "scores":
             yield column(name, row["label"], row.get("score"), better)
             continue
-        trained = next((each for each in row.get("lengths", []) if each["length"] == part["trained"]), {})
-        yield column(name, f"{row['label']}, {part['trained']}", trained.get("score"), better)
+        own = [each["score"] for each in row.get("lengths", []) if each["length"] == part["trained"]]
+        yield column(name, f"{row['label']}, {part['trained']}", next(iter(own), None), better)
         yield column(name, f"{row['label']}, beyond", row.get("beyond"), better)
 
 

@@ -62,7 +62,7 @@ class Measurement:
 
     def part(self, part: Part) -> dict[str, Any]:
         """Return a part as it stands in the card."""
-        facts = {"name": part.name, "title": part.title, "text": part.text, "kind": part.kind}
+        facts: dict[str, Any] = {"name": part.name, "title": part.title, "text": part.text, "kind": part.kind}
         if part.kind == "lengths":
             facts |= {"trained": part.trained, "tested": list(part.tested)}
         return {**facts, "rows": [self._row(part, row) for row in part.rows]}
@@ -103,7 +103,7 @@ def _read_run(folder: Path, part: Part, row: Row) -> dict[str, Any]:
         "examples": record["data"]["test"]["examples"],
         "score": test[monitor],
         "baseline": baseline[monitor],
-        "solved": record["best"]["verdict"] == "solved",
+        "solved": _is_solved(record, part),
         "reached": lengths.get("reached"),
         "lengths": {
             each["split"].removeprefix("length "): [each[monitor], each[f"chance_{monitor}"]] for each in further
@@ -114,6 +114,13 @@ def _read_run(folder: Path, part: Part, row: Row) -> dict[str, Any]:
     if row.steps and test.get("loss") is not None:
         facts["bits"] = recalled_bits(row.bits, test["loss"], row.steps)
     return facts
+
+
+def _is_solved(record: Mapping[str, Any], part: Part) -> bool:
+    """Return whether a run solves its task on validation; of growing lengths, the largest one."""
+    if part.kind == "lengths":
+        return bool((record.get("lengths") or {}).get("reached") == part.trained)
+    return bool(record["best"]["verdict"] == "solved")
 
 
 def _limits(record: Mapping[str, Any], monitor: str, part: Part) -> list[float | None]:

@@ -78,19 +78,23 @@ def _header(record: Mapping[str, Any]) -> Section:
 
 def _results(record: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence for each part."""
-    for row in (record["reach"] or {}).get("rows", []):
-        lengths = "at one length" if row["protocol"] == "fixed" else "on lengths that grow"
-        yield f"{row['task']}, trained {lengths}: horizon {row['horizon'] or 'none'}."
+    reach = (record["reach"] or {}).get("rows", [])
+    for protocol, lengths in (("fixed", "at one length"), ("curriculum", "on lengths that grow")):
+        if found := [f"{row['task']} {row['horizon'] or 'none'}" for row in reach if row["protocol"] == protocol]:
+            yield f"Horizon, trained {lengths}: {', '.join(found)}."
     for part in record["parts"]:
         rows = [row for row in part["rows"] if row.get("score")]
         if part["kind"] == "bits":
             if bits := [row["bits"]["mean"] for row in rows if row["bits"]]:
                 share = max(bits) / record["state_bits"] if record["state_bits"] else 0
-                yield f"Recalls {max(bits):.1f} bits, {share:.1%} of the bits of its state."
+                yield f"{part['title']}: recalls {max(bits):.1f} bits, {share:.1%} of the bits of its state."
         elif rows:
             solved = [row["label"] for row in rows if row["solved"] * 3 >= 2 * row["score"]["seeds"]]
             others = ", ".join(row["label"] for row in rows if row["label"] not in solved)
-            yield f"{part['title']}: solves {', '.join(solved) or 'none'}" + (f"; not {others}." if others else ".")
+            if not solved:
+                yield f"{part['title']}: solves none of {others}."
+            else:
+                yield f"{part['title']}: solves {', '.join(solved)}" + (f"; not {others}." if others else ".")
 
 
 def _missing(record: Mapping[str, Any]) -> Iterator[tuple[Field, ...]]:
@@ -114,19 +118,26 @@ def _reach(record: Mapping[str, Any]) -> Iterator[Section]:
             row["task"],
             row["protocol"],
             format_number(row["horizon"]) or "none",
-            f"{format_number(row['lower']) or 'none'} to {format_number(row['upper']) or 'not reached'}",
+            _interval(row),
             format_number(row["generalises"]),
-            f"{row['cause']}: {row['because']}",
+            row["cause"],
         )
         for row in reach["rows"]
     )
-    head = ("task", "lengths", "horizon", "interval", "still solves", "likely cause of the limit")
+    head = ("task", "lengths", "horizon", "interval", "still solves", "likely cause")
     text = (
         "Horizon: the largest length that 2/3 of the seeds solve on validation. Interval: of fixed lengths, from the"
         " largest that all seeds solve to the smallest that none solves; of lengths that grow (curriculum), the"
         " smallest and the largest that a seed reaches. Still solves: the longest tested length beyond its own."
     )
-    yield Section("Reach", blocks=[Table(head, rows), Text(text)])
+    causes = (Text(f"{row['task']}, {row['protocol']}: {row['because']}.") for row in reach["rows"])
+    yield Section("Reach", blocks=[Table(head, rows), *causes, Text(text)])
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    if row["lower"] is None and row["upper"] is None:
+        return ""
+    return f"{format_number(row['lower']) or 'none'} to {format_number(row['upper']) or 'not reached'}"
 
 
 def _part(part: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[Section]:
@@ -177,19 +188,17 @@ def _bits_table(rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) ->
 def _lengths_table(part: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Table:
     trained = part["trained"]
     at = f"score at {trained}"
-    head = ("task", "metric", at, "interval", "mean beyond", "interval", "baseline", f"reach {trained}")
+    head = ("task", "metric", at, "interval", "mean beyond", "interval", "baseline", f"solve {trained}")
     table = []
     for row in rows:
-        own = next((each for each in row["lengths"] if each["length"] == trained), {})
-        reached = sum(run.get("reached") == trained for run in row["runs"])
-        baseline = own.get("baseline", row["baseline"])
-        counts = (format_number(baseline, 3), f"{reached} of {len(row['runs'])}")
+        own: dict[str, Any] = next((each for each in row["lengths"] if each["length"] == trained), {})
+        counts = (format_number(own.get("baseline"), 3), f"{row['solved']} of {len(row['runs'])}")
         table.append((row["label"], row["metric"], *score(own.get("score")), *score(row["beyond"]), *counts))
     return Table(head, tuple(table))
 
 
 def _lengths_picture(part: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Picture:
-    """Draw scores against the test length, a panel for each metric; dashed: the baseline."""
+    """Draw scores against the test length, a panel for each metric; dotted: the baseline."""
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     figure = new_figure(WIDTH, 1.0 + 2.4 * len(metrics))
     panels = figure.subplots(len(metrics), 1, squeeze=False)[:, 0]
@@ -201,9 +210,12 @@ def _lengths_picture(part: Mapping[str, Any], rows: Sequence[Mapping[str, Any]])
         distance_axis(axes, part["tested"])
         axes.axvline(part["trained"], color=GREY, linewidth=0.8)
         label_axes(axes, "test length (steps)", metric)
-        legend(figure, axes)
+    for row in rows:
+        if row["metric"] != metrics[-1]:  # one legend for all panels
+            panels[-1].errorbar([], [], label=row["label"], **looks[row["label"]].line_options())
+    legend(figure, panels[-1])
     caption = (
-        f"{part['title']}: score against test length, with 95 % intervals; dashed: baseline; grey: longest trained."
+        f"{part['title']}: score against test length, with 95 % intervals; dotted: baseline; grey: longest trained."
     )
     return Picture(f"card_{part['name']}", caption, figure)
 

@@ -74,7 +74,7 @@ def step_jacobian(cell: Cell, x: Tensor, state: State) -> Tensor:
 
     def advance(flat: Tensor) -> Tensor:
         given = list(state)
-        for index, part, shape in zip(varied, flat.split(sizes), shapes, strict=True):
+        for index, part, shape in zip(varied, torch.split(flat, sizes), shapes, strict=True):
             given[index] = part.reshape(shape)
         after = cell.step(x, _like(state, given))[1]
         return torch.cat([after[index].flatten() for index in varied])

@@ -30,24 +30,6 @@ def test_a_card_goes_on_and_joins_a_board(cli, made, micro, tmp_path):
     cli("board", "mine", "mine").refused("is given twice")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["gru"], "gru must be cell=NAME"),
-        (["cell=nothing", "--quick"], "nothing"),
-        (["cell=gru", "cell.hidden_size=8"], "cell.hidden_size=8: the protocol sets the size"),
-        (["cell=gru", "task=first"], "task=first: an option must be cell.KEY=VALUE"),
-        (["cell=gru", "cell.nothing=1"], "cell.nothing"),
-        (["cell=gru", "--quick", "--protocol", "mine.yaml"], "exclude each other"),
-        (["cell=gru", "--protocol", "mine.yaml"], "there is no such file"),
-        (["cell=gru", "--jobs", "0"], "must be a whole number >= 1"),
-    ],
-)
-def test_mistakes_are_one_line(cli, arguments, told, tmp_path):
-    cli("card", *arguments).refused(told)
-    assert not (tmp_path / "cards").exists()
-
-
 @pytest.mark.parametrize("command", ["card", "board"])
 def test_help_needs_no_torch(command):
     code = (
