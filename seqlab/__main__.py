@@ -27,6 +27,8 @@ COMMANDS = {
     "reproduce": "run the settings of a paper and compare its figures: reproduce [RECIPE]",
     "check": "run the conformance tests of a plugin: check cell=NAME (or task=, preprocessing=, kernel=CELL.KERNEL)",
     "bench": "time the kernels of cells: bench [--cells ...] [--shapes BxTxIxH,...] [--tune]",
+    "card": "measure a cell by one protocol, on one page: card cell=NAME [--quick]",
+    "board": "merge cards into one leaderboard: board CARD...",
     "new": "write the files of a new plugin: new cell NAME (or task, preprocessing)",
     "plugins": "list the installed plugins: plugins [KIND]",
 }
@@ -49,7 +51,7 @@ MODULES = {
     "plugins": "plugins:plugins_table",
 }
 """Module and function in ``seqlab.cli.commands`` of the commands that are not ``main`` of the module of their name."""
-TRAINING = ("resume", "rerun", "reproduce")
+TRAINING = ("resume", "rerun", "reproduce", "card")
 """Commands that write their results to files: they continue if stdout cannot be written."""
 
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}

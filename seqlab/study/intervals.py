@@ -1,4 +1,4 @@
-"""Student's interval for the mean of few values."""
+"""Student's interval for the mean of few values, and Wilson's for a share."""
 
 import math
 import statistics
@@ -59,6 +59,22 @@ def student_interval(values: Sequence[float]) -> Interval:
         return Interval(mean, None, None, len(values))
     half = t_quantile((1 + LEVEL) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return Interval(mean, mean - half, mean + half, len(values))
+
+
+def wilson_interval(successes: float, trials: int) -> Interval:
+    r"""Return the score interval of a share of independent trials (Wilson 1927), which lies within 0 and 1.
+
+    .. math:: \frac{\hat p + z^2/2n ± z \sqrt{\hat p (1 - \hat p)/n + z^2/4n^2}}{1 + z^2/n}, \quad z = Φ^{-1}(0.975)
+
+    Raises:
+        ValueError: there is no trial, or ``successes`` is below 0 or above ``trials``.
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(f"trials must be >= 1 and successes from 0 to trials, got {successes} of {trials}")
+    z, share = statistics.NormalDist().inv_cdf((1 + LEVEL) / 2), successes / trials
+    half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    low, high = ((share + z**2 / (2 * trials) + side * half) / (1 + z**2 / trials) for side in (-1, 1))
+    return Interval(share, min(share, max(0.0, low)), max(share, min(1.0, high)), trials)
 
 
 def t_quantile(probability: float, freedom: int) -> float:

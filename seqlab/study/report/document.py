@@ -1,5 +1,7 @@
 """Document of a report, rendered as HTML and Markdown."""
 
+import base64
+import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -154,8 +156,12 @@ def inline_svg(picture: Picture, svg: str) -> str:
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def html(document: Document, figures: Mapping[str, str]) -> str:
-    """Render a single page without scripts, network access or further files; figures are inline SVG by name."""
+def html(document: Document, figures: Mapping[str, str], *, sortable: bool = False) -> str:
+    """Render a single page without network access or further files; figures are inline SVG by name.
+
+    It has no script, unless its tables are ``sortable``: the one script is in the page, and the content security policy
+    admits no other.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(_TEMPLATES)
@@ -163,7 +169,12 @@ def html(document: Document, figures: Mapping[str, str]) -> str:
     environment.lstrip_blocks = True
     environment.tests["commands"] = lambda field: isinstance(field, Commands)
     environment.tests["numeric"] = is_number
-    return environment.get_template("report.html.jinja").render(document=document, figures=figures)
+    if not sortable:
+        return environment.get_template("report.html.jinja").render(document=document, figures=figures)
+    script = (_TEMPLATES / "sort.js").read_text("utf-8")
+    policy = f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+    template = environment.get_template("board.html.jinja")
+    return template.render(document=document, figures=figures, script=script, policy=policy)
 
 
 def markdown(document: Document) -> str:

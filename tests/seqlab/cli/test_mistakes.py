@@ -11,7 +11,7 @@ from seqlab.__main__ import COMMANDS
 NEEDS = {
     "predict": ["T"], "evaluate": ["--data", "t.csv"], "generate": ["--prompt", "a"], "inspect": ["T"],
     "export": ["--format", "state-dict"], "compare": ["run"], "replay": [], "verify": [], "rerun": [], "context": [],
-    "status": [], "resume": [], "report": [],
+    "status": [], "resume": [], "report": [], "board": [],
 }  # fmt: skip
 """The commands that read a folder, and further arguments that each needs."""
 
@@ -95,6 +95,18 @@ BY_COMMAND = {
         ("--shapes 2x3", "--shapes: shape must be"),
         ("--cells gru --kernels fast --shapes 3x4x2x5", "--kernels: gru has no kernel fast; it has loop, compiled"),
     ],
+    "card": [
+        ("", "required: cell=NAME"),
+        ("gru", "gru must be cell=NAME"),
+        ("cell=lstmm --quick", "lstmm"),
+        ("cell=gru --wrong", "unrecognized arguments: --wrong"),
+        ("cell=gru task=first", "task=first: an option must be cell.KEY=VALUE"),
+        ("cell=gru cell.hidden_size=8", "cell.hidden_size=8: the protocol sets the size"),
+        ("cell=gru --protocol nowhere.yaml", "nowhere.yaml: there is no such file"),
+        ("cell=gru --protocol file", "--protocol file must name a YAML file"),
+        ("cell=gru --quick --protocol mine.yaml", "exclude each other"),
+    ],
+    "board": [("run", "run is no card: it has no card.json"), ("run run", "is given twice")],
     "new": [
         ("cell", "required: NAME"),
         ("foo x", "invalid choice: 'foo'"),
@@ -173,7 +185,7 @@ def test_a_mistake_is_one_line(mistake, command):
             mistake(command, place, *needs, message=place)
         mistake(command, "", *needs, message="must name a file or a folder, got an empty text")
         mistake(command, "x" * 300, *needs, message="x" * 300)
-    elif command not in ("check", "new"):
+    elif command not in ("card", "check", "new"):
         mistake(command, "--wrong", message="unrecognized arguments: --wrong")
     for typed, message in BY_COMMAND[command]:
         mistake(command, *shlex.split(typed), message=message)

@@ -1,9 +1,9 @@
-"""Student's interval against tables and by its coverage."""
+"""Student's interval against tables and by its coverage; Wilson's against its equation."""
 
 import numpy as np
 import pytest
 
-from seqlab.study.intervals import student_interval, t_cdf, t_quantile
+from seqlab.study.intervals import student_interval, t_cdf, t_quantile, wilson_interval
 
 TABLE = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 9: 2.2622, 10: 2.2281, 29: 2.0452, 30: 2.0423, 120: 1.9799}
 """Two-sided 95 %: Fisher & Yates 1963, table III."""
@@ -25,3 +25,18 @@ def test_one_value_has_no_interval():
     assert student_interval([0.5]).low is None
     with pytest.raises(ValueError, match="freedom"):
         t_quantile(0.975, 0)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (1, 3), (45, 50)])
+def test_the_ends_of_wilsons_interval_solve_its_equation(successes, trials):
+    """At an end p, the observed share is z standard errors of p away (the test that the interval inverts)."""
+    found = wilson_interval(successes, trials)
+    assert 0 <= found.low <= found.mean <= found.high <= 1
+    for end in (found.low, found.high):
+        if 0 < end < 1:
+            assert abs(found.mean - end) == pytest.approx(1.959964 * (end * (1 - end) / trials) ** 0.5, rel=1e-5)
+
+
+def test_a_share_needs_trials():
+    with pytest.raises(ValueError, match="trials"):
+        wilson_interval(0, 0)
