@@ -79,7 +79,7 @@ def trained_columns(run_dir: Path, option: str) -> tuple[str, ...]:
     from seqlab.runs.card import read_card  # which imports torch
 
     value = ((read_card(run_dir)["task"] or {}).get("parameters") or {}).get(option)
-    names = value if isinstance(value, list) else [value]
+    names: list[Any] = value if isinstance(value, list) else [value]
     is_plain = bool(names) and all(isinstance(each, str | int) for each in names)
     return column_names(names) if is_plain else (option.removesuffix("_column"),)
 

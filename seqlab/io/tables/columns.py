@@ -1,10 +1,12 @@
 """Columns of a table that are read: texts, labels, splits and groups, and how to handle missing values."""
 
 import json
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
+from seqlab.io.formatting import quote_for_hydra
 from seqlab.io.tables.decoding import Layout
 from seqlab.io.tables.rows import Check, Problems, label_of, missing_column
 
@@ -79,8 +81,10 @@ class Columns:
 
     def _proposal(self, text: str, label: str) -> str:
         pairs = zip(self.options, (text, label) if self.label is not None else (text,), strict=False)
-        form = "{} {!r}" if self.layout.command_line else "{}={!r}"
-        return f", such as {' '.join(form.format(option, value) for option, value in pairs)}"
+        if self.layout.command_line:
+            return f", such as {' '.join(f'{option} {shlex.quote(value)}' for option, value in pairs)}"
+        overrides = (f"{option}={value if value.isdigit() else quote_for_hydra(value)}" for option, value in pairs)
+        return f", such as {shlex.join(overrides)}"
 
     def _check_row(self, line: int, row: Mapping[str, Any], problems: Problems) -> None:
         if self.drops(row):
@@ -90,15 +94,17 @@ class Columns:
                 columns = ", ".join(row) or "none"
                 problems.add(line, f"no column {name!r}", f" has no column {name!r}; columns: {columns}", self._hint)
                 return
-        checks = [(self.text, self.text_of, "no text"), (self.label, self.label_of, "no label")]
-        checks.append((self.split, self.split_of, "no split"))
-        for names, read, reason in checks:
-            if names is None:
+        checks: tuple[tuple[str | None, Callable[[Mapping[str, Any]], Any], str], ...] = (
+            (", ".join(self.text) or None, self.text_of, "no text"),
+            (self.label, self.label_of, "no label"),
+            (self.split, self.split_of, "no split"),
+        )
+        for column, read, reason in checks:
+            if column is None:
                 continue
             try:
                 read(row)
             except ValueError as error:
-                column = names if isinstance(names, str) else ", ".join(names)
                 problems.add(line, f"{reason} in {column}", f": {column} {error}", self._advice(row, reason))
 
     def _advice(self, row: Mapping[str, Any], reason: str) -> str:

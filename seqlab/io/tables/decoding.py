@@ -11,6 +11,11 @@ _CONTEXT = 12
 _MARK = "\ufeff"
 _LINES, _OLD_LINES = re.compile(r"[^\n]*\n|[^\n]+"), re.compile(r"[^\r]*\r|[^\r]+")
 _END = re.compile(r"\n|\r+[^\r]?")
+_NO_TEXT = {
+    b"PK\x03\x04": "an Excel workbook (save it as .csv, or name it .xlsx) or a zip archive (unpack it)",
+    b"\x1f\x8b": "compressed by gzip (unpack it)",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (save it as .csv or .xlsx)",
+}
 _WIDE = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -111,10 +116,13 @@ class Decoder:
 
     def feed(self, piece: bytes, *, final: bool) -> str:
         """Decode the next piece, byte-order marks included."""
-        self._start = self._start or piece[:3]
-        if self._start == codecs.BOM_UTF8 and not codecs.lookup(self.layout.encoding).name.startswith("utf-8"):
+        self._start = self._start or piece[:4]
+        if self._start[:3] == codecs.BOM_UTF8 and not codecs.lookup(self.layout.encoding).name.startswith("utf-8"):
             text = f"begins with the byte-order mark of UTF-8, which {self.layout.encoding} would read as letters"
             raise ValueError(f"{self.where} {text}; {self.layout.advice('encoding', 'utf-8')}")
+        for start, kind in _NO_TEXT.items():
+            if self._start.startswith(start):
+                raise ValueError(f"{self.where} is {kind}, not a text file")
         if self._ascii_like and (zero := piece.find(b"\0")) >= 0:
             text = _zero(self._place + zero, self._start[:2], self.layout)
             raise ValueError(f"{self._line(piece[:zero])}: {text}")
@@ -219,7 +227,8 @@ def _guess(data: bytes, place: int) -> list[str]:
 
     begin = data.find(b"\n", max(0, place - _SAMPLE), place) + 1 if place > _SAMPLE else 0
     sample = data[begin : place + _SAMPLE]
-    sample = sample[: sample.rfind(b"\n") + 1] or sample
+    lines = (sample[: sample.rfind(b"\n") + 1] or sample).split(b"\n")
+    sample = b"\n".join(line for line in lines if _BEYOND_ASCII.search(line))
     if len(_BEYOND_ASCII.findall(sample)) < _EVIDENCE:
         return []
     matches = from_bytes(sample)

@@ -43,7 +43,8 @@ def read_table(file: Traversable, where: str, layout: Layout, check: Check | Non
         if suffix in PARQUET:
             found = parquet_rows(path, where, check or Check())
         else:
-            found = read_sheet(*sheet_records(path, where), where, layout, check)
+            records, notes = sheet_records(path, where)
+            found = read_sheet(records, where, notes, layout, check)
     else:
         facts = decoding_facts(file, where, layout)
 

@@ -79,11 +79,14 @@ def sniff(head: Sequence[str], separator: str, layout: Layout) -> Dialect:
 def _other_separator(lines: Sequence[str], separator: str) -> str | None:
     """Return another separator that splits most of the first lines alike, if the expected one does not."""
     if not separator or (separator in lines[0] and len(lines) >= _EVIDENCE):
-        if separator and _regularity(lines, separator) >= _IRREGULAR:
+        is_prose = separator == "," and all(line.count(",") == line.count(", ") for line in lines)
+        if separator and not is_prose and _regularity(lines, separator) >= _IRREGULAR:
             return None
-        shares = {other: _regularity(lines, other) for other in ("\t", ";", "|", ",")}
+        shares = {
+            other: _regularity(lines, other) for other in ("\t", ";", "|", ",") if other != separator or not is_prose
+        }
         best = max(shares, key=lambda other: shares[other])
-        return best if shares[best] >= _REGULAR else None
+        return best if shares[best] >= _REGULAR and best != separator else None
     if separator in lines[0]:
         return None
     found = {}
@@ -296,13 +299,16 @@ class _Pass:
     def _missing_hints(self, check: Check) -> str:
         """Return what is likely where a needed column is missing."""
         hint = separator_hint(self.columns, self.dialect.separator)
-        if (likely := self.profile.guess()) is not None:
-            hint += check.proposal(*(self.columns[column] for column in likely))
-        unit = self.dialect.unit
-        note = header_note(self.header, self.profile, self.layout, unit)
-        if note is None and self.layout.header == "auto":
-            note = f"{unit} 1 was taken as the header; if it is a row, {self.layout.advice('header', 'none')}"
-        return f"{hint}{'' if note is None else f'; {note}'}"
+        likely = self.profile.guess()
+        note = header_note(self.header, self.profile, self.layout, self.dialect.unit)
+        if note is not None:  # the names are values
+            proposal = "" if likely is None else check.proposal(*(str(column + 1) for column in likely))
+            return f"{hint}; {note}{proposal}"
+        hint += "" if likely is None else check.proposal(*(self.columns[column] for column in likely))
+        if self.layout.header == "none":
+            return hint
+        way = self.layout.advice("header", "none")
+        return f"{hint}; {self.dialect.unit} 1 was taken as the header; if it is a row, {way}"
 
     @property
     def sound(self) -> bool:
