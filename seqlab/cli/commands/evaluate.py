@@ -162,11 +162,13 @@ def _folders(folder: Path, layout: Layout) -> tuple[Pairs, Sequence[str]]:
         return read_texts(files, str(folder), layout, [])
 
     try:
-        files = class_files(folder, str(folder))
+        files = class_files(folder, str(folder), needs_texts=False)
         for _ in read_texts(files, str(folder), layout, notes):
             pass
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
+    if not files:
+        raise UserError(f"{folder} has no texts; it must have a folder for each label, with .txt files in it")
     return pairs, notes
 
 

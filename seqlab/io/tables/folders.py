@@ -31,22 +31,28 @@ def class_folders(folder: Path) -> list[Path]:
     return sorted(part for part in folder.iterdir() if part.is_dir() and part.name[0] != ".")
 
 
-def class_files(folder: Path, where: str) -> list[TextFile]:
+def class_files(folder: Path, where: str, *, needs_texts: bool = True) -> list[TextFile]:
     """Return the text files of a folder with a folder or a file for each class, by class and name.
 
     A class is a folder with ``.txt`` files, each one text; or, without folders, a file ``<class>.txt`` with one text a
     line. The class of files of one name, such as ``polarity.pos`` and ``polarity.neg``, is their ending.
 
     Raises:
-        ValueError: there are neither, or a class has no texts.
+        ValueError: with ``needs_texts``, there are neither, or a class has no texts.
     """
     classes = class_folders(folder)
     if not classes:
-        return _line_files(folder, where)
+        found = _line_files(folder)
+        if needs_texts and not found:
+            raise ValueError(
+                f"{where} has no folders; it must have one of .txt files for each class, or a file <class>.txt with one"
+                " text per line for each"
+            )
+        return found
     found = []
     for each in classes:
         files = [path for path in _files(each) if path.suffix.lower() == ".txt"]
-        if not files:
+        if needs_texts and not files:
             raise ValueError(f"{where}: the folder {each.name} has no .txt file; add texts, or remove it")
         label = label_of(each.name)
         found += [TextFile(path, label, False) for path in files]
@@ -57,17 +63,14 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_file())
 
 
-def _line_files(folder: Path, where: str) -> list[TextFile]:
+def _line_files(folder: Path) -> list[TextFile]:
     files = _files(folder)
     texts = [path for path in files if path.suffix.lower() == ".txt"]
     if len(texts) > 1:
         return [TextFile(path, label_of(path.stem), True) for path in texts]
     if len(files) > 1 and len({path.stem for path in files}) == 1 and all(path.suffix[1:] for path in files):
         return [TextFile(path, label_of(path.suffix[1:]), True) for path in files]
-    raise ValueError(
-        f"{where} has no folders; it must have one of .txt files for each class, or a file <class>.txt with one text"
-        " per line for each"
-    )
+    return []
 
 
 def read_texts(files: Sequence[TextFile], where: str, layout: Layout, notes: list[str]) -> Iterator[tuple[str, str]]:
