@@ -92,8 +92,8 @@ def _summarise_examples(data: SequenceData, splits: Mapping[str, Examples], exam
         }
         record["duplicates"] = count_duplicates(raw)
     if not is_fresh(data.task):  # as the model reads them: encoded and truncated
-        counts = count_duplicates({name: encoded.digests() for name, (encoded, _) in data.encoded.items()})
-        record["duplicates"] |= {f"{what}{AFTER}": count for what, count in counts.items()}
+        same = count_duplicates({name: encoded.digests() for name, (encoded, _) in data.encoded.items()})
+        record["duplicates"] |= {f"{what}{AFTER}": count for what, count in same.items()}
     return record
 
 

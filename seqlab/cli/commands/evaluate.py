@@ -55,13 +55,7 @@ class Scores:
 def main(arguments: list[str]) -> int:
     """Print the metrics and the worst errors."""
     args = _parse(arguments)
-    layout = table_layout(args)
-    text: tuple[str, ...] = ("text",)
-    label = args.label_column or "label"
-    if not args.data.is_dir():
-        text = text_columns(args.text_column, args.run_dir, args.data, layout)
-        label = args.label_column or label_column(args.run_dir, args.data, layout)
-    written, notes = labelled_texts(args.data, text, label, layout)
+    written, notes = _read(args)
     for note in notes:
         print(f"{args.data}: {note}", file=sys.stderr)
     from seqlab.inference import load
@@ -123,6 +117,15 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--skip-unknown", action="store_true", help="skip rows whose label the model does not have")
     parser.add_json()
     return parser.parse(arguments)
+
+
+def _read(args: argparse.Namespace) -> tuple[Pairs, Sequence[str]]:
+    """Read the texts and labels, of the columns that the run was trained on where the user names none."""
+    data, layout = args.data, table_layout(args)
+    if data.is_dir():
+        return labelled_texts(data, "text", "label", layout)
+    text = text_columns(args.text_column, args.run_dir, data, layout)
+    return labelled_texts(data, text, args.label_column or label_column(args.run_dir, data, layout), layout)
 
 
 def label_column(run_dir: Path, data: Path, layout: Layout) -> str:

@@ -1,6 +1,7 @@
 """Opening of tables: a file of any kind is read and checked once from end to end."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources.abc import Traversable
 from io import TextIOWrapper
 from pathlib import Path
@@ -10,7 +11,7 @@ from seqlab.errors import UserError
 from seqlab.io.safe_io import check_not_sparse, open_regular
 from seqlab.io.tables.decoding import Decoded, Decoder, Layout
 from seqlab.io.tables.reading import check_kind, read_rows, read_sheet
-from seqlab.io.tables.records import PARQUET, SHEETS, parquet_rows, sheet_records
+from seqlab.io.tables.records import PARQUET, STRUCTURED, parquet_rows, sheet_records
 from seqlab.io.tables.rows import Check, Rows
 
 _PIECE = 2**20
@@ -36,31 +37,36 @@ def read_table(file: Traversable, where: str, layout: Layout, check: Check | Non
         check_kind(suffix, layout)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    if suffix in PARQUET or suffix in SHEETS:
-        path = cast(Path, file)
-        with open_binary(file, where):  # a regular file that may be read
-            pass
-        if suffix in PARQUET:
-            found = parquet_rows(path, where, check or Check())
-        else:
-            records, notes = sheet_records(path, where)
-            found = read_sheet(records, where, notes, layout, check)
+    if suffix in STRUCTURED:
+        found = _read_structured(cast(Path, file), suffix, where, layout, check or Check())
     else:
-        facts = decoding_facts(file, where, layout)
-
-        def lines() -> Iterator[str]:
-            """Read the lines with their ends and without byte-order marks."""
-            with TextIOWrapper(
-                open_binary(file, where), encoding=layout.encoding, errors=layout.errors, newline=facts.newline
-            ) as text:
-                for number, line in enumerate(text):
-                    yield line[facts.marks :] if number == 0 else line
-
-        found = read_rows(lines, where, suffix, layout, check)
-        found = Rows(found.columns, found.count, (*facts.notes, *found.notes), found.plain, found.read)
+        found = _read_lines(file, suffix, where, layout, check)
     if not found.count:
         raise ValueError(f"{where} has a header, but no rows" if found.columns else f"{where} is empty")
     return found
+
+
+def _read_structured(path: Path, suffix: str, where: str, layout: Layout, check: Check) -> Rows:
+    with open_binary(path, where):  # a regular file that may be read
+        pass
+    if suffix in PARQUET:
+        return parquet_rows(path, where, check)
+    records, notes = sheet_records(path, where)
+    return read_sheet(records, where, notes, layout, check)
+
+
+def _read_lines(file: Traversable, suffix: str, where: str, layout: Layout, check: Check | None) -> Rows:
+    facts = decoding_facts(file, where, layout)
+
+    def lines() -> Iterator[str]:
+        """Read the lines with their ends and without byte-order marks."""
+        binary = open_binary(file, where)
+        with TextIOWrapper(binary, encoding=layout.encoding, errors=layout.errors, newline=facts.newline) as text:
+            for number, line in enumerate(text):
+                yield line[facts.marks :] if number == 0 else line
+
+    found = read_rows(lines, where, suffix, layout, check)
+    return replace(found, notes=(*facts.notes, *found.notes))
 
 
 def open_binary(file: Traversable, where: str) -> BinaryIO:
