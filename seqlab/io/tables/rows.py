@@ -52,9 +52,19 @@ def label_notes(labels: Iterable[str]) -> list[str]:
             "labels that differ only in capitals, blanks, invisible characters, quotes or how a number is written:"
             f" {', '.join(alike[:_SHOWN_LABELS])}{more}; each is a class of its own"
         )
+    several = [label for label in labels if _is_several(label, labels)]
+    if several:
+        shown = ", ".join(map(repr, several[:_SHOWN_LABELS]))
+        notes.append(f"labels that seem to be several ({len(several):,}): {shown}; each combination is a class")
     if missing := [label for label in labels if label.casefold() in _MISSING]:
         notes.append(f"labels that may stand for a missing value: {', '.join(map(repr, missing))}; each is a class")
     return notes
+
+
+def _is_several(label: str, labels: Sequence[str]) -> bool:
+    """Return whether all parts of a label are labels, too."""
+    parts = ([part.strip() for part in label.split(separator)] for separator in "|;,")
+    return any(len(each) > 1 and set(each) <= set(labels) for each in parts)
 
 
 def similar_to(label: str, known: Iterable[str]) -> str | None:
