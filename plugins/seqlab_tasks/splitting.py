@@ -1,10 +1,10 @@
 """Stratified splits of labelled examples that keep groups, such as copies of a text, together."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from seqlab.io.safe_io import normalise_unicode
 
 SPLITS = ("train", "valid", "test")
+Rare = Literal["error", "merge", "drop"]
+OTHER = "other"
+"""The class of the labels that are merged."""
+_SHOWN = 20
+"""Labels to name in a message."""
 FRACTIONS = (0.8, 0.1, 0.1)
 """Training, validation and test."""
 
@@ -167,6 +172,8 @@ class Documents:
         splits: of each text, one of :data:`SPLITS`; ``None`` if the source has none. ``valid`` may be missing.
         notes: remarks on reading, for the report.
         noun: word for the texts in messages; an image is represented by its hash.
+        groups: of each text, the name of what it belongs to, such as an author, if that is to be in one split; ``None``
+            for a text without.
     """
 
     texts: list[str] = field(default_factory=list)
@@ -174,13 +181,38 @@ class Documents:
     splits: list[str] | None = None
     notes: list[str] = field(default_factory=list)
     noun: str = "texts"
+    groups: list[str | None] | None = None
 
     def take(self, rows: Sequence[int]) -> "Documents":
         """Return some rows, in the given order."""
         splits = None if self.splits is None else [self.splits[row] for row in rows]
-        return replace(
-            self, texts=[self.texts[row] for row in rows], labels=[self.labels[row] for row in rows], splits=splits
-        )
+        groups = None if self.groups is None else [self.groups[row] for row in rows]
+        texts, labels = [self.texts[row] for row in rows], [self.labels[row] for row in rows]
+        return replace(self, texts=texts, labels=labels, splits=splits, groups=groups)
+
+    def units(self) -> list[str]:
+        """Return the name of what stays in one split with each text: its copies, and the texts of its group."""
+        keys = [key(text) for text in self.texts]
+        if self.groups is None:
+            return keys
+        return list(_connected(keys, self.groups))
+
+
+def _connected(keys: Sequence[str], groups: Sequence[str | None]) -> Iterator[str]:
+    """Yield the least key of each row's component; rows with one key or one group are connected."""
+    parents = {name: name for name in keys}
+
+    def root(name: str) -> str:
+        while parents[name] != name:
+            parents[name] = name = parents[parents[name]]
+        return name
+
+    first: dict[str, str] = {}
+    for name, group in zip(keys, groups, strict=True):
+        if group is not None:
+            one, other = root(name), root(first.setdefault(group, name))
+            parents[max(one, other)] = min(one, other)
+    return map(root, keys)
 
 
 @final
@@ -193,15 +225,19 @@ class Arranged:
         rows: by split, indices of texts.
         targets: by split, the index of each row's label in ``classes``.
         notes: remarks for the report, such as duplicates.
+        merged: the labels that were merged, each with its class.
     """
 
     classes: list[str]
     rows: dict[str, list[int]]
     targets: dict[str, list[int]]
     notes: list[str]
+    merged: dict[str, str] = field(default_factory=dict)
 
 
-def arrange(documents: Documents, where: str, seed: int) -> Arranged:
+def arrange(
+    documents: Documents, where: str, seed: int, min_count: int | None = None, rare: Rare | None = None
+) -> Arranged:
     """Split texts 80 : 10 : 10, or use the splits of the source.
 
     Copies of a text (up to white space, capitals and Unicode normal form) are in one split: assigned together, or, with
@@ -211,6 +247,8 @@ def arrange(documents: Documents, where: str, seed: int) -> Arranged:
         documents: the texts.
         where: config key and value, the prefix of messages.
         seed: of the assignment.
+        min_count: fewest different texts (or groups) of a label in training; ``None`` for as many as the splits need.
+        rare: how to handle labels with fewer: refuse, drop, or merge them to one class; ``None`` does not count them.
 
     Raises:
         ValueError: there are no texts, only one class, too few texts of a label, or none of a label in training.
@@ -222,12 +260,70 @@ def arrange(documents: Documents, where: str, seed: int) -> Arranged:
     if blank := len(documents.texts) - len(full):
         notes.append(f"empty texts skipped: {blank:,}")
         documents = documents.take(full)
+    merged: dict[str, str] = {}
+    if rare is not None:
+        kept, documents, merged = limit_labels(documents, where, min_count, rare, notes)
+        full = [full[row] for row in kept]
     splitter = _Splitter(documents, where, seed, notes)
     homes = splitter.assign() if documents.splits is None else splitter.keep(documents.splits)
     parts = {split: [row for row, home in enumerate(homes) if home == split] for split in SPLITS}
     rows = {split: [full[row] for row in part] for split, part in parts.items()}
     targets = {split: [splitter.labels[row] for row in part] for split, part in parts.items()}
-    return Arranged(splitter.classes, rows, targets, notes)
+    return Arranged(splitter.classes, rows, targets, notes, merged)
+
+
+def limit_labels(
+    documents: Documents, where: str, min_count: int | None, rare: Rare, notes: list[str]
+) -> tuple[list[int], Documents, dict[str, str]]:
+    """Refuse, drop or merge the labels with too few different texts (or groups) in training.
+
+    Returns:
+        The rows that are kept, their texts, and the class of each label that was merged.
+
+    Raises:
+        ValueError: there are such labels, and ``rare`` is ``error``.
+    """
+    given = documents.splits
+    splits = ["train"] * len(documents.texts) if given is None else given
+    least = min_count or (len(SPLITS) if given is None else 1 if "valid" in given else 2)
+    units: defaultdict[str, set[str]] = defaultdict(set)
+    for unit, label, split in zip(documents.units(), documents.labels, splits, strict=True):
+        units[label].update([unit] if split == "train" else [])
+    few = {label: len(found) for label, found in sorted(units.items()) if len(found) < least}
+    everything = list(range(len(documents.texts)))
+    if len(units) < 2:  # which is refused later
+        return everything, documents, {}
+    if rare == "error":
+        few = {label: count for label, count in few.items() if count}  # those of held-out splits are refused later
+        if few and (min_count is not None or given is None):
+            raise ValueError(_few_message(few, least, documents, where))
+        return everything, documents, {}
+    rows = [row for row in everything if documents.labels[row] not in few]
+    count, noun = len(everything) - len(rows), documents.noun
+    if not few:
+        return everything, documents, {}
+    shown = _listed(few)
+    if rare == "drop":
+        notes.append(f"{noun} dropped whose label has fewer than {least:,} in training: {count:,} of {shown}")
+        return rows, documents.take(rows), {}
+    notes.append(f"labels with fewer than {least:,} {noun} in training, merged to {OTHER!r}: {shown}")
+    labels = [OTHER if label in few else label for label in documents.labels]
+    return everything, replace(documents, labels=labels), dict.fromkeys(few, OTHER)
+
+
+def _few_message(few: dict[str, int], least: int, documents: Documents, where: str) -> str:
+    unit = documents.noun if documents.groups is None else "groups"
+    why = "" if documents.splits is not None or least > len(SPLITS) else ", one each for train, valid and test"
+    ways = f"Add {documents.noun}, or set task.rare=merge or task.rare=drop"
+    if len(few) == 1:
+        ((label, count),) = few.items()
+        return f"{where}: the label {label!r} has {count} different {unit}; at least {least} are needed{why}. {ways}"
+    return f"{where}: {len(few):,} labels have fewer than {least:,} different {unit}{why}: {_listed(few)}. {ways}"
+
+
+def _listed(labels: dict[str, int]) -> str:
+    shown = ", ".join(f"{label!r} ({count:,})" for label, count in list(labels.items())[:_SHOWN])
+    return f"{shown} and {len(labels) - _SHOWN:,} more" if len(labels) > _SHOWN else shown
 
 
 def key(text: str) -> str:
@@ -243,7 +339,9 @@ class _Splitter:
         self.where, self.seed, self.notes, self.noun = where, seed, notes, documents.noun
         self.classes = _classes(documents, where)
         index = {label: number for number, label in enumerate(self.classes)}
-        self.keys = [key(text) for text in documents.texts]
+        self.keys, self.units = [key(text) for text in documents.texts], documents.units()
+        self.unit = documents.noun if documents.groups is None else "groups"
+        self.groups = documents.groups
         self.labels = [index[label] for label in documents.labels]
         labels_of: defaultdict[str, set[int]] = defaultdict(set)
         for text, label in zip(self.keys, self.labels, strict=True):
@@ -252,6 +350,10 @@ class _Splitter:
             notes.append(f"duplicate {self.noun}: {copies:,}")
         if several := sum(len(labels) > 1 for labels in labels_of.values()):
             notes.append(f"{self.noun} with several labels: {several:,}")
+        if documents.groups is not None:
+            alone = documents.groups.count(None)
+            named = f"groups that are each in one split: {len({*documents.groups} - {None}):,}"
+            notes.append(f"{named}; {self.noun} without a group: {alone:,}" if alone else named)
 
     def assign(self) -> list[str | None]:
         """Split 80 : 10 : 10."""
@@ -260,6 +362,7 @@ class _Splitter:
 
     def keep(self, splits: Sequence[str]) -> list[str | None]:
         """Keep the given splits; remove copies of a later split's texts from the earlier ones."""
+        self._check_groups(splits)
         homes: list[str | None] = list(splits)
         seen: set[str] = set()
         for split in reversed(SPLITS):
@@ -288,13 +391,24 @@ class _Splitter:
                 )
         return homes
 
+    def _check_groups(self, splits: Sequence[str]) -> None:
+        homes: defaultdict[str, set[str]] = defaultdict(set)
+        for group, split in zip(self.groups or (), splits, strict=self.groups is not None):
+            if group is not None:
+                homes[group].add(split)
+        if several := sorted(group for group, found in homes.items() if len(found) > 1):
+            raise ValueError(
+                f"{self.where}: {len(several):,} groups are in several of the given splits, such as {several[0]!r};"
+                " remove the given splits to split by group, or the column of the groups"
+            )
+
     def _split(self, rows: Sequence[int], fractions: Sequence[float], names: str) -> NDArray[np.int64]:
         try:
             return grouped_split(
-                [self.keys[row] for row in rows], [self.labels[row] for row in rows], fractions, self.seed
+                [self.units[row] for row in rows], [self.labels[row] for row in rows], fractions, self.seed
             )
         except SplitError as error:
-            message = f"{self.where}: the label {self.classes[error.label]!r} has {error.groups} different {self.noun}"
+            message = f"{self.where}: the label {self.classes[error.label]!r} has {error.groups} different {self.unit}"
             if error.groups < len(fractions):
                 need = f"at least {len(fractions)} are needed, one each for {names}"
                 raise ValueError(f"{message}; {need}. Add {self.noun}, or remove the label") from error

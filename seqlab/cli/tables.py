@@ -5,7 +5,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, final
@@ -14,21 +14,20 @@ from seqlab.errors import UserError
 from seqlab.io.atomic import write_atomically
 from seqlab.io.csv_files import csv_field
 from seqlab.io.tables import (
-    JSON_LINES,
     SEPARATORS,
     Check,
-    Decoded,
-    Decoder,
+    Columns,
     Layout,
     Problems,
     Rows,
     check_encoding,
     check_kind,
-    label_of,
+    column_names,
     missing_column,
-    read_rows,
+    read_table,
 )
 
+WRITTEN_JSON = (".jsonl", ".ndjson")
 _PIECE = 2**20
 _DEFAULT = Layout(command_line=True)
 
@@ -47,6 +46,12 @@ def add_table_options(parser: Any) -> None:
         "--header", choices=("auto", "none"), default="auto", help="none: line 1 is a row; columns are 1, 2, ..."
     )
     parser.add_argument("--encoding", default="utf-8", metavar="NAME", help="such as cp1252 or utf-16 (utf-8)")
+    parser.add_argument(
+        "--encoding-errors",
+        choices=("strict", "replace"),
+        default="strict",
+        help="replace reads bytes outside the encoding as U+FFFD, and counts them",
+    )
 
 
 def table_layout(args: argparse.Namespace) -> Layout:
@@ -55,7 +60,28 @@ def table_layout(args: argparse.Namespace) -> Layout:
         check_encoding(args.encoding, "--encoding")
     except ValueError as error:
         raise UserError(str(error)) from error
-    return Layout(args.quoting, args.header, args.encoding, command_line=True)
+    return Layout(args.quoting, args.header, args.encoding, args.encoding_errors, command_line=True)
+
+
+def text_columns(given: Sequence[str] | None, run_dir: Path, path: Path, layout: Layout) -> tuple[str, ...]:
+    """Return the columns of the text: those given, or those that the run was trained on if the table has them."""
+    if given:
+        return tuple(given)
+    trained = trained_columns(run_dir, "text_column")
+    if trained == ("text",) or not path.is_file():
+        return trained
+    there = open_table(path, layout).columns
+    return ("text",) if "text" in there and not set(trained) <= set(there) else trained
+
+
+def trained_columns(run_dir: Path, option: str) -> tuple[str, ...]:
+    """Return the columns that a run read, by an option of its task such as ``text_column``."""
+    from seqlab.runs.card import read_card  # which imports torch
+
+    value = ((read_card(run_dir)["task"] or {}).get("parameters") or {}).get(option)
+    names: list[Any] = value if isinstance(value, list) else [value]
+    is_plain = bool(names) and all(isinstance(each, str | int) for each in names)
+    return column_names(names) if is_plain else (option.removesuffix("_column"),)
 
 
 @final
@@ -72,13 +98,17 @@ class Table(Rows):
         except ValueError as error:
             raise UserError(f"{self.path}: it has changed since it was read first ({error})") from error
 
-    def texts(self, column: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def texts(self, column: str | Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Read the text of each row, and the row; raise :class:`UserError` if there is none."""
-        self.require(column)
+        names = column_names(column)
+        for name in names:
+            self.require(name)
+        columns = _columns(self.path, names, None)
         for line, row in self.rows():
-            if (fault := _text_fault(row, column)) is not None:
-                raise UserError(f"{self.path}, line {line:,}{fault}")
-            yield row[column], row
+            try:
+                yield columns.text_of(row), row
+            except ValueError as error:
+                raise UserError(f"{self.path}, line {line:,}: {', '.join(names)} {error}") from error
 
     def require(self, column: str) -> None:
         """Raise :class:`UserError` unless there is such a column."""
@@ -86,65 +116,60 @@ class Table(Rows):
             raise UserError(f"{self.path} {missing_column(column, self.columns)}")
 
 
-def open_table(path: Path, layout: Layout = _DEFAULT, text: str | None = None, label: str | None = None) -> Table:
-    """Read a file once, check it and count its rows."""
+def open_table(
+    path: Path,
+    layout: Layout = _DEFAULT,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    option: str = "--column",
+) -> Table:
+    """Read a file once, check it and count its rows.
+
+    Args:
+        path: of the file.
+        layout: its format.
+        text: the columns of the text; those of JSON lines must occur in each row.
+        label: the column of the label; it may be empty.
+        option: how the user names the columns of the text.
+    """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
-    kind = kind_of(path, layout)
-    facts = _decode(path, layout)
-    check = _column_check(path, text, label)
-
-    def lines() -> Iterator[str]:
-        """Read the lines with their ends and without byte-order marks."""
-        with path.open(encoding=layout.encoding, newline=facts.newline) as file:
-            for number, line in enumerate(file):
-                yield line[facts.marks :] if number == 0 else line
-
+    kind_of(path, layout)
+    columns = _columns(path, () if text is None else column_names(text), label, layout, option)
     try:
-        found = read_rows(lines, str(path), kind, layout, check)
-    except ValueError as error:
+        found = read_table(path, str(path), layout, _whole_rows(columns))
+    except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
-    if not found.count:
-        raise UserError(f"{path} has no rows" if path.stat().st_size else f"{path} is empty")
-    table = Table(found.columns, found.count, (*facts.notes, *found.notes), found.plain, found.read, path)
-    for name in filter(None, (text, label)):
+    table = Table(found.columns, found.count, found.notes, found.plain, found.read, path)
+    for name in (*columns.text, *filter(None, (label,))):
         table.require(name)
     return table
 
 
-def _column_check(path: Path, text: str | None, label: str | None) -> Check:
-    """Require a text and a label in each row of the named columns; a label may be missing."""
+def _columns(
+    path: Path, text: tuple[str, ...], label: str | None, layout: Layout = _DEFAULT, option: str = "--column"
+) -> Columns:
+    """Return the columns to read; null is an empty text, and a label may be missing."""
+    options = (option, "--label-column")
+    return Columns(
+        str(path), text, label, on_missing="empty", needs_label=False, layout=layout, options=options
+    )  # fmt: skip
 
-    def columns(names: Sequence[str]) -> None:
-        for name in (text, label):
-            if name is not None and name not in names:
-                raise ValueError(f"{path} {missing_column(name, names)}")
+
+def _whole_rows(columns: Columns) -> Check:
+    """Return the requirements on the columns that are read, and of whole characters in all others."""
+    check = columns.check()
 
     def row(line: int, values: Mapping[str, Any], problems: Problems) -> None:
-        if path.suffix.lower() in JSON_LINES:
-            try:
-                json.dumps(values, ensure_ascii=False).encode("utf-8")
-            except UnicodeEncodeError as error:
-                character = error.object[error.start]
-                problems.add(line, "half a character", f" has half a character, {character!a}")
-                return
-        if text is not None and (fault := _text_fault(values, text)) is not None:
-            problems.add(line, f"no text in {text}", fault)
-        if label is not None and not is_empty(value := values.get(label)):
-            try:
-                label_of(value)
-            except ValueError as error:
-                problems.add(line, f"no label in {label}", f": {label} {error}")
+        try:
+            json.dumps(values, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            character = error.object[error.start]
+            problems.add(line, "half a character", f" has half a character, {character!a}")
+            return
+        check.row(line, values, problems)
 
-    return Check(columns, row, label)
-
-
-def _text_fault(row: Mapping[str, Any], column: str) -> str | None:
-    """Describe what a row has in place of a text; ``None`` if it has one."""
-    if isinstance(row.get(column), str):
-        return None
-    value = f"column {column!r} is {json.dumps(row[column])[:40]}" if column in row else f"no column {column!r}"
-    return f": {value}, where a text must be"
+    return replace(check, row=row)
 
 
 def is_empty(value: Any) -> bool:
@@ -162,23 +187,13 @@ def kind_of(path: Path, layout: Layout = _DEFAULT) -> str:
     return suffix
 
 
-def _decode(path: Path, layout: Layout) -> Decoded:
-    """Decode a file piece by piece; return line ends, byte-order marks and notes."""
-    decoder = Decoder(str(path), layout)
-    try:
-        with path.open("rb") as file:
-            while piece := file.read(_PIECE):
-                decoder.feed(piece, final=False)
-            decoder.feed(b"", final=True)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    return decoder.facts()
-
-
-def read_text(path: Path, layout: Layout = _DEFAULT) -> str:
-    """Read a file as one text, without its byte-order mark."""
-    facts = _decode(path, layout)
-    return path.read_bytes().decode(layout.encoding)[facts.marks :]
+def check_output(path: Path) -> str:
+    """Return the extension of a file to write; raise :class:`UserError` unless such tables can be written."""
+    suffix = path.suffix.lower()
+    if suffix not in (*SEPARATORS, *WRITTEN_JSON):
+        kinds = ", ".join((*SEPARATORS, *WRITTEN_JSON))
+        raise UserError(f"{path}: answers are written as one of {kinds}, which the name must end in")
+    return suffix
 
 
 def read_lines(stream: BinaryIO, name: str) -> Iterator[list[str]]:
@@ -216,7 +231,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterator[Mapping[str, 
     A row that lacks a column has an empty field there (JSON lines lack it, too); values other than texts are written as
     JSON. Without ``quotes`` a field must have no separator and no line end in it.
     """
-    write_atomically(path, _writer(kind_of(path), columns, rows, quotes))
+    write_atomically(path, _writer(check_output(path), columns, rows, quotes))
 
 
 def _writer(
@@ -224,7 +239,7 @@ def _writer(
 ) -> Callable[[BinaryIO], None]:
     def write(binary: BinaryIO) -> None:
         file = io.TextIOWrapper(binary, encoding="utf-8", newline="", write_through=False)
-        if suffix in JSON_LINES:
+        if suffix in WRITTEN_JSON:
             for row in rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         else:

@@ -176,6 +176,10 @@ class ClassificationTask(ReportingTask, sequence_length_means="maximum"):
     def label_names(self) -> Sequence[str]:
         """Return the labels, in the order of the outputs."""
 
+    def class_of(self, label: str) -> str:
+        """Return the class of a label as a table has it; the label itself unless the task renames or merges some."""
+        return label
+
     def sample_weights(self) -> Tensor | None:
         """Return the weight of each training example in drawing an epoch; ``None`` takes each once."""
         return None
@@ -317,6 +321,11 @@ def max_length(task: Task) -> int | None:
 def label_names(task: Task) -> Sequence[str] | None:
     """Return the labels of a classification task, ``None`` for any other."""
     return task.label_names() if isinstance(task, ClassificationTask) else None
+
+
+def class_of(task: Task, label: str) -> str:
+    """Return the class of a label in a classification task, the label itself in any other."""
+    return task.class_of(label) if isinstance(task, ClassificationTask) else label
 
 
 def sample_weights(task: Task) -> Tensor | None:

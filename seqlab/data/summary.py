@@ -17,6 +17,8 @@ _MAX_CHARACTERS = 200
 """Characters of a text to show."""
 _MAX_SYMBOLS = 24
 """Token ids of a text, or entries of a vocabulary, to show."""
+_UNEQUAL = 5
+"""Ratio of the most to the least frequent class from which balancing them is proposed."""
 _LONG_LINE = 20
 """Characters from which on a line that occurs twice is counted as a duplicate."""
 
@@ -30,7 +32,7 @@ def data_summary(data: SequenceData, examples: int = 3) -> dict[str, Any]:
 
     Returns:
         ``splits`` (statistics of each), ``vocabulary``, ``examples`` (raw and encoded), ``dropped`` (texts and
-        reasons), ``classes`` (share of each label by split), ``duplicates`` and ``notes``.
+        reasons), ``classes`` and ``class_counts`` (share and number of each label by split), ``duplicates``, ``notes``.
 
     Raises:
         ValueError, OSError: the data cannot be read.
@@ -45,6 +47,14 @@ def data_summary(data: SequenceData, examples: int = 3) -> dict[str, Any]:
     return record | _summarise_examples(data, cast(Mapping[str, Examples], splits), examples)
 
 
+def proposed_overrides(record: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of a run on summarised data: those given, and a balance of classes of unequal size."""
+    counts = [each["train"] for each in record.get("class_counts", {}).values()]
+    is_chosen = any(override.lstrip("+").startswith("task.balance=") for override in overrides)
+    unequal = bool(counts) and max(counts) >= _UNEQUAL * max(1, min(counts)) and not is_chosen
+    return [*overrides, *(["task.balance=weights"] if unequal else [])]
+
+
 def _summarise_text(data: SequenceData, splits: Mapping[str, Corpus], examples: int) -> dict[str, Any]:
     assert data.preprocessor is not None
     piece = next(iter(splits["train"].pieces()))
@@ -56,7 +66,10 @@ def _summarise_text(data: SequenceData, splits: Mapping[str, Corpus], examples: 
 
 
 def _summarise_examples(data: SequenceData, splits: Mapping[str, Examples], examples: int) -> dict[str, Any]:
-    record: dict[str, Any] = {"classes": _class_shares(data.task, splits), "duplicates": {}}
+    counts = _class_counts(data.task, splits)
+    totals = {name: sum(each[name] for each in counts.values()) for name in splits}
+    shares = {label: {name: count / totals[name] for name, count in each.items()} for label, each in counts.items()}
+    record: dict[str, Any] = {"classes": shares, "class_counts": counts, "duplicates": {}}
     inputs = splits["train"].inputs
     if isinstance(inputs, Ragged):
         if (symbols := symbols_of(input_spec(data.task))) is not None:
@@ -64,7 +77,11 @@ def _summarise_examples(data: SequenceData, splits: Mapping[str, Examples], exam
             record["examples"] = _symbol_examples(inputs, symbols, examples)
     elif data.preprocessor is not None:
         texts = list(inputs)
-        record["examples"] = [_example(text, data.preprocessor) for text in texts[:: _step(texts, examples)][:examples]]
+        rows = range(0, len(texts), _step(texts, examples))[:examples]
+        record["examples"] = [_example(texts[row], data.preprocessor) for row in rows]
+        if counts:
+            for row, example in zip(rows, record["examples"], strict=True):
+                example["label"] = list(counts)[int(splits["train"].targets[row])]
         record["dropped"] = [
             {"text": texts[index][:_MAX_CHARACTERS], "reason": reason}
             for index, reason in islice(data.dropped.items(), examples)
@@ -75,8 +92,8 @@ def _summarise_examples(data: SequenceData, splits: Mapping[str, Examples], exam
         }
         record["duplicates"] = count_duplicates(raw)
     if not is_fresh(data.task):  # as the model reads them: encoded and truncated
-        counts = count_duplicates({name: encoded.digests() for name, (encoded, _) in data.encoded.items()})
-        record["duplicates"] |= {f"{what}{AFTER}": count for what, count in counts.items()}
+        same = count_duplicates({name: encoded.digests() for name, (encoded, _) in data.encoded.items()})
+        record["duplicates"] |= {f"{what}{AFTER}": count for what, count in same.items()}
     return record
 
 
@@ -126,12 +143,9 @@ def _duplicate_lines(splits: Mapping[str, Corpus]) -> dict[str, int]:
     }
 
 
-def _class_shares(task: Task, splits: Mapping[str, Examples]) -> dict[str, dict[str, float]]:
+def _class_counts(task: Task, splits: Mapping[str, Examples]) -> dict[str, dict[str, int]]:
     labels = label_names(task)
     if labels is None:
         return {}
     counts = {name: Counter(split.targets.tolist()) for name, split in splits.items()}
-    return {
-        label: {name: count[index] / count.total() for name, count in counts.items()}
-        for index, label in enumerate(labels)
-    }
+    return {label: {name: count[index] for name, count in counts.items()} for index, label in enumerate(labels)}

@@ -315,6 +315,8 @@ def config_type(annotation: Any) -> Any:
     if kind in (list, Sequence, tuple):
         return list[config_type(arguments[0])] if arguments else list[Any]  # type: ignore[misc]  # made at run time
     if origin in _MAPPINGS:
+        if arguments[0] is not str:  # keys of several types, which OmegaConf cannot check
+            return Any
         return dict[str, config_type(arguments[1])]  # type: ignore[misc]  # made at run time
     known = inspect.isclass(annotation) and (
         issubclass(annotation, bool | int | float | str | Enum) or dataclasses.is_dataclass(annotation)

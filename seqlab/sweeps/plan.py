@@ -88,7 +88,8 @@ def sweep_key(overrides: Iterable[str]) -> str:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    plain = json.loads(json.dumps(value, default=str))  # whose keys are texts, so that they can be sorted
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def run_name(config: DictConfig) -> str:

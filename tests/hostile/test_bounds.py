@@ -16,8 +16,8 @@ from seqlab.io.csv_files import read_csv
 from seqlab.plugins.hydra_source import read_yaml
 from seqlab.training.nonfinite import SavedStep
 from seqlab_tasks.names import read_names
+from seqlab_tasks.own_texts import read_documents
 from seqlab_tasks.splitting import SPLITS, Documents, arrange
-from seqlab_tasks.textclf import read_table
 
 
 def test_no_table_of_a_run_folder_makes_gigabytes_of_rows(tmp_path):
@@ -79,7 +79,7 @@ def test_a_hole_is_no_text(tmp_path):
         with path.open("r+b") as file:
             file.truncate(2 * 10**10)
         with pytest.raises(ValueError, match="are on the disk"):
-            read_table(path, "here")
+            read_documents(path, "here")
 
 
 def test_a_row_of_a_million_letters_is_no_name(tmp_path):

@@ -278,7 +278,7 @@ LINES = b"".join(f"{text},{text[2]}\n".encode() for text in [*GOOD, *BAD])
         ("x.csv", HEAD + b"caf\xe9,pos\n", r"byte 14 is not UTF-8 \(0xe9\). .* set task.encoding_errors=replace"),
         ("x.csv", HEAD + b"a\0b,pos\n", r"byte 12 is zero, as in UTF-16"),
         ("x.csv", "text,label\na,b\n".encode("utf-16"), r"byte 3 is zero, as in UTF-16"),
-        ("x.xlsx", b"PK", r"it must end in .csv, .tsv, .tab, .jsonl, .ndjson"),
+        ("x.xls", b"PK", r"it must end in .csv, .tsv, .tab, .jsonl, .ndjson"),
         ("x.jsonl", b'{"text": "a", "label": "b"}\n{"text": "a"\n', r"line 2 is not valid JSON: Expecting"),
         ("x.jsonl", b'["a", "b"]\n', r"line 1 is not an object with columns"),
         ("x.jsonl", b'\n{"review": "a", "label": "b"}\n', r"line 2 has no column 'text'; columns: review, label"),
@@ -316,10 +316,10 @@ def test_a_file_that_may_not_be_read(tmp_path):
 
 def test_folders_that_cannot_be_read(tmp_path):
     path = tree(tmp_path / "latin", pos=[*GOOD, "ab caf\xe9".encode("latin-1")], neg=BAD)
-    with pytest.raises(ValueError, match=r"latin: pos/0012.txt, byte 6 is not UTF-8 \(0xe9\)"):
+    with pytest.raises(ValueError, match=r"latin: pos/0012.txt, line 1: byte 6 is not UTF-8 \(0xe9\)"):
         TextClassification(data_dir=path).splits()
     path = tree(tmp_path / "zero", pos=GOOD, neg=[b"a\0"])
-    with pytest.raises(ValueError, match=r"neg/0000.txt, byte 1 is zero"):
+    with pytest.raises(ValueError, match=r"neg/0000.txt, line 1: byte 1 is zero"):
         TextClassification(data_dir=path).splits()
     path = tree(tmp_path / "void", pos=GOOD, neg=[])
     with pytest.raises(ValueError, match=r"the folder neg has no .txt file"):

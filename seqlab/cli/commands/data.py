@@ -11,6 +11,7 @@ from seqlab.cli.output import Output, print_json
 from seqlab.cli.parser import Parser, integer
 from seqlab.contracts.task import task_report
 from seqlab.io.cache import cache_folder
+from seqlab.io.formatting import shell_command
 from seqlab.plugins.hydra_source import using_sources
 
 
@@ -23,7 +24,7 @@ def data(arguments: list[str]) -> int:
     args = parser.parse(arguments)
     from seqlab.config.compose import compose
     from seqlab.config.schema import plain_config
-    from seqlab.data.summary import data_summary
+    from seqlab.data.summary import data_summary, proposed_overrides
     from seqlab.training.session import prepare_data
 
     command = parse_overrides(args)
@@ -33,6 +34,7 @@ def data(arguments: list[str]) -> int:
     record = data_summary(data, args.examples)
     with tempfile.TemporaryDirectory() as folder:
         record["notes"] += task_report(task, {}, Path(folder)).notes
+    record["command"] = shell_command(*command.sources.arguments, *proposed_overrides(record, command.overrides))
     if args.json:
         print_json(record)
     else:
@@ -47,13 +49,18 @@ def _show_data(record: Mapping[str, Any], out: Output) -> None:
         out.print_line(f"{vocabulary['size']:,} token ids: {' '.join(map(repr, vocabulary['first']))} ...")
     if classes := record.get("classes"):
         names = tuple(next(iter(classes.values())))
-        rows = ([label, *(f"{share:.1%}" for share in shares.values())] for label, shares in classes.items())
+        counts = record["class_counts"]
+        rows = (
+            [label, *(f"{counts[label][name]:,} ({share:.1%})" for name, share in shares.items())]
+            for label, shares in classes.items()
+        )
         out.print_table(["", *names], rows, right=names, title="classes")
     out.print_line(f"examples of all splits: {sum(facts['examples'] for facts in splits.values()):,}")
     for line in _duplicates(record.get("duplicates", {})):
         out.print_line(line)
     for example in record.get("examples", []):
-        out.rule(f"{example['tokens']} tokens", align="left", style="dim")
+        label = f", {example['label']!r}" if "label" in example else ""
+        out.rule(f"{example['tokens']} tokens{label}", align="left", style="dim")
         out.print_line(f"text   {example['text']!r}")
         out.print_line(f"tokens {example['read_as']!r}")
         out.print_line(f"ids    {' '.join(map(str, example['ids']))} ...")
@@ -61,6 +68,7 @@ def _show_data(record: Mapping[str, Any], out: Output) -> None:
         out.print_line(f"dropped ({dropped['reason']}): {dropped['text']!r}")
     for note in record.get("notes", []):
         out.print_line(note)
+    out.print_line(f"train with  {record['command']}")
 
 
 def _duplicates(counts: Mapping[str, int]) -> Iterator[str]:
@@ -116,7 +124,7 @@ def distinct_configs(overrides: Sequence[str]) -> list[dict[str, Any]]:
     for composed in compose_all(expand(kept, sweeper_params(overrides))):
         config = plain_config(composed)
         source = [config["task"], config["preprocessing"], config.get("init_from")]
-        found.setdefault(json.dumps(source, sort_keys=True, default=str), config)
+        found.setdefault(json.dumps(source, default=str), config)
     return list(found.values())
 
 

@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING, Any, final
 
 from seqlab.cli.output import Output, print_json, progress, shorten, show_classes, show_scores
 from seqlab.cli.parser import Parser, integer, path
-from seqlab.cli.tables import add_table_options, chunks, is_empty, open_table, read_text, table_layout
-from seqlab.contracts.task import label_names
+from seqlab.cli.tables import (
+    add_table_options,
+    chunks,
+    is_empty,
+    open_table,
+    table_layout,
+    text_columns,
+    trained_columns,
+)
+from seqlab.contracts.task import class_of, label_names
 from seqlab.errors import UserError, one_line
-from seqlab.io.tables import Layout, label_of, similar_to
+from seqlab.io.tables import Layout, class_files, column_names, label_of, read_texts, similar_to
 from seqlab.runs.scores import class_rows
 
 if TYPE_CHECKING:
@@ -47,16 +55,20 @@ class Scores:
 def main(arguments: list[str]) -> int:
     """Print the metrics and the worst errors."""
     args = _parse(arguments)
-    pairs, notes = labelled_texts(args.data, args.text_column, args.label_column, table_layout(args))
+    written, notes = _read(args)
     for note in notes:
         print(f"{args.data}: {note}", file=sys.stderr)
-    counts = Counter(label for _, label in pairs())
     from seqlab.inference import load
 
     trained = load(args.run_dir)
     known = label_names(trained.task)
     if known is None or trained.task.per_step:
         raise UserError(f"{args.run_dir}: its task has no labels, so there is nothing to compare with")
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        return ((text, class_of(trained.task, label)) for text, label in written())
+
+    counts = Counter(label for _, label in pairs())
     unknown = Counter({label: count for label, count in counts.items() if label not in known})
     if unknown:
         line = _unknown_labels(args.data, unknown, known)
@@ -87,10 +99,19 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_run_dir()
     parser.add_argument(
-        "--data", type=path, required=True, metavar="FILE", help=".csv, .tsv, .jsonl, or a folder for each label"
+        "--data",
+        type=path,
+        required=True,
+        metavar="FILE",
+        help="table (.csv, .tsv, .jsonl, .parquet, .xlsx), or a folder of texts by class",
     )
-    parser.add_argument("--text-column", default="text", metavar="NAME", help="column of the texts (text)")
-    parser.add_argument("--label-column", default="label", metavar="NAME", help="column of the labels (label)")
+    parser.add_argument(
+        "--text-column",
+        action="append",
+        metavar="NAME",
+        help="column of the texts (that of the training); several are joined, in order",
+    )
+    parser.add_argument("--label-column", metavar="NAME", help="column of the labels (that of the training)")
     add_table_options(parser)
     parser.add_argument("--worst", type=integer(0), default=10, metavar="N", help="number of errors to list (10)")
     parser.add_argument("--skip-unknown", action="store_true", help="skip rows whose label the model does not have")
@@ -98,37 +119,60 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse(arguments)
 
 
+def _read(args: argparse.Namespace) -> tuple[Pairs, Sequence[str]]:
+    """Read the texts and labels, of the columns that the run was trained on where the user names none."""
+    data, layout = args.data, table_layout(args)
+    if data.is_dir():
+        return labelled_texts(data, "text", "label", layout)
+    text = text_columns(args.text_column, args.run_dir, data, layout)
+    return labelled_texts(data, text, args.label_column or label_column(args.run_dir, data, layout), layout)
+
+
+def label_column(run_dir: Path, data: Path, layout: Layout) -> str:
+    """Return the column of the labels that a run was trained on, or ``label`` if the table has only that."""
+    (trained,) = trained_columns(run_dir, "label_column")
+    if trained == "label" or not data.is_file():
+        return trained
+    there = open_table(data, layout).columns
+    return "label" if "label" in there and trained not in there else trained
+
+
 def labelled_texts(
     data: Path,
-    text_column: str,
+    text_column: str | Sequence[str],
     label_column: str,
     layout: Layout = Layout(command_line=True),  # noqa: B008  # frozen
-) -> tuple[Pairs, tuple[str, ...]]:
-    """Read texts and labels of a table, or of a folder with a subfolder for each label."""
+) -> tuple[Pairs, Sequence[str]]:
+    """Read texts and labels of a table, or of a folder with a folder or a file of lines for each label."""
     if data.is_dir():
         if (layout.quoting, layout.header) != ("auto", "auto"):
             raise UserError(f"{data} is a folder of texts; --quoting and --header are for tables")
-        return _folders(data, layout), ()
-    table = open_table(data, layout, text_column, label_column)
+        return _folders(data, layout)
+    table = open_table(data, layout, text_column, label_column, "--text-column")
 
     def pairs() -> Iterator[tuple[str, str]]:
-        for text, row in table.texts(text_column):
+        for text, row in table.texts(column_names(text_column)):
             yield text, _label(row.get(label_column))
 
     return pairs, table.notes
 
 
-def _folders(folder: Path, layout: Layout) -> Pairs:
-    files = [
-        (file, _label(each.name))
-        for each in sorted(folder.iterdir())
-        if each.is_dir() and not each.name.startswith(".")
-        for file in sorted(each.iterdir())
-        if file.suffix.lower() == ".txt" and not file.name.startswith(".") and file.is_file()
-    ]
+def _folders(folder: Path, layout: Layout) -> tuple[Pairs, Sequence[str]]:
+    """Read the texts once, to find errors and notes before a model is loaded, and again at each call."""
+    notes: list[str] = []
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        return read_texts(files, str(folder), layout, [])
+
+    try:
+        files = class_files(folder, str(folder), needs_texts=False)
+        for _ in read_texts(files, str(folder), layout, notes):
+            pass
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
     if not files:
         raise UserError(f"{folder} has no texts; it must have a folder for each label, with .txt files in it")
-    return lambda: ((read_text(file, layout), label) for file, label in files)
+    return pairs, notes
 
 
 def _label(value: Any) -> str:

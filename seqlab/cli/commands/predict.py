@@ -12,11 +12,12 @@ from seqlab.cli.parser import Parser, integer, path, utf8
 from seqlab.cli.tables import (
     Table,
     add_table_options,
+    check_output,
     chunks,
-    kind_of,
     open_table,
     read_lines,
     table_layout,
+    text_columns,
     write_table,
 )
 from seqlab.contracts.task import label_names
@@ -64,8 +65,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--top", type=integer(1), help="answers for each text (3); a table gets one")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     table = parser.add_argument_group("tables")
-    table.add_argument("--input", type=path, metavar="FILE", help="table: .csv, .tsv or .jsonl")
-    table.add_argument("--column", default="text", help="column of the texts (text)")
+    table.add_argument("--input", type=path, metavar="FILE", help="table: .csv, .tsv, .jsonl, .parquet or .xlsx")
+    table.add_argument(
+        "--column", action="append", help="column of the texts (that of the training); several are joined, in order"
+    )
     add_table_options(table)
     table.add_argument("--output", type=path, metavar="FILE", help="table to write, with columns of answers added")
     table.add_argument("--force", action="store_true", help="overwrite the output")
@@ -73,8 +76,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if args.input is None:
         if args.output is not None or args.force:
             raise UserError("--output and --force go with --input FILE")
-        if (args.quoting, args.header, args.encoding) != ("auto", "auto", "utf-8"):
-            raise UserError("--quoting, --header and --encoding go with --input FILE")
+        if (args.quoting, args.header, args.encoding, args.encoding_errors) != ("auto", "auto", "utf-8", "strict"):
+            raise UserError("--quoting, --header, --encoding and --encoding-errors go with --input FILE")
         args.top = args.top or 3
         return args
     if args.texts:
@@ -83,7 +86,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         raise UserError("--top and --json go with texts; a table gets the most likely label in the format of --output")
     if args.output is None:
         raise UserError("--input needs --output FILE, such as answers.csv or answers.jsonl")
-    kind_of(args.output)
+    check_output(args.output)
     if args.output.is_dir():
         raise UserError(f"{args.output} is a folder; --output must name a file")
     if args.output.exists() and not args.force:
@@ -133,7 +136,9 @@ def _note(what: str, count: int) -> None:
 
 def _predict_table(args: argparse.Namespace) -> int:
     """Add the most likely label and its probability to each row of a table."""
-    table = open_table(args.input, table_layout(args), text=args.column)
+    layout = table_layout(args)
+    column = text_columns(args.column, args.run_dir, args.input, layout)
+    table = open_table(args.input, layout, text=column)
     for note in table.notes:
         print(f"{table.path}: {note}", file=sys.stderr)
     from seqlab.inference import load
@@ -143,8 +148,8 @@ def _predict_table(args: argparse.Namespace) -> int:
         raise UserError(f"{args.run_dir}: its task has no labels, so there is no column to add to a table")
     added = _new_columns(table)
     counts = Counter[str]()
-    rows = _answered(trained, table, args.column, added, counts)
-    tabs = kind_of(args.output) in (".tsv", ".tab")
+    rows = _answered(trained, table, column, added, counts)
+    tabs = check_output(args.output) in (".tsv", ".tab")
     write_table(args.output, [*table.columns, *added], rows, quotes=not (tabs and table.plain))
     if tabs and not table.plain:
         print(f"{args.output}: texts with tabs or line ends are in quotes, as in CSV", file=sys.stderr)
@@ -172,7 +177,7 @@ def _new_columns(table: Table) -> tuple[str, str]:
 
 
 def _answered(
-    trained: "Trained", table: Table, column: str, added: tuple[str, str], counts: Counter[str]
+    trained: "Trained", table: Table, column: tuple[str, ...], added: tuple[str, str], counts: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows with their answers; count empty texts, cut texts and fields that start with a quote."""
     with progress("rows", table.count) as bar:

@@ -1,36 +1,36 @@
-"""Reader of CSV, TSV and JSON lines: the format is inferred, and all rows are checked before one is used."""
+"""Reader of separated values: the format is inferred, and all rows are checked before one is used."""
 
 import csv
-import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import final
 
-from seqlab.io.safe_io import check_json, unique_keys
 from seqlab.io.tables.decoding import Layout
+from seqlab.io.tables.profile import ColumnProfile, Span
+from seqlab.io.tables.records import JSON_LINES, SHEETS, STRUCTURED, check_width, json_rows
 from seqlab.io.tables.rows import (
     Check,
-    ColumnProfile,
     Lines,
     Problems,
     Record,
     Row,
     Rows,
-    Span,
     breaks,
     quoted,
     unquoted,
     without_end,
 )
 
-MOST_COLUMNS = 10_000
 _SENTENCE = 5
 """Fewest words of a column's name that looks like a text."""
 _EVIDENCE = 3
 """Fewest lines that may contradict the separator of the file's name."""
+_IRREGULAR, _REGULAR = 0.5, 0.9
+"""Shares of rows with as many fields as the first: below the one a separator is wrong, from the other on it is right.
+"""
 _EXCEL = re.compile(r"sep=(.?)", re.IGNORECASE)
 NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 
@@ -45,12 +45,14 @@ class Dialect:
         quoting: whether fields may be in quotes.
         skip_blanks: whether to skip spaces after a separator, as in ``"text", "label"``.
         notes: for the user.
+        unit: what is counted to name a place, ``line`` or, of a sheet, ``row``.
     """
 
     separator: str
     quoting: bool
     skip_blanks: bool = False
     notes: tuple[str, ...] = ()
+    unit: str = "line"
 
 
 def sniff(head: Sequence[str], separator: str, layout: Layout) -> Dialect:
@@ -58,8 +60,12 @@ def sniff(head: Sequence[str], separator: str, layout: Layout) -> Dialect:
     notes = []
     lines = [without_end(line) for line in head]
     if lines and (other := _other_separator(lines, separator)) is not None:
-        notes.append(f"columns are separated by {NAMES[other]}, not by {NAMES[separator]} as its name says")
+        told = f", not by {NAMES[separator]} as its name says" if separator else ""
+        notes.append(f"columns are separated by {NAMES[other]}{told}")
         separator = other
+    if not separator:
+        kinds = ", ".join(KINDS)
+        raise ValueError(f"neither its name nor its first lines say what separates its columns; it must end in {kinds}")
     quoting = layout.quoting == "standard" or (layout.quoting == "auto" and separator != "\t")
     if layout.quoting == "auto" and not quoting and lines and _is_quoted(lines[0], separator):
         quoting = True
@@ -71,20 +77,49 @@ def sniff(head: Sequence[str], separator: str, layout: Layout) -> Dialect:
 
 
 def _other_separator(lines: Sequence[str], separator: str) -> str | None:
-    """Return another separator that splits most of the first lines alike, if the header lacks the expected one."""
+    """Return another separator that splits most of the first lines alike, if the expected one does not."""
+    if not separator or (separator in lines[0] and len(lines) >= _EVIDENCE):
+        is_prose = separator == "," and all(line.count(",") == line.count(", ") for line in lines)
+        if separator and not is_prose and _regularity(lines, separator) >= _IRREGULAR:
+            return None
+        shares = {
+            other: _regularity(lines, other) for other in ("\t", ";", "|", ",") if other != separator or not is_prose
+        }
+        best = max(shares, key=lambda other: shares[other])
+        return best if shares[best] >= _REGULAR and best != separator else None
     if separator in lines[0]:
         return None
     found = {}
     for other in NAMES:
-        header, *rows = [next(csv.reader([line], delimiter=other), []) for line in lines]
+        header = next(iter(_parse(lines[:1], other)), [])
         if other == separator or len(header) < 2 or not _names(header):
             continue
         if len(lines) < _EVIDENCE and not _is_quoted(lines[0], other):
             continue
-        joined = list(csv.reader((f"{line}\n" for line in lines[1:]), delimiter=other))  # texts of several lines
-        if any(2 * sum(len(row) == len(header) for row in each) >= len(each) for each in (rows, joined)):
+        if _regularity(lines, other) >= _IRREGULAR:
             found[other] = len(header)
     return max(found, key=lambda other: found[other], default=None)
+
+
+def _regularity(lines: Sequence[str], separator: str) -> float:
+    """Return the share of the rows after the first with as many fields as the first; 0 if that has one."""
+    each = [fields for line in lines for fields in _parse([line], separator)]
+    joined = _parse(lines, separator)  # texts of several lines
+    bare = [line.split(separator) for line in lines]
+    return max(map(_same_size, (each, joined, bare)))
+
+
+def _parse(lines: Sequence[str], separator: str) -> list[list[str]]:
+    try:
+        return list(csv.reader([f"{line}\n" for line in lines], delimiter=separator))
+    except csv.Error:  # a field is longer than the reader's limit
+        return []
+
+
+def _same_size(rows: Sequence[Sequence[str]]) -> float:
+    if not rows or len(rows[0]) < 2:
+        return 0.0
+    return sum(len(row) == len(rows[0]) for row in rows[1:]) / (len(rows) - 1) if len(rows) > 1 else 1.0
 
 
 def _names(fields: Sequence[str]) -> bool:
@@ -106,8 +141,7 @@ def _is_quoted(header: str, separator: str) -> bool:
 
 def names_of(fields: Sequence[str], where: str, layout: Layout) -> list[str]:
     """Return the names of the columns: from the header, or their numbers where there is none or a name is empty."""
-    if len(fields) > MOST_COLUMNS:
-        raise ValueError(f"{where} has {len(fields):,} columns; a table has {MOST_COLUMNS:,} at most")
+    check_width(len(fields), where)
     if layout.header == "none":
         return [str(number) for number in range(1, len(fields) + 1)]
     names = [field.strip().removeprefix("\ufeff") for field in fields]
@@ -126,59 +160,25 @@ def separator_hint(columns: Sequence[str], separator: str) -> str:
     return f"; the columns seem to be separated by {held[0]}: save it as .csv with commas, or as .tsv" if held else ""
 
 
-def header_note(fields: Sequence[str], profile: ColumnProfile, layout: Layout) -> str | None:
+def header_note(fields: Sequence[str], profile: ColumnProfile, layout: Layout, unit: str = "line") -> str | None:
     """Return a note if the header looks like a row: its values occur in rows, or one is as long as a sentence."""
     sentence = any(len(field.split()) >= _SENTENCE for field in fields)
     if layout.header == "none" or not (sentence or profile.fits(fields) or profile.has_any(fields)):
         return None
-    shown = ", ".join(repr(field.strip()[:40]) for field in fields[:4])
     return (
-        f"line 1 was taken as the header ({shown}), and looks like a row; if it is one,"
+        f"{unit} 1 was taken as the header ({_shown(fields)}), and looks like a row; if it is one,"
         f" {layout.advice('header', 'none')}, which numbers the columns from 1"
     )
 
 
-_LISTED = "write one object a line, without brackets around them and commas between them"
-
-
-def json_rows(lines: Lines, where: str, check: Check) -> Rows:
-    """Read and check a file of JSON objects once from end to end."""
-    problems = Problems(where)
-    columns: dict[str, None] = {}
-    count, plain = 0, True
-    for line, row in _objects(lines(), problems):
-        if count == 0 or row.keys() - columns.keys():
-            columns |= dict.fromkeys(row)
-            if len(columns) > MOST_COLUMNS:
-                raise ValueError(f"{where} has more than {MOST_COLUMNS:,} columns; a table has no more")
-        count += 1
-        plain = plain and not any(isinstance(value, str) and breaks(value) for value in (*row, *row.values()))
-        check.row(line, row, problems)
-    problems.check()
-    return Rows(tuple(columns), count, (), plain, lambda: _objects(lines(), Problems(where)))
-
-
-def _objects(lines: Iterable[str], problems: Problems) -> Iterator[Row]:
-    """Parse one JSON object a line; empty lines are skipped."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line, object_pairs_hook=unique_keys)
-            check_json(row)
-        except (ValueError, RecursionError) as error:
-            listed = line.strip().startswith("[") or line.rstrip().endswith(",")
-            problems.add(number, "no JSON", f" is not valid JSON: {error}", _LISTED if listed else "")
-            continue
-        if isinstance(row, dict):
-            yield number, row
-        else:
-            text = ' is not an object with columns, such as {"text": ...}'
-            problems.add(number, "no object", text, _LISTED if isinstance(row, list) else "")
+def _shown(fields: Sequence[str]) -> str:
+    return ", ".join(repr(field.strip()[:40]) for field in fields[:4])
 
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-JSON_LINES = (".jsonl", ".ndjson")
+UNNAMED = (".txt", ".data", ".dat", "")
+"""Endings that do not say what separates the columns, as many public files have."""
+KINDS = (*SEPARATORS, *JSON_LINES, *STRUCTURED)
 
 _HEAD = 20
 """Lines from which the dialect is inferred."""
@@ -188,17 +188,24 @@ _LONG = 10
 
 def check_kind(suffix: str, layout: Layout) -> None:
     """Check that a file's ending names a kind of table, and that the layout is for that kind."""
-    if suffix not in SEPARATORS and suffix not in JSON_LINES:
-        kinds = ", ".join([*SEPARATORS, *JSON_LINES])
-        raise ValueError(f"its name does not say what kind of table it is; it must end in {kinds}")
-    if suffix in JSON_LINES:
-        for name in ("quoting", "header"):
-            if (value := getattr(layout, name)) != "auto":
-                raise ValueError(f"{layout.option(name, value)} is for .csv and .tsv; JSON lines have no {name}")
+    if suffix not in KINDS and suffix not in UNNAMED:
+        old = "; save it as .xlsx" if suffix == ".xls" else ""
+        raise ValueError(
+            f"its name does not say what kind of table it is; it must end in {', '.join(KINDS)}, or .txt{old}"
+        )
+    only = ["quoting", "header"] if suffix in (*JSON_LINES, *STRUCTURED) else []
+    if suffix in SHEETS:
+        only = ["quoting"]
+    for name in only:
+        if (value := getattr(layout, name)) != "auto":
+            kind = "JSON lines have" if suffix in JSON_LINES else f"{suffix} has"
+            raise ValueError(f"{layout.option(name, value)} is for .csv and .tsv; {kind} no {name}")
+    if suffix in STRUCTURED and not layout.is_utf8:
+        raise ValueError(f"{layout.option('encoding', layout.encoding)} is for text; {suffix} has its own encoding")
 
 
 def read_rows(lines: Lines, where: str, suffix: str, layout: Layout, check: Check | None = None) -> Rows:
-    """Read and check a file once from end to end.
+    """Read and check a file of lines once from end to end.
 
     Args:
         lines: of the file.
@@ -215,39 +222,67 @@ def read_rows(lines: Lines, where: str, suffix: str, layout: Layout, check: Chec
     if suffix in JSON_LINES:
         return json_rows(lines, where, check)
     head = list(islice((line for line in lines() if line.strip("\r\n")), _HEAD))
-    dialect = sniff(head, SEPARATORS[suffix], layout)
-    first = _Pass(lines, where, layout, dialect, check)
+    try:
+        dialect = sniff(head, SEPARATORS.get(suffix, ""), layout)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+    def passed(dialect: Dialect, *, probe: bool = False) -> _Pass:
+        return _Pass(lambda problems: _split(lines(), dialect, problems), where, layout, dialect, check, probe=probe)
+
+    first = passed(dialect)
     if layout.quoting != "auto":
         return first.rows()
     other = Dialect(dialect.separator, not dialect.quoting, False, dialect.notes)
     if not dialect.quoting and first.problems:
-        second = _Pass(lines, where, layout, other, check, probe=True)
+        second = passed(other, probe=True)
         if second.sound and not second.spans:
             return second.rows("fields in quotes hold tabs or line ends, so that quotes are read as in CSV")
     advice = ""
     if dialect.quoting and not first.sound:
-        second = _Pass(lines, where, layout, other, check, probe=True)
+        second = passed(other, probe=True)
         if second.sound and second.wrapped <= second.count / 10:
             advice = f"without quotes all {second.count:,} lines are rows: {layout.advice('quoting', 'none')}"
     return first.rows(advice=advice)
 
 
+def read_sheet(
+    records: Callable[[], Iterator[Record]], where: str, notes: Sequence[str], layout: Layout, check: Check | None
+) -> Rows:
+    """Check the rows of a sheet, whose fields are texts, as those of a file of lines."""
+    dialect = Dialect("\t", True, False, tuple(notes), "row")
+    return _Pass(lambda _: records(), where, layout, dialect, check or Check()).rows()
+
+
+def _split(lines: Iterable[str], dialect: Dialect, problems: Problems) -> Iterator[Record]:
+    if not dialect.quoting:
+        return unquoted(lines, dialect.separator)
+    return quoted(lines, dialect.separator, problems, skip_blanks=dialect.skip_blanks)
+
+
 @final
 class _Pass:
-    """One pass over a file of separated values in one dialect; a ``probe`` stops at the first bad row."""
+    """One pass over records in one dialect; a ``probe`` stops at the first bad row."""
 
     def __init__(
-        self, lines: Lines, where: str, layout: Layout, dialect: Dialect, check: Check, *, probe: bool = False
+        self,
+        records: Callable[[Problems], Iterator[Record]],
+        where: str,
+        layout: Layout,
+        dialect: Dialect,
+        check: Check,
+        *,
+        probe: bool = False,
     ) -> None:
-        self.lines, self.where, self.layout, self.dialect = lines, where, layout, dialect
-        self.problems = Problems(where)
+        self.records, self.where, self.layout, self.dialect = records, where, layout, dialect
+        self.problems = Problems(where, dialect.unit)
         self.count = self.wrapped = self.edged = self.blank = 0
         self.plain = True
         self.missing: ValueError | None = None
         self.columns: list[str] = []
         self.header: list[str] = []
         following = 1
-        for record in self._records(self.problems):
+        for record in records(self.problems):
             self.blank += record.line - following if self.columns else 0
             following = record.line + max(1, len(record.lines))
             if not self.columns:
@@ -258,21 +293,27 @@ class _Pass:
             if probe and self.problems:
                 break
         if self.missing is not None:  # the header can be compared with all rows now
-            note = header_note(self.header, self.profile, layout)
-            hints = f"{separator_hint(self.columns, dialect.separator)}{'' if note is None else f'; {note}'}"
-            raise ValueError(f"{self.missing}{hints}") from self.missing
+            raise ValueError(f"{self.missing}{self._missing_hints(check)}") from self.missing
         self.spans = self.profile.joined_rows(dialect.separator) if self.columns else []
+
+    def _missing_hints(self, check: Check) -> str:
+        """Return what is likely where a needed column is missing."""
+        hint = separator_hint(self.columns, self.dialect.separator)
+        likely = self.profile.guess()
+        note = header_note(self.header, self.profile, self.layout, self.dialect.unit)
+        if note is not None:  # the names are values
+            proposal = "" if likely is None else check.proposal(*(str(column + 1) for column in likely))
+            return f"{hint}; {note}{proposal}"
+        hint += "" if likely is None else check.proposal(*(self.columns[column] for column in likely))
+        if self.layout.header == "none":
+            return hint
+        way = self.layout.advice("header", "none")
+        return f"{hint}; {self.dialect.unit} 1 was taken as the header; if it is a row, {way}"
 
     @property
     def sound(self) -> bool:
         """Whether all rows are good and none seems to be several."""
         return not self.problems and not any(span.sure for span in self.spans)
-
-    def _records(self, problems: Problems) -> Iterator[Record]:
-        if not self.dialect.quoting:
-            return unquoted(self.lines(), self.dialect.separator)
-        blanks = self.dialect.skip_blanks
-        return quoted(self.lines(), self.dialect.separator, problems, skip_blanks=blanks)
 
     def _set_header(self, record: Record, check: Check) -> None:
         self.header = record.fields
@@ -303,9 +344,11 @@ class _Pass:
             check.row(line, dict(zip(self.columns, fields, strict=True)), self.problems)
 
     def _misfit(self, record: Record) -> None:
-        counted = "the header" if self.layout.header == "auto" else "line 1"
+        counted = "the header" if self.layout.header == "auto" else f"{self.dialect.unit} 1"
         last = record.line + max(1, len(record.lines)) - 1
-        if self.dialect.quoting:
+        if self.dialect.unit == "row":
+            advice = "cells beyond the header's columns must be empty"
+        elif self.dialect.quoting:
             advice = f"a text with {self.dialect.separator!r} or a newline in it must be in quotes"
         else:
             name = NAMES[self.dialect.separator].removesuffix("s")
@@ -352,12 +395,12 @@ class _Pass:
             yield f"rows with a quote at an end of a field, which are kept as text ({advice}): {self.edged:,}"
         if self.blank:
             yield f"empty lines between rows, which are skipped: {self.blank:,}"
-        if (hint := header_note(self.header, self.profile, self.layout)) is not None:
+        if (hint := header_note(self.header, self.profile, self.layout, self.dialect.unit)) is not None:
             yield hint
 
     def _read(self) -> Iterator[Row]:
         begun = self.layout.header == "none"
-        for record in self._records(Problems(self.where)):
+        for record in self.records(Problems(self.where)):
             if begun:
                 yield record.line, dict(zip(self.columns, record.fields, strict=True))
             begun = True

@@ -26,7 +26,7 @@ BY_COMMAND = {
         ("run --input nowhere.csv --output o.csv", "nowhere.csv: there is no such file"),
         ("run --input t.csv", "--input needs --output FILE"),
         ("run --input t.csv --output ''", "--output: must name a file or a folder"),
-        ("run --input t.csv --output o.xls", "o.xls: its name does not say"),
+        ("run --input t.csv --output o.xls", "o.xls: answers are written as one of .csv, .tsv"),
         ("run --input t.csv --output empty.csv", "empty.csv is a folder"),
         ("run --input t.csv --column nope --output o.csv", "t.csv has no column 'nope'; there are text, label"),
         ("run --input t.csv --output o.csv Banana", "not both"),

@@ -99,7 +99,9 @@ def test_an_existing_output_is_kept(cli, tongues):
 
 def test_a_bad_row_leaves_no_output(cli, tongues):
     Path("in.jsonl").write_text('{"text": "Banana"}\n{"text": 7}\n', "utf-8")
-    cli("predict", str(tongues), "--input", "in.jsonl", "--output", "out.csv").refused("line 2: column 'text' is 7")
+    cli("predict", str(tongues), "--input", "in.jsonl", "--output", "out.csv").refused(
+        "line 2: text must be a text, got 7"
+    )
     assert not list(Path().glob("*out.csv*"))
 
 

@@ -44,7 +44,11 @@ def test_replaced_characters_are_counted(parts, size):
 @pytest.mark.parametrize(
     ("data", "encoding", "message"),
     [
-        ("café".encode("latin-1"), "utf-8", r"file, byte 3 is not UTF-8 \(0xe9\); .*set task.encoding=cp1252 .*'café'"),
+        (
+            "café".encode("latin-1"),
+            "utf-8",
+            r"file, line 1: byte 3 .* set task.encoding=cp1252 .*'café'",
+        ),
         (b"caf\x81", "utf-8", r"byte 3 is not UTF-8 \(0x81\); .*set task.encoding=latin-1"),
         ("ab".encode("utf-16"), "utf-8", r"byte 3 is zero, as in UTF-16, .* set task.encoding=utf-16"),
         ("\u4e2d".encode("utf-16"), "utf-8", r"byte 0 is not UTF-8 \(0xff\), but marks UTF-16; .*encoding=utf-16"),

@@ -51,3 +51,8 @@ def test_possible_missing_value_is_noted(label):
     (note,) = label_notes(["good", label])
     assert note.startswith("labels that may stand for a missing value: ")
     assert repr(label) in note
+
+
+def test_labels_joined_of_others_are_noted():
+    (note,) = label_notes(["sport", "news", "sport|news", "news; sport", "sport and news", "a, b"])
+    assert "labels that seem to be several (2): 'sport|news', 'news; sport'" in note
