@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigSource
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
-from omegaconf import DictConfig, BooleanNode, FloatNode, OmegaConf
+from omegaconf import BooleanNode, DictConfig, FloatNode, OmegaConf
 from omegaconf.errors import ValidationError
 
 __all__ = ["FileConfigSource", "ImportlibResourcesConfigSource"]
