@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seqlab._version import __version__
 from seqlab.errors import UserError, one_line
 from seqlab.plugins.diagnostics import unknown_key
-from seqlab.plugins.hydra_internals import NumberOrText
+from seqlab.plugins.hydra_internals import NumberOrText, TrueOrFalse
 from seqlab.plugins.registry import find, plugins
 from seqlab.plugins.signature import Option, check_value, config_type, format_value, is_number_or_text, options
 
@@ -162,6 +162,8 @@ def _field(option: Option) -> Any:
     default = option.default
     if is_number_or_text(option.annotation):
         return dataclasses.field(default_factory=lambda: NumberOrText(default, is_optional=False))
+    if option.annotation is bool and isinstance(default, bool):
+        return dataclasses.field(default_factory=lambda: TrueOrFalse(default, is_optional=False))
     if default is None or isinstance(default, bool | int | float | str | bytes):
         return dataclasses.field(default=default)
     return dataclasses.field(default_factory=lambda: _as_list(default))

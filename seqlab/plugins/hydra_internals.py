@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigSource
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
-from omegaconf import DictConfig, FloatNode, OmegaConf
+from omegaconf import BooleanNode, DictConfig, FloatNode, OmegaConf
 from omegaconf.errors import ValidationError
 
 __all__ = ["FileConfigSource", "ImportlibResourcesConfigSource"]
@@ -44,6 +44,20 @@ class NumberOrText(FloatNode):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "NumberOrText":
         copied = NumberOrText()
+        self._deepcopy_impl(copied, memo)
+        return copied
+
+
+class TrueOrFalse(BooleanNode):
+    """A bool, to which 0, 1 and words such as yes are converted, but no other number."""
+
+    def _validate_and_convert_impl(self, value: Any) -> Any:
+        if isinstance(value, int) and value not in (0, 1):
+            raise ValidationError("Value '$VALUE' is not a valid bool (type $VALUE_TYPE)")
+        return super()._validate_and_convert_impl(value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "TrueOrFalse":
+        copied = TrueOrFalse()
         self._deepcopy_impl(copied, memo)
         return copied
 

@@ -1,5 +1,6 @@
 """Config nodes from constructor signatures."""
 
+import copy
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -96,6 +97,24 @@ def test_node_has_the_defaults_and_the_types():
     with pytest.raises(OmegaConfBaseException, match="widht"):
         OmegaConf.update(node, "widht", 3)
     node.limit, node.names, node.inner.rate = 4, ["x"], 1.0
+
+
+class Switched:
+    def __init__(self, on: bool = False):
+        self.on = on
+
+
+def test_a_bool_is_no_number(monkeypatch):
+    """0, 1 and words are converted; 3 is refused instead of being true, also in a copy."""
+    monkeypatch.setattr(config, "plugin_classes", lambda kind, name: [Switched])
+    made = config.node("task", "switched")
+    for node in (made, copy.deepcopy(made)):
+        for value, kept in ((True, True), (0, False), (1, True), ("yes", True), ("false", False)):
+            node.on = value
+            assert node.on is kept
+        for wrong in (3, -1, 0.5, "maybe", None):
+            with pytest.raises(ValidationError):
+                node.on = wrong
 
 
 def test_build_makes_the_object():
