@@ -49,12 +49,15 @@ class TaskDefaults:
         max_epochs: default of ``trainer.max_epochs``.
         sequence_length_means: what ``task.sequence_length`` sets; an attribute of the same name, set by a constructor,
             overrides it.
+        of_source: defaults of options of preprocessing plugins for public data, by the task's ``source``, the plugin and
+            the option (:attr:`.Preprocessor.from_task`); they hold while the task's ``data`` is null.
     """
 
     preprocessing: str | None = None
     presets: Mapping[str, str] = field(default_factory=dict)
     max_epochs: int = 25
     sequence_length_means: LengthMeaning = "maximum"
+    of_source: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.sequence_length_means not in (known := get_args(LengthMeaning)):
