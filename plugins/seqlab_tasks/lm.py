@@ -18,8 +18,8 @@ from seqlab_tasks.lm_text import (
     WORD_OPTIONS,
     Errors,
     Part,
-    corpus,
     comparison_notes,
+    corpus,
     count_words,
     divided,
     own_files,
@@ -41,6 +41,7 @@ class LanguageModelling(
     preprocessing="characters",
     presets={"data": "text"},
     max_epochs=2,
+    min_updates=1_000,
     of_source=dict.fromkeys(WORD_COUNTS, WORD_OPTIONS),
 ):
     r"""Predict each token of a text from the tokens before it.
@@ -49,7 +50,9 @@ class LanguageModelling(
 
     Training is truncated back-propagation through time over ``data.batch_size`` contiguous streams, whose state is
     carried from window to window and reset at each epoch. Validation and test read the text as
-    ``data.eval_batch_size`` streams (default 1), carry the state, and predict every token exactly once.
+    ``data.eval_batch_size`` streams (default 1), carry the state, and predict every token exactly once. On small data
+    ``data.batch_size=auto`` and ``trainer.max_epochs=auto`` choose at least 1,000 updates where they can: fewer
+    streams, from 64 down to 16, then up to 20 epochs.
 
     Args:
         source: ``stdlib``, the source of Python's standard library on this machine; ``ptb``, ``wikitext-2`` or

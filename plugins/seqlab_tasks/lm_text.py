@@ -163,7 +163,7 @@ def corpus(parts: Sequence[Part], where: str, errors: Errors) -> Corpus:
 
 
 def pieces(parts: Sequence[Part], where: str, errors: Errors) -> Iterator[str]:
-    """Yield the text in pieces, cut after lines where possible; CR LF is one line end, ``\\n``.
+    """Yield the text in pieces, cut after lines where possible; CR LF is one line end, as LF is.
 
     Raises:
         ValueError: a byte is not UTF-8, or is NUL; the message names the file and the position.

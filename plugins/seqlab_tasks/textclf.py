@@ -51,11 +51,13 @@ _SPLITS = {"data_train/train": "train", "data_train/test": "valid", "data_test/t
 
 
 @final
-class TextClassification(Classification, preprocessing="words"):
+class TextClassification(Classification, preprocessing="words", min_updates=1_000):
     """Classify texts, such as reviews by sentiment.
 
     Texts without given splits are split 80 : 10 : 10 by class, with all copies of a text in one split. With given
-    splits, texts that occur in test (or valid) are removed from train.
+    splits, texts that occur in test (or valid) are removed from train. On small data ``data.batch_size=auto`` and
+    ``trainer.max_epochs=auto`` choose at least 1,000 updates where they can: smaller batches, from 256 down to 32, then
+    up to 250 epochs.
 
     Args:
         source: ``bundled``, short reviews in Vietnamese and English shipped with seqlab, or ``ntc_scv``, 50,000

@@ -37,7 +37,8 @@ class TokenFile:
     """Token ids in a file, read on demand.
 
     Attributes:
-        facts: ``tokens``, ``unknown``, ``bytes`` (of the text in UTF-8, as it is read), ``dtype``, ``crc32``, and ``counts`` of each token id.
+        facts: ``tokens``, ``unknown``, ``bytes`` (of the text in UTF-8, as it is read), ``dtype``, ``crc32``, and
+            ``counts`` of each token id.
 
     Args:
         path: the file; its facts are in a JSON file beside it.

@@ -281,9 +281,15 @@ def run_time() -> str:
     return f"{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(4)}"
 
 
-def epochs_of(task: str) -> int:
-    """Return a task's default number of epochs."""
-    return _task_defaults(task).max_epochs
+def epochs_of(task: str) -> int | str:
+    """Return a task's default number of epochs; ``auto`` for a task with a least number of updates."""
+    defaults = _task_defaults(task)
+    return "auto" if defaults.min_updates else defaults.max_epochs
+
+
+def batch_size_of(task: str, default: int) -> int | str:
+    """Return the default batch size; ``auto`` for a task with a least number of updates."""
+    return "auto" if _task_defaults(task).min_updates else default
 
 
 def _task_defaults(name: str) -> "TaskDefaults":
@@ -308,6 +314,7 @@ def register() -> None:
     register_resolver("run_label", run_label)
     register_resolver("run_time", run_time, use_cache=True)
     register_resolver("epochs_of", epochs_of)
+    register_resolver("batch_size_of", batch_size_of)
     register_resolver("of_source", of_source)
     Plugins.instance().register(PluginSource)
     Plugins.instance().register(PluginSearchPath)

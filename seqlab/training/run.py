@@ -66,6 +66,8 @@ def _run(config: dict[str, Any], folder: Path, command: str | None, until: int |
     resume_from = checkpoint_path(config["ckpt_path"], folder)
     resume_point = None if resume_from is None else ResumePoint(config["ckpt_path"], resume_from)
     _check_unfinished(folder, resumes=resume_point is not None and resume_point.is_in(folder))
+    if resume_point is not None:
+        config = resume_point.fill_auto(config)
     record = new_record(config) if resume_point is None else resume_point.start_segment(config, folder)
     with WorkerRanks(folder, rank_info(config["trainer"])) as workers:
         session = TrainingSession(config, folder, resume_from, workers.info)

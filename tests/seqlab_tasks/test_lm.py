@@ -15,8 +15,8 @@ from seqlab import Batch, InputSpec
 from seqlab.config.schema import plain_config
 from seqlab.testing import TaskSuite
 from seqlab.training.session import prepare_data
-from seqlab_tasks.lm import LARGE, AdaptiveHead, LanguageModelling, LossByPosition, language_metrics, position_table
 from seqlab_tasks import lm_text
+from seqlab_tasks.lm import LARGE, AdaptiveHead, LanguageModelling, LossByPosition, language_metrics, position_table
 from seqlab_tasks.lm_text import WORD_COUNTS, comparison_notes, divided, pieces, whole
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
