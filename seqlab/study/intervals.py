@@ -61,6 +61,22 @@ def student_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half, len(values))
 
 
+def wilson_interval(successes: int, count: int) -> Interval:
+    r"""Return Wilson's 95 % interval for a proportion (Wilson 1927), which lies within 0 and 1.
+
+    .. math:: \frac{p + z^2 / 2n \pm z \sqrt{p (1 - p) / n + z^2 / 4n^2}}{1 + z^2 / n}, \quad p = k / n
+
+    Args:
+        successes: ``k``.
+        count: ``n``; at least 1.
+    """
+    share, z = successes / count, statistics.NormalDist().inv_cdf((1 + LEVEL) / 2)
+    middle = share + z * z / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    whole = 1 + z * z / count
+    return Interval(share, max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole), count)
+
+
 def t_quantile(probability: float, freedom: int) -> float:
     """Return the quantile of Student's distribution, by bisection, to about 12 digits.
 

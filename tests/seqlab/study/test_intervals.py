@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seqlab.study.intervals import student_interval, t_cdf, t_quantile
+from seqlab.study.intervals import student_interval, t_cdf, t_quantile, wilson_interval
 
 TABLE = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 9: 2.2622, 10: 2.2281, 29: 2.0452, 30: 2.0423, 120: 1.9799}
 """Two-sided 95 %: Fisher & Yates 1963, table III."""
@@ -25,3 +25,16 @@ def test_one_value_has_no_interval():
     assert student_interval([0.5]).low is None
     with pytest.raises(ValueError, match="freedom"):
         t_quantile(0.975, 0)
+
+
+@pytest.mark.parametrize(("successes", "count"), [(8, 10), (0, 5), (5, 5), (300, 1000), (1, 1)])
+def test_wilsons_ends_are_where_the_score_test_is_at_its_limit(successes, count):
+    """The proportions whose standardised distance from the observed one is the normal quantile."""
+    found = wilson_interval(successes, count)
+    for end, is_bound in ((found.low, successes == 0), (found.high, successes == count)):
+        if is_bound:
+            assert end == pytest.approx(found.mean, abs=1e-12)
+        else:
+            assert abs(found.mean - end) == pytest.approx(1.959964 * np.sqrt(end * (1 - end) / count), rel=1e-5)
+    if (successes, count) == (8, 10):
+        assert (found.low, found.high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
