@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -30,8 +30,9 @@ from seqlab.io.tables import (
 )
 from seqlab_tasks.classification import Balance, Classification, check_paths, folders, read_file, user_folder
 from seqlab_tasks.download import fetch_files, guided, verified
+from seqlab_tasks.folds import Folds
 from seqlab_tasks.metrics import Confusion, Reliability, classification_metrics, draw_reliability, reliability_table
-from seqlab_tasks.splitting import SPLITS, Documents, arrange
+from seqlab_tasks.splitting import SPLITS, Documents, arrange, key
 
 Source = Literal["bundled", "ntc_scv"]
 Chunks = Literal["cut", "carry"]
@@ -81,10 +82,16 @@ class TextClassification(Classification, preprocessing="words", min_updates=1_00
         header: ``auto``: line 1 of ``data`` names the columns; ``none``: it is a row; columns are numbered from 1.
         encoding: of the files, such as cp1252 or utf-16.
         encoding_errors: how to handle bytes outside the encoding: ``strict`` refuses, ``replace`` uses U+FFFD.
+        folds: number of folds of cross-validation, each by class with all copies of a text in one; the command runs
+            them one after another, and prints mean and interval. null: one division.
+        fold: the fold that is the test split, from 0; a tenth of the others is for validation.
+        refit: after the folds, train a model on all texts; its ``estimate`` is the mean of the folds.
 
     Raises:
         ValueError: an option is out of range, or two contradict each other.
     """
+
+    added_options: ClassVar[Mapping[str, Any]] = {"folds": None, "fold": None, "refit": False}
 
     def __init__(
         self,
@@ -103,6 +110,9 @@ class TextClassification(Classification, preprocessing="words", min_updates=1_00
         header: Header = "auto",
         encoding: str = "utf-8",
         encoding_errors: Errors = "strict",
+        folds: int | None = None,
+        fold: int | None = None,
+        refit: bool = False,
     ) -> None:
         super().__init__(sequence_length, balance, balance_power, label_smoothing)
         layout = Layout(quoting, header, encoding, encoding_errors)
@@ -117,6 +127,8 @@ class TextClassification(Classification, preprocessing="words", min_updates=1_00
         self.source, self.data, self.data_dir = source, data, data_dir
         self.text_column, self.label_column = text_column, label_column
         self.split_seed, self.chunks, self._layout = split_seed, chunks, layout
+        self._folds = Folds(folds, fold, refit)
+        self._folds.check()
         if chunks == "carry":  # nothing is cut off: the length is that of a window
             self.sequence_length_means = "window"
 
@@ -124,6 +136,10 @@ class TextClassification(Classification, preprocessing="words", min_updates=1_00
         """Read and split the texts."""
         where, documents = self._read()
         found = arrange(documents, where, self.split_seed)
+        if self._folds.count is not None:
+            if documents.splits is not None:
+                raise ValueError(f"{where} has given splits, so that task.folds={self._folds.count} must be null")
+            found = self._folds.arrange(found, [key(text) for text in documents.texts], where, self.split_seed)
         splits = {
             split: Examples([documents.texts[row] for row in rows], torch.tensor(found.targets[split]))
             for split, rows in found.rows.items()

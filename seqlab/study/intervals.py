@@ -61,6 +61,21 @@ def student_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half, len(values))
 
 
+def fold_interval(values: Sequence[float]) -> Interval:
+    r"""Return the interval for the mean score of ``k`` folds of cross-validation (Nadeau & Bengio 2003).
+
+    .. math:: \bar d ± t_{k-1} \, s \sqrt{\frac 1 k + \frac 1 {k-1}}
+
+    Training sets of folds overlap, so that scores are not independent; their correction of the variance adds the ratio
+    of test rows to training rows, here :math:`1 / (k-1)`.
+    """
+    found = student_interval(values)
+    if found.low is None or found.high is None:
+        return found
+    half = (found.high - found.mean) * math.sqrt(1 + len(values) / (len(values) - 1))
+    return replace(found, low=found.mean - half, high=found.mean + half)
+
+
 def wilson_interval(successes: int, count: int) -> Interval:
     r"""Return Wilson's 95 % interval for a proportion (Wilson 1927), which lies within 0 and 1.
 

@@ -40,6 +40,7 @@ def run(
     command: str | None = None,
     *,
     until: int | None = None,
+    estimate: Mapping[str, Any] | None = None,
 ) -> Result:
     """Train, choose the checkpoint by validation, score the test split once, and write the run folder.
 
@@ -51,6 +52,7 @@ def run(
         folder: where the run's files go; it must not hold a finished run.
         command: the command line, for the record.
         until: the optimiser step after which to save and stop, unless the run ends with it.
+        estimate: scores of cross-validation that hold for this model, for the card and the record.
 
     Raises:
         UserError: the config is invalid or cannot be satisfied.
@@ -58,10 +60,12 @@ def run(
     """
     plain = plain_config(config)  # checked before a folder is made
     with restored_process_state(), owned_folder(Path(folder)):
-        return _run(plain, Path(folder), command, until)
+        return _run(plain, Path(folder), command, until, estimate)
 
 
-def _run(config: dict[str, Any], folder: Path, command: str | None, until: int | None) -> Result:
+def _run(
+    config: dict[str, Any], folder: Path, command: str | None, until: int | None, estimate: Mapping[str, Any] | None
+) -> Result:
     started = time.perf_counter()
     resume_from = checkpoint_path(config["ckpt_path"], folder)
     resume_point = None if resume_from is None else ResumePoint(config["ckpt_path"], resume_from)
@@ -77,12 +81,12 @@ def _run(config: dict[str, Any], folder: Path, command: str | None, until: int |
         if config["trainer"]["progress"] is not False:
             for line in [*format_statistics(session.data.statistics), *session.data.notes]:
                 log.info(line)
-        write_card(folder, session.config, session.task, session.data.inputs, session.init_record)
+        write_card(folder, session.config, session.task, session.data.inputs, session.init_record, estimate)
         write_preprocessor(folder, session.data.preprocessor)
         with open_logger(session.config, folder) as logger:
             workers.start(session.config, resume_from)
             session.train_and_test(logger)
-    return _record_results(session, started, command)
+    return _record_results(session, started, command, estimate)
 
 
 def _check_unfinished(folder: Path, *, resumes: bool) -> None:
@@ -91,7 +95,9 @@ def _check_unfinished(folder: Path, *, resumes: bool) -> None:
         raise UserError(f"{where} holds a finished run; set another hydra.run.dir, or resume with ckpt_path=last")
 
 
-def _record_results(session: TrainingSession, started: float, command: str | None) -> Result:
+def _record_results(
+    session: TrainingSession, started: float, command: str | None, estimate: Mapping[str, Any] | None
+) -> Result:
     """Write ``results.json``."""
     config, folder, task, data, module = session.config, session.folder, session.task, session.data, session.module
     model = session.model
@@ -105,6 +111,7 @@ def _record_results(session: TrainingSession, started: float, command: str | Non
     record = {
         "title": f"{config[main]['name']} on {config['task']['name']}",
         **scores,
+        **({} if estimate is None else {"estimate": dict(estimate)}),
         "lengths": lengths,
         "cost": cost,
         "kernel": model.kernel_report(),
