@@ -100,21 +100,19 @@ def _record_results(
 ) -> Result:
     """Write ``results.json``."""
     config, folder, task, data, module = session.config, session.folder, session.task, session.data, session.module
-    model = session.model
     lengths = _lengths(session)
     task = at_length(task, lengths["test"] if lengths else None)
     report = task_report(task, module.details, folder)
     scores = _scores(session, task)
     cost = _cost(session, started)
-    main = "cell" if model.uses_cell else "model"
-    notes = [] if model.uses_cell else [f"`cell` and `kernel` are ignored with model={config['model']['name']}"]
+    main = "cell" if session.model.uses_cell else "model"
+    notes = [] if session.model.uses_cell else [f"`cell` and `kernel` are ignored with model={config['model']['name']}"]
     record = {
         "title": f"{config[main]['name']} on {config['task']['name']}",
         **scores,
-        **({} if estimate is None else {"estimate": dict(estimate)}),
         "lengths": lengths,
         "cost": cost,
-        "kernel": model.kernel_report(),
+        "kernel": session.model.kernel_report(),
         "data": {split: data.statistics[split] for split in SPLITS},
         "example": data.example_texts,
         "sequence_length_means": task_defaults(task).sequence_length_means,
@@ -130,11 +128,11 @@ def _record_results(
         "files": run_folder.hashes(folder),
         "versions": versions(),
         "hardware": hardware(),
-        "compute": compute_settings(model, session.threads),
+        "compute": compute_settings(session.model, session.threads),
         "git": git_state(),
         "command": command or shlex.join(sys.argv),
     }
-    record = write_results(folder, record)
+    record = write_results(folder, record if estimate is None else {**record, "estimate": dict(estimate)})
     return Result(folder, module.test_results, module.baseline, scores["verdict"], task.monitor, cost, record)
 
 
