@@ -52,9 +52,9 @@ def refit_overrides(overrides: Sequence[str], sweep: Path, records: Sequence[Map
     config = records[0]["config"]
     set_here = {"data.batch_size": config["data"]["batch_size"]}
     epochs = [record["best"]["epoch"] for record in records]
-    if config["trainer"]["max_steps"] == -1 and all(isinstance(epoch, int) for epoch in epochs):
+    if config["trainer"]["max_steps"] == -1 and all(isinstance(epoch, int) and epoch >= 0 for epoch in epochs):
         set_here |= {
-            "trainer.max_epochs": max(1, round(sum(epochs) / len(epochs))),
+            "trainer.max_epochs": 1 + round(sum(epochs) / len(epochs)),
             "trainer.early_stopping": "null",
         }
     kept = [
