@@ -17,7 +17,7 @@ from seqlab import UserError
 from seqlab.io.safe_io import open_regular
 
 _LONGEST_LINE, _LONGEST_HEADER = 2**20, 64
-Found: TypeAlias = dict[int, Sequence[float] | NDArray[np.float32]]
+Found: TypeAlias = dict[int, Sequence[float] | NDArray[np.floating]]
 """Vectors by token id."""
 _FASTTEXT, _VERSIONS = 793_712_314, (11, 12)
 """First number of a fastText model file, and the versions of its format that are read."""
@@ -193,7 +193,7 @@ def _read_fasttext(data: mmap.mmap, path: str, wanted: dict[bytes, int], size: i
         parts += [] if word == b"</s>" or (not parts and _is_special(word)) else grams.rows(word)
         if parts:
             vectors = [_row(data, start + 4 * size * part, size) for part in parts]
-            found[index] = np.mean(np.stack(vectors), axis=0, dtype=np.float64).astype(np.float32)
+            found[index] = np.stack(vectors).astype(np.float64).sum(0) / len(parts)
     return found
 
 

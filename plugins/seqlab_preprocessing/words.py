@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, ClassVar, Literal, TypeAlias, final
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ class Words(Pipeline):
         UserError: a step does not exist.
     """
 
-    from_task = ("pattern", "end_of_line")
+    from_task: ClassVar[Sequence[str]] = ("pattern", "end_of_line")
 
     def __init__(
         self,

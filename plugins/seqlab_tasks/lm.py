@@ -103,7 +103,7 @@ class LanguageModelling(
         self.encoding_errors, self.adaptive = encoding_errors, list(adaptive)
         self._symbols: list[str] | None = None
         self._counts = torch.zeros(0, dtype=torch.int64)
-        self._words = WORD_COUNTS.get(source) if data is None else None
+        self._words: tuple[int, ...] | None = WORD_COUNTS.get(source) if data is None else None
         self._head: AdaptiveHead | LargeHead | None = None
 
     def splits(self) -> Mapping[str, Corpus]:

@@ -14,7 +14,7 @@ from seqlab.io.atomic import write_json
 from seqlab.io.formatting import format_metric, hydra_override, relative_path
 from seqlab.runs.results import read_results
 from seqlab.runs.run_folder import RESUME
-from seqlab.study.intervals import Interval, Range, fold_interval
+from seqlab.study.intervals import Range, fold_interval
 from seqlab.sweeps.ledger import read_entries
 from seqlab.sweeps.overrides import override_key
 
@@ -95,8 +95,7 @@ def show_estimate(found: Mapping[str, Any], out: Output, title: str) -> None:
     """Print mean, interval, lowest and highest value of each metric."""
     rows = []
     for name, each in found["metrics"].items():
-        interval = Interval(each["mean"], each["low"], each["high"], found["folds"])
-        ends = f"{format_metric(interval.low)} to {format_metric(interval.high)}" if interval.low is not None else ""
+        ends = f"{format_metric(each['low'])} to {format_metric(each['high'])}"
         rows.append(
             [name, format_metric(each["mean"]), ends, *map(format_metric, (min(each["values"]), max(each["values"])))]
         )

@@ -60,9 +60,10 @@ def _updates(config: Mapping[str, Any], data: SequenceData) -> int:
         batches = math.ceil(rows // streams / window)
     else:
         batches = math.ceil(rows / batch)
-    share = config["trainer"]["limit_train_batches"]
+    share: float = config["trainer"]["limit_train_batches"]
+    each: int = config["trainer"]["accumulate_grad_batches"]
     batches = int(batches * share) if isinstance(share, float) else min(batches, share)
-    return max(1, math.ceil(batches / config["trainer"]["accumulate_grad_batches"]))
+    return max(1, math.ceil(batches / each))
 
 
 def few_updates(config: Mapping[str, Any], task: Task, data: SequenceData) -> str | None:
