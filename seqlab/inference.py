@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -194,6 +194,63 @@ def _find_nan(model: Model) -> str | None:
     return next((name for name, value in floats if bool(value.isnan().any())), None)
 
 
+_SCORES = 4_000_000
+"""Scores of tokens in a batch of texts, unless one text has more."""
+
+
+@final
+class Likelihood(NamedTuple):
+    """Log-probability of a text in nats, and its numbers of tokens and of unknown tokens."""
+
+    nats: float
+    tokens: int
+    unknown: int
+
+
+@torch.inference_mode()
+def log_probabilities(trained: Trained, texts: Sequence[str]) -> list[Likelihood]:
+    r"""Compute the log-probability of each text under a language model, as a line of its own.
+
+    .. math:: \ln p(u_1 \dots u_T) = \sum_t \ln p(u_t \mid u_{<t})
+
+    The model starts without a state after the end of a line. The end of the text's own line is its last token, if line
+    ends are tokens of the model.
+
+    Args:
+        trained: a language model: a task that predicts the next token.
+        texts: any number of them.
+
+    Raises:
+        UserError: the model is no language model.
+    """
+    preprocessor = _language_preprocessor(trained, "evaluate --pairs")
+    ends = preprocessor.encode(["\n"]).values
+    end = "\n" if len(ends) and int(ends[-1]) != preprocessor.unknown_id else ""
+    encoded, begin = preprocessor.encode([text + end for text in texts]), begin_id(preprocessor)
+    found = [Likelihood(0.0, 0, 0)] * len(texts)
+    longest = int(encoded.lengths.max()) if len(texts) else 0
+    for rows in _batches(encoded.lengths, max(1, _SCORES // (max(1, longest) * trained.task.outputs))):
+        ids, lengths = encoded.padded(rows)
+        if not ids.shape[1]:
+            continue
+        inputs = torch.cat([ids.new_full((len(rows), 1), begin), ids[:, :-1]], dim=1)
+        outputs, _ = trained.model(Batch(inputs, lengths, torch.empty(0)))
+        logs = outputs.double().log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+        own = encoded.lengths[rows]  # lengths is None where all are equal
+        valid = torch.arange(ids.shape[1]) < own.unsqueeze(1)
+        unknown = (ids == preprocessor.unknown_id) & valid
+        sums = zip(logs.where(valid, 0).sum(1).tolist(), own.tolist(), unknown.sum(1).tolist(), strict=True)
+        for row, each in zip(rows.tolist(), sums, strict=True):
+            found[row] = Likelihood(*each)
+    return found
+
+
+def _language_preprocessor(trained: Trained, command: str) -> Preprocessor:
+    if not isinstance(trained.task, LanguageTask) or trained.preprocessor is None:
+        raise UserError(f"{trained.folder}: its task predicts no next token; {command} needs a run of task=lm")
+    return trained.preprocessor
+
+
 _MAX_TOKENS = 4
 """Tokens of one character where tokens are bytes."""
 
@@ -223,28 +280,25 @@ def generate(
     Raises:
         UserError: the model is no language model, or a number is out of range.
     """
-    _check(trained, length, temperature, top_k)
-    assert trained.preprocessor is not None
+    preprocessor = _language_preprocessor(trained, "generate")
+    _check(length, temperature, top_k)
     generator = torch.Generator()
     generator.manual_seed(generator.seed() if seed is None else seed)
-    first = begin_id(trained.preprocessor)
-    ids = [first, *trained.preprocessor.encode([prompt]).values.tolist()] if prompt else [first]
-    text = _Decoder(trained.preprocessor, ids[-1] if prompt else None)
+    first = begin_id(preprocessor)
+    ids = [first, *preprocessor.encode([prompt]).values.tolist()] if prompt else [first]
+    text = _Decoder(preprocessor, ids[-1] if prompt else None)
     state: Any = None
     for _ in range(length):
         outputs, state = trained.model(Batch(torch.tensor([ids]), None, torch.empty(0)), state)
         logits = outputs[0, -1].double()
-        logits[[0, trained.preprocessor.unknown_id]] = -torch.inf  # padding and unknown are no text
+        logits[[0, preprocessor.unknown_id]] = -torch.inf  # padding and unknown are no text
         ids = [_sample(logits, temperature, top_k, generator)]
         if piece := text.push(ids[0]):
             yield piece
     yield text.flush()
 
 
-def _check(trained: Trained, length: int, temperature: float, top_k: int | None) -> None:
-    task = trained.task
-    if not isinstance(task, LanguageTask) or trained.preprocessor is None:
-        raise UserError(f"{trained.folder}: its task predicts no next token; generate needs a run of task=lm")
+def _check(length: int, temperature: float, top_k: int | None) -> None:
     if length < 1:
         raise UserError(f"length must be >= 1, got {length}")
     if temperature < 0:

@@ -1,19 +1,13 @@
-"""Input encodings of models: token ids and features to vectors, pretrained word vectors, and token history."""
+"""Input encodings of models: token ids and features to vectors, and token history."""
 
-import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from seqlab import Batch, InputSpec, UserError
-from seqlab.io.safe_io import open_regular
+from seqlab import Batch, InputSpec
 from seqlab_models.pooling import last
-
-_LONGEST_LINE = 2**20
 
 
 @final
@@ -102,82 +96,3 @@ def with_history(
     known = torch.cat([past, ids.masked_fill(steps >= lengths.unsqueeze(1), 0)], dim=1)
     last_tokens = lengths.unsqueeze(1) + torch.arange(size, device=ids.device)
     return known, (known.gather(1, last_tokens),)
-
-
-@final
-class Vectors(NamedTuple):
-    """Pretrained vectors of the symbols found in a file.
-
-    Attributes:
-        ids: of these symbols, ``[found]``.
-        values: their vectors, ``[found, size]``.
-    """
-
-    ids: Int[Tensor, " found"]
-    values: Float[Tensor, "found size"]
-
-
-def read_vectors(path: str, symbols: Sequence[str], size: int) -> Vectors:
-    """Read the vectors of symbols from a file in the text format of word2vec or GloVe.
-
-    A line is a word and its numbers, separated by spaces; a first line of two integers is the header of word2vec and
-    fastText. Words must equal a symbol exactly, including capitals; the first of several lines counts. The file is read
-    line by line.
-
-    Args:
-        path: the file, in UTF-8.
-        symbols: of each id; id 0, the padding, has no vector.
-        size: numbers of a vector.
-
-    Raises:
-        UserError: the file cannot be read, its vectors have another size, a line is damaged, or it has no symbol.
-    """
-    wanted = {symbol.encode("utf-8", "surrogatepass"): index for index, symbol in enumerate(symbols) if index}
-    found: dict[int, list[float]] = {}
-    empty = True
-    for number, line in _lines(path):
-        if empty:
-            _check_size(path, line, size)
-            empty = False
-        word, *numbers = line.rsplit(b" ", size)
-        index = wanted.get(word)
-        if index is not None and index not in found:
-            found[index] = _numbers(numbers, size, f"model.vectors={path}, line {number:,}")
-    if empty:
-        raise UserError(f"model.vectors={path} is empty")
-    if not found:
-        raise UserError(f"model.vectors={path} has none of the {len(wanted):,} symbols of the vocabulary")
-    return Vectors(torch.tensor(list(found)), torch.tensor(list(found.values())))
-
-
-def _lines(path: str) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines with words, and their numbers, without a header."""
-    try:
-        with open_regular(Path(path).expanduser()) as file:
-            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
-                if len(line) == _LONGEST_LINE:
-                    raise UserError(f"model.vectors={path}, line {number:,} has more than {_LONGEST_LINE:,} bytes")
-                stripped = (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).rstrip()
-                header = number == 1 and len(parts := stripped.split()) == 2 and all(part.isdigit() for part in parts)
-                if stripped and not header:
-                    yield number, stripped
-    except OSError as error:
-        raise UserError(f"model.vectors={path} cannot be read: {error.strerror}") from error
-
-
-def _check_size(path: str, line: bytes, size: int) -> None:
-    there = len(line.split()) - 1
-    if there < 1:
-        raise UserError(f"model.vectors={path} is not a text file of word vectors: a line must be a word and numbers")
-    if there != size:
-        raise UserError(f"model.vectors={path} has vectors of {there} numbers; set model.embedding_size={there}")
-
-
-def _numbers(numbers: Sequence[bytes], size: int, where: str) -> list[float]:
-    try:
-        values = [float(number) for number in numbers]
-    except ValueError:
-        values = []
-    if len(values) != size or not all(map(math.isfinite, values)):
-        raise UserError(f"{where} must be a word with {size} numbers; download the file again, or repair the line")
-    return values

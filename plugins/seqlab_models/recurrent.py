@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from seqlab import Batch, Cell, InputSpec, Kernel, Model, Ragged, Recurrent, UserError, register_export
 from seqlab.errors import check_choice, check_range
 from seqlab.recurrence import CheckpointSteps, RandomStreams, dropout, read_chunks
-from seqlab_models.inputs import OneHot, read_vectors
+from seqlab_models.inputs import OneHot
 from seqlab_models.pooling import Kind, Pool
+from seqlab_models.vectors import read_vectors
 
 log = logging.getLogger("seqlab")
 
@@ -65,8 +66,8 @@ class RecurrentModel(Model):
             inputs.
         init_range: sample all parameters uniformly from -``init_range`` to ``init_range``; 0 keeps the default
             initialisation.
-        vectors: a text file of word vectors, in the format of word2vec or GloVe, to initialise the embedding; symbols
-            without a vector are initialised randomly.
+        vectors: a file of word vectors to initialise the embedding: text of GloVe, word2vec or fastText (``.vec``), or
+            ``.bin`` of fastText or word2vec; symbols without a vector are initialised randomly.
         freeze_vectors: whether the embedding is not trained.
         read_padding: reproduce a common padding bug, to measure its cost: pad each sequence to this many steps, and
             process the padding, which has a learned vector, like text; ``pooling=last`` is then ``output[:, -1]``.

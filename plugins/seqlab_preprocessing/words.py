@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, ClassVar, Literal, TypeAlias, final
 
 import numpy as np
 import torch
@@ -35,9 +35,9 @@ class Words(Pipeline):
             ``lower``.
         pattern: definition of a word. ``words``: letters, digits and ``_``, so that Vietnamese compounds stay whole,
             with apostrophes inside; any other character but white space is a token. ``whitespace``: everything between
-            white space.
-        end_of_line: whether a newline is the token ``<eos>``, as in language modelling, and not just white space. Steps
-            then see one line at a time.
+            white space, the default for ``task.source=ptb`` and ``wikitext-2``.
+        end_of_line: whether a newline is the token ``<eos>``, as in language modelling, and not just white space; the
+            default for ``task.source=ptb`` and ``wikitext-2``. Steps then see one line at a time.
         min_count: minimum count of a word in training; rarer ones are unknown.
         max_size: maximum number of words, the most frequent ones; ``None``: no limit.
 
@@ -45,6 +45,8 @@ class Words(Pipeline):
         ValueError: ``min_count`` or ``max_size`` is not positive, or a plugin is not a step.
         UserError: a step does not exist.
     """
+
+    from_task: ClassVar[Sequence[str]] = ("pattern", "end_of_line")
 
     def __init__(
         self,
@@ -189,6 +191,8 @@ class Reviews(Words):
         ValueError: ``min_count`` or ``max_size`` is not positive, or a plugin is not a step.
         UserError: a step does not exist, or needs a package that is not installed.
     """
+
+    from_task = ()
 
     def __init__(
         self,

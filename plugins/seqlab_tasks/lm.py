@@ -13,7 +13,20 @@ from torchmetrics import Metric, MetricCollection
 from seqlab import Batch, Corpus, InputSpec, LanguageTask, Report
 from seqlab.errors import check_choice, check_range
 from seqlab_tasks.classification import check_paths, likeliest
-from seqlab_tasks.lm_text import Errors, Part, corpus, divided, own_files, public_files, standard_library, whole
+from seqlab_tasks.lm_text import (
+    WORD_COUNTS,
+    WORD_OPTIONS,
+    Errors,
+    Part,
+    comparison_notes,
+    corpus,
+    count_words,
+    divided,
+    own_files,
+    public_files,
+    standard_library,
+    whole,
+)
 from seqlab_tasks.metrics import AverageLoss
 from seqlab_tasks.splitting import SPLITS
 
@@ -23,20 +36,31 @@ LARGE = 1024
 
 
 @final
-class LanguageModelling(LanguageTask, preprocessing="characters", presets={"data": "text"}, max_epochs=2):
+class LanguageModelling(
+    LanguageTask,
+    preprocessing="characters",
+    presets={"data": "text"},
+    max_epochs=2,
+    min_updates=1_000,
+    of_source=dict.fromkeys(WORD_COUNTS, WORD_OPTIONS),
+):
     r"""Predict each token of a text from the tokens before it.
 
     .. math:: L = -\frac 1 N \sum_t \ln p(u_t \mid u_{<t})
 
     Training is truncated back-propagation through time over ``data.batch_size`` contiguous streams, whose state is
     carried from window to window and reset at each epoch. Validation and test read the text as
-    ``data.eval_batch_size`` streams (default 1), carry the state, and predict every token exactly once.
+    ``data.eval_batch_size`` streams (default 1), carry the state, and predict every token exactly once. On small data
+    ``data.batch_size=auto`` and ``trainer.max_epochs=auto`` choose at least 1,000 updates where they can: fewer
+    streams, from 64 down to 16, then up to 20 epochs.
 
     Args:
         source: ``stdlib``, the source of Python's standard library on this machine; ``ptb``, ``wikitext-2`` or
-            ``tinyshakespeare``, downloaded once.
+            ``tinyshakespeare``, downloaded once. With ``preprocessing=words``, the tokens of the first two are those of
+            published perplexities.
         data: your own text file, or a pattern such as ``texts/*.txt``; overrides ``source``.
-        data_dir: a folder with the files of a public ``source``, instead of a download.
+        data_dir: a folder with the files of a public ``source`` under their published names (such as
+            ``ptb.train.txt``, ``wiki.train.tokens``), instead of a download.
         sequence_length: window size: maximum number of steps that the gradient flows back.
         held_out: share of a text without given splits for validation, and for test, at its end.
         held_out_bytes: maximum number of bytes of each of the two.
@@ -79,6 +103,7 @@ class LanguageModelling(LanguageTask, preprocessing="characters", presets={"data
         self.encoding_errors, self.adaptive = encoding_errors, list(adaptive)
         self._symbols: list[str] | None = None
         self._counts = torch.zeros(0, dtype=torch.int64)
+        self._words: tuple[int, ...] | None = WORD_COUNTS.get(source) if data is None else None
         self._head: AdaptiveHead | LargeHead | None = None
 
     def splits(self) -> Mapping[str, Corpus]:
@@ -92,8 +117,11 @@ class LanguageModelling(LanguageTask, preprocessing="characters", presets={"data
         return {name: corpus(found, where, errors) for name, found in parts.items()}
 
     def _parts(self) -> list[list[Part]]:
-        if self.data is None and self.source in ("ptb", "wikitext-2"):
-            return [whole([path]) for path in public_files(self.source, self.data_dir)]
+        if self.data is None and self.source in WORD_COUNTS:
+            paths = public_files(self.source, self.data_dir)
+            if self.data_dir is not None:
+                self._words = tuple(map(count_words, paths))
+            return [whole([path]) for path in paths]
         if self.data is not None:
             files = own_files(self.data)
         elif self.source == "stdlib":
@@ -151,11 +179,14 @@ class LanguageModelling(LanguageTask, preprocessing="characters", presets={"data
 
     def report(self, details: Mapping[str, Tensor], folder: Path) -> Report:
         """Return a table of the loss by position, and draw it as ``loss_by_position.png``."""
+        notes = []
+        if self._words is not None and len(self._counts):
+            notes = comparison_notes(self.source, self._words, int(self._counts.sum()), self.outputs - 1)
         if "by_position" not in details:
-            return Report()
+            return Report(notes=notes)
         sums = details["by_position"].cpu()
         draw_loss_by_position(sums, folder / "loss_by_position.png")
-        return Report({"loss_by_position": position_table(sums)}, ["loss_by_position.png"])
+        return Report({"loss_by_position": position_table(sums)}, ["loss_by_position.png"], notes)
 
     def baseline_outputs(self, batch: Batch) -> Tensor:
         """Return the log of each token's share of the training split, with add-one smoothing."""

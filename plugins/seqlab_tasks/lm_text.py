@@ -34,6 +34,13 @@ FILES: dict[str, Mapping[str, str]] = {
 """SHA-256 of the files of each public source: the Penn Treebank as prepared by Mikolov, a million characters of plays,
 and WikiText-2, whose archive is verified."""
 
+WORD_COUNTS = {"ptb": (929_589, 73_760, 82_430), "wikitext-2": (2_088_628, 217_646, 245_569)}
+"""Words between white space, with one end of line for each line, of the three files of a source by words."""
+WORD_TYPES = {"ptb": 10_000, "wikitext-2": 33_278}
+"""Different words of these sources, with ``<unk>`` and the end of a line."""
+WORD_OPTIONS = {"words": {"pattern": "whitespace", "end_of_line": True}}
+"""Options of preprocessing plugins that count the same tokens."""
+
 _SKIPPED = ("test", "tests", "site-packages", "dist-packages", "lib2to3", "idlelib", "__pycache__", "pydoc_data")
 _BLOCK = 2**20
 """Bytes read at once; a piece ends with a line, and has at most about two blocks."""
@@ -103,6 +110,35 @@ def public_files(source: str, data_dir: str | None) -> list[Path]:
     return [folder / name for name in names]
 
 
+def count_words(path: Path) -> int:
+    """Count the words between white space, and the lines, of a file in UTF-8."""
+    with path.open("rb") as file:
+        return sum(len(line.split()) + 1 for line in file)
+
+
+def comparison_notes(source: str, words: Sequence[int], tokens: int, types: int) -> list[str]:
+    """Say why the perplexity of a source by words cannot be compared with published ones; empty where it can.
+
+    Args:
+        source: a key of :data:`WORD_COUNTS`.
+        words: of its three files, as :func:`count_words` counts them.
+        tokens: of the training split, after preprocessing.
+        types: different tokens of the vocabulary, ``<unk>`` included.
+    """
+    known, notes = WORD_COUNTS[source], []
+    where = f"task.source={source}: its perplexity is not comparable with published ones:"
+    if tuple(words) != known:
+        found, published = (", ".join(f"{count:,}" for count in counts) for counts in (words, known))
+        notes.append(f"{where} the files have {found} words and line ends, the published ones {published}")
+    options = [f"preprocessing.{key}={str(value).lower()}" for key, value in WORD_OPTIONS["words"].items()]
+    if tokens != words[0]:
+        way = " ".join(["preprocessing=words", *options])
+        notes.append(f"{where} train has {tokens:,} tokens, and {words[0]:,} words and line ends; set {way}")
+    elif types != WORD_TYPES[source] and not notes:
+        notes.append(f"{where} the vocabulary has {types:,} words, the published one {WORD_TYPES[source]:,}")
+    return notes
+
+
 @final
 @dataclass(frozen=True)
 class Part:
@@ -122,12 +158,12 @@ def corpus(parts: Sequence[Part], where: str, errors: Errors) -> Corpus:
         errors: how to handle bytes that are not UTF-8.
     """
     stamps = [[str(p.path.resolve()), p.start, p.end, p.path.stat().st_mtime_ns, p.path.stat().st_size] for p in parts]
-    fingerprint = hashlib.sha256(json.dumps([stamps, errors]).encode()).hexdigest()
+    fingerprint = hashlib.sha256(json.dumps([stamps, errors, "lf"]).encode()).hexdigest()
     return Corpus(lambda: pieces(parts, where, errors), sum(part.end - part.start for part in parts), fingerprint)
 
 
 def pieces(parts: Sequence[Part], where: str, errors: Errors) -> Iterator[str]:
-    """Yield the text in pieces, cut after lines where possible.
+    """Yield the text in pieces, cut after lines where possible; CR LF is one line end, as LF is.
 
     Raises:
         ValueError: a byte is not UTF-8, or is NUL; the message names the file and the position.
@@ -145,12 +181,12 @@ def pieces(parts: Sequence[Part], where: str, errors: Errors) -> Iterator[str]:
                 position += len(block)
                 if part.start == 0 and position == len(block):
                     rest = rest.lstrip("\ufeff")  # byte-order marks
-                cut = rest.rfind("\n") + 1 or (len(rest) if len(rest) > _BLOCK else 0)
+                cut = rest.rfind("\n") + 1 or (len(rest) - rest.endswith("\r") if len(rest) > _BLOCK else 0)
                 if cut:
-                    yield rest[:cut]
+                    yield rest[:cut].replace("\r\n", "\n")
                     rest = rest[cut:]
         if rest:
-            yield rest
+            yield rest  # a last line without end
 
 
 def _decoded(decoder: codecs.IncrementalDecoder, block: bytes, position: int, part: Part, where: str) -> str:

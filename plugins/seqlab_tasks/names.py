@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from seqlab.io.safe_io import normalise_unicode
 from seqlab.io.tables import label_of
 from seqlab_tasks.classification import Balance, Classification, check_paths, read_file, user_folder
 from seqlab_tasks.download import base_name, fetch_archive, guided
+from seqlab_tasks.folds import Folds
 from seqlab_tasks.splitting import SPLITS, SplitError, grouped_split
 
 Source = Literal["bundled", "pytorch-tutorial"]
@@ -75,12 +76,18 @@ class Names(Classification, preprocessing="characters"):
         balance_power: strength of the balancing: weights are ``count ** -balance_power``; 1 makes all languages equal.
         label_smoothing: share of the target spread over all languages.
         encoding_errors: how to handle bytes that are not UTF-8: ``strict`` refuses, ``replace`` uses U+FFFD.
+        folds: number of folds of cross-validation, each by language with all spellings of a name in one; the command
+            runs them one after another, and prints mean and interval. null: one division.
+        fold: the fold that is the test split, from 0; a tenth of the others is for validation.
+        refit: after the folds, train a model on all names; its ``estimate`` is the mean of the folds.
 
     Raises:
         ValueError: an option is out of range.
     """
 
     noun = ("language", "languages")
+
+    added_options: ClassVar[Mapping[str, Any]] = {"folds": None, "fold": None, "refit": False}
 
     def __init__(
         self,
@@ -92,13 +99,17 @@ class Names(Classification, preprocessing="characters"):
         balance_power: float = 0.8,
         label_smoothing: float = 0.0,
         encoding_errors: Errors = "strict",
+        folds: int | None = None,
+        fold: int | None = None,
+        refit: bool = False,
     ) -> None:
         super().__init__(sequence_length, balance, balance_power, label_smoothing)
         check_choice("source", source, Source)
         check_choice("encoding_errors", encoding_errors, Errors)
         check_paths(None, data_dir)
         self.source, self.data_dir, self.encoding_errors = source, data_dir, encoding_errors
-        self.split_seed = split_seed
+        self.split_seed, self._folds = split_seed, Folds(folds, fold, refit)
+        self._folds.check()
 
     def splits(self) -> Mapping[str, Examples]:
         """Read, clean and split the names."""
@@ -110,21 +121,30 @@ class Names(Classification, preprocessing="characters"):
         else:
             paths = text_files(files("seqlab_tasks") / "data" / "names") if self.source == "bundled" else tutorial()
         classes, names, labels, self.notes = read_names(paths, where, self.encoding_errors)
+        units = [spelling(name) for name in names]
         try:
-            split_of = grouped_split([spelling(name) for name in names], labels, seed=self.split_seed)
+            parts = self._parts(units, labels)
         except SplitError as error:
+            if self._folds.count is not None:
+                raise ValueError(self._folds.explain(error, f"{where}: {classes[error.label]}.txt")) from error
             message = f"{where}: {classes[error.label]}.txt has {error.groups} different names"
             if error.groups < len(SPLITS):
                 message += f"; at least {len(SPLITS)} are needed, one each for train, valid and test"
             else:
                 message += ", shared with other files: they cannot be in each of train, valid and test"
             raise ValueError(f"{message}. Add names, or remove the file") from error
-        targets, splits = torch.tensor(labels), {}
-        for index, split in enumerate(SPLITS):
-            rows = np.flatnonzero(split_of == index).tolist()
-            splits[split] = Examples([names[row] for row in rows], targets[rows])
+        targets = torch.tensor(labels)
+        splits = {split: Examples([names[row] for row in rows], targets[rows]) for split, rows in parts.items()}
         self.set_classes(classes, splits["train"].targets)
         return splits
+
+    def _parts(self, units: Sequence[str], labels: Sequence[int]) -> dict[str, list[int]]:
+        """Return the rows of each split: a fold's, or 80 : 10 : 10."""
+        if self._folds.count is not None:
+            self.notes += self._folds.notes()
+            return self._folds.divide(units, labels, self.split_seed)
+        split_of = grouped_split(units, labels, seed=self.split_seed)
+        return {split: np.flatnonzero(split_of == index).tolist() for index, split in enumerate(SPLITS)}
 
 
 def tutorial(url: str = TUTORIAL, members: Mapping[str, str] = TUTORIAL_FILES) -> list[Traversable]:

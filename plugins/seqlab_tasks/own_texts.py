@@ -23,6 +23,7 @@ from seqlab.io.tables import (
     read_texts,
 )
 from seqlab_tasks.classification import Classification, check_paths, folders, user_folder
+from seqlab_tasks.folds import Folds
 from seqlab_tasks.splitting import SPLITS, Documents, Rare, arrange
 
 Quoting = Literal["auto", "none", "standard"]
@@ -139,10 +140,14 @@ class OwnTexts(Classification, ABC):
         if columns.split is not None and self.given["test"]:
             raise ValueError(f"split_column={columns.split} and test={self.given['test']} are both set; remove one")
 
-    def arranged(self, where: str, documents: Documents, split_seed: int) -> dict[str, Examples]:
+    def arranged(self, where: str, documents: Documents, split_seed: int, folds: Folds) -> dict[str, Examples]:
         """Rename labels, split the texts, and set classes and notes."""
         self._rename(documents)
         found = arrange(documents, where, split_seed, self.min_class_count, self.rare)
+        if folds.count is not None:
+            if documents.splits is not None:
+                raise ValueError(f"{where} has given splits, so that task.folds={folds.count} must be null")
+            found = folds.arrange(found, documents.units(), where, split_seed)
         texts = documents.texts
         splits = {
             split: Examples([texts[row] for row in rows], torch.tensor(found.targets[split]))

@@ -61,7 +61,7 @@ def grouped_split(
     """
     contents = _contents(groups, labels)
     table = _Table(contents, fractions)
-    draws = {group: _draw(group, seed) for group in contents}
+    draws = {group: draw(group, seed) for group in contents}
     order = sorted(contents, key=lambda group: (draws[group][0], group))
     alone: dict[int, list[str]] = defaultdict(list)
     for group in order:
@@ -84,7 +84,7 @@ def _contents(groups: Sequence[str], labels: Sequence[int] | NDArray[np.int64]) 
     return contents
 
 
-def _draw(group: str, seed: int) -> tuple[float, float]:
+def draw(group: str, seed: int) -> tuple[float, float]:
     """Return two numbers from 0 to 1 that depend only on the group's name and the seed."""
     digest = blake2b(group.encode("utf-8", "surrogatepass"), digest_size=16, key=str(seed).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64, int.from_bytes(digest[8:], "big") / 2**64

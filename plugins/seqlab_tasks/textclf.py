@@ -16,6 +16,7 @@ from seqlab.errors import check_choice
 from seqlab.io.tables import Layout, decode
 from seqlab_tasks.classification import Balance, Classification
 from seqlab_tasks.download import fetch_files, guided, verified
+from seqlab_tasks.folds import Folds
 from seqlab_tasks.metrics import Confusion, Reliability, classification_metrics, draw_reliability, reliability_table
 from seqlab_tasks.own_texts import Errors, OwnTexts, read_documents
 from seqlab_tasks.splitting import Documents
@@ -35,11 +36,13 @@ _SPLITS = {"data_train/train": "train", "data_train/test": "valid", "data_test/t
 
 
 @final
-class TextClassification(OwnTexts, preprocessing="words"):
+class TextClassification(OwnTexts, preprocessing="words", min_updates=1_000):
     """Classify texts, such as reviews by sentiment.
 
     Texts without given splits are split 80 : 10 : 10 by class, with all copies of a text in one split. With given
-    splits, texts that occur in test (or valid) are removed from train.
+    splits, texts that occur in test (or valid) are removed from train. On small data ``data.batch_size=auto`` and
+    ``trainer.max_epochs=auto`` choose at least 1,000 updates where they can: smaller batches, from 256 down to 32, then
+    up to 250 epochs.
 
     Args:
         source: ``bundled``, short reviews in Vietnamese and English shipped with seqlab, or ``ntc_scv``, 50,000
@@ -53,6 +56,10 @@ class TextClassification(OwnTexts, preprocessing="words"):
             classes more often.
         balance_power: strength of the balancing: weights are ``count ** -balance_power``; 1 makes all classes equal.
         label_smoothing: share of the target spread over all classes.
+        folds: number of folds of cross-validation, each by class with all copies of a text in one; the command runs
+            them one after another, and prints mean and interval. null: one division.
+        fold: the fold that is the test split, from 0; a tenth of the others is for validation.
+        refit: after the folds, train a model on all texts; its ``estimate`` is the mean of the folds.
         **own: the user's own texts; the arguments of :class:`seqlab_tasks.own_texts.OwnTexts`.
 
     Raises:
@@ -61,7 +68,7 @@ class TextClassification(OwnTexts, preprocessing="words"):
 
     added_options: ClassVar[Mapping[str, Any]] = {
         "valid": None, "test": None, "split_column": None, "group_column": None, "on_missing": "error",
-        "label_names": None, "min_class_count": None, "rare": "error",
+        "label_names": None, "min_class_count": None, "rare": "error", "folds": None, "fold": None, "refit": False,
     }  # fmt: skip
 
     def __init__(
@@ -73,6 +80,9 @@ class TextClassification(OwnTexts, preprocessing="words"):
         balance: Balance = "none",
         balance_power: float = 0.8,
         label_smoothing: float = 0.0,
+        folds: int | None = None,
+        fold: int | None = None,
+        refit: bool = False,
         **own: Any,
     ) -> None:
         Classification.__init__(self, sequence_length, balance, balance_power, label_smoothing)
@@ -87,12 +97,14 @@ class TextClassification(OwnTexts, preprocessing="words"):
         if chunks == "carry" and sequence_length is None:
             raise ValueError("chunks=carry needs sequence_length, the length of a chunk, got null")
         self.source, self.split_seed, self.chunks = source, split_seed, chunks
+        self._folds = Folds(folds, fold, refit)
+        self._folds.check()
         if chunks == "carry":  # nothing is cut off: the length is that of a window
             self.sequence_length_means = "window"
 
     def splits(self) -> Mapping[str, Examples]:
         """Read and split the texts."""
-        splits = self.arranged(*self._read(), self.split_seed)
+        splits = self.arranged(*self._read(), self.split_seed, self._folds)
         if self.chunks == "carry":
             self.notes.append(f"texts are read in chunks of {self.sequence_length:,} tokens with carried state")
         return splits

@@ -6,10 +6,10 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -57,25 +57,34 @@ def on_main_rank(folder: Path, action: Callable[[], T], otherwise: T) -> T:
 
 
 def run_job(
-    config: DictConfig, arguments: list[str], resume: list[str] | None = None, *, keep_empty: bool = False
+    config: DictConfig,
+    arguments: list[str],
+    resume: list[str] | None = None,
+    *,
+    keep_empty: bool = False,
+    estimate: Mapping[str, Any] | None = None,
 ) -> tuple["Result | None", str | None]:
     """Train in the folder of Hydra's job; return the result, or the error, which is printed in one line."""
     folder = output_folder()
     try:
         with owned_folder(folder, keep_empty=keep_empty), logging_to(folder):
-            return _train(config, folder, arguments, resume)
+            return _train(config, folder, arguments, resume, estimate)
     except (OwnedError, UserError) as error:
         return None, _report(error)
 
 
 def _train(
-    config: DictConfig, folder: Path, arguments: list[str], resume: list[str] | None
+    config: DictConfig,
+    folder: Path,
+    arguments: list[str],
+    resume: list[str] | None,
+    estimate: Mapping[str, Any] | None,
 ) -> tuple["Result | None", str | None]:
     from seqlab.distributed.signals import StoppedError
     from seqlab.training.run import run
 
     try:
-        result = run(config, folder, shell_command(*arguments))
+        result = run(config, folder, shell_command(*arguments), estimate=estimate)
     except (KeyboardInterrupt, SystemExit):
         _print_resume("interrupted", arguments, resume, folder)
         raise KeyboardInterrupt from None

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -23,6 +24,7 @@ def train(arguments: list[str]) -> int:
 
 def _train(arguments: list[str]) -> int:
     from seqlab.cli.arguments import check_config_dir, check_overrides, check_working_folder, parse, refuse_sweep
+    from seqlab.cli.folds import requested_folds
     from seqlab.plugins.hydra_source import register, using_sources
 
     register()
@@ -39,7 +41,10 @@ def _train(arguments: list[str]) -> int:
             _hydra_main(lambda _: None, command.flags, overrides)  # Hydra prints something and runs nothing
             return 0
         check_working_folder()
-        return _sweep(overrides) if command.is_sweep else _single_run(arguments, overrides)
+        if command.is_sweep:
+            return _sweep(overrides)[1]
+        count = requested_folds(overrides)
+        return _single_run(arguments, overrides) if count is None else _folds(arguments, overrides, count)
 
 
 def _help(overrides: list[str]) -> int:
@@ -61,7 +66,26 @@ def _hydra_main(job: Callable[[DictConfig], Any], flags: Sequence[str], override
     hydra.main(config_path="pkg://seqlab_conf", config_name=sources().name, **VERSION_BASE)(job)()
 
 
-def _single_run(arguments: list[str], overrides: list[str]) -> int:
+def _folds(arguments: list[str], overrides: list[str], count: int) -> int:
+    """Run a sweep over the folds, print mean and interval, and train on all rows if asked to."""
+    from seqlab.cli import folds
+    from seqlab.cli.output import Output
+    from seqlab.config.compose import check_run
+
+    check_run([*folds.fold_overrides(overrides, 1), "hydra.run.dir=runs/unused"])
+    sweep, code = _sweep(folds.fold_overrides(overrides, count))
+    if code:
+        return code
+    records = folds.read_folds(sweep)
+    found = folds.estimate(records, sweep)
+    folds.write_estimate(sweep, found)
+    folds.show_estimate(found, Output(), f"test scores over {count} folds")
+    if not folds.is_refit(overrides):
+        return 0
+    return _single_run(arguments, folds.refit_overrides(overrides, sweep, records), found)
+
+
+def _single_run(arguments: list[str], overrides: list[str], estimate: Mapping[str, Any] | None = None) -> int:
     from seqlab.cli.arguments import folder_value
     from seqlab.cli.job import on_main_rank, output_folder, run_job
     from seqlab.cli.multirun import check_keys, refuse_search
@@ -77,7 +101,7 @@ def _single_run(arguments: list[str], overrides: list[str]) -> int:
 
     def job(config: DictConfig) -> None:
         def run() -> None:
-            results.append(run_job(config, arguments, keep_empty=keep_empty)[0])
+            results.append(run_job(config, arguments, keep_empty=keep_empty, estimate=estimate)[0])
 
         on_main_rank(output_folder(), run, None)
 
@@ -88,7 +112,8 @@ def _single_run(arguments: list[str], overrides: list[str]) -> int:
     return int(any(result is None for result in results))
 
 
-def _sweep(overrides: list[str]) -> int:
+def _sweep(overrides: list[str]) -> tuple[Path, int]:
+    """Run a sweep; return its folder and the exit code."""
     from seqlab.cli.job import run_sweep_job
     from seqlab.cli.multirun import finish, prepare
     from seqlab.sweeps.plan import register_run_name
@@ -96,12 +121,13 @@ def _sweep(overrides: list[str]) -> int:
     register_run_name()
     overrides, folder = prepare(overrides)
     _hydra_main(run_sweep_job, ["--multirun"], overrides)
-    return finish(folder)
+    return folder, finish(folder)
 
 
 def _show(result: "Result", arguments: list[str]) -> None:
     import shlex
 
+    from seqlab.cli.folds import show_estimate
     from seqlab.cli.output import Output, show_results
     from seqlab.io.formatting import relative_path, shell_command, text_arguments
     from seqlab.study.advice import advise
@@ -109,6 +135,9 @@ def _show(result: "Result", arguments: list[str]) -> None:
     out = Output()
     folder = relative_path(result.folder)
     show_results(result, out)
+    estimate = result.record.get("estimate")
+    if estimate:
+        show_estimate(estimate, out, f"estimate for this model, by {estimate['folds']} folds")
     out.print_line(f"run folder  {shlex.quote(folder)}")
     if example := result.record.get("example"):
         if result.record["generates"]:
@@ -121,7 +150,7 @@ def _show(result: "Result", arguments: list[str]) -> None:
         else:
             command = ["predict", folder, *text_arguments(example)]
         out.print_line(f"try it      {shell_command(*command)}")
-    if advice := advise(result.record, arguments):
+    if not estimate and (advice := advise(result.record, arguments)):
         out.print_line("no better than the input-independent baseline; what may help:")
         for text, retry in advice:
             out.print_line(f"  {text}\n    {retry}")

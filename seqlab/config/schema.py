@@ -28,7 +28,7 @@ _Decay = Annotated[float, Ge(0), Lt(1)]
 class Trainer:
     """Keys of ``trainer``; the defaults serve configs of earlier releases, which lack the key."""
 
-    max_epochs: _Count | Annotated[None, Meaning("max_steps or max_minutes ends the run")]
+    max_epochs: _Count | Literal["auto"] | Annotated[None, Meaning("max_steps or max_minutes ends the run")]
     max_steps: _Count | Annotated[Literal[-1], Meaning("no limit")] = -1
     max_minutes: Annotated[float, Gt(0)] | Annotated[None, Meaning("no limit")] = None
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
@@ -54,7 +54,7 @@ class Trainer:
 class Data:
     """Keys of ``data``."""
 
-    batch_size: _Count = 256
+    batch_size: _Count | Literal["auto"] = 256
     tokens_per_batch: _Count | Annotated[None, Meaning("no limit")] = None
     eval_batch_size: _Count = 1024
     bucket: _Count = 100

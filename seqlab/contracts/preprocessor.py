@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from seqlab.contracts.batch import Ragged
 
@@ -12,6 +12,9 @@ class Preprocessor(ABC):
 
     Id 0 is padding, which :meth:`encode` never returns; symbols not seen in fitting share one id.
     """
+
+    from_task: ClassVar[Sequence[str]] = ()
+    """Options whose default the task may set for its public data: :attr:`.TaskDefaults.of_source`."""
 
     @abstractmethod
     def fit(self, texts: Iterable[str]) -> None:

@@ -1,6 +1,7 @@
 """LightningDataModule of a task: its splits, encoded once into tensors, and loaders over them."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, cast, final
@@ -166,6 +167,7 @@ class SequenceData(pl.LightningDataModule):
         if self.schedule is not None and not self.schedule.is_curriculum:
             self.choose_test_length(self.schedule.target)
         self.notes += [*label_notes(label_names(self.task) or ()), *statistics.duplicate_notes(self.statistics)]
+        self.notes += statistics.unknown_notes(self.statistics)
 
     def _take_tensors(self, splits: Mapping[str, Examples]) -> None:
         for name, examples in splits.items():
@@ -178,8 +180,7 @@ class SequenceData(pl.LightningDataModule):
         splits = {**splits, "train": self._without_dropped(splits["train"], preprocessor)}
         if not self.fitted:
             preprocessor.fit(texts_of(splits["train"]))
-        first = texts_of(splits["test"])[:2]
-        self.example_texts = [text.strip().partition("\n")[0][:_EXAMPLE_CHARACTERS] for text in first]
+        self.example_texts = [text for text in map(_example, texts_of(splits["test"])[:2]) if text]
         for name, examples in splits.items():
             self.encoded[name] = encode_texts(texts_of(examples), preprocessor, self.pipeline), examples.targets
 
@@ -242,8 +243,9 @@ class SequenceData(pl.LightningDataModule):
             }
         if isinstance(self.task, LanguageTask):
             self.task.set_vocabulary(self.inputs, torch.tensor(self.tokens["train"].facts["counts"]))
-        sample = self.preprocessor.decode(self.tokens["test"].read(0, 40).tolist())
-        self.example_texts = [sample.strip().partition("\n")[0]]
+        self.notes += statistics.unknown_notes(self.statistics)
+        lines = self.preprocessor.decode(self.tokens["test"].read(0, 100).tolist()).split("\n")
+        self.example_texts = [next(filter(None, map(_example, lines)), "")]
 
     @property
     def _window(self) -> int:
@@ -409,6 +411,12 @@ class SequenceData(pl.LightningDataModule):
             tokens, options = self.tokens["test"], self._options
             loaders.append(WindowLoader(tokens, self._begin, window=self._window, batch_size=rows, **options))
         return loaders if len(loaders) > 1 else loaders[0]
+
+
+def _example(text: str) -> str:
+    """Return the beginning of a text's first line that a terminal can print, without unknown tokens."""
+    line = "".join(letter for letter in text.strip().partition("\n")[0] if letter.isprintable() and letter != "\ufffd")
+    return re.sub(" {2,}", " ", line)[:_EXAMPLE_CHARACTERS].strip()
 
 
 def check_batches(trainer: Mapping[str, Any], data: SequenceData) -> None:

@@ -12,6 +12,9 @@ from seqlab.contracts import Ragged
 _DUPLICATES_TO_REPORT = 0.01
 """Share of a held-out split from which on its duplicates can change a score by more than its standard error."""
 
+_UNKNOWN_TO_REPORT = 1 / 3
+"""Share of unknown tokens in a held-out split from which on the vocabulary does not fit the text."""
+
 
 def split_statistics(inputs: Ragged, limit: int | None, unknown_id: int | None) -> dict[str, Any]:
     """Return lengths, the share of truncated sequences and the share of unknown tokens of a split.
@@ -123,4 +126,16 @@ def duplicate_notes(statistics: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "memorising raises the score; data.duplicates=drop drops such examples from train"
         for split, row in statistics.items()
         if (same := row.get("same_as_train", 0)) > _DUPLICATES_TO_REPORT * row["examples"]
+    ]
+
+
+def unknown_notes(statistics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a note where a third or more of a held-out split's tokens are unknown, as in scripts without spaces."""
+    shares = {name: row.get("share_unknown", 0.0) for name, row in statistics.items() if name in ("valid", "test")}
+    name = max(shares, key=lambda name: shares[name], default="")
+    if shares.get(name, 0.0) < _UNKNOWN_TO_REPORT:
+        return []
+    return [
+        f"{name}: {shares[name]:.0%} of the tokens do not occur in train, so that the model cannot tell them apart; "
+        "preprocessing=characters or preprocessing=bpe reads such a text, as in a script without spaces"
     ]

@@ -37,7 +37,8 @@ class TokenFile:
     """Token ids in a file, read on demand.
 
     Attributes:
-        facts: ``tokens``, ``unknown``, ``bytes`` (of the text), ``dtype``, ``crc32``, and ``counts`` of each token id.
+        facts: ``tokens``, ``unknown``, ``bytes`` (of the text in UTF-8, as it is read), ``dtype``, ``crc32``, and
+            ``counts`` of each token id.
 
     Args:
         path: the file; its facts are in a JSON file beside it.
@@ -125,12 +126,13 @@ def _facts_path(path: Path) -> Path:
 def _write(corpus: Corpus, preprocessor: Preprocessor, path: Path, split: str) -> None:
     size = preprocessor.size
     dtype = np.dtype(np.uint8 if size <= 2**8 else np.uint16 if size <= 2**16 else np.uint32)
-    tokens = unknown = checksum = 0
+    tokens = unknown = checksum = size_in_bytes = 0
     counts = np.zeros(size, np.int64)
     try:
         with replacing(path) as temporary:
             with temporary.open("wb") as file, _progress(split, corpus) as counted:
                 for piece in corpus.pieces():
+                    size_in_bytes += len(piece.encode("utf-8", "surrogatepass"))
                     ids = preprocessor.encode([counted(piece)]).values.numpy()
                     data = ids.astype(dtype).tobytes()
                     checksum = zlib.crc32(data, checksum)
@@ -138,7 +140,13 @@ def _write(corpus: Corpus, preprocessor: Preprocessor, path: Path, split: str) -
                     tokens += len(ids)
                     unknown += int((ids == preprocessor.unknown_id).sum())
                     counts += np.bincount(ids, minlength=size)
-            facts = {"tokens": tokens, "unknown": unknown, "bytes": corpus.size, "dtype": dtype.name, "crc32": checksum}
+            facts = {
+                "tokens": tokens,
+                "unknown": unknown,
+                "bytes": size_in_bytes,
+                "dtype": dtype.name,
+                "crc32": checksum,
+            }
             write_json(_facts_path(path), {**facts, "counts": counts.tolist()})
     except OSError as error:
         raise OSError(

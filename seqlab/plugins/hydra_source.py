@@ -205,6 +205,10 @@ def _with_defaults(kind: str, name: str) -> DictConfig:
         plain = OmegaConf.create({"defaults": [*defaults, "_self_"]})
         with open_dict(config):
             config["defaults"] = plain["defaults"]
+    elif kind == "preprocessing":
+        for target in plugin_classes(kind, name):
+            for option in target.from_task:  # type: ignore[attr-defined]  # a preprocessor has it
+                config[option] = f"${{of_source:{name},{option}}}"
     return config
 
 
@@ -277,9 +281,15 @@ def run_time() -> str:
     return f"{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(4)}"
 
 
-def epochs_of(task: str) -> int:
-    """Return a task's default number of epochs."""
-    return _task_defaults(task).max_epochs
+def epochs_of(task: str) -> int | str:
+    """Return a task's default number of epochs; ``auto`` for a task with a least number of updates."""
+    defaults = _task_defaults(task)
+    return "auto" if defaults.min_updates else defaults.max_epochs
+
+
+def batch_size_of(task: str, default: int) -> int | str:
+    """Return the default batch size; ``auto`` for a task with a least number of updates."""
+    return "auto" if _task_defaults(task).min_updates else default
 
 
 def _task_defaults(name: str) -> "TaskDefaults":
@@ -289,11 +299,23 @@ def _task_defaults(name: str) -> "TaskDefaults":
     return task_defaults(task)
 
 
+def of_source(name: str, option: str, _root_: DictConfig) -> Any:
+    """Return the default of a preprocessing option: the task's for its public data, or the plugin's own."""
+    task = _root_.get("task")
+    if task is not None and task.get("data") is None:
+        known = _task_defaults(task.name).of_source.get(task.get("source"), {}).get(name, {})
+        if option in known:
+            return known[option]
+    return node("preprocessing", name)[option]
+
+
 def register() -> None:
     """Register resolvers and sources with Hydra; idempotent."""
     register_resolver("run_label", run_label)
     register_resolver("run_time", run_time, use_cache=True)
     register_resolver("epochs_of", epochs_of)
+    register_resolver("batch_size_of", batch_size_of)
+    register_resolver("of_source", of_source)
     Plugins.instance().register(PluginSource)
     Plugins.instance().register(PluginSearchPath)
     hydra_internals.register_sources(FileConfigSource, ImportlibResourcesConfigSource)

@@ -27,8 +27,12 @@ def write_card(
     task: Task,
     data_inputs: InputSpec,
     init_from: Mapping[str, Any] | None = None,
+    estimate: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write ``model.json``: the plugins that make the model, their parameters, and the run that it started from."""
+    """Write ``model.json``: the plugins that make the model, their parameters, and the run that it started from.
+
+    A model that was trained on all rows has the ``estimate`` of its scores by cross-validation there, too.
+    """
     atomic.write_json(
         folder / run_folder.MODEL_CARD,
         {
@@ -39,6 +43,7 @@ def write_card(
             "task_state": task.state_dict(),
             "init_from": init_from,
             "freeze": config.get("freeze", []),
+            **({} if estimate is None else {"estimate": estimate}),
             **{kind: _entry(kind, config.get(kind)) for kind in (*ROLES, "kernel")},
         },
     )

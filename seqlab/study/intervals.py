@@ -77,6 +77,21 @@ def wilson_interval(successes: float, trials: int) -> Interval:
     return Interval(share, min(share, max(0.0, low)), max(share, min(1.0, high)), trials)
 
 
+def fold_interval(values: Sequence[float]) -> Interval:
+    r"""Return the interval for the mean score of ``k`` folds of cross-validation (Nadeau & Bengio 2003).
+
+    .. math:: \bar d ± t_{k-1} \, s \sqrt{\frac 1 k + \frac 1 {k-1}}
+
+    Training sets of folds overlap, so that scores are not independent; their correction of the variance adds the ratio
+    of test rows to training rows, here :math:`1 / (k-1)`.
+    """
+    found = student_interval(values)
+    if found.low is None or found.high is None:
+        return found
+    half = (found.high - found.mean) * math.sqrt(1 + len(values) / (len(values) - 1))
+    return replace(found, low=found.mean - half, high=found.mean + half)
+
+
 def t_quantile(probability: float, freedom: int) -> float:
     """Return the quantile of Student's distribution, by bisection, to about 12 digits.
 

@@ -13,6 +13,7 @@ from seqlab.contracts import UserError
 from seqlab.data.fingerprint import differences
 from seqlab.runs.run_folder import MODEL, RESUME, read_weights
 from seqlab.training.checkpoint import read_checkpoint
+from seqlab.training.updates import AUTO, AUTO_KEYS
 
 log = logging.getLogger("seqlab")
 
@@ -74,6 +75,12 @@ class TrainingRecord:
         """Return the checkpoint's entry."""
         return {"config": self.config, "data": self.data, "history": self.history(epochs, steps)}
 
+    def fill_auto(self, config: Mapping[str, Any]) -> None:
+        """Replace each ``auto`` by the number that was chosen for it, so that a resumed run keeps it."""
+        for group, key in AUTO_KEYS:
+            if self.config[group][key] == AUTO:
+                self.config[group][key] = config[group][key]
+
     def add_data_changes(self, changes: Sequence[str]) -> None:
         """Add differences of the data to the current segment."""
         if changes:
@@ -115,6 +122,15 @@ class ResumePoint:
         self.epochs, self.within = int(progress["processed"]), progress["processed"] < progress["ready"]
         self.steps = int(checkpoint["global_step"])
         self._note: tuple[int, str] | None = None
+
+    def fill_auto(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the config with the recorded number in place of each ``auto``."""
+        filled = copy.deepcopy(dict(config))
+        then = {} if self._record is None else self._record["config"]
+        for group, key in AUTO_KEYS:
+            if filled[group][key] == AUTO and isinstance(number := then.get(group, {}).get(key), int):
+                filled[group][key] = number
+        return filled
 
     def start_segment(self, config: Mapping[str, Any], folder: Path) -> TrainingRecord:
         """Check the keys of the config that changed, and start the next segment of the history.
@@ -180,7 +196,7 @@ class ResumePoint:
     def _check_length(self, trainer: Mapping[str, Any]) -> None:
         epochs, steps = trainer["max_epochs"], trainer["max_steps"]
         begun = self.epochs + self.within
-        if epochs is not None and epochs < begun:
+        if isinstance(epochs, int) and epochs < begun:
             done = f"{begun} epochs" if not self.within else f"{self.epochs} epochs and a part of the next"
             raise UserError(f"{self._where}: trainer.max_epochs must be >= {begun}, got {epochs}: {done} are done")
         if 0 <= steps < self.steps:

@@ -40,6 +40,7 @@ def run(
     command: str | None = None,
     *,
     until: int | None = None,
+    estimate: Mapping[str, Any] | None = None,
 ) -> Result:
     """Train, choose the checkpoint by validation, score the test split once, and write the run folder.
 
@@ -51,6 +52,7 @@ def run(
         folder: where the run's files go; it must not hold a finished run.
         command: the command line, for the record.
         until: the optimiser step after which to save and stop, unless the run ends with it.
+        estimate: scores of cross-validation that hold for this model, for the card and the record.
 
     Raises:
         UserError: the config is invalid or cannot be satisfied.
@@ -58,14 +60,18 @@ def run(
     """
     plain = plain_config(config)  # checked before a folder is made
     with restored_process_state(), owned_folder(Path(folder)):
-        return _run(plain, Path(folder), command, until)
+        return _run(plain, Path(folder), command, until, estimate)
 
 
-def _run(config: dict[str, Any], folder: Path, command: str | None, until: int | None) -> Result:
+def _run(
+    config: dict[str, Any], folder: Path, command: str | None, until: int | None, estimate: Mapping[str, Any] | None
+) -> Result:
     started = time.perf_counter()
     resume_from = checkpoint_path(config["ckpt_path"], folder)
     resume_point = None if resume_from is None else ResumePoint(config["ckpt_path"], resume_from)
     _check_unfinished(folder, resumes=resume_point is not None and resume_point.is_in(folder))
+    if resume_point is not None:
+        config = resume_point.fill_auto(config)
     record = new_record(config) if resume_point is None else resume_point.start_segment(config, folder)
     with WorkerRanks(folder, rank_info(config["trainer"])) as workers:
         session = TrainingSession(config, folder, resume_from, workers.info)
@@ -75,12 +81,12 @@ def _run(config: dict[str, Any], folder: Path, command: str | None, until: int |
         if config["trainer"]["progress"] is not False:
             for line in [*format_statistics(session.data.statistics), *session.data.notes]:
                 log.info(line)
-        write_card(folder, session.config, session.task, session.data.inputs, session.init_record)
+        write_card(folder, session.config, session.task, session.data.inputs, session.init_record, estimate)
         write_preprocessor(folder, session.data.preprocessor)
         with open_logger(session.config, folder) as logger:
             workers.start(session.config, resume_from)
             session.train_and_test(logger)
-    return _record_results(session, started, command)
+    return _record_results(session, started, command, estimate)
 
 
 def _check_unfinished(folder: Path, *, resumes: bool) -> None:
@@ -89,23 +95,24 @@ def _check_unfinished(folder: Path, *, resumes: bool) -> None:
         raise UserError(f"{where} holds a finished run; set another hydra.run.dir, or resume with ckpt_path=last")
 
 
-def _record_results(session: TrainingSession, started: float, command: str | None) -> Result:
+def _record_results(
+    session: TrainingSession, started: float, command: str | None, estimate: Mapping[str, Any] | None
+) -> Result:
     """Write ``results.json``."""
     config, folder, task, data, module = session.config, session.folder, session.task, session.data, session.module
-    model = session.model
     lengths = _lengths(session)
     task = at_length(task, lengths["test"] if lengths else None)
     report = task_report(task, module.details, folder)
     scores = _scores(session, task)
     cost = _cost(session, started)
-    main = "cell" if model.uses_cell else "model"
-    notes = [] if model.uses_cell else [f"`cell` and `kernel` are ignored with model={config['model']['name']}"]
+    main = "cell" if session.model.uses_cell else "model"
+    notes = [] if session.model.uses_cell else [f"`cell` and `kernel` are ignored with model={config['model']['name']}"]
     record = {
         "title": f"{config[main]['name']} on {config['task']['name']}",
         **scores,
         "lengths": lengths,
         "cost": cost,
-        "kernel": model.kernel_report(),
+        "kernel": session.model.kernel_report(),
         "data": {split: data.statistics[split] for split in SPLITS},
         "example": data.example_texts,
         "sequence_length_means": task_defaults(task).sequence_length_means,
@@ -121,11 +128,11 @@ def _record_results(session: TrainingSession, started: float, command: str | Non
         "files": run_folder.hashes(folder),
         "versions": versions(),
         "hardware": hardware(),
-        "compute": compute_settings(model, session.threads),
+        "compute": compute_settings(session.model, session.threads),
         "git": git_state(),
         "command": command or shlex.join(sys.argv),
     }
-    record = write_results(folder, record)
+    record = write_results(folder, record if estimate is None else {**record, "estimate": dict(estimate)})
     return Result(folder, module.test_results, module.baseline, scores["verdict"], task.monitor, cost, record)
 
 

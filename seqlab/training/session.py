@@ -48,6 +48,7 @@ from seqlab.training.nonfinite import NonFiniteGuard
 from seqlab.training.optimizers import NonMonotonicAveraging
 from seqlab.training.process_state import silence_lightning
 from seqlab.training.resume import RECORD, ResumePoint, TrainingRecord
+from seqlab.training.updates import AUTO, choose_updates, few_updates
 
 _TRAINER_KEYS = (
     "max_epochs", "max_steps", "accelerator", "num_nodes", "precision", "gradient_clip_val", "limit_train_batches",
@@ -105,6 +106,7 @@ class TrainingSession:
             self.config["preprocessing"] = self._pretrained.preprocessing
         shard = Shard(self.info.rank, self.info.world_size)
         self.task, self.data = prepare_data(self.config, self._pretrained, shard)
+        self.config = choose_updates(self.config, self.task, self.data)
         check_batches(self.config["trainer"], self.data)
 
     def _build_model(self) -> None:
@@ -124,6 +126,9 @@ class TrainingSession:
         self.model.prepare(self.data.training_inputs)
         self._prepare_seconds = time.perf_counter() - began
         init = self._pretrained
+        if any(parameter.requires_grad for parameter in self.model.parameters()):
+            note = few_updates(self.config, self.task, self.data)
+            self.data.notes += [] if note is None else [note]
         self.init_record = None if init is None else init.load_into(self.model, self.task, self.config)
         freeze(self.model, self.config.get("freeze"))
         skip = self.config["trainer"].get("skip_nonfinite", 0)
@@ -170,6 +175,7 @@ class TrainingSession:
             UserError: the data are not those that the checkpoint was trained on.
         """
         self.record = record
+        record.fill_auto(self.config)
         record.data = fingerprint(self.data)
         if resume_point is not None:
             record.add_data_changes(resume_point.check_data(record.data, self.config))
@@ -282,10 +288,11 @@ def prepare_data(
         preprocessor = build_preprocessor(pipeline)
     else:
         pipeline, preprocessor = pretrained.preprocessing, pretrained.trained.preprocessor
+    settings = {key: value for key, value in config["data"].items() if key != "allow_change" and value != AUTO}
     data = SequenceData(
         task,
         preprocessor,
-        **{key: value for key, value in config["data"].items() if key != "allow_change"},
+        **settings,
         seed=config["seed"],
         overfit_batches=config["trainer"]["overfit_batches"],
         pipeline=pipeline,
@@ -297,4 +304,6 @@ def prepare_data(
         check_names(label_names(task) or (), "labels")
     except (ValueError, OSError) as error:
         raise UserError(f"task={config['task']['name']}: {one_line(error)}") from error
+    if config["data"]["batch_size"] == AUTO:
+        data.batch_size = choose_updates(config, task, data)["data"]["batch_size"]
     return task, data

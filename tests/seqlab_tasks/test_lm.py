@@ -10,10 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.profiler import ProfilerActivity, profile
 
+import seqlab
 from seqlab import Batch, InputSpec
+from seqlab.config.schema import plain_config
 from seqlab.testing import TaskSuite
+from seqlab.training.session import prepare_data
+from seqlab_tasks import lm_text
 from seqlab_tasks.lm import LARGE, AdaptiveHead, LanguageModelling, LossByPosition, language_metrics, position_table
-from seqlab_tasks.lm_text import divided, pieces, whole
+from seqlab_tasks.lm_text import WORD_COUNTS, comparison_notes, divided, pieces, whole
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -190,3 +194,72 @@ def test_a_large_vocabulary_takes_little_memory():
 def test_a_source_from_a_folder_says_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match=r"has no ptb.train.txt, which task.source=ptb needs"):
         LanguageModelling(source="ptb", data_dir=str(tmp_path)).splits()
+
+
+@given(text=st.text(st.sampled_from("ab\r\nä"), max_size=60), block=st.integers(4, 20))
+def test_cr_lf_is_one_line_end(text, block, tmp_path_factory):
+    """Whatever the blocks in which a file is read, and however long its lines."""
+    path = tmp_path_factory.getbasetemp() / "crlf.txt"
+    path.write_bytes(text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lm_text, "_BLOCK", block)
+        found = "".join(pieces(whole([path]), "task.data=x", "strict"))
+    assert found == text.replace("\r\n", "\n")
+
+
+WIKI = " \n = A Title = \n \n The <unk> of A @-@ B is 1 @,@ 200 . \n It is n't so . \n \n"
+"""The layout of WikiText-2: a line is its words between spaces."""
+
+
+def write_wiki(folder, end="\n", repeats=20):
+    for split in ("train", "valid", "test"):
+        (folder / f"wiki.{split}.tokens").write_bytes((WIKI * repeats).replace("\n", end).encode())
+
+
+def prepared(*overrides):
+    return prepare_data(plain_config(seqlab.compose(["task=lm", "task.sequence_length=5", *overrides])))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_words_of_a_public_source_are_its_own(end, tmp_path, monkeypatch):
+    """The tokens are those between white space, with one for each line end, without a key."""
+    monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
+    write_wiki(tmp_path, end)
+    folder = ["task.source=wikitext-2", f"task.data_dir={tmp_path}"]
+    _, data = prepared(*folder, "preprocessing=words")
+    words = WIKI.replace("\n", "<eos>").split()
+    assert len(data.tokens["test"]) == 20 * len(words)
+    assert {*data.preprocessor.symbols[1:]} == {*words}
+    assert data.example_texts == ["= A Title ="]
+    _, other = prepared(*folder, "preprocessing=words", "preprocessing.pattern=words")
+    assert "-" in other.preprocessor.symbols
+    assert prepared("task.data=" + str(tmp_path / "wiki.train.tokens"), "preprocessing=words")[1].preprocessor.pattern
+
+
+def test_a_perplexity_that_cannot_be_compared_is_named(tmp_path):
+    known = WORD_COUNTS["ptb"]
+    assert comparison_notes("ptb", known, known[0], 10_000) == []
+    (vocabulary,) = comparison_notes("ptb", known, known[0], 5_000)
+    (tokens,) = comparison_notes("ptb", known, 972_435, 9_656)
+    (files,) = comparison_notes("ptb", (10, 10, 10), 10, 5)
+    assert "5,000" in vocabulary
+    assert "preprocessing.pattern=whitespace preprocessing.end_of_line=true" in tokens
+    assert "10, 10, 10" in files
+    task = LanguageModelling(source="wikitext-2")
+    task.set_vocabulary(InputSpec("tokens", 3, ("", "<unk>", "a")), torch.tensor([0, 1, 2]))
+    assert len(task.report({}, tmp_path).notes) == 1
+    task = LanguageModelling(data="mine.txt")
+    task.set_vocabulary(InputSpec("tokens", 3, ("", "<unk>", "a")), torch.tensor([0, 1, 2]))
+    assert task.report({}, tmp_path).notes == []
+
+
+def test_a_suggested_prompt_can_be_printed(tmp_path, monkeypatch):
+    """Unknown tokens, control characters and empty lines are left out."""
+    monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path))
+    path = tmp_path / "text.txt"
+    path.write_text("a b\n" * 200 + "\n\x1b[1m \u200fçç a\tb \n" * 30, "utf-8")
+    _, data = prepared(f"task.data={path}", "preprocessing=words", "task.held_out=0.2")
+    (prompt,) = data.example_texts
+    assert prompt
+    assert prompt.isprintable()
+    assert "\ufffd" not in prompt

@@ -1,4 +1,4 @@
-"""``evaluate RUN_DIR --data FILE``: scores of a trained model on new labelled texts."""
+"""``evaluate RUN_DIR --data FILE``: scores of a trained model on new labelled texts, or on pairs of texts."""
 
 import argparse
 import heapq
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from seqlab.cli.commands.pairs import COLUMNS, score_pairs
 from seqlab.cli.output import Output, print_json, progress, shorten, show_classes, show_scores
 from seqlab.cli.parser import Parser, integer, path
 from seqlab.cli.tables import (
@@ -55,6 +56,10 @@ class Scores:
 def main(arguments: list[str]) -> int:
     """Print the metrics and the worst errors."""
     args = _parse(arguments)
+    if args.pairs is not None:
+        return score_pairs(args)
+    if args.output is not None:
+        raise UserError("--output is the table of --pairs FILE; with --data, use --json")
     written, notes = _read(args)
     for note in notes:
         print(f"{args.data}: {note}", file=sys.stderr)
@@ -95,15 +100,27 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(
         "evaluate",
         description="Score a trained model on new labelled texts: metrics of the task and of the input-independent "
-        "baseline, and the errors of the highest probability.",
+        "baseline, and the errors of the highest probability. Or score a language model on minimal pairs: the share of "
+        "pairs whose grammatical member has the higher probability, with a 95 % interval.",
     )
     parser.add_run_dir()
-    parser.add_argument(
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument(
         "--data",
         type=path,
-        required=True,
         metavar="FILE",
         help="table (.csv, .tsv, .jsonl, .parquet, .xlsx), or a folder of texts by class",
+    )
+    given.add_argument("--pairs", type=path, metavar="FILE", help=".csv, .tsv or .jsonl with a pair of texts a row")
+    parser.add_argument(
+        "--pair-columns",
+        nargs=2,
+        default=COLUMNS,
+        metavar=("BETTER", "WORSE"),
+        help=f"columns of --pairs ({' '.join(COLUMNS)})",
+    )
+    parser.add_argument(
+        "--output", type=path, metavar="FILE", help="table of --pairs to write, with the log-probabilities"
     )
     parser.add_argument(
         "--text-column",

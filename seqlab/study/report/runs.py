@@ -15,7 +15,7 @@ from seqlab.study.intervals import Range
 
 DISTANCE = "task.sequence_length"
 LEARNING_RATE = "optimizer.lr"
-REPLICATES = ("seed", "task.split_seed")
+REPLICATES = ("seed", "task.split_seed", "task.fold")
 """Settings that make repetitions of a run."""
 _IGNORED = (
     "logger",

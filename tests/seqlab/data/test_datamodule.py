@@ -10,6 +10,7 @@ from seqlab.data import encoding
 from seqlab.data.datamodule import SequenceData
 from seqlab.data.statistics import format_statistics
 from seqlab_preprocessing.characters import Characters
+from seqlab_preprocessing.words import Words
 from seqlab_tasks.classification import Classification
 
 
@@ -92,3 +93,22 @@ def test_the_cache_depends_on_the_pipeline(tmp_path, monkeypatch):
         data.prepare()
     assert len(list((tmp_path / "dropped").glob("*.json"))) == 2
     assert isinstance(data.encoded["train"][0], Ragged)
+
+
+class Spaceless(Letters):
+    """Texts without spaces: nearly every word of the test split is new."""
+
+    def splits(self):
+        found = super().splits()
+        texts = ["我喜欢这本书", "ab ab ab", "这部电影很好看", "b", "天气不错", "a"]
+        return {**found, "test": Examples(texts, found["test"].targets)}
+
+
+def test_a_script_without_spaces_is_named():
+    for preprocessor, expected in ((Words(), True), (Characters(), True)):
+        data = SequenceData(Spaceless(), preprocessor, batch_size=2)
+        data.prepare()
+        assert any("preprocessing=characters or preprocessing=bpe" in note for note in data.notes) == expected
+    data = SequenceData(Letters(), Words(), batch_size=2)
+    data.prepare()
+    assert not any("preprocessing=bpe" in note for note in data.notes)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seqlab.study.intervals import student_interval, t_cdf, t_quantile, wilson_interval
+from seqlab.study.intervals import fold_interval, student_interval, t_cdf, t_quantile, wilson_interval
 
 TABLE = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 9: 2.2622, 10: 2.2281, 29: 2.0452, 30: 2.0423, 120: 1.9799}
 """Two-sided 95 %: Fisher & Yates 1963, table III."""
@@ -40,3 +40,11 @@ def test_the_ends_of_wilsons_interval_solve_its_equation(successes, trials):
 def test_a_share_needs_trials():
     with pytest.raises(ValueError, match="trials"):
         wilson_interval(0, 0)
+
+
+def test_the_interval_of_folds_has_the_corrected_variance():
+    values = [0.8, 0.9, 0.85]
+    found = fold_interval(values)
+    assert found.mean == pytest.approx(0.85)
+    assert found.high - found.mean == pytest.approx(TABLE[2] * 0.05 * np.sqrt(1 / 3 + 1 / 2), rel=1e-4)
+    assert fold_interval([0.5]).low is None
