@@ -1,13 +1,13 @@
 """Blocks around a layer: causal convolution of a cell's input, pre-norm residual connection, gated MLP."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from typing import final
 
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 
-from seqlab.contracts import Cell, Probe, State
+from seqlab.contracts import Cell, State
 from seqlab.recurrence.scan import rebuild
 from seqlab.recurrence.wrappers import LayerWrapper, Wrapper, regularised
 
@@ -65,10 +65,6 @@ class Convolved(Wrapper):
         convolved = (window * self.conv.weight.squeeze(1).t()).sum(1) + _bias(self.conv)
         y, new = self.inner.step(self.inner.project(convolved.unsqueeze(0))[0], self.inner_state(state))
         return y, (*new, window[:, 1:].clone())
-
-    def probe(self, x: Shaped[Tensor, "time batch *projected"], states: State) -> Probe:
-        """Return nothing: gates are those of the wrapped cell, which :class:`.Recurrent` scans."""
-        return Probe()
 
     def inner_state(self, state: State) -> State:
         """Return the state of the wrapped cell."""
@@ -176,10 +172,11 @@ class GatedMLP(nn.Module):
         self.up = nn.Linear(size, _hidden(size), bias=False)
         self.down = nn.Linear(_hidden(size), size, bias=False)
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """Return what is added to ``x``."""
         n = self.norm(x)
-        return self.down(nn.functional.silu(self.gate(n)) * self.up(n))
+        added: Tensor = self.down(nn.functional.silu(self.gate(n)) * self.up(n))
+        return added
 
 
 def _hidden(size: int) -> int:

@@ -51,6 +51,8 @@ def test_each_is_random_in_training_and_off_in_evaluation(cell, name):
         ({"layer_norm": True}, "vendor"),
         ({"connection": "residual"}, "vendor"),
         ({"connection": "highway"}, "vendor"),
+        ({"block": "prenorm_mlp"}, "vendor"),
+        ({"conv": 4}, "vendor"),
         ({"learned_start": True}, "vendor"),
         ({"truncate": 2}, "vendor"),
         ({"zoneout": 0.4}, "loop"),

@@ -8,6 +8,7 @@ import torch
 import seqlab
 from seqlab import Batch, UserError
 from seqlab.inference import generate
+from seqlab.recurrence import state_tensors
 from seqlab.training.module import SequenceModule
 
 from ..resumable import interrupted, same, weights_of
@@ -45,9 +46,10 @@ def configured(text, *overrides):
     return seqlab.compose([*FAST, f"task.data={text}", *overrides])
 
 
-def test_every_test_token_is_scored_once_with_the_state_carried(text, tmp_path):
+@pytest.mark.parametrize("overrides", [(), ("model.conv=4", "model.block=prenorm_mlp", "model.depth=2")])
+def test_every_test_token_is_scored_once_with_the_state_carried(text, tmp_path, overrides):
     """Against one pass of the loaded model over the whole test split, in one batch."""
-    result = seqlab.run(configured(text), tmp_path / "run")
+    result = seqlab.run(configured(text, *overrides), tmp_path / "run")
     trained = seqlab.load(tmp_path / "run")
     held_out = text.read_bytes()[-result.record["data"]["test"]["bytes"] :].decode()
     newline = trained.preprocessor.encode(["\n"]).values
@@ -99,7 +101,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(text, tmp_path, at):
 def test_a_run_in_bfloat16_resumes_within_an_epoch(text, tmp_path, monkeypatch):
     """The carried state is float32, and the checkpoint restores it as such."""
     overrides = ["trainer.precision=bf16-mixed", "model.dropout=0.3", "model.depth=2", "trainer.max_epochs=2"]
-    overrides += ["trainer.limit_train_batches=10"]
+    overrides += ["trainer.limit_train_batches=10", "model.conv=3", "model.block=prenorm"]
     seqlab.run(configured(text, *overrides), tmp_path / "whole")
     outputs, states = SequenceModule._outputs, []
 
@@ -110,7 +112,7 @@ def test_a_run_in_bfloat16_resumes_within_an_epoch(text, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, interrupted(1, 7):
         patch.setattr(SequenceModule, "_outputs", watched)
         seqlab.run(configured(text, *overrides, "trainer.checkpoint_minutes=0"), tmp_path / "cut")
-    assert {value.dtype for state in states if state is not None for value in state} == {torch.float32}
+    assert {value.dtype for state in states for value in state_tensors(state)} == {torch.float32}
     seqlab.run(configured(text, *overrides, "ckpt_path=last"), tmp_path / "cut")
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
 
