@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     for name in protocol.missing_tasks():
         out.print_line(f"task={name} is not installed: it will be missing on the card")
     try:
-        with _Bar(card.expected_runs) as progress:
+        with _Bar() as progress:
             record = card.make(args.jobs, checks, progress)
     except KeyboardInterrupt:
         print(f"stopped; to go on: {shell_command('card', *arguments)}", file=sys.stderr)
@@ -92,19 +92,16 @@ def _folder_name(label: str, args: argparse.Namespace) -> str:
 
 @final
 class _Bar:
-    """Progress bar of the runs with the time left; without a terminal a line for each stage.
+    """Progress bar of the runs with the time left; without a terminal a line for each stage."""
 
-    Args:
-        runs: expected number.
-    """
-
-    def __init__(self, runs: int) -> None:
-        self._runs, self._done, self._since = runs, 0, time.monotonic()
+    def __init__(self) -> None:
+        self._runs = self._done = 0
+        self._since = time.monotonic()
         columns: Sequence[Any] = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}")
         console = Output(stderr=True)
         self._is_terminal = console.is_terminal
         self._bar = Progress(*columns, console=console, transient=True, disable=not self._is_terminal)
-        self._task = self._bar.add_task("", total=runs, left="")
+        self._task = self._bar.add_task("", total=None, left="")
 
     def __enter__(self) -> "_Bar":
         self._bar.start()
@@ -113,17 +110,16 @@ class _Bar:
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
-    def begin(self, stage: str) -> None:
-        """Show the stage; training time counts from its first run."""
-        if not self._done:
-            self._since = time.monotonic()
-        self._bar.update(self._task, description=stage)
+    def begin(self, stage: str, runs: int = 0) -> None:
+        """Show the stage, and the runs that are left."""
+        self._runs, self._done, self._since = runs, 0, time.monotonic()
+        self._bar.reset(self._task, total=runs or None, description=stage, left=f"about {runs} runs left" * bool(runs))
         if not self._is_terminal:
             print(f"{stage} ...", file=sys.stderr, flush=True)
 
     def advance(self) -> None:
         """Count a run."""
         self._done += 1
-        each = (time.monotonic() - self._since) / self._done
-        left = timedelta(seconds=round(each * max(0, self._runs - self._done)))
-        self._bar.update(self._task, completed=self._done, left=f"run {self._done} of about {self._runs}, {left} left")
+        runs = max(0, self._runs - self._done)
+        left = timedelta(seconds=round(runs * (time.monotonic() - self._since) / self._done))
+        self._bar.update(self._task, completed=self._done, left=f"about {runs} runs left, {left}")

@@ -28,8 +28,8 @@ Checks = Callable[[], Sequence[Mapping[str, Any]]]
 class Progress(Protocol):
     """What a card reports while it is made."""
 
-    def begin(self, stage: str) -> None:
-        """Start a stage."""
+    def begin(self, stage: str, runs: int = 0) -> None:
+        """Start a stage, with about this number of runs left in all."""
 
     def advance(self) -> None:
         """Count a run that has ended."""
@@ -80,18 +80,6 @@ class Card:
             "parts": [],
         }
 
-    @property
-    def expected_runs(self) -> int:
-        """Number of runs, about: a search of fixed lengths is taken to try five of them on each task."""
-        protocol = self.protocol
-        rows = sum(len(part.rows) for part in protocol.parts)
-        if protocol.reach is not None:
-            rows += sum(
-                len(protocol.reach.tasks) * (5 if kind == "fixed" else 1)
-                for kind in read_settings(dict(protocol.reach.settings)).protocols
-            )
-        return rows * protocol.seeds
-
     def make(self, jobs: int, checks: Checks, progress: Progress) -> dict[str, Any]:
         """Measure what is not measured yet; return the record.
 
@@ -104,10 +92,12 @@ class Card:
         with Pool(jobs, progress.advance) as pool:
             measurement = Measurement(self.protocol, self.subject, self.folder, pool)
             if self.protocol.reach is not None:
-                progress.begin("reach")
+                left = _search_runs(self.protocol) + len(measurement.pending(self.protocol.parts))
+                progress.begin("reach", left)
                 self.record["reach"] = search_reach(measurement, self.protocol.reach, pool.run)
                 self._write()
-            progress.begin(", ".join(part.name for part in self.protocol.parts))
+            stage = ", ".join(part.name for part in self.protocol.parts)
+            progress.begin(stage, len(measurement.pending(self.protocol.parts)))
             measurement.train(self.protocol.parts)
             self.record["parts"] = [measurement.part(part) for part in self.protocol.parts]
         self.record["finished"] = not list(unfinished(self.record))
@@ -139,6 +129,13 @@ class Card:
     def _write(self) -> None:
         self.record["summary"] = list(summary(self.record))
         write_json(self.folder / FILE, self.record)
+
+
+def _search_runs(protocol: CardProtocol) -> int:
+    """Return about how many runs a search takes: fixed lengths are taken to be five on each task."""
+    assert protocol.reach is not None
+    kinds = read_settings(dict(protocol.reach.settings)).protocols
+    return protocol.seeds * len(protocol.reach.tasks) * sum(5 if kind == "fixed" else 1 for kind in kinds)
 
 
 def unfinished(record: Mapping[str, Any]) -> Iterator[str]:

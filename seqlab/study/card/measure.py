@@ -12,7 +12,7 @@ from seqlab.errors import UserError, one_line
 from seqlab.plugins.registry import plugins
 from seqlab.runs.results import read_results
 from seqlab.study import gradient_flow
-from seqlab.study.card.pool import Pool, run_folder
+from seqlab.study.card.pool import Pool, pending, run_folder
 from seqlab.study.card.protocol import Part, Protocol, Reach, Row
 from seqlab.study.card.scores import recalled_bits, record_interval, score_interval
 from seqlab.study.card.subject import Subject
@@ -54,11 +54,15 @@ class Measurement:
             return one_line(error)
         return None
 
-    def train(self, parts: Sequence[Part]) -> None:
-        """Train the runs of some parts, those of all in one queue."""
+    def pending(self, parts: Sequence[Part]) -> list[tuple[str, ...]]:
+        """Return the overrides of the runs of some parts that are not done."""
         rows = [(part, row) for part in parts for row in part.rows if self.missing_reason(part, row) is None]
         seeds = range(self.protocol.seeds)
-        self._pool.run(self.folder / RUNS, [self.run_words(*each, seed) for each in rows for seed in seeds])
+        return pending(self.folder / RUNS, [self.run_words(*each, seed) for each in rows for seed in seeds])
+
+    def train(self, parts: Sequence[Part]) -> None:
+        """Train the runs of some parts, those of all in one queue."""
+        self._pool.run(self.folder / RUNS, self.pending(parts))
 
     def part(self, part: Part) -> dict[str, Any]:
         """Return a part as it stands in the card."""

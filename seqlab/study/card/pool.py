@@ -46,6 +46,11 @@ def run_folder(folder: Path, words: Sequence[str]) -> Path:
     return folder / run_name(_composer().checked(words))
 
 
+def pending(folder: Path, runs: Sequence[Sequence[str]]) -> list[Words]:
+    """Return the overrides of the runs that are not done."""
+    return [tuple(words) for words in runs if read_entry(run_folder(folder, words)).state != "done"]
+
+
 def train_run(folder: Path, words: Words) -> None:
     """Train a run unless it is done; resume it if it was stopped. Its run record says how it ended.
 
@@ -140,7 +145,7 @@ class Pool:
         Raises:
             KeyboardInterrupt: a signal stopped a run.
         """
-        left = [tuple(words) for words in runs if read_entry(run_folder(folder, words)).state != "done"]
+        left = pending(folder, runs)
         if self._jobs == 1:
             for words in left:
                 try:

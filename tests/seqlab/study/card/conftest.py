@@ -54,8 +54,9 @@ class Silent:
     def __init__(self):
         self.stages, self.runs = [], 0
 
-    def begin(self, stage):
+    def begin(self, stage, runs=0):
         self.stages.append(stage)
+        self.left = runs
 
     def advance(self):
         self.runs += 1

@@ -55,10 +55,11 @@ def test_a_second_call_repeats_nothing(made, tmp_path):
     shutil.copytree(made.folder, folder)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*/results.json")}
     assert len(before) == made.progress.runs == 3
-    again_made = make(folder, made.protocol)
-    assert (again_made.progress.stages, again_made.progress.runs) == (["reach", "tracking, capacity"], 0)
+    second = make(folder, made.protocol)
+    assert (second.progress.stages, second.progress.runs) == (["reach", "tracking, capacity"], 0)
+    assert second.progress.left == 0
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/*/results.json")} == before
-    assert again_made.record["cost"] == made.record["cost"]
+    assert second.record["cost"] == made.record["cost"]
 
 
 def test_a_lost_run_is_trained_once_more(made, tmp_path):
