@@ -288,7 +288,7 @@ def read_folder(folder: Path, where: str, layout: Layout = _PLAIN) -> Documents:
     """
     parts = folders(folder)
     documents = Documents()
-    if not any(SPLIT_NAMES.get(part.name.lower()) == "train" and _has_classes(part) for part in parts):
+    if not _are_splits(parts):
         _add(documents, folder, where, layout)
         return documents
     documents.splits = []
@@ -303,9 +303,15 @@ def read_folder(folder: Path, where: str, layout: Layout = _PLAIN) -> Documents:
     return documents
 
 
-def _has_classes(folder: Path) -> bool:
-    """Return whether the folder of a split has classes, rather than being a class of this name."""
-    return bool(folders(folder))
+def _are_splits(parts: Sequence[Path]) -> bool:
+    """Return whether folders are splits: one is ``train`` and has folders, or all have files of the same classes."""
+    names = [SPLIT_NAMES.get(part.name.lower()) for part in parts]
+    if any(name == "train" and folders(part) for name, part in zip(names, parts, strict=True)):
+        return True
+    if len(parts) < 2 or "train" not in names or None in names:
+        return False
+    classes = [{file.label for file in class_files(part, part.name, needs_texts=False)} for part in parts]
+    return len(classes[0]) > 1 and all(each == classes[0] for each in classes)
 
 
 def _add(documents: Documents, folder: Path, where: str, layout: Layout) -> None:

@@ -144,6 +144,16 @@ def test_a_file_of_lines_for_each_class(tmp_path, names):
     assert list(pairs()) == expected
 
 
+def test_files_of_lines_in_splits(tmp_path):
+    for split, part in (("train", slice(0, 8)), ("dev", slice(8, 10)), ("test", slice(10, 12))):
+        (tmp_path / "x" / split).mkdir(parents=True)
+        for label, texts in (("pos", GOOD), ("neg", BAD)):
+            (tmp_path / "x" / split / f"{label}.txt").write_text("\n".join(texts[part]), "utf-8")
+    rows = rows_of(TextClassification(data_dir=str(tmp_path / "x")))
+    assert {text for split, label, text in rows if (split, label) == ("train", "pos")} == set(GOOD[:8])
+    assert {text for split, label, text in rows if (split, label) == ("valid", "neg")} == set(BAD[8:10])
+
+
 def test_replaced_characters_of_a_folder_are_counted_once(tmp_path):
     for label, texts in (("pos", GOOD), ("neg", BAD)):
         (tmp_path / "x" / label).mkdir(parents=True)
@@ -214,3 +224,8 @@ def test_cells_of_a_sheet_are_texts_and_rows_are_named(tmp_path):
         {"text": "12", "label": "true", "id": "0.5"},
         {"text": "b", "label": "2", "id": ""},
     ]
+    book.active.delete_rows(1)
+    book.active.cell(1, 3).value = None
+    book.save(tmp_path / "x.xlsx")
+    table = open_table(tmp_path / "x.xlsx", Layout(header="none", command_line=True), text="1")
+    assert [(row["1"], row["3"]) for _, row in table.rows()] == [("a", ""), ("12", "0.5"), ("b", "")]

@@ -51,7 +51,7 @@ def _read_structured(path: Path, suffix: str, where: str, layout: Layout, check:
         pass
     if suffix in PARQUET:
         return parquet_rows(path, where, check)
-    records, notes = sheet_records(path, where)
+    records, notes = sheet_records(path, where, has_header=layout.header == "auto")
     return read_sheet(records, where, notes, layout, check)
 
 

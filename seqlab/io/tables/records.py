@@ -143,8 +143,11 @@ def plain_value(value: Any) -> Any:
     return value
 
 
-def sheet_records(path: Path, where: str) -> tuple[Callable[[], Iterator[Record]], list[str]]:
-    """Return a reader of the first sheet of an Excel workbook, and notes; empty rows are skipped."""
+def sheet_records(path: Path, where: str, *, has_header: bool) -> tuple[Callable[[], Iterator[Record]], list[str]]:
+    """Return a reader of the first sheet of an Excel workbook, and notes; empty rows are skipped.
+
+    Without a header the longest row says how many columns there are.
+    """
     try:
         import openpyxl
     except ImportError as error:
@@ -165,7 +168,8 @@ def sheet_records(path: Path, where: str) -> tuple[Callable[[], Iterator[Record]
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ValueError(f"{where} cannot be read as an Excel workbook ({cause}); save it as .csv") from error
     full = [(number, row) for number, row in enumerate(rows, start=1) if any(row)]
-    width = len(_without_empty(full[0][1])) if full else 0
+    widths = [len(_without_empty(row)) for _, row in full]
+    width = max(widths[:1] if has_header else widths, default=0)
     names = ", ".join(repr(each.title) for each in others)
     notes = [f"the first sheet, {sheet.title!r}, is read; there are others: {names}"] if others else []
 
