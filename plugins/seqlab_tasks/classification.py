@@ -101,6 +101,10 @@ class Classification(ClassificationTask, ABC):
         """Return the class weight of each training example if ``balance=sampling``."""
         return self._weights.cpu()[self._targets] if self.balance == "sampling" else None
 
+    def loss_weights(self) -> Tensor | None:
+        """Return the class weight of each training example if ``balance=weights``."""
+        return self._weights.cpu()[self._targets] if self.balance == "weights" else None
+
     def metrics(self) -> MetricCollection:
         """Return accuracy, balanced accuracy, macro F1, calibration error and cross-entropy."""
         return classification_metrics(self.outputs)

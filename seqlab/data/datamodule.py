@@ -22,7 +22,7 @@ from seqlab.contracts import (
     Task,
     UserError,
 )
-from seqlab.contracts.task import input_spec, is_fresh, label_names, max_length, sample_weights
+from seqlab.contracts.task import fit_weights, input_spec, is_fresh, label_names, max_length, sample_weights
 from seqlab.data import statistics
 from seqlab.data.encoding import dropped_texts, encode_texts, example_symbols, symbols_of, texts_of, truncate
 from seqlab.data.lengths import BATCH_STEPS, LengthLoader, LengthSchedule, held_out_examples, seed_of
@@ -374,8 +374,19 @@ class SequenceData(pl.LightningDataModule):
 
     def sample_weights(self) -> Tensor | None:
         """Return the task's weights of the training examples that were not dropped."""
-        weights = sample_weights(self.task)
+        return self._kept(sample_weights(self.task))
+
+    def fit_weights(self) -> Tensor | None:
+        """Return the same for a model that is not trained on batches: also weights that the task has in its loss."""
+        return self._kept(fit_weights(self.task))
+
+    def _kept(self, weights: Tensor | None) -> Tensor | None:
         return weights if weights is None or self._train_rows is None else weights[self._train_rows]
+
+    def examples(self, split: str) -> Examples:
+        """Return the encoded examples of a split."""
+        inputs, targets = self.encoded[split]
+        return Examples(inputs.widened(), targets)
 
     def probe(self, rows: int) -> Batch:
         """Return a few sequences of the validation split, spaced evenly over it: always the same ones.

@@ -122,6 +122,8 @@ class TrainingSession:
     def _initialise_model(self) -> None:
         began = time.perf_counter()
         self.model.prepare(self.data.training_inputs)
+        if not self.data.tokens:
+            self.model.fit(self.data.examples("train"), self.data.examples("valid"), self.data.fit_weights())
         self._prepare_seconds = time.perf_counter() - began
         init = self._pretrained
         self.init_record = None if init is None else init.load_into(self.model, self.task, self.config)
