@@ -20,6 +20,7 @@ from seqlab_tasks.metrics import Confusion, class_table, classification_metrics,
 MAX_LABELS = 2_500
 """Several metrics keep a count for each pair of labels: 50 MB each."""
 Balance = Literal["none", "weights", "sampling"]
+Baseline = Literal["linear", "none"]
 
 
 class Classification(ClassificationTask, ABC):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from seqlab import Examples, cache_folder
 from seqlab.errors import check_choice
 from seqlab.io.safe_io import normalise_unicode
 from seqlab.io.tables import label_of
-from seqlab_tasks.classification import Balance, Classification, check_paths, read_file, user_folder
+from seqlab_tasks.classification import Balance, Baseline, Classification, check_paths, read_file, user_folder
 from seqlab_tasks.download import base_name, fetch_archive, guided
 from seqlab_tasks.splitting import SPLITS, SplitError, grouped_split
 
@@ -75,6 +75,8 @@ class Names(Classification, preprocessing="characters"):
         balance_power: strength of the balancing: weights are ``count ** -balance_power``; 1 makes all languages equal.
         label_smoothing: share of the target spread over all languages.
         encoding_errors: how to handle bytes that are not UTF-8: ``strict`` refuses, ``replace`` uses U+FFFD.
+        baseline: ``linear`` fits a linear classifier of n-grams beside the model and reports its scores; ``none`` does
+            not.
 
     Raises:
         ValueError: an option is out of range.
@@ -92,13 +94,27 @@ class Names(Classification, preprocessing="characters"):
         balance_power: float = 0.8,
         label_smoothing: float = 0.0,
         encoding_errors: Errors = "strict",
+        baseline: Baseline = "linear",
     ) -> None:
         super().__init__(sequence_length, balance, balance_power, label_smoothing)
+        check_choice("baseline", baseline, Baseline)
+        self.baseline = baseline
         check_choice("source", source, Source)
         check_choice("encoding_errors", encoding_errors, Errors)
         check_paths(None, data_dir)
         self.source, self.data_dir, self.encoding_errors = source, data_dir, encoding_errors
         self.split_seed = split_seed
+
+    def linear_baseline(self) -> Mapping[str, Any] | None:
+        """Return the nodes of ``model=bow``."""
+        return (
+            None
+            if self.baseline == "none"
+            else {
+                "model": {"name": "bow", "min_count": 2},
+                "preprocessing": {"name": "characters"},
+            }
+        )
 
     def splits(self) -> Mapping[str, Examples]:
         """Read, clean and split the names."""

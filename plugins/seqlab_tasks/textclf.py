@@ -28,7 +28,7 @@ from seqlab.io.tables import (
     read_rows,
     split_lines,
 )
-from seqlab_tasks.classification import Balance, Classification, check_paths, folders, read_file, user_folder
+from seqlab_tasks.classification import Balance, Baseline, Classification, check_paths, folders, read_file, user_folder
 from seqlab_tasks.download import fetch_files, guided, verified
 from seqlab_tasks.metrics import Confusion, Reliability, classification_metrics, draw_reliability, reliability_table
 from seqlab_tasks.splitting import SPLITS, Documents, arrange
@@ -46,6 +46,8 @@ NTC_SCV_ARCHIVES = {
 }
 """SHA-256 of the archives."""
 
+_FEW = 5_000
+"""Number of training texts below which n-grams of a single text count in the baseline."""
 _MEMBER = re.compile(r"(data_train/train|data_train/test|data_test/test)/(neg|pos)/[^/]+\.txt")
 _SPLITS = {"data_train/train": "train", "data_train/test": "valid", "data_test/test": "test"}
 
@@ -79,6 +81,8 @@ class TextClassification(Classification, preprocessing="words"):
         header: ``auto``: line 1 of ``data`` names the columns; ``none``: it is a row; columns are numbered from 1.
         encoding: of the files, such as cp1252 or utf-16.
         encoding_errors: how to handle bytes outside the encoding: ``strict`` refuses, ``replace`` uses U+FFFD.
+        baseline: ``linear`` fits a linear classifier of n-grams beside the model and reports its scores; ``none`` does
+            not.
 
     Raises:
         ValueError: an option is out of range, or two contradict each other.
@@ -101,8 +105,11 @@ class TextClassification(Classification, preprocessing="words"):
         header: Header = "auto",
         encoding: str = "utf-8",
         encoding_errors: Errors = "strict",
+        baseline: Baseline = "linear",
     ) -> None:
         super().__init__(sequence_length, balance, balance_power, label_smoothing)
+        check_choice("baseline", baseline, Baseline)
+        self.baseline = baseline
         layout = Layout(quoting, header, encoding, encoding_errors)
         check_choice("source", source, Source)
         check_choice("chunks", chunks, Chunks)
@@ -117,6 +124,18 @@ class TextClassification(Classification, preprocessing="words"):
         self.split_seed, self.chunks, self._layout = split_seed, chunks, layout
         if chunks == "carry":  # nothing is cut off: the length is that of a window
             self.sequence_length_means = "window"
+
+    def linear_baseline(self) -> Mapping[str, Any] | None:
+        """Return the nodes of ``model=bow``."""
+        few = len(self._targets) < _FEW
+        return (
+            None
+            if self.baseline == "none"
+            else {
+                "model": {"name": "bow", "min_count": 1 if few else 2},
+                "preprocessing": {"name": "words", "steps": ["lower"]},
+            }
+        )
 
     def splits(self) -> Mapping[str, Examples]:
         """Read and split the texts."""

@@ -59,6 +59,7 @@ class SequenceData(pl.LightningDataModule):
         tokens: the tokens of each split of running text; else empty.
         statistics: of each split, for ``results.json``.
         dropped: the reason for each training text that preprocessing dropped, by its index.
+        texts: of each split, as the task has them, in the order of ``encoded``; empty for a task without texts.
         notes: what a user should know about the data.
         example_texts: inputs to predict for, as examples.
         narrow_tokens: whether the model takes token ids that are not int64 (:attr:`.Model.narrow_tokens`).
@@ -108,6 +109,7 @@ class SequenceData(pl.LightningDataModule):
         self.tokens: dict[str, TokenFile] = {}
         self.statistics: dict[str, dict[str, Any]] = {}
         self.dropped: dict[int, str] = {}
+        self.texts: dict[str, list[str]] = {}
         self.notes: list[str] = []
         self.example_texts: list[str] = []
         self.schedule: LengthSchedule | None = None
@@ -181,7 +183,8 @@ class SequenceData(pl.LightningDataModule):
         first = texts_of(splits["test"])[:2]
         self.example_texts = [text.strip().partition("\n")[0][:_EXAMPLE_CHARACTERS] for text in first]
         for name, examples in splits.items():
-            self.encoded[name] = encode_texts(texts_of(examples), preprocessor, self.pipeline), examples.targets
+            self.texts[name] = texts_of(examples)
+            self.encoded[name] = encode_texts(self.texts[name], preprocessor, self.pipeline), examples.targets
 
     def _without_dropped(self, train: Examples, preprocessor: Preprocessor) -> Examples:
         texts = texts_of(train)
@@ -202,6 +205,8 @@ class SequenceData(pl.LightningDataModule):
         for name, rows in found.kept.items():
             ids, targets = self.encoded[name]
             self.encoded[name] = ids.take(rows), targets[rows]
+            if name in self.texts:
+                self.texts[name] = [self.texts[name][row] for row in rows.tolist()]
         if "train" in found.kept:
             rows = found.kept["train"]
             self._train_rows = rows if self._train_rows is None else self._train_rows[rows]

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from seqlab.config.schema import plain_config
 from seqlab.contracts import LanguageTask, Task, UserError
-from seqlab.contracts.task import at_length, task_defaults, task_report
+from seqlab.contracts.task import at_length, label_names, task_defaults, task_report
 from seqlab.data.datamodule import SPLITS
 from seqlab.data.statistics import format_statistics
 from seqlab.distributed.devices import rank_info
@@ -24,8 +24,10 @@ from seqlab.runs.environment import compute_settings, git_state, hardware, peak_
 from seqlab.runs.ownership import owned_folder
 from seqlab.runs.results import Result, further_tests, metric_ranges, write_results
 from seqlab.runs.scores import judge
+from seqlab.training.baseline import fit_baseline
 from seqlab.training.checkpoint import checkpoint_path
 from seqlab.training.curriculum import lengths_record
+from seqlab.training.examples import confident_errors, metric_intervals, write_predictions
 from seqlab.training.loggers import open_logger
 from seqlab.training.process_state import restored_process_state
 from seqlab.training.resume import ResumePoint, new_record
@@ -96,13 +98,18 @@ def _record_results(session: TrainingSession, started: float, command: str | Non
     lengths = _lengths(session)
     task = at_length(task, lengths["test"] if lengths else None)
     report = task_report(task, module.details, folder)
+    linear = fit_baseline(config, task, data)
     scores = _scores(session, task)
+    write_predictions(folder, module.examples_of.found)
+    tested = module.examples_of.found.get("test")
     cost = _cost(session, started)
     main = "cell" if model.uses_cell else "model"
     notes = [] if model.uses_cell else [f"`cell` and `kernel` are ignored with model={config['model']['name']}"]
     record = {
         "title": f"{config[main]['name']} on {config['task']['name']}",
         **scores,
+        "intervals": {"test": metric_intervals(task, module.test_results, tested)},
+        "linear": None if linear is None else linear.record(),
         "lengths": lengths,
         "cost": cost,
         "kernel": model.kernel_report(),
@@ -110,7 +117,11 @@ def _record_results(session: TrainingSession, started: float, command: str | Non
         "example": data.example_texts,
         "sequence_length_means": task_defaults(task).sequence_length_means,
         "generates": isinstance(task, LanguageTask),
-        "tables": {**report.tables, **further_tests(module.further, data.statistics)},
+        "tables": {
+            **report.tables,
+            **confident_errors(label_names(task) or (), tested, data.texts.get("test")),
+            **further_tests(module.further, data.statistics),
+        },
         "figures": [*report.figures, *session.figures],
         "notes": [*notes, *data.notes, *report.notes],
         "fingerprint": session.record.data,

@@ -42,6 +42,7 @@ from seqlab.training.callbacks import (
 )
 from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, StepReachedError
 from seqlab.training.curriculum import LengthTracker, test_length
+from seqlab.training.examples import has_examples
 from seqlab.training.finetune import PretrainedInit, freeze, load_init
 from seqlab.training.module import SequenceModule
 from seqlab.training.nonfinite import NonFiniteGuard
@@ -193,6 +194,7 @@ class TrainingSession:
             if (schedule := self.data.schedule) is not None:
                 self.data.choose_test_length(test_length(schedule, self.checkpoints.best_length))
                 self.module.set_further(self.data.extra_splits)
+            self._test_examples(trainer)
             trainer.test(self.module, datamodule=self.data, verbose=False)
             self.figures = [name for callback in self._callbacks for name in getattr(callback, "figures", ())]
         except MisconfigurationException as error:
@@ -211,6 +213,13 @@ class TrainingSession:
             self.cost.seconds += self._prepare_seconds
         trainer.validate(self.module, datamodule=self.data, verbose=False)
         self.checkpoints.update_best(trainer, self.module)
+
+    def _test_examples(self, trainer: pl.Trainer) -> None:
+        """Compute the outputs for each example of the validation split with the best weights."""
+        if has_examples(self.task) and self.data.schedule is None and not self.data.tokens:
+            self.module.split = "valid"
+            trainer.test(self.module, dataloaders=self.data.loader("valid"), verbose=False)
+            self.module.split = "test"
 
     def _fit(self, trainer: pl.Trainer) -> None:
         """Train; an error before the first step of a resumed run is reported as one of the checkpoint."""
