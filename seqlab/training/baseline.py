@@ -59,7 +59,8 @@ def fit_baseline(config: Mapping[str, Any], task: Task, data: SequenceData) -> L
     nodes, trainer = linear_baseline(task), config["trainer"]
     if nodes is None or not data.texts or config["model"]["name"] == nodes["model"]["name"]:
         return None
-    if trainer["overfit_batches"] or any(trainer.get(key, 1.0) != 1.0 for key in _LIMITS):
+    shares = [trainer.get(key, 1.0) for key in _LIMITS]  # 1 is a batch, 1.0 all of them
+    if trainer["overfit_batches"] or any(not isinstance(share, float) or share != 1 for share in shares):
         return None
     if sum(len(text) for texts in data.texts.values() for text in texts) > _MOST_CHARACTERS:
         data.notes.append(f"no linear baseline: the texts have more than {_MOST_CHARACTERS:,} characters")

@@ -29,6 +29,7 @@ def test_wilson_is_that_of_scipy(hits, examples):
     assert wilson_interval(hits, examples) == pytest.approx((found.low, found.high), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_the_bootstrap_covers_a_mean_loss_in_95_of_100_test_sets():
     """Cross-entropies are skewed: here exponential ones, whose mean is 1."""
     losses = np.random.default_rng(1).exponential(size=(SETS, 150))
@@ -39,6 +40,7 @@ def test_the_bootstrap_covers_a_mean_loss_in_95_of_100_test_sets():
     assert 0.93 <= covered(ends, 1.0) <= 0.97
 
 
+@pytest.mark.slow
 def test_the_bootstrap_covers_a_mean_of_recalls_and_stays_in_its_range():
     """Balanced accuracy of two classes whose recalls are 0.95 and 0.7."""
     draw, truth = np.random.default_rng(2), (0.95 + 0.7) / 2
