@@ -106,8 +106,8 @@ class ExampleComparison:
 def compare_examples(a: Predictions, b: Predictions, metric: str) -> ExampleComparison | None:
     r"""Compare two runs on the same examples: by McNemar's test for accuracy, by the paired bootstrap for the rest.
 
-    The interval for accuracy is :math:`d ± z \sqrt{(n_A + n_B - (n_B - n_A)^2 / n) / n}` with the numbers of examples
-    that only one predicts right (McNemar 1947).
+    The interval for accuracy is :math:`d ± \tfrac{z}{n} \sqrt{n_A + n_B - (n_B - n_A)^2 / n}` with the numbers of
+    examples that only one predicts right (McNemar 1947).
 
     Returns:
         ``None`` if the examples differ, or the metric is not a function of the predictions.
@@ -118,7 +118,7 @@ def compare_examples(a: Predictions, b: Predictions, metric: str) -> ExampleComp
     only_a, only_b = int((a.hits & ~b.hits).sum()), int((b.hits & ~a.hits).sum())
     if metric == "accuracy":
         difference = (only_b - only_a) / examples
-        half = Z * math.sqrt((only_a + only_b - (only_b - only_a) ** 2 / examples) / examples)
+        half = Z * math.sqrt(only_a + only_b - (only_b - only_a) ** 2 / examples) / examples
         ends = max(-1.0, difference - half), min(1.0, difference + half)
         return ExampleComparison(examples, difference, *ends, only_a, only_b, mcnemar(only_a, only_b))
     if metric not in _METRICS:
