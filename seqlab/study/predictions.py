@@ -106,8 +106,11 @@ class ExampleComparison:
 def compare_examples(a: Predictions, b: Predictions, metric: str) -> ExampleComparison | None:
     r"""Compare two runs on the same examples: by McNemar's test for accuracy, by the paired bootstrap for the rest.
 
-    The interval for accuracy is :math:`d ± \tfrac{z}{n} \sqrt{n_A + n_B - (n_B - n_A)^2 / n}` with the numbers of
-    examples that only one predicts right (McNemar 1947).
+    With :math:`n_A` and :math:`n_B` the examples that only one predicts right, both plus 1/2, and :math:`n` all
+    examples plus 2, the interval for accuracy is that of Agresti & Min 2005,
+
+    .. math::
+        \left( n_B - n_A ± z \sqrt{n_A + n_B - (n_B - n_A)^2 / n} \right) / n.
 
     Returns:
         ``None`` if the examples differ, or the metric is not a function of the predictions.
@@ -118,8 +121,9 @@ def compare_examples(a: Predictions, b: Predictions, metric: str) -> ExampleComp
     only_a, only_b = int((a.hits & ~b.hits).sum()), int((b.hits & ~a.hits).sum())
     if metric == "accuracy":
         difference = (only_b - only_a) / examples
-        half = Z * math.sqrt(only_a + only_b - (only_b - only_a) ** 2 / examples) / examples
-        ends = max(-1.0, difference - half), min(1.0, difference + half)
+        total, gain = examples + 2, only_b - only_a
+        half = Z * math.sqrt(only_a + only_b + 1 - gain**2 / total)
+        ends = max(-1.0, (gain - half) / total), min(1.0, (gain + half) / total)
         return ExampleComparison(examples, difference, *ends, only_a, only_b, mcnemar(only_a, only_b))
     if metric not in _METRICS:
         return None
