@@ -103,7 +103,7 @@ def classes_to_show(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, 
 
 def rarest_class(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Return the row of the class with the fewest test examples, of several that of lowest recall."""
-    known = [row for row in rows if row["examples"] and row["recall"] is not None]
+    known = [row for row in rows if isinstance(row["examples"], int) and isinstance(row["recall"], float)]
     return min(known, key=lambda row: (row["examples"], row["recall"]), default=None)
 
 
@@ -112,13 +112,17 @@ def linear_verdict(record: Mapping[str, Any]) -> str | None:
     from seqlab.io.formatting import format_metric
 
     linear, best = record.get("linear"), record["best"]
+    if not isinstance(linear, Mapping) or not isinstance(linear.get("test"), Mapping):
+        return None
     name = best["monitor"]
-    if not linear or (theirs := linear["test"].get(name)) is None or (ours := record["metrics"]["test"][name]) is None:
+    theirs, ours = linear["test"].get(name), record["metrics"]["test"].get(name)
+    if not isinstance(theirs, float) or not isinstance(ours, float):
         return None
     if not (theirs > ours if best["mode"] == "max" else theirs < ours):
         return None
     scores = f"test {name} {format_metric(theirs)}, this model {format_metric(ours)}"
-    return f"the linear baseline (model={linear['model']['name']}) scores better: {scores}"
+    model = linear.get("model")
+    return f"the linear baseline (model={model['name'] if isinstance(model, Mapping) else '?'}) scores better: {scores}"
 
 
 def class_column(row: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Sections of a report on one run: losses, scores, confusion, calibration, confident errors, data, settings."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -40,9 +41,15 @@ def run_sections(run: Run, curve: Sequence[Mapping[str, float]]) -> list[Section
     return [section for section in sections if section is not None]
 
 
+def _mapping(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return an object of a record; empty where there is none."""
+    found = value.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
 def _labels(run: Run, found: Predictions) -> list[str]:
     """Return the labels by index; empty if the record lacks some."""
-    labels = (run.record.get("fingerprint") or {}).get("labels")
+    labels = _mapping(run.record, "fingerprint").get("labels")
     most = int(max(found.target.max(initial=0), found.predicted.max(initial=0)))
     return [str(label) for label in labels] if isinstance(labels, list) and len(labels) > most else []
 
@@ -67,9 +74,7 @@ def _loss_section(run: Run, curve: Sequence[Mapping[str, float]]) -> Section | N
 def _score_section(run: Run) -> Section:
     """Build the table of all test metrics beside the baselines, and the sentences on what fails."""
     record = run.record
-    chance = (record.get("chance") or {}).get("test") or {}
-    linear = ((record.get("linear") or {}).get("test") or {}) if isinstance(record.get("linear"), Mapping) else {}
-    intervals = (record.get("intervals") or {}).get("test") or {}
+    chance, linear, intervals = (_mapping(_mapping(record, key), "test") for key in ("chance", "linear", "intervals"))
     rows: list[tuple[Field, ...]] = []
     for name in record["metrics"]["test"]:
         ends = intervals.get(name)
@@ -81,7 +86,7 @@ def _score_section(run: Run) -> Section:
     keep = [at for at in range(len(head)) if at == 0 or any(row[at] for row in rows)]
     table = Table(tuple(head[at] for at in keep), tuple(tuple(row[at] for at in keep) for row in rows))
     blocks: list[Block] = [table]
-    if linear and (line := linear_verdict(record)) is not None:
+    if (line := linear_verdict(record)) is not None:
         blocks.append(Text(f"{line[0].upper()}{line[1:]}."))
     return Section("Test scores", 3, blocks)
 
@@ -95,7 +100,9 @@ def _confusion_section(run: Run, found: Predictions, labels: Sequence[str]) -> S
     side = min(WIDTH, 1.9 + 0.42 * len(chosen))
     figure = new_figure(max(side, 4.0), max(side - 0.4, 3.2))
     axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    edges = np.arange(len(chosen) + 1) - 0.5
+    axes.pcolormesh(edges, edges, shares, cmap="Blues", vmin=0, vmax=1)
+    axes.invert_yaxis()  # not imshow: a page loads no image
     for row, column in np.argwhere(shown):
         colour = "white" if shares[row, column] > 0.55 else "black"
         axes.text(column, row, str(shown[row, column]), ha="center", va="center", color=colour, fontsize=7)
@@ -125,15 +132,16 @@ def _calibration_section(run: Run, found: Predictions) -> Section:
     axes.set_ylim(-0.03, 1.03)
     error = float((sizes[kept] / sizes.sum() * np.abs(accuracy - confidence)).sum())
     caption = (
-        f"Reliability on the test split: accuracy of {_BINS} bins of confidence, areas are shares of the examples; dashed:"
-        f" perfect calibration. Calibration error {error:.3f}."
+        f"Reliability on the test split: accuracy of {_BINS} bins of confidence, areas are shares of the examples;"
+        f" dashed: perfect calibration. Calibration error {error:.3f}."
     )
     return Section("Calibration", 3, [FigureBlock(Picture(f"{run.task}_reliability", caption, figure))])
 
 
 def _error_section(run: Run) -> Section | None:
     rows: list[tuple[Field, ...]] = []
-    for row in run.tables.get("confident_errors") or ():
+    listed = run.tables.get("confident_errors")
+    for row in listed if isinstance(listed, list) else ():
         if isinstance(row, Mapping) and (confidence := finite_number(row.get("confidence"))) is not None:
             texts = (str(row.get(name, "")) for name in ("text", "true", "predicted"))
             rows.append((*texts, f"{confidence:.3f}"))
@@ -146,11 +154,10 @@ def _error_section(run: Run) -> Section | None:
 
 
 def _data_section(run: Run) -> Section | None:
-    data = run.record.get("data")
     rows: list[tuple[Field, ...]] = []
-    for split, facts in (data if isinstance(data, Mapping) else {}).items():
+    for split, facts in _mapping(run.record, "data").items():
         if isinstance(facts, Mapping):
-            length = facts.get("length") if isinstance(facts.get("length"), Mapping) else {}
+            length = _mapping(facts, "length")
             numbers = [facts.get("examples"), facts.get("steps"), length.get("median"), length.get("longest")]
             shares = [finite_number(facts.get(name)) for name in ("share_truncated", "share_unknown")]
             percents = ["" if share is None else f"{share:.1%}" for share in shares]
@@ -158,7 +165,8 @@ def _data_section(run: Run) -> Section | None:
     if not rows:
         return None
     head = ("split", "examples", "steps", "median length", "longest", "truncated", "unknown")
-    notes = [Text(str(note)) for note in run.record.get("notes") or () if isinstance(note, str)]
+    listed = run.record.get("notes")
+    notes = [Text(note) for note in (listed if isinstance(listed, list) else ()) if isinstance(note, str)]
     return Section("Data", 3, [Table(head, tuple(rows)), *notes])
 
 
