@@ -150,7 +150,7 @@ class BagOfNgrams(Model):
     def _matrix(self, inputs: Any) -> Sparse:
         """Return the features of all sequences ``[sequences, n-grams]``."""
         parts = []
-        for rows in torch.arange(len(inputs)).split(_ROWS):
+        for rows in torch.split(torch.arange(len(inputs)), _ROWS):
             part = inputs.take(rows)
             parts.append(self._weigh(part.values, part.lengths))
         return Sparse(*map(torch.cat, zip(*parts, strict=True)))

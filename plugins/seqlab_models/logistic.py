@@ -1,7 +1,8 @@
 """Multinomial logistic regression on sparse features, by full-batch L-BFGS."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -22,25 +23,25 @@ class Sparse(NamedTuple):
     """Sparse matrix by rows.
 
     Attributes:
-        index: column of each entry, row by row.
+        columns: column of each entry, row by row.
         values: of the entries.
         sizes: number of entries of each row.
     """
 
-    index: Int[Tensor, " entries"]
+    columns: Int[Tensor, " entries"]
     values: Float[Tensor, " entries"]
     sizes: Int[Tensor, " rows"]
 
     def __matmul__(self, other: Tensor) -> Tensor:
         """Multiply with a dense matrix ``[columns, n]``."""
         offsets = self.sizes.cumsum(0) - self.sizes
-        return F.embedding_bag(self.index, other, offsets, mode="sum", per_sample_weights=self.values)
+        return F.embedding_bag(self.columns, other, offsets, mode="sum", per_sample_weights=self.values)
 
-    def transposed(self, columns: int) -> "Sparse":
+    def transposed(self, width: int) -> "Sparse":
         """Return the transposed matrix, given the number of columns of this one."""
         rows = torch.repeat_interleave(torch.arange(len(self.sizes)), self.sizes)
-        order = self.index.argsort(stable=True)
-        return Sparse(rows[order], self.values[order], torch.bincount(self.index, minlength=columns))
+        order = self.columns.argsort(stable=True)
+        return Sparse(rows[order], self.values[order], torch.bincount(self.columns, minlength=width))
 
 
 @final
@@ -93,19 +94,30 @@ def fit_logistic(
 
     def fit(value: float) -> Logistic:
         weight, bias = objective.minimise(value)
-        outputs = (valid[0] @ weight + bias).double()
-        importance = class_weights.double()[valid[1]]
-        losses = F.cross_entropy(outputs, valid[1], reduction="none") * importance
-        return Logistic(weight, bias, value, float(losses.sum() / importance.sum()))
+        loss = _cross_entropy(valid[0] @ weight + bias, valid[1], class_weights)
+        return Logistic(weight, bias, value, loss)
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a step takes milliseconds, and a second thread of a busy machine would be waited for
-    try:
+    with _one_thread():
         best = _search(fit) if c is None else fit(c)
-    finally:
-        torch.set_num_threads(threads)
     log.info("logistic regression: C=%g, validation cross-entropy %.4f", best.c, best.loss)
     return best
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Use one thread: a step takes milliseconds, and would wait for a second thread on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _cross_entropy(outputs: Tensor, targets: Tensor, class_weights: Tensor) -> float:
+    importance = class_weights.double()[targets]
+    losses = F.cross_entropy(outputs.double(), targets, reduction="none") * importance
+    return float(losses.sum() / importance.sum())
 
 
 def _search(fit: Callable[[float], Logistic]) -> Logistic:
@@ -152,6 +164,6 @@ class _Objective:
             self.parameters.grad = torch.cat([gradient, slope.sum(0, keepdim=True)])
             return (losses * self.weights).sum() / total + decay / 2 * weight.square().sum()
 
-        optimizer.step(evaluate)
+        optimizer.step(evaluate)  # type: ignore[no-untyped-call]  # torch's own
         found = self.parameters.detach().clone()
         return found[:-1], found[-1]

@@ -93,7 +93,7 @@ def _outputs(
 @torch.inference_mode()
 def _predict(model: Any, encoded: Ragged) -> Tensor:
     parts = []
-    for rows in torch.arange(len(encoded)).split(_BATCH):
+    for rows in torch.split(torch.arange(len(encoded)), _BATCH):
         inputs, lengths = encoded.padded(rows)
         parts.append(model(Batch(inputs, lengths, torch.empty(0)))[0].float())
     return torch.cat(parts)

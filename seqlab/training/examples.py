@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqlab.contracts import Batch, ClassificationTask, Task
 from seqlab.distributed.collectives import all_gather
-from seqlab.runs.intervals import Ends, bootstrap_intervals, wilson_interval
+from seqlab.runs.intervals import bootstrap_intervals, wilson_interval
 from seqlab.runs.results import metric_ranges
 from seqlab.runs.run_folder import PREDICTIONS, write_weights
 
@@ -67,7 +67,7 @@ def write_predictions(folder: Path, found: Mapping[str, tuple[Tensor, Tensor]]) 
 
 def metric_intervals(
     task: Task, values: Mapping[str, float], found: tuple[Tensor, Tensor] | None
-) -> dict[str, Ends | None]:
+) -> dict[str, list[float] | None]:
     """Return the 95 % interval of each test metric.
 
     Args:
@@ -78,16 +78,16 @@ def metric_intervals(
     Returns:
         ``None`` for a metric without an interval: the examples are unknown, or its value is not finite.
     """
-    none: dict[str, Ends | None] = dict.fromkeys(values)
+    none: dict[str, list[float] | None] = dict.fromkeys(values)
     if found is None or len(found[1]) < 2:
         return none
     outputs, targets = found
     examples, hits = len(targets), int((outputs.argmax(1) == targets).sum())
-    metrics, known = task.metrics(), dict[str, Ends | None]()
+    metrics, known = task.metrics(), dict[str, list[float] | None]()
     for name, value in values.items():
         if abs(value - hits / examples) < 1e-6 and metric_ranges(metrics, [name])[name] == [0, 1]:
-            known[name] = wilson_interval(hits, examples)
-    rest = [name for name in metrics if name in values and name not in known]
+            known[name] = list(wilson_interval(hits, examples))
+    rest = [str(name) for name in metrics if name in values and name not in known]
 
     def resampled(rows: Any) -> dict[str, Any]:
         sets = []
@@ -99,7 +99,7 @@ def metric_intervals(
 
     limits = metric_ranges(metrics, rest)
     ends = bootstrap_intervals(resampled, {name: values[name] for name in rest}, examples, limits) if rest else {}
-    return {**none, **ends, **known}
+    return {**none, **{name: list(each) for name, each in ends.items()}, **known}
 
 
 def confident_errors(

@@ -98,18 +98,15 @@ def _record_results(session: TrainingSession, started: float, command: str | Non
     lengths = _lengths(session)
     task = at_length(task, lengths["test"] if lengths else None)
     report = task_report(task, module.details, folder)
-    linear = fit_baseline(config, task, data)
     scores = _scores(session, task)
-    write_predictions(folder, module.examples_of.found)
-    tested = module.examples_of.found.get("test")
+    by_example, errors = _examples(session, task)
     cost = _cost(session, started)
     main = "cell" if model.uses_cell else "model"
     notes = [] if model.uses_cell else [f"`cell` and `kernel` are ignored with model={config['model']['name']}"]
     record = {
         "title": f"{config[main]['name']} on {config['task']['name']}",
         **scores,
-        "intervals": {"test": metric_intervals(task, module.test_results, tested)},
-        "linear": None if linear is None else linear.record(),
+        **by_example,
         "lengths": lengths,
         "cost": cost,
         "kernel": model.kernel_report(),
@@ -117,11 +114,7 @@ def _record_results(session: TrainingSession, started: float, command: str | Non
         "example": data.example_texts,
         "sequence_length_means": task_defaults(task).sequence_length_means,
         "generates": isinstance(task, LanguageTask),
-        "tables": {
-            **report.tables,
-            **confident_errors(label_names(task) or (), tested, data.texts.get("test")),
-            **further_tests(module.further, data.statistics),
-        },
+        "tables": {**report.tables, **errors, **further_tests(module.further, data.statistics)},
         "figures": [*report.figures, *session.figures],
         "notes": [*notes, *data.notes, *report.notes],
         "fingerprint": session.record.data,
@@ -138,6 +131,16 @@ def _record_results(session: TrainingSession, started: float, command: str | Non
     }
     record = write_results(folder, record)
     return Result(folder, module.test_results, module.baseline, scores["verdict"], task.monitor, cost, record)
+
+
+def _examples(session: TrainingSession, task: Task) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """Write the predictions; return the intervals and the linear baseline, and the table of confident errors."""
+    data, found = session.data, session.module.examples_of.found
+    write_predictions(session.folder, found)
+    linear = fit_baseline(session.config, task, data)
+    intervals = metric_intervals(task, session.module.test_results, found.get("test"))
+    errors = confident_errors(label_names(task) or (), found.get("test"), data.texts.get("test"))
+    return {"intervals": {"test": intervals}, "linear": None if linear is None else linear.record()}, errors
 
 
 def _lengths(session: TrainingSession) -> dict[str, Any] | None:

@@ -126,7 +126,10 @@ class TrainingSession:
         if not self.data.tokens:
             self.model.fit(self.data.examples("train"), self.data.examples("valid"), self.data.fit_weights())
         self._prepare_seconds = time.perf_counter() - began
-        init = self._pretrained
+        init, parameters = self._pretrained, list(self.model.parameters())
+        if init is not None and parameters and not any(each.requires_grad for each in parameters):
+            name = self.config["model"]["name"]
+            raise UserError(f"init_from={init.run}: model={name} fits its weights itself; remove init_from")
         self.init_record = None if init is None else init.load_into(self.model, self.task, self.config)
         freeze(self.model, self.config.get("freeze"))
         skip = self.config["trainer"].get("skip_nonfinite", 0)
