@@ -61,7 +61,7 @@ def check_config(overrides, difference):
     found, before = composed(overrides), expected(difference)
     added = {f"{group}.{key}": value for group, keys in ADDED_KEYS.items() for key, value in keys.items()}
     added["hydra.sweeper.protocols"] = ["fixed"]
-    for kind in ("cell", "task"):
+    for kind in ("cell", "model", "task"):
         added |= {f"{kind}.{key}": value for key, value in added_options(kind, found[f"{kind}.name"]).items()}
     found = {
         key: value for key, value in found.items() if key in before or key not in added or not same(value, added[key])

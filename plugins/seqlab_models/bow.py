@@ -1,4 +1,4 @@
-r"""Bag of n-grams with a linear layer, a baseline for recurrent models.
+r"""Bag of n-grams with a linear classifier, a baseline for recurrent models.
 
 The n-grams are the nodes of a trie, found without a Python loop over items: a node's key is ``parent * radix + digit``,
 the root is node 0, and the node at position ``i`` of the sorted keys is ``i + 1``. Children follow their parents, order
@@ -9,51 +9,70 @@ Sequences are concatenated to one stream of digits: ``begin, tokens..., end, gap
 in no n-gram, so that n-grams stay within a sequence.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, final
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, NamedTuple, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from seqlab import Batch, InputSpec, Model, Ragged, register_export
-from seqlab.errors import check_range
+from seqlab import Batch, Examples, InputSpec, Model, Ragged, register_export
+from seqlab.errors import check_choice, check_range
+from seqlab_models.logistic import Sparse, fit_logistic
 
 LONGEST = 100
+Solver = Literal["lbfgs", "optimizer"]
+_ROWS = 1 << 14
+"""Sequences whose n-grams are counted at once."""
 
 
 @final
 class BagOfNgrams(Model):
     r"""N-gram counts weighted by TF-IDF, and a linear layer to the outputs.
 
-    With :math:`f_{dg}` the count of the n-gram :math:`g` in the sequence :math:`d` with begin and end markers, and
-    :math:`n_g` the number of the :math:`N` training sequences that contain it,
+    With :math:`f_{dg}` the count of the n-gram :math:`g` in the sequence :math:`d` with begin and end markers,
+    :math:`t(f) = 1 + \ln f` (:math:`f` without ``sublinear``), and :math:`n_g` the number of the :math:`N` training
+    sequences that contain it,
 
     .. math::
-        w_{dg} = f_{dg} \left( \ln \frac{1 + N}{1 + n_g} + 1 \right), \quad
+        w_{dg} = t(f_{dg}) \left( \ln \frac{1 + N}{1 + n_g} + 1 \right), \quad
         o_d = s W \frac{w_d}{\lVert w_d \rVert_2} + b.
 
     Up to the constant :math:`s` these are the features of scikit-learn's ``TfidfVectorizer`` on marked text. Unseen
-    n-grams are ignored. :math:`W` and :math:`b` are initialised to zero. Wang & Manning 2012 show how strong such a
-    baseline is on short texts.
+    n-grams are ignored. Wang & Manning 2012 show how strong such a baseline is on short texts.
+
+    ``solver=lbfgs`` fits multinomial logistic regression on the training split: with the weight :math:`v_d` of a
+    sequence (of the task, such as ``task.balance=weights``; else 1) and its label :math:`y_d`, it minimises
+
+    .. math::
+        \tfrac12 \lVert s W \rVert^2 - C \sum_d v_d \ln \mathrm{softmax}(o_d)_{y_d}.
 
     Args:
         inputs: token ids.
         outputs: number of outputs.
         per_step: must be false.
-        max_order: longest n-grams, including markers.
+        max_order: longest n-grams, including markers; null: 4 for characters, 2 for other tokens.
         min_count: minimum number of training sequences that contain an n-gram.
-        scale: the factor :math:`s`. It multiplies the speed of the outputs at a given learning rate by :math:`s`
-            (AdamW) or :math:`s^2` (SGD); with 10, rates for recurrent models are suitable.
+        scale: the factor :math:`s`, of use to ``solver=optimizer``: it multiplies the speed of the outputs at a given
+            learning rate by :math:`s` (AdamW) or :math:`s^2` (SGD).
+        sublinear: whether a count :math:`f` weighs :math:`1 + \ln f`.
+        solver: ``lbfgs``, or ``optimizer``, which trains with ``optimizer=`` and the task's loss.
+        c: inverse strength :math:`C` of the penalty; null: the one of 1, 3, 10, ... with the least cross-entropy on the
+            validation split.
 
     Raises:
         ValueError: an option is out of range, or the task is not suitable.
     """
 
     uses_cell = False
+    added_options: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"sublinear": False, "solver": "optimizer", "c": None}
+    )
 
     keys: Tensor
     idf: Tensor
+    sublinear: Tensor
 
     def __init__(
         self,
@@ -61,27 +80,36 @@ class BagOfNgrams(Model):
         outputs: int,
         per_step: bool,
         *,
-        max_order: int = 4,
+        max_order: int | None = None,
         min_count: int = 1,
         scale: float = 10.0,
+        sublinear: bool = True,
+        solver: Solver = "lbfgs",
+        c: float | None = None,
     ) -> None:
         super().__init__()
-        check_range("max_order", max_order, 1, LONGEST)
+        check_range("max_order", 1 if max_order is None else max_order, 1, LONGEST)
         check_range("min_count", min_count, 1)
         check_range("scale", scale, above=0)
+        check_choice("solver", solver, Solver)
+        if c is not None:
+            check_range("c", c, above=0)
         if per_step:
             raise ValueError("a bag of n-grams has one output per sequence, but this task needs one per time step")
         if inputs.kind != "tokens":
             raise ValueError(f"a bag of n-grams needs tokens, got {inputs.kind}")
         self.inputs, self.outputs = inputs, outputs
-        self.max_order, self.min_count, self.scale = max_order, min_count, scale
+        self.max_order = default_order(inputs) if max_order is None else max_order
+        self.min_count, self.scale, self.solver, self.c = min_count, scale, solver, c
         self.register_buffer("keys", torch.empty(0, dtype=torch.int64))
         self.register_buffer("idf", torch.empty(0))
-        self.weight = nn.Parameter(torch.empty(0, outputs))
-        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.register_buffer("sublinear", torch.tensor(sublinear))
+        is_trained = solver == "optimizer"
+        self.weight = nn.Parameter(torch.empty(0, outputs), requires_grad=is_trained)
+        self.bias = nn.Parameter(torch.zeros(outputs), requires_grad=is_trained)
 
     def prepare(self, read: Callable[[], Ragged]) -> None:
-        """Collect the n-grams of the training split and their IDF.
+        """Collect the n-grams of the training split and their IDF; weights and bias are zero.
 
         Raises:
             ValueError: no n-gram is in ``min_count`` sequences.
@@ -97,6 +125,35 @@ class BagOfNgrams(Model):
         nn.init.zeros_(self.bias)
         self.keys.copy_(keys)
         self.idf.copy_(((1 + len(training_inputs)) / (1 + counts.double())).log() + 1)
+
+    @torch.no_grad()
+    def fit(self, train: Examples, valid: Examples, weights: Tensor | None = None) -> None:
+        """Fit the weights by ``solver=lbfgs``.
+
+        Raises:
+            ValueError: a target is not the index of one label.
+        """
+        if self.solver == "optimizer":
+            return
+        if train.targets.dim() != 1 or train.targets.is_floating_point():
+            raise ValueError("solver=lbfgs needs one label per sequence; set model.solver=optimizer")
+        found = fit_logistic(
+            (self._matrix(train.inputs), train.targets),
+            (self._matrix(valid.inputs), valid.targets),
+            (len(self.keys), self.outputs),
+            c=self.c,
+            weights=weights,
+        )
+        self.weight.copy_(found.weight / self.scale)
+        self.bias.copy_(found.bias)
+
+    def _matrix(self, inputs: Any) -> Sparse:
+        """Return the features of all sequences ``[sequences, n-grams]``."""
+        parts = []
+        for rows in torch.split(torch.arange(len(inputs)), _ROWS):
+            part = inputs.take(rows)
+            parts.append(self._weigh(part.values, part.lengths))
+        return Sparse(*map(torch.cat, zip(*parts, strict=True)))
 
     def forward(self, batch: Batch, state: Any = None) -> tuple[Tensor, None]:
         """Return the outputs ``[batch, outputs]``; there is no state.
@@ -125,13 +182,15 @@ class BagOfNgrams(Model):
         ids, lengths = batch.inputs, batch.lengths
         rows, time = ids.shape
         if lengths is None:
-            values, lengths = ids.flatten(), ids.new_full((rows,), time)
-        else:
-            values = ids[torch.arange(time, device=ids.device) < lengths.unsqueeze(1)]
+            return self._weigh(ids.flatten(), ids.new_full((rows,), time))
+        return self._weigh(ids[torch.arange(time, device=ids.device) < lengths.unsqueeze(1)], lengths)
+
+    def _weigh(self, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what :meth:`features` does for concatenated sequences."""
         stream = mark(values, lengths, self.inputs.size)
         row, index, times = count(self.keys, stream, self.inputs.size, self.max_order)
-        weights = times * self.idf[index]
-        sizes = torch.bincount(row, minlength=rows)
+        weights = (1 + times.to(self.idf.dtype).log() if bool(self.sublinear) else times) * self.idf[index]
+        sizes = torch.bincount(row, minlength=len(lengths))
         # A sum over segments is deterministic on every device, unlike adding at an index.
         norms = torch.segment_reduce(weights.square(), "sum", lengths=sizes, unsafe=True).sqrt()
         return index, weights / norms[row], sizes
@@ -146,7 +205,7 @@ class BagOfNgrams(Model):
             return
         self.keys = self.keys.new_empty(size)
         self.idf = self.idf.new_empty(size)
-        self.weight = nn.Parameter(self.weight.new_empty(size, self.outputs))
+        self.weight = nn.Parameter(self.weight.new_empty(size, self.outputs), self.weight.requires_grad)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Allocate the tables for the loaded number of n-grams, after checking them."""
@@ -155,10 +214,18 @@ class BagOfNgrams(Model):
         if "keys" in given:
             _check_state(given, self.outputs)
             self._resize(len(given["keys"]))
+            # Before version 0.2, counts were not damped.
+            state_dict.setdefault(f"{prefix}sublinear", torch.tensor(False))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 register_export(BagOfNgrams, BagOfNgrams.unexportable)
+
+
+def default_order(inputs: InputSpec) -> int:
+    """Return the longest n-grams by default: 4 for characters and unnamed tokens, 2 for words and their parts."""
+    lengths = [len(symbol) for symbol in inputs.symbols or ("",)]
+    return 4 if sum(length <= 1 for length in lengths) * 2 > len(lengths) else 2
 
 
 def _check_state(given: dict[str, Tensor], outputs: int) -> None:

@@ -20,6 +20,7 @@ from seqlab_tasks.metrics import Confusion, class_table, classification_metrics,
 MAX_LABELS = 2_500
 """Several metrics keep a count for each pair of labels: 50 MB each."""
 Balance = Literal["none", "weights", "sampling"]
+Baseline = Literal["linear", "none"]
 
 
 class Classification(ClassificationTask, ABC):
@@ -100,6 +101,10 @@ class Classification(ClassificationTask, ABC):
     def sample_weights(self) -> Tensor | None:
         """Return the class weight of each training example if ``balance=sampling``."""
         return self._weights.cpu()[self._targets] if self.balance == "sampling" else None
+
+    def loss_weights(self) -> Tensor | None:
+        """Return the class weight of each training example if ``balance=weights``."""
+        return self._weights.cpu()[self._targets] if self.balance == "weights" else None
 
     def metrics(self) -> MetricCollection:
         """Return accuracy, balanced accuracy, macro F1, calibration error and cross-entropy."""

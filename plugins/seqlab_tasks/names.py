@@ -15,7 +15,7 @@ from seqlab import Examples, cache_folder
 from seqlab.errors import check_choice
 from seqlab.io.safe_io import normalise_unicode
 from seqlab.io.tables import label_of
-from seqlab_tasks.classification import Balance, Classification, check_paths, read_file, user_folder
+from seqlab_tasks.classification import Balance, Baseline, Classification, check_paths, read_file, user_folder
 from seqlab_tasks.download import base_name, fetch_archive, guided
 from seqlab_tasks.folds import Folds
 from seqlab_tasks.splitting import SPLITS, SplitError, grouped_split
@@ -80,6 +80,8 @@ class Names(Classification, preprocessing="characters"):
             runs them one after another, and prints mean and interval. null: one division.
         fold: the fold that is the test split, from 0; a tenth of the others is for validation.
         refit: after the folds, train a model on all names; its ``estimate`` is the mean of the folds.
+        baseline: ``linear`` fits a linear classifier of n-grams beside the model and reports its scores; ``none`` does
+            not.
 
     Raises:
         ValueError: an option is out of range.
@@ -102,14 +104,28 @@ class Names(Classification, preprocessing="characters"):
         folds: int | None = None,
         fold: int | None = None,
         refit: bool = False,
+        baseline: Baseline = "linear",
     ) -> None:
         super().__init__(sequence_length, balance, balance_power, label_smoothing)
+        check_choice("baseline", baseline, Baseline)
+        self.baseline = baseline
         check_choice("source", source, Source)
         check_choice("encoding_errors", encoding_errors, Errors)
         check_paths(None, data_dir)
         self.source, self.data_dir, self.encoding_errors = source, data_dir, encoding_errors
         self.split_seed, self._folds = split_seed, Folds(folds, fold, refit)
         self._folds.check()
+
+    def linear_baseline(self) -> Mapping[str, Any] | None:
+        """Return the nodes of ``model=bow``."""
+        return (
+            None
+            if self.baseline == "none"
+            else {
+                "model": {"name": "bow", "min_count": 2},
+                "preprocessing": {"name": "characters"},
+            }
+        )
 
     def splits(self) -> Mapping[str, Examples]:
         """Read, clean and split the names."""

@@ -14,7 +14,7 @@ from torchmetrics import MetricCollection
 from seqlab import Examples, Report, cache_folder
 from seqlab.errors import check_choice
 from seqlab.io.tables import Layout, decode
-from seqlab_tasks.classification import Balance, Classification
+from seqlab_tasks.classification import Balance, Baseline, Classification
 from seqlab_tasks.download import fetch_files, guided, verified
 from seqlab_tasks.folds import Folds
 from seqlab_tasks.metrics import Confusion, Reliability, classification_metrics, draw_reliability, reliability_table
@@ -31,6 +31,8 @@ NTC_SCV_ARCHIVES = {
 }
 """SHA-256 of the archives."""
 
+_FEW = 5_000
+"""Number of training texts below which n-grams of a single text count in the baseline."""
 _MEMBER = re.compile(r"(data_train/train|data_train/test|data_test/test)/(neg|pos)/[^/]+\.txt")
 _SPLITS = {"data_train/train": "train", "data_train/test": "valid", "data_test/test": "test"}
 
@@ -60,6 +62,8 @@ class TextClassification(OwnTexts, preprocessing="words", min_updates=1_000):
             them one after another, and prints mean and interval. null: one division.
         fold: the fold that is the test split, from 0; a tenth of the others is for validation.
         refit: after the folds, train a model on all texts; its ``estimate`` is the mean of the folds.
+        baseline: ``linear`` fits a linear classifier of n-grams beside the model and reports its scores; ``none`` does
+            not.
         **own: the user's own texts; the arguments of :class:`seqlab_tasks.own_texts.OwnTexts`.
 
     Raises:
@@ -83,10 +87,13 @@ class TextClassification(OwnTexts, preprocessing="words", min_updates=1_000):
         folds: int | None = None,
         fold: int | None = None,
         refit: bool = False,
+        baseline: Baseline = "linear",
         **own: Any,
     ) -> None:
         Classification.__init__(self, sequence_length, balance, balance_power, label_smoothing)
         OwnTexts.__init__(self, **own)
+        check_choice("baseline", baseline, Baseline)
+        self.baseline = baseline
         check_choice("source", source, Source)
         check_choice("chunks", chunks, Chunks)
         if self.data is not None and source != "bundled":
@@ -101,6 +108,18 @@ class TextClassification(OwnTexts, preprocessing="words", min_updates=1_000):
         self._folds.check()
         if chunks == "carry":  # nothing is cut off: the length is that of a window
             self.sequence_length_means = "window"
+
+    def linear_baseline(self) -> Mapping[str, Any] | None:
+        """Return the nodes of ``model=bow``."""
+        few = len(self._targets) < _FEW
+        return (
+            None
+            if self.baseline == "none"
+            else {
+                "model": {"name": "bow", "min_count": 1 if few else 2},
+                "preprocessing": {"name": "words", "steps": ["lower"]},
+            }
+        )
 
     def splits(self) -> Mapping[str, Examples]:
         """Read and split the texts."""

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from seqlab.io.atomic import finite
 from seqlab.io.formatting import format_metric
-from seqlab.runs.scores import class_column, class_table, classes_to_show, shorten_label
+from seqlab.runs.scores import class_column, class_table, classes_to_show, linear_verdict, rarest_class, shorten_label
 
 if TYPE_CHECKING:
     from seqlab.runs.results import Result
@@ -83,11 +83,39 @@ def show_scores(
     out.print_table(columns, rows, right=columns[1:], title=title)
 
 
+def show_columns(
+    columns: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Any], monitor: str, title: str, out: Output
+) -> None:
+    """Print each metric of several predictors, the model last, and the 95 % interval of the model's.
+
+    Args:
+        columns: metrics by heading.
+        intervals: ends by metric, or ``None``.
+        monitor: the metric that is bold.
+        title: of the table.
+        out: where to print.
+    """
+    *others, model = columns
+    rows = []
+    for name, value in columns[model].items():
+        row = [Text(name, "bold" * (name == monitor), no_wrap=True)]
+        row += [Text(_figure(columns[other].get(name)), "dim") for other in others]
+        ends = intervals.get(name)
+        row += [Text(format_metric(value)), Text("-".join(f"{end:.3f}" for end in ends or ()), no_wrap=True)]
+        rows.append(row)
+    heads = ("metric", *columns, "95 % interval")
+    out.print_table(heads, rows, right=heads[1:], title=title)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else format_metric(value)
+
+
 def show_classes(rows: Sequence[Mapping[str, Any]], out: Output, rest: str) -> None:
     """Print a row for each class that :func:`classes_to_show` chooses."""
     shown = classes_to_show(rows)
     if len(shown) < len(rows):
-        out.print_line(f"{len(shown)} of {len(rows)} classes, those of lowest F1; all are in {rest}:")
+        out.print_line(f"{len(shown)} of {len(rows)} classes, those of lowest F1 first; all are in {rest}:")
     noun = class_column(rows[0])
     columns = (noun, "precision", "recall", "F1", "support")
     table = (
@@ -105,7 +133,7 @@ def show_results(result: "Result", out: Output) -> None:
     """Print the tables that end a run: every metric with the baseline beside it, and results by class."""
     record, cost = result.record, result.cost
     title = f"{record['title']}: {result.verdict}"
-    show_scores("test", result.metrics, result.chance, result.monitor, title, out)
+    _show_test(result, title, out)
     if (classes := class_table(record["tables"])) is not None:
         show_classes(classes[1], out, f"results.json, tables.{classes[0]}")
     for row in record["tables"].get("further_tests", []):
@@ -123,6 +151,26 @@ def show_results(result: "Result", out: Output) -> None:
         out.print_line(f"{cost['compilations']} graphs compiled in {cost['compile_seconds']:.0f} s")
     for note in record["notes"]:
         out.print_line(note, "dim")
+    if classes is not None and (row := rarest_class(classes[1])) is not None:
+        label = shorten_label(str(row[class_column(row)]))
+        out.print_line(f"rarest class {label}: recall {row['recall']:.3f} of {row['examples']:,} test examples")
+
+
+def show_linear_verdict(result: "Result", out: Output) -> None:
+    """Print a line if the linear baseline scores better than the model."""
+    if (line := linear_verdict(result.record)) is not None:
+        out.print_line(line, "bold")
+
+
+def _show_test(result: "Result", title: str, out: Output) -> None:
+    """Print the metrics of the test split."""
+    record = result.record
+    if record["fingerprint"]["labels"] is None:
+        show_scores("test", result.metrics, result.chance, result.monitor, title, out)
+        return
+    linear = {} if record["linear"] is None else {"linear baseline": record["linear"]["test"]}
+    columns = {"majority class": result.chance, **linear, "this model": result.metrics}
+    show_columns(columns, record["intervals"]["test"], result.monitor, f"{title} (test split)", out)
 
 
 def _duration(result: "Result") -> str:

@@ -128,7 +128,7 @@ def _show(result: "Result", arguments: list[str]) -> None:
     import shlex
 
     from seqlab.cli.folds import show_estimate
-    from seqlab.cli.output import Output, show_results
+    from seqlab.cli.output import Output, show_linear_verdict, show_results
     from seqlab.io.formatting import relative_path, shell_command, text_arguments
     from seqlab.study.advice import advise
 
@@ -154,3 +154,4 @@ def _show(result: "Result", arguments: list[str]) -> None:
         out.print_line("no better than the input-independent baseline; what may help:")
         for text, retry in advice:
             out.print_line(f"  {text}\n    {retry}")
+    show_linear_verdict(result, out)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, final
 
 from torch import Tensor, nn
 
-from seqlab.contracts.batch import Batch, Ragged
+from seqlab.contracts.batch import Batch, Examples, Ragged
 from seqlab.contracts.cell import Cell
 
 CellFactory: TypeAlias = Callable[[int], Cell]
@@ -55,6 +55,17 @@ class Model(nn.Module, ABC):
 
         Args:
             read: returns the encoded training split, in memory.
+        """
+
+    def fit(self, train: Examples, valid: Examples, weights: Tensor | None = None) -> None:  # not all models need it
+        """Fit the weights by an algorithm of the model's own, after :meth:`prepare`; most are trained by an optimiser.
+
+        Parameters that are fitted here do not require a gradient. Running text is not fitted.
+
+        Args:
+            train: encoded examples to fit on.
+            valid: encoded examples to choose options by.
+            weights: of the training examples in the loss, ``[examples]``; ``None`` for equal ones.
         """
 
     @abstractmethod

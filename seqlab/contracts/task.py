@@ -190,6 +190,17 @@ class ClassificationTask(ReportingTask, sequence_length_means="maximum"):
         """Return the weight of each training example in drawing an epoch; ``None`` takes each once."""
         return None
 
+    def loss_weights(self) -> Tensor | None:
+        """Return the weight of each training example in the loss; ``None`` for equal ones."""
+        return None
+
+    def linear_baseline(self) -> Mapping[str, Any] | None:
+        """Return the config nodes ``model`` and ``preprocessing`` of a baseline that learns; ``None`` for none.
+
+        The model implements :meth:`.Model.fit`; it is fitted beside every run and scored on the same splits.
+        """
+        return None
+
     @property
     def outputs(self) -> int:
         """Number of labels."""
@@ -337,6 +348,18 @@ def class_of(task: Task, label: str) -> str:
 def sample_weights(task: Task) -> Tensor | None:
     """Return the weights of the training examples, ``None`` for equal weights."""
     return task.sample_weights() if isinstance(task, ClassificationTask) else None
+
+
+def fit_weights(task: Task) -> Tensor | None:
+    """Return the weights of the training examples, by sampling or in the loss, ``None`` for equal weights."""
+    if (sampled := sample_weights(task)) is not None or not isinstance(task, ClassificationTask):
+        return sampled
+    return task.loss_weights()
+
+
+def linear_baseline(task: Task) -> Mapping[str, Any] | None:
+    """Return the config nodes of the baseline of a classification task; ``None`` if there is none."""
+    return task.linear_baseline() if isinstance(task, ClassificationTask) else None
 
 
 def detail_metrics(task: Task) -> MetricCollection | None:

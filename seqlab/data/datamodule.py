@@ -23,7 +23,7 @@ from seqlab.contracts import (
     Task,
     UserError,
 )
-from seqlab.contracts.task import input_spec, is_fresh, label_names, max_length, sample_weights
+from seqlab.contracts.task import fit_weights, input_spec, is_fresh, label_names, max_length, sample_weights
 from seqlab.data import statistics
 from seqlab.data.encoding import dropped_texts, encode_texts, example_symbols, symbols_of, texts_of, truncate
 from seqlab.data.lengths import BATCH_STEPS, LengthLoader, LengthSchedule, held_out_examples, seed_of
@@ -60,6 +60,7 @@ class SequenceData(pl.LightningDataModule):
         tokens: the tokens of each split of running text; else empty.
         statistics: of each split, for ``results.json``.
         dropped: the reason for each training text that preprocessing dropped, by its index.
+        texts: of each split, as the task has them, in the order of ``encoded``; empty for a task without texts.
         notes: what a user should know about the data.
         example_texts: inputs to predict for, as examples.
         narrow_tokens: whether the model takes token ids that are not int64 (:attr:`.Model.narrow_tokens`).
@@ -109,6 +110,7 @@ class SequenceData(pl.LightningDataModule):
         self.tokens: dict[str, TokenFile] = {}
         self.statistics: dict[str, dict[str, Any]] = {}
         self.dropped: dict[int, str] = {}
+        self.texts: dict[str, list[str]] = {}
         self.notes: list[str] = []
         self.example_texts: list[str] = []
         self.schedule: LengthSchedule | None = None
@@ -182,7 +184,8 @@ class SequenceData(pl.LightningDataModule):
             preprocessor.fit(texts_of(splits["train"]))
         self.example_texts = [text for text in map(_example, texts_of(splits["test"])[:2]) if text]
         for name, examples in splits.items():
-            self.encoded[name] = encode_texts(texts_of(examples), preprocessor, self.pipeline), examples.targets
+            self.texts[name] = texts_of(examples)
+            self.encoded[name] = encode_texts(self.texts[name], preprocessor, self.pipeline), examples.targets
 
     def _without_dropped(self, train: Examples, preprocessor: Preprocessor) -> Examples:
         texts = texts_of(train)
@@ -203,6 +206,8 @@ class SequenceData(pl.LightningDataModule):
         for name, rows in found.kept.items():
             ids, targets = self.encoded[name]
             self.encoded[name] = ids.take(rows), targets[rows]
+            if name in self.texts:
+                self.texts[name] = [self.texts[name][row] for row in rows.tolist()]
         if "train" in found.kept:
             rows = found.kept["train"]
             self._train_rows = rows if self._train_rows is None else self._train_rows[rows]
@@ -376,8 +381,19 @@ class SequenceData(pl.LightningDataModule):
 
     def sample_weights(self) -> Tensor | None:
         """Return the task's weights of the training examples that were not dropped."""
-        weights = sample_weights(self.task)
+        return self._kept(sample_weights(self.task))
+
+    def fit_weights(self) -> Tensor | None:
+        """Return the same for a model that is not trained on batches: also weights that the task has in its loss."""
+        return self._kept(fit_weights(self.task))
+
+    def _kept(self, weights: Tensor | None) -> Tensor | None:
         return weights if weights is None or self._train_rows is None else weights[self._train_rows]
+
+    def examples(self, split: str) -> Examples:
+        """Return the encoded examples of a split."""
+        inputs, targets = self.encoded[split]
+        return Examples(inputs.widened(), targets)
 
     def probe(self, rows: int) -> Batch:
         """Return a few sequences of the validation split, spaced evenly over it: always the same ones.

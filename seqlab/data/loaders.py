@@ -63,6 +63,7 @@ class BatchLoader(ABC):
 
     Attributes:
         batches: in a whole epoch; set by subclasses.
+        rows: of the split's examples, those of the batch that was yielded last; ``None`` where there is no split.
         weight: of the batch that was yielded last, such that the weighted mean over all processes is the mean over the
             whole batch: 1 where all processes read as much of it, 0 where this process reads nothing of it.
 
@@ -75,6 +76,7 @@ class BatchLoader(ABC):
     """
 
     batches: int
+    rows: Tensor | None = None
     batch_sampler = None  # Lightning asks every loader that has a sampler for this one, too
 
     def __init__(self, batch_size: int, **options: Unpack[LoaderOptions]) -> None:
@@ -99,6 +101,10 @@ class BatchLoader(ABC):
     def shard_weight(self, item: Any) -> float:
         """Return the :attr:`weight` of this process's shard of a batch."""
 
+    def row_indices(self, item: Any) -> Tensor | None:
+        """Return the :attr:`rows` of this process's shard of a batch."""
+        return None
+
     def __len__(self) -> int:
         """Return the number of batches of an epoch, the same for all epochs."""
         return min(self.overfit_batches, self.batches) if self.overfit_batches else self.batches
@@ -120,6 +126,7 @@ class BatchLoader(ABC):
         for item, batch in zip(items, batches, strict=True):
             self._done += 1
             self.weight = 1.0 if self.shard.world == 1 else self.shard_weight(item)
+            self.rows = self.row_indices(item)
             yield batch if self.narrow_tokens else widened(batch)
 
     def _build_ahead(self, items: Sequence[Any]) -> Iterator[Batch]:
@@ -204,6 +211,10 @@ class SplitLoader(ExampleLoader):
     def batch_rows(self, item: Tensor) -> tuple[Ragged, Tensor, Tensor]:
         """Return the split and the batch's rows of it."""
         return self.inputs, self.targets, item
+
+    def row_indices(self, item: Tensor) -> Tensor:
+        """Return the batch's rows that this process reads."""
+        return self.shard.take(item)
 
 
 @final

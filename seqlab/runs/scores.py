@@ -10,9 +10,8 @@ if TYPE_CHECKING:
 
 Verdict = Literal["solved", "learning", "at chance"]
 
-_MAX_CLASSES = 20
-"""Number of classes up to which all are shown; of more, only the worst."""
-_WORST_CLASSES = 5
+_MAX_CLASSES = 30
+"""Number of classes to show; of more, the worst."""
 _COLUMNS = ("precision", "recall", "f1", "examples")
 
 
@@ -96,10 +95,34 @@ def class_table(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[str,
 
 
 def classes_to_show(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return all classes, or the 5 of lowest F1 where there are more than 20."""
+    """Return all classes in their order, or the 30 of lowest F1, the lowest first, where there are more."""
     if len(rows) <= _MAX_CLASSES:
         return rows
-    return sorted((row for row in rows if row["f1"] is not None), key=lambda row: row["f1"])[:_WORST_CLASSES]
+    return sorted((row for row in rows if row["f1"] is not None), key=lambda row: row["f1"])[:_MAX_CLASSES]
+
+
+def rarest_class(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the row of the class with the fewest test examples, of several that of lowest recall."""
+    known = [row for row in rows if isinstance(row["examples"], int) and isinstance(row["recall"], float)]
+    return min(known, key=lambda row: (row["examples"], row["recall"]), default=None)
+
+
+def linear_verdict(record: Mapping[str, Any]) -> str | None:
+    """Return a sentence if the linear baseline has a better test score than the model; else ``None``."""
+    from seqlab.io.formatting import format_metric
+
+    linear, best = record.get("linear"), record["best"]
+    if not isinstance(linear, Mapping) or not isinstance(linear.get("test"), Mapping):
+        return None
+    name = best["monitor"]
+    theirs, ours = linear["test"].get(name), record["metrics"]["test"].get(name)
+    if not isinstance(theirs, float) or not isinstance(ours, float):
+        return None
+    if not (theirs > ours if best["mode"] == "max" else theirs < ours):
+        return None
+    scores = f"test {name} {format_metric(theirs)}, this model {format_metric(ours)}"
+    model = linear.get("model")
+    return f"the linear baseline (model={model['name'] if isinstance(model, Mapping) else '?'}) scores better: {scores}"
 
 
 def class_column(row: Mapping[str, Any]) -> str:

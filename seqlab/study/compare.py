@@ -9,6 +9,7 @@ from typing import final
 from seqlab.errors import UserError
 from seqlab.io.formatting import relative_path
 from seqlab.study.intervals import Interval, student_interval
+from seqlab.study.predictions import ExampleComparison, compare_examples, read_predictions
 from seqlab.study.report.reading import Fault, collect
 from seqlab.study.report.runs import DISTANCE, REPLICATES, Run, format_setting, is_controlled, label_runs
 
@@ -59,6 +60,7 @@ class Comparison:
         unpaired: runs without a partner, with the reason, a line each.
         interval: of the mean validation difference B - A over seeds.
         test_interval: the same on the test split; ``None`` if a pair lacks a test score.
+        by_example: of a single pair: its comparison over validation examples; ``None`` where there is none.
     """
 
     sides: tuple[Side, Side]
@@ -69,6 +71,7 @@ class Comparison:
     unpaired: Sequence[str]
     interval: Interval
     test_interval: Interval | None = None
+    by_example: ExampleComparison | None = None
 
     def verdict(self) -> str:
         """Return a sentence on which set validates better, or that they cannot be told apart."""
@@ -76,6 +79,8 @@ class Comparison:
         found, what = self.interval, f"validation {self.metric}"
         if not any(run.learned for pair in self.pairs for run in pair.runs):
             return f"{what}: neither {a} nor {b} is better than the input-independent baseline ({_format(found)})."
+        if self.by_example is not None:
+            return self.by_example.describe(self.metric, a, b, maximises=self.maximises)
         if found.low is None or found.high is None:
             return f"{what}: {_format(found)} with a single seed; run more seeds to tell which is better."
         seeds = f"{found.count} seeds" + (f" of {len(self.pairs)} pairs" if len(self.pairs) > found.count else "")
@@ -155,7 +160,13 @@ def compare(first: Side, second: Side, metric: str | None = None, *, within_one:
     tests = [(pair, pair.test_values[1] - pair.test_values[0]) for pair in pairs if pair.test_values is not None]
     tested = bounds.clip(_over_seeds(tests)) if len(tests) == len(pairs) else None
     maximises = run.maximises if chosen == run.monitor else {"loss": False}.get(chosen)
-    return Comparison((first, second), chosen, maximises, differences, pairs, unpaired, interval, tested)
+    examples = _by_example(pairs[0], chosen) if len(pairs) == 1 else None
+    return Comparison((first, second), chosen, maximises, differences, pairs, unpaired, interval, tested, examples)
+
+
+def _by_example(pair: Pair, metric: str) -> ExampleComparison | None:
+    a, b = (read_predictions(run.folder, "valid") for run in pair.runs)
+    return None if a is None or b is None else compare_examples(a, b, metric)
 
 
 def _over_seeds(differences: Sequence[tuple[Pair, float]]) -> Interval:

@@ -34,7 +34,7 @@ ADDED_KEYS: Mapping[str, Mapping[str, Any]] = {
     "optimizer": {"recurrent_lr": None},
     "trainer": {"max_minutes": None},
     "task": {
-        "quoting": "auto", "header": "auto", "encoding": "utf-8",
+        "quoting": "auto", "header": "auto", "encoding": "utf-8", "baseline": "linear",
         "lengths": "fixed", "min_length": None, "start_length": None, "growth": 1.5, "patience": 1, "check_every": 50,
         "eval_multiples": [],
     },

@@ -15,6 +15,7 @@ from seqlab.contracts.task import derived_metrics, detail_metrics
 from seqlab.distributed.collectives import all_gather, all_reduce_sum, reshard_counts
 from seqlab.recurrence import Recurrent, detach, fill_state, state_tensors
 from seqlab.recurrence.selection import CompilePolicy
+from seqlab.training.examples import ExampleOutputs, has_examples
 from seqlab.training.nonfinite import NonFiniteGuard
 from seqlab.training.optimizers import EpochDecay, make_optimizer, recurrent_parameters, schedule
 
@@ -36,6 +37,8 @@ class SequenceModule(pl.LightningModule):
 
     Attributes:
         ceiling: the length at which a curriculum is validated; ``None`` without one.
+        examples_of: outputs of a classification for each example of the validation and the test split.
+        split: that ``test`` scores: of ``valid``, only :attr:`examples_of` is filled.
         further: metrics of further test splits, of the model and of the baseline, by the split's name.
         examples, steps: examples and time steps trained on so far, without padding.
 
@@ -69,6 +72,7 @@ class SequenceModule(pl.LightningModule):
         self.detail_metrics: MetricCollection | None = detail_metrics(task)
         self.set_further(further)
         self.further: dict[str, tuple[dict[str, float], dict[str, float]]] = {}
+        self.examples_of, self.split = ExampleOutputs(), "test"
         self.test_results: dict[str, float] = {}
         self.baseline: dict[str, float] = {}
         self.details: dict[str, Tensor] = {}
@@ -202,6 +206,10 @@ class SequenceModule(pl.LightningModule):
             assert self.detail_metrics is not None
             self.detail_metrics.update(outputs, batch.targets)
             return
+        if not dataloader_idx and has_examples(self.task):
+            self.examples_of.add(loaders[0] if isinstance(loaders, list) else loaders, outputs, batch)
+        if self.split != "test":
+            return
         metrics, baseline = self._test_metrics(dataloader_idx)
         metrics.update(outputs, batch.targets)
         baseline.update(self.task.baseline_outputs(batch), batch.targets)
@@ -217,6 +225,9 @@ class SequenceModule(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Compute the metrics."""
+        self.examples_of.close(self.split)
+        if self.split != "test":
+            return
         self.test_results = self._computed(self.test_metrics, "test")
         self.baseline = self._computed(self.baseline_metrics, "test")
         for loader, name in enumerate(self._further, start=1):

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from seqlab.config.schema import plain_config
 from seqlab.contracts import LanguageTask, Task, UserError
-from seqlab.contracts.task import at_length, task_defaults, task_report
+from seqlab.contracts.task import at_length, label_names, task_defaults, task_report
 from seqlab.data.datamodule import SPLITS
 from seqlab.data.statistics import format_statistics
 from seqlab.distributed.devices import rank_info
@@ -24,8 +24,10 @@ from seqlab.runs.environment import compute_settings, git_state, hardware, peak_
 from seqlab.runs.ownership import owned_folder
 from seqlab.runs.results import Result, further_tests, metric_ranges, write_results
 from seqlab.runs.scores import judge
+from seqlab.training.baseline import fit_baseline
 from seqlab.training.checkpoint import checkpoint_path
 from seqlab.training.curriculum import lengths_record
+from seqlab.training.examples import confident_errors, metric_intervals, write_predictions
 from seqlab.training.loggers import open_logger
 from seqlab.training.process_state import restored_process_state
 from seqlab.training.resume import ResumePoint, new_record
@@ -104,12 +106,14 @@ def _record_results(
     task = at_length(task, lengths["test"] if lengths else None)
     report = task_report(task, module.details, folder)
     scores = _scores(session, task)
+    by_example, errors = _examples(session, task)
     cost = _cost(session, started)
     main = "cell" if session.model.uses_cell else "model"
     notes = [] if session.model.uses_cell else [f"`cell` and `kernel` are ignored with model={config['model']['name']}"]
     record = {
         "title": f"{config[main]['name']} on {config['task']['name']}",
         **scores,
+        **by_example,
         "lengths": lengths,
         "cost": cost,
         "kernel": session.model.kernel_report(),
@@ -117,7 +121,7 @@ def _record_results(
         "example": data.example_texts,
         "sequence_length_means": task_defaults(task).sequence_length_means,
         "generates": isinstance(task, LanguageTask),
-        "tables": {**report.tables, **further_tests(module.further, data.statistics)},
+        "tables": {**report.tables, **errors, **further_tests(module.further, data.statistics)},
         "figures": [*report.figures, *session.figures],
         "notes": [*notes, *data.notes, *report.notes],
         "fingerprint": session.record.data,
@@ -134,6 +138,16 @@ def _record_results(
     }
     record = write_results(folder, record if estimate is None else {**record, "estimate": dict(estimate)})
     return Result(folder, module.test_results, module.baseline, scores["verdict"], task.monitor, cost, record)
+
+
+def _examples(session: TrainingSession, task: Task) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """Write the predictions; return the intervals and the linear baseline, and the table of confident errors."""
+    data, found = session.data, session.module.examples_of.found
+    write_predictions(session.folder, found)
+    linear = fit_baseline(session.config, task, data)
+    intervals = metric_intervals(task, session.module.test_results, found.get("test"))
+    errors = confident_errors(label_names(task) or (), found.get("test"), data.texts.get("test"))
+    return {"intervals": {"test": intervals}, "linear": None if linear is None else linear.record()}, errors
 
 
 def _lengths(session: TrainingSession) -> dict[str, Any] | None:

@@ -42,6 +42,7 @@ from seqlab.training.callbacks import (
 )
 from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, StepReachedError
 from seqlab.training.curriculum import LengthTracker, check_comparisons, test_length
+from seqlab.training.examples import has_examples
 from seqlab.training.finetune import PretrainedInit, freeze, load_init
 from seqlab.training.module import SequenceModule
 from seqlab.training.nonfinite import NonFiniteGuard
@@ -124,11 +125,16 @@ class TrainingSession:
     def _initialise_model(self) -> None:
         began = time.perf_counter()
         self.model.prepare(self.data.training_inputs)
+        if not self.data.tokens:
+            self.model.fit(self.data.examples("train"), self.data.examples("valid"), self.data.fit_weights())
         self._prepare_seconds = time.perf_counter() - began
-        init = self._pretrained
-        if any(parameter.requires_grad for parameter in self.model.parameters()):
+        init, parameters = self._pretrained, list(self.model.parameters())
+        if any(each.requires_grad for each in parameters):
             note = few_updates(self.config, self.task, self.data)
             self.data.notes += [] if note is None else [note]
+        elif init is not None and parameters:
+            name = self.config["model"]["name"]
+            raise UserError(f"init_from={init.run}: model={name} fits its weights itself; remove init_from")
         self.init_record = None if init is None else init.load_into(self.model, self.task, self.config)
         freeze(self.model, self.config.get("freeze"))
         skip = self.config["trainer"].get("skip_nonfinite", 0)
@@ -199,6 +205,7 @@ class TrainingSession:
             if (schedule := self.data.schedule) is not None:
                 self.data.choose_test_length(test_length(schedule, self.checkpoints.best_length))
                 self.module.set_further(self.data.extra_splits)
+            self._test_examples(trainer)
             trainer.test(self.module, datamodule=self.data, verbose=False)
             self.figures = [name for callback in self._callbacks for name in getattr(callback, "figures", ())]
         except MisconfigurationException as error:
@@ -217,6 +224,13 @@ class TrainingSession:
             self.cost.seconds += self._prepare_seconds
         trainer.validate(self.module, datamodule=self.data, verbose=False)
         self.checkpoints.update_best(trainer, self.module)
+
+    def _test_examples(self, trainer: pl.Trainer) -> None:
+        """Compute the outputs for each example of the validation split with the best weights."""
+        if has_examples(self.task) and self.data.schedule is None and not self.data.tokens:
+            self.module.split = "valid"
+            trainer.test(self.module, dataloaders=self.data.loader("valid"), verbose=False)
+            self.module.split = "test"
 
     def _fit(self, trainer: pl.Trainer) -> None:
         """Train; an error before the first step of a resumed run is reported as one of the checkpoint."""

@@ -20,8 +20,9 @@ KINDS = {
 ELSEWHERE = {
     "cost.peak_gpu_memory_bytes", "hardware.gpus[]", "data.*.dropped.*", "git", "git.commit", "git.dirty", "freeze[]",
     "history[].changed.*", "history[].data[]", "history[].unrecorded", "estimate.*",
+    "linear.test.*", "linear.valid.*", "linear.model.*", "linear.preprocessing.*", "linear.seconds",
 }  # fmt: skip
-"""Fields that these runs may lack: GPUs, frozen modules, a repository, resumed runs, folds."""
+"""Fields that these runs may lack: GPUs, frozen modules, a repository, resumed runs, folds, a linear baseline."""
 RUNS = {
     "names": ["task=names", "cell=gru", "cell.hidden_size=8"],
     "first": ["task=first", "task.sequence_length=5", "task.eval_lengths=[9]", "task.examples=64", "task.held_out=64"],

@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import nn
 
-from seqlab import Batch, InputSpec, Ragged
+from seqlab import Batch, Examples, InputSpec, Ragged
 from seqlab_models.bow import BagOfNgrams
 
 OUTPUTS = 3
@@ -26,6 +27,7 @@ def batch(rows):
 
 
 def bow(size, train=None, **options):
+    options = {"sublinear": False, "solver": "optimizer"} | options
     made = BagOfNgrams(InputSpec("tokens", size), OUTPUTS, False, **options).double()
     if train is not None:
         made.prepare(lambda: ragged(train))
@@ -81,16 +83,52 @@ def test_features_are_the_slow_ones(train, rows, max_order, min_count):
     assert_same_features(model, train, rows)
 
 
-def test_features_are_those_of_scikit_learn():
-    text = pytest.importorskip("sklearn.feature_extraction.text")
+@pytest.mark.parametrize("sublinear", [False, True])
+def test_features_are_those_of_scikit_learn(sublinear):
     names = ["Aalto", "Anna", "Banana", "Ann", "Nanna", "Otto", "Toto", "Abba"]
     letters = sorted(set("".join(names)))
-    vectoriser = text.TfidfVectorizer(analyzer="char", ngram_range=(1, 4), lowercase=False)
+    vectoriser = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), lowercase=False, sublinear_tf=sublinear)
     vectoriser.fit([f"<{name}>" for name in names[:6]])
     theirs = torch.from_numpy(vectoriser.transform([f"<{name}>" for name in names]).toarray())
     rows = [[letters.index(letter) + 1 for letter in name] for name in names]
-    mine = dense(bow(len(letters) + 1, rows[:6]), rows)
+    mine = dense(bow(len(letters) + 1, rows[:6], sublinear=sublinear), rows)
     torch.testing.assert_close(_sorted_columns(mine), _sorted_columns(theirs), rtol=0, atol=1e-12)
+
+
+def test_a_state_without_damping_is_of_an_older_version():
+    rows = [[1, 1, 1, 2], [3]]
+    old = bow(7, rows, sublinear=False)
+    nn.init.normal_(old.weight)
+    state = {name: value for name, value in old.state_dict().items() if name != "sublinear"}
+    new = bow(7, sublinear=True)
+    new.load_state_dict(state)
+    assert torch.equal(new(batch(rows))[0], old(batch(rows))[0])
+
+
+@pytest.mark.parametrize(("symbols", "order"), [(("", "?", "a", "b"), 4), (("", "<unk>", "the", "a"), 2), (None, 4)])
+def test_the_default_order_depends_on_the_tokens(symbols, order):
+    assert BagOfNgrams(InputSpec("tokens", 4, symbols), OUTPUTS, False).max_order == order
+
+
+def test_a_fit_needs_one_label_per_sequence():
+    model = bow(7, [[1], [2]], solver="lbfgs")
+    examples = Examples(ragged([[1], [2]]), torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"set model\.solver=optimizer"):
+        model.fit(examples, examples)
+
+
+def test_a_fitted_model_predicts_its_labels():
+    """No parameter is left to an optimiser, and the scale does not change the outputs."""
+    rows, labels = [[1, 2], [1, 3], [4, 5], [4, 6], [5]] * 4, torch.tensor([0, 0, 2, 2, 2] * 4)
+    examples = Examples(ragged(rows), labels)
+    outputs = []
+    for scale in (1.0, 10.0):
+        model = bow(7, rows, solver="lbfgs", scale=scale)
+        model.fit(examples, examples)
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        outputs.append(model(batch(rows))[0])
+    assert outputs[0].argmax(1).equal(labels)
+    torch.testing.assert_close(*outputs, rtol=0, atol=1e-4)
 
 
 def test_words_by_the_ten_thousand():
@@ -150,7 +188,7 @@ def train_a_little(rows, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        model = BagOfNgrams(InputSpec("tokens", 7), OUTPUTS, False)
+        model = BagOfNgrams(InputSpec("tokens", 7), OUTPUTS, False, solver="optimizer")
         model.prepare(lambda: ragged(rows))
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
         targets = torch.arange(len(rows)) % OUTPUTS

@@ -23,6 +23,7 @@ _IGNORED = (
     "ckpt_path",
     "hydra",
     "task.name",
+    "task.baseline",
     "task.eval_lengths",
     "task.eval_multiples",
     "task.eval_multiples",

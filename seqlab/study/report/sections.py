@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any, final
 
 from seqlab.io.formatting import relative_path
-from seqlab.runs.scores import class_column, class_table, classes_to_show, shorten_label
+from seqlab.runs.scores import class_column, class_table, classes_to_show, rarest_class, shorten_label
 from seqlab.study.intervals import Range, student_interval
 from seqlab.study.report import horizons
 from seqlab.study.report.document import (
@@ -33,6 +33,7 @@ from seqlab.study.report.figures import (
 from seqlab.study.report.flow import flow_section
 from seqlab.study.report.reading import Collected, Curves, Fault
 from seqlab.study.report.runs import Run, environments, finite_number
+from seqlab.study.report.single import run_sections
 
 _MAX_LISTED = 3
 """Settings in a result sentence that chooses none."""
@@ -154,6 +155,8 @@ def class_section(points: Sequence[Point], monitor: str) -> Section | None:
         text = f"Test split, of {which}: {point.label}{at}, {best.folder.name}."
     if len(shown) < len(rows):
         text += f" {len(shown)} of {len(rows)} classes, those with the lowest F1; results.json has all."
+    elif (rarest := rarest_class(rows)) is not None and finite_number(rarest["recall"]) is not None:
+        text += f" The rarest, {shorten_label(str(rarest[noun]))}, has a recall of {rarest['recall']:.3f}."
     fields: list[tuple[Field, ...]] = []
     for row in shown:
         ratios = (finite_number(row[name]) for name in _RATIOS)
@@ -228,10 +231,13 @@ def group_sections(group: RunGroup) -> list[Section]:
     if group.has_distances:
         rows = group.horizons or horizons.measured(group.points)
         sections.append(horizons.horizon_section(group.name, rows, is_search=bool(group.horizons)))
+    runs = list(group.labels)
+    single = run_sections(runs[0], group.curves.metrics.get(runs[0], ())) if len(runs) == 1 else []
     picture = learning_curves(f"{group.name}_learning", group.points, group.curves.metrics)
     sections += [
         _baseline_section(group),
         class_section(group.points, group.monitor),
+        *single,
         flow_section(group.name, group.points, group.curves.flows),
         _further_tests_section(group),
         _cost_section(group),

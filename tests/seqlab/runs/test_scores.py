@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from seqlab.cli.output import Output, show_classes
-from seqlab.runs.scores import class_rows, class_table
+from seqlab.runs.scores import class_rows, class_table, linear_verdict, rarest_class
 
 
 def shown(rows, rest="there"):
@@ -45,15 +45,34 @@ def test_by_hand():
 
 def test_of_many_classes_only_the_worst_are_printed():
     counts = Counter({(f"right{n}", f"right{n}"): 5 for n in range(30)} | {("wrong", "right3"): 9})
+    assert len(shown(class_rows(counts, [f"right{n}" for n in range(30)])).splitlines()) == 34
     rows = class_rows(counts, ["wrong", *(f"right{n}" for n in range(30))])
     output = shown(rows, "results.json, tables.classes")
-    assert "5 of 31 classes, those of lowest F1; all are in results.json, tables.classes" in output
+    assert "30 of 31 classes, those of lowest F1 first; all are in results.json, tables.classes" in output
     lines = [line.split()[1] for line in output.splitlines() if line.startswith("│")]
     assert lines[:2] == ["wrong", "right3"]
-    assert len(lines) == 5
+    assert len(lines) == 30
 
 
 def test_the_table_is_found_among_others_by_its_columns():
     rows = class_rows(Counter({("a", "a"): 1}), ["a"])
     assert class_table({"reliability": [{"bin": 1}], "none": [], "languages": rows}) == ("languages", rows)
     assert class_table({"reliability": [{"bin": 1}]}) is None
+
+
+def test_the_rarest_class_has_the_fewest_examples():
+    """Of two, the one that is found less often; a class without examples has no recall."""
+    counts = Counter({("a", "a"): 9, ("b", "a"): 2, ("c", "c"): 1, ("c", "a"): 1, ("a", "d"): 1})
+    row = rarest_class(class_rows(counts, ["a", "b", "c", "d"]))
+    assert (row["class"], row["recall"]) == ("b", 0.0)
+    assert rarest_class([]) is None
+
+
+@pytest.mark.parametrize(("mode", "ours", "wins"), [("max", 0.7, True), ("max", 0.9, False), ("min", 0.9, True)])
+def test_the_linear_baseline_wins_by_a_better_test_score(mode, ours, wins):
+    linear = {"test": {"score": 0.8}, "model": {"name": "other"}}
+    record = {"best": {"monitor": "score", "mode": mode}, "metrics": {"test": {"score": ours}}, "linear": linear}
+    line = linear_verdict(record)
+    assert (line is not None) is wins
+    assert line is None or all(part in line for part in ("model=other", "0.8000", f"{ours:.4f}"))
+    assert linear_verdict({**record, "linear": None}) is None

@@ -167,15 +167,16 @@ def test_init_from_must_be_a_run(names_folder, tmp_path):
 
 def test_a_bag_of_ngrams_takes_its_ngrams_along_or_says_why_not(names_folder, other_names, tmp_path, monkeypatch):
     """Its weights are as many as its n-grams, and all belong to the labels."""
-    seqlab.run(configured(names_folder, "model=bow"), tmp_path / "parent")
+    bow = ["model=bow", "model.solver=optimizer"]
+    seqlab.run(configured(names_folder, *bow), tmp_path / "parent")
     start = f"init_from={tmp_path / 'parent'}"
-    initial = initial_weights(
-        configured(names_folder, "model=bow", "task.split_seed=7", start), tmp_path / "a", monkeypatch
-    )
+    initial = initial_weights(configured(names_folder, *bow, "task.split_seed=7", start), tmp_path / "a", monkeypatch)
     there = weights_of(tmp_path / "parent")
     assert all(torch.equal(initial[name], there[name]) for name in there)
     with pytest.raises(UserError, match="that run's labels differ, and model=bow has no separate head"):
-        seqlab.run(configured(other_names, "model=bow", start), tmp_path / "b")
+        seqlab.run(configured(other_names, *bow, start), tmp_path / "b")
+    with pytest.raises(UserError, match="model=bow fits its weights itself; remove init_from"):
+        seqlab.run(configured(names_folder, "model=bow", start), tmp_path / "c")
 
 
 def test_a_part_that_the_other_run_lacks_is_new(parent, names_folder, other_names, tmp_path):
