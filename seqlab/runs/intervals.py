@@ -27,7 +27,8 @@ def wilson_interval(hits: float, examples: int) -> Ends:
     share, square = hits / examples, Z**2 / examples
     middle = share + square / 2
     half = Z * math.sqrt(share * (1 - share) / examples + square / (4 * examples))
-    return max(0.0, (middle - half) / (1 + square)), min(1.0, (middle + half) / (1 + square))
+    low, high = (middle - half) / (1 + square), (middle + half) / (1 + square)
+    return min(share, max(0.0, low)), max(share, min(1.0, high))  # the share is between them but for rounding
 
 
 def bootstrap_interval(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
+from seqlab.runs.intervals import wilson_interval
+
 LEVEL = 0.95
 
 
@@ -61,20 +63,15 @@ def student_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half, len(values))
 
 
-def wilson_interval(successes: float, trials: int) -> Interval:
-    r"""Return the score interval of a share of independent trials (Wilson 1927), which lies within 0 and 1.
-
-    .. math:: \frac{\hat p + z^2/2n ± z \sqrt{\hat p (1 - \hat p)/n + z^2/4n^2}}{1 + z^2/n}, \quad z = Φ^{-1}(0.975)
+def share_interval(successes: float, trials: int) -> Interval:
+    """Return :func:`Wilson's interval <seqlab.runs.intervals.wilson_interval>` of a share of independent trials.
 
     Raises:
         ValueError: there is no trial, or ``successes`` is below 0 or above ``trials``.
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"trials must be >= 1 and successes from 0 to trials, got {successes} of {trials}")
-    z, share = statistics.NormalDist().inv_cdf((1 + LEVEL) / 2), successes / trials
-    half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    low, high = ((share + z**2 / (2 * trials) + side * half) / (1 + z**2 / trials) for side in (-1, 1))
-    return Interval(share, min(share, max(0.0, low)), max(share, min(1.0, high)), trials)
+    return Interval(successes / trials, *wilson_interval(successes, trials), trials)
 
 
 def fold_interval(values: Sequence[float]) -> Interval:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from seqlab.contracts import UserError
 from seqlab.data.fingerprint import differences
+from seqlab.data.updates import AUTO, AUTO_KEYS
 from seqlab.runs.run_folder import MODEL, RESUME, read_weights
 from seqlab.training.checkpoint import read_checkpoint
-from seqlab.training.updates import AUTO, AUTO_KEYS
 
 log = logging.getLogger("seqlab")
 

@@ -124,20 +124,27 @@ def _record_results(
         "tables": {**report.tables, **errors, **further_tests(module.further, data.statistics)},
         "figures": [*report.figures, *session.figures],
         "notes": [*notes, *data.notes, *report.notes],
-        "fingerprint": session.record.data,
-        "history": session.record.history(cost["epochs"], cost["steps"]),
-        "init_from": session.init_record,
-        "freeze": list(config.get("freeze") or []),
-        "config": config,
-        "files": run_folder.hashes(folder),
-        "versions": versions(),
-        "hardware": hardware(),
-        "compute": compute_settings(session.model, session.threads),
-        "git": git_state(),
+        **_provenance(session, cost),
         "command": command or shlex.join(sys.argv),
     }
     record = write_results(folder, record if estimate is None else {**record, "estimate": dict(estimate)})
     return Result(folder, module.test_results, module.baseline, scores["verdict"], task.monitor, cost, record)
+
+
+def _provenance(session: TrainingSession, cost: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the run was made of: data, earlier parts, weights, config, versions and hardware."""
+    return {
+        "fingerprint": session.record.data,
+        "history": session.record.history(cost["epochs"], cost["steps"]),
+        "init_from": session.init_record,
+        "freeze": list(session.config.get("freeze") or []),
+        "config": session.config,
+        "files": run_folder.hashes(session.folder),
+        "versions": versions(),
+        "hardware": hardware(),
+        "compute": compute_settings(session.model, session.threads),
+        "git": git_state(),
+    }
 
 
 def _examples(session: TrainingSession, task: Task) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:

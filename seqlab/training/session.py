@@ -16,6 +16,7 @@ from seqlab.contracts.task import label_names
 from seqlab.data.datamodule import SequenceData, check_batches
 from seqlab.data.fingerprint import fingerprint
 from seqlab.data.loaders import Shard
+from seqlab.data.updates import AUTO, choose_updates, few_updates
 from seqlab.distributed.collectives import destroy_process_group
 from seqlab.distributed.devices import (
     RankInfo,
@@ -49,7 +50,6 @@ from seqlab.training.nonfinite import NonFiniteGuard
 from seqlab.training.optimizers import NonMonotonicAveraging
 from seqlab.training.process_state import silence_lightning
 from seqlab.training.resume import RECORD, ResumePoint, TrainingRecord
-from seqlab.training.updates import AUTO, choose_updates, few_updates
 
 _TRAINER_KEYS = (
     "max_epochs", "max_steps", "accelerator", "num_nodes", "precision", "gradient_clip_val", "limit_train_batches",

@@ -74,14 +74,7 @@ def main(arguments: list[str]) -> int:
         return ((text, class_of(trained.task, label)) for text, label in written())
 
     counts = Counter(label for _, label in pairs())
-    unknown = Counter({label: count for label, count in counts.items() if label not in known})
-    if unknown:
-        line = _unknown_labels(args.data, unknown, known)
-        if not args.skip_unknown:
-            raise UserError(f"{line}; add --skip-unknown to skip these rows")
-        if unknown.total() == counts.total():
-            raise UserError(f"{line}; no row is left to score")
-        print(f"{line}; these rows are skipped", file=sys.stderr)
+    unknown = _checked_labels(args, counts, known)
     scores = score(trained, pairs, counts.total() - unknown.total(), args.worst)
     if args.json:
         print_json({
@@ -94,6 +87,19 @@ def main(arguments: list[str]) -> int:
     else:
         show(scores, str(args.data), trained, Output())
     return 0
+
+
+def _checked_labels(args: argparse.Namespace, counts: Counter[str], known: Sequence[str]) -> Counter[str]:
+    """Return the counts of labels that the model does not have, whose rows are skipped if that was asked for."""
+    unknown = Counter({label: count for label, count in counts.items() if label not in known})
+    if unknown:
+        line = _unknown_labels(args.data, unknown, known)
+        if not args.skip_unknown:
+            raise UserError(f"{line}; add --skip-unknown to skip these rows")
+        if unknown.total() == counts.total():
+            raise UserError(f"{line}; no row is left to score")
+        print(f"{line}; these rows are skipped", file=sys.stderr)
+    return unknown
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

@@ -77,9 +77,9 @@ def _scored(trained: "Trained", table: Table, columns: tuple[str, str], scores: 
 
 
 def _show(scores: PairScores, args: argparse.Namespace) -> None:
-    from seqlab.study.intervals import wilson_interval
+    from seqlab.study.intervals import share_interval
 
-    share = wilson_interval(scores.correct, scores.pairs)
+    share = share_interval(scores.correct, scores.pairs)
     if args.json:
         interval = {"accuracy": share.mean, "low": share.low, "high": share.high}
         print_json({"run": str(args.run_dir), "data": str(args.pairs), **vars(scores), **interval})

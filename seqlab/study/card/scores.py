@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from seqlab.study.intervals import Interval, Range, student_interval, wilson_interval
+from seqlab.study.intervals import Interval, Range, share_interval, student_interval
 
 STATE_BITS = 32
 """Bits of one number of the state: float32."""
@@ -25,7 +25,7 @@ def score_interval(values: Sequence[float], examples: int, limits: Range) -> Int
     if (limits.low, limits.high) != (0, 1) or examples < 1:
         return found
     trials = examples * len(values)
-    share = wilson_interval(min(trials, max(0.0, found.mean * trials)), trials)
+    share = share_interval(min(trials, max(0.0, found.mean * trials)), trials)
     ends = [found.low, found.high, share.low, share.high]
     known = [end for end in ends if end is not None]
     return Interval(found.mean, min(known), max(known), len(values))

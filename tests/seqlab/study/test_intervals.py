@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seqlab.study.intervals import fold_interval, student_interval, t_cdf, t_quantile, wilson_interval
+from seqlab.study.intervals import fold_interval, share_interval, student_interval, t_cdf, t_quantile
 
 TABLE = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 9: 2.2622, 10: 2.2281, 29: 2.0452, 30: 2.0423, 120: 1.9799}
 """Two-sided 95 %: Fisher & Yates 1963, table III."""
@@ -30,7 +30,7 @@ def test_one_value_has_no_interval():
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (1, 3), (45, 50)])
 def test_the_ends_of_wilsons_interval_solve_its_equation(successes, trials):
     """At an end p, the observed share is z standard errors of p away (the test that the interval inverts)."""
-    found = wilson_interval(successes, trials)
+    found = share_interval(successes, trials)
     assert 0 <= found.low <= found.mean <= found.high <= 1
     for end in (found.low, found.high):
         if 0 < end < 1:
@@ -39,7 +39,7 @@ def test_the_ends_of_wilsons_interval_solve_its_equation(successes, trials):
 
 def test_a_share_needs_trials():
     with pytest.raises(ValueError, match="trials"):
-        wilson_interval(0, 0)
+        share_interval(0, 0)
 
 
 def test_the_interval_of_folds_has_the_corrected_variance():

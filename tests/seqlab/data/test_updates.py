@@ -7,8 +7,8 @@ import pytest
 
 import seqlab
 from seqlab.config.schema import plain_config
+from seqlab.data.updates import FEW, choose_updates, few_updates
 from seqlab.training.session import prepare_data
-from seqlab.training.updates import FEW, choose_updates, few_updates
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
