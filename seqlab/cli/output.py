@@ -103,7 +103,8 @@ def show_columns(
         ends = intervals.get(name)
         row += [Text(format_metric(value)), Text("-".join(f"{end:.3f}" for end in ends or ()), no_wrap=True)]
         rows.append(row)
-    heads = ("metric", *columns, "95 % interval")
+    # In two lines, so that no name of a metric is cut off in 80 columns.
+    heads = ["\n".join(head.rsplit(" ", 1)) for head in ("metric", *columns, "95 % interval")]
     out.print_table(heads, rows, right=heads[1:], title=title)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from seqlab.cli.output import Output, show_classes
+from seqlab.cli.output import Output, show_classes, show_columns
 from seqlab.runs.scores import class_rows, class_table, linear_verdict, rarest_class
 
 
@@ -76,3 +76,12 @@ def test_the_linear_baseline_wins_by_a_better_test_score(mode, ours, wins):
     assert (line is not None) is wins
     assert line is None or all(part in line for part in ("model=other", "0.8000", f"{ours:.4f}"))
     assert linear_verdict({**record, "linear": None}) is None
+
+
+def test_metrics_of_all_predictors_fit_into_80_columns():
+    console = Output(file=io.StringIO(), width=80)
+    columns = {"majority class": {"calibration_error": 0.1}, "linear baseline": {}}
+    columns["this model"] = {"calibration_error": 0.2}
+    show_columns(columns, {"calibration_error": [0.1, 0.3]}, "accuracy", "title", console)
+    (line,) = [line for line in console.file.getvalue().splitlines() if "calibration" in line]
+    assert line.replace("│", " ").split() == ["calibration_error", "0.1000", "0.2000", "0.100-0.300"]
