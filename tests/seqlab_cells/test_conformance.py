@@ -18,8 +18,10 @@ LARGE = {
     "large_and_small_numbers", "rows_are_independent", "state_carries_over_every_cut",
 }  # fmt: skip
 """Checks of a cell that run many sizes or options: in ``make test-slow``."""
-VARIANTS = {"coupled_lstm", "layer_norm_lstm", "peephole_lstm"}
-"""Cells whose step differs from the LSTM's by a line: these checks of theirs are in ``make verify-long``."""
+VARIANTS = {
+    "coupled_lstm", "layer_norm_lstm", "peephole_lstm", "minlstm", "gated_deltanet", "janet", "rg_lru",
+}  # fmt: skip
+"""Cells whose step differs from that of another cell by a line or two: these checks are in ``make verify-long``."""
 SLOW = {"gru.fused", "lstm.vendor", "rnn.fused", "minlstm.parallel", "lru.parallel", "gated_deltanet.chunked"}
 """Kernels whose other checks run there; those of the rest, which share their code, in ``make verify-long``."""
 CORE = {

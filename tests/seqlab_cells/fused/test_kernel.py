@@ -71,8 +71,6 @@ CORE = (
     "ragged_rows",
 )
 """Checks for the fast tests: rows of all kinds, every part of the loss, other dtypes."""
-SLOW = {("gru", "recompute")}
-"""What is run by ``make test-slow``; the rest, which shares its code, by ``make verify-long``."""
 
 
 def failures(name: str, save: str, checks: Sequence[str] = ("",)) -> list[tuple[str, str]]:
@@ -105,15 +103,9 @@ def test_without_a_compiler(name: str, save: str, no_compiler: None, caplog: pyt
     assert "CXX=no-such-compiler" in caplog.text
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "save"),
-    [
-        pytest.param(name, save, marks=[] if (name, save) in SLOW else [pytest.mark.long])
-        for name in KERNELS
-        for save in ("gates", "recompute", "checkpoint")
-    ],
-)
+@pytest.mark.long  # what CORE does not show of it, the kit shows of the vendor kernel
+@every_cell
+@pytest.mark.parametrize("save", ["gates", "recompute", "checkpoint"])
 def test_every_check_without_a_compiler(name: str, save: str, no_compiler: None) -> None:
     """All of the kit."""
     assert failures(name, save) == []

@@ -163,7 +163,7 @@ def test_twenty_thousand_steps(epilogue: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="these are kinds of x86")
-@pytest.mark.parametrize(("march", "width"), [("x86-64-v3", 32), ("x86-64", 16)])
+@pytest.mark.parametrize(("march", "width"), [("x86-64-v3", 32), pytest.param("x86-64", 16, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", ["gru", *(pytest.param(name, marks=pytest.mark.long) for name in ("lstm", "rnn"))])
 def test_built_for_another_cpu(name: str, march: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The build for AVX2, asked for by flag, and one with vectors as narrow as NEON's."""
