@@ -47,10 +47,10 @@ class TaskDefaults:
         preprocessing: the default preprocessing plugin; ``None`` for a task whose inputs are tensors.
         presets: further config groups with another default, such as ``{"data": "text"}``.
         max_epochs: default of ``trainer.max_epochs``.
-        min_updates: least number of optimiser updates, by which ``data.batch_size=auto`` and
-            ``trainer.max_epochs=auto`` are chosen on small data; 0 keeps the defaults.
         sequence_length_means: what ``task.sequence_length`` sets; an attribute of the same name, set by a constructor,
             overrides it.
+        min_updates: least number of optimiser updates, by which ``data.batch_size=auto`` and
+            ``trainer.max_epochs=auto`` are chosen on small data; 0 keeps the defaults.
         of_source: defaults of options of preprocessing plugins for public data, by the task's ``source``, the plugin
             and the option (:attr:`.Preprocessor.from_task`); they hold while the task's ``data`` is null.
     """
@@ -58,8 +58,8 @@ class TaskDefaults:
     preprocessing: str | None = None
     presets: Mapping[str, str] = field(default_factory=dict)
     max_epochs: int = 25
-    min_updates: int = 0
     sequence_length_means: LengthMeaning = "maximum"
+    min_updates: int = 0
     of_source: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -38,7 +38,13 @@ WIDTH = 5.6
 """Width of a figure in inches: text of 10 points is still legible where a phone shows it at 70 %."""
 
 Dashes = str | tuple[float, tuple[float, ...]]
-_LINES: tuple[Dashes, ...] = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.2, 1.2)))
+_LINES: tuple[Dashes, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (5, 1.5, 1, 1.5)),
+    (0, (1.2, 1.2)),
+    (0, (6, 1.5, 1, 1.5, 1, 1.5)),
+)
 _GREY_LINES: tuple[Dashes, ...] = (
     (0, (1.2, 1.2)),
     (0, (6, 2)),

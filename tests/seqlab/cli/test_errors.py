@@ -28,7 +28,7 @@ FAST = ("trainer.max_epochs=1", "cell.hidden_size=4", "logger=none", "hydra.run.
         ("seed=range(3)", ["python -m seqlab -m 'seed=range(3)'"]),
         ("optimizer.lr=interval(0,1)", ["python -m seqlab -m 'optimizer.lr=interval(0,1)'"]),
         ("cell=glob(*)", ["python -m seqlab -m 'cell=glob(*)'"]),
-        ("data.batch_size=0", ["data.batch_size must be >= 1, got 0"]),
+        ("data.batch_size=0", ["data.batch_size must be >= 1 or auto, got 0"]),
         ("ckpt_path=last", ["ckpt_path=last: there is no out/resume.ckpt"]),
         ("ckpt_path=nowhere.ckpt", ["ckpt_path=nowhere.ckpt: there is no nowhere.ckpt"]),
         ("cell=", ["cell"]),

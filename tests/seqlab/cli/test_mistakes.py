@@ -35,7 +35,7 @@ BY_COMMAND = {
         ("run --quoting none Banana", "go with --input FILE"),
     ],
     "evaluate": [
-        ("run", "required: --data"),
+        ("run", "--data"),
         ("run --data empty", "empty has no texts; it must have a folder for each label"),
         ("run --data no.csv", "no.csv: there is no such file"),
         ("run --data t.csv --text-column review", "no column 'review'; there are text, label"),

@@ -142,7 +142,7 @@ def test_freeze_is_checked(names_folder, tmp_path, freeze, message):
     ("override", "message"),
     [
         ("cell=gru", "that run has cell=lstm, and this one cell=gru; they must agree"),
-        ("model=bow", "that run has model=recurrent, and this one model=bow"),
+        ("model=bow", "model=bow fits its weights itself"),
         (
             "cell.hidden_size=9",
             r"recurrent\.layers\.0\.\S+ is \[32, .* here.*; set cell.hidden_size=8, as that run has it",
