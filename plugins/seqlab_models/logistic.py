@@ -15,7 +15,9 @@ log = logging.getLogger("seqlab")
 
 _GRID = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """Inverse penalties to try; the search begins in the middle."""
-_STEPS, _TOLERANCE = 60, 1e-5
+_STEPS, _HISTORY = 10
+"""Pairs of steps that L-BFGS keeps, each as large as the weights."""
+_TOLERANCE = 60, 1e-5
 
 
 @final
@@ -89,7 +91,7 @@ def fit_logistic(
     """
     weights = torch.ones(len(train[1])) if weights is None else weights / weights.mean()
     objective = _Objective(train, weights, shape)
-    totals = torch.zeros(shape[1]).index_add(0, train[1], weights.float())
+    totals = torch.zeros(shape[1], dtype=torch.float64).index_add(0, train[1], weights.double())
     class_weights = totals / torch.bincount(train[1], minlength=shape[1]).clamp(min=1)
 
     def fit(value: float) -> Logistic:
@@ -149,7 +151,11 @@ class _Objective:
         """Return weight and bias."""
         total, decay = self.weights.sum(), 1 / (c * len(self.targets))
         optimizer = torch.optim.LBFGS(
-            [self.parameters], max_iter=_STEPS, tolerance_grad=_TOLERANCE, line_search_fn="strong_wolfe"
+            [self.parameters],
+            max_iter=_STEPS,
+            history_size=_HISTORY,
+            tolerance_grad=_TOLERANCE,
+            line_search_fn="strong_wolfe",
         )
 
         @torch.no_grad()

@@ -1,7 +1,7 @@
 """Cross-validation: folds of labelled examples that keep groups, such as copies of a text, on one side."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -72,8 +72,10 @@ class Folds:
                 f"or set task.fold, 0 to {self.count - 1}"
             )
         homes = assign_folds(units, labels, self.count, seed)
-        rest = np.flatnonzero(homes != self.fold) if self.fold is not None else np.arange(len(homes))
         each = np.asarray(labels)
+        if self.count == 2:  # the other fold is divided into train and valid
+            _check_pairs(units, each, homes)
+        rest = np.flatnonzero(homes != self.fold) if self.fold is not None else np.arange(len(homes))
         parts = grouped_split([units[row] for row in rest.tolist()], each[rest], _HELD_OUT, seed)
         valid = rest[parts == 1].tolist()
         if self.refit:
@@ -84,12 +86,12 @@ class Folds:
             "test": np.flatnonzero(homes == self.fold).tolist(),
         }
 
-    def arrange(self, found: Arranged, units: Sequence[str], where: str, seed: int) -> Arranged:
+    def arrange(self, found: Arranged, units: Mapping[int, str], where: str, seed: int) -> Arranged:
         """Divide texts that :func:`.arrange` has divided, by folds.
 
         Args:
             found: its result.
-            units: of each text that was given to it, the name of what stays in one split.
+            units: of each text in it, by its row, the name of what stays in one split.
             where: config key and value, the prefix of messages.
             seed: of the assignment.
 
@@ -111,7 +113,7 @@ class Folds:
 
     def explain(self, error: SplitError, what: str) -> str:
         """Return the message for a label that cannot be in every fold."""
-        least = "3" if self.count == 2 else f"{self.count}"
+        least = "4" if self.count == 2 else f"{self.count}"
         return (
             f"{what} has {error.groups} different examples, too few for each of task.folds={self.count}; "
             f"at least {least} are needed, which no other label shares. Add examples, or use fewer folds"
@@ -122,6 +124,14 @@ class Folds:
         if self.refit:
             return ["all rows are in train: the scores of this run estimate nothing; those of the folds do"]
         return [f"test is fold {self.fold} of {self.count} (0 to {(self.count or 0) - 1})"]
+
+
+def _check_pairs(units: Sequence[str], labels: NDArray[np.int64], homes: NDArray[np.int64]) -> None:
+    """Check that each of two folds has two units of each label."""
+    for label in np.unique(labels).tolist():
+        own = [{units[row] for row in np.flatnonzero((labels == label) & (homes == fold)).tolist()} for fold in (0, 1)]
+        if min(map(len, own)) < 2:
+            raise SplitError(label, len(own[0] | own[1]), 2)
 
 
 def assign_folds(

@@ -147,7 +147,9 @@ class OwnTexts(Classification, ABC):
         if folds.count is not None:
             if documents.splits is not None:
                 raise ValueError(f"{where} has given splits, so that task.folds={folds.count} must be null")
-            found = folds.arrange(found, documents.units(), where, split_seed)
+            rows = sorted(row for part in found.rows.values() for row in part)  # neither empty nor dropped
+            units = dict(zip(rows, documents.take(rows).units(), strict=True))
+            found = folds.arrange(found, units, where, split_seed)
         texts = documents.texts
         splits = {
             split: Examples([texts[row] for row in rows], torch.tensor(found.targets[split]))

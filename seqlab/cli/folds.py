@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from seqlab.cli.arguments import folder_value
@@ -48,15 +49,19 @@ def fold_overrides(overrides: Sequence[str], count: int) -> list[str]:
 
 
 def refit_overrides(overrides: Sequence[str], sweep: Path, records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the overrides of the run on all rows: as many epochs as the best ones of the folds, on average."""
+    """Return the overrides of the run on all rows, as long as the folds needed on average to their best checkpoint."""
     config = records[0]["config"]
-    set_here = {"data.batch_size": config["data"]["batch_size"]}
+    # Of this run, valid and test are rows of train, which data.duplicates=drop would remove.
+    set_here = {"data.batch_size": config["data"]["batch_size"], "data.duplicates": "keep"}
     epochs = [record["best"]["epoch"] for record in records]
     if config["trainer"]["max_steps"] == -1 and all(isinstance(epoch, int) and epoch >= 0 for epoch in epochs):
         set_here |= {
             "trainer.max_epochs": 1 + round(sum(epochs) / len(epochs)),
             "trainer.early_stopping": "null",
         }
+    steps = [record["best"]["step"] for record in records]
+    if config["trainer"]["max_steps"] != -1 and all(isinstance(step, int) and step > 0 for step in steps):
+        set_here |= {"trainer.max_steps": round(sum(steps) / len(steps)), "trainer.early_stopping": "null"}
     kept = [
         word for word in overrides if override_key(word) not in set_here and override_key(word) != "hydra.sweep.dir"
     ]
@@ -76,10 +81,12 @@ def read_folds(sweep: Path) -> list[dict[str, Any]]:
 def estimate(records: Sequence[Mapping[str, Any]], sweep: Path) -> dict[str, Any]:
     """Return mean, 95 % interval and values of each test metric over the folds, as plain JSON values."""
     ranges, metrics = records[0].get("ranges", {}), {}
+    sizes = [record["data"] for record in records]
+    ratio = fmean(size["test"]["examples"] / size["train"]["examples"] for size in sizes)
     for name in records[0]["metrics"]["test"]:
         values = [record["metrics"]["test"][name] for record in records]
         if all(isinstance(value, int | float) and math.isfinite(value) for value in values):
-            found = Range(*ranges.get(name, (None, None))).clip(fold_interval(values))
+            found = Range(*ranges.get(name, (None, None))).clip(fold_interval(values, ratio))
             metrics[name] = {"mean": found.mean, "low": found.low, "high": found.high, "values": values}
     if not metrics:
         raise UserError(f"{relative_path(sweep)}: no test metric of the folds is a number")

@@ -8,7 +8,7 @@ from typing import final
 
 from seqlab.errors import UserError
 from seqlab.io.formatting import relative_path
-from seqlab.study.intervals import Interval, student_interval
+from seqlab.study.intervals import Interval, replicate_interval
 from seqlab.study.predictions import ExampleComparison, compare_examples, read_predictions
 from seqlab.study.report.reading import Fault, collect
 from seqlab.study.report.runs import DISTANCE, REPLICATES, Run, format_setting, is_controlled, label_runs
@@ -175,7 +175,8 @@ def _over_seeds(differences: Sequence[tuple[Pair, float]]) -> Interval:
     for pair, difference in differences:
         key = tuple(format_setting(pair.runs[0].settings.get(name)) for name in REPLICATES)
         by_seed.setdefault(key, []).append(difference)
-    return student_interval([statistics.fmean(values) for values in by_seed.values()])
+    fold = REPLICATES.index("task.fold")
+    return replicate_interval([(key[fold], statistics.fmean(values)) for key, values in by_seed.items()])
 
 
 def _differences(first: Side, second: Side, *, within_one: bool) -> dict[str, tuple[str, str]]:

@@ -74,19 +74,38 @@ def share_interval(successes: float, trials: int) -> Interval:
     return Interval(successes / trials, *wilson_interval(successes, trials), trials)
 
 
-def fold_interval(values: Sequence[float]) -> Interval:
+def fold_interval(values: Sequence[float], ratio: float | None = None) -> Interval:
     r"""Return the interval for the mean score of ``k`` folds of cross-validation (Nadeau & Bengio 2003).
 
-    .. math:: \bar d ± t_{k-1} \, s \sqrt{\frac 1 k + \frac 1 {k-1}}
+    .. math:: \bar d ± t_{k-1} \, s \sqrt{\tfrac 1 k + r}
 
-    Training sets of folds overlap, so that scores are not independent; their correction of the variance adds the ratio
-    of test rows to training rows, here :math:`1 / (k-1)`.
+    Training sets of folds overlap, so that scores are not independent; their correction of the variance adds :math:`r`.
+
+    Args:
+        values: of each fold.
+        ratio: :math:`r`, scored rows to training rows; ``None``: that of folds without validation rows,
+            :math:`1 / (k-1)`.
     """
-    found = student_interval(values)
+    found, folds = student_interval(values), len(values)
     if found.low is None or found.high is None:
         return found
-    half = (found.high - found.mean) * math.sqrt(1 + len(values) / (len(values) - 1))
+    ratio = 1 / (folds - 1) if ratio is None else ratio
+    half = (found.high - found.mean) * math.sqrt(1 + folds * ratio)
     return replace(found, low=found.mean - half, high=found.mean + half)
+
+
+def replicate_interval(values: Sequence[tuple[str | None, float]]) -> Interval:
+    """Return the interval for the mean over replicates: over folds (:func:`fold_interval`), else over seeds.
+
+    Args:
+        values: the fold of each replicate, ``None`` without folds, and its value; those of a fold are averaged.
+    """
+    by_fold: dict[str | None, list[float]] = {}
+    for fold, value in values:
+        by_fold.setdefault(fold, []).append(value)
+    if len(by_fold) < 2:
+        return student_interval([value for _, value in values])
+    return fold_interval([statistics.fmean(each) for each in by_fold.values()])
 
 
 def t_quantile(probability: float, freedom: int) -> float:

@@ -128,7 +128,8 @@ def compare_examples(a: Predictions, b: Predictions, metric: str) -> ExampleComp
     if metric not in _METRICS:
         return None
     classes = int(max(a.target.max(), a.predicted.max(), b.predicted.max())) + 1
-    draws = np.random.default_rng(0).integers(0, examples, (10 * RESAMPLES, examples))
+    generator = np.random.default_rng(0)
+    draws = (generator.integers(0, examples, examples) for _ in range(10 * RESAMPLES))  # one at a time in memory
     difference = _score(b, metric, classes, ...) - _score(a, metric, classes, ...)
     resampled = np.array([_score(b, metric, classes, rows) - _score(a, metric, classes, rows) for rows in draws])
     half = Z * float(resampled.std(ddof=1))

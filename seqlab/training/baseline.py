@@ -67,7 +67,7 @@ def fit_baseline(config: Mapping[str, Any], task: Task, data: SequenceData) -> L
         return None
     began = time.perf_counter()
     weights = data.fit_weights()
-    key = [__version__, nodes, _digest(data, weights)]
+    key = [__version__, nodes, str(torch.get_default_dtype()), _digest(data, weights)]
     arrays = cached_arrays("baselines", key, lambda: _outputs(nodes, task, data, weights))
     outputs = {split: torch.from_numpy(array) for split, array in arrays.items()}
     metrics = {split: _metrics(task, outputs[split], data.encoded[split][1]) for split in outputs}

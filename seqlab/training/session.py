@@ -11,7 +11,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.strategies import DDPStrategy
 
 from seqlab.config.build import build_model, build_preprocessor, build_task
-from seqlab.contracts import Task, UserError
+from seqlab.contracts import Model, Task, UserError
 from seqlab.contracts.task import label_names
 from seqlab.data.datamodule import SequenceData, check_batches
 from seqlab.data.fingerprint import fingerprint
@@ -124,9 +124,12 @@ class TrainingSession:
 
     def _initialise_model(self) -> None:
         began = time.perf_counter()
-        self.model.prepare(self.data.training_inputs)
-        if not self.data.tokens:
-            self.model.fit(self.data.examples("train"), self.data.examples("valid"), self.data.fit_weights())
+        try:
+            self.model.prepare(self.data.training_inputs)
+            if not self.data.tokens and type(self.model).fit is not Model.fit:
+                self.model.fit(self.data.examples("train"), self.data.examples("valid"), self.data.fit_weights())
+        except ValueError as error:
+            raise UserError(f"model={self.config['model']['name']}: {one_line(error)}") from error
         self._prepare_seconds = time.perf_counter() - began
         init, parameters = self._pretrained, list(self.model.parameters())
         if any(each.requires_grad for each in parameters):
@@ -228,9 +231,14 @@ class TrainingSession:
     def _test_examples(self, trainer: pl.Trainer) -> None:
         """Compute the outputs for each example of the validation split with the best weights."""
         if has_examples(self.task) and self.data.schedule is None and not self.data.tokens:
+            limit, trainer.limit_test_batches = trainer.limit_test_batches, trainer.limit_val_batches
+            if self.config["trainer"]["overfit_batches"]:  # then the limit was checked on training batches
+                trainer.limit_test_batches = 1.0
             self.module.split = "valid"
-            trainer.test(self.module, dataloaders=self.data.loader("valid"), verbose=False)
-            self.module.split = "test"
+            try:
+                trainer.test(self.module, dataloaders=self.data.loader("valid"), verbose=False)
+            finally:
+                self.module.split, trainer.limit_test_batches = "test", limit
 
     def _fit(self, trainer: pl.Trainer) -> None:
         """Train; an error before the first step of a resumed run is reported as one of the checkpoint."""
@@ -319,5 +327,7 @@ def prepare_data(
     except (ValueError, OSError) as error:
         raise UserError(f"task={config['task']['name']}: {one_line(error)}") from error
     if config["data"]["batch_size"] == AUTO:
-        data.batch_size = choose_updates(config, task, data)["data"]["batch_size"]
+        data.batch_size, schedule = choose_updates(config, task, data)["data"]["batch_size"], data.schedule
+        if schedule is not None and not schedule.varies:  # data.tokens_per_batch bounds it
+            data.batch_size = min(data.batch_size, schedule.batch_size)
     return task, data

@@ -28,7 +28,7 @@ class ModularArithmetic(Labelled):
         1 + 2 * 3 - 4                →  3  (mod 5)
         ( ( 3 * - 2 ) + ( 4 ) )      →  3  (mod 5), with brackets
 
-    Tasks of Deletang et al. 2022 (arXiv 2207.02098). Without brackets, :math:`⌈T/2⌉` uniform digits and the uniform
+    Tasks of Deletang et al. 2022 (arXiv 2207.02098). Without brackets, :math:`⌊T/2⌋ + 1` uniform digits and the uniform
     operators +, - and * take turns, and products come first: a regular language. There an even :math:`T` is rounded
     down, here up. With brackets, the expression has exactly :math:`T` symbols and is deterministic context-free: from 5
     symbols on, ``( left operator right )`` with uniform operator and lengths; below, ``d``, ``- d``, ``( d )`` or

@@ -52,7 +52,7 @@ def _values(card: Mapping[str, Any]) -> dict[Column, Mapping[str, Any]]:
 
 
 def mean_ranks(cards: Sequence[Mapping[str, Any]]) -> list[float | None]:
-    """Return the mean rank of each card over the columns in which it has a value: 1 is best, equal ones share one."""
+    """Return the mean rank of each card over the columns: 1 is best, equal ones share one, missing values the last."""
     ranks: list[list[float]] = [[] for _ in cards]
     for column in columns(cards):
         if column[0] in _NOT_RANKED:
@@ -60,7 +60,10 @@ def mean_ranks(cards: Sequence[Mapping[str, Any]]) -> list[float | None]:
         found = [_values(card).get(column, {}) for card in cards]
         known = [each["value"] for each in found if each.get("value") is not None]
         for place, each in enumerate(found):
-            if (value := each.get("value")) is not None:
+            if (value := each.get("value")) is None:
+                if known:
+                    ranks[place].append((len(known) + 1 + len(cards)) / 2)
+            else:
                 better = sum(other > value if each["better"] == "max" else other < value for other in known)
                 ranks[place].append(1 + better + (known.count(value) - 1) / 2)
     return [statistics.fmean(each) if each else None for each in ranks]
@@ -96,8 +99,8 @@ def _document(cards: Ranked, shown: Sequence[Column]) -> Document:
         rows.append((label, card["owner"], "" if rank is None else f"{rank:.1f}", *facts, *fields))
     first = cards[0][0]
     text = (
-        f"Protocol {first['protocol']} ({first['protocol_digest']}). Means over seeds with 95 % intervals. A heading"
-        " sorts its column. Mean rank: over all columns but cost and conformance; 1 is best. Speeds were measured on"
+        f"Protocol {first['protocol']} ({first['protocol_digest']}). Scores: means over seeds with 95 % intervals. A"
+        " heading sorts its column. Mean rank: over all columns but cost and conformance; 1 is best. Speeds were measured on"
         " the machine of each card."
     )
     return Document("Leaderboard of cells", [Section("Results", blocks=[Text(text), Table(head, tuple(rows))])])

@@ -139,7 +139,7 @@ def _search_runs(protocol: CardProtocol) -> int:
 
 
 def unfinished(record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a second call would go on with; failed runs are done, a missing task is not expected."""
+    """Yield what a second call would go on with; a missing task is not expected."""
     for row in (record["reach"] or {}).get("rows", []):
         if not row["finished"]:
             yield f"{row['task']}, {row['protocol']}"
@@ -223,7 +223,7 @@ def _is_column(each: Mapping[str, Any]) -> bool:
         isinstance(each.get(key), str) and len(each[key]) <= 100 and each[key].isprintable()
         for key in ("section", "name")
     )
-    numbers = all(_is_number(each.get(key)) for key in ("value", "low", "high"))
+    numbers = all(key in each and _is_number(each[key]) for key in ("value", "low", "high"))
     return texts and numbers and each.get("better") in ("min", "max")
 
 

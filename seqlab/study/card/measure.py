@@ -88,7 +88,10 @@ class Measurement:
             for key in ("metric", "mode", "examples", "limits"):
                 del run[key]
         record["solved"] = sum(run["solved"] for run in done)
-        return record | _summary(part, row, done, record["examples"], Range(*record["limits"]))
+        found = _summary(part, row, done, record["examples"], Range(*record["limits"]))
+        if any(run["state"] == "failed" for run in record["runs"]):  # the mean over the others would favour the cell
+            found |= {key: None for key in ("score", "bits", "beyond") if key in found}
+        return record | found
 
 
 def _read_run(folder: Path, part: Part, row: Row) -> dict[str, Any]:
@@ -143,8 +146,10 @@ def _summary(part: Part, row: Row, runs: Sequence[Mapping[str, Any]], examples: 
     """Return means over seeds with their intervals, and the input-independent baseline."""
 
     def of(values: Iterator[Any], count: int = examples) -> dict[str, Any] | None:
-        known = [float(value) for value in values if value is not None]
-        return record_interval(score_interval(known, count, limits)) if known else None
+        found = list(values)
+        if None in found:  # a score that is not finite has no mean
+            return None
+        return record_interval(score_interval([float(value) for value in found], count, limits))
 
     found = {"score": of(run["score"] for run in runs), "baseline": _mean(run["baseline"] for run in runs)}
     if part.kind == "bits":
@@ -162,7 +167,8 @@ def _summary(part: Part, row: Row, runs: Sequence[Mapping[str, Any]], examples: 
         }
         for length in part.tested
     ]
-    beyond = [_mean(run["lengths"].get(length, [None])[0] for length in longer) for run in runs]
+    tested = [[run["lengths"].get(length, [None])[0] for length in longer] for run in runs]
+    beyond = [None if not each or None in each else statistics.fmean(each) for each in tested]
     return {**found, "lengths": by_length, "beyond": of(iter(beyond), examples * max(1, len(longer)))}
 
 

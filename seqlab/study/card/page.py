@@ -89,7 +89,7 @@ def _results(record: Mapping[str, Any]) -> Iterator[str]:
                 share = max(bits) / record["state_bits"] if record["state_bits"] else 0
                 yield f"{part['title']}: recalls {max(bits):.1f} bits, {share:.1%} of the bits of its state."
         elif rows:
-            solved = [row["label"] for row in rows if row["solved"] * 3 >= 2 * row["score"]["seeds"]]
+            solved = [row["label"] for row in rows if row["solved"] * 3 >= 2 * len(row["runs"])]
             others = ", ".join(row["label"] for row in rows if row["label"] not in solved)
             if not solved:
                 yield f"{part['title']}: solves none of {others}."
@@ -163,7 +163,7 @@ _BITS = (
 
 
 def _baseline(row: Mapping[str, Any]) -> tuple[str, str]:
-    return format_number(row["baseline"], 3), f"{row['solved']} of {row['score']['seeds']}"
+    return format_number(row["baseline"], 3), f"{row['solved']} of {len(row['runs'])}"
 
 
 def _bits_table(rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> Table:
@@ -311,10 +311,10 @@ def _expressivity(record: Mapping[str, Any]) -> Iterator[Section]:
     )
     text = (
         f"Measured: Jacobians of the state by the state before, {found['samples']} of them, of a small cell"
-        f" ({found['state_size']} numbers) with initial weights, on random inputs."
+        f" ({found['state_size']} numbers) with initial and with random weights, on random inputs."
     )
     theory = tuple(
-        ("applies" if each["applies"] else "does not apply", each["theorem"], each["reason"], each["source"])
+        ("applies" if each["applies"] else "not shown to apply", each["theorem"], each["reason"], each["source"])
         for each in spectrum["theory"]
     )
     note = (

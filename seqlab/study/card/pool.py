@@ -159,12 +159,15 @@ class Pool:
                 self._run_parallel(folder, left)
             except BrokenProcessPool:
                 log.warning("a process died; its run is resumed")
-                self._executor = None
+                if self._executor is not None:
+                    self._executor.shutdown(wait=True)  # the other processes save their runs
+                    self._executor = None
                 left = [
                     words for words in left if read_entry(run_folder(folder, words)).state in ("missing", "stopped")
                 ]
             else:
                 return
+        log.warning("a process died again; repeat the command to go on")
 
     def _run_parallel(self, folder: Path, runs: Sequence[Words]) -> None:
         if self._executor is None:

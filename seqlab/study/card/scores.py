@@ -13,19 +13,18 @@ STATE_BITS = 32
 def score_interval(values: Sequence[float], examples: int, limits: Range) -> Interval:
     """Return the mean of a score over seeds with an interval that stays within the metric's limits.
 
-    It is Student's interval over seeds; a share (limits 0 and 1) also contains Wilson's interval over all test
-    examples, so that seeds that agree do not give an interval of width zero.
+    It is Student's interval over seeds; a share (limits 0 and 1) also contains Wilson's interval over the test
+    examples, which seeds share, so that seeds that agree do not give an interval of width zero.
 
     Args:
         values: test score of each seed; at least one.
-        examples: test examples of each.
+        examples: test examples, the same for each.
         limits: of the metric.
     """
     found = limits.clip(student_interval(values))
     if (limits.low, limits.high) != (0, 1) or examples < 1:
         return found
-    trials = examples * len(values)
-    share = share_interval(min(trials, max(0.0, found.mean * trials)), trials)
+    share = share_interval(min(examples, max(0.0, found.mean * examples)), examples)  # which all seeds share
     ends = [found.low, found.high, share.low, share.high]
     known = [end for end in ends if end is not None]
     return Interval(found.mean, min(known), max(known), len(values))

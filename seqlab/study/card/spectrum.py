@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, final
 
 import torch
@@ -94,10 +94,12 @@ def _like(state: State, tensors: Sequence[Tensor]) -> State:
 def measure_spectrum(
     make: Callable[[], Cell], seeds: Sequence[int] = (0, 1, 2), scales: Sequence[float] = (1.0, 4.0), steps: int = 5
 ) -> Spectrum | None:
-    r"""Sample Jacobians along random sequences; ``None`` if the state has no number or too many.
+    r"""Sample Jacobians along random sequences.
 
-    Weights are those of the cell's initialisation, inputs :math:`\mathcal N(0, σ^2)`, states those that the cell
-    reaches. Computed in float64; the random generators are left as they were.
+    Weights are those of the cell's initialisation, alone and with :math:`\mathcal N(0, 1)` added, as training may move
+    them; inputs are :math:`\mathcal N(0, σ^2)`, states those that the cell reaches. Computed in float64; the random
+    generators are left as they were. Return ``None`` if the state has no number or too many, or if a Jacobian is not
+    finite.
 
     Args:
         make: makes a small cell with new weights.
@@ -108,19 +110,24 @@ def measure_spectrum(
     found: list[Tensor] = []
     linear = commuting = True
     with torch.random.fork_rng([]):
-        for seed in seeds:
-            for scale in scales:
-                torch.manual_seed(seed)
-                cell = make().double().eval()
-                x = scale * torch.randn(steps, 1, cell.input_size, dtype=torch.float64)
-                size = sum(each[0].numel() for each in cell.initial_state(x[0]) if each.is_floating_point())
-                if not 1 <= size <= MOST_NUMBERS:
-                    return None
-                pairs = list(_jacobians(cell, x))
-                linear &= all(_is_zero(first - second, first) for first, second in pairs)
-                series = [first for first, _ in pairs]
-                commuting &= all(_is_zero(a @ b - b @ a, a @ b) for a, b in pairwise(series))
-                found += series
+        for seed, scale, moved in product(seeds, scales, (False, True)):
+            torch.manual_seed(seed)
+            cell = make().double().eval()
+            if moved:
+                with torch.no_grad():
+                    for parameter in cell.parameters():
+                        parameter.add_(torch.randn_like(parameter))
+            x = scale * torch.randn(steps, 1, cell.input_size, dtype=torch.float64)
+            size = sum(each[0].numel() for each in cell.initial_state(x[0]) if each.is_floating_point())
+            if not 1 <= size <= MOST_NUMBERS:
+                return None
+            pairs = list(_jacobians(cell, x))
+            if not all(bool(each.isfinite().all()) for pair in pairs for each in pair):
+                return None
+            linear &= all(_is_zero(first - second, first) for first, second in pairs)
+            series = [first for first, _ in pairs]
+            commuting &= all(_is_zero(a @ b - b @ a, a @ b) for a, b in pairwise(series))
+            found += series
     return _summary(torch.stack(found), linear=linear, commuting=commuting)
 
 
@@ -179,14 +186,14 @@ _PARITY = (
     "parity at every length."
 )
 _GROUPS = (
-    "A state-space model whose transition matrices are diagonal, or the same at every step, is in TC0 at logarithmic "
-    "precision: unless TC0 = NC1 it cannot solve the word problem of a non-solvable group, such as A5, at every length."
+    "A state-space model whose transition matrices commute, such as diagonal ones or one for all steps, is in TC0 at "
+    "logarithmic precision: unless TC0 = NC1 it cannot solve the word problem of a non-solvable group, such as A5, at every length."
 )
 
 
 def conclude(spectrum: Spectrum) -> list[Conclusion]:
     """Return the theorems on linear recurrences; the sampled Jacobians are evidence for the conditions, no proof."""
-    nonlinear = "the recurrence is not linear in its state"
+    nonlinear = "the step is not linear in all of its state"
     signs = f"linear, eigenvalues {spectrum.kind}"
     order = "diagonal" if spectrum.diagonal else "commuting" if spectrum.commuting else "not commuting"
     positive = spectrum.linear and not spectrum.negative and not spectrum.complex

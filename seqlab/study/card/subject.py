@@ -74,7 +74,7 @@ class Subject:
             try:
                 if (found := measure_spectrum(partial(self.make, 8, size))) is not None:
                     return found
-            except ValueError:  # a size that the cell does not take
+            except (UserError, ValueError):  # a size that the cell does not take
                 continue
         return None
 

@@ -8,7 +8,7 @@ from typing import Any, final
 
 from seqlab.io.formatting import relative_path
 from seqlab.runs.scores import class_column, class_table, classes_to_show, rarest_class, shorten_label
-from seqlab.study.intervals import Range, student_interval
+from seqlab.study.intervals import Range, replicate_interval
 from seqlab.study.report import horizons
 from seqlab.study.report.document import (
     Code,
@@ -269,7 +269,9 @@ def _score_table(group: RunGroup) -> Table:
 def _interval(point: Point) -> str:
     """Format Student's interval for the mean, clipped to the metric's range and the best possible score."""
     run = point.runs[0]
-    found, best = run.metric_range().clip(student_interval(point.scores)), run.bound("optimal")
+    folds = (str(each.settings.get("task.fold")) for each in point.runs)
+    found = run.metric_range().clip(replicate_interval(list(zip(folds, point.scores, strict=True))))
+    best = run.bound("optimal")
     if best is not None:
         found = (Range(high=best) if run.maximises else Range(low=best)).clip(found)
     if found.low is None or found.high is None:

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from seqlab.study.intervals import fold_interval, share_interval, student_interval, t_cdf, t_quantile
+from seqlab.study.intervals import (
+    fold_interval,
+    replicate_interval,
+    share_interval,
+    student_interval,
+    t_cdf,
+    t_quantile,
+)
 
 TABLE = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 9: 2.2622, 10: 2.2281, 29: 2.0452, 30: 2.0423, 120: 1.9799}
 """Two-sided 95 %: Fisher & Yates 1963, table III."""
@@ -47,4 +54,12 @@ def test_the_interval_of_folds_has_the_corrected_variance():
     found = fold_interval(values)
     assert found.mean == pytest.approx(0.85)
     assert found.high - found.mean == pytest.approx(TABLE[2] * 0.05 * np.sqrt(1 / 3 + 1 / 2), rel=1e-4)
+    narrower = fold_interval(values, ratio=0.25)
+    assert narrower.high - narrower.mean == pytest.approx(TABLE[2] * 0.05 * np.sqrt(1 / 3 + 1 / 4), rel=1e-4)
     assert fold_interval([0.5]).low is None
+
+
+def test_seeds_of_a_fold_are_averaged():
+    folds = [("0", 0.7), ("0", 0.9), ("1", 0.9), ("2", 0.85)]
+    assert replicate_interval(folds) == fold_interval([0.8, 0.9, 0.85])
+    assert replicate_interval([(None, 0.8), (None, 0.9)]) == student_interval([0.8, 0.9])

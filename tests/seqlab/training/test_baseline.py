@@ -108,11 +108,11 @@ def test_there_is_none(names_folder, override):
 
 
 def test_class_weights_reach_the_baseline(tmp_path):
-    """The rarest class is found more often with task.balance=weights."""
-    recalls = []
+    """The rarest class has a higher probability on its own examples with task.balance=weights."""
+    found = []
     for balance in ("none", "weights"):
         config, task, data = prepared(*task_of("tickets", tmp_path), f"task.balance={balance}")
         outputs, targets = fit_baseline(config, task, data).outputs["test"], data.encoded["test"][1]
         rarest = torch.bincount(targets).argmin()
-        recalls.append(float((outputs.argmax(1)[targets == rarest] == rarest).double().mean()))
-    assert recalls[1] >= recalls[0]
+        found.append(float(outputs.softmax(1)[targets == rarest][:, rarest].mean()))
+    assert found[1] > found[0] + 0.1

@@ -39,7 +39,7 @@ def _column(section, name, value, better="max"):
 
 
 def test_ranks_by_hand():
-    """Ranks of a: 1 and 2.5 (shared); of b: 2 and 1; of c: 2.5 alone. Costs do not count."""
+    """Of a: 1 and 2.5 (shared); of b: 2 and 1; of c: 3.5 (missing, as in d) and 2.5. Costs do not count."""
     given = {
         "a": [_column("s", "x", 5.0), _column("s", "y", 3.0, "min"), _column("cost", "z", 1.0)],
         "b": [_column("s", "x", 4.0), _column("s", "y", 1.0, "min"), _column("cost", "z", 9.0)],
@@ -47,7 +47,7 @@ def test_ranks_by_hand():
         "d": [],
     }
     found = mean_ranks([{"summary": each} for each in given.values()])
-    assert found == [(1 + 2.5) / 2, (2 + 1) / 2, 2.5, None]
+    assert found == [(1 + 2.5) / 2, (2 + 1) / 2, (3.5 + 2.5) / 2, (3.5 + 4) / 2]
 
 
 def test_cards_are_merged_in_the_order_of_their_ranks(cards, tmp_path):

@@ -34,7 +34,7 @@ def test_shares_have_intervals_within_0_and_1(values, examples):
 
 def test_seeds_that_agree_leave_the_uncertainty_of_the_test_set():
     found = score_interval([1.0, 1.0, 1.0], 500, SHARE)
-    assert (found.high, found.low) == (1, pytest.approx(1 - 3.84 / 1504, abs=1e-4))  # Wilson at p = 1: n / (n + z²)
+    assert (found.high, found.low) == (1, pytest.approx(1 - 3.84 / 504, abs=1e-4))  # Wilson at p = 1: n / (n + z²)
 
 
 def test_an_error_has_no_share():
