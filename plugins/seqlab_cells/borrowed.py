@@ -1,6 +1,8 @@
 """Linear maps whose weights are parameters of another module."""
 
-from typing import final
+import copy
+import weakref
+from typing import Any, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,19 +19,26 @@ class BorrowedLinear(nn.Module):
 
     def __init__(self, owner: nn.RNNBase, name: str) -> None:
         super().__init__()
-        self._owner = (owner,)  # in a tuple, it is no submodule
+        self._owner = weakref.ref(owner)  # no submodule and no cycle, which would keep its memory until a collection
         self.name = name
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "BorrowedLinear":
+        """Borrow from the copy of the owner."""
+        owner = self._owner()
+        assert owner is not None
+        return BorrowedLinear(copy.deepcopy(owner, memo), self.name)
 
     @property
     def weight(self) -> Tensor:
         """The owner's weight."""
-        found: Tensor = getattr(self._owner[0], f"weight_{self.name}")
+        found: Tensor = getattr(self._owner(), f"weight_{self.name}")
         return found
 
     @property
     def bias(self) -> Tensor:
         """The owner's bias; zeros if it has none."""
-        owner = self._owner[0]
+        owner = self._owner()
+        assert owner is not None
         if not owner.bias:
             return self.weight.new_zeros(self.weight.shape[0])
         found: Tensor = getattr(owner, f"bias_{self.name}")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from seqlab import Cell, Recurrent, TorchCell
 from seqlab.recurrence import torch_kind
+from seqlab.recurrence.torch_modules import refusal
 from seqlab_cells.borrowed import BorrowedLinear
 from seqlab_cells.gru import GRU, GRUVendor
 from seqlab_cells.lstm import LSTM, LSTMVendor
@@ -59,6 +60,11 @@ def from_torch(module: nn.Module) -> Recurrent:
         raise ValueError(f"{type(module).__name__} cannot be converted; nn.RNN, nn.LSTM and nn.GRU can")
     if module.proj_size:
         raise ValueError(f"proj_size must be 0 for a conversion, got {module.proj_size}")
+    reason = refusal(module)
+    if reason is None and module._forward_pre_hooks:  # such as the old weight_norm, stale after an optimiser step
+        reason = "it has a forward pre-hook, which may set its weights"
+    if reason:
+        raise ValueError(f"{type(module).__name__} cannot be converted: {reason}")
     like = cast(Tensor, module.weight_ih_l0)
     recurrent = Recurrent(
         _CELLS[kind],

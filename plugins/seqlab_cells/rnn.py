@@ -89,7 +89,7 @@ class RNN(Cell):
             return ((gradients[0] * slope[t]) @ U,)
 
         gate = Gate(h, -1.0, 1.0) if self.nonlinearity == "tanh" else Gate(h, 0.0, float("inf"))
-        gain = slope.amax(-1) * torch.linalg.matrix_norm(U, 2)
+        gain = slope.amax(-1) * torch.linalg.matrix_norm(U.to(torch.promote_types(U.dtype, torch.float32)), 2)
         return Probe({self.nonlinearity: gate}, product, gain)
 
     def extra_repr(self) -> str:

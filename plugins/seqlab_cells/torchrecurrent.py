@@ -56,8 +56,11 @@ class TorchRecurrent(Cell):
         self.decoupled = base.startswith("Decoupled")
         self.delayed = _DELAYED in inspect.signature(self.cell.forward).parameters
         self.state_names = (*_NAMES[base], *(["delayed"] if self.delayed else []))  # type: ignore[misc]  # of the object
-        with torch.no_grad():
-            _, state = self._split(self.cell(next(self.cell.parameters()).new_zeros(1, input_size)))
+        try:
+            with torch.no_grad():
+                _, state = self._split(self.cell(next(self.cell.parameters()).new_zeros(1, input_size)))
+        except (TypeError, RuntimeError) as error:  # the constructor keeps a value of any type
+            raise ValueError(f"options: {type} cannot compute a step with {dict(options)}: {error}") from error
         self.widths = [tensor.shape[1] for tensor in state] + [hidden_size] * self.delayed
 
     def initial_state(self, like: Float[Tensor, "batch *features"]) -> State:

@@ -15,9 +15,9 @@ log = logging.getLogger("seqlab")
 
 _GRID = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """Inverse penalties to try; the search begins in the middle."""
-_STEPS, _HISTORY = 10
+_STEPS, _TOLERANCE = 60, 1e-5
+_HISTORY = 10
 """Pairs of steps that L-BFGS keeps, each as large as the weights."""
-_TOLERANCE = 60, 1e-5
 
 
 @final

@@ -30,7 +30,6 @@ class CellTrace:
         layer: counted from 0.
         direction: ``forward`` or ``backward``.
         cell: the cell.
-        inputs: input of the layer, ``[time, batch, features]``, in the order of the sequence.
         start: the state before the first step.
         x: output of the cell's ``project`` for each step.
         after: the state after each step, part of autograd's graph; undefined beyond a row's length.
@@ -40,7 +39,6 @@ class CellTrace:
     layer: int
     direction: str
     cell: Cell
-    inputs: Tensor
     start: State
     lengths: Tensor
     x: list[Tensor] = field(default_factory=list)
@@ -114,7 +112,7 @@ class TracingLoop(Loop):
         layer, directions = (self._layers - 1) % (self._depth or self._layers), iter(names)
 
         def run(cell: Cell, read: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
-            self.tracks.append(CellTrace(layer, next(directions), cell, x, state, row_lengths(read, lengths)))
+            self.tracks.append(CellTrace(layer, next(directions), cell, state, row_lengths(read, lengths)))
             return scan(_TracingCell(cell, self.tracks[-1], retain=self._retain), read, state, lengths)
 
         return scan_directions(run, cells, x, states, lengths)
@@ -134,8 +132,10 @@ class Recording:
             parameter.requires_grad_(parameter.is_floating_point())  # frozen ones, too
         self._recorder = TracingLoop()
         self._parts = recurrent_parts(self.network)
+        self.inputs: list[Tensor] = []
         for part in self._parts.values():
             _attach(part, self._recorder)
+            part.register_forward_pre_hook(self._keep_input)
 
     @property
     def is_recurrent(self) -> bool:
@@ -146,6 +146,14 @@ class Recording:
     def tracks(self) -> list[CellTrace]:
         """The recorded steps, layer by layer."""
         return self._recorder.tracks
+
+    def _keep_input(self, _: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Keep the input of a part as it is called: before normalisation and convolution."""
+        if not arguments or not isinstance(arguments[0], Tensor):
+            return arguments
+        x, *rest = arguments
+        self.inputs.append(x if x.requires_grad else x.detach().requires_grad_())
+        return self.inputs[-1], *rest
 
     def rebound(self, other: Owner) -> Owner:
         """Copy an object whose attributes are parts of the network, with the parts of the copy in their place."""

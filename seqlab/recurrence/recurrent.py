@@ -188,6 +188,8 @@ class Recurrent(nn.Module):
             ValueError: the input, the state or ``lengths`` have wrong shapes, or the requested kernel refuses them.
         """
         if isinstance(x, PackedSequence):
+            if lengths is not None:
+                raise ValueError("lengths must not be given with packed input, which has its own")
             return self._packed(x, state)
         if x.dim() != 3 or x.shape[-1] != self.cells[0].input_size:
             size = self.cells[0].input_size
@@ -250,7 +252,7 @@ class Recurrent(nn.Module):
     ) -> tuple[Tensor, list[State]]:
         final_states: list[State] = []
         around: Any
-        if lengths is not None and (self.conv or self.block != "plain"):
+        if lengths is not None and (self.conv or not all(each.is_plain for each in self.around)):
             x = zero_padding(x, lengths)  # so that NaN reaches no gradient of a weight
         for index, (layer, around) in enumerate(zip(self.layers, self.around, strict=True)):
             x, stream = (x, None) if self.block == "plain" else (around.before(x), x)

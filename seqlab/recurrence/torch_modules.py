@@ -1,6 +1,7 @@
 """Recurrent modules of ``torch.nn`` computed by seqlab's cells and kernels over the modules' own parameters."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -102,7 +103,8 @@ class FastModule(nn.RNNBase):
             return None
         if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
             return self._choose(input)
-        weight, lowered = self.weight_hh_l0, torch.is_autocast_enabled(input.device.type)
+        weight, kind = self.weight_hh_l0, input.device.type
+        lowered = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         key = (input.shape, input.dtype, input.device, weight.dtype, weight.device, lowered, torch.get_num_threads())
         if key not in self._routes:  # a tenth of a millisecond, the time of a small layer
             if len(self._routes) == MOST_ROUTES:
@@ -192,6 +194,13 @@ def call_module(
     for name in ("dropout", "training"):
         if getattr(network, name) != getattr(module, name):
             setattr(network, name, getattr(module, name))
+    # A parametrised weight is computed once a call, not at every step.
+    with parametrize.cached() if parametrize.is_parametrized(module) else nullcontext():
+        module._update_flat_weights()  # whose dtype torch's checks read
+        return _call(module, network, input, hx, lengths)
+
+
+def _call(module: nn.RNNBase, network: Recurrent, input: Any, hx: Any, lengths: Lengths | None) -> tuple[Any, Any]:
     names = network.cells[0].state_names
     if isinstance(input, PackedSequence):
         if lengths is not None:

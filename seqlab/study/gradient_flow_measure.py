@@ -159,7 +159,7 @@ class _TrackFlow:
         """Return a row per state tensor and distance."""
         products, bounds = self._products(), self._bounds()
         place = (step, self.track.layer, self.track.direction)
-        longest = int(self.valid.sum(0).max()) if self.time else 0
+        longest = int(self.valid.sum(0).max()) if self.valid.numel() else 0
         rows: list[FlowRow] = []
         for index, name in enumerate(self.names):
             if (gradient := self.gradients[index]) is None:

@@ -76,7 +76,7 @@ def inspect(trained: Trained, text: str) -> Inspection:
         outputs = recording.network(Batch(ids.unsqueeze(0), None, torch.empty(0)))[0][0]
         logs = (outputs[-1] if is_next else outputs).log_softmax(-1)
         best = int(logs.argmax())
-        (gradient,) = torch.autograd.grad(logs[best], recording.tracks[0].inputs)
+        (gradient,) = torch.autograd.grad(logs[best], recording.inputs[0])
     found = outputs.detach().float()
     prefixes = Ragged.of([ids[: end + 1] for end in range(len(ids))])
     predictions = task.decode(found, _TOP) if is_next else trained.predict_encoded(prefixes, len(labels or ()))
@@ -89,7 +89,7 @@ def inspect(trained: Trained, text: str) -> Inspection:
         is_next=is_next,
         prediction=str(predictions[-1][0]["label"]),
         probability=float(logs[best].detach().exp()),
-        gradients=gradient[:, 0].flatten(1).norm(dim=1).tolist(),
+        gradients=gradient.flatten(0, -2)[: len(ids)].norm(dim=1).tolist(),
         next_probabilities=following,
     )
 

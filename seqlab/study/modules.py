@@ -1,5 +1,6 @@
 """Gradient flow, states, gates and effective context of recurrent layers inside any module and any training loop."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from seqlab.contracts.cell import Gate
 from seqlab.errors import UserError, check_choice, check_range
@@ -34,17 +36,18 @@ def viewer(track: CellTrace) -> Callable[[int], LayerView]:
     x, states = track.probe_arguments()
     gates = track.cell.probe(x, states).gates
     named = list(zip(track.cell.state_names, states, strict=True))
+    layer, direction, lengths = track.layer, track.direction, track.lengths.tolist()
 
     def view(row: int) -> LayerView:
-        length = int(track.lengths[row])
+        length = lengths[row]
 
         def ordered(values: Tensor) -> Tensor:
             values = values.detach()[len(values) - length :, row].flatten(1)
-            return values.flip(0) if track.direction == "backward" else values
+            return values.flip(0) if direction == "backward" else values
 
         return LayerView(
-            track.layer,
-            track.direction,
+            layer,
+            direction,
             {name: ordered(state[1:]) for name, state in named if state.is_floating_point()},
             {name: Gate(ordered(gate.values), gate.low, gate.high) for name, gate in gates.items()},
         )
@@ -125,7 +128,7 @@ def record(module: nn.Module, reduction: Reduction = "mean") -> Iterator[Recorde
     check_choice("reduction", reduction, Reduction)
     if not recurrent_parts(module):
         raise UserError(f"{type(module).__name__} has no seqlab.Recurrent, nn.LSTM, nn.GRU or nn.RNN to record")
-    with traced(module) as recorders:
+    with parametrize.cached(), traced(module) as recorders:  # one sample of a parametrised weight, for the probe too
         recorded = Recorded(list(recorders))
         yield recorded
         for name, recorder in recorders.items():
@@ -176,9 +179,11 @@ def effective_context(
     def is_enough(steps: int) -> bool:
         if steps not in losses:
             losses[steps] = float(loss(x.narrow(axis, time - steps, steps)))
-        return losses[steps] <= (1 + tolerance) * whole
+        return losses[steps] <= whole + tolerance * abs(whole)
 
     whole = losses[time] = float(loss(x))
+    if not math.isfinite(whole):
+        raise ValueError(f"the loss with all {time} steps must be finite, got {whole}")
     doubled, high = _doubled(least, time), time
     for steps, enough in reversed([(steps, is_enough(steps)) for steps in doubled]):
         if not enough:

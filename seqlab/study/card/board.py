@@ -100,8 +100,8 @@ def _document(cards: Ranked, shown: Sequence[Column]) -> Document:
     first = cards[0][0]
     text = (
         f"Protocol {first['protocol']} ({first['protocol_digest']}). Scores: means over seeds with 95 % intervals. A"
-        " heading sorts its column. Mean rank: over all columns but cost and conformance; 1 is best. Speeds were measured on"
-        " the machine of each card."
+        " heading sorts its column. Mean rank: over all columns but cost and conformance; 1 is best. Speeds were"
+        " measured on the machine of each card."
     )
     return Document("Leaderboard of cells", [Section("Results", blocks=[Text(text), Table(head, tuple(rows))])])
 

@@ -187,7 +187,8 @@ _PARITY = (
 )
 _GROUPS = (
     "A state-space model whose transition matrices commute, such as diagonal ones or one for all steps, is in TC0 at "
-    "logarithmic precision: unless TC0 = NC1 it cannot solve the word problem of a non-solvable group, such as A5, at every length."
+    "logarithmic precision: unless TC0 = NC1 it cannot solve the word problem of a non-solvable group, such as A5, at "
+    "every length."
 )
 
 

@@ -1,8 +1,10 @@
 """``seqlab.nn`` computes what ``torch.nn`` computes, and takes and refuses what torch takes and refuses."""
 
 import copy
+import gc
 import io
 import pickle
+import weakref
 from typing import Any
 
 import pytest
@@ -245,3 +247,22 @@ def test_recurrent_is_made_from_either(kind: str) -> None:
         assert_close(Recurrent.from_torch(made)(x)[0], made(x)[0])
     with pytest.raises(ValueError, match="Linear cannot be converted"):
         Recurrent.from_torch(nn.Linear(2, 2))
+
+
+@every_kind
+def test_it_runs_on_the_meta_device(kind: str) -> None:
+    module = getattr(seqlab.nn, kind)(3, 4, device="meta")
+    assert module(torch.empty(5, 2, 3, device="meta"))[0].shape == (5, 2, 4)
+
+
+@every_kind
+def test_its_memory_is_freed_without_a_collection(kind: str) -> None:
+    gc.disable()
+    try:
+        module = getattr(seqlab.nn, kind)(3, 4, kernel="loop")
+        module(torch.ones(5, 2, 3))[0].sum().backward()
+        alive = weakref.ref(module)
+        del module
+        assert alive() is None
+    finally:
+        gc.enable()

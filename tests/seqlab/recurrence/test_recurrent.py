@@ -162,3 +162,9 @@ class Lowered(Leaky):
     def step(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         h = x @ self.weight + state[0] @ torch.eye(self.hidden_size)
         return h, (h,)
+
+
+def test_packed_input_has_its_own_lengths() -> None:
+    packed = pack_padded_sequence(batch(), torch.tensor([6, 5, 2]))
+    with pytest.raises(ValueError, match="packed"):
+        network()(packed, None, torch.tensor([1, 1, 1]))

@@ -181,3 +181,10 @@ def test_effective_context_of_an_lstm_that_forgets():
     assert found.steps == 1
     with pytest.raises(ValueError, match="least must be >= 1 and <= 20, got 21"):
         effective_context(lambda part: part.sum(), x, axis=0, least=21)
+
+
+def test_effective_context_of_a_negative_loss():
+    """A log density may be negative; the tolerance is a share of its size."""
+    assert effective_context(lambda part: torch.tensor(-1.0), torch.ones(2, 8, 1)).steps == 1
+    with pytest.raises(ValueError, match="finite"):
+        effective_context(lambda part: torch.tensor(float("nan")), torch.ones(2, 8, 1))

@@ -127,3 +127,35 @@ def test_random_generators_are_left_alone():
     before = torch.random.get_rng_state()
     measure_spectrum(lambda: Gentle(3, 3))
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+class Signs(Cell):
+    """h' = (W x + b) h + x with b = 0.9 at the start: positive there, of both signs once W and b have moved."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.gate = torch.nn.Linear(input_size, hidden_size)
+        torch.nn.init.zeros_(self.gate.weight)
+        torch.nn.init.constant_(self.gate.bias, 0.9)
+
+    def step(self, x, state):
+        h = self.gate(x) * state[0] + x[:, :1]
+        return h, (h,)
+
+
+def test_weights_that_training_may_reach_are_sampled_too():
+    found = measure_spectrum(lambda: Signs(3, 3))
+    assert found.kind == "real, of both signs"
+    assert not conclude(found)[0].applies
+
+
+class Singular(Cell):
+    """The square root has no derivative where the state starts."""
+
+    def step(self, x, state):
+        h = state[0] + state[0].square().sum(1, keepdim=True).sqrt() + x[:, :1]
+        return h, (h,)
+
+
+def test_a_jacobian_that_is_not_finite_is_not_measured():
+    assert measure_spectrum(lambda: Singular(3, 3)) is None
