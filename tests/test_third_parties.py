@@ -90,7 +90,7 @@ def test_it_is_listed_and_explained(outside):
     plugins = outside.run("seqlab", "plugins", "cell")
     assert "seqlab-ugrnn" in plugins
     assert "Update gate recurrent network" in plugins
-    assert "ugrnn (seqlab-ugrnn)" in outside.run("seqlab", "--help")
+    assert "ugrnn (seqlab-ugrnn)" in " ".join(outside.run("seqlab", "--help").split())  # lines are wrapped
     explained = outside.run("seqlab", "cell=ugrnn", "task=names", "--help")
     assert "cell.hidden_size=128" in explained
     assert "features of the state and of the output" in explained

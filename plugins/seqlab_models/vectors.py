@@ -19,8 +19,9 @@ from seqlab.io.safe_io import open_regular
 _LONGEST_LINE, _LONGEST_HEADER = 2**20, 64
 Found: TypeAlias = dict[int, Sequence[float] | NDArray[np.floating]]
 """Vectors by token id."""
-_FASTTEXT, _VERSIONS = 793_712_314, (11, 12)
-"""First number of a fastText model file, and the versions of its format that are read."""
+_FASTTEXT, _VERSIONS, _SUPERVISED = 793_712_314, (11, 12), 3
+"""First number of a fastText model file, the versions of its format that are read, and its number of supervised models.
+"""
 
 
 @final
@@ -169,7 +170,9 @@ def _row(data: mmap.mmap, position: int, size: int) -> NDArray[np.float32]:
 def _read_fasttext(data: mmap.mmap, path: str, wanted: dict[bytes, int], size: int) -> Found:
     """Read a model file: options, dictionary, and the matrix of words and buckets of n-grams."""
     _, version, there, *_ = struct.unpack_from("<3i", data)
-    buckets, shortest, longest = struct.unpack_from("<3i", data, 8 + 4 * 8)
+    kind, buckets, shortest, longest = struct.unpack_from("<4i", data, 8 + 4 * 7)
+    if version == 11 and kind == _SUPERVISED:  # which has no n-grams of characters, whatever its options say
+        longest = 0
     if version not in _VERSIONS:
         raise UserError(f"model.vectors={path} has version {version} of fastText's format; 11 and 12 can be read")
     _check_equal(path, there, size)
@@ -216,7 +219,7 @@ class _Ngrams(NamedTuple):
         text = f"<{word.decode('utf-8', 'surrogatepass')}>"
         found = []
         for start in range(len(text) if self.buckets else 0):
-            for length in range(self.shortest, min(self.longest, len(text) - start) + 1):
+            for length in range(max(1, self.shortest), min(self.longest, len(text) - start) + 1):
                 if length > 1 or 0 < start < len(text) - 1:  # not the marks alone
                     gram = text[start : start + length].encode("utf-8", "surrogatepass")
                     found.append(self.words + _hash(gram) % self.buckets)

@@ -92,7 +92,7 @@ class OwnTexts(Classification, ABC):
         self._columns = Columns(
             "", column_names(text_column), label_column, split_column, group_column, on_missing, layout=self._layout
         )
-        self._renamed = {_written(label): str(name) for label, name in (label_names or {}).items()}
+        self._renamed = {_written(label): _written(name) for label, name in (label_names or {}).items()}
         self._merged: dict[str, str] = {}
         check_choice("on_missing", on_missing, OnMissing)
         check_choice("rare", rare, Rare)
@@ -143,7 +143,10 @@ class OwnTexts(Classification, ABC):
     def arranged(self, where: str, documents: Documents, split_seed: int, folds: Folds) -> dict[str, Examples]:
         """Rename labels, split the texts, and set classes and notes."""
         self._rename(documents)
-        found = arrange(documents, where, split_seed, self.min_class_count, self.rare)
+        least = self.min_class_count
+        if self.rare != "error" and folds.count is not None and documents.splits is None:
+            least = max(least or 0, len(SPLITS), folds.count)
+        found = arrange(documents, where, split_seed, least, self.rare)
         if folds.count is not None:
             if documents.splits is not None:
                 raise ValueError(f"{where} has given splits, so that task.folds={folds.count} must be null")
@@ -204,7 +207,7 @@ class OwnTexts(Classification, ABC):
 
 
 def _written(label: str | int | float | bool) -> str:
-    """Return a key of ``label_names`` as the label that a table has."""
+    """Return a key or a value of ``label_names`` as the label that a table has."""
     try:
         return label_of(label)
     except ValueError as error:
@@ -306,14 +309,15 @@ def read_folder(folder: Path, where: str, layout: Layout = _PLAIN) -> Documents:
 
 
 def _are_splits(parts: Sequence[Path]) -> bool:
-    """Return whether folders are splits: one is ``train`` and has folders, or all have files of the same classes."""
+    """Return whether folders are splits: one is ``train`` and has folders, or all have files of its classes."""
     names = [SPLIT_NAMES.get(part.name.lower()) for part in parts]
     if any(name == "train" and folders(part) for name, part in zip(names, parts, strict=True)):
         return True
     if len(parts) < 2 or "train" not in names or None in names:
         return False
     classes = [{file.label for file in class_files(part, part.name, needs_texts=False)} for part in parts]
-    return len(classes[0]) > 1 and all(each == classes[0] for each in classes)
+    train = classes[names.index("train")]
+    return len(train) > 1 and all(each & train for each in classes)
 
 
 def _add(documents: Documents, folder: Path, where: str, layout: Layout) -> None:

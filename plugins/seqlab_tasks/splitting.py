@@ -284,11 +284,8 @@ def limit_labels(
         ValueError: there are such labels, and ``rare`` is ``error``.
     """
     given = documents.splits
-    splits = ["train"] * len(documents.texts) if given is None else given
-    least = min_count or (len(SPLITS) if given is None else 1 if "valid" in given else 2)
-    units: defaultdict[str, set[str]] = defaultdict(set)
-    for unit, label, split in zip(documents.units(), documents.labels, splits, strict=True):
-        units[label].update([unit] if split == "train" else [])
+    needed = len(SPLITS) if given is None else 1 if "valid" in given else 2
+    least, units = max(min_count or 0, needed), _training_units(documents)
     few = {label: len(found) for label, found in sorted(units.items()) if len(found) < least}
     everything = list(range(len(documents.texts)))
     if len(units) < 2:  # which is refused later
@@ -306,9 +303,23 @@ def limit_labels(
     if rare == "drop":
         notes.append(f"{noun} dropped whose label has fewer than {least:,} in training: {count:,} of {shown}")
         return rows, documents.take(rows), {}
+    merged = set[str]().union(*(units[label] for label in (*few, OTHER) if label in units))
+    if len(merged) < needed:
+        what = f"{where}: merged to {OTHER!r}, {shown} have {len(merged)} different {noun} in training"
+        raise ValueError(f"{what}; at least {needed} are needed. Add {noun}, or set task.rare=drop")
     notes.append(f"labels with fewer than {least:,} {noun} in training, merged to {OTHER!r}: {shown}")
     labels = [OTHER if label in few else label for label in documents.labels]
     return everything, replace(documents, labels=labels), dict.fromkeys(few, OTHER)
+
+
+def _training_units(documents: Documents) -> dict[str, set[str]]:
+    """Return the units of each label in training, without those of texts that are also held out."""
+    splits = documents.splits or ["train"] * len(documents.texts)
+    held_out = {key(text) for text, split in zip(documents.texts, splits, strict=True) if split != "train"}
+    units: defaultdict[str, set[str]] = defaultdict(set)
+    for unit, label, split, text in zip(documents.units(), documents.labels, splits, documents.texts, strict=True):
+        units[label].update([unit] if split == "train" and key(text) not in held_out else [])
+    return units
 
 
 def _few_message(few: dict[str, int], least: int, documents: Documents, where: str) -> str:

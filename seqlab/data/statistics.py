@@ -136,6 +136,6 @@ def unknown_notes(statistics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if shares.get(name, 0.0) < _UNKNOWN_TO_REPORT:
         return []
     return [
-        f"{name}: {shares[name]:.0%} of the tokens do not occur in train, so that the model cannot tell them apart; "
-        "preprocessing=characters or preprocessing=bpe reads such a text, as in a script without spaces"
+        f"{name}: {shares[name]:.0%} of the tokens are not in the vocabulary, so that the model cannot tell them apart;"
+        " preprocessing=characters or preprocessing=bpe reads such a text, as in a script without spaces"
     ]

@@ -47,11 +47,18 @@ def data_summary(data: SequenceData, examples: int = 3) -> dict[str, Any]:
     return record | _summarise_examples(data, cast(Mapping[str, Examples], splits), examples)
 
 
-def proposed_overrides(record: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
-    """Return the overrides of a run on summarised data: those given, and a balance of classes of unequal size."""
+def proposed_overrides(record: Mapping[str, Any], overrides: Sequence[str], task: Mapping[str, Any]) -> list[str]:
+    """Return the overrides of a run on summarised data: those given, and a balance of classes of unequal size.
+
+    Args:
+        record: of :func:`data_summary`.
+        overrides: given by the user.
+        task: its config node; no balance is proposed where it has none, or has another than ``none``.
+    """
     counts = [each["train"] for each in record.get("class_counts", {}).values()]
     is_chosen = any(override.lstrip("+").startswith("task.balance=") for override in overrides)
-    unequal = bool(counts) and max(counts) >= _UNEQUAL * max(1, min(counts)) and not is_chosen
+    is_open = task.get("balance") == "none" and not is_chosen
+    unequal = bool(counts) and max(counts) >= _UNEQUAL * max(1, min(counts)) and is_open
     return [*overrides, *(["task.balance=weights"] if unequal else [])]
 
 

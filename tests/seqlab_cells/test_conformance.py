@@ -18,10 +18,8 @@ LARGE = {
     "large_and_small_numbers", "rows_are_independent", "state_carries_over_every_cut",
 }  # fmt: skip
 """Checks of a cell that run many sizes or options: in ``make test-slow``."""
-VARIANTS = {
-    "coupled_lstm", "layer_norm_lstm", "peephole_lstm", "minlstm", "gated_deltanet", "janet", "rg_lru",
-}  # fmt: skip
-"""Cells whose step differs from that of another cell by a line or two: these checks are in ``make verify-long``."""
+IN_CI = {"rnn", "lstm", "gru", "mgu", "cornn", "indrnn", "mingru", "signed_mingru", "lru", "deltanet", "mlstm"}
+"""Cells of every kind of state and step; these checks of the others are in ``make verify-long``."""
 SLOW = {"gru.fused", "lstm.vendor", "rnn.fused", "minlstm.parallel", "lru.parallel", "gated_deltanet.chunked"}
 """Kernels whose other checks run there; those of the rest, which share their code, in ``make verify-long``."""
 CORE = {
@@ -55,9 +53,7 @@ def test_cell(entry):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "entry", [pytest.param(entry, marks=[pytest.mark.long] * (entry.name in VARIANTS)) for entry in CELLS], ids=named
-)
+@pytest.mark.parametrize("entry", marked(CELLS, IN_CI))
 def test_cell_at_large_sizes(entry):
     assert failures(CellSuite, "cell", entry.load(), LARGE) == []
 

@@ -181,3 +181,23 @@ def test_names_of_coded_labels(tmp_path):
     assert task.labels == ("2", "pos")
     assert "labels without a name in task.label_names: '2'" in task.notes
     assert "names in task.label_names of labels that do not occur: '7'" in task.notes
+
+
+def test_a_blank_text_joins_no_groups(tmp_path):
+    """Each author has a blank text; folds keep authors together, but not all of them."""
+    lines = [f"{'ab'[n % 2]}\ttext {author} {n}\t{author}" for author in range(12) for n in range(4)]
+    lines += [f"a\t\t{author}" for author in range(12)]
+    path = tmp_path / "own.tsv"
+    path.write_text("label\ttext\tauthor\n" + "\n".join(lines) + "\n", "utf-8")
+    splits = TextClassification(data=str(path), group_column="author", folds=4, fold=0).splits()
+    assert {name: len(part.targets) for name, part in splits.items()}.keys() == {"train", "valid", "test"}
+    assert len(splits["test"].targets) == 12
+
+
+def test_a_rare_class_is_counted_by_what_folds_need(tmp_path):
+    path = tmp_path / "own.tsv"
+    rows = [(label, f"{label} {n}") for label, count in (("a", 20), ("b", 20), ("c", 4)) for n in range(count)]
+    path.write_text("label\ttext\n" + "".join(f"{label}\t{text}\n" for label, text in rows), "utf-8")
+    task = TextClassification(data=str(path), folds=5, fold=0, rare="drop")
+    task.splits()
+    assert task.state_dict()["labels"] == ["a", "b"]

@@ -30,11 +30,13 @@ def data(arguments: list[str]) -> int:
     command = parse_overrides(args)
     refuse_sweep(command.overrides)
     with using_sources(command.sources):
-        task, data = prepare_data(plain_config(compose(command.overrides)))
+        config = plain_config(compose(command.overrides))
+        task, data = prepare_data(config)
     record = data_summary(data, args.examples)
     with tempfile.TemporaryDirectory() as folder:
         record["notes"] += task_report(task, {}, Path(folder)).notes
-    record["command"] = shell_command(*command.sources.arguments, *proposed_overrides(record, command.overrides))
+    proposed = proposed_overrides(record, command.overrides, config["task"])
+    record["command"] = shell_command(*command.sources.arguments, *proposed)
     if args.json:
         print_json(record)
     else:

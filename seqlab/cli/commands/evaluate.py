@@ -74,6 +74,8 @@ def main(arguments: list[str]) -> int:
         return ((text, class_of(trained.task, label)) for text, label in written())
 
     counts = Counter(label for _, label in pairs())
+    if not counts:
+        raise UserError(f"{args.data} has no texts; all its lines are empty")
     unknown = _checked_labels(args, counts, known)
     scores = score(trained, pairs, counts.total() - unknown.total(), args.worst)
     if args.json:
@@ -128,6 +130,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=path, metavar="FILE", help="table of --pairs to write, with the log-probabilities"
     )
+    parser.add_argument("--force", action="store_true", help="overwrite the output")
     parser.add_argument(
         "--text-column",
         action="append",

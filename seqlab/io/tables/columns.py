@@ -131,7 +131,7 @@ class Columns:
         for name in self.text:
             value = row.get(name)
             if self.on_missing != "error" and is_missing(value):
-                value = value or ""
+                value = value if isinstance(value, str) else ""
             if not isinstance(value, str):
                 raise ValueError(f"must be a text, got {json.dumps(value)[:40]}")
             parts.append(self._whole(value))

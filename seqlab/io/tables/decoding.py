@@ -108,8 +108,8 @@ class Decoder:
         self.where, self.layout = where, layout
         self.marks = 0
         self._decoder = codecs.getincrementaldecoder(layout.encoding)(layout.errors)
-        self._ascii_like = "\0".encode(layout.encoding) == b"\0"
-        self._there = "\ufffd".encode(layout.encoding, "ignore")
+        self._ascii_like = "\0".encode(layout.encoding).removeprefix(codecs.BOM_UTF8) == b"\0"
+        self._there = "\ufffd".encode(layout.encoding, "ignore").removeprefix(codecs.BOM_UTF8)
         self._place, self._start, self._tail = 0, b"", b""
         self._leading, self._first, self._newlines, self._carriages = True, "", 0, 0
         self._replaced = 0

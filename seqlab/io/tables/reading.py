@@ -292,7 +292,7 @@ class _Pass:
             self._add(record, check)
             if probe and self.problems:
                 break
-        if self.missing is not None:  # the header can be compared with all rows now
+        if self.missing is not None and not probe:  # the header can be compared with all rows now
             raise ValueError(f"{self.missing}{self._missing_hints(check)}") from self.missing
         self.spans = self.profile.joined_rows(dialect.separator) if self.columns else []
 
@@ -313,7 +313,7 @@ class _Pass:
     @property
     def sound(self) -> bool:
         """Whether all rows are good and none seems to be several."""
-        return not self.problems and not any(span.sure for span in self.spans)
+        return self.missing is None and not self.problems and not any(span.sure for span in self.spans)
 
     def _set_header(self, record: Record, check: Check) -> None:
         self.header = record.fields

@@ -140,7 +140,7 @@ def plain_value(value: Any) -> Any:
         return [plain_value(each) for each in value]
     if isinstance(value, dict):
         return {str(key): plain_value(each) for key, each in value.items()}
-    return value
+    return value if value is None or isinstance(value, str | int | float) else str(value)  # such as a UUID
 
 
 def sheet_records(path: Path, where: str, *, has_header: bool) -> tuple[Callable[[], Iterator[Record]], list[str]]:
@@ -167,7 +167,7 @@ def sheet_records(path: Path, where: str, *, has_header: bool) -> tuple[Callable
     except Exception as error:  # a damaged workbook may raise anything
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ValueError(f"{where} cannot be read as an Excel workbook ({cause}); save it as .csv") from error
-    full = [(number, row) for number, row in enumerate(rows, start=1) if any(row)]
+    full = [(number, row) for number, row in enumerate(rows, start=1) if _without_empty(row)]
     widths = [len(_without_empty(row)) for _, row in full]
     width = max(widths[:1] if has_header else widths, default=0)
     names = ", ".join(repr(each.title) for each in others)

@@ -63,7 +63,8 @@ def is_number(value):
 def check(checked, base, key, default, value):
     code, message = checked(*base, f"{key}={value}")
     if code:
-        assert key.rpartition(".")[2] in message, (base, key, value, message)
+        named = key.rpartition(".")[2] in message or ("${" in value and value.strip("'${}") in message)
+        assert named, (base, key, value, message)
     elif is_number(default):  # the type of the default, which the file says
         assert value not in NO_NUMBER - {"null"}, (base, key, value)
         assert isinstance(default, float) or value != "1.5" or key == "trainer.checkpoint_minutes", (base, key, value)

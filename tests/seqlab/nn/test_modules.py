@@ -44,7 +44,7 @@ def test_it_computes_what_torch_computes_in_many_configurations(
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(configuration=configurations())
 def test_the_fused_kernel_computes_what_torch_computes(configuration: Configuration) -> None:
     """Compiled if there is a compiler, else torch's routine by the same path."""

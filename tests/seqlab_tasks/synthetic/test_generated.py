@@ -83,6 +83,7 @@ def test_conformance(kind):
 
 
 @pytest.mark.slow
+@pytest.mark.long  # the groups themselves are held to their axioms by fast tests
 def test_conformance_with_every_group():
     class Whole(TaskSuite):
         task = WordProblem
