@@ -201,7 +201,8 @@ def test_another_number_of_processes_resumes_between_epochs_but_not_within_one(c
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [pytest.param("basic", marks=pytest.mark.long), "submitit_local"])
+@pytest.mark.long
+@pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
 def test_a_sweep_of_runs_on_two_devices(configured, names_folder, tmp_path, monkeypatch, launcher):
     """Each run has one folder, and a worker process does not start the sweep again."""
     monkeypatch.chdir(tmp_path)

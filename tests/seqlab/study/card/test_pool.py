@@ -42,6 +42,7 @@ def _states(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.long  # the ledger that it relies on is killed in tests/seqlab/sweeps/test_crashes.py
 def test_a_killed_card_goes_on(made, tmp_path):
     path, folder = tmp_path / "long.yaml", tmp_path / "gru"
     path.write_text(MICRO.replace("seeds: 1", "seeds: 2").replace("trainer.max_epochs=2", "trainer.max_epochs=4"))
