@@ -235,8 +235,8 @@ class Deterministic(Generated, ABC):
         """Return the sequences with another value at these positions; markers of positions stay as they are."""
 
 
-class Labelled(Deterministic, ClassificationTask, ABC):
-    """One of :math:`k` equally frequent labels for each sequence of tokens, trained with cross-entropy."""
+class TokenLabels(Deterministic, ABC):
+    """Tokens with one of :math:`k` labels, which are a function of the sequence."""
 
     monitor = "accuracy"
     symbols: Sequence[str]
@@ -258,6 +258,10 @@ class Labelled(Deterministic, ClassificationTask, ABC):
     def bounds(self) -> Bounds:
         """The baseline ``1/k``, and 1 as the optimum."""
         return Bounds(1 / self.outputs, 1.0, "the label is a function of the sequence", SOLVED)
+
+
+class Labelled(TokenLabels, ClassificationTask, ABC):
+    """One of :math:`k` equally frequent labels for each sequence of tokens, trained with cross-entropy."""
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the mean cross-entropy."""

@@ -9,42 +9,22 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from seqlab import Batch, InputSpec
+from seqlab import Batch
 from seqlab_tasks.metrics import Average, AverageLoss
-from seqlab_tasks.synthetic.generated import SOLVED, Bounds, Deterministic, metric_collection
+from seqlab_tasks.synthetic.generated import TokenLabels, metric_collection
 
 MASKED = -1
 """Target of a step without a label; it counts neither in the loss nor in the metrics."""
 _LEAST = 1e-12
 
 
-class StepLabelled(Deterministic, ABC):
+class StepLabelled(TokenLabels, ABC):
     """A label at some or all steps of a sequence of tokens, trained with the mean cross-entropy of these steps.
 
     Targets are classes, and :data:`MASKED` at the other steps; padding of a ragged batch has the same mark.
     """
 
     per_step = True
-    monitor = "accuracy"
-    symbols: Sequence[str]
-    """The symbols of the token ids from 1."""
-    labels: Sequence[str]
-    """The labels, in the order of the outputs."""
-
-    @property
-    def inputs(self) -> InputSpec:  # type: ignore[override]  # an attribute that is computed
-        """The padding and the symbols."""
-        return InputSpec("tokens", len(self.symbols) + 1, ("", *self.symbols))
-
-    @property
-    def outputs(self) -> int:
-        """Number of labels."""
-        return len(self.labels)
-
-    @property
-    def bounds(self) -> Bounds:
-        """The baseline ``1/k``, and 1 as the optimum."""
-        return Bounds(1 / self.outputs, 1.0, "the labels are a function of the sequence", SOLVED)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the mean cross-entropy of the labelled steps."""
