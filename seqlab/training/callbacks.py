@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import pytorch_lightning as pl
@@ -67,6 +67,9 @@ class StopWhenSolved(pl.Callback):
 class Cost(pl.Callback):
     """Seconds of training, without validation and checkpoints; number of whole epochs and of optimiser steps."""
 
+    clock: Callable[[], float] = staticmethod(time.perf_counter)
+    """What measures the seconds."""
+
     def __init__(self) -> None:
         self.seconds = 0.0
         self.epochs = self.steps = 0
@@ -74,11 +77,11 @@ class Cost(pl.Callback):
         self._compiled = compilations.count, compilations.seconds
 
     def _start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._since = time.perf_counter()
+        self._since = self.clock()
 
     def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._since is not None:
-            self.seconds += time.perf_counter() - self._since
+            self.seconds += self.clock() - self._since
             self._since = None
 
     on_train_start = on_train_epoch_start = on_validation_end = _start  # a run may resume within an epoch
@@ -90,7 +93,7 @@ class Cost(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the seconds so far."""
-        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        running = 0.0 if self._since is None else self.clock() - self._since
         return {"seconds": self.seconds + running}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -45,6 +45,7 @@ from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, StepRe
 from seqlab.training.curriculum import LengthTracker, check_comparisons, test_length
 from seqlab.training.examples import has_examples
 from seqlab.training.finetune import PretrainedInit, freeze, load_init
+from seqlab.training.loop import use_epoch_loop
 from seqlab.training.module import SequenceModule
 from seqlab.training.nonfinite import NonFiniteGuard
 from seqlab.training.optimizers import NonMonotonicAveraging
@@ -288,6 +289,7 @@ class TrainingSession:
             raise UserError(f"trainer: {one_line(error)}") from error
         # With max_steps, Lightning would resume at the end of an epoch with an epoch of no batches.
         vars(trainer.fit_loop)["_iteration_based_training"] = lambda: False
+        use_epoch_loop(trainer)
         return trainer
 
 
