@@ -1,7 +1,7 @@
 """Composition of configs by Hydra, as on the command line."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from typing import final
 
@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 from seqlab.config.schema import plain_config
 from seqlab.errors import UserError
 from seqlab.plugins.hydra_internals import VERSION_BASE, apply_overrides, check_single_run
-from seqlab.plugins.hydra_source import register, sources
+from seqlab.plugins.hydra_source import Sources, register, sources
+from seqlab.plugins.registry import KINDS, plugins
 from seqlab.plugins.signature import format_value
 
 _OPTIONAL = ("callbacks", "debug", "experiment", "hydra", "preprocessing")
@@ -48,9 +49,18 @@ def compose(overrides: Iterable[str] = ()) -> DictConfig:
     """
     overrides = list(overrides)
     check_deleted(OverridesParser.create().parse_overrides(overrides))
-    config = _compose(overrides)
+    config = _compose_again(overrides)
     plain_config(config)
     return config
+
+
+def _compose_again(overrides: Sequence[str]) -> DictConfig:
+    """Compose from what this process composed before, where only seqlab's own files and plugins can be involved."""
+    composer = _SHARED.composer() if sources() == Sources() else None
+    if composer is not None:
+        with suppress(Exception):  # Hydra's own composition reports it
+            return next(composer.all([overrides]))
+    return _compose(overrides)
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
@@ -108,6 +118,10 @@ def _groups() -> list[str]:
         return GlobalHydra.instance().config_loader().list_groups("")
 
 
+_MOST_BASES = 32
+"""Sets of choices that a composer keeps: each takes some 100 kB."""
+
+
 @final
 class Composer:
     """Composer of the configs of many runs; it composes once for each set of choices and then sets the values."""
@@ -127,6 +141,8 @@ class Composer:
             parsed = [self.parse(each) for each in overrides]
             choices = tuple(each.input_line or "" for each in parsed if self._is_choice(each))
             if choices not in self._bases:
+                if len(self._bases) >= _MOST_BASES:
+                    del self._bases[next(iter(self._bases))]
                 self._bases[choices] = self._compose(choices)
             config = deepcopy(self._bases[choices])
             values = [each for each in parsed if not self._is_choice(each)]
@@ -153,3 +169,22 @@ class Composer:
         key = override.key_or_group
         named = key in self._groups or "/" in key or override.package is not None
         return named or key.partition(".")[0] == "hydra"
+
+
+@final
+class _Shared:
+    """The composer of :func:`compose`, until the plugins are read again."""
+
+    def __init__(self) -> None:
+        self._plugins: list[object] = []
+        self._composer = Composer()
+
+    def composer(self) -> Composer:
+        """Return it; a new one if the plugins changed."""
+        known = [plugins(kind) for kind in KINDS]
+        if len(known) != len(self._plugins) or any(a is not b for a, b in zip(known, self._plugins, strict=True)):
+            self._plugins, self._composer = [*known], Composer()
+        return self._composer
+
+
+_SHARED = _Shared()

@@ -7,6 +7,7 @@ from typing import Any, final
 import numpy as np
 import torch
 from torch import Tensor
+from torchmetrics import MetricCollection
 
 from seqlab.contracts import Batch, ClassificationTask, Task
 from seqlab.distributed.collectives import all_gather
@@ -88,6 +89,8 @@ def metric_intervals(
         if abs(value - hits / examples) < 1e-6 and metric_ranges(metrics, [name])[name] == [0, 1]:
             known[name] = list(wilson_interval(hits, examples))
     rest = [str(name) for name in metrics if name in values and name not in known]
+    limits = metric_ranges(metrics, rest)
+    metrics = MetricCollection({name: metrics[name] for name in rest}) if rest else metrics
 
     def resampled(rows: Any) -> dict[str, Any]:
         sets = []
@@ -97,7 +100,6 @@ def metric_intervals(
             sets.append({name: float(value) for name, value in metrics.compute().items()})
         return {name: np.array([each[name] for each in sets]) for name in rest}
 
-    limits = metric_ranges(metrics, rest)
     ends = bootstrap_intervals(resampled, {name: values[name] for name in rest}, examples, limits) if rest else {}
     return {**none, **{name: list(each) for name, each in ends.items()}, **known}
 

@@ -24,16 +24,27 @@ from seqlab.sweeps.launchers import use_gpus
 from seqlab.sweeps.ledger import read_entry, read_plan
 from seqlab.sweeps.plan import register_run_name
 
-_COMPOSERS: dict[tuple[str, ...], Composer] = {}
-"""Composers of this process, by the overrides that all runs of a sweep share: every run brings a new loader."""
+_Composers = dict[tuple[str, ...], Composer]
+_COMPOSERS: _Composers = {}
+"""Composers of a process of joblib, by the overrides that all runs of a sweep share: every run brings a new loader."""
 
 
 @final
 class CachingLoader:
-    """Config loader that composes each choice of groups once per process, which takes longer than setting values."""
+    """Config loader that composes each choice of groups once, which takes longer than setting values.
 
-    def __init__(self, loader: ConfigLoader) -> None:
-        self._loader = loader
+    In the process of the launcher once for each loader, that is for each sweep; in other processes once.
+    """
+
+    def __init__(self, loader: ConfigLoader, composers: _Composers | None = None) -> None:
+        self._loader, self._composers = loader, {} if composers is None else composers
+
+    def __reduce__(self) -> Any:
+        return _unpickle_loader, (self._loader,)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what other launchers use of the loader."""
+        return getattr(self._loader, name)
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
         """Return the config of a run, equal to that of Hydra's loader.
@@ -43,17 +54,21 @@ class CachingLoader:
         """
         loader, common = self._loader, tuple(map(str, master_config.hydra.overrides.hydra))
         key = (str(master_config.hydra.job.config_name), *common)
-        if key not in _COMPOSERS:
-            _COMPOSERS[key] = Composer(
+        if key not in self._composers:
+            self._composers[key] = Composer(
                 lambda chosen: loader.load_sweep_config(master_config, list(chosen)), lambda: loader.list_groups("")
             )
-        composer = _COMPOSERS[key]
+        composer = self._composers[key]
         (config,) = composer.all([sweep_overrides])
         own = [each for each in map(composer.parse, sweep_overrides) if not each.is_hydra_override()]
         config.hydra.overrides.task = [each.input_line for each in own]
         set_override_dirname(config, own)
         OmegaConf.copy_cache(from_config=master_config, to_config=config)
         return config
+
+
+def _unpickle_loader(loader: ConfigLoader) -> CachingLoader:
+    return CachingLoader(loader, _COMPOSERS)
 
 
 def with_cache(context: HydraContext) -> HydraContext:

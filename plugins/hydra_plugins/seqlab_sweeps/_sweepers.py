@@ -11,6 +11,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.seqlab_sweeps._jobs import with_cache
 from seqlab.plugins.hydra_internals import BASIC_LAUNCHER_LOG, planned_sweeper
 from seqlab.study.horizon.runner import SearchRunner, finish_search
 from seqlab.study.horizon.settings import expand_rows, read_settings
@@ -26,7 +27,7 @@ class PlannedSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Set the basic sweeper up."""
-        self._basic.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self._basic.setup(hydra_context=with_cache(hydra_context), task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch every run."""
@@ -60,7 +61,7 @@ class HorizonSweeper(Sweeper):
         """Store the config and create the launcher."""
         self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+            hydra_context=with_cache(hydra_context), task_function=task_function, config=config
         )
         for name in (BASIC_LAUNCHER_LOG, "hydra_plugins.hydra_joblib_launcher"):
             logging.getLogger(name).setLevel(logging.WARNING)  # the search prints one line a batch itself
