@@ -126,8 +126,8 @@ def show(outcome: "Outcome") -> None:
     counts = ", ".join(f"{count} {state}" for state, count in outcome.counts.items())
     out.print_table(columns, rows, right=columns[1:], title=f"{outcome.minutes:.1f} minutes; trials: {counts}")
     out.print_line(f"the interval is of test {metric}; the winner's validation score is the best of many", "dim")
-    for title, found in outcome.importances.items():
-        listed = ", ".join(f"{name} {share:.0%}" for name, share in list(found.items())[:6])
+    for title, shares in outcome.importances.items():
+        listed = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:6])
         out.print_line(f"importance ({title}): {listed}")
     winner = outcome.rows[0]
     out.print_line(f"winner   {' '.join(winner.trial.words)}")

@@ -42,8 +42,8 @@ class Interval:
         ValueError: the ends are not in order, or ``low`` is not positive with ``log``.
     """
 
-    low: float
-    high: float
+    low: int | float
+    high: int | float
     log: bool = False
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seqlab.cli.arguments import add_overrides, parse_overrides, refuse_words
+from seqlab.cli.arguments import add_overrides, parse_overrides
 from seqlab.cli.parser import Parser, integer, path
 from seqlab.errors import UserError
 
@@ -43,9 +43,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--metric", metavar="NAME", help="of validation (macro_f1, or what the task monitors)")
     parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help="of the sampler (%(default)s)")
     parser.add_argument("--out", type=path, metavar="FOLDER", help="folder of the search (runs/tune/KEY)")
-    args = parser.parse(arguments)
-    refuse_words(args.overrides, "tune takes no other argument")
-    return args
+    return parser.parse(arguments)
 
 
 def _positive(text: str) -> float:
@@ -82,10 +80,12 @@ def _search(settings: "Settings", arguments: list[str]) -> int:
     from seqlab.study.tune.results import write_outcome
     from seqlab.study.tune.search import Search, repeat_command
 
+    live = Live()
+    search = Search(settings, live.update)
     with owned_folder(settings.folder):
         try:
-            with Live() as live:
-                search = Search(settings, live.update)
+            with live:
+                search.open()
                 live.begin(search)
                 search.run()
                 live.scoring()

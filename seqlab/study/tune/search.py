@@ -83,6 +83,13 @@ class Row:
 class Search:
     """A search; the same command goes on with it, after whatever stopped it.
 
+    Attributes:
+        space: that is searched.
+        study: the trials; :meth:`open` makes it.
+        progress: by trial, the last validation of those that are running.
+        metric: of validation that is searched.
+        maximises: whether a larger value is better.
+
     Args:
         settings: of the search.
         on_change: called when a trial made progress, and every half second.
@@ -91,6 +98,8 @@ class Search:
         UserError: the overrides make no search, or the data cannot be read.
         hydra.errors.HydraException: an override cannot be composed.
     """
+
+    study: Study
 
     def __init__(self, settings: Settings, on_change: Callable[["Search"], None] = lambda _: None) -> None:
         self._began = time.monotonic()
@@ -105,16 +114,14 @@ class Search:
         self.metric, self.maximises = _metric(task, settings.metric)
         linear = linear_overrides(self.space, task)
         roles = {"linear": linear, "default": default, "first": self.space.overrides(first_values)}
-        self.study = Study(
-            settings.folder,
-            self.space,
-            maximises=self.maximises,
-            seed=settings.seed,
-            roles={role: words for role, words in roles.items() if words is not None},
-        )
-        record = find_json(settings.folder / FILE, plain=True) or {}
-        self._used = float(record.get("seconds", 0.0))
-        self._saved = 0.0
+        self._roles = {role: words for role, words in roles.items() if words is not None}
+        self._used = self._saved = 0.0
+
+    def open(self) -> None:
+        """Open the study in the folder of the search, which this process owns."""
+        folder = self.settings.folder
+        self.study = Study(folder, self.space, maximises=self.maximises, seed=self.settings.seed, roles=self._roles)
+        self._used = float((find_json(folder / FILE, plain=True) or {}).get("seconds", 0.0))
 
     @property
     def seconds(self) -> float:

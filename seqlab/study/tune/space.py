@@ -180,8 +180,8 @@ class _Reader:
     def read(self) -> Space:
         declared = dict(getattr(self._task, "search_space", dict)())
         groups = {"model": self._candidates("model", declared.pop("model", None))}
-        models = [plugin_classes("model", each.name)[0] for each in groups["model"]]
-        cells = [cells for model in models if (cells := model.search_space().get("cell")) is not None]
+        models = [plugin for each in groups["model"] for plugin in plugin_classes("model", each.name)]
+        cells = [cells for model in models if (cells := _space_of(model).get("cell")) is not None]
         with_cell = any(each.uses_cell for each in groups["model"])
         groups["cell"] = self._candidates("cell", cells[0] if cells else None) if with_cell else []
         texts = declared.pop("preprocessing", None)
