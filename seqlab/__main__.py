@@ -26,6 +26,7 @@ COMMANDS = {
     "replay": "find where a non-finite loss or gradient starts: replay RUN_DIR/nonfinite",
     "reproduce": "run the settings of a paper and compare its figures: reproduce [RECIPE]",
     "check": "run the conformance tests of a plugin: check cell=NAME (or task=, preprocessing=, kernel=CELL.KERNEL)",
+    "tune": "search settings by validation: tune task=NAME [key=value ...] [--minutes N]",
     "bench": "time the kernels of cells: bench [--cells ...] [--shapes BxTxIxH,...] [--tune]",
     "card": "measure a cell by one protocol, on one page: card cell=NAME [--quick]",
     "board": "merge cards into one leaderboard: board CARD...",
@@ -51,7 +52,7 @@ MODULES = {
     "plugins": "plugins:plugins_table",
 }
 """Module and function in ``seqlab.cli.commands`` of the commands that are not ``main`` of the module of their name."""
-TRAINING = ("resume", "rerun", "reproduce", "card")
+TRAINING = ("resume", "rerun", "reproduce", "tune", "card")
 """Commands that write their results to files: they continue if stdout cannot be written."""
 
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from seqlab import Batch, Examples, InputSpec, Model, Ragged, register_export
+from seqlab import Batch, Choice, Examples, InputSpec, Model, Ragged, SearchSpace, register_export
 from seqlab.errors import check_choice, check_range
 from seqlab_models.logistic import Sparse, fit_logistic
 
@@ -69,6 +69,15 @@ class BagOfNgrams(Model):
     added_options: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"sublinear": False, "solver": "optimizer", "c": None}
     )
+
+    @classmethod
+    def search_space(cls) -> SearchSpace:
+        """Return the order and least count of n-grams, and the weight of a count."""
+        return {
+            "max_order": Choice((None, 1, 2, 3, 5)),
+            "min_count": Choice((1, 2, 3)),
+            "sublinear": Choice((True, False)),
+        }
 
     keys: Tensor
     idf: Tensor

@@ -7,7 +7,19 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
-from seqlab import Batch, Cell, InputSpec, Kernel, Model, Ragged, Recurrent, UserError, register_export
+from seqlab import (
+    Batch,
+    Cell,
+    Choice,
+    InputSpec,
+    Kernel,
+    Model,
+    Ragged,
+    Recurrent,
+    SearchSpace,
+    UserError,
+    register_export,
+)
 from seqlab.errors import check_choice, check_range
 from seqlab.recurrence import CheckpointSteps, RandomStreams, dropout, read_chunks
 from seqlab_models.inputs import OneHot
@@ -80,6 +92,19 @@ class RecurrentModel(Model):
     """
 
     narrow_tokens = True  # each chunk is widened when it is encoded
+
+    @classmethod
+    def search_space(cls) -> SearchSpace:
+        """Return cells, pooling, dropout, depth, direction and embedding size."""
+        return {
+            "cell": Choice(("lstm", "gru")),
+            "pooling": Choice(("max", "attention", "mean", "last")),
+            "output_dropout": Choice((0.5, 0.3, 0.0)),
+            "input_dropout": Choice((0.2, 0.0, 0.4)),
+            "depth": Choice((1, 2)),
+            "bidirectional": Choice((False, True)),
+            "embedding_size": Choice((64, 128)),
+        }
 
     def __init__(
         self,

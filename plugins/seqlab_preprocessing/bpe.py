@@ -13,10 +13,10 @@ from typing import Any, TypeAlias, final
 import numpy as np
 import torch
 
-from seqlab import Ragged
+from seqlab import Choice, Ragged, SearchSpace
 from seqlab_preprocessing.package_steps import optional_package
 from seqlab_preprocessing.parallel import batches
-from seqlab_preprocessing.pipeline import FIRST, UNKNOWN_SYMBOL, Chain, Pipeline, check_at_least
+from seqlab_preprocessing.pipeline import FIRST, STEPS, UNKNOWN_SYMBOL, Chain, Pipeline, check_at_least
 
 Merge: TypeAlias = tuple[str, str]
 
@@ -66,6 +66,11 @@ class BPE(Pipeline):
         ValueError: ``vocabulary_size`` is too small, or a plugin is not a step.
         UserError: a step does not exist, or tokenizers is not installed.
     """
+
+    @classmethod
+    def search_space(cls) -> SearchSpace:
+        """Return case and Unicode steps, and the size of the vocabulary."""
+        return {"steps": STEPS, "vocabulary_size": Choice((2_000, 1_000, 4_000, 8_000))}
 
     def __init__(self, steps: Sequence[str] = (), vocabulary_size: int = 8_000) -> None:
         check_at_least("vocabulary_size", vocabulary_size, FIRST + len(ALPHABET))

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqlab import Ragged, register_export
+from seqlab import Choice, Ragged, SearchSpace, register_export
 from seqlab_preprocessing import standalone
 from seqlab_preprocessing.parallel import batches
-from seqlab_preprocessing.pipeline import FIRST, UNKNOWN, UNKNOWN_SYMBOL, Chain, Pipeline
+from seqlab_preprocessing.pipeline import FIRST, STEPS, UNKNOWN, UNKNOWN_SYMBOL, Chain, Pipeline
 
 _BATCH = 1 << 20  # characters that are encoded together
 
@@ -32,6 +32,11 @@ class Characters(Pipeline):
         ValueError: ``min_count`` or ``max_size`` is not positive, or a plugin is not a step.
         UserError: a step does not exist.
     """
+
+    @classmethod
+    def search_space(cls) -> SearchSpace:
+        """Return case and Unicode steps, and the least count of a character."""
+        return {"steps": STEPS, "min_count": Choice((1, 2))}
 
     def __init__(self, steps: Sequence[str] = (), min_count: int = 1, max_size: int | None = None) -> None:
         super().__init__(Chain(steps), min_count, max_size)

@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from seqlab import Preprocessor
+from seqlab import Choice, Preprocessor
 from seqlab.errors import UserError
 from seqlab.plugins import find
 from seqlab_preprocessing.parallel import mapped
@@ -20,6 +20,8 @@ PADDING, UNKNOWN, FIRST = 0, 1, 2
 """Token ids that every vocabulary has, and the first of its own."""
 UNKNOWN_SYMBOL = "<unk>"
 """The unknown token, as it is shown and as corpora such as the Penn Treebank write it."""
+STEPS = Choice((("lower",), (), ("nfkc", "lower"), ("lower", "ascii"), ("lower", "digits")))
+"""Case and Unicode steps to search."""
 _MAX_STEPS = 100
 
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal, TypeAlias, final
 import numpy as np
 import torch
 
-from seqlab import Ragged, register_export
+from seqlab import Choice, Ragged, SearchSpace, register_export
 from seqlab_preprocessing import standalone
-from seqlab_preprocessing.pipeline import FIRST, UNKNOWN, UNKNOWN_SYMBOL, Chain, Pipeline
+from seqlab_preprocessing.pipeline import FIRST, STEPS, UNKNOWN, UNKNOWN_SYMBOL, Chain, Pipeline
 from seqlab_preprocessing.steps import JOINING
 
 Pattern: TypeAlias = Literal["words", "whitespace"]
@@ -47,6 +47,11 @@ class Words(Pipeline):
     """
 
     from_task: ClassVar[Sequence[str]] = ("pattern", "end_of_line")
+
+    @classmethod
+    def search_space(cls) -> SearchSpace:
+        """Return case and Unicode steps, and the least count of a word."""
+        return {"steps": STEPS, "min_count": Choice((1, 2, 3))}
 
     def __init__(
         self,
@@ -193,6 +198,11 @@ class Reviews(Words):
     """
 
     from_task = ()
+
+    @classmethod
+    def search_space(cls) -> SearchSpace:
+        """Return the least count of a word."""
+        return {"min_count": Choice((1, 2, 3))}
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from seqlab import Batch, ClassificationTask, Report, UserError
+from seqlab import Batch, Choice, ClassificationTask, Report, SearchSpace, UserError
 from seqlab.errors import check_choice, check_range
 from seqlab.io.safe_io import read_not_sparse
 from seqlab_tasks.metrics import Confusion, class_table, classification_metrics, draw_confusion
@@ -58,6 +58,15 @@ class Classification(ClassificationTask, ABC):
         self._counts = torch.zeros(0, dtype=torch.int64)
         self._targets = torch.zeros(0, dtype=torch.int64)
         self._weights = torch.zeros(0)
+
+    @classmethod
+    def search_space(cls) -> SearchSpace:
+        """Return models, class balance and label smoothing."""
+        return {
+            "model": Choice(("recurrent", "bow")),
+            "balance": Choice(("none", "weights")),
+            "label_smoothing": Choice((0.1, 0.0)),
+        }
 
     def set_classes(self, labels: Sequence[str], targets: Tensor) -> None:
         """Set the labels, and their frequencies from the training targets; called by :meth:`splits`."""

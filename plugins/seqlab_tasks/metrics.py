@@ -77,6 +77,7 @@ class Confusion(MulticlassConfusionMatrix):
 class Accuracy(Confusion):
     """Share of examples whose class is predicted."""
 
+    higher_is_better = True
     plot_lower_bound, plot_upper_bound = 0.0, 1.0
 
     def compute(self) -> Tensor:
@@ -89,6 +90,7 @@ class Accuracy(Confusion):
 class BalancedAccuracy(Confusion):
     """Mean recall over the classes with examples."""
 
+    higher_is_better = True
     plot_lower_bound, plot_upper_bound = 0.0, 1.0
 
     def compute(self) -> Tensor:
@@ -102,6 +104,7 @@ class BalancedAccuracy(Confusion):
 class MacroF1(Confusion):
     r"""Mean over the classes with examples of ``F1 = 2 hits / (true + predicted)``."""
 
+    higher_is_better = True
     plot_lower_bound, plot_upper_bound = 0.0, 1.0
 
     def compute(self) -> Tensor:

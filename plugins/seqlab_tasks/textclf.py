@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, final
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from seqlab import Examples, Report, cache_folder
+from seqlab import Choice, Examples, Report, SearchSpace, cache_folder
 from seqlab.errors import check_choice
 from seqlab.io.tables import Layout, decode
 from seqlab_tasks.classification import Balance, Baseline, Classification
@@ -108,6 +108,11 @@ class TextClassification(OwnTexts, preprocessing="words", min_updates=1_000):
         self._folds.check()
         if chunks == "carry":  # nothing is cut off: the length is that of a window
             self.sequence_length_means = "window"
+
+    @classmethod
+    def search_space(cls) -> SearchSpace:
+        """Return models, units of text, class balance and label smoothing."""
+        return {**super().search_space(), "preprocessing": Choice(("words", "characters", "bpe"))}
 
     def linear_baseline(self) -> Mapping[str, Any] | None:
         """Return the nodes of ``model=bow``."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from seqlab.contracts.kernel import Kernel
     from seqlab.contracts.model import CellFactory, HeadFactory, InputSpec, Model
     from seqlab.contracts.preprocessor import Preprocessor
+    from seqlab.contracts.space import Choice, Interval, SearchSpace
     from seqlab.contracts.task import (
         ClassificationTask,
         GeneratedTask,
@@ -28,6 +29,7 @@ _HOMES = {
     "seqlab.contracts.kernel": ["Kernel"],
     "seqlab.contracts.model": ["CellFactory", "HeadFactory", "InputSpec", "Model"],
     "seqlab.contracts.preprocessor": ["Preprocessor"],
+    "seqlab.contracts.space": ["Choice", "Interval", "SearchSpace"],
     "seqlab.contracts.task": [
         "ClassificationTask", "GeneratedTask", "LanguageTask", "Report", "ReportingTask", "StatefulTask", "Task",
     ],
@@ -41,6 +43,7 @@ __all__ = [
     "Batch",
     "Cell",
     "CellFactory",
+    "Choice",
     "ClassificationTask",
     "Corpus",
     "Examples",
@@ -48,6 +51,7 @@ __all__ = [
     "GeneratedTask",
     "HeadFactory",
     "InputSpec",
+    "Interval",
     "Kernel",
     "LanguageTask",
     "Model",
@@ -57,6 +61,7 @@ __all__ = [
     "Remedy",
     "Report",
     "ReportingTask",
+    "SearchSpace",
     "State",
     "StatefulTask",
     "Task",

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, final
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from seqlab.contracts.space import SearchSpace, derived_space
 from seqlab.errors import check_range
 
 VectorJacobianProduct: TypeAlias = Callable[[int, tuple[Tensor, ...]], tuple[Tensor, ...]]
@@ -123,6 +124,11 @@ class Cell(nn.Module, ABC):
             options: current options of the constructor.
         """
         return None
+
+    @classmethod
+    def search_space(cls) -> SearchSpace:
+        """Return the options that ``tune`` varies; flags, choices and ``hidden_size`` unless overridden."""
+        return derived_space(cls)
 
     @property
     def output_size(self) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts.batch import Batch, Examples, Ragged
 from seqlab.contracts.cell import Cell
+from seqlab.contracts.space import SearchSpace, derived_space
 
 CellFactory: TypeAlias = Callable[[int], Cell]
 """Makes a cell of the configured type for a number of input features."""
@@ -49,6 +50,14 @@ class Model(nn.Module, ABC):
     """Whether :meth:`forward` takes token ids in uint8 and int16, too, which take less memory."""
     skips_parameters: bool = False
     """Whether some batches do not use some parameters, of this module or of a submodule with this attribute."""
+
+    @classmethod
+    def search_space(cls) -> SearchSpace:
+        """Return the options that ``tune`` varies; flags and choices unless overridden.
+
+        ``cell``, if there, names the cells to try; those of other distributions are added.
+        """
+        return derived_space(cls)
 
     def prepare(self, read: Callable[[], Ragged]) -> None:
         """Collect statistics of the training split before the first step.

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from seqlab.contracts.batch import Ragged
+from seqlab.contracts.space import SearchSpace, derived_space
 
 
 class Preprocessor(ABC):
@@ -15,6 +16,11 @@ class Preprocessor(ABC):
 
     from_task: ClassVar[Sequence[str]] = ()
     """Options whose default the task may set for its public data: :attr:`.TaskDefaults.of_source`."""
+
+    @classmethod
+    def search_space(cls) -> SearchSpace:
+        """Return the options that ``tune`` varies; flags and choices unless overridden."""
+        return derived_space(cls)
 
     @abstractmethod
     def fit(self, texts: Iterable[str]) -> None:

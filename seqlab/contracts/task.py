@@ -15,6 +15,7 @@ from torchmetrics import MetricCollection
 from seqlab.contracts.api import adapt_task
 from seqlab.contracts.batch import Batch, Corpus, Examples
 from seqlab.contracts.model import InputSpec
+from seqlab.contracts.space import SearchSpace
 
 LengthMeaning: TypeAlias = Literal["maximum", "window", "distance"]
 """``maximum``: longer texts are truncated; ``window``: of running text; ``distance``: may be searched."""
@@ -193,6 +194,14 @@ class ClassificationTask(ReportingTask, sequence_length_means="maximum"):
     def loss_weights(self) -> Tensor | None:
         """Return the weight of each training example in the loss; ``None`` for equal ones."""
         return None
+
+    @classmethod
+    def search_space(cls) -> SearchSpace:
+        """Return the options that ``tune`` varies; none unless overridden.
+
+        ``model`` and ``preprocessing``, if there, name the plugins to try.
+        """
+        return {}
 
     def linear_baseline(self) -> Mapping[str, Any] | None:
         """Return the config nodes ``model`` and ``preprocessing`` of a baseline that learns; ``None`` for none.

@@ -30,6 +30,11 @@ class EarlyStopping(callbacks.EarlyStopping):
         """Restore the best score and the number of epochs since."""
         super().load_state_dict({**state_dict, "patience": self.patience})
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Train no further where the checkpoint is of a run that stopped early."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
 
 @final
 class StopWhenSolved(pl.Callback):

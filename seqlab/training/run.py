@@ -4,10 +4,12 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from seqlab.config.schema import plain_config
@@ -65,10 +67,45 @@ def run(
         return _run(plain, Path(folder), command, until, estimate)
 
 
+def train(
+    config: DictConfig | Mapping[str, Any], folder: str | Path, callbacks: Sequence[pl.Callback] = ()
+) -> dict[str, float]:
+    """Train and choose the checkpoint by validation, as :func:`run` does, but do not score the test split.
+
+    The folder is that of a run that was stopped: :func:`run` with ``ckpt_path=last`` finishes it.
+
+    Args:
+        config: as :func:`seqlab.compose` returns it; it is not changed.
+        folder: where the run's files go; it must not hold a finished run.
+        callbacks: further callbacks of Lightning.
+
+    Returns:
+        Validation metrics of the best weights.
+
+    Raises:
+        UserError: the config is invalid or cannot be satisfied.
+    """
+    plain = plain_config(config)
+    with restored_process_state(), owned_folder(Path(folder)):
+        with _opened(plain, Path(folder), None, None) as (session, logger):
+            session.train(logger, callbacks)
+        return session.checkpoints.best_metrics
+
+
 def _run(
     config: dict[str, Any], folder: Path, command: str | None, until: int | None, estimate: Mapping[str, Any] | None
 ) -> Result:
     started = time.perf_counter()
+    with _opened(config, folder, until, estimate) as (session, logger):
+        session.train_and_test(logger)
+    return _record_results(session, started, command, estimate)
+
+
+@contextmanager
+def _opened(
+    config: dict[str, Any], folder: Path, until: int | None, estimate: Mapping[str, Any] | None
+) -> Iterator[tuple[TrainingSession, Any]]:
+    """Prepare the session of a run, its folder, its other ranks and its logger."""
     resume_from = checkpoint_path(config["ckpt_path"], folder)
     resume_point = None if resume_from is None else ResumePoint(config["ckpt_path"], resume_from)
     _check_unfinished(folder, resumes=resume_point is not None and resume_point.is_in(folder))
@@ -87,8 +124,7 @@ def _run(
         write_preprocessor(folder, session.data.preprocessor)
         with open_logger(session.config, folder) as logger:
             workers.start(session.config, resume_from)
-            session.train_and_test(logger)
-    return _record_results(session, started, command, estimate)
+            yield session, logger
 
 
 def _check_unfinished(folder: Path, *, resumes: bool) -> None:

@@ -1,7 +1,8 @@
 """Session of one rank of a run: read the data, build the model, train it, score the test split."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
@@ -201,7 +202,7 @@ class TrainingSession:
             StepReachedError: the run stopped after ``until``.
             UserError: the config cannot be satisfied.
         """
-        try:
+        with _reported_errors():
             trainer = self._build_trainer(logger)
             self._train(trainer)
             trainer.strategy.barrier()  # all ranks read what rank 0 wrote
@@ -212,10 +213,17 @@ class TrainingSession:
             self._test_examples(trainer)
             trainer.test(self.module, datamodule=self.data, verbose=False)
             self.figures = [name for callback in self._callbacks for name in getattr(callback, "figures", ())]
-        except MisconfigurationException as error:
-            raise UserError(f"trainer: {one_line(error)}") from error
-        finally:
-            destroy_process_group()
+
+    def train(self, logger: Any, callbacks: Sequence[pl.Callback] = ()) -> None:
+        """Train as :meth:`train_and_test` does, without a score of the test split.
+
+        Args:
+            logger: of Lightning.
+            callbacks: further ones.
+        """
+        self._callbacks += callbacks
+        with _reported_errors():
+            self._train(self._build_trainer(logger))
 
     def _train(self, trainer: pl.Trainer) -> None:
         """Train if there are parameters to train, and validate unless the last step was validated."""
@@ -291,6 +299,17 @@ class TrainingSession:
         vars(trainer.fit_loop)["_iteration_based_training"] = lambda: False
         use_epoch_loop(trainer)
         return trainer
+
+
+@contextmanager
+def _reported_errors() -> Iterator[None]:
+    """Report settings that Lightning refuses as errors of the user, and end the process group."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {one_line(error)}") from error
+    finally:
+        destroy_process_group()
 
 
 def prepare_data(

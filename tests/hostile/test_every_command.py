@@ -29,7 +29,7 @@ CALLS = {
     "train, from a file": (*FAST, "hydra.run.dir=new", "ckpt_path=run/resume.ckpt"),
     "train, from a run": BEGIN_WITH,
 }
-WITHOUT_A_RUN = {"data", "fetch", "reproduce", "check", "bench", "card", "board", "new", "plugins"}
+WITHOUT_A_RUN = {"data", "fetch", "reproduce", "check", "bench", "tune", "card", "board", "new", "plugins"}
 
 
 def test_every_command_that_reads_a_run_is_here():

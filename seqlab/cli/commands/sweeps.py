@@ -79,6 +79,8 @@ def resume(arguments: list[str]) -> int:
     refuse_words(args.overrides, "resume takes one sweep")
     folder = args.folder.resolve()
     check_links(folder)
+    if (folder / "tune.json").is_file():
+        raise UserError(f"{args.folder} is of a search: repeat its command, python -m seqlab tune ..., to go on")
     plan, entries = read_plan(folder), read_entries(folder)
     left = [entry for entry in entries if entry.state == "failed" or (entry.state != "done" and not args.failed)]
     if not left and plan["runs"] and not plan.get("open"):

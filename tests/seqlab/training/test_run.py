@@ -7,6 +7,7 @@ import torch
 
 import seqlab
 from seqlab import UserError
+from seqlab.training.run import train
 
 from ..resumable import interrupted, last, record_of, same, weights_of
 
@@ -173,3 +174,19 @@ def test_bow_notes_that_the_cell_is_ignored(names_folder, tmp_path):
     assert "`cell` and `kernel` are ignored with model=bow" in result.record["notes"]
     assert result.record["kernel"] == {}
     assert seqlab.load(tmp_path / "run").predict(["Banana"])[0][0]["label"] == "Aaish"
+
+
+def test_a_run_trained_without_a_test_is_finished_as_if_it_had_one(names_folder, tmp_path):
+    """Nothing scores the test split before; early stopping does not begin anew."""
+    overrides = ["trainer.early_stopping=1", "trainer.max_epochs=8", "optimizer.lr=0.05"]
+    config = configured(names_folder, *overrides)
+    metrics = train(config, tmp_path / "run")
+    assert not {"results.json", "predictions.safetensors"} & {path.name for path in (tmp_path / "run").iterdir()}
+    config.ckpt_path = "last"
+    finished = seqlab.run(config, tmp_path / "run")
+    whole = seqlab.run(configured(names_folder, *overrides), tmp_path / "whole")
+    assert finished.metrics == whole.metrics
+    assert finished.record["metrics"]["valid"] == metrics == whole.record["metrics"]["valid"]
+    assert finished.cost["steps"] == whole.cost["steps"]
+    assert finished.cost["epochs"] < 8, "it stops early"
+    assert same(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))

@@ -1,0 +1,178 @@
+"""Results of a search: its record, the config file of the winner, and the report page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import yaml  # type: ignore[import-untyped]  # PyYAML, which OmegaConf brings, has no types
+
+from seqlab.config.compose import Composer
+from seqlab.config.schema import plain_config
+from seqlab.errors import UserError
+from seqlab.io.atomic import write_json, write_text
+from seqlab.io.formatting import format_metric, relative_path, shell_command
+from seqlab.io.safe_io import escape_control
+from seqlab.study.tune.page import write_page
+from seqlab.study.tune.search import FILE, SCHEMA, Row, Search
+from seqlab.study.tune.study import Trial
+
+EXPERIMENT = "tuned"
+"""Name of the winner's config file, for ``experiment=``."""
+_PLUGINS = ("cell", "model", "task", "preprocessing", "kernel", "optimizer")
+"""Groups whose choice is the ``name`` of their node."""
+_NOT_KEPT = ("hydra", "experiment", "debug", "ckpt_path")
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """Results of a search.
+
+    Attributes:
+        rows: the winner, and the models beside it.
+        metric: that was searched.
+        counts: number of trials by state.
+        minutes: used.
+        importances: by title, the importance of each dimension.
+        verdict: whether the winner beats the linear baseline on the test split.
+        keep: command that trains with the winner's config file.
+        page: the report.
+        notes: candidates that were not searched.
+    """
+
+    rows: Sequence[Row]
+    metric: str
+    counts: Mapping[str, int]
+    minutes: float
+    importances: Mapping[str, Mapping[str, float]]
+    verdict: str
+    keep: str
+    page: Path
+    notes: Sequence[str]
+
+
+def write_outcome(search: Search, rows: Sequence[Row], command: str) -> Outcome:
+    """Write record, config file and report of a search whose winner is scored."""
+    folder, trials = search.settings.folder, search.study.trials
+    winner = rows[0].trial
+    keep = write_experiment(folder / "config", search.composer.checked(winner.words), search.composer, winner.words)
+    model = next((word.partition("=")[2] for word in winner.words if word.startswith("model=")), "")
+    importances = {"all trials": search.study.importances()}
+    if len(search.space.groups["model"]) > 1:
+        importances[f"model={model}"] = search.study.importances(model)
+    counts = {
+        state: sum(trial.state == state for trial in trials) for state in ("complete", "pruned", "failed", "running")
+    }
+    outcome = Outcome(
+        rows,
+        search.metric,
+        {state: count for state, count in counts.items() if count},
+        search.seconds / 60,
+        {title: found for title, found in importances.items() if found},
+        verdict(rows, search.metric, maximises=search.maximises),
+        keep,
+        folder / "report" / "report.html",
+        search.space.notes,
+    )
+    write_json(folder / FILE, _record(search, outcome, trials, command))
+    write_page(outcome, trials, command)
+    return outcome
+
+
+def _record(search: Search, outcome: Outcome, trials: Sequence[Trial], command: str) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "metric": outcome.metric,
+        "mode": "max" if search.maximises else "min",
+        "seconds": search.seconds,
+        "verdict": outcome.verdict,
+        "importances": outcome.importances,
+        "models": [
+            {"title": row.title, "trial": row.trial.number, "run": row.trial.run, **test_scores(row)}
+            for row in outcome.rows
+        ],
+        "trials": [
+            {
+                "number": trial.number, "role": trial.role, "state": trial.state, "value": trial.value,
+                "seconds": trial.seconds, "run": trial.run, "words": list(trial.words), "cause": trial.cause,
+            }
+            for trial in trials
+        ],
+    }  # fmt: skip
+
+
+def test_scores(row: Row) -> dict[str, Any]:
+    """Return the test metrics of a model and their 95 % intervals."""
+    return {"test": row.record["metrics"]["test"], "intervals": (row.record.get("intervals") or {}).get("test") or {}}
+
+
+def verdict(rows: Sequence[Row], metric: str, *, maximises: bool) -> str:
+    """Return a sentence: whether the winner or the linear baseline has the better test score."""
+    winner = rows[0]
+    linear = next((row for row in rows if row.title == "linear baseline"), None)
+    ours = winner.record["metrics"]["test"][metric]
+    if linear is None:
+        if winner.trial.role == "linear":
+            return f"the linear baseline wins: test {metric} {format_metric(ours)}"
+        return f"test {metric} {format_metric(ours)}; no linear baseline was scored"
+    theirs = linear.record["metrics"]["test"][metric]
+    scores = f"test {metric} {format_metric(ours)}, linear baseline {format_metric(theirs)}"
+    if ours == theirs:
+        return f"the winner and the linear baseline are equal: {scores}"
+    if (ours > theirs) == maximises:
+        return f"the winner beats the linear baseline: {scores}"
+    return f"the linear baseline wins on the test split: winner {scores}"
+
+
+def settings_of(trial: Trial, others: Sequence[Trial]) -> str:
+    """Return the overrides of a trial that not all trials have, and its role."""
+    common = set.intersection(*(set(each.words) for each in others)) if len(others) > 1 else set()
+    words = [word for word in trial.words if word not in common]
+    return " ".join([*([f"({trial.role})"] if trial.role else []), *words])
+
+
+def write_experiment(folder: Path, config: Any, composer: Composer, words: Sequence[str]) -> str:
+    """Write a config as ``experiment/tuned.yaml``; return the command that trains with it.
+
+    The file holds the choices of groups and the values that differ from theirs.
+
+    Args:
+        folder: a config folder.
+        config: composed.
+        composer: of the same sources.
+        words: overrides that the config was composed from.
+
+    Raises:
+        UserError: the file cannot express the config.
+    """
+    plain = plain_config(config)
+    choices = {group: (plain[group] or {}).get("name") for group in _PLUGINS}
+    for word in words:
+        key, _, value = word.lstrip("+").partition("=")
+        if key in ("trainer", "data", "logger"):
+            choices[key] = value
+    overrides = [f"{group}={'null' if name is None else name}" for group, name in choices.items()]
+    base = plain_config(composer.checked(overrides))
+    changed = {key: value for key, value in _changes(plain, base).items() if key not in _NOT_KEPT}
+    node = {"defaults": [{f"override /{group}": name} for group, name in choices.items()], **changed}
+    text = yaml.safe_dump(node, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    write_text(folder / "experiment" / f"{EXPERIMENT}.yaml", escape_control(f"# @package _global_\n{text}"))
+    return shell_command("--config-dir", relative_path(folder), f"experiment={EXPERIMENT}")
+
+
+def _changes(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that differ, mapping within mapping."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in base and base[key] == value and type(base[key]) is type(value):
+            continue
+        other = base.get(key)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            found[key] = _changes(value, other)
+        else:
+            found[key] = value
+    if missing := base.keys() - values.keys():
+        raise UserError(f"the winner's config file cannot remove {', '.join(sorted(missing))}")
+    return found
