@@ -1,6 +1,6 @@
 """Models of counted n-grams with operations whose sizes do not depend on the input, so that they can be exported.
 
-They compute what :class:`.BagOfNgrams` and :class:`.NGram` compute, on padded rows, by binary search in the same tables.
+They compute what :class:`.BagOfNgrams` and :class:`.NGram` do, on padded rows, by binary search in the same tables.
 """
 
 from typing import Any, final

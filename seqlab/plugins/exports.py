@@ -73,7 +73,7 @@ def routine_of(cell: Cell) -> Routine | None:
 
 
 def exported_model(model: Model) -> nn.Module | str:
-    """Return the module to trace in place of a model, by default the model; or why no exported program can compute it."""
+    """Return the module to trace for a model, by default itself; or why no exported program can compute it."""
     found: nn.Module | str | None = _inherited(model, "unexportable")
     return model if found is None else found
 

@@ -64,7 +64,9 @@ def test_the_exported_n_gram_model(train, read, rubbish, order, smoothed):
     torch.testing.assert_close(model.exported()(batch)[0][valid], model(batch)[0][valid], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", [BagOfNgrams(InputSpec("tokens", 4), 2, False), NGram(InputSpec("tokens", 4), 4, True)])
+@pytest.mark.parametrize(
+    "model", [BagOfNgrams(InputSpec("tokens", 4), 2, False), NGram(InputSpec("tokens", 4), 4, True)]
+)
 def test_an_empty_model_is_not_exported(model):
     with pytest.raises(ValueError, match="is empty until prepare"):
         model.exported()

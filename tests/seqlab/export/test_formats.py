@@ -156,9 +156,11 @@ def test_an_option_that_no_file_can_have_is_named(option, tmp_path):
 @pytest.mark.parametrize(
     ("name", "form"),
     [
-        ("bow", "onnx"),
         ("ngram", "onnx"),
-        *(pytest.param(name, "torch-export", marks=pytest.mark.long) for name in ("bow", "ngram")),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (("bow", "onnx"), ("bow", "torch-export"), ("ngram", "torch-export"))
+        ),
     ],
 )
 def test_counts_of_n_grams(name, form, tmp_path):
