@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from seqlab import Batch, Choice, Examples, InputSpec, Model, Ragged, SearchSpace, register_export
 from seqlab.errors import check_choice, check_range
+from seqlab_models.exported import ExportedBag
 from seqlab_models.logistic import Sparse, fit_logistic
 
 LONGEST = 100
@@ -204,9 +205,16 @@ class BagOfNgrams(Model):
         norms = torch.segment_reduce(weights.square(), "sum", lengths=sizes, unsafe=True).sqrt()
         return index, weights / norms[row], sizes
 
-    def unexportable(self) -> str:
-        """Return that the number of table rows depends on the input."""
-        return "it looks up the n-grams of each input in a table, so its operations depend on the input"
+    def exported(self) -> ExportedBag:
+        """Return a module of the same outputs whose sizes do not depend on the input.
+
+        Raises:
+            ValueError: neither :meth:`prepare` nor ``load_state_dict`` has run.
+        """
+        if not len(self.keys):
+            raise ValueError("a bag of n-grams is empty until prepare or load_state_dict has run")
+        tables = {"keys": self.keys, "idf": self.idf, "weight": self.scale * self.weight, "bias": self.bias}
+        return ExportedBag(tables, self.inputs.size, self.max_order, bool(self.sublinear))
 
     def _resize(self, size: int) -> None:
         """Allocate the tables; a weight of the right size is kept, since an optimiser may hold it."""
@@ -228,7 +236,7 @@ class BagOfNgrams(Model):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-register_export(BagOfNgrams, BagOfNgrams.unexportable)
+register_export(BagOfNgrams, BagOfNgrams.exported)
 
 
 def default_order(inputs: InputSpec) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 from seqlab import Batch, InputSpec, Model, Ragged, register_export
 from seqlab.errors import check_choice, check_range
 from seqlab_models import kneser_ney
+from seqlab_models.exported import ExportedNGram
 from seqlab_models.inputs import with_history
 
 LONGEST = 100
@@ -159,9 +160,16 @@ class NGram(Model):
         """Return the number of tokens before the current one."""
         return max(0, self.order - 2)
 
-    def unexportable(self) -> str:
-        """Return that the number of table rows depends on the input."""
-        return "it looks up the n-grams of each input in a table, so its operations depend on the input"
+    def exported(self) -> ExportedNGram:
+        """Return a module of the same outputs that can be traced; each sequence is a stream of its own.
+
+        Raises:
+            ValueError: neither :meth:`prepare` nor ``load_state_dict`` has run.
+        """
+        if not len(self.keys):
+            raise ValueError("an n-gram model is empty until prepare or load_state_dict has run")
+        tables = {name: getattr(self, name) for name in ("keys", "alpha", "gamma", "unigram")}
+        return ExportedNGram(tables, self.order, TINY)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Allocate the tables for the loaded sizes, after checking them."""
@@ -174,7 +182,7 @@ class NGram(Model):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-register_export(NGram, NGram.unexportable)
+register_export(NGram, NGram.exported)
 
 
 def _token(inputs: InputSpec, symbol: str) -> int:

@@ -8,14 +8,11 @@ from importlib import import_module
 from types import FunctionType
 
 from seqlab_preprocessing.pipeline import FIRST, PADDING, UNKNOWN
+from seqlab_preprocessing.steps import nfc
 
 _ENCODE = '''"""Texts to token ids, as in training; needs the standard library only."""
 
 {imports}
-
-def _nfc(text):
-    return unicodedata.normalize("NFC", text)
-
 
 STEPS = ({steps})
 PADDING, UNKNOWN, FIRST = {padding}, {unknown}, {first}
@@ -59,13 +56,14 @@ def files(
     Returns:
         The files by name; ``None`` where a step needs more than the standard library.
     """
+    steps = [nfc, *steps]
     copied = [copy for step in steps if (copy := _copy(step))]
-    written = {f"{module}.py": source for module, source in copied}
-    if len(copied) < len(steps) or len(written) < len({*copied}):  # the latter where two modules have one name
+    if len(copied) < len(steps):
         return None
+    written = {f"{module}.py": source for module, source in copied}
     modules = [module for module, _ in copied]
-    names = ["_nfc", *(f"{module}.{step.__name__}" for module, step in zip(modules, steps, strict=True))]
-    imports = [*(["re"] if constants else []), "unicodedata", *dict.fromkeys(modules)]
+    names = [f"{module}.{step.__name__}" for module, step in zip(modules, steps, strict=True)]
+    imports = [*(["re"] if constants else []), *dict.fromkeys(modules)]
     written["encode.py"] = _ENCODE.format(
         imports="".join(f"import {module}\n" for module in imports),
         steps=", ".join(names) + ",",
@@ -85,7 +83,7 @@ def _copy(step: Callable[[str], str]) -> tuple[str, str] | None:
     if not isinstance(step, FunctionType):
         return None
     source = inspect.getsource(import_module(step.__module__))
-    return (f"step_{step.__module__.rpartition('.')[2]}", source) if _needs_standard_library_only(source) else None
+    return (step.__module__.replace(".", "_"), source) if _needs_standard_library_only(source) else None
 
 
 def _needs_standard_library_only(source: str) -> bool:

@@ -34,7 +34,8 @@ _FILES = {
     "labels.json": "labels, in the order of the outputs",
     "preprocessor.json": "vocabulary",
     "encode.py": "encodes texts as token ids, in plain Python",
-    "predict.py": "classifies texts with onnxruntime: `python predict.py TEXT...`",
+    "predict.py": "classifies texts with onnxruntime: `python predict.py TEXT...`, or `--help`",
+    "table_files.py": "reads and writes tables for `predict.py`",
 }
 
 
@@ -141,7 +142,9 @@ def _error(value: float | None) -> str:
 
 FORMAT = 1
 """Version of ``export.json``."""
-DESCRIPTION, LABELS, CARD, EXAMPLE = "export.json", "labels.json", "README.md", "predict.py"
+DESCRIPTION, LABELS, CARD = "export.json", "labels.json", "README.md"
+PROGRAMS = ("predict.py", "table_files.py")
+"""Files that classify texts with ``encode.py`` and ``model.onnx``; they import neither seqlab nor torch."""
 
 
 def export(run_dir: Path, name: str, out: Path | None = None) -> tuple[Path, Comparison]:
@@ -201,7 +204,8 @@ def _write(
         for file, source in (standalone_encoder(trained.preprocessor) or {}).items():
             atomic.write_text(place / file, source)
     if (place / "encode.py").exists() and kind.file == "model.onnx" and labels is not None and _is_softmax(trained):
-        atomic.write_text(place / EXAMPLE, Path(__file__).with_name("example.py").read_text("utf-8"))
+        for program in PROGRAMS:
+            atomic.write_text(place / program, (Path(__file__).parent / "standalone" / program).read_text("utf-8"))
     description = _description(name, kind, trained, inputs, results, found)
     atomic.write_json(place / DESCRIPTION, description)
     names = sorted(path.name for path in place.iterdir())
@@ -215,7 +219,7 @@ def _write(
 
 
 def _is_softmax(trained: Trained) -> bool:
-    """Whether the task's probabilities are the softmax of its outputs, as :data:`EXAMPLE` assumes."""
+    """Whether the task's probabilities are the softmax of its outputs, as ``predict.py`` assumes."""
     outputs = torch.linspace(-2, 3, trained.task.outputs).unsqueeze(0)
     if trained.task.per_step or label_names(trained.task) is None:
         return False

@@ -19,7 +19,7 @@ from seqlab.contracts import Batch, InputSpec, Model, UserError
 from seqlab.errors import one_line
 from seqlab.export.tracing import Form, insert_routines, traceable
 from seqlab.io.atomic import write_atomically
-from seqlab.plugins.exports import export_limit
+from seqlab.plugins.exports import exported_model
 from seqlab.runs import run_folder
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _EXAMPLE = (3, 11)  # rows and steps of the traced example; both axes stay symbo
 class PaddedModel(nn.Module):
     """A model as a function of padded inputs and lengths; every sequence begins anew."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
@@ -67,14 +67,15 @@ def program(model: Model, inputs: InputSpec, form: Form, name: str) -> torch.exp
         form: what cells with a routine of their own become.
         name: what an error calls the model.
     """
-    if fault := export_limit(model):
-        raise UserError(f"{name} cannot be exported to run without seqlab: {fault}; {_WEIGHTS}")
+    traced_model = exported_model(model)
+    if isinstance(traced_model, str):
+        raise UserError(f"{name} cannot be exported to run without seqlab: {traced_model}; {_WEIGHTS}")
     batch, time = torch.export.Dim("batch", min=1), torch.export.Dim("time", min=1)
     carries, model.carries_state = model.carries_state, False
     try:
         with traceable(model, form), torch.no_grad(), quiet():
             traced = torch.export.export(
-                PaddedModel(model).eval(),
+                PaddedModel(traced_model).eval(),
                 random_inputs(inputs, *_EXAMPLE, seed=0),
                 dynamic_shapes=({0: batch, 1: time}, {0: batch}),
                 strict=False,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, final
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqlab.contracts import Cell, Model, Preprocessor
 from seqlab.plugins.kernels import kernels_for
@@ -48,8 +48,9 @@ def register_export(plugin: type[Plugin], function: Callable[[Plugin], Any]) -> 
     Args:
         plugin: of a cell exactly this class; of a model or preprocessor also its subclasses.
         function: takes an instance. Of a cell it returns the :class:`.Routine` that replaces the loop over time. Of a
-            model it returns why no exported program can compute it, with the option to blame. Of a preprocessor it
-            returns Python files by name that need the standard library alone; ``encode.py`` among them has
+            model it returns a module of the same outputs that ``torch.export`` can trace, called with a batch as the
+            model is; or, as a text, why no exported program can compute it, with the option to blame. Of a preprocessor
+            it returns Python files by name that need the standard library alone; ``encode.py`` among them has
             ``encoder(state)``, which takes :meth:`.Preprocessor.state_dict` and returns a function from a text to the
             list of its token ids. ``None`` stands for nothing.
     """
@@ -71,10 +72,10 @@ def routine_of(cell: Cell) -> Routine | None:
     return None
 
 
-def export_limit(model: Model) -> str | None:
-    """Return why no exported program can compute a model; ``None`` if one can."""
-    reason: str | None = _inherited(model, "unexportable")
-    return reason
+def exported_model(model: Model) -> nn.Module | str:
+    """Return the module to trace for a model, by default itself; or why no exported program can compute it."""
+    found: nn.Module | str | None = _inherited(model, "unexportable")
+    return model if found is None else found
 
 
 def standalone_encoder(preprocessor: Preprocessor) -> dict[str, str] | None:

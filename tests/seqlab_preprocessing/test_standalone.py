@@ -11,7 +11,14 @@ from seqlab.plugins.exports import standalone_encoder
 from seqlab_preprocessing.characters import Characters
 from seqlab_preprocessing.words import Words
 
-TEXTS = ["Nebele, Ångström!", "don't   stop\n2 × <unk> giới_thiệu", "e\u0301cole www.foody.vn/ha-noi 😀", "", "ﬁ Ａ ²"]
+TEXTS = [
+    "Nebele, Ångström!",
+    "don't   stop\n2 × <unk> giới_thiệu",
+    "e\u0301cole www.foody.vn/ha-noi 😀",
+    "",
+    "ﬁ Ａ ²",
+    "e" + "\u0301" * 1_200 + "\u0323",
+]  # fmt: skip
 ALL = ["ascii", "urls", "punctuation", "digits", "emoji", "whitespace", "lower", "nfkc"]
 CASES = {
     "characters": lambda: Characters(),

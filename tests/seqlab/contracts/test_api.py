@@ -10,7 +10,7 @@ import seqlab
 from seqlab.contracts import task as tasks
 from seqlab.contracts.task import task_defaults
 from seqlab.plugins import find
-from seqlab.plugins.exports import export_limit, standalone_encoder
+from seqlab.plugins.exports import exported_model, standalone_encoder
 from seqlab.testing import TaskSuite, run_suite
 
 OLD_PLUGIN = Path(__file__).parents[2] / "golden" / "old_plugin"
@@ -111,7 +111,11 @@ def test_export_methods_of_old_plugins_are_called():
         def standalone(self):
             return {"encode.py": ""}
 
-    for ask, answer in ((export_limit, "it cannot"), (standalone_encoder, {"encode.py": ""})):
+    new = object()
+    for ask, answer, default in (
+        (exported_model, "it cannot", new),
+        (standalone_encoder, {"encode.py": ""}, None),
+    ):
         with pytest.warns(DeprecationWarning, match=r"call seqlab\.register_export\(Old, Old\."):
             assert ask(Old()) == answer
-        assert ask(object()) is None
+        assert ask(new) is default

@@ -13,7 +13,7 @@ from torch import nn
 
 import seqlab
 from seqlab import InputSpec, Model, Ragged, UserError
-from seqlab.export.compare import BATCHES, LENGTHS, compare_outputs
+from seqlab.export.compare import BATCHES, FLOOR, LENGTHS, compare_outputs
 from seqlab.export.formats import FORMATS
 from seqlab_cells.gru import GRU
 from seqlab_cells.indrnn import IndRNN
@@ -42,7 +42,7 @@ def exported(trained, name, folder, spec=TOKENS):
     )
     assert found.batches == len(LENGTHS) * len(BATCHES)
     assert all(row.difference <= row.allowed for row in found.rows)
-    assert found.rows[0].allowed <= 1e-4
+    assert found.rows[0].allowed <= max(1e-4, FLOOR * found.rows[0].largest_output)
     assert found.scale > 0.1
     return folder / kind.file
 
@@ -152,17 +152,32 @@ def test_an_option_that_no_file_can_have_is_named(option, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-@pytest.mark.parametrize("form", ["onnx", "torch-export"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("ngram", "onnx"),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (("bow", "onnx"), ("bow", "torch-export"), ("ngram", "torch-export"))
+        ),
+    ],
+)
+def test_counts_of_n_grams(name, form, tmp_path):
+    torch.manual_seed(0)
+    made = BagOfNgrams(TOKENS, 4, False, max_order=3) if name == "bow" else NGram(TOKENS, 13, True, order=3)
+    made.prepare(lambda: Ragged.of([torch.randint(1, 13, (9,)) for _ in range(20)]))
+    if name == "bow":
+        nn.init.normal_(made.weight, std=0.1)
+    trained = SimpleNamespace(model=made.eval(), nodes={"model": {"name": name}})
+    assert exported(trained, form, tmp_path).stat().st_size < 1_000_000
+
+
 @pytest.mark.parametrize("name", ["bow", "ngram"])
-def test_counts_of_n_grams_export_as_weights_alone(name, form, tmp_path):
+def test_weights_of_counted_n_grams(name, tmp_path):
     made = BagOfNgrams(TOKENS, 4, False) if name == "bow" else NGram(TOKENS, 13, True)
     made.prepare(lambda: Ragged.of([torch.randint(1, 13, (9,)) for _ in range(20)]))
     trained = SimpleNamespace(model=made.eval(), nodes={"model": {"name": name}})
-    with pytest.raises(
-        UserError, match=f"^model={name} cannot be exported .* n-grams .* --format safetensors"
-    ) as caught:
-        exported(trained, form, tmp_path)
-    assert len(str(caught.value)) < 240
     FORMATS["safetensors"].write(trained, TOKENS, tmp_path / "model.safetensors")
     run = FORMATS["safetensors"].read(trained, tmp_path / "model.safetensors")
     assert compare_outputs(trained.model, TOKENS, run, same_program=True).difference == 0

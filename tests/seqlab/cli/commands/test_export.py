@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import seqlab
+from seqlab.export.folder import export
 from seqlab.export.formats import FORMATS
 
 pytestmark = pytest.mark.usefixtures("no_shape_checks")
@@ -41,6 +43,7 @@ def test_onnx_goes_from_text_to_label_without_seqlab_and_torch(cli, run):
     out = Path("given/away")
     assert {path.name for path in out.iterdir()} == {
         "README.md", "encode.py", "export.json", "labels.json", "model.onnx", "predict.py", "preprocessor.json",
+        "seqlab_preprocessing_steps.py", "table_files.py",
     }  # fmt: skip
     assert json.loads((out / "labels.json").read_text("utf-8")) == ["Aaish", "Eeish", "Ooish"]
     card = (out / "README.md").read_text("utf-8")
@@ -65,54 +68,118 @@ COMMANDS = {
     "a text with a dash": (["--", "-Bonobo"], b"", ["-Bonobo"]),
     "a negative number": (["-5", "Bonobo"], b"", ["-5", "Bonobo"]),
     "stdin": ([], b"\xef\xbb\xbfBanana\r\n\nN\xc3\xa9bele", ["Banana", "Nébele"]),
+    "carriage returns": ([], b"Banana\rBonobo", ["Banana", "Bonobo"]),
     "a dash": (["-"], b"Bonobo\n", ["Bonobo"]),
     "a file": (["--input", "texts.txt"], b"", ["Banana", "Bonobo", "Nébele"]),
 }
 REFUSED = {
     "no text": ([], b"", "stdin has no text; write one per line"),
     "closed stdin": ([], None, "no text given; use TEXT"),
+    "an empty text": (["Banana", ""], b"", "the text '' has nothing in it to read"),
     "an option": (["-Bonobo"], b"", "there is no option -Bonobo; a text that begins with a dash goes after --"),
     "no file": (["--input", "nowhere.txt"], b"", "nowhere.txt: No such file or directory"),
     "not UTF-8": (["-"], b"Banana\nN\xe9bele\n", "stdin: byte 8 is not UTF-8"),
+    "UTF-16": ([], "Banana".encode("utf-16"), "stdin: byte 3 is zero"),
     "bytes": ([b"N\xe9bele"], b"", "text 1 is not UTF-8"),
     "both": (["Banana", "--input", "texts.txt"], b"", "not both"),
+    "no output": (["--input", "good.csv"], b"", "--output FILE"),
+    "a column of no table": (["Banana", "--column", "text"], b"", "--column and --force go with a table"),
+    "top of a table": (
+        ["--input", "good.csv", "--output", "o.csv", "--top", "2"],
+        b"",
+        "--top and --json go with texts",
+    ),
+    "top": (["Banana", "--top", "0"], b"", "--top must be >= 1, got 0"),
+    "an existing output": (["--input", "good.csv", "--output", "good.csv"], b"", "--force"),
+    "another kind": (["--input", "good.csv", "--output", "o.xlsx"], b"", "o.xlsx: answers are written as one of .csv"),
+    "no column": (["--input", "good.csv", "--output", "o.csv", "--column", "b"], b"", "no column 'b'; there are text"),
+    "a short row": (["--input", "short.csv", "--output", "o.csv"], b"", "line 3 has 1 fields, the header 2"),
+    "an open quote": (["--input", "open.csv", "--output", "o.csv"], b"", "line 2: "),
+    "no JSON": (["--input", "bad.jsonl", "--output", "o.csv"], b"", "line 2 is not valid JSON"),
+    "no text in JSON": (["--input", "number.jsonl", "--output", "o.csv"], b"", "line 1: text must be a text, got 7"),
+    "an empty table": (["--input", "empty.csv", "--output", "o.csv"], b"", "empty.csv is empty"),
+}
+FILES = {
+    "texts.txt": "Banana\nBonobo\nNébele",
+    "good.csv": "text,n\nBanana,1\n",
+    "short.csv": "text,n\nBanana,1\nBonobo\n",
+    "open.csv": 'text,n\n"Banana,1\nBonobo,2\n',
+    "bad.jsonl": '{"text": "Banana"}\n{"text": \n',
+    "number.jsonl": '{"text": 7}\n',
+    "empty.csv": "\n",
 }
 
 
-@pytest.mark.slow
-def test_the_command_line_of_predict_py(cli, run):
-    """Inputs, refused inputs (one line, exit code 1), and errors of stdout."""
-    assert cli("export", str(run), "--format", "onnx", "--out", "out").code == 0
-    out, expected = Path("out"), dict(zip(NAMES, seqlab.load(run).predict(NAMES, top=1), strict=True))
-    (out / "texts.txt").write_text("\n".join(NAMES), "utf-8")
+def started(folder, arguments, data=b"", **options):
     clean = {"PATH": os.defpath, "PYTHONIOENCODING": "utf-8"}
+    closed = {"preexec_fn": lambda: os.close(0)} if data is None else {"input": data}
+    options = {"stdout": subprocess.PIPE, "env": clean} | closed | options
+    program = [sys.executable, "-W", "ignore", "predict.py", *arguments]
+    return subprocess.run(program, cwd=folder, stderr=subprocess.PIPE, timeout=120, check=False, **options)
 
-    def started(arguments, data=b"", **options):
-        closed = {"preexec_fn": lambda: os.close(0)} if data is None else {"input": data}
-        options = {"stdout": subprocess.PIPE, "env": clean} | closed | options
-        program = [sys.executable, "-W", "ignore", "predict.py", *arguments]
-        return subprocess.run(program, cwd=out, stderr=subprocess.PIPE, timeout=120, **options)
 
+@pytest.mark.slow
+def test_predict_py(cli, tongues):
+    folder, _ = export(tongues, "onnx", Path("exported"))
+    check_command_line(folder, tongues)
+    check_tables(folder, tongues, cli)
+
+
+def check_command_line(folder, tongues):
+    """Inputs, refused inputs (one line, exit code 1, no file), and errors of stdout."""
+    expected = dict(zip(NAMES, seqlab.load(tongues).predict(NAMES), strict=True))
+    for name, content in FILES.items():
+        (folder / name).write_text(content, "utf-8")
     for what, (arguments, data, texts) in COMMANDS.items():
-        done = started(arguments, data)
+        done = started(folder, arguments, data)
         assert done.returncode == 0, (what, done.stderr)
         rows = [line.split("\t") for line in done.stdout.decode().splitlines()]
         assert [row[0] for row in rows] == texts, what
-        for text, label, probability in rows:
-            if text in expected:
-                (answer,) = expected[text]
+        for text, *answers in rows:
+            for answer, label, probability in zip(expected.get(text, ()), answers[::2], answers[1::2], strict=False):
                 assert (label, float(probability)) == (answer["label"], pytest.approx(answer["probability"], abs=1e-4))
+    there = sorted(folder.iterdir())
     for what, (arguments, data, said) in REFUSED.items():
-        done = started(arguments, data)
+        done = started(folder, arguments, data)
         assert done.returncode == 1, what
         (line,) = done.stderr.decode().splitlines()
-        assert said in line, what
+        assert said in line, (what, line)
         assert not done.stdout, what
-    assert b"one text per line" in started(["--help"]).stdout
-    assert started(["Nébele"], env=clean | {"PYTHONIOENCODING": "ascii"}).stdout.startswith(b"N\\xe9bele\t")
+    assert sorted(folder.iterdir()) == there
+    assert b"one text per line" in started(folder, ["--help"]).stdout
+    ascii_only = {"PATH": os.defpath, "PYTHONIOENCODING": "ascii"}
+    assert started(folder, ["Nébele"], env=ascii_only).stdout.startswith(b"N\\xe9bele\t")
     with Path("/dev/full").open("wb") as full:
-        done = started(["Banana"], stdout=full)
+        done = started(folder, ["Banana"], stdout=full)
     assert (done.returncode, done.stderr.decode().splitlines()) == (1, ["No space left on device"])
+
+
+TABLES = {
+    "in.csv": 'id,text,note\n1,Banana,"a ""b"", c"\n2,,\n\n3,"Bono\nbo",\u2028\n',
+    "semicolons.csv": "id;text\r\n1;Banana, Bonobo\r\n2;Nebele\r\n",
+    "in.tsv": 'text\tn\n"Banana\t1\nBonobo\t2\n"Lala"\t3\n',
+    "quoted.tsv": '"text"\t"n"\n"Bana\tna"\t1\n',
+    "in.jsonl": '{"text": "Banana", "a": [1, null]}\n{"text": null, "b": 0.5}\n\n{"text": "Bo\\u00e9"}\n',
+    "array.json": '[{"text": "Banana"},\n {"text": "Bonobo", "label": "x"}]',
+}
+
+
+def check_tables(folder, tongues, cli):
+    """Tables are those of ``predict``, byte for byte, but for the last digits of probabilities."""
+    for name, content in TABLES.items():
+        Path(name).write_bytes(content.encode())
+        for out in (f"{name}.{kind}" for kind in (("csv", "tsv", "jsonl") if name == "in.csv" else ("tsv",))):
+            written = cli("predict", str(tongues), "--input", name, "--output", f"a/{out}")
+            assert written.code == 0, written.err
+            done = started(folder, ["--input", str(Path(name).resolve()), "--output", str(Path("b", out).resolve())])
+            assert done.returncode == 0, done.stderr
+            a, b = (rounded(Path(each, out).read_bytes().decode()) for each in "ab")
+            assert a == b, (name, out)
+
+
+def rounded(text):
+    """Round what looks like a probability."""
+    return re.sub(r"\b[01]\.\d{4,}(e-\d+)?\b", lambda found: f"{float(found[0]):.4f}", text)
 
 
 def test_the_weights_come_with_a_card(cli, run):
