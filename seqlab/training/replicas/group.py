@@ -125,14 +125,15 @@ class Group:
             checked = zip(replicas, fine, norms.tolist(), strict=True)
             fine = [accepted and replica.accepts("gradient", norm) for replica, accepted, norm in checked]
         stack.update(gradients, fine)
-        share = (time.perf_counter() - began) / len(replicas)
         turns = []
         for replica, loss, accepted in zip(replicas, losses, fine_loss, strict=True):
-            replica.session.cost.seconds += share
             if self._request.by is not None:
                 replica.stop(self._request)
             if replica.end_step(loss if accepted else None):
                 turns.append(replica)
+        share = (time.perf_counter() - began) / len(replicas)
+        for replica in replicas:
+            replica.session.cost.seconds += share
         for replica in turns:
             replica.resume()
 
