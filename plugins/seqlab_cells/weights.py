@@ -155,7 +155,15 @@ def _mismatch(parameters: list[Tensor], x: Tensor) -> str | None:
 
 def under_vmap() -> bool:
     """Return whether ``torch.func.vmap`` is active; False in a graph that is being compiled."""
+    return torch._C._functorch.TransformType.Vmap in _transforms()
+
+
+def is_single_vmap() -> bool:
+    """Return whether one ``torch.func.vmap`` is the only active transform of ``torch.func``."""
+    return _transforms() == [torch._C._functorch.TransformType.Vmap]
+
+
+def _transforms() -> list[torch._C._functorch.TransformType]:
     if torch.compiler.is_compiling():
-        return False
-    levels = torch._C._functorch.get_interpreter_stack() or ()
-    return any(level.key() == torch._C._functorch.TransformType.Vmap for level in levels)
+        return []
+    return [level.key() for level in torch._C._functorch.get_interpreter_stack() or ()]

@@ -56,7 +56,8 @@ class StopRequest:
 
     def reinstall_handlers(self) -> None:
         """Install the handlers again after another library, such as Lightning, replaced them."""
-        for number in SIGNALS if self._handles else ():
+        is_main = threading.current_thread() is threading.main_thread()
+        for number in SIGNALS if self._handles and is_main else ():
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> Any:

@@ -81,13 +81,21 @@ class Cost(pl.Callback):
         self._since: float | None = None
         self._compiled = compilations.count, compilations.seconds
 
-    def _start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def resume(self) -> None:
+        """Start the clock."""
         self._since = self.clock()
 
-    def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def pause(self) -> None:
+        """Stop the clock."""
         if self._since is not None:
             self.seconds += self.clock() - self._since
             self._since = None
+
+    def _start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.resume()
+
+    def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.pause()
 
     on_train_start = on_train_epoch_start = on_validation_end = _start  # a run may resume within an epoch
     on_validation_start = on_train_epoch_end = _stop

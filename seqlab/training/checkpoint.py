@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
+from torch.utils._pytree import tree_map_only
 
 from seqlab.contracts import UserError
 from seqlab.data.lengths import LengthSchedule
@@ -48,7 +49,8 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write the file; an error leaves the old one as it was."""
-        write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
+        whole = tree_map_only(torch.Tensor, _without_storage, checkpoint)  # a view would bring all of its storage
+        write_atomically(Path(path), lambda file: torch.save(whole, file))
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         """Read the file with ``weights_only=True``, whatever the argument."""
@@ -57,6 +59,10 @@ class AtomicCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Delete the file."""
         Path(path).unlink(missing_ok=True)
+
+
+def _without_storage(value: torch.Tensor) -> torch.Tensor:
+    return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
 
 
 def checkpoint_path(ckpt_path: str | None, folder: Path) -> Path | None:

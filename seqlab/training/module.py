@@ -112,12 +112,16 @@ class SequenceModule(pl.LightningModule):
         weight = self._loader().weight
         if weight != 1:  # so that the mean over all ranks is the loss of the whole batch
             loss = loss * weight
-        self._add_loss(loss.detach())
+        self.count(loss.detach(), batch, weight)
+        return loss
+
+    def count(self, loss: Tensor, batch: Batch, weight: float = 1) -> None:
+        """Count the loss of a step, its examples and its time steps; nothing of a batch of weight 0 but the loss."""
+        self._add_loss(loss)
         if weight:
             rows, time = batch.inputs.shape[:2]
             self.examples += rows
             self.steps += rows * time if batch.lengths is None else int(batch.lengths.sum())
-        return loss
 
     def _accepts(self, loss: Tensor) -> bool:
         """Check the loss, unless the clipped gradient is checked instead.

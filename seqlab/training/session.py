@@ -51,6 +51,7 @@ from seqlab.training.module import SequenceModule
 from seqlab.training.nonfinite import NonFiniteGuard
 from seqlab.training.optimizers import NonMonotonicAveraging
 from seqlab.training.process_state import silence_lightning
+from seqlab.training.replicas.turns import on_trainer
 from seqlab.training.resume import RECORD, ResumePoint, TrainingRecord
 
 _TRAINER_KEYS = (
@@ -263,6 +264,11 @@ class TrainingSession:
             cause = f"{type(error).__name__}: {one_line(error)[:200]}"
             raise UserError(f"ckpt_path: {where} does not fit this run: {cause}") from error
 
+    @property
+    def _progress(self) -> object:
+        """``trainer.progress``; of a replica, whose lines would mix with those of others, none on the screen."""
+        return self.config["trainer"]["progress"] if on_trainer.get() is None else False
+
     def _build_trainer(self, logger: Any) -> pl.Trainer:
         settings = {key: self.config["trainer"][key] for key in _TRAINER_KEYS}
         if settings["max_epochs"] is None and settings["max_steps"] == -1:
@@ -271,7 +277,7 @@ class TrainingSession:
         if self.info.rank == 0:
             callbacks = [
                 *callbacks,
-                *progress_callbacks(self.config["trainer"]["progress"], self.checkpoints.monitor),
+                *progress_callbacks(self._progress, self.checkpoints.monitor),
             ]
         if self.info.world_size > 1:
             settings["strategy"] = DDPStrategy(
@@ -298,6 +304,8 @@ class TrainingSession:
         # With max_steps, Lightning would resume at the end of an epoch with an epoch of no batches.
         vars(trainer.fit_loop)["_iteration_based_training"] = lambda: False
         use_epoch_loop(trainer)
+        if (attach := on_trainer.get()) is not None:
+            attach(self, trainer)
         return trainer
 
 

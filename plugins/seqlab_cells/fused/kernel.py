@@ -18,7 +18,7 @@ from seqlab.recurrence.graphs import assume_constant_result
 from seqlab.recurrence.scan import map_state
 from seqlab_cells.gpu import limits
 from seqlab_cells.vendor import Vendor
-from seqlab_cells.weights import Epilogue, Layer, fault, not_dense, under_vmap, weights
+from seqlab_cells.weights import Epilogue, Layer, fault, is_single_vmap, not_dense, under_vmap, weights
 
 log = logging.getLogger("seqlab")
 
@@ -77,8 +77,8 @@ class Fused(Kernel):
             return f"the input is on {x.device}; the fused kernel is for the CPU and for CUDA"
         if forward_ad._current_level >= 0:
             return "it has no forward-mode derivative"
-        if under_vmap():
-            return "it has no batching rule for vmap"
+        if under_vmap() and (reason := self._not_batched()):
+            return reason
         for cell in cells:
             if reason := fault(cell, x):
                 return reason
@@ -90,6 +90,12 @@ class Fused(Kernel):
             elif dtype not in (torch.float32, torch.float64):
                 return f"the parameters are {dtype}; it computes in float32 and float64"
         return None
+
+    def _not_batched(self) -> str | None:
+        """Return why it has no batching rule for the transforms of ``torch.func`` that are active."""
+        if self.save == "checkpoint":
+            return "save=checkpoint has no batching rule for vmap"
+        return None if is_single_vmap() else "it has no batching rule for vmap within or around another transform"
 
     def speed(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None) -> float:
         """Estimate from measurements on CPUs with AVX2 (docs/results/kernels.md), rounded down; on a GPU by record."""
@@ -106,7 +112,7 @@ class Fused(Kernel):
             full = 0.8 if batch < 2 * torch.get_num_threads() or hidden >= 256 else 1.1
         else:
             full = 0.9 if batch == 1 and hidden >= 192 else 1.2
-        return full if lengths is None else full * time * batch / max(1, int(lengths.sum()))
+        return full if lengths is None or under_vmap() else full * time * batch / max(1, int(lengths.sum()))
 
     def defer_reason(self, cells: Sequence[Cell], x: Tensor, lengths: Tensor | None, calls: int | None) -> str | None:
         """Defer where compilation takes longer than the run saves, and on a GPU without a benchmark record."""
@@ -154,7 +160,8 @@ class Fused(Kernel):
             flat = [each.to(dtype) for each in flat]
         x = x.to(dtype)
         save: str = self.save
-        if not torch.is_grad_enabled() or not any(each.requires_grad for each in (x, *flat, *parameters)):
+        wanted = any(each.requires_grad for each in (x, *flat, *parameters)) or under_vmap()  # whose rule looks itself
+        if not torch.is_grad_enabled() or not wanted:
             save = "none"
         if save == "checkpoint":
             y, ends = checkpointed_scan(Layer(x, lengths, flat, parameters, epilogue, save), self.every)

@@ -239,7 +239,7 @@ def forward(layer: Layer) -> Results:
     y = POOL.empty((time, batch, directions * hidden), x.dtype)
     h_end, c_end = (x.new_empty(count, batch, hidden) for count in (directions, layer.c_directions))
     kept = POOL.empty((directions * time * batch * kept_per_step(layer),), x.dtype)
-    problem, held = _problem(layer)
+    problem, held = problem_of(layer)
     problem.y, problem.h_end, problem.c_end = y.data_ptr(), h_end.data_ptr(), c_end.data_ptr()
     problem.kept = kept.data_ptr() if layer.save != "none" else None
     _call("forward", problem, layer)
@@ -265,7 +265,7 @@ def backward(
     dh0, dc0 = (x.new_empty(count, batch, hidden) for count in (directions, layer.c_directions))
     per_direction = layer.epilogue.gates * hidden * (size + hidden + 2)
     dw = x.new_empty((directions, per_direction) if wanted[1] else (0,))
-    problem, held = _problem(layer)
+    problem, held = problem_of(layer)
     given = [None if each is None else each.contiguous() for each in gradients]
     problem.dy, problem.dh_end, problem.dc_end = (None if each is None else each.data_ptr() for each in given)
     problem.y, problem.kept = y.data_ptr(), kept.data_ptr()
@@ -279,7 +279,7 @@ def backward(
     return dx, dh0, dc0, dw
 
 
-def _problem(layer: Layer) -> tuple[Problem, list[Tensor]]:
+def problem_of(layer: Layer) -> tuple[Problem, list[Tensor]]:
     """Fill in what forward and backward share; return it with the tensors that must outlive the call."""
     x = layer.x if layer.x.stride(2) == 1 or layer.x.shape[2] == 1 else layer.x.contiguous()
     layer = layer._replace(

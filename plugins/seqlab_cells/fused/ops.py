@@ -13,8 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from seqlab import State
 from seqlab.recurrence import reverse_within
 from seqlab_cells.fused import native
+from seqlab_cells.fused.replicas import scan_replicas
 from seqlab_cells.gpu import launch, limits
-from seqlab_cells.weights import EPILOGUES, Epilogue, Layer, Results
+from seqlab_cells.weights import EPILOGUES, Epilogue, Layer, Results, is_single_vmap
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 _OPS: Any = torch.library.Library("seqlab_cells", "DEF")  # type: ignore[no-untyped-call]  # torch's own
@@ -48,6 +49,8 @@ def fused_scan(
     result: Results
     if _is_plain((x, *states, *weights)):
         result = _Scan.apply(x, lengths, epilogue, save, len(states), *states, *weights)  # type: ignore[no-untyped-call]  # torch's
+    elif is_single_vmap() and any(map(torch._C._functorch.is_batchedtensor, (x, *states, *weights))):
+        result = _BatchedScan.apply(x, lengths, epilogue, save, len(states), *states, *weights)  # type: ignore[no-untyped-call]  # torch's
     else:
         result = torch.ops.seqlab_cells.fused_scan(x, lengths, states, weights, epilogue, save)
     return result
@@ -172,6 +175,42 @@ class _Scan(torch.autograd.Function):
         backward = torch.ops.seqlab_cells.fused_scan_backward if torch.is_grad_enabled() else _backward
         dx, states, weights = _gradients(ctx, wanted, gradients, backward)
         return dx, None, None, None, None, *states, *weights
+
+
+@final
+class _BatchedScan(torch.autograd.Function):
+    """The batching rule of the scan for ``torch.func.vmap``: each index of the batched axis is a replica."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(*_: Any) -> Results:
+        raise NotImplementedError("it is called under vmap only")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
+        pass
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Any, x: Tensor, lengths: Tensor | None, epilogue: str, save: str, count: int, *rest: Tensor
+    ) -> tuple[Results, tuple[int, ...]]:
+        def leading(value: Tensor, axis: int | None) -> Tensor:
+            return value.expand(info.batch_size, *value.shape) if axis is None else value.movedim(axis, 0)
+
+        x = leading(x, in_dims[0])
+        lengths = None if lengths is None else leading(lengths, in_dims[1])
+        tensors = [leading(*each) for each in zip(rest, in_dims[5:], strict=True)]
+        states, weights = tensors[:count], tensors[count:]
+        if not limits.uses_triton(x):
+            return scan_replicas(x, lengths, states, weights, epilogue, save), (0, 0, 0, 0)
+        found = []
+        for index in range(info.batch_size):
+            own = None if lengths is None else lengths[index]
+            given = [each[index] for each in states], [each[index] for each in weights]
+            found.append(fused_scan(x[index], own, *given, epilogue, save))
+        y, h, c, kept = (torch.stack(each) for each in zip(*found, strict=True))
+        return (y, h, c, kept), (0, 0, 0, 0)
 
 
 def _keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

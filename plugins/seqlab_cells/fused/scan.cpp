@@ -343,6 +343,13 @@ struct Problem {
   real* dw;                   // [directions, W_ih + W_hh + b_ih + b_hh]; null where it is not wanted
 };
 
+// Bytes from an array of one replica to that of the next; 0 where replicas share it. `native.py` mirrors it.
+struct Distances {
+  int64_t count, workspace;  // replicas, and the workspace of each thread that runs some of them
+  int64_t x, lengths, h0[2], c0[2], w_ih[2], w_hh[2], b_ih[2], b_hh[2];
+  int64_t y, h_end, c_end, kept, dy, dh_end, dc_end, dx, dh0, dc0, dw;
+};
+
 namespace {
 
 // Parts of one piece of memory, each at the start of a cache line.
@@ -932,6 +939,48 @@ struct Layer {
   }
 };
 
+// -------------------------------------------------------------------------------------------------------- replicas
+
+template <class T>
+void shift(T*& pointer, int64_t bytes) {
+  if (pointer) pointer = reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(pointer) + bytes);
+}
+
+// The problem of one replica, for so many threads.
+Problem replica(Problem p, const Distances& by, int64_t i, int64_t threads) {
+  p.threads = threads;
+  shift(p.x, i * by.x), shift(p.lengths, i * by.lengths);
+  for (int d = 0; d < p.directions; ++d) {
+    shift(p.h0[d], i * by.h0[d]), shift(p.c0[d], i * by.c0[d]);
+    shift(p.w_ih[d], i * by.w_ih[d]), shift(p.w_hh[d], i * by.w_hh[d]);
+    shift(p.b_ih[d], i * by.b_ih[d]), shift(p.b_hh[d], i * by.b_hh[d]);
+  }
+  shift(p.y, i * by.y), shift(p.h_end, i * by.h_end), shift(p.c_end, i * by.c_end), shift(p.kept, i * by.kept);
+  shift(p.dy, i * by.dy), shift(p.dh_end, i * by.dh_end), shift(p.dc_end, i * by.dc_end);
+  shift(p.dx, i * by.dx), shift(p.dh0, i * by.dh0), shift(p.dc0, i * by.dc0), shift(p.dw, i * by.dw);
+  return p;
+}
+
+// Each thread runs whole replicas, so that none waits for another; where they are fewer than threads, one after another.
+int64_t outer_threads(const Problem& p, const Distances& by) { return by.count < p.threads ? 1 : p.threads; }
+
+template <class Run>
+void run_replicas(const Problem& p, const Distances& by, Run run) {
+  const int64_t outer = outer_threads(p, by);
+  in_parallel(outer, outer, [&](int64_t thread) {
+    for (int64_t i = thread; i < by.count; i += outer)
+      run(replica(p, by, i, p.threads / outer), p.workspace + thread * by.workspace);
+  });
+}
+
+template <class Measure>
+int64_t largest_workspace(const Problem& p, const Distances& by, Measure measure) {
+  const int64_t last = p.lengths ? by.count : 1, inner = p.threads / outer_threads(p, by);
+  int64_t most = 0;
+  for (int64_t i = 0; i < last; ++i) most = std::max<int64_t>(most, measure(replica(p, by, i, inner)));
+  return rounded(most, 64);
+}
+
 }  // namespace
 
 extern "C" {
@@ -942,6 +991,20 @@ int64_t backward_workspace(const Problem* p) { return Layer<EPILOGUE>(*p).backwa
 
 void forward(const Problem* p) { Layer<EPILOGUE>(*p).forward(p->workspace); }
 void backward(const Problem* p) { Layer<EPILOGUE>(*p).backward(p->workspace); }
+
+// The same for replicas. The first two return the bytes of one thread's workspace.
+int64_t forward_replicas_workspace(const Problem* p, const Distances* by) {
+  return largest_workspace(*p, *by, [](const Problem& own) { return Layer<EPILOGUE>(own).forward(nullptr); });
+}
+int64_t backward_replicas_workspace(const Problem* p, const Distances* by) {
+  return largest_workspace(*p, *by, [](const Problem& own) { return Layer<EPILOGUE>(own).backward(nullptr); });
+}
+void forward_replicas(const Problem* p, const Distances* by) {
+  run_replicas(*p, *by, [](const Problem& own, char* space) { Layer<EPILOGUE>(own).forward(space); });
+}
+void backward_replicas(const Problem* p, const Distances* by) {
+  run_replicas(*p, *by, [](const Problem& own, char* space) { Layer<EPILOGUE>(own).backward(space); });
+}
 
 // What the file was compiled for.
 int vector_bytes() { return BYTES; }

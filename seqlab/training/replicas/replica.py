@@ -1,0 +1,228 @@
+"""One replica: a run in Lightning's trainer whose optimiser steps its group takes."""
+
+import time
+from collections.abc import Callable
+from itertools import chain
+from typing import Any, final
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from seqlab.contracts import Batch, StatefulTask
+from seqlab.distributed.signals import StopRequest
+from seqlab.training.callbacks import Cost
+from seqlab.training.replicas import rules
+from seqlab.training.replicas.stack import Member
+from seqlab.training.replicas.turns import Turn, on_trainer
+
+_STEP_HOOKS = (
+    "on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward",
+    "on_before_optimizer_step",
+)  # fmt: skip
+"""Hooks of callbacks within a step, which see one model's gradients."""
+
+
+@final
+class Replica:
+    """A run whose training steps are taken by a group.
+
+    Everything else (data, validation, checkpoints, callbacks, results) is done by the run's own session and trainer, in
+    the turn of this replica: a checkpoint is that of a run by itself, and resumes alone or in a group.
+
+    Args:
+        run: the whole run.
+        enter: called in its thread at the start of each turn.
+
+    Attributes:
+        waits: whether it waits for its group's steps.
+        is_checked: whether its loss in the group was compared with that of its own model.
+        alone: why it trains by itself; ``None`` in a group.
+        failure: the exception that ended its last step, to be raised in its turn.
+        result: what ``run`` returned.
+    """
+
+    session: Any
+    trainer: pl.Trainer
+    module: Any
+
+    def __init__(self, run: Callable[[], Any], enter: Callable[[], None] = lambda: None) -> None:
+        self._run, self.turn = run, Turn(self._begin, enter)
+        self.waits, self.is_checked, self.result = False, False, None
+        self.alone: str | None = None
+        self.failure: BaseException | None = None
+        self._batch: Batch | None = None
+
+    def _begin(self) -> None:
+        on_trainer.set(self._attach)
+        self.result = self._run()
+
+    def _attach(self, session: Any, trainer: pl.Trainer) -> None:
+        """Take Lightning's place in advancing through the batches of an epoch."""
+        self.session, self.trainer, self.module = session, trainer, session.module
+        self.loop: Any = trainer.fit_loop.epoch_loop
+        self._advance_alone, vars(self.loop)["advance"] = self.loop.advance, self._advance
+        self.alone = _refusal(session, trainer)
+
+    def _advance(self, fetcher: Any) -> None:
+        """Wait until the group has taken the steps up to the next validation or to the end of training."""
+        ends_epoch = self.loop.restarting and self.loop._should_check_val_fx(fetcher)
+        if self.alone is None and not ends_epoch:
+            self._fetcher, self.loop.val_loop.restarting = fetcher, False
+            cost: Cost = self.session.cost
+            cost.pause()
+            self.waits = True
+            try:
+                self.turn.pause()
+            finally:
+                self.waits = False
+                cost.resume()
+            if self.alone is None:
+                return
+        self._advance_alone(fetcher)
+
+    @property
+    def member(self) -> Member:
+        """The model and its optimiser."""
+        return Member(self.session.model, self.trainer.optimizers[0])
+
+    def resume(self) -> None:
+        """Give it a turn, with the failure of its last step if there is one."""
+        failure, self.failure = self.failure, None
+        self.turn.resume(failure)
+
+    def stop(self, request: StopRequest) -> None:
+        """Pass on a signal."""
+        self.session.stop.by, self.session.stop.since = request.by, request.since
+
+    def fetch(self) -> Batch:
+        """Return the batch of the next step."""
+        if self._batch is None:
+            self._item = next(self._fetcher)
+            batch = self.trainer.precision_plugin.convert_input(self._item[0])
+            self._batch = self.trainer.strategy.batch_to_device(batch)
+        return self._batch
+
+    def return_batch(self) -> None:
+        """Put the fetched batch back, for a step that is not taken in the group."""
+        if self._batch is not None:
+            self._fetcher.iterator = chain([self._item], self._fetcher.iterator)
+            self._fetcher.fetched -= 1
+            self._fetcher.done, self._batch = False, None
+
+    def begin_step(self) -> None:
+        """Count the batch, and set the learning rate of the step."""
+        progress, optimizer = self.loop.batch_progress, self.loop.automatic_optimization.optim_progress.optimizer
+        progress.is_last_batch = self._fetcher.done
+        progress.increment_ready()
+        self.trainer._logger_connector.on_batch_start(self._batch)
+        progress.increment_started()
+        optimizer.step.increment_ready()
+        optimizer.zero_grad.increment_ready()
+        optimizer.zero_grad.increment_started()
+        optimizer.zero_grad.increment_completed()
+        if self.module._guard is not None:
+            self.module._guard.start_step(self._batch, None)
+        self.module.on_before_optimizer_step(self.trainer.optimizers[0])
+
+    def accepts(self, check: str, value: Any) -> bool:
+        """Return whether the ``loss`` or ``gradient`` of the step is finite or fails the run."""
+        guard = self.module._guard
+        if guard is None or self.failure is not None:
+            return self.failure is None
+        accept = guard.accepts_loss if check == "loss" else guard.accepts_gradient
+        try:
+            return bool(accept(value, self.session.model, self.trainer.global_step, self.trainer.current_epoch))
+        except Exception as error:
+            self.failure = error
+            return False
+
+    def end_step(self, loss: Tensor | None) -> bool:
+        """Count the step and call what callbacks do after it; return whether its turn has come.
+
+        Args:
+            loss: of the batch; ``None`` if the step was skipped for it.
+        """
+        batch, self._batch = self._batch, None
+        loop, progress = self.loop, self.loop.batch_progress
+        if self.failure is not None:
+            return True
+        if loss is not None:
+            self.module.count(loss, batch)
+        loop.automatic_optimization.optim_progress.optimizer.step.increment_completed()
+        progress.increment_processed()
+        try:
+            self._call_callbacks(batch, loss)
+        except BaseException as error:
+            self.failure = error
+            return True
+        self.trainer._logger_connector.on_batch_end()
+        progress.increment_completed()
+        if loop._is_training_done or self.trainer.should_stop:
+            return True
+        loop._batches_that_stepped += 1
+        loop.on_iteration_done()
+        return False
+
+    def _call_callbacks(self, batch: Any, loss: Tensor | None) -> None:
+        trainer, module, output = self.trainer, self.module, {} if loss is None else {"loss": loss}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # a trainer has them
+            if _overrides(callback, "on_train_batch_end"):
+                module._current_fx_name = "on_train_batch_end"
+                callback.on_train_batch_end(trainer, module, output, batch, self.loop.batch_idx)
+                module._current_fx_name = None
+
+
+def _overrides(callback: pl.Callback, hook: str) -> bool:
+    return getattr(type(callback), hook) is not getattr(pl.Callback, hook)
+
+
+def _refusal(session: Any, trainer: pl.Trainer) -> str | None:
+    """Return why the steps of a run cannot be taken together with those of others; ``None`` where they can."""
+    config = session.config["trainer"]
+    if trainer.world_size > 1:
+        return f"it trains on {trainer.world_size} devices"
+    for key, needed in (("accumulate_grad_batches", 1), ("profiler", None)):
+        if config[key] != needed:
+            return f"trainer.{key} is {config[key]}"
+    if config["precision"] not in ("32-true", "64-true"):
+        return f"trainer.precision is {config['precision']}"
+    if isinstance(session.task, StatefulTask):
+        return f"task={session.config['task']['name']} carries state from batch to batch"
+    if any(getattr(part, "skips_parameters", False) for part in session.model.modules()):
+        return "some batches use only some of its parameters"
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # a trainer has them
+        if found := [hook for hook in _STEP_HOOKS if _overrides(callback, hook)]:
+            return f"the callback {type(callback).__name__} has {found[0]}"
+    return None
+
+
+def optimizer_refusal(replica: Replica) -> str | None:
+    """Return the same for its optimiser, which exists from the first step on."""
+    return rules.refusal(replica.trainer.optimizers[0])
+
+
+def seconds() -> float:
+    """Return the time of a clock."""
+    return time.perf_counter()
+
+
+def own_loss(replica: Replica, batch: Batch) -> tuple[float, str | None]:
+    """Return the loss of a replica's own model on a batch, and why its steps cannot be batched, if they cannot.
+
+    The model is left as it was.
+    """
+    model = replica.session.model
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        loss = float(replica.session.task.loss(model(batch, None)[0], batch))
+    reason = None
+    if not torch.equal(before, torch.get_rng_state()):
+        torch.set_rng_state(before)
+        reason = "its model draws random numbers in training"
+    for name, value in model.named_buffers():
+        if not torch.equal(value, buffers[name]):
+            value.copy_(buffers[name])
+            reason = f"training changes its buffer {name}"
+    return loss, reason
