@@ -21,7 +21,8 @@ Measured = tuple[list[FlowRow], list[SaturationRow]]
 def measure(model: Model, task: Task, batch: Batch, step: int = 0) -> Measured:
     """Measure the gradient of the loss to every state, in float64 and evaluation mode, on a copy.
 
-    The loss is that of each sequence by itself; of a task with an output at each step, that of the last valid step.
+    The loss is that of each sequence by itself; of a task with an output at each step, that of the last step with a
+    target.
     Pooling over time and the layer above add to ``norm`` on the way, not to ``product`` and the other closed forms.
 
     Args:
@@ -119,12 +120,24 @@ def _loss(recording: Recording, task: Task, batch: Batch) -> Tensor:
         output, length = outputs[part], int(lengths[row])
         if length == 0:
             continue
-        if task.per_step:  # a mean over steps, of which only the last passes a gradient
-            last = torch.arange(time, device=output.device) == length - 1
-            output = torch.where(last.view(1, time, *(1,) * (output.dim() - 2)), output, output.detach())
         one = Batch(inputs[part], None if batch.lengths is None else lengths[part], batch.targets[part])
-        total = total + task.loss(output, one) * (length if task.per_step else 1)
+        if not task.per_step:
+            total = total + task.loss(output, one)
+        elif len(counted := _counted_steps(task, output, one)):  # a mean, of which only the last passes a gradient
+            last = torch.arange(time, device=output.device) == counted[-1]
+            output = torch.where(last.view(1, time, *(1,) * (output.dim() - 2)), output, output.detach())
+            total = total + task.loss(output, one) * len(counted)
     return total
+
+
+def _counted_steps(task: Task, outputs: Tensor, one: Batch) -> Tensor:
+    """Return the steps of a row that its loss reads, ascending: those of which it has a derivative.
+
+    The outputs are replaced by noise, for which no derivative is 0 by chance, as that of a certain prediction is.
+    """
+    noise = torch.randn_like(outputs, requires_grad=True)
+    (gradient,) = torch.autograd.grad(task.loss(noise, one), noise)
+    return gradient[0].nan_to_num().flatten(1).ne(0).any(1).nonzero().flatten()
 
 
 def _gradients(loss: Tensor, tracks: Sequence[CellTrace]) -> "list[_TrackFlow]":

@@ -4,12 +4,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from seqlab.cli.output import Output
 from seqlab.cli.parser import Parser, path
 from seqlab.errors import UserError, reporting_foreign
 from seqlab.io.formatting import format_metric, relative_path
 from seqlab.study.compare import Comparison, compare, read_sides
+from seqlab.study.report.writer import Format
 
 _SILENT = 2.0
 """Seconds before progress is shown."""
@@ -17,13 +19,18 @@ _SILENT = 2.0
 
 def report(arguments: list[str]) -> int:
     """Write the report and print its path."""
-    parser = Parser("report", description="Write one page on the runs in some folders.")
+    parser = Parser("report", description="Write a page or a paper on the runs in some folders.")
     parser.add_argument(
         "folders", metavar="DIR", nargs="+", type=path, help="folder of a sweep, of a run, or of several"
     )
     parser.add_argument("--out", metavar="FOLDER", type=path, help="folder of the report (of one DIR: DIR/report)")
+    parser.add_argument("--format", choices=get_args(Format), default="html", help="html; latex; pdf (needs LaTeX)")
+    parser.add_argument("--metric", help="test metric to report (the one that selected the checkpoints)")
+    parser.add_argument("--rows", metavar="LABEL", nargs="+", default=(), help="rows to report, such as lstm (all)")
+    parser.add_argument("--anonymous", action="store_true", help="leave out paths, commits, names of users and hosts")
     parser.add_argument("--apart", action="store_true", help="put runs that are not comparable into separate sections")
     args = parser.parse(arguments)
+    options = {name: getattr(args, name) for name in ("apart", "metric", "rows", "anonymous")}
     if args.out is None and len(args.folders) > 1:
         raise UserError("a report on several folders needs --out, such as --out runs/report")
     from seqlab.io.safe_io import check_within
@@ -31,7 +38,7 @@ def report(arguments: list[str]) -> int:
 
     out = args.out or check_within(args.folders[0], args.folders[0] / "report")
     with reporting_foreign(f"cannot write a report on {', '.join(map(str, args.folders))}"):
-        page = write_report(args.folders, out, apart=args.apart, on_progress=_progress())
+        page = write_report(args.folders, out, form=args.format, on_progress=_progress(), **options)
     print(relative_path(page.resolve()))
     return 0
 

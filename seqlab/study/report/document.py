@@ -36,20 +36,30 @@ def is_number(field: Field) -> bool:
 @final
 @dataclass(frozen=True)
 class Text:
-    """Paragraph; the result of a section is emphasised."""
+    """Paragraph; the result of a section and warnings are emphasised."""
 
     text: str
     is_result: bool = False
+    is_caution: bool = False
     kind: str = "text"
 
 
 @final
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head; numbers are aligned right."""
+    """Rows under a head; numbers are aligned right.
+
+    Attributes:
+        head: names of the columns.
+        rows: a field for each.
+        bold: places of the rows in bold.
+        in_print: columns of a paper; empty: all without commands.
+    """
 
     head: tuple[str, ...]
     rows: tuple[tuple[Field, ...], ...]
+    bold: frozenset[int] = frozenset()
+    in_print: tuple[str, ...] = ()
     kind: str = "table"
 
     def is_numeric(self, column: int) -> bool:
@@ -189,7 +199,8 @@ def markdown(document: Document) -> str:
 
 def _lines(block: Block) -> list[str]:
     if isinstance(block, Text):
-        return [f"**{_escape(block.text)}**" if block.is_result else _escape(block.text)]
+        mark = "**" if block.is_result else "> " if block.is_caution else ""
+        return [f"{mark}{_escape(block.text)}{'**' if block.is_result else ''}"]
     if isinstance(block, FigureBlock):
         name, caption = block.picture.name, _escape(block.picture.caption)
         return [f"![{caption}](figures/{name}.svg)", "", f"*{caption}*"]
@@ -204,7 +215,10 @@ def _table_lines(table: Table) -> list[str]:
     of_text = [at for at in columns if at not in of_commands]
     lines = ["| " + " | ".join(_escape(table.head[at]) for at in of_text) + " |"]
     lines.append("|" + "|".join("---:" if table.is_numeric(at) else "---" for at in of_text) + "|")
-    lines += ["| " + " | ".join(_escape(str(row[at])) for at in of_text) + " |" for row in table.rows]
+    for place, row in enumerate(table.rows):
+        mark = "**" if place in table.bold else ""
+        texts = (_escape(str(row[at])) for at in of_text)
+        lines.append("| " + " | ".join(f"{mark}{text}{mark}" if text else "" for text in texts) + " |")
     fields = [row[at] for row in table.rows for at in of_commands]
     commands = [line for field in fields if isinstance(field, Commands) for line in field.lines]
     if commands:

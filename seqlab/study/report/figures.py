@@ -34,7 +34,7 @@ class Point:
 
     @property
     def scores(self) -> list[float]:
-        """Monitored test metric of each run that has one."""
+        """Reported test metric of each run that has one."""
         return [score for run in self.runs if (score := run.test_score()) is not None]
 
     @property
@@ -157,7 +157,7 @@ def _omitted(points: Sequence[Point], most: int = _MAX_LINES) -> str:
     return f" The {most} best of {most + more} by validation are drawn." if more > 0 else ""
 
 
-def scores_by_distance(name: str, points: Sequence[Point], monitor: str) -> Picture:
+def scores_by_distance(name: str, points: Sequence[Point], metric: str) -> Picture:
     """Draw test score against distance: mean over the seeds, and a band from the worst to the best."""
     figure = new_figure(WIDTH, 3.9)
     axes = figure.add_subplot()
@@ -170,16 +170,17 @@ def scores_by_distance(name: str, points: Sequence[Point], monitor: str) -> Pict
     _draw_bounds(axes, points)
     distance_axis(axes, [point.distance or 0 for point in points])
     _set_score_axis(axes, points)
-    label_axes(axes, "distance (steps)", f"test {monitor} ({_better(points)})")
+    label_axes(axes, "distance (steps)", f"test {metric}{_better(points)}")
     legend(figure, axes)
     seeds = sorted({len(point.scores) for point in points})
     count = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0]} seed{'s' * (seeds[0] > 1)}"
-    caption = f"Test {monitor} against distance: mean of {count}, band from worst to best seed."
+    caption = f"Test {metric} against distance: mean of {count}, band from worst to best seed."
     return Picture(name, caption + _omitted(points), figure)
 
 
 def _better(points: Sequence[Point]) -> str:
-    return "higher is better" if points[0].runs[0].maximises else "lower is better"
+    larger = points[0].runs[0].reports_larger
+    return "" if larger is None else " (higher is better)" if larger else " (lower is better)"
 
 
 def _draw_bounds(axes: "Axes", points: Sequence[Point], *, vertical: bool = False) -> None:
@@ -208,14 +209,14 @@ def _draw_bounds(axes: "Axes", points: Sequence[Point], *, vertical: bool = Fals
 
 
 def _set_score_axis(axes: "Axes", points: Sequence[Point]) -> None:
-    scores = [score for point in points for score in point.scores]
-    if points[0].runs[0].maximises and min(scores) >= 0 and max(scores) <= 1:
+    scores, larger = [score for point in points for score in point.scores], points[0].runs[0].reports_larger
+    if larger and min(scores) >= 0 and max(scores) <= 1:
         axes.set_ylim(-0.03, 1.05)
-    elif not points[0].runs[0].maximises and min(scores) > 0 and max(scores) / min(scores) >= _LOG_FROM:
+    elif larger is False and min(scores) > 0 and max(scores) / min(scores) >= _LOG_FROM:
         axes.set_yscale("log")
 
 
-def scores_by_setting(name: str, points: Sequence[Point], monitor: str) -> Picture:
+def scores_by_setting(name: str, points: Sequence[Point], metric: str) -> Picture:
     """Draw test scores without distances: a row per setting, a mark per seed, a bar at the mean."""
     labels = best_labels(points, _MAX_ROWS)
     rows = {point.label: point for point in points}
@@ -228,13 +229,14 @@ def scores_by_setting(name: str, points: Sequence[Point], monitor: str) -> Pictu
         axes.plot([point.mean] * 2, [row - 0.3, row + 0.3], color=style.colour, linewidth=2.4)
     baselines = [run.baseline for point in points for run in point.runs if run.baseline is not None]
     scores = [score for point in points for score in point.scores]
-    if not points[0].runs[0].maximises and min(scores) > 0 and max([*scores, *baselines]) / min(scores) >= _LOG_FROM:
+    falls = points[0].runs[0].reports_larger is False
+    if falls and min(scores) > 0 and max([*scores, *baselines]) / min(scores) >= _LOG_FROM:
         axes.set_xscale("log")
     _draw_bounds(axes, points, vertical=True)
     legend(figure, axes)
-    label_axes(axes, f"test {monitor} ({_better(points)})", "")
+    label_axes(axes, f"test {metric}{_better(points)}", "")
     label_rows(axes, labels)
-    caption = f"Test {monitor}: a mark per seed, a bar at the mean."
+    caption = f"Test {metric}: a mark per seed, a bar at the mean."
     return Picture(name, caption + _omitted(points, _MAX_ROWS), figure)
 
 
@@ -258,24 +260,24 @@ def learning_curves(
     figure = new_figure(WIDTH, 0.9 + (3.4 if columns == 1 else 2.3) * height)
     grid = figure.subplots(height, columns, squeeze=False, sharey=True)
     lines = styles(best_labels(drawn))
-    monitor, has_distances = drawn[0].runs[0].monitor, drawn[0].distance is not None
+    metric, has_distances = drawn[0].runs[0].reported, drawn[0].distance is not None
     for place, (axes, distance) in enumerate(zip(grid.flat, chosen, strict=False)):
         for point in drawn:
             if (point.distance or 0) == distance and point.label in lines:
-                _draw_curves(axes, point, metrics, lines[point.label], f"valid/{monitor}")
+                _draw_curves(axes, point, metrics, lines[point.label], f"valid/{metric}")
         if has_distances:
             _set_score_axis(axes, drawn)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         title = f"{distance:,} steps" if has_distances else ""
         below, left = place + columns >= len(chosen), place % columns == 0
-        label_axes(axes, "training (batches)" if below else "", f"validation {monitor}" if left else "", title)
+        label_axes(axes, "training (batches)" if below else "", f"validation {metric}" if left else "", title)
     for axes in grid.flat[len(chosen) :]:
         axes.set_visible(False)
     for label, style in lines.items():  # whichever panel they are in
         grid[0][0].plot([], [], label=label, **style.line_options())
     legend(figure, grid[0][0])
     picked = f" {len(chosen)} of {len(every)} distances are shown." if len(chosen) < len(every) else ""
-    caption = f"Validation {monitor} during training, a line per seed.{picked}{_omitted(drawn)}"
+    caption = f"Validation {metric} during training, a line per seed.{picked}{_omitted(drawn)}"
     return Picture(name, caption, figure)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab.study.plotting import COLOURS, GREY, INK, WIDTH, label_axes, legend, new_figure
+from seqlab.study.plotting import COLOURS, GREY, INK, WIDTH, label_axes, legend, new_figure, points
 from seqlab.study.report.document import Field, FigureBlock, Section, Table, Text, format_number
 from seqlab.study.report.figures import Picture, label_rows
 from seqlab.study.report.horizons import Row, cause_blocks, interval
@@ -148,7 +148,7 @@ def draw_reach(name: str, rows: Sequence[Row]) -> Picture:
 
 
 def _draw_bar(axes: "Axes", place: float, row: Row, low: float) -> None:
-    text: dict[str, Any] = {"va": "center", "fontsize": 9, "color": INK}
+    text: dict[str, Any] = {"va": "center", "fontsize": points(9), "color": INK}
     horizon, longest = row["horizon"], row.get("generalises")
     if not horizon:
         axes.annotate("none", (low, place), (4, 0), textcoords="offset points", **text)

@@ -137,6 +137,7 @@ def format_setting(value: Any) -> str:
 
 
 _SHARES = ("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "roc_auc", "correct", "share_unknown")
+_ERRORS = ("loss", "mse", "mae", "rmse", "bits_per_byte", "bits_per_token", "perplexity", "calibration_error")
 _KNOWN_RANGES = {
     **dict.fromkeys(_SHARES, Range(0.0, 1.0)),
     **dict.fromkeys(("mse", "mae", "rmse", "bits_per_byte", "bits_per_token"), Range(0.0)),
@@ -156,6 +157,8 @@ class Run:
     record: Mapping[str, Any] = field(repr=False)
     horizon_label: str | None = None
     """Row of the horizon search that made it, if one did."""
+    metric: str | None = None
+    """Metric of the test split to report; ``None``: the monitored one."""
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -201,6 +204,18 @@ class Run:
         return bool(self.record["best"].get("mode", "max") == "max")
 
     @property
+    def reported(self) -> str:
+        """Metric of the test split that is reported."""
+        return self.metric or self.monitor
+
+    @property
+    def reports_larger(self) -> bool | None:
+        """Whether the reported metric is better when larger; ``None`` if unknown."""
+        if self.reported == self.monitor:
+            return self.maximises
+        return False if self.reported in _ERRORS else True if self.reported in _SHARES else None
+
+    @property
     def seed(self) -> int:
         """Seed of weights, order and dropout."""
         return int(self.record["config"].get("seed", 0))
@@ -240,12 +255,12 @@ class Run:
         return self.record.get("tables") or {}
 
     def bound(self, name: str) -> float | None:
-        """Return one of :attr:`bounds` as a number."""
-        return finite_number(self.bounds.get(name))
+        """Return one of :attr:`bounds` as a number; ``None`` if another metric is reported."""
+        return finite_number(self.bounds.get(name)) if self.reported == self.monitor else None
 
     def test_score(self, metric: str | None = None) -> float | None:
-        """Return a test metric (the monitored one); ``None`` if absent or not finite."""
-        return finite_number(self.record["metrics"]["test"].get(metric or self.monitor))
+        """Return a test metric (the reported one); ``None`` if absent or not finite."""
+        return finite_number(self.record["metrics"]["test"].get(metric or self.reported))
 
     def validation_score(self, metric: str | None = None) -> float | None:
         """Return a validation metric (the monitored one); ``None`` if absent or not finite."""
@@ -254,8 +269,8 @@ class Run:
         return finite_number((self.record["metrics"].get("valid") or {}).get(metric))
 
     def metric_range(self, metric: str | None = None) -> Range:
-        """Return the possible values of a metric (the monitored one)."""
-        name = metric or self.monitor
+        """Return the possible values of a metric (the reported one)."""
+        name = metric or self.reported
         ends = (self.record.get("ranges") or {}).get(name)
         if isinstance(ends, list) and len(ends) == 2 and any(finite_number(end) is not None for end in ends):
             return Range(finite_number(ends[0]), finite_number(ends[1]))
@@ -263,10 +278,10 @@ class Run:
 
     @property
     def baseline(self) -> float | None:
-        """Monitored metric of the best input-independent prediction: expected if known, else measured."""
+        """Reported metric of the best input-independent prediction: expected if known, else measured."""
         measured = (self.record.get("chance") or {}).get("test") or {}
         expected = self.bound("chance")
-        return finite_number(measured.get(self.monitor)) if expected is None else expected
+        return finite_number(measured.get(self.reported)) if expected is None else expected
 
     @property
     def solved(self) -> bool:

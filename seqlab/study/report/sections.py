@@ -8,7 +8,6 @@ from typing import Any, final
 
 from seqlab.io.formatting import relative_path
 from seqlab.runs.scores import class_column, class_table, classes_to_show, rarest_class, shorten_label
-from seqlab.study.intervals import Range, replicate_interval
 from seqlab.study.report import horizons
 from seqlab.study.report.document import (
     Code,
@@ -21,8 +20,10 @@ from seqlab.study.report.document import (
     format_mean,
     format_number,
 )
+from seqlab.study.report.fairness import cautions
 from seqlab.study.report.figures import (
     Point,
+    aggregate,
     by_label,
     costs,
     learning_curves,
@@ -33,6 +34,7 @@ from seqlab.study.report.figures import (
 from seqlab.study.report.flow import flow_section
 from seqlab.study.report.reading import Collected, Curves, Fault
 from seqlab.study.report.runs import Run, environments, finite_number
+from seqlab.study.report.scores import score_table
 from seqlab.study.report.single import run_sections
 
 _MAX_LISTED = 3
@@ -58,9 +60,9 @@ class RunGroup:
         return bool(self.points) and self.points[0].distance is not None
 
     @property
-    def monitor(self) -> str:
-        """Metric that chose the checkpoints."""
-        return self.points[0].runs[0].monitor
+    def metric(self) -> str:
+        """Metric of the test split that is reported."""
+        return self.points[0].runs[0].reported
 
 
 def result_sentence(title: str, points: Sequence[Point], searched: Sequence[Mapping[str, Any]]) -> str:
@@ -87,7 +89,7 @@ def _format_horizon(row: Mapping[str, Any]) -> str:
 def _compare_scores(points: Sequence[Point]) -> str:
     """Name the setting with the best validation score, unless it is the only one or no other learned."""
     run = points[0].runs[0]
-    monitor, baseline = run.monitor, "the input-independent baseline"
+    monitor, metric, baseline = run.monitor, run.reported, "the input-independent baseline"
     scores = f"{baseline} scores {format_number(run.baseline)}" if run.baseline is not None else "no baseline is known"
     baseline += "" if run.baseline is None else f" ({format_number(run.baseline)})"
     ranked = sorted(points, key=lambda point: -point.rank_score)
@@ -96,15 +98,15 @@ def _compare_scores(points: Sequence[Point]) -> str:
     if not learned:
         what = f"{best.label} is no better than" if not others else "no setting is better than"
         noise = " by more than the noise of the validation split" if _is_above_baseline(best) else ""
-        return f"{what} {baseline}{noise}; test {monitor}: {_list_scores(ranked)}."
+        return f"{what} {baseline}{noise}; test {metric}: {_list_scores(ranked)}."
     if not others:
-        return f"{best.label} has a test {monitor} of {_test_score(best)}; {scores}."
+        return f"{best.label} has a test {metric} of {_test_score(best)}; {scores}."
     if len(learned) == 1:
         ordered = [*learned, *(point for point in ranked if point not in learned)]
-        return f"only {learned[0].label} is better than {baseline}; test {monitor}: {_list_scores(ordered)}."
+        return f"only {learned[0].label} is better than {baseline}; test {metric}: {_list_scores(ordered)}."
     single = all(len(point.runs) == 1 for point in ranked)
     rank = ("the highest" if run.maximises else "the lowest") if single else "the best"
-    text = f"{best.label} has {rank} validation {monitor}; its test {monitor} is {_test_score(best)}"
+    text = f"{best.label} has {rank} validation {monitor}; its test {metric} is {_test_score(best)}"
     text += f"; next is {others[0].label} with {_test_score(others[0])}"
     if not single and _is_close(best, others[0]):
         text += ", closer in validation than one standard deviation over the seeds"
@@ -116,6 +118,8 @@ def _compare_scores(points: Sequence[Point]) -> str:
 def _is_above_baseline(point: Point) -> bool:
     """Return whether the mean validation score exceeds the baseline, if only by noise."""
     run = point.runs[0]
+    if run.reported != run.monitor:
+        return False
     return run.baseline is not None and point.rank_score > (run.baseline if run.maximises else -run.baseline)
 
 
@@ -178,12 +182,13 @@ def _class_rows(run: Run) -> Sequence[Mapping[str, Any]]:
     return found[1]
 
 
+MISSING = "Missing runs"
 _MAX_FAULTS = 40
 _FAULT_ORDER = ("failed", "damaged", "missing", "stopped", "running", "queued", "duplicate")
 
 
-def header_sections(found: Collected, folders: Sequence[Path]) -> list[Section]:
-    """Build the sections on missing runs and on the setup."""
+def setup_sections(found: Collected, folders: Sequence[Path]) -> list[Section]:
+    """Build the sections on missing runs, if there are any, and on the setup."""
     sections = []
     faults = [fault for fault in found.faults if fault.kind != "excluded"]
     order = {kind: place for place, kind in enumerate(_FAULT_ORDER)}
@@ -192,8 +197,8 @@ def header_sections(found: Collected, folders: Sequence[Path]) -> list[Section]:
         kinds = [fault.kind for fault in faults]
         counts = ", ".join(f"{kinds.count(kind):,} {kind}" for kind in dict.fromkeys(kinds))
         more = f" The first {_MAX_FAULTS} are listed; results.csv has all." if len(faults) > _MAX_FAULTS else ""
-        sections.append(Section("Missing runs", 2, [Text(f"{counts}.{more}"), _fault_table(faults[:_MAX_FAULTS])]))
-    facts: list[tuple[Field, ...]] = [("folders", ", ".join(relative_path(folder) for folder in folders))]
+        sections.append(Section(MISSING, 2, [Text(f"{counts}.{more}"), _fault_table(faults[:_MAX_FAULTS])]))
+    facts: list[tuple[Field, ...]] = [("folders", ", ".join(map(relative_path, folders)))] if folders else []
     facts.append(("runs", f"{len(found.runs):,} of {found.total:,} are in this report"))
     if excluded := len(found.faults) - len(faults):
         reason = "budget checks, further tests, or finished after the last decision of a search; results.csv has them"
@@ -215,17 +220,18 @@ def _fault_table(faults: Sequence[Fault]) -> Table:
 
 
 def group_sections(group: RunGroup) -> list[Section]:
-    """Build the sections of one group: result, baseline, horizon, classes, gradients, cost, curves, limitations."""
+    """Build the sections of one group: result with warnings, scores, horizon, curves, details, cost, limitations."""
     top = Section(f"Results: {group.title}")
     if not group.points and all(run.is_curriculum_trial for run in group.labels):
-        return []
+        return _curriculum_sections(group)
     if not group.points:
         top.blocks.append(Text("No run has a score."))
         return [top]
     top.blocks.append(Text(result_sentence(group.title, group.points, group.horizons), is_result=True))
+    top.blocks += [Text(line, is_caution=True) for line in cautions(group.labels, group.points)]
     several = len({point.distance for point in group.points}) > 1
     draw = scores_by_distance if several else scores_by_setting
-    top.blocks += [FigureBlock(draw(f"{group.name}_scores", group.points, group.monitor)), _score_table(group)]
+    top.blocks += [FigureBlock(draw(f"{group.name}_scores", group.points, group.metric)), score_table(group.points)]
     top.blocks.append(Text(_explanation(group)))
     sections: list[Section | None] = [top]
     if group.has_distances:
@@ -234,56 +240,33 @@ def group_sections(group: RunGroup) -> list[Section]:
     runs = list(group.labels)
     single = run_sections(runs[0], group.curves.metrics.get(runs[0], ())) if len(runs) == 1 else []
     picture = learning_curves(f"{group.name}_learning", group.points, group.curves.metrics)
+    provenance = [each for each in single if each.title in ("Data", "Settings", "Predictions")]
     sections += [
+        None if picture is None else Section("Learning curves", 3, [FigureBlock(picture)]),
         _baseline_section(group),
-        class_section(group.points, group.monitor),
-        *single,
+        class_section(group.points, group.points[0].runs[0].monitor),
+        *(each for each in single if each not in provenance),
         flow_section(group.name, group.points, group.curves.flows),
         _further_tests_section(group),
         _cost_section(group),
-        None if picture is None else Section("Learning curves", 3, [FigureBlock(picture)]),
         _limitations_section(group),
+        *provenance,
     ]
     return [section for section in sections if section is not None]
 
 
-def _score_table(group: RunGroup) -> Table:
-    judged = any(run.bound("solved") is not None for point in group.points for run in point.runs)
-    rows: list[dict[str, Field]] = []
-    for point in group.points:
-        run = point.runs[0]
-        row: dict[str, Field] = {"": point.label, "distance": format_number(point.distance)}
-        row[f"test {group.monitor}"] = format_mean(point.mean, point.deviation)
-        row |= {"95 % interval": _interval(point), "seeds": str(len(point.runs))}
-        row["solved (validation)"] = str(point.solved)
-        row |= {"learning rate": format_number(run.learning_rate), "baseline": format_number(run.baseline)}
-        row["best possible"] = format_number(run.bound("optimal")) or "not known"
-        row["commands"] = Commands(tuple(each.command for each in point.runs))
-        rows.append(row)
-    dropped = set() if group.has_distances else {"distance", "learning rate", "best possible"}
-    dropped |= set() if judged else {"solved (validation)"}
-    head = tuple(name for name in rows[0] if name not in dropped)
-    return Table(head, tuple(tuple(row[name] for name in head) for row in rows))
-
-
-def _interval(point: Point) -> str:
-    """Format Student's interval for the mean, clipped to the metric's range and the best possible score."""
-    run = point.runs[0]
-    folds = (str(each.settings.get("task.fold")) for each in point.runs)
-    found = run.metric_range().clip(replicate_interval(list(zip(folds, point.scores, strict=True))))
-    best = run.bound("optimal")
-    if best is not None:
-        found = (Range(high=best) if run.maximises else Range(low=best)).clip(found)
-    if found.low is None or found.high is None:
-        return ""
-    return f"{format_number(found.low, 3)} to {format_number(found.high, 3)}"
+def _curriculum_sections(group: RunGroup) -> list[Section]:
+    """Build the learning curves of runs whose results stand in the section of the searches."""
+    picture = learning_curves(f"{group.name}_learning", aggregate(group.labels), group.curves.metrics)
+    return [] if picture is None else [Section(f"Learning curves: {group.title}", 2, [FigureBlock(picture)])]
 
 
 def _explanation(group: RunGroup) -> str:
     rates = sorted({rate for point in group.points for rate in point.learning_rates})
     text = (
         "Test scores: mean ± standard deviation over the seeds, and Student's interval for the mean, clipped to the"
-        " metric's range and the best possible score. Validation scores rank and choose"
+        " metric's range and the best possible score; bold: beyond the intervals of all other rows. Validation scores"
+        " rank and choose"
         f"{', and decide whether a run solves the task' if group.has_distances else ''}."
     )
     if len(rates) > 1:
@@ -297,7 +280,7 @@ def _explanation(group: RunGroup) -> str:
 def _baseline_section(group: RunGroup) -> Section:
     values = {point.distance: point.runs[0].baseline for point in group.points}
     known = sorted({value for value in values.values() if value is not None})
-    text = f"Best input-independent prediction, test {group.monitor}: "
+    text = f"Best input-independent prediction, test {group.metric}: "
     if not known:
         return Section("Baseline", 3, [Text(text + "not known.")])
     ends = format_number(known[0]) + (f" to {format_number(known[-1])} over the distances" if len(known) > 1 else "")
@@ -307,14 +290,14 @@ def _baseline_section(group: RunGroup) -> Section:
 
 
 def _limitations_section(group: RunGroup) -> Section | None:
-    """List what the results do not show: few seeds, an unknown optimum, budgets that limit horizons."""
+    """List what the results do not show: an unknown optimum, budgets that limit horizons."""
     lines = []
-    if any(len(point.runs) == 1 for point in group.points):
-        count = sum(len(point.runs) == 1 for point in group.points)
-        which = "Every row has" if count == len(group.points) else f"{count:,} of {len(group.points):,} rows have"
-        lines.append(f"{which} a single seed: run more seeds to tell settings apart.")
     runs = [run for point in group.points for run in point.runs]
-    reasons = {str(run.bounds["reason"]) for run in runs if run.bounds.get("reason") and run.bound("optimal") is None}
+    reasons = {
+        str(run.bounds["reason"])
+        for run in runs
+        if run.bounds.get("reason") and finite_number(run.bounds.get("optimal")) is None
+    }
     lines += [f"The best possible score is not known: {reason}." for reason in sorted(reasons)]
     if limited := [str(row["label"]) for row in group.horizons if row.get("budget_limited")]:
         lines.append(f"More training extends the horizon of {', '.join(limited)}.")
@@ -327,7 +310,7 @@ def _further_tests_section(group: RunGroup) -> Section | None:
         tests: dict[str, list[float]] = {}
         for run in point.runs:
             for row in run.tables.get("further_tests") or ():
-                if isinstance(row, Mapping) and isinstance(value := row.get(group.monitor), float):
+                if isinstance(row, Mapping) and isinstance(value := row.get(group.metric), float):
                     tests.setdefault(str(row.get("split")), []).append(value)
         trained = [format_number(point.distance)] if group.has_distances else []
         for split, values in tests.items():
@@ -335,7 +318,7 @@ def _further_tests_section(group: RunGroup) -> Section | None:
             rows.append((point.label, *trained, split, mean, str(len(values))))
     if not rows:
         return None
-    head = ("", *(["trained at"] if group.has_distances else []), "tested on", f"test {group.monitor}", "seeds")
+    head = ("", *(["trained at"] if group.has_distances else []), "tested on", f"test {group.metric}", "seeds")
     return Section("Further tests", 3, [Table(tuple(head), tuple(rows))])
 
 

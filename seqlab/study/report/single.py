@@ -7,7 +7,7 @@ import numpy as np
 
 from seqlab.errors import UserError
 from seqlab.runs.scores import linear_verdict
-from seqlab.study.plotting import INK, WIDTH, drawable, label_axes, legend, new_figure
+from seqlab.study.plotting import INK, WIDTH, drawable, label_axes, legend, new_figure, points
 from seqlab.study.predictions import Predictions, read_predictions
 from seqlab.study.report.document import Block, Code, Field, FigureBlock, Section, Table, Text, format_number
 from seqlab.study.report.figures import Picture
@@ -105,7 +105,7 @@ def _confusion_section(run: Run, found: Predictions, labels: Sequence[str]) -> S
     axes.invert_yaxis()  # not imshow: a page loads no image
     for row, column in np.argwhere(shown):
         colour = "white" if shares[row, column] > 0.55 else "black"
-        axes.text(column, row, str(shown[row, column]), ha="center", va="center", color=colour, fontsize=7)
+        axes.text(column, row, str(shown[row, column]), ha="center", va="center", color=colour, fontsize=points(7))
     ticks = range(len(chosen))
     axes.set_xticks(ticks, names, rotation=90, parse_math=False)
     axes.set_yticks(ticks, names, parse_math=False)

@@ -1,19 +1,22 @@
-"""Files of a report: ``report.html``, ``report.md``, ``results.csv``, ``horizons.csv`` and ``figures/``."""
+"""Files of a report: a page or a paper, ``methods.md``, ``results.csv``, ``horizons.csv`` and ``figures/``."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from seqlab.errors import UserError
+from seqlab.errors import UserError, check_choice
 from seqlab.io.atomic import write_text
 from seqlab.io.csv_files import csv_field, csv_text
 from seqlab.io.formatting import relative_path
 from seqlab.io.safe_io import check_links, escape_control, open_regular
 from seqlab.runs.scores import deciding_verdict
-from seqlab.study.plotting import save_figure
-from seqlab.study.report import horizons, reach
-from seqlab.study.report.document import Document, html, inline_svg, markdown, render_svg
+from seqlab.study.plotting import column_figures, save_figure
+from seqlab.study.report import horizons, paper, reach
+from seqlab.study.report.anonymous import anonymise
+from seqlab.study.report.document import Document, Section, Text, html, inline_svg, markdown, render_svg
 from seqlab.study.report.figures import Picture, aggregate
+from seqlab.study.report.methods import methods_section
 from seqlab.study.report.reading import Collected, Fault, collect, collect_curves
 from seqlab.study.report.runs import (
     DISTANCE,
@@ -25,8 +28,10 @@ from seqlab.study.report.runs import (
     label_runs,
     varied_settings,
 )
-from seqlab.study.report.sections import RunGroup, group_sections, header_sections
+from seqlab.study.report.sections import MISSING, RunGroup, group_sections, setup_sections
 
+Format = Literal["html", "latex", "pdf"]
+TABLES = ("results.csv", "horizons.csv", "methods.md")
 _COSTS = (
     "parameters",
     "state_size",
@@ -86,32 +91,41 @@ def _row(run: Run, label: str) -> dict[str, Any]:
 
 
 PAGE = "report.html"
-_MARKER = b"default-src 'none'; style-src 'unsafe-inline'"
-"""Content security policy in the head of each page."""
+_MARKERS = {PAGE: b"default-src 'none'; style-src 'unsafe-inline'", paper.SOURCE: paper.MARKER}
+"""What is in the head of each page (its content security policy) and of each paper."""
 
 
 def write_report(
     folders: Sequence[Path],
     out: Path,
     *,
-    apart: bool = False,
+    form: Format = "html",
     on_progress: Callable[[str], None] = lambda _: None,
+    **options: Any,
 ) -> Path:
     """Report on all runs below some folders.
 
     Args:
         folders: of sweeps, of runs, or folders that contain them.
         out: folder for the files; an earlier report is replaced.
-        apart: put runs that are not comparable into separate sections.
+        form: ``html``: a page and Markdown; ``latex``: the source of a paper with tables and figures of their own;
+            ``pdf``: the same and its PDF.
         on_progress: called with a line from time to time.
+        options: those of :func:`compose`.
 
     Raises:
-        UserError: a folder holds no runs; runs of one task are not comparable; ``out`` cannot be written, or has files
-            of these names that no report wrote.
+        UserError: a folder holds no runs; runs of one task are not comparable; there is no such metric or row; ``out``
+            cannot be written, or has files of these names that no report wrote; LaTeX is missing or fails.
     """
+    check_choice("format", form, Format)
     check_links(out)
     check_replaceable(out)
-    document, tables = compose(folders, apart=apart, on_progress=on_progress)
+    if form != "html":
+        compiler = paper.find_compiler() if form == "pdf" else None
+        with column_figures():
+            document, tables = compose(folders, on_progress=on_progress, **options)
+            return paper.write_paper(document, tables, out, compiler)
+    document, tables = compose(folders, on_progress=on_progress, **options)
     figures = {}
     for count, picture in enumerate(document.pictures, start=1):
         on_progress(f"figure {count} of {len(document.pictures)}")
@@ -122,14 +136,14 @@ def write_report(
 
 
 def check_replaceable(out: Path) -> None:
-    """Check that no file would be replaced that no report wrote; the page, written first, identifies one."""
-    page = out / PAGE
-    others = [name for name in ("report.md", "results.csv", "horizons.csv") if (out / name).exists()]
-    if page.is_file():
-        with open_regular(page) as file:
-            is_report = _MARKER in file.read(1000)
-        others = [] if is_report else [PAGE]
-    if others:
+    """Check that no file would be replaced that no report wrote; the page or source, written first, identifies one."""
+    others = [name for name in ("report.md", "report.pdf", *TABLES) if (out / name).exists()]
+    pages = [name for name in _MARKERS if (out / name).is_file()]
+    for name in pages:
+        with open_regular(out / name) as file:
+            if _MARKERS[name] not in file.read(1000):
+                raise UserError(f"{out} holds {name}, which no report wrote; choose another folder with --out")
+    if others and not pages:
         raise UserError(f"{out} holds {others[0]}, which no report wrote; choose another folder with --out")
 
 
@@ -141,25 +155,96 @@ def _save(picture: Picture, folder: Path) -> str:
 
 
 def compose(
-    folders: Sequence[Path], *, apart: bool = False, on_progress: Callable[[str], None] = lambda _: None
+    folders: Sequence[Path],
+    *,
+    apart: bool = False,
+    metric: str | None = None,
+    rows: Sequence[str] = (),
+    anonymous: bool = False,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Document, dict[str, str]]:
-    """Compose a report without writing it; arguments and errors as of :func:`write_report`.
+    """Compose a report without writing it; errors as of :func:`write_report`.
+
+    Args:
+        folders: of sweeps, of runs, or folders that contain them.
+        apart: put runs that are not comparable into separate sections.
+        metric: test metric to report in place of the monitored one, which still chooses.
+        rows: labels to report, or their first words; none: all.
+        anonymous: leave out absolute paths, commits, and the names of users and computers.
+        on_progress: called with a line from time to time.
 
     Returns:
-        Document, and by file name the table of all runs and, if there are any, that of the searches' horizons.
+        Document, and by file name the methods, the table of all runs and, if there are any, that of the searches'
+        horizons.
     """
     found = collect(folders, on_progress)
-    groups = list(_groups(found, apart=apart))
+    scrubber = anonymise(found, folders) if anonymous else None
+    _choose_metric(found, metric)
+    groups = _choose_rows(found, list(_groups(found, apart=apart)), rows)
+    methods = [methods_section(each.title, [*each.labels], [*each.labels.values()]) for each in groups]
+    document = _document(found, groups, methods, setup_sections(found, [] if anonymous else folders))
+    labels = {run: label for group in groups for run, label in group.labels.items()}
+    tables = {"methods.md": markdown(Document("Methods", methods)), "results.csv": results_csv(labels, found.faults)}
+    if found.horizons:
+        tables["horizons.csv"] = _csv(reach.COLUMNS, reach.horizon_rows(found.horizons))
+    if scrubber is not None:
+        return scrubber.value(document), {name: scrubber.text(text) for name, text in tables.items()}
+    return document, tables
+
+
+def _document(
+    found: Collected, groups: Sequence[RunGroup], methods: Sequence[Section], setup: Sequence[Section]
+) -> Document:
+    """Put results first, with a note on missing runs, then the methods and the setup."""
     sections = [section for group in groups for section in group_sections(group)]
     what = "Horizons" if any(group.has_distances for group in groups) else "Results"
     title = f"{what}: {', '.join(group.title for group in groups)}" if groups else "No finished run"
-    labels = {run: label for group in groups for run, label in group.labels.items()}
     if (section := reach.reach_section(found.horizons)) is not None:
         sections.insert(0, section)
-    tables = {"results.csv": results_csv(labels, found.faults)}
-    if found.horizons:
-        tables["horizons.csv"] = _csv(reach.COLUMNS, reach.horizon_rows(found.horizons))
-    return Document(title, [*header_sections(found, folders), *sections]), tables
+    missing = [each for each in setup if each.title == MISSING]
+    for note in (block for each in missing for block in each.blocks if isinstance(block, Text)):
+        if sections:
+            place = sum(isinstance(block, Text) and block.is_result for block in sections[0].blocks)
+            sections[0].blocks.insert(place, Text(f"{note.text} See {MISSING}.", is_caution=True))
+    return Document(title, [*sections, *methods, *setup])
+
+
+def _choose_metric(found: Collected, metric: str | None) -> None:
+    """Report a metric of the test split in place of the monitored one."""
+    if metric is None:
+        return
+    known = sorted({str(name) for run in found.runs for name in run.record["metrics"]["test"]})
+    if metric not in known:
+        raise UserError(f"--metric {metric}: the runs have {', '.join(known) or 'no metrics'}")
+    found.runs = [replace(run, metric=metric) for run in found.runs]
+
+
+def _choose_rows(found: Collected, groups: Sequence[RunGroup], rows: Sequence[str]) -> Sequence[RunGroup]:
+    """Keep some rows of all groups and searches."""
+    if not rows:
+        return groups
+    labels = [label for group in groups for label in dict.fromkeys(group.labels.values())]
+
+    def is_chosen(label: str) -> bool:
+        return label in rows or label.partition(" ")[0] in rows
+
+    for row in rows:
+        if row not in labels and row not in {label.partition(" ")[0] for label in labels}:
+            raise UserError(f"--rows {row}: the rows are {'; '.join(dict.fromkeys(labels))}")
+    found.horizons = [
+        (folder, {**search, "rows": [row for row in search["rows"] if is_chosen(str(row["label"]))]})
+        for folder, search in found.horizons
+    ]
+    kept = [
+        replace(
+            group,
+            labels={run: label for run, label in group.labels.items() if is_chosen(label)},
+            points=[point for point in group.points if is_chosen(point.label)],
+            horizons=[row for row in group.horizons if is_chosen(str(row["label"]))],
+        )
+        for group in groups
+    ]
+    return [group for group in kept if group.labels]
 
 
 def _groups(found: Collected, *, apart: bool) -> Iterator[RunGroup]:

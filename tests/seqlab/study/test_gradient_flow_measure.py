@@ -110,6 +110,24 @@ def test_only_the_last_output_of_each_step_counts():
     assert curve(rows)[-1].product == pytest.approx(curve(rows)[-1].norm, **EXACT)
 
 
+@pytest.mark.parametrize("unlabelled", [0, 2])
+@pytest.mark.parametrize("task", ["reverse_string", "copying"])
+def test_the_scale_is_that_of_one_labelled_step(task, unlabelled):
+    r"""Of a linear head and the cross-entropy, :math:`∂L/∂h_t = W^T (p_t - e_y)` at the last step with a label."""
+    model, made, batch = network("rnn", task=task, length=4)
+    steps = batch.inputs.shape[1]
+    batch.targets[:, steps - unlabelled :] = -1 if task == "reverse_string" else -100  # the marks of the two losses
+    batch = batch._replace(lengths=None)
+    rows, _ = measure(model, made, batch)
+    at = steps - 1 - unlabelled
+    outputs, weight = model(batch)[0][:, at].detach(), model.head.weight.detach()
+    wrong = outputs.softmax(-1) - torch.nn.functional.one_hot(batch.targets[:, at], outputs.shape[1])
+    expected = (wrong @ weight).norm(dim=1).mean().item()
+    norms = [row.norm for row in curve(rows)]
+    assert norms[:unlabelled] == [0.0] * unlabelled
+    assert norms[unlabelled] == pytest.approx(expected, **EXACT)
+
+
 def test_layers_and_directions_have_rows_of_their_own():
     model, task, batch = network("lstm", model={"depth": 2, "bidirectional": True})
     rows, shares = measure(model, task, batch, step=7)

@@ -53,9 +53,18 @@ def test_ids_are_unique_and_references_resolve(out):
     assert "#1b1f24" not in text.partition("</style>")[2]  # the ink of figures is the page's
 
 
-def test_missing_runs_come_first_with_their_cause(out):
+def test_the_answer_comes_first_and_missing_runs_and_setup_last(out):
     page = Page((out / "report.html").read_text("utf-8")).text
-    assert page.index("1 failed, 1 missing") < page.index("Setup") < page.index("On first,")
+    result, note = page.index("On first,"), page.index("1 failed, 1 missing. See Missing runs.")
+    assert (
+        result
+        < note
+        < page.index("Test accuracy against")
+        < page.index("Learning curves")
+        < page.index("Methods: first")
+        < page.index("Setup")
+    )
+    assert page.index("Cost") < page.index("path cause command") < page.index("Setup")
     assert "out of <script>memory</script>" in page  # as text
     assert "python -m seqlab 'cell=<b>' seed=9" in page
     assert "12 of 14 are in this report" in page
