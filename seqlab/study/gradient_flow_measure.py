@@ -2,15 +2,18 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from seqlab.contracts import Batch, Model, Probe, State, Task
+from seqlab.contracts import Batch, Model, Probe, State
 from seqlab.recurrence.recording import CellTrace, Recording
 from seqlab.study.gradient_flow import FlowRow, SaturationRow
+
+if TYPE_CHECKING:
+    from seqlab.contracts import Task  # imports torchmetrics, which a loop of others need not have
 
 _DENSE = 256
 """Distances that each have a row; beyond, they grow by 1/32, which keeps the files of long sequences small."""
@@ -18,7 +21,7 @@ _DENSE = 256
 Measured = tuple[list[FlowRow], list[SaturationRow]]
 
 
-def measure(model: Model, task: Task, batch: Batch, step: int = 0) -> Measured:
+def measure(model: Model, task: "Task", batch: Batch, step: int = 0) -> Measured:
     """Measure the gradient of the loss to every state, in float64 and evaluation mode, on a copy.
 
     The loss is that of each sequence by itself; of a task with an output at each step, that of the last step with a
@@ -108,7 +111,7 @@ def _rows(flows: "Sequence[_TrackFlow]", step: int) -> Measured:
     return rows, saturation
 
 
-def _loss(recording: Recording, task: Task, batch: Batch) -> Tensor:
+def _loss(recording: Recording, task: "Task", batch: Batch) -> Tensor:
     """Return the sum of the losses of the rows."""
     inputs = batch.inputs.double() if batch.inputs.is_floating_point() else batch.inputs
     outputs = recording.network(Batch(inputs, batch.lengths, batch.targets))[0]
