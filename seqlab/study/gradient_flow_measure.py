@@ -133,7 +133,7 @@ def _loss(recording: Recording, task: "Task", batch: Batch) -> Tensor:
     return total
 
 
-def _counted_steps(task: Task, outputs: Tensor, one: Batch) -> Tensor:
+def _counted_steps(task: "Task", outputs: Tensor, one: Batch) -> Tensor:
     """Return the steps of a row that its loss reads, ascending: those of which it has a derivative.
 
     The outputs are replaced by noise, for which no derivative is 0 by chance, as that of a certain prediction is.
