@@ -2,7 +2,7 @@
 
 import tomllib
 from importlib import import_module
-from importlib.metadata import distribution, entry_points
+from importlib.metadata import distribution, entry_points, version
 from pathlib import Path
 
 import pytest
@@ -73,3 +73,12 @@ def test_kernels_are_named_after_their_cell():
         cell = next(iter(entry_points(group="seqlab.cells", name=owner))).load()
         assert kernel.cell is cell
         assert kernel.name == name
+
+
+def test_the_citation_names_this_version_and_licence():
+    lines = (ROOT / "CITATION.cff").read_text("utf-8").splitlines()
+    facts = {key: value.strip(' "') for key, found, value in (line.partition(":") for line in lines) if found}
+    assert facts["cff-version"] == "1.2.0"
+    assert facts["version"] == version("seqlab")
+    assert facts["license"] == PYPROJECT["project"]["license"]
+    assert {"message", "title", "authors"} <= facts.keys()  # required by the format

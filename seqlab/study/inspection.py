@@ -116,10 +116,7 @@ _MAX_ANNOTATED = 60
 
 def draw_inspection(found: Inspection, layers: Sequence[LayerView], title: str) -> "Figure":
     """Draw the predictions, the sensitivity of the last one to each input, and states and gates of some layers."""
-    maps: list[tuple[LayerView, str, Tensor, Gate | None]] = []
-    for view in layers:
-        maps += [(view, name, state, None) for name, state in view.states.items()]
-        maps += [(view, name, gate.values, gate) for name, gate in view.gates.items()]
+    maps = _maps(layers)
     heights = [2.2, 1.1, *(1.35 for _ in maps)]
     figure = new_figure(float(np.clip(0.21 * len(found.symbols) + 3.4, 8, 26)), sum(heights) + 1)
     panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -130,6 +127,41 @@ def draw_inspection(found: Inspection, layers: Sequence[LayerView], title: str) 
     for axes, (view, name, values, gate) in zip(panels[2:], maps, strict=True):
         _draw_map(axes, view, name, values, gate)
     _set_ticks(list(panels), found.symbols)
+    figure.suptitle(drawable(title).replace("\u2423", " "), fontsize=11, parse_math=False)
+    return figure
+
+
+def _maps(layers: Sequence[LayerView]) -> list[tuple[LayerView, str, Tensor, Gate | None]]:
+    """Return each state and gate of some layers, with its name."""
+    maps: list[tuple[LayerView, str, Tensor, Gate | None]] = []
+    for view in layers:
+        maps += [(view, name, state, None) for name, state in view.states.items()]
+        maps += [(view, name, gate.values, gate) for name, gate in view.gates.items()]
+    return maps
+
+
+def draw_layers(
+    layers: Sequence[LayerView], title: str = "", symbols: Sequence[str] = (), sensitivity: Sequence[float] = ()
+) -> "Figure":
+    """Draw states and gates of the layers of any module (:meth:`seqlab.study.modules.Recorded.views`).
+
+    Args:
+        layers: at least one, with one number of steps.
+        title: of the figure.
+        symbols: of each step; none: its number.
+        sensitivity: norm of the gradient of the loss to the input of each step; none: not drawn.
+    """
+    maps = _maps(layers)
+    steps = len(maps[0][2])
+    extra = int(len(sensitivity) > 0)
+    figure = new_figure(float(np.clip(0.21 * steps + 3.4, 8, 26)), 1.35 * (len(maps) + extra) + 1)
+    panels = list(figure.subplots(len(maps) + extra, 1, sharex=True, squeeze=False)[:, 0])
+    if extra:
+        panels[0].bar(range(steps), [float(each) for each in sensitivity], color=COLOURS[1], alpha=0.85)
+        label_axes(panels[0], "", "gradient", "norm of the gradient of the loss to the input of each step")
+    for axes, (view, name, values, gate) in zip(panels[extra:], maps, strict=True):
+        _draw_map(axes, view, name, values, gate)
+    _set_ticks(panels, list(symbols) or [str(step) for step in range(steps)])
     figure.suptitle(drawable(title).replace("\u2423", " "), fontsize=11, parse_math=False)
     return figure
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, final
+from functools import partial
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from seqlab.study.gradient_flow import GradientFlow
 from seqlab.study.gradient_flow_measure import measure_traces
 
 Reduction = Literal["mean", "sum"]
+Scale = Reduction | int
+"""How a loss was reduced over rows or labelled steps; a number: divided by it."""
 
 
 @final
@@ -66,6 +69,8 @@ class Recorded:
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
         self._flows: dict[str, GradientFlow] = {}
+        self._inputs: dict[str, Tensor] = {}
+        self._norms: dict[str, Sequence[Tensor]] = {}
         self._views: dict[str, list[Callable[[int], LayerView]]] = {}
 
     def flow(self, name: str = "") -> GradientFlow:
@@ -87,6 +92,28 @@ class Recorded:
         """
         return [view(row) for view in self._views[self._known(name)]]
 
+    def sensitivity(self, name: str = "", row: int = 0) -> Tensor:
+        r"""Return :math:`\|∂L_b / ∂x_t\|_2` for the input of a layer at each step of one row, ``[time]``.
+
+        Raises:
+            UserError: there is no such layer, it was not called with a tensor, or no gradient reached its input.
+        """
+        known = self._known(name)
+        if known not in self._norms:
+            raise UserError(f"no gradient reached the input of {known or 'the layer'}, or it is no plain tensor")
+        return self._norms[known][row]
+
+    def _keep(self, name: str, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Keep the input of a call, and let it have a gradient."""
+        self._inputs.pop(name, None)
+        if not arguments or not isinstance(arguments[0], Tensor) or not torch.is_grad_enabled():
+            return arguments
+        x, *rest = arguments
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        x.retain_grad()
+        self._inputs[name] = x
+        return x, *rest
+
     def _known(self, name: str) -> str:
         name = self.names[0] if not name and len(self.names) == 1 else name
         if name not in self.names:
@@ -95,17 +122,24 @@ class Recorded:
             raise UserError(f"{name or 'the layer'} was not called in the block, or the block has not ended")
         return name
 
-    def _measure(self, name: str, tracks: Sequence[CellTrace], reduction: Reduction) -> None:
+    def _measure(self, name: str, tracks: Sequence[CellTrace], reduction: Scale, *, batch_first: bool) -> None:
         """Measure the last call of a layer."""
         begin = max(index for index, track in enumerate(tracks) if (track.layer, track.direction) == (0, "forward"))
         tracks = tracks[begin:]
-        rows, saturation = measure_traces(tracks, len(tracks[0].lengths) if reduction == "mean" else 1)
+        lengths = tracks[0].lengths
+        scale = {"mean": len(lengths), "sum": 1}[reduction] if isinstance(reduction, str) else reduction
+        rows, saturation = measure_traces(tracks, scale)
+        x = self._inputs.get(name)
+        if x is not None and x.grad is not None:
+            gradient = x.grad.unsqueeze(1) if x.dim() == 2 else x.grad.transpose(0, 1) if batch_first else x.grad
+            norms = scale * torch.linalg.vector_norm(gradient, dim=2)
+            self._norms[name] = [norms[:length, row] for row, length in enumerate(lengths.tolist())]
         self._flows[name] = GradientFlow(tuple(rows), tuple(saturation))
         self._views[name] = [viewer(track) for track in tracks]
 
 
 @contextmanager
-def record(module: nn.Module, reduction: Reduction = "mean") -> Iterator[Recorded]:
+def record(module: nn.Module, reduction: Scale = "mean") -> Iterator[Recorded]:
     r"""Record the recurrent layers of any module while this block runs it forward and backward.
 
     A :class:`seqlab.Recurrent`, ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` runs by the loop over its own weights, in its own
@@ -117,6 +151,7 @@ def record(module: nn.Module, reduction: Reduction = "mean") -> Iterator[Recorde
     Args:
         module: a model; restored at the end.
         reduction: whether the loss is a ``mean`` or a ``sum`` over the rows of the batch; :math:`L_b` is that of a row.
+            Of a mean over the labelled steps of all rows it is their number, and :math:`L_b` the sum over a row's.
 
     Yields:
         What is recorded, complete after the block.
@@ -125,15 +160,24 @@ def record(module: nn.Module, reduction: Reduction = "mean") -> Iterator[Recorde
         UserError: the module has no such layer.
         ValueError: another reduction.
     """
-    check_choice("reduction", reduction, Reduction)
-    if not recurrent_parts(module):
+    if isinstance(reduction, str):
+        check_choice("reduction", reduction, Reduction)
+    else:
+        check_range("reduction", reduction, 1)
+    if not (parts := recurrent_parts(module)):
         raise UserError(f"{type(module).__name__} has no seqlab.Recurrent, nn.LSTM, nn.GRU or nn.RNN to record")
     with parametrize.cached(), traced(module) as recorders:  # one sample of a parametrised weight, for the probe too
         recorded = Recorded(list(recorders))
-        yield recorded
+        hooks = [part.register_forward_pre_hook(partial(recorded._keep, name)) for name, part in parts.items()]
+        try:
+            yield recorded
+        finally:
+            for hook in hooks:
+                hook.remove()
         for name, recorder in recorders.items():
             if recorder.tracks:
-                recorded._measure(name, recorder.tracks, reduction)
+                batch_first = bool(getattr(parts[name], "batch_first", False))
+                recorded._measure(name, recorder.tracks, reduction, batch_first=batch_first)
 
 
 @final

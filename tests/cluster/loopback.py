@@ -50,7 +50,8 @@ def missing() -> str | None:
     if shutil.which("apt-get") is None:
         return "SLURM is not installed, and there is no apt-get to do it"
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", *PACKAGES]):
+    waiting = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]  # other tests install packages, too
+    for command in ([*waiting, "update", "-qq"], [*waiting, "install", "-y", "-qq", *PACKAGES]):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
     if done.returncode:
         return f"SLURM cannot be installed: {done.stderr.strip()[-200:]}"

@@ -71,7 +71,7 @@ def _training(runs: Sequence[Run], rows: Sequence[str]) -> str:
     searched = [_setting(runs, key) for key in keys if len(_values(runs, key)) > 1 and not _is_text(key)]
     if not _values(runs, LEARNING_RATE)[1:]:
         searched.append(f"{LEARNING_RATE} was not searched: {', '.join(_values(runs, LEARNING_RATE)) or 'none'}")
-    return text + f" Search space: {'; '.join(searched)}; {len(runs):,} runs."
+    return text + f" Search space: {'; '.join(searched)}; {len(runs):,} run{'s' * (len(runs) > 1)}."
 
 
 def _evaluation(runs: Sequence[Run]) -> str:

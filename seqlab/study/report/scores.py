@@ -24,6 +24,7 @@ def score_table(points: Sequence[Point]) -> Table:
         rows.append(row)
     dropped = set() if has_distances else {"distance", "learning rate", "best possible"}
     dropped |= set() if judged else {"solved (validation)"}
+    dropped |= {"best possible"} if metric != points[0].runs[0].monitor else set()
     head = tuple(name for name in rows[0] if name not in dropped)
     best = clearly_best(points)
     return Table(

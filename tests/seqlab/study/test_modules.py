@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 import seqlab.nn
 from seqlab import Recurrent, UserError
+from seqlab.study.inspection import draw_layers
 from seqlab.study.modules import effective_context, record
 from seqlab_cells.gru import GRU
 
@@ -158,6 +159,45 @@ def test_what_cannot_be_recorded_is_named():
     with pytest.raises(ZeroDivisionError), record(module):
         _ = 1 / 0
     assert "forward" not in vars(module.words)
+
+
+def test_flow_and_context_of_a_lightning_module_in_five_lines(batch):
+    """What a user types; the norms are those of torch's own cells."""
+    module, (x, y) = Encoder().double(), batch
+
+    with record(module) as recorded:
+        module.training_step((x, y)).backward()
+    words, tags = recorded.flow("words"), recorded.flow("tags")
+    context = effective_context(lambda last: module.training_step((last, y)), x)
+    figure = draw_layers(recorded.views("tags"), sensitivity=recorded.sensitivity("tags"))
+
+    expected = by_cells(module, x, y)
+    assert words.curve(0)[-1].norm == pytest.approx(expected["words"][0][0].norm(dim=1).mean().item())
+    assert tags.curve(0)[-1].norm == pytest.approx(expected["tags"][0][0].norm(dim=1).mean().item())
+    assert context.losses[6] == pytest.approx(module.training_step((x, y)).item())
+    assert 1 <= context.steps <= 6
+    assert len([axes for axes in figure.axes if axes.get_title(loc="left")]) == 7  # the input, h, c and four gates
+
+
+def test_the_sensitivity_is_the_gradient_to_the_input(batch):
+    """Of the first layer, of a batch in either order; with a mask, of the loss of the row's labelled steps."""
+    module, (x, y) = Encoder().double(), batch
+    with record(module) as recorded:
+        module.training_step((x, y)).backward()
+    read = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad((module(read) - y).square().sum(), read)
+    assert_close(recorded.sensitivity("words", row=2), gradient[2].norm(dim=1))
+    layer, labelled = nn.GRU(3, 4, dtype=torch.float64), torch.rand(6, 4) > 0.5
+    steps, count = x.transpose(0, 1), int(labelled.sum())
+    with record(layer, count) as recorded:
+        layer(steps)[0].square().sum(2)[labelled].mean().backward()
+    read = steps.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(layer(read)[0].square().sum(2)[labelled].sum(), read)
+    assert_close(recorded.sensitivity(row=1), gradient[:, 1].norm(dim=1))
+    with record(layer) as recorded:
+        layer(nn.utils.rnn.pack_padded_sequence(steps, [6] * 4))[0].data.sum().backward()
+    with pytest.raises(UserError, match="no gradient reached the input of the layer, or it is no plain tensor"):
+        recorded.sensitivity()
 
 
 @pytest.mark.parametrize("time", [1, 2, 13, 32])

@@ -1,6 +1,7 @@
 """Results of a report: validation chooses and ranks, intervals and horizons follow their definitions."""
 
 import copy
+import json
 import math
 import random
 import re
@@ -12,10 +13,11 @@ from seqlab.study.compare import compare, read_sides
 from seqlab.study.intervals import Interval, Range, student_interval
 from seqlab.study.report.figures import best_labels, measure_horizon
 from seqlab.study.report.horizons import draw_horizons, interval, measured
+from seqlab.study.report.reach import draw_reach
 from seqlab.study.report.runs import Run
 from seqlab.study.report.sections import result_sentence
 
-from .sweep_folders import page_of, points_of
+from .sweep_folders import curve_of, horizon_of, page_of, points_of
 
 
 def without_distances(record, **cells):
@@ -240,3 +242,31 @@ def test_a_row_without_a_horizon_has_no_solid_line():
     assert math.log(right / max(marks)) / span > 0.08
     arrows = [text for text in axes.texts if text.arrow_patch is not None]
     assert sorted(text.xy for text in arrows) == [(15, 2), (60, 0)]
+
+
+def test_a_row_that_solved_nothing_has_no_bar():
+    """In the figure of protocols, where each row has a bar up to its horizon."""
+    rows = [
+        {"task": "first", "label": label, "protocol": protocol, "horizon": horizon, "lower": None, "upper": None}
+        for label, horizon in (("rnn", None), ("gru", 40))
+        for protocol in ("fixed", "curriculum")
+    ]
+    (axes,) = draw_reach("x", rows).figure.axes
+    bars = [bar for bar in axes.patches if bar.get_width() > 0]
+    assert sorted(round(bar.get_y() + bar.get_height() / 2) for bar in bars) == [0, 0]  # gru, the lower row
+    assert [text.get_text() for text in axes.texts].count("none") == 2
+
+
+def test_learning_curves_are_in_a_report_of_curricula_alone(sweep, record):
+    made = record("gru", 4, 0, 0.9)
+    made["lengths"] = {"protocol": "curriculum", "test": 8}
+    folder = sweep("growing", [made])
+    horizon_of(folder)
+    path = folder / "horizon.json"
+    search = json.loads(path.read_text())
+    search["rows"][0]["protocol"] = "curriculum"
+    path.write_text(json.dumps(search))
+    curve_of(folder / "run_0")
+    page = page_of(folder)
+    assert page.index("How far each model reaches") < page.index("Learning curves: first") < page.index("Setup")
+    assert "Validation accuracy during training" in page
