@@ -28,7 +28,7 @@ def test_the_blocks_of_a_page_print_what_it_says(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("distance", [15, 40])
+@pytest.mark.parametrize("distance", [15, pytest.param(40, marks=pytest.mark.long)])
 def test_an_lstm_learns_over_the_distances_of_the_page_at_its_defaults(distance, tmp_path):
     """With 8 symbols: the majority-class baseline is 1/8."""
     overrides = ["cell=lstm", "task=first", f"task.sequence_length={distance}", "trainer.stop_when_solved=1"]

@@ -45,7 +45,10 @@ def test_help_config_and_a_run(seqlab):
     assert "run folder" in seqlab("task=names", *QUICK, "model.dropout=0", "optimizer.lr=1")
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
+@pytest.mark.parametrize(
+    "launcher",
+    [pytest.param("basic", marks=pytest.mark.long), "joblib", pytest.param("submitit_local", marks=pytest.mark.long)],
+)
 def test_launchers(seqlab, launcher):
     out = seqlab("-m", "task=names", *QUICK, f"hydra/launcher={launcher}", f"hydra.sweep.dir={launcher}", "seed=0,1")
     assert "2 runs: 2 done" in out

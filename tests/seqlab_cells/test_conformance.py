@@ -18,7 +18,7 @@ LARGE = {
     "large_and_small_numbers", "rows_are_independent", "state_carries_over_every_cut",
 }  # fmt: skip
 """Checks of a cell that run many sizes or options: in ``make test-slow``."""
-IN_CI = {"rnn", "lstm", "gru", "mgu", "cornn", "indrnn", "mingru", "signed_mingru", "lru", "deltanet", "mlstm"}
+IN_CI = {"rnn", "lstm", "gru", "indrnn", "signed_mingru", "lru", "deltanet", "mlstm"}
 """Cells of every kind of state and step; these checks of the others are in ``make verify-long``."""
 SLOW = {"gru.fused", "lstm.vendor", "rnn.fused", "minlstm.parallel", "lru.parallel", "gated_deltanet.chunked"}
 """Kernels whose other checks run there; those of the rest, which share their code, in ``make verify-long``."""

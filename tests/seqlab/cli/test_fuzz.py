@@ -72,8 +72,8 @@ def check(checked, base, key, default, value):
         assert value not in ("abc", "nan", "[]", "{a:1}", "null"), (base, key, value)
 
 
-AMOUNT = pytest.mark.parametrize("each", [8, pytest.param(1, marks=pytest.mark.slow)])
-"""Fast: every eighth value in turn, so that each value meets many keys; slow: all of them."""
+AMOUNT = pytest.mark.parametrize("each", [8, pytest.param(1, marks=pytest.mark.long)])
+"""Fast: every eighth value in turn, so that each value meets many keys; ``make verify-long``: all of them."""
 
 
 def fuzz(checked, bases, group, composer, each):

@@ -46,7 +46,7 @@ def without_seconds(rows):
 
 
 @pytest.mark.parametrize(
-    "context", [8, pytest.param(20, marks=pytest.mark.slow), pytest.param(50, marks=pytest.mark.slow)]
+    "context", [8, pytest.param(20, marks=pytest.mark.slow), pytest.param(50, marks=pytest.mark.long)]
 )
 def test_a_window_is_reported_at_its_width(cli, context):
     found = cli("-m", *WINDOW, *LEAN, f"model.context={context}")

@@ -81,7 +81,7 @@ THREE = ["data.eval_batch_size=3", "trainer.devices=3"]
         pytest.param("names", [], marks=pytest.mark.long),
         pytest.param("lm", ["kernel=fused"], marks=pytest.mark.long),
         pytest.param("names", WEIGHTED, marks=pytest.mark.long),
-        ("lm", CLUSTERS),
+        pytest.param("lm", CLUSTERS, marks=pytest.mark.long),
         pytest.param("lm", THREE, marks=pytest.mark.long),
         pytest.param("names", ["model=bow", "trainer.devices=3"], marks=pytest.mark.long),
         pytest.param("lm", ["model=ngram"], marks=pytest.mark.long),

@@ -13,7 +13,7 @@ from ...processes import QUICK, finish, run_records, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-KILLS = int(os.environ.get("SEQLAB_KILLS", "5"))
+KILLS = int(os.environ.get("SEQLAB_KILLS", "3"))
 """``make verify-long`` kills more often."""
 SMALL = (*QUICK, "cell.hidden_size=16", "trainer.max_epochs=8")
 
@@ -51,7 +51,7 @@ def test_a_run_that_is_killed_repeatedly_equals_an_uninterrupted_one(tmp_path):
 
 
 def test_two_processes_share_the_runs_of_a_sweep(tmp_path):
-    overrides = ["-m", *SMALL, "seed=range(4)"]
+    overrides = ["-m", *QUICK, "cell.hidden_size=16", "trainer.max_epochs=2", "seed=range(4)"]
     outs = [finish(process)[1] for process in [start(tmp_path, *overrides) for _ in range(2)]]
     records = run_records(tmp_path).values()
     assert [record["state"] for record in records] == ["done"] * 4

@@ -55,8 +55,8 @@ def grown(found, warm):
 
 @LINUX
 @pytest.mark.slow
-def test_thirty_runs_leave_nothing_behind(tmp_path):
-    found = many(30, tmp_path)
+def test_twenty_runs_leave_nothing_behind(tmp_path):
+    found = many(20, tmp_path)
     assert found[-1][1:] == found[9][1:]
     assert grown(found, 10) < 5e6  # in so few runs a page more or less is a hundred times as much
 

@@ -118,8 +118,8 @@ def test_what_changes_before_backward_is_noticed(name: str, save: str) -> None:
     assert failures(name, save, ["values_kept_for_backward"]) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["lstm", *(pytest.param(name, marks=pytest.mark.long) for name in ("gru", "rnn"))])
+@pytest.mark.long  # tests/seqlab_models/test_checkpoint_steps.py compares its gradients in fast tests
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
 def test_every_check_of_checkpoints(name: str) -> None:
     """The kit with save=checkpoint; test_conformance.py has the default, and the others by ``every_option``."""
     assert failures(name, "checkpoint") == []

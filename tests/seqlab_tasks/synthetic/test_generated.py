@@ -259,7 +259,7 @@ def test_a_window_solves_first_at_its_context_and_not_one_step_further(tmp_path,
     assert result.verdict == verdict
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_gru_beats_the_baseline_on_adding_over_20_steps(tmp_path):
     overrides = ["task=adding", "task.sequence_length=20", "cell=gru", "cell.hidden_size=32"]
     result = trained(tmp_path / "run", *overrides, "trainer.max_epochs=5", "optimizer.lr=0.01")

@@ -83,7 +83,7 @@ def test_without_a_recipe_there_is_a_list(cli):
     assert "tcn/adding600" in done.out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_copying_is_no_better_than_the_baseline_as_in_the_paper(cli):
     """The GRU of a recipe with the paper's length and fewer steps scores as a model that knows the time step alone."""
     short = [
