@@ -21,6 +21,12 @@ def versions() -> dict[str, str]:
     """Return the versions that a result may depend on."""
     found = {"seqlab": __version__, "python": platform.python_version(), "platform": platform.platform()}
     found["torch"] = str(torch.__version__)  # with its build, which is missing in the metadata of CUDA wheels
+    return found | _package_versions()
+
+
+@cache
+def _package_versions() -> dict[str, str]:
+    found = {}
     for package in ("pytorch-lightning", "torchmetrics", "hydra-core", "numpy"):
         try:
             found[package] = version(package)

@@ -45,12 +45,12 @@ from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, StepRe
 from seqlab.training.curriculum import LengthTracker, check_comparisons, test_length
 from seqlab.training.examples import has_examples
 from seqlab.training.finetune import PretrainedInit, freeze, load_init
-from seqlab.training.loop import use_epoch_loop
 from seqlab.training.module import SequenceModule
 from seqlab.training.nonfinite import NonFiniteGuard
 from seqlab.training.optimizers import NonMonotonicAveraging
 from seqlab.training.process_state import silence_lightning
 from seqlab.training.resume import RECORD, ResumePoint, TrainingRecord
+from seqlab.training.steps.epoch import use_epoch_loop
 
 _TRAINER_KEYS = (
     "max_epochs", "max_steps", "accelerator", "num_nodes", "precision", "gradient_clip_val", "limit_train_batches",
