@@ -175,7 +175,8 @@ def one_step(trainer: pl.Trainer, module: SequenceModule) -> Callable[[], object
 
     def step() -> None:
         with trainer.precision_plugin.train_step_context():
-            module.task.loss(module.model(batch)[0], batch).backward()
+            loss: Any = module.task.loss(module.model(batch)[0], batch)
+            loss.backward()
         module.zero_grad(set_to_none=True)
 
     return step
