@@ -18,6 +18,7 @@ from seqlab.cli.errors import crashed_plugin, explain, is_user_error
 from seqlab.errors import UserError
 from seqlab.io.atomic import write_text
 from seqlab.io.formatting import hydra_override, relative_path, shell_command
+from seqlab.plugins.hydra_internals import to_yaml
 from seqlab.runs.ownership import OwnedError, logging_to, owned_folder
 from seqlab.runs.run_folder import RESULTS, RESUME
 
@@ -134,9 +135,9 @@ def _print_resume(reason: str, arguments: list[str], resume: list[str] | None, f
 def _write_hydra(config: DictConfig, folder: Path) -> None:
     """Write ``.hydra/``: the composed config, Hydra's own, and the overrides."""
     hydra_config = HydraConfig.get()
-    write_text(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(config))
-    write_text(folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(hydra_config.overrides.task))
-    write_text(folder / ".hydra" / "hydra.yaml", OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra_config})))
+    write_text(folder / ".hydra" / "config.yaml", to_yaml(config))
+    write_text(folder / ".hydra" / "overrides.yaml", to_yaml(hydra_config.overrides.task))
+    write_text(folder / ".hydra" / "hydra.yaml", to_yaml(OmegaConf.create({"hydra": hydra_config})))
 
 
 def run_sweep_job(config: DictConfig) -> float:

@@ -47,17 +47,16 @@ def compose(overrides: Iterable[str] = ()) -> DictConfig:
         hydra.errors.HydraException: an override names nothing that exists.
         UserError: a key does not exist, or a value is of the wrong type or out of its range.
     """
-    overrides = list(overrides)
-    check_deleted(OverridesParser.create().parse_overrides(overrides))
-    config = _compose_again(overrides)
+    overrides, composer = list(overrides), _SHARED.composer()
+    check_deleted(map(composer.parse, overrides))
+    config = _compose_again(composer, overrides)
     plain_config(config)
     return config
 
 
-def _compose_again(overrides: Sequence[str]) -> DictConfig:
+def _compose_again(composer: "Composer", overrides: Sequence[str]) -> DictConfig:
     """Compose from what this process composed before, where only seqlab's own files and plugins can be involved."""
-    composer = _SHARED.composer() if sources() == Sources() else None
-    if composer is not None:
+    if sources() == Sources():
         with suppress(Exception):  # Hydra's own composition reports it
             return next(composer.all([overrides]))
     return _compose(overrides)

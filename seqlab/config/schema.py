@@ -42,7 +42,7 @@ class Trainer:
     early_stopping: _Count | Annotated[None, Meaning("never")] = 8
     stop_when_solved: _CountOrZero = 0
     progress: bool | Literal["auto"] = "auto"
-    threads: _Processes | Annotated[None, Meaning("chosen by seqlab")] = None
+    threads: _Processes | Literal["auto"] | Annotated[None, Meaning("chosen by seqlab")] = None
     limit_train_batches: _Batches = 1.0
     limit_val_batches: _Batches = 1.0
     limit_test_batches: _Batches = 1.0

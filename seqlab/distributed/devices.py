@@ -173,7 +173,7 @@ class Threads(NamedTuple):
 
 def configured_threads(trainer: Mapping[str, Any], info: RankInfo) -> Threads | None:
     """Return the number of threads that the config or SLURM sets; ``None`` where it depends on the model."""
-    if trainer.get("threads") is not None:
+    if trainer.get("threads") not in (None, "auto"):
         return Threads(trainer["threads"], "trainer.threads")
     if info.by_srun and (given := os.environ.get("SLURM_CPUS_PER_TASK")) is not None:
         return Threads(int(given), "SLURM_CPUS_PER_TASK")

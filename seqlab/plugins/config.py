@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -220,6 +221,19 @@ def checked_arguments(kind: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
     assert isinstance(plain, dict)
     _check_resolved(kind, plain)
     check_node(kind, _key(kind, plain.get(RESERVED)), plain)
+    key = node_type(kind, plain[RESERVED]), repr(plain)
+    if key not in _CHECKED:  # the runs of a sweep repeat most nodes, and each takes some milliseconds
+        if len(_CHECKED) >= _MOST_CHECKED:
+            _CHECKED.clear()
+        _CHECKED[key] = _with_constructor_defaults(kind, plain)
+    return deepcopy(_CHECKED[key])
+
+
+_CHECKED: dict[tuple[type, str], dict[str, Any]] = {}
+_MOST_CHECKED = 256
+
+
+def _with_constructor_defaults(kind: str, plain: dict[Any, Any]) -> dict[str, Any]:
     try:
         merged = OmegaConf.merge(node(kind, plain[RESERVED]), plain)
     except OmegaConfBaseException as error:

@@ -5,6 +5,7 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +22,12 @@ def versions() -> dict[str, str]:
     """Return the versions that a result may depend on."""
     found = {"seqlab": __version__, "python": platform.python_version(), "platform": platform.platform()}
     found["torch"] = str(torch.__version__)  # with its build, which is missing in the metadata of CUDA wheels
+    return found | _package_versions()
+
+
+@cache
+def _package_versions() -> dict[str, str]:
+    found = {}
     for package in ("pytorch-lightning", "torchmetrics", "hydra-core", "numpy"):
         try:
             found[package] = version(package)
@@ -56,11 +63,16 @@ def peak_memory() -> dict[str, int]:
     return peak
 
 
-def compute_settings(model: nn.Module, threads: Threads) -> dict[str, Any]:
-    """Return the number of threads, the reason for it, and the dtype of the parameters."""
+def compute_settings(model: nn.Module, threads: Threads, history: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Return the number of threads at the end, the reason for it, its history, and the dtype of the parameters."""
     dtypes = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()})
     default = str(torch.get_default_dtype()).removeprefix("torch.")
-    return {"threads": threads.number, "threads_reason": threads.reason, "dtype": ", ".join(dtypes) or default}
+    return {
+        "threads": threads.number,
+        "threads_reason": threads.reason,
+        "threads_by_step": [list(each) for each in history],
+        "dtype": ", ".join(dtypes) or default,
+    }
 
 
 def git_state() -> dict[str, Any] | None:

@@ -90,14 +90,15 @@ def metric_intervals(
             known[name] = list(wilson_interval(hits, examples))
     rest = [str(name) for name in metrics if name in values and name not in known]
     limits = metric_ranges(metrics, rest)
-    metrics = MetricCollection({name: metrics[name] for name in rest}) if rest else metrics
+    wanted: Any = metrics[rest[0]] if len(rest) == 1 else MetricCollection({name: metrics[name] for name in rest})
 
     def resampled(rows: Any) -> dict[str, Any]:
         sets = []
         for each in torch.from_numpy(rows):
-            metrics.reset()
-            metrics.update(outputs[each], targets[each])
-            sets.append({name: float(value) for name, value in metrics.compute().items()})
+            wanted.reset()
+            wanted.update(outputs[each], targets[each])
+            found = wanted.compute()
+            sets.append({name: float(found[name] if len(rest) > 1 else found) for name in rest})
         return {name: np.array([each[name] for each in sets]) for name in rest}
 
     ends = bootstrap_intervals(resampled, {name: values[name] for name in rest}, examples, limits) if rest else {}

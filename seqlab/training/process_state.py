@@ -47,7 +47,8 @@ def restored_process_state() -> Iterator[None]:
 def rng_state() -> dict[str, Any]:
     """Return the states of the random generators as tensors and plain values."""
     version, internal, gauss = random.getstate()
-    state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": [version, list(internal), gauss]}
+    python = [version, torch.tensor(internal), gauss]  # of 625 numbers, which take long to pickle one by one
+    state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": python}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
@@ -56,8 +57,8 @@ def rng_state() -> dict[str, Any]:
 def set_rng_state(state: dict[str, Any]) -> None:
     """Set the random generators to what :func:`rng_state` returned."""
     torch.set_rng_state(state["torch"])
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
+    version, internal, gauss = state["python"]  # earlier releases saved a list of the numbers
+    random.setstate((version, tuple(torch.as_tensor(internal).tolist()), gauss))
     for device, generator in zip(range(torch.cuda.device_count()), state.get("cuda", ()), strict=False):
         torch.cuda.set_rng_state(generator, device)  # the number of devices may differ from that of the checkpoint
 

@@ -178,7 +178,7 @@ def _provenance(session: TrainingSession, cost: Mapping[str, Any]) -> dict[str, 
         "files": run_folder.hashes(session.folder),
         "versions": versions(),
         "hardware": hardware(),
-        "compute": compute_settings(session.model, session.threads),
+        "compute": compute_settings(session.model, session.threads, session.thread_history),
         "git": git_state(),
     }
 

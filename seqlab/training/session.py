@@ -46,13 +46,15 @@ from seqlab.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, StepRe
 from seqlab.training.curriculum import LengthTracker, check_comparisons, test_length
 from seqlab.training.examples import has_examples
 from seqlab.training.finetune import PretrainedInit, freeze, load_init
-from seqlab.training.loop import use_epoch_loop
 from seqlab.training.module import SequenceModule
 from seqlab.training.nonfinite import NonFiniteGuard
 from seqlab.training.optimizers import NonMonotonicAveraging
 from seqlab.training.process_state import silence_lightning
 from seqlab.training.replicas.turns import on_trainer
 from seqlab.training.resume import RECORD, ResumePoint, TrainingRecord
+from seqlab.training.steps.epoch import use_epoch_loop
+from seqlab.training.steps.threads import AUTO as AUTO_THREADS
+from seqlab.training.steps.threads import MeasuredThreads
 
 _TRAINER_KEYS = (
     "max_epochs", "max_steps", "accelerator", "num_nodes", "precision", "gradient_clip_val", "limit_train_batches",
@@ -75,7 +77,6 @@ class TrainingSession:
         cost: of training.
         budget: wall-clock time of training.
         figures: file names of the figures that callbacks drew into the run folder: those in their ``figures``.
-        threads: number of CPU threads, and the reason for it.
 
     Args:
         config: of the run, as plain values; it is not changed.
@@ -97,8 +98,9 @@ class TrainingSession:
         self._prepare_data(config)
         self._build_model()
         torch.set_num_threads(available)
-        self.threads = configured or self._default_threads()
-        torch.set_num_threads(self.threads.number)
+        self._threads = configured or self._default_threads()
+        self._available_threads = available
+        torch.set_num_threads(self._threads.number)
         self._initialise_model()
         self._build_callbacks()
 
@@ -173,7 +175,20 @@ class TrainingSession:
             self._callbacks.append(StopWhenSolved(self.task, epochs, schedule))
         if (averaging := self.config["optimizer"].get("averaging")) is not None:
             self._callbacks.append(NonMonotonicAveraging(monitor, self.task.mode, averaging))
+        is_measured = trainer.get("threads") == AUTO_THREADS and self.info.world_size == 1 and not uses_gpu(trainer)
+        self._measured = MeasuredThreads(self._available_threads, self._threads) if is_measured else None
+        self._callbacks += [] if self._measured is None else [self._measured]
         self._callbacks += [build("callback", node) for node in (self.config.get("callbacks") or {}).values()]
+
+    @property
+    def threads(self) -> Threads:
+        """Number of CPU threads, and the reason for it."""
+        return self._threads if self._measured is None else self._measured.threads
+
+    @property
+    def thread_history(self) -> list[list[int]]:
+        """Numbers of CPU threads, each with the optimiser step after which it was used."""
+        return [[0, self._threads.number]] if self._measured is None else self._measured.history
 
     def start_record(self, record: TrainingRecord, resume_point: ResumePoint | None, until: int | None) -> None:
         """Have the checkpoints record what the run is trained with, if the checkpoint admits the data.

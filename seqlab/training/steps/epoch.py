@@ -18,13 +18,14 @@ from seqlab.training.checkpoint import RunCheckpoint
 from seqlab.training.curriculum import LengthTracker
 from seqlab.training.module import SequenceModule
 from seqlab.training.optimizers import NonMonotonicAveraging
+from seqlab.training.steps.threads import MeasuredThreads
 
 _HOOKS = (
     "on_train_batch_start", "on_train_batch_end", "on_before_zero_grad", "on_before_backward", "on_after_backward",
     "on_before_optimizer_step",
 )  # fmt: skip
 """Hooks of callbacks within a step."""
-_LOG_NOTHING = (TimeBudget, RunCheckpoint, LengthTracker, NonMonotonicAveraging, RichProgressBar)
+_LOG_NOTHING = (TimeBudget, RunCheckpoint, LengthTracker, NonMonotonicAveraging, MeasuredThreads, RichProgressBar)
 """Callbacks that need no more of a step than the call of ``on_train_batch_end``."""
 
 

@@ -8,9 +8,9 @@ import pytorch_lightning as pl
 import seqlab
 from seqlab.training import session
 from seqlab.training.checkpoint import StepReachedError
-from seqlab.training.loop import EpochLoop
+from seqlab.training.steps.epoch import EpochLoop
 
-from ..resumable import FAST, checkpoint_of, last, same, weights_of
+from ...resumable import FAST, checkpoint_of, last, same, weights_of
 
 RUN = [*FAST, "trainer.max_epochs=2", "data.batch_size=16", "logger=csv"]
 CASES = {
