@@ -87,9 +87,7 @@ def _search(settings: "Settings", arguments: list[str]) -> int:
             with live:
                 search.open()
                 live.begin(search)
-                search.run()
-                live.scoring()
-                rows = search.finish()
+                rows = search.run(live.scoring)
         except KeyboardInterrupt:
             print(f"stopped; to go on: {repeat_command(arguments)}", file=sys.stderr)
             raise
