@@ -129,6 +129,8 @@ def show(outcome: "Outcome") -> None:
     for title, shares in outcome.importances.items():
         listed = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:6])
         out.print_line(f"importance ({title}): {listed}")
+    for note in outcome.notes:
+        out.print_line(note, "dim")
     winner = outcome.rows[0]
     out.print_line(f"winner   {' '.join(winner.trial.words)}")
     out.print_line(f"run      {relative_path(winner.folder)}")

@@ -44,11 +44,21 @@ def write_outcome(search: Search, rows: Sequence[Row], command: str) -> Outcome:
         verdict(rows, search.metric, maximises=search.maximises),
         keep,
         folder / "report" / "report.html",
-        search.space.notes,
+        [*search.space.notes, *_unfinished_notes(trials)],
     )
     write_json(folder / FILE, _record(search, outcome, trials, command))
     write_page(outcome, trials, command)
     return outcome
+
+
+def _unfinished_notes(trials: Sequence[Trial]) -> list[str]:
+    names = {"linear": "linear baseline", "default": "default model"}
+    states = {"running": "unfinished, and continues with more --minutes"}
+    return [
+        f"the {names[trial.role]} is {states.get(trial.state, trial.state)}"
+        for trial in trials
+        if trial.role in names and trial.state != "complete"
+    ]
 
 
 def _record(search: Search, outcome: Outcome, trials: Sequence[Trial], command: str) -> dict[str, Any]:
