@@ -109,7 +109,7 @@ class Search:
         self.space = read_space(settings.overrides, self.composer)
         default = self.space.default_overrides()
         config = plain_config(self.composer.checked(default))
-        _check_devices(config)
+        _check_config(config)
         task, _ = prepare_data(config)
         self.metric, self.maximises = _metric(task, settings.metric)
         linear = linear_overrides(self.space, task)
@@ -287,7 +287,10 @@ def _model(trial: Trial) -> str:
     return next((word.partition("=")[2] for word in trial.words if word.startswith("model=")), "")
 
 
-def _check_devices(config: dict[str, Any]) -> None:
+def _check_config(config: dict[str, Any]) -> None:
+    task = config["task"]
+    if task.get("folds") is not None and task.get("fold") is None:
+        raise UserError("task.folds: tune compares settings on one division; give task.folds to the winner's command")
     trainer = config["trainer"]
     if trainer["devices"] not in (1, "1") or trainer["num_nodes"] != 1:
         raise UserError("tune trains each trial on one device: set trainer.devices=1, and --processes N for several")
