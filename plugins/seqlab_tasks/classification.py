@@ -19,6 +19,8 @@ from seqlab_tasks.metrics import Confusion, class_table, classification_metrics,
 
 MAX_LABELS = 2_500
 """Several metrics keep a count for each pair of labels: 50 MB each."""
+TEXT_MODELS = Choice(("recurrent", "bow"))
+"""Models to try on texts."""
 Balance = Literal["none", "weights", "sampling"]
 Baseline = Literal["linear", "none"]
 
@@ -61,12 +63,8 @@ class Classification(ClassificationTask, ABC):
 
     @classmethod
     def search_space(cls) -> SearchSpace:
-        """Return models, class balance and label smoothing."""
-        return {
-            "model": Choice(("recurrent", "bow")),
-            "balance": Choice(("none", "weights")),
-            "label_smoothing": Choice((0.1, 0.0)),
-        }
+        """Return class balance and label smoothing."""
+        return {"balance": Choice(("none", "weights")), "label_smoothing": Choice((0.1, 0.0))}
 
     def set_classes(self, labels: Sequence[str], targets: Tensor) -> None:
         """Set the labels, and their frequencies from the training targets; called by :meth:`splits`."""

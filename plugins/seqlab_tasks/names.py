@@ -11,11 +11,19 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 import torch
 
-from seqlab import Examples, cache_folder
+from seqlab import Examples, SearchSpace, cache_folder
 from seqlab.errors import check_choice
 from seqlab.io.safe_io import normalise_unicode
 from seqlab.io.tables import label_of
-from seqlab_tasks.classification import Balance, Baseline, Classification, check_paths, read_file, user_folder
+from seqlab_tasks.classification import (
+    TEXT_MODELS,
+    Balance,
+    Baseline,
+    Classification,
+    check_paths,
+    read_file,
+    user_folder,
+)
 from seqlab_tasks.download import base_name, fetch_archive, guided
 from seqlab_tasks.folds import Folds
 from seqlab_tasks.splitting import SPLITS, SplitError, grouped_split
@@ -115,6 +123,11 @@ class Names(Classification, preprocessing="characters"):
         self.source, self.data_dir, self.encoding_errors = source, data_dir, encoding_errors
         self.split_seed, self._folds = split_seed, Folds(folds, fold, refit)
         self._folds.check()
+
+    @classmethod
+    def search_space(cls) -> SearchSpace:
+        """Return models, class balance and label smoothing."""
+        return {**super().search_space(), "model": TEXT_MODELS}
 
     def linear_baseline(self) -> Mapping[str, Any] | None:
         """Return the nodes of ``model=bow``."""

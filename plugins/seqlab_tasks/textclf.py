@@ -14,7 +14,7 @@ from torchmetrics import MetricCollection
 from seqlab import Choice, Examples, Report, SearchSpace, cache_folder
 from seqlab.errors import check_choice
 from seqlab.io.tables import Layout, decode
-from seqlab_tasks.classification import Balance, Baseline, Classification
+from seqlab_tasks.classification import TEXT_MODELS, Balance, Baseline, Classification
 from seqlab_tasks.download import fetch_files, guided, verified
 from seqlab_tasks.folds import Folds
 from seqlab_tasks.metrics import Confusion, Reliability, classification_metrics, draw_reliability, reliability_table
@@ -112,7 +112,7 @@ class TextClassification(OwnTexts, preprocessing="words", min_updates=1_000):
     @classmethod
     def search_space(cls) -> SearchSpace:
         """Return models, units of text, class balance and label smoothing."""
-        return {**super().search_space(), "preprocessing": Choice(("words", "characters", "bpe"))}
+        return {**super().search_space(), "model": TEXT_MODELS, "preprocessing": Choice(("words", "characters", "bpe"))}
 
     def linear_baseline(self) -> Mapping[str, Any] | None:
         """Return the nodes of ``model=bow``."""

@@ -13,7 +13,7 @@ from seqlab.cli.output import Output
 from seqlab.io.formatting import format_metric, relative_path
 
 if TYPE_CHECKING:
-    from seqlab.study.tune.results import Outcome
+    from seqlab.study.tune.outcome import Outcome
     from seqlab.study.tune.search import Search
     from seqlab.study.tune.study import Trial
 
@@ -74,7 +74,7 @@ class Live:
 
 
 def _settings(trial: "Trial", trials: Sequence["Trial"]) -> str:
-    from seqlab.study.tune.results import settings_of
+    from seqlab.study.tune.outcome import settings_of
 
     text = settings_of(trial, trials)
     return text if len(text) <= _SETTINGS else f"{text[: _SETTINGS - 3]}..."
@@ -108,7 +108,7 @@ def _add(table: Table, trial: "Trial", state: str, value: Any, trials: Sequence[
 
 def show(outcome: "Outcome") -> None:
     """Print the table of the winner and the models beside it, what to keep, and last the verdict."""
-    from seqlab.study.tune.results import test_scores
+    from seqlab.study.tune.outcome import test_scores
 
     out, metric = Output(), outcome.metric
     tests = [test_scores(row) for row in outcome.rows]
@@ -129,6 +129,8 @@ def show(outcome: "Outcome") -> None:
     for title, shares in outcome.importances.items():
         listed = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:6])
         out.print_line(f"importance ({title}): {listed}")
+    for note in outcome.notes:
+        out.print_line(note, "dim")
     winner = outcome.rows[0]
     out.print_line(f"winner   {' '.join(winner.trial.words)}")
     out.print_line(f"run      {relative_path(winner.folder)}")

@@ -64,8 +64,10 @@ def _settings(args: argparse.Namespace, overrides: list[str]) -> "Settings":
     from seqlab.sweeps.plan import sweep_key
 
     for word in overrides:
-        if override_key(word) in ("hydra.run.dir", "hydra.sweep.dir"):
-            raise UserError(f"{word}: use --out FOLDER")
+        if override_key(word).startswith(("hydra.", "hydra/")):
+            raise UserError(
+                f"{word}: tune has no settings of Hydra; --out FOLDER names the folder, --processes N trains"
+            )
     key = sweep_key([*sources().arguments, *overrides, f"tune.metric={args.metric}", f"tune.seed={args.seed}"])
     folder = args.out or _FOLDER / key
     check_links(folder)
@@ -87,9 +89,7 @@ def _search(settings: "Settings", arguments: list[str]) -> int:
             with live:
                 search.open()
                 live.begin(search)
-                search.run()
-                live.scoring()
-                rows = search.finish()
+                rows = search.run(live.scoring)
         except KeyboardInterrupt:
             print(f"stopped; to go on: {repeat_command(arguments)}", file=sys.stderr)
             raise

@@ -1,7 +1,6 @@
 """Report page of a search: scores, importance of the settings, all trials."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from seqlab.io.atomic import write_text
 from seqlab.io.formatting import format_metric
@@ -21,16 +20,14 @@ from seqlab.study.report.document import (
 )
 from seqlab.study.report.figures import Picture
 from seqlab.study.report.writer import check_replaceable
+from seqlab.study.tune.outcome import Outcome, settings_of, test_scores
 from seqlab.study.tune.study import Trial
-
-if TYPE_CHECKING:
-    from seqlab.study.tune.results import Outcome
 
 _LEAST = 0.005
 """Importance below which a setting is not listed."""
 
 
-def write_page(outcome: "Outcome", trials: Sequence[Trial], command: str) -> None:
+def write_page(outcome: Outcome, trials: Sequence[Trial], command: str) -> None:
     """Write ``report.html`` and ``report.md`` with its figures.
 
     Raises:
@@ -48,16 +45,14 @@ def write_page(outcome: "Outcome", trials: Sequence[Trial], command: str) -> Non
     write_text(outcome.page.with_suffix(".md"), escape_control(markdown(document)))
 
 
-def compose(outcome: "Outcome", trials: Sequence[Trial], command: str) -> Document:
+def compose(outcome: Outcome, trials: Sequence[Trial], command: str) -> Document:
     """Compose the page."""
     sections = [_scores(outcome), _config(outcome, command), _importance(outcome), _course(outcome, trials)]
     sections.append(_trials(outcome, trials))
     return Document(f"Search: {outcome.rows[0].record['title']}", [each for each in sections if each is not None])
 
 
-def _scores(outcome: "Outcome") -> Section:
-    from seqlab.study.tune.results import test_scores
-
+def _scores(outcome: Outcome) -> Section:
     tests = [test_scores(row) for row in outcome.rows]
     names = list(tests[0]["test"])
     head = ("", "trial", f"validation {outcome.metric}", *(f"test {name}" for name in names))
@@ -78,7 +73,7 @@ def _scores(outcome: "Outcome") -> Section:
     return Section("Results", blocks=[Text(outcome.verdict, is_result=True), Table(head, tuple(rows)), Text(about)])
 
 
-def _config(outcome: "Outcome", command: str) -> Section:
+def _config(outcome: Outcome, command: str) -> Section:
     winner = outcome.rows[0]
     return Section(
         "Setup",
@@ -91,7 +86,7 @@ def _config(outcome: "Outcome", command: str) -> Section:
     )
 
 
-def _importance(outcome: "Outcome") -> Section | None:
+def _importance(outcome: Outcome) -> Section | None:
     if not outcome.importances:
         return None
     names = dict.fromkeys(name for found in outcome.importances.values() for name in found)
@@ -110,7 +105,7 @@ def _importance(outcome: "Outcome") -> Section | None:
     )
 
 
-def _course(outcome: "Outcome", trials: Sequence[Trial]) -> Section | None:
+def _course(outcome: Outcome, trials: Sequence[Trial]) -> Section | None:
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
     if len(complete) < 2:
         return None
@@ -128,9 +123,7 @@ def _course(outcome: "Outcome", trials: Sequence[Trial]) -> Section | None:
     return Section("Course", blocks=[FigureBlock(Picture("course", "Validation score of each trial.", figure))])
 
 
-def _trials(outcome: "Outcome", trials: Sequence[Trial]) -> Section:
-    from seqlab.study.tune.results import settings_of
-
+def _trials(outcome: Outcome, trials: Sequence[Trial]) -> Section:
     rows = []
     for trial in trials:
         value = "" if trial.value is None else format_metric(trial.value)

@@ -93,12 +93,17 @@ class Processes:
             if each.job is job:
                 _send(each.connection, stop)
 
-    def stop(self) -> None:
-        """Stop all processes; runs in training are saved first."""
+    def interrupt(self) -> None:
+        """Have the runs in training saved and stopped, which the next events say; the processes stay."""
         for each in self._all:
             if each.job is not None and each.process.pid is not None and each.process.is_alive():
                 os.kill(each.process.pid, signal.SIGTERM)
-            else:
+
+    def stop(self) -> None:
+        """Stop all processes; runs in training are saved first."""
+        self.interrupt()
+        for each in self._all:
+            if each.job is None:
                 _send(each.connection, None)
         for each in self._all:
             # One that waits for the answer to an epoch goes on, and saves its run.

@@ -1,9 +1,8 @@
 """Results of a search: its record, the config file of the winner, and the report page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # PyYAML, which OmegaConf brings, has no types
 
@@ -11,8 +10,9 @@ from seqlab.config.compose import Composer
 from seqlab.config.schema import plain_config
 from seqlab.errors import UserError
 from seqlab.io.atomic import write_json, write_text
-from seqlab.io.formatting import format_metric, relative_path, shell_command
+from seqlab.io.formatting import relative_path, shell_command
 from seqlab.io.safe_io import escape_control
+from seqlab.study.tune.outcome import Outcome, test_scores, verdict
 from seqlab.study.tune.page import write_page
 from seqlab.study.tune.search import FILE, SCHEMA, Row, Search
 from seqlab.study.tune.study import Trial
@@ -24,34 +24,6 @@ _PLUGINS = ("cell", "model", "task", "preprocessing", "kernel", "optimizer")
 _NOT_KEPT = ("hydra", "experiment", "debug", "ckpt_path")
 
 
-@final
-@dataclass(frozen=True)
-class Outcome:
-    """Results of a search.
-
-    Attributes:
-        rows: the winner, and the models beside it.
-        metric: that was searched.
-        counts: number of trials by state.
-        minutes: used.
-        importances: by title, the importance of each dimension.
-        verdict: whether the winner beats the linear baseline on the test split.
-        keep: command that trains with the winner's config file.
-        page: the report.
-        notes: candidates that were not searched.
-    """
-
-    rows: Sequence[Row]
-    metric: str
-    counts: Mapping[str, int]
-    minutes: float
-    importances: Mapping[str, Mapping[str, float]]
-    verdict: str
-    keep: str
-    page: Path
-    notes: Sequence[str]
-
-
 def write_outcome(search: Search, rows: Sequence[Row], command: str) -> Outcome:
     """Write record, config file and report of a search whose winner is scored."""
     folder, trials = search.settings.folder, search.study.trials
@@ -61,9 +33,8 @@ def write_outcome(search: Search, rows: Sequence[Row], command: str) -> Outcome:
     importances = {"all trials": search.study.importances()}
     if len(search.space.groups["model"]) > 1:
         importances[f"model={model}"] = search.study.importances(model)
-    counts = {
-        state: sum(trial.state == state for trial in trials) for state in ("complete", "pruned", "failed", "running")
-    }
+    names = {"complete": "complete", "pruned": "pruned", "failed": "failed", "running": "unfinished"}
+    counts = {name: sum(trial.state == state for trial in trials) for state, name in names.items()}
     outcome = Outcome(
         rows,
         search.metric,
@@ -73,11 +44,21 @@ def write_outcome(search: Search, rows: Sequence[Row], command: str) -> Outcome:
         verdict(rows, search.metric, maximises=search.maximises),
         keep,
         folder / "report" / "report.html",
-        search.space.notes,
+        [*search.space.notes, *_unfinished_notes(trials)],
     )
     write_json(folder / FILE, _record(search, outcome, trials, command))
     write_page(outcome, trials, command)
     return outcome
+
+
+def _unfinished_notes(trials: Sequence[Trial]) -> list[str]:
+    names = {"linear": "linear baseline", "default": "default model"}
+    states = {"running": "unfinished, and continues with more --minutes"}
+    return [
+        f"the {names[trial.role]} is {states.get(trial.state, trial.state)}"
+        for trial in trials
+        if trial.role in names and trial.state != "complete"
+    ]
 
 
 def _record(search: Search, outcome: Outcome, trials: Sequence[Trial], command: str) -> dict[str, Any]:
@@ -101,36 +82,6 @@ def _record(search: Search, outcome: Outcome, trials: Sequence[Trial], command: 
             for trial in trials
         ],
     }  # fmt: skip
-
-
-def test_scores(row: Row) -> dict[str, Any]:
-    """Return the test metrics of a model and their 95 % intervals."""
-    return {"test": row.record["metrics"]["test"], "intervals": (row.record.get("intervals") or {}).get("test") or {}}
-
-
-def verdict(rows: Sequence[Row], metric: str, *, maximises: bool) -> str:
-    """Return a sentence: whether the winner or the linear baseline has the better test score."""
-    winner = rows[0]
-    linear = next((row for row in rows if row.title == "linear baseline"), None)
-    ours = winner.record["metrics"]["test"][metric]
-    if linear is None:
-        if winner.trial.role == "linear":
-            return f"the linear baseline wins: test {metric} {format_metric(ours)}"
-        return f"test {metric} {format_metric(ours)}; no linear baseline was scored"
-    theirs = linear.record["metrics"]["test"][metric]
-    scores = f"test {metric} {format_metric(ours)}, linear baseline {format_metric(theirs)}"
-    if ours == theirs:
-        return f"the winner and the linear baseline are equal: {scores}"
-    if (ours > theirs) == maximises:
-        return f"the winner beats the linear baseline: {scores}"
-    return f"the linear baseline wins on the test split: winner {scores}"
-
-
-def settings_of(trial: Trial, others: Sequence[Trial]) -> str:
-    """Return the overrides of a trial that not all trials have, and its role."""
-    common = set.intersection(*(set(each.words) for each in others)) if len(others) > 1 else set()
-    words = [word for word in trial.words if word not in common]
-    return " ".join([*([f"({trial.role})"] if trial.role else []), *words])
 
 
 def write_experiment(folder: Path, config: Any, composer: Composer, words: Sequence[str]) -> str:

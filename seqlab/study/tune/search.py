@@ -16,7 +16,7 @@ from seqlab.io.atomic import write_json
 from seqlab.io.formatting import shell_command
 from seqlab.runs.run_folder import RESULTS, find_json, read_json
 from seqlab.study.tune.processes import Died, Processes
-from seqlab.study.tune.space import first_values, linear_overrides, read_space
+from seqlab.study.tune.space import linear_overrides, read_space
 from seqlab.study.tune.study import Study, Trial
 from seqlab.study.tune.worker import End, Epoch, Job
 from seqlab.sweeps.ledger import write_plan
@@ -102,18 +102,18 @@ class Search:
     study: Study
 
     def __init__(self, settings: Settings, on_change: Callable[["Search"], None] = lambda _: None) -> None:
-        self._began = time.monotonic()
+        self._began: float | None = time.monotonic()
         self.settings, self._on_change = settings, on_change
         self.progress: dict[int, Epoch] = {}
         self.composer, self._deaths = Composer(), Counter[int]()
         self.space = read_space(settings.overrides, self.composer)
         default = self.space.default_overrides()
         config = plain_config(self.composer.checked(default))
-        _check_devices(config)
+        _check_config(config)
         task, _ = prepare_data(config)
         self.metric, self.maximises = _metric(task, settings.metric)
         linear = linear_overrides(self.space, task)
-        roles = {"linear": linear, "default": default, "first": self.space.overrides(first_values)}
+        roles = {"linear": linear, "default": default, "first": self.space.first_overrides()}
         self._roles = {role: words for role, words in roles.items() if words is not None}
         self._used = self._saved = 0.0
 
@@ -122,39 +122,58 @@ class Search:
         folder = self.settings.folder
         self.study = Study(folder, self.space, maximises=self.maximises, seed=self.settings.seed, roles=self._roles)
         self._used = float((find_json(folder / FILE, plain=True) or {}).get("seconds", 0.0))
+        if self.settings.minutes is not None and self._used >= 60 * self.settings.minutes:
+            self._began = None  # only the results are shown
 
     @property
     def seconds(self) -> float:
-        """Seconds used by all calls."""
-        return self._used + time.monotonic() - self._began
+        """Seconds that all calls searched."""
+        return self._used + (0.0 if self._began is None else time.monotonic() - self._began)
 
     @property
     def has_time(self) -> bool:
         """Whether the budget of minutes is not used up."""
         return self.settings.minutes is None or self.seconds < 60 * self.settings.minutes
 
-    def run(self) -> None:
-        """Run trials until the budget is used up.
+    def run(self, on_scoring: Callable[[], None] = lambda: None) -> list[Row]:
+        """Run trials until the budget is used up; then score the test split with the chosen models.
+
+        Args:
+            on_scoring: called between the two.
+
+        Returns:
+            The winner, the linear baseline, the default model and the best model of the default's kind, all chosen by
+            validation; what was scored by an earlier call is read.
 
         Raises:
-            UserError: the first trials failed.
+            UserError: the first trials failed, no trial is complete, or a chosen run cannot be scored.
             KeyboardInterrupt: Ctrl-C; the trials that were running can be resumed.
         """
         processes = Processes(self.settings.processes, self.settings.folder, self.metric)
-        left = self.study.unfinished()
         try:
-            while True:
-                while processes.is_free and self.has_time and (trial := left.pop(0) if left else self._ask()):
-                    self._start(trial, processes)
-                if not processes.jobs or not self.has_time:
-                    return
-                for job, event in processes.events(0.5):
-                    self._handle(job, event, processes, left)
-                self._on_change(self)
-                self._save()
+            self._search(processes)
+            on_scoring()
+            return self._finish(processes)
         finally:
             processes.stop()
             self._save(at_once=True)
+
+    def _search(self, processes: Processes) -> None:
+        left, is_over = self.study.unfinished(), False
+        while True:
+            while processes.is_free and self.has_time and (trial := left.pop(0) if left else self._ask()):
+                self._write_plan()
+                processes.start(Job(trial.number, trial.words))
+            if not processes.jobs:
+                self._used, self._began = self.seconds, None
+                return
+            if not self.has_time and not is_over:
+                is_over = True
+                processes.interrupt()
+            for job, event in processes.events(0.5):
+                self._handle(job, event, processes, left)
+            self._on_change(self)
+            self._save()
 
     def _ask(self) -> Trial | None:
         """Ask for a trial that is no repetition; ``None`` if there are enough."""
@@ -178,10 +197,6 @@ class Search:
             else:
                 self.study.tell(trial.number, "pruned", cause=f"as trial {same.number}")
         return None
-
-    def _start(self, trial: Trial, processes: Processes) -> None:
-        self._write_plan()
-        processes.start(Job(trial.number, trial.words))
 
     def _handle(self, job: Job, event: Epoch | End | Died, processes: Processes, left: list[Trial]) -> None:
         if isinstance(event, Epoch):
@@ -208,16 +223,9 @@ class Search:
         else:
             self.study.tell(number, state, value, seconds=event.seconds, cause=event.cause, metrics=event.metrics)
 
-    def finish(self) -> list[Row]:
-        """Score the test split with the winner, the linear baseline, the default and the best model with cells.
-
-        They are chosen by validation; what was scored before is read.
-
-        Raises:
-            UserError: no trial is complete, or a run failed.
-        """
+    def _finish(self, processes: Processes) -> list[Row]:
         chosen = self._chosen()
-        self._train_chosen({trial.run: trial for trial in chosen.values() if trial.run is not None})
+        self._score({trial.run: trial for trial in chosen.values() if trial.run is not None}, processes)
         rows = [
             Row(title, trial, read_json(place / RESULTS), place)
             for title, trial in chosen.items()
@@ -248,23 +256,21 @@ class Search:
                 chosen[f"best {_model(default)}"] = best
         return chosen
 
-    def _train_chosen(self, trials: dict[str, Trial]) -> None:
+    def _score(self, trials: dict[str, Trial], processes: Processes) -> None:
+        """Score the test split with the runs that are not scored yet."""
         waiting = [trial for run, trial in trials.items() if not (self.settings.folder / run / RESULTS).is_file()]
-        processes, deaths = Processes(self.settings.processes, self.settings.folder, self.metric), Counter[int]()
-        try:
-            while waiting or processes.jobs:
-                while waiting and processes.is_free:
-                    trial = waiting.pop(0)
-                    processes.start(Job(trial.number, trial.words, "finish"))
-                for job, event in processes.events(0.5):
-                    if isinstance(event, Died) and not deaths[job.number]:
-                        deaths[job.number] += 1
-                        processes.start(job)
-                    elif not isinstance(event, End) or event.state != "complete":
-                        cause = event.cause if isinstance(event, End) else "its process died"
-                        raise UserError(f"trial {job.number} cannot be scored: {cause}; repeat the command to go on")
-        finally:
-            processes.stop()
+        deaths = Counter[int]()
+        while waiting or processes.jobs:
+            while waiting and processes.is_free:
+                trial = waiting.pop(0)
+                processes.start(Job(trial.number, trial.words, "finish"))
+            for job, event in processes.events(0.5):
+                deaths[job.number] += isinstance(event, Died)
+                if isinstance(event, Died) and deaths[job.number] < _DEATHS:
+                    processes.start(job)
+                elif not isinstance(event, End) or event.state != "complete":
+                    cause = event.cause if isinstance(event, End) else "its process died"
+                    raise UserError(f"trial {job.number} cannot be scored: {cause}; repeat the command to go on")
 
     def _write_plan(self) -> None:
         runs = {trial.run: trial.words for trial in self.study.trials if trial.run is not None}
@@ -281,7 +287,10 @@ def _model(trial: Trial) -> str:
     return next((word.partition("=")[2] for word in trial.words if word.startswith("model=")), "")
 
 
-def _check_devices(config: dict[str, Any]) -> None:
+def _check_config(config: dict[str, Any]) -> None:
+    task = config["task"]
+    if task.get("folds") is not None and task.get("fold") is None:
+        raise UserError("task.folds: tune compares settings on one division; give task.folds to the winner's command")
     trainer = config["trainer"]
     if trainer["devices"] not in (1, "1") or trainer["num_nodes"] != 1:
         raise UserError("tune trains each trial on one device: set trainer.devices=1, and --processes N for several")

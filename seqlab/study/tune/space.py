@@ -114,6 +114,17 @@ class Space:
 
         return self.overrides(suggest)
 
+    def first_overrides(self) -> list[str]:
+        """Return the overrides of the trial with the first value of each choice, and the default of an interval."""
+
+        def suggest(name: str, dimension: Dimension) -> Any:
+            default = self.defaults.get(name)
+            if isinstance(dimension, Interval) and default is not None and dimension.low <= default <= dimension.high:
+                return default
+            return first_values(name, dimension)
+
+        return self.overrides(suggest)
+
     def include(self, group: str, name: str, values: Mapping[str, Any]) -> None:
         """Add values to the choices of a candidate, so that a trial with them is a point of the space."""
         for each in self.groups[group]:

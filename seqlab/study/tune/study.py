@@ -203,7 +203,9 @@ class Study:
                 )
             except (ValueError, RuntimeError):  # fewer than two trials, or none that differ
                 return {}
-        return dict(sorted(found.items(), key=lambda item: -item[1]))
+        varied = {name: share for name, share in found.items() if group is None or name != "model"}
+        total = sum(varied.values())
+        return {name: share / total for name, share in sorted(varied.items(), key=lambda item: -item[1]) if total}
 
     def _frozen(self, number: int) -> Any:
         return self._study.get_trials(deepcopy=False)[number]

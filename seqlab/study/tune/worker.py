@@ -22,7 +22,7 @@ from seqlab.errors import UserError, one_line
 from seqlab.io.formatting import shell_command
 from seqlab.plugins.hydra_source import Sources, using_sources
 from seqlab.runs.ownership import OwnedError, owned_folder
-from seqlab.runs.run_folder import RESULTS, RESUME
+from seqlab.runs.run_folder import BEST, RESULTS, RESUME
 from seqlab.sweeps.ledger import run_status
 from seqlab.sweeps.plan import run_name
 from seqlab.training.checkpoint import validation_metrics
@@ -131,6 +131,8 @@ def _done(job: Job, folder: Path, metric: str, composer: Composer, connection: C
                 return End("complete", metrics, time.monotonic() - began)
             is_pruned, metrics = _train(config, place, Reporter(connection, metric))
             what = "stopped early" if is_pruned else "trained"
+            for name in (RESUME, BEST) if is_pruned else ():
+                (place / name).unlink(missing_ok=True)  # the larger part of the folder
             record["cause"] = f"trial {job.number}: {what}; the test split is not scored"
         return End("pruned" if is_pruned else "complete", metrics, time.monotonic() - began)
     except StoppedError:

@@ -117,7 +117,8 @@ BY_COMMAND = {
         ("task=names task.data_dir=nowhere", "no such folder"),
         ("task=names --metric nope", "--metric nope: the task has accuracy"),
         ("task=names trainer.devices=2", "tune trains each trial on one device"),
-        ("task=names hydra.run.dir=x", "hydra.run.dir=x: use --out FOLDER"),
+        ("task=names hydra.run.dir=x", "hydra.run.dir=x: tune has no settings of Hydra"),
+        ("task=names task.folds=5", "task.folds: tune compares settings on one division"),
     ],
     "board": [("run", "run is no card: it has no card.json"), ("run run", "is given twice")],
     "new": [

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -42,13 +43,13 @@ def trials(folder):
 def processes(parent):
     """Return the ids of the processes that a command started to train."""
     found = []
-    for path in os.listdir("/proc"):
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            with open(f"/proc/{path}/stat") as file, open(f"/proc/{path}/cmdline") as line:
-                if int(file.read().rpartition(")")[2].split()[1]) == parent and "spawn_main" in line.read():
-                    found.append(int(path))
-        except (OSError, ValueError):
+            status, line = (path / "stat").read_text(), (path / "cmdline").read_text()
+        except OSError:
             continue
+        if int(status.rpartition(")")[2].split()[1]) == parent and "spawn_main" in line:
+            found.append(int(path.name))
     return found
 
 

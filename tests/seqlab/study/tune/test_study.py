@@ -54,9 +54,9 @@ def test_the_worst_are_stopped_and_the_default_is_not(opened):
     kept = [study.ask() for _ in range(2)][1]
     trials = [study.ask() for _ in range(7)]
     assert not study.report(trials[0].number, 20, 0.9)
-    assert [study.report(trial.number, 20, value) for trial, value in zip(trials[1:], (0.1, 0.2, 0.95, 0.3, 0.4, 0.5), strict=True)] == [
-        True, True, False, True, True, True,
-    ]  # fmt: skip
+    values = (0.1, 0.2, 0.95, 0.3, 0.4, 0.5)
+    stopped = [study.report(trial.number, 20, value) for trial, value in zip(trials[1:], values, strict=True)]
+    assert stopped == [True, True, False, True, True, True]
     assert not study.report(kept.number, 20, 0.0)
     assert not study.report(trials[1].number, 10, 0.1), "before the first rung"
 
