@@ -67,6 +67,7 @@ class Recorded:
         self.names = names
         self._flows: dict[str, GradientFlow] = {}
         self._views: dict[str, list[Callable[[int], LayerView]]] = {}
+        self._rows: dict[str, int] = {}
 
     def flow(self, name: str = "") -> GradientFlow:
         """Return the gradient flow of a layer; by default of the only one.
@@ -84,8 +85,11 @@ class Recorded:
 
         Raises:
             UserError: there is no such layer, or it was not called.
+            ValueError: there is no such row.
         """
-        return [view(row) for view in self._views[self._known(name)]]
+        name = self._known(name)
+        check_range("row", row, 0, self._rows[name] - 1)
+        return [view(row) for view in self._views[name]]
 
     def _known(self, name: str) -> str:
         name = self.names[0] if not name and len(self.names) == 1 else name
@@ -99,7 +103,8 @@ class Recorded:
         """Measure the last call of a layer."""
         begin = max(index for index, track in enumerate(tracks) if (track.layer, track.direction) == (0, "forward"))
         tracks = tracks[begin:]
-        rows, saturation = measure_traces(tracks, len(tracks[0].lengths) if reduction == "mean" else 1)
+        self._rows[name] = len(tracks[0].lengths)
+        rows, saturation = measure_traces(tracks, self._rows[name] if reduction == "mean" else 1)
         self._flows[name] = GradientFlow(tuple(rows), tuple(saturation))
         self._views[name] = [viewer(track) for track in tracks]
 
