@@ -257,13 +257,23 @@ def _score_table(group: RunGroup) -> Table:
         row |= {"95 % interval": _interval(point), "seeds": str(len(point.runs))}
         row["solved (validation)"] = str(point.solved)
         row |= {"learning rate": format_number(run.learning_rate), "baseline": format_number(run.baseline)}
+        row["linear baseline"] = _linear(point)
         row["best possible"] = format_number(run.bound("optimal")) or "not known"
         row["commands"] = Commands(tuple(each.command for each in point.runs))
         rows.append(row)
     dropped = set() if group.has_distances else {"distance", "learning rate", "best possible"}
     dropped |= set() if judged else {"solved (validation)"}
+    dropped |= set() if any(row["linear baseline"] for row in rows) else {"linear baseline"}
     head = tuple(name for name in rows[0] if name not in dropped)
     return Table(head, tuple(tuple(row[name] for name in head) for row in rows))
+
+
+def _linear(point: Point) -> str:
+    """Format the linear baseline's mean test score over the splits of the runs; empty where one has none."""
+    scores = [run.linear for run in point.runs if run.linear is not None]
+    if len(scores) < len(point.runs):
+        return ""
+    return format_mean(fmean(scores), stdev(scores) if len(set(scores)) > 1 else None)
 
 
 def _interval(point: Point) -> str:
