@@ -21,6 +21,7 @@ from seqlab import Batch, Choice, Examples, InputSpec, Model, Ragged, SearchSpac
 from seqlab.errors import check_choice, check_range
 from seqlab_models.exported import ExportedBag
 from seqlab_models.logistic import Sparse, fit_logistic
+from seqlab_models.subwords import Subwords, normalised
 
 LONGEST = 100
 Solver = Literal["lbfgs", "optimizer"]
@@ -41,7 +42,8 @@ class BagOfNgrams(Model):
         o_d = s W \frac{w_d}{\lVert w_d \rVert_2} + b.
 
     Up to the constant :math:`s` these are the features of scikit-learn's ``TfidfVectorizer`` on marked text. Unseen
-    n-grams are ignored. Wang & Manning 2012 show how strong such a baseline is on short texts.
+    n-grams are ignored. Wang & Manning 2012 show how strong such a baseline is on short texts. With ``subword_order``
+    the n-grams of characters inside the tokens are features, too, weighted and normalised by themselves.
 
     ``solver=lbfgs`` fits multinomial logistic regression on the training split: with the weight :math:`v_d` of a
     sequence (of the task, such as ``task.balance=weights``; else 1) and its label :math:`y_d`, it minimises
@@ -59,6 +61,8 @@ class BagOfNgrams(Model):
             learning rate by :math:`s` (AdamW) or :math:`s^2` (SGD).
         sublinear: whether a count :math:`f` weighs :math:`1 + \ln f`.
         solver: ``lbfgs``, or ``optimizer``, which trains with ``optimizer=`` and the task's loss.
+        subword_order: longest n-grams of characters inside a token and the marks ``<`` and ``>`` around it, from 2 on;
+            0 for none. Unknown words have none.
         c: inverse strength :math:`C` of the penalty; null: the one of 1, 3, 10, ... with the least cross-entropy on the
             validation split.
 
@@ -68,7 +72,7 @@ class BagOfNgrams(Model):
 
     uses_cell = False
     added_options: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"sublinear": False, "solver": "optimizer", "c": None}
+        {"sublinear": False, "solver": "optimizer", "c": None, "subword_order": 0}
     )
 
     @classmethod
@@ -96,6 +100,7 @@ class BagOfNgrams(Model):
         sublinear: bool = True,
         solver: Solver = "lbfgs",
         c: float | None = None,
+        subword_order: int = 0,
     ) -> None:
         super().__init__()
         check_range("max_order", 1 if max_order is None else max_order, 1, LONGEST)
@@ -104,6 +109,10 @@ class BagOfNgrams(Model):
         check_choice("solver", solver, Solver)
         if c is not None:
             check_range("c", c, above=0)
+        if subword_order:
+            check_range("subword_order", subword_order, 2, LONGEST)
+            if inputs.symbols is None:
+                raise ValueError(f"subword_order={subword_order} needs tokens with names, such as preprocessing=words")
         if per_step:
             raise ValueError("a bag of n-grams has one output per sequence, but this task needs one per time step")
         if inputs.kind != "tokens":
@@ -111,6 +120,7 @@ class BagOfNgrams(Model):
         self.inputs, self.outputs = inputs, outputs
         self.max_order = default_order(inputs) if max_order is None else max_order
         self.min_count, self.scale, self.solver, self.c = min_count, scale, solver, c
+        self.subwords = Subwords(inputs.symbols, subword_order) if subword_order and inputs.symbols else None
         self.register_buffer("keys", torch.empty(0, dtype=torch.int64))
         self.register_buffer("idf", torch.empty(0))
         self.register_buffer("sublinear", torch.tensor(sublinear))
@@ -135,6 +145,8 @@ class BagOfNgrams(Model):
         nn.init.zeros_(self.bias)
         self.keys.copy_(keys)
         self.idf.copy_(((1 + len(training_inputs)) / (1 + counts.double())).log() + 1)
+        if self.subwords is not None:
+            self.subwords.prepare(training_inputs.values, training_inputs.lengths, self.min_count)
 
     @torch.no_grad()
     def fit(self, train: Examples, valid: Examples, weights: Tensor | None = None) -> None:
@@ -150,7 +162,7 @@ class BagOfNgrams(Model):
         found = fit_logistic(
             (self._matrix(train.inputs), train.targets),
             (self._matrix(valid.inputs), valid.targets),
-            (len(self.keys), self.outputs),
+            (len(self.weight), self.outputs),
             c=self.c,
             weights=weights,
         )
@@ -199,11 +211,17 @@ class BagOfNgrams(Model):
         """Return what :meth:`features` does for concatenated sequences."""
         stream = mark(values, lengths, self.inputs.size)
         row, index, times = count(self.keys, stream, self.inputs.size, self.max_order)
-        weights = (1 + times.to(self.idf.dtype).log() if bool(self.sublinear) else times) * self.idf[index]
-        sizes = torch.bincount(row, minlength=len(lengths))
-        # A sum over segments is deterministic on every device, unlike adding at an index.
-        norms = torch.segment_reduce(weights.square(), "sum", lengths=sizes, unsafe=True).sqrt()
-        return index, weights / norms[row], sizes
+        weights = normalised(row, self._tfidf(times, self.idf[index]), len(lengths))
+        if self.subwords is not None:
+            rows, indices, times = self.subwords.count(values, lengths)
+            further = normalised(rows, self._tfidf(times, self.subwords.idf[indices]), len(lengths))
+            row, order = torch.cat([row, rows]).sort(stable=True)
+            index = torch.cat([index, len(self.keys) + indices])[order]
+            weights = torch.cat([weights, further])[order]
+        return index, weights, torch.bincount(row, minlength=len(lengths))
+
+    def _tfidf(self, times: Tensor, idf: Tensor) -> Tensor:
+        return (1 + times.to(idf.dtype).log() if bool(self.sublinear) else times) * idf
 
     def exported(self) -> ExportedBag:
         """Return a module of the same outputs whose sizes do not depend on the input.
@@ -213,7 +231,11 @@ class BagOfNgrams(Model):
         """
         if not len(self.keys):
             raise ValueError("a bag of n-grams is empty until prepare or load_state_dict has run")
-        tables = {"keys": self.keys, "idf": self.idf, "weight": self.scale * self.weight, "bias": self.bias}
+        weight = self.scale * self.weight
+        tables = {"keys": self.keys, "idf": self.idf, "weight": weight[: len(self.keys)], "bias": self.bias}
+        if self.subwords is not None:
+            tables |= {"subwords": self.subwords.padded(), "subword_idf": self.subwords.idf}
+            tables["subword_weight"] = weight[len(self.keys) :]
         return ExportedBag(tables, self.inputs.size, self.max_order, bool(self.sublinear))
 
     def _resize(self, size: int) -> None:
@@ -222,14 +244,19 @@ class BagOfNgrams(Model):
             return
         self.keys = self.keys.new_empty(size)
         self.idf = self.idf.new_empty(size)
-        self.weight = nn.Parameter(self.weight.new_empty(size, self.outputs), self.weight.requires_grad)
+        rows = size + self._subword_count
+        self.weight = nn.Parameter(self.weight.new_empty(rows, self.outputs), self.weight.requires_grad)
+
+    @property
+    def _subword_count(self) -> int:
+        return 0 if self.subwords is None else len(self.subwords)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Allocate the tables for the loaded number of n-grams, after checking them."""
         names = ("keys", "idf", "weight", "bias")
         given = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
         if "keys" in given:
-            _check_state(given, self.outputs)
+            _check_state(given, self.outputs, self._subword_count)
             self._resize(len(given["keys"]))
             # Before version 0.2, counts were not damped.
             state_dict.setdefault(f"{prefix}sublinear", torch.tensor(False))
@@ -245,11 +272,12 @@ def default_order(inputs: InputSpec) -> int:
     return 4 if sum(length <= 1 for length in lengths) * 2 > len(lengths) else 2
 
 
-def _check_state(given: dict[str, Tensor], outputs: int) -> None:
+def _check_state(given: dict[str, Tensor], outputs: int, subwords: int) -> None:
     keys = given["keys"]
     if keys.dtype != torch.int64 or keys.dim() != 1 or not bool((keys[1:] > keys[:-1]).all()):
         raise ValueError(f"keys must be an ascending list of torch.int64, got {keys.dtype} {list(keys.shape)}")
-    shapes = {"keys": [len(keys)], "idf": [len(keys)], "weight": [len(keys), outputs], "bias": [outputs]}
+    shapes = {"keys": [len(keys)], "idf": [len(keys)], "bias": [outputs]}
+    shapes["weight"] = [len(keys) + subwords, outputs]
     for name, tensor in given.items():
         if list(tensor.shape) != shapes[name]:
             raise ValueError(f"{name} must have the shape {shapes[name]}, got {list(tensor.shape)}")

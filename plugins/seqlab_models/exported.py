@@ -36,10 +36,9 @@ def first_above(keys: Int[Tensor, " nodes"], key: Int[Tensor, " places"]) -> Int
 class ExportedBag(nn.Module):
     r""":class:`.BagOfNgrams` as a function of padded rows, each with at least one valid step.
 
-    Equal n-grams of a row are made neighbours by sorting; the first of them carries the weight of all.
-
     Args:
-        tables: its tensors ``keys``, ``idf``, ``weight`` (times the scale) and ``bias``.
+        tables: its tensors ``keys``, ``idf``, ``weight`` (times the scale) and ``bias``; and, if it has n-grams inside
+            tokens, ``subwords`` (:meth:`.Subwords.padded`), ``subword_idf`` and ``subword_weight``.
         size: number of token ids.
         max_order: longest n-grams.
         sublinear: whether a count :math:`f` weighs :math:`1 + \ln f`.
@@ -49,29 +48,55 @@ class ExportedBag(nn.Module):
     idf: Tensor
     weight: Tensor
     bias: Tensor
+    subwords: Tensor
+    subword_idf: Tensor
+    subword_weight: Tensor
 
     def __init__(self, tables: dict[str, Tensor], size: int, max_order: int, sublinear: bool) -> None:
         super().__init__()
         self.size, self.max_order, self.sublinear = size, max_order, sublinear
+        self.has_subwords = "subwords" in tables and tables["subwords"].numel() > 0
         for name, tensor in tables.items():
             self.register_buffer(name, tensor.detach())
 
     def forward(self, batch: Batch) -> tuple[Tensor, None]:
         """Return the outputs ``[batch, outputs]``."""
-        grams, count = self._grams(batch), len(self.keys)
+        outputs = self._product(self._grams(batch), self.idf, self.weight)
+        if self.has_subwords:
+            outputs = outputs + self._product(self._subwords(batch), self.subword_idf, self.subword_weight)
+        return outputs + self.bias, None
+
+    def _product(
+        self,
+        grams: Int[Tensor, "batch grams"],
+        idf: Float[Tensor, " features"],
+        weight: Float[Tensor, "features outputs"],
+    ) -> Float[Tensor, "batch outputs"]:
+        """Multiply the normalised TF-IDF of each row's n-grams, some of which are -1 for none, with the weights.
+
+        Equal n-grams are made neighbours by sorting; the first of them carries the weight of all.
+        """
+        count = len(idf)
         grams = torch.where(grams < 0, count, grams).sort(dim=1).values
         is_first = torch.cat([torch.ones_like(grams[:, :1]), (grams[:, 1:] != grams[:, :-1]).long()], dim=1)
         run = is_first.cumsum(1) - 1
-        times = torch.zeros_like(grams).scatter_add(1, run, torch.ones_like(grams)).gather(1, run)
+        times = torch.zeros_like(grams).scatter_add(1, run, torch.ones_like(grams)).gather(1, run).to(idf.dtype)
         valid = (is_first > 0) & (grams < count)
-        index, times = grams.clamp(max=count - 1), times.to(self.idf.dtype)
-        idf = self.idf.index_select(0, index.flatten()).view(index.shape)
-        weights = ((1 + times.log()) if self.sublinear else times) * idf
-        weights = torch.where(valid, weights, 0)
+        index = grams.clamp(max=count - 1)
+        weights = (1 + times.log()) if self.sublinear else times
+        weights = torch.where(valid, weights * idf.index_select(0, index.flatten()).view(index.shape), 0)
         norms = weights.square().sum(1, keepdim=True).sqrt()
         weights = weights / norms.clamp(min=torch.finfo(weights.dtype).tiny)
-        columns = self.weight.index_select(0, index.flatten()).unflatten(0, index.shape)
-        return (weights.unsqueeze(1) @ columns).squeeze(1) + self.bias, None
+        columns = weight.index_select(0, index.flatten()).unflatten(0, index.shape)
+        return (weights.unsqueeze(1) @ columns).squeeze(1)
+
+    def _subwords(self, batch: Batch) -> Int[Tensor, "batch grams"]:
+        """Return the n-grams inside the tokens; id 0, the padding, has none."""
+        ids, lengths = batch.inputs, batch.lengths
+        assert lengths is not None
+        valid = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)
+        tokens = torch.where(valid, ids, 0)
+        return self.subwords.index_select(0, tokens.flatten()).unflatten(0, tokens.shape).flatten(1)
 
     def _grams(self, batch: Batch) -> Int[Tensor, "batch grams"]:
         """Return the position in ``keys`` of the n-gram of each order at each place; -1 if it is not there."""

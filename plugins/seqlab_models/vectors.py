@@ -52,7 +52,8 @@ def read_vectors(path: str, symbols: Sequence[str], size: int) -> Vectors:
         size: numbers of a vector.
 
     Raises:
-        UserError: the file cannot be read, its vectors have another size, a line is damaged, or it has no symbol.
+        UserError: the file cannot be read, its vectors have another size, a line is damaged, it has another number of
+            words than its header says, or it has no symbol.
     """
     wanted = {symbol.encode("utf-8", "surrogatepass"): index for index, symbol in enumerate(symbols) if index}
     read = _read_binary if Path(path).suffix.lower() == ".bin" else _read_text
@@ -64,30 +65,43 @@ def read_vectors(path: str, symbols: Sequence[str], size: int) -> Vectors:
 
 def _read_text(path: str, wanted: dict[bytes, int], size: int) -> Found:
     found: Found = {}
-    empty = True
+    count, promised = 0, None
     for number, line in _lines(path):
-        if empty:
+        if number == 1 and (header := _header(line)) is not None:
+            promised = header
+            continue
+        if not count:
             _check_size(path, line, size)
-            empty = False
+        count += 1
         word, *numbers = line.rsplit(b" ", size)
         index = wanted.get(word)
         if index is not None and index not in found:
             found[index] = _numbers(numbers, size, f"model.vectors={path}, line {number:,}")
-    if empty:
+    if not count:
         raise UserError(f"model.vectors={path} is empty")
+    if promised not in (None, count):
+        raise UserError(
+            f"model.vectors={path} has {count:,} words, and its first line says {promised:,}; download it again, or"
+            " correct that line"
+        )
     return found
 
 
+def _header(line: bytes) -> int | None:
+    """Return the number of words that a first line of two integers promises."""
+    parts = line.split()
+    return int(parts[0]) if len(parts) == 2 and all(part.isdigit() for part in parts) else None
+
+
 def _lines(path: str) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines with words, and their numbers, without a header."""
+    """Yield the lines that are not blank, and their numbers."""
     try:
         with open_regular(Path(path).expanduser()) as file:
             for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
                 if len(line) == _LONGEST_LINE:
                     raise UserError(f"model.vectors={path}, line {number:,} has more than {_LONGEST_LINE:,} bytes")
                 stripped = (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).rstrip()
-                header = number == 1 and len(parts := stripped.split()) == 2 and all(part.isdigit() for part in parts)
-                if stripped and not header:
+                if stripped:
                     yield number, stripped
     except OSError as error:
         raise UserError(f"model.vectors={path} cannot be read: {error.strerror}") from error
@@ -187,9 +201,14 @@ def _read_fasttext(data: mmap.mmap, path: str, wanted: dict[bytes, int], size: i
         raise UserError(f"model.vectors={path} is quantised; use the model that it was made from")
     rows, columns = struct.unpack_from("<2q", data, position + 1)
     start = position + 17
-    if columns != size or rows < words or start + 4 * rows * columns > len(data):
+    if columns != size or start + 4 * rows * columns > len(data):
         raise ValueError
-    grams = _Ngrams(words, min(buckets, rows - words), shortest, longest)
+    if rows != words + buckets:
+        raise UserError(
+            f"model.vectors={path} has {rows:,} rows, and its header {words:,} words and {buckets:,} buckets of"
+            " n-grams, which must add up to the rows; download it again"
+        )
+    grams = _Ngrams(words, buckets, shortest, longest)
     found: Found = {}
     for word, index in wanted.items():
         parts = [ids[word]] if word in ids else []

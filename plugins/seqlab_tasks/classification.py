@@ -221,11 +221,6 @@ def user_folder(path: str, where: str) -> Path:
     return folder
 
 
-def folders(path: Path) -> list[Path]:
-    """Return the folders in a folder by name, without hidden ones."""
-    return sorted(part for part in path.iterdir() if part.is_dir() and part.name[0] != ".")
-
-
 def read_file(file: Traversable, where: str) -> bytes:
     """Read a file.
 

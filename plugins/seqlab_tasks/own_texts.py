@@ -17,12 +17,13 @@ from seqlab.io.tables import (
     Layout,
     check_encoding,
     class_files,
+    class_folders,
     column_names,
     label_of,
     read_table,
     read_texts,
 )
-from seqlab_tasks.classification import Classification, check_paths, folders, user_folder
+from seqlab_tasks.classification import Classification, check_paths, user_folder
 from seqlab_tasks.folds import Folds
 from seqlab_tasks.splitting import SPLITS, Documents, Rare, arrange
 
@@ -291,7 +292,7 @@ def read_folder(folder: Path, where: str, layout: Layout = _PLAIN) -> Documents:
         ValueError: there are no classes, or a file has bytes that the encoding does not have.
         OSError: a file cannot be read.
     """
-    parts = folders(folder)
+    parts = class_folders(folder)
     documents = Documents()
     if not _are_splits(parts):
         _add(documents, folder, where, layout)
@@ -311,7 +312,7 @@ def read_folder(folder: Path, where: str, layout: Layout = _PLAIN) -> Documents:
 def _are_splits(parts: Sequence[Path]) -> bool:
     """Return whether folders are splits: one is ``train`` and has folders, or all have files of its classes."""
     names = [SPLIT_NAMES.get(part.name.lower()) for part in parts]
-    if any(name == "train" and folders(part) for name, part in zip(names, parts, strict=True)):
+    if any(name == "train" and class_folders(part) for name, part in zip(names, parts, strict=True)):
         return True
     if len(parts) < 2 or "train" not in names or None in names:
         return False

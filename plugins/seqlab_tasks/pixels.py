@@ -18,7 +18,8 @@ from torch import Tensor
 from seqlab import Examples, Ragged, UserError
 from seqlab.errors import check_choice, check_range
 from seqlab.io.safe_io import check_archive
-from seqlab_tasks.classification import Balance, Classification, check_paths, folders, user_folder
+from seqlab.io.tables import class_folders
+from seqlab_tasks.classification import Balance, Classification, check_paths, user_folder
 from seqlab_tasks.splitting import SPLITS, Arranged, Documents, arrange
 
 Order = Literal["rows", "pixels"]
@@ -207,7 +208,7 @@ def read_folder(path: Path, where: str) -> Images:
         ValueError: there are no images, one cannot be read, or two differ in size.
         UserError: Pillow is not installed.
     """
-    names = {part.name for part in folders(path)}
+    names = {part.name for part in class_folders(path)}
     if not names:
         raise ValueError(f"{where} has no folders; it must have one of images for each class")
     if not names & {"train", "test"}:
@@ -224,7 +225,9 @@ def _read_images(parts: Mapping[str, Path], root: Path, where: str) -> Images:
     labels: list[str] = []
     splits: list[str] = []
     first, others = "", 0
-    found = ((split, label, file) for split, part in parts.items() for label in folders(part) for file in _files(label))
+    found = (
+        (split, label, file) for split, part in parts.items() for label in class_folders(part) for file in _files(label)
+    )
     for split, label, file in found:
         if not file.name.lower().endswith(ENDINGS):
             others += 1

@@ -258,6 +258,7 @@ def arrange(
     if not full:
         raise ValueError(f"{where} contains no {documents.noun}")
     if blank := len(documents.texts) - len(full):
+        _check_not_blank(documents, full, where)
         notes.append(f"empty texts skipped: {blank:,}")
         documents = documents.take(full)
     merged: dict[str, str] = {}
@@ -270,6 +271,17 @@ def arrange(
     rows = {split: [full[row] for row in part] for split, part in parts.items()}
     targets = {split: [splitter.labels[row] for row in part] for split, part in parts.items()}
     return Arranged(splitter.classes, rows, targets, notes, merged)
+
+
+def _check_not_blank(documents: Documents, full: Sequence[int], where: str) -> None:
+    """Refuse a given split of empty texts alone, in whose place a part of train would be taken."""
+    if documents.splits is None:
+        return
+    left = {documents.splits[row] for row in full}
+    for split in SPLITS:
+        if split in documents.splits and split not in left:
+            way_out = ", or leave it out to use a tenth of train" if split == "valid" else ""
+            raise ValueError(f"{where}: all {documents.noun} of {split} are empty; give it others{way_out}")
 
 
 def limit_labels(
@@ -388,6 +400,11 @@ class _Splitter:
         if "test" not in splits:
             there = ", ".join(sorted(set(splits)))
             raise ValueError(f"{self.where}: there are {self.noun} for {there}, but none for test")
+        if "valid" in splits and "valid" not in homes:
+            raise ValueError(
+                f"{self.where}: all {self.noun} of valid are also in test; give valid others, or leave it out to use a"
+                " tenth of train"
+            )
         if "valid" not in splits:
             rows = [row for row, home in enumerate(homes) if home == "train"]
             parts = self._split(rows, (0.9, 0.1), "train and valid, which is taken from train")

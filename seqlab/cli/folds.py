@@ -13,6 +13,7 @@ from seqlab.config.compose import compose
 from seqlab.errors import UserError
 from seqlab.io.atomic import write_json
 from seqlab.io.formatting import format_metric, hydra_override, relative_path
+from seqlab.plugins.hydra_source import Sources, sources
 from seqlab.runs.results import read_results
 from seqlab.runs.run_folder import RESUME
 from seqlab.study.intervals import Range, fold_interval
@@ -28,7 +29,7 @@ _OF_COMMAND = ("task.fold", "task.refit", "hydra.run.dir", "ckpt_path")
 def requested_folds(overrides: Sequence[str]) -> int | None:
     """Return the number of folds that a command runs; ``None`` for a single run."""
     keys = {override_key(word) for word in overrides}
-    if not keys & {"task.folds", "experiment"}:
+    if not keys & {"task.folds", "experiment"} and sources() == Sources():  # no config of seqlab sets folds
         return None
     task = compose(overrides).task
     if (count := task.get("folds")) is None or task.get("fold") is not None:

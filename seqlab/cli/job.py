@@ -191,6 +191,7 @@ def _objective(config: DictConfig, folder: Path) -> float:
 def _recorded_run(config: DictConfig, folder: Path) -> "Result | None":
     """Do a run, from its checkpoint if there is one; record its state in the ledger, and queue it again if stopped."""
     from seqlab.cli.arguments import source_arguments
+    from seqlab.runs.scores import linear_score
     from seqlab.sweeps import launchers
     from seqlab.sweeps.ledger import job_id, run_status, write_queued
 
@@ -206,7 +207,7 @@ def _recorded_run(config: DictConfig, folder: Path) -> "Result | None":
             if result is None:
                 record.update(state="failed", cause=failure)
             else:
-                record.update(state="done", objective=result.objective)
+                record.update(state="done", objective=result.objective, linear=linear_score(result.record, "valid"))
     except SystemExit as stop:
         if stop.code == TRY_AGAIN and (job := job_id()) is not None:
             write_queued(folder, overrides, job)

@@ -22,6 +22,7 @@ from seqlab.config.compose import compose_all, compose_full
 from seqlab.errors import UserError
 from seqlab.io.formatting import format_metric, hydra_override, relative_path, shell_command
 from seqlab.runs.results import Result
+from seqlab.runs.scores import linear_score
 from seqlab.sweeps.direction import direction_overrides
 from seqlab.sweeps.launchers import check_launcher, check_plugin
 from seqlab.sweeps.ledger import SWEEP, Entry, read_entries, read_entry, read_plan, summary
@@ -202,6 +203,8 @@ def progress_line(run: Path, result: Result | None) -> str:
     """Describe the result of a run of a sweep, and the progress of the sweep."""
     known = _progress(run)
     score = "failed" if result is None else f"validation {result.monitor} {format_metric(result.objective)}"
+    if result is not None and (linear := linear_score(result.record, "valid")) is not None:
+        score += f" (linear baseline {format_metric(linear)})"
     ended = known.done + known.failed
     line = f"run {ended}" if known.is_open else f"{ended} of {max(known.total, ended)}"
     line += f"  {run.name}  {score}" + (f"; {known.failed} failed" if known.failed else "")

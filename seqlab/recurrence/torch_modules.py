@@ -49,6 +49,10 @@ class FastModule(nn.RNNBase):
         self._routine, self._routes = torch_cell(kind).routine, {}
         self.__dict__["_network"] = network  # no submodule: the module has the parameters and no children, as in torch
 
+    def use_policy(self, policy: CompilePolicy) -> None:
+        """Share the decisions of a run on kernels."""
+        self._network.policy, self._routes = policy, {}
+
     @property
     def choice(self) -> Choice | None:
         """The kernel of the last call and why it was taken; ``None`` before, and where ``torch.compile`` traced it."""

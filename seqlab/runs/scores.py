@@ -107,21 +107,26 @@ def rarest_class(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     return min(known, key=lambda row: (row["examples"], row["recall"]), default=None)
 
 
+def linear_score(record: Mapping[str, Any], split: str) -> float | None:
+    """Return the monitored metric of the linear baseline on a split; ``None`` without one."""
+    scores = (record.get("linear") or {}).get(split) if isinstance(record.get("linear"), Mapping) else None
+    value = scores.get(record["best"]["monitor"]) if isinstance(scores, Mapping) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number else None
+
+
 def linear_verdict(record: Mapping[str, Any]) -> str | None:
     """Return a sentence if the linear baseline has a better test score than the model; else ``None``."""
     from seqlab.io.formatting import format_metric
 
-    linear, best = record.get("linear"), record["best"]
-    if not isinstance(linear, Mapping) or not isinstance(linear.get("test"), Mapping):
-        return None
-    name = best["monitor"]
-    theirs, ours = linear["test"].get(name), record["metrics"]["test"].get(name)
-    if not isinstance(theirs, float) or not isinstance(ours, float):
+    best, name = record["best"], record["best"]["monitor"]
+    theirs, ours = linear_score(record, "test"), record["metrics"]["test"].get(name)
+    if theirs is None or not isinstance(ours, float):
         return None
     if not (theirs > ours if best["mode"] == "max" else theirs < ours):
         return None
     scores = f"test {name} {format_metric(theirs)}, this model {format_metric(ours)}"
-    model = linear.get("model")
+    model = record["linear"].get("model")
     return f"the linear baseline (model={model['name'] if isinstance(model, Mapping) else '?'}) scores better: {scores}"
 
 

@@ -72,6 +72,7 @@ class Recorded:
         self._inputs: dict[str, Tensor] = {}
         self._norms: dict[str, Sequence[Tensor]] = {}
         self._views: dict[str, list[Callable[[int], LayerView]]] = {}
+        self._rows: dict[str, int] = {}
 
     def flow(self, name: str = "") -> GradientFlow:
         """Return the gradient flow of a layer; by default of the only one.
@@ -89,8 +90,11 @@ class Recorded:
 
         Raises:
             UserError: there is no such layer, or it was not called.
+            ValueError: there is no such row.
         """
-        return [view(row) for view in self._views[self._known(name)]]
+        name = self._known(name)
+        check_range("row", row, 0, self._rows[name] - 1)
+        return [view(row) for view in self._views[name]]
 
     def sensitivity(self, name: str = "", row: int = 0) -> Tensor:
         r"""Return :math:`\|∂L_b / ∂x_t\|_2` for the input of a layer at each step of one row, ``[time]``.
@@ -127,6 +131,7 @@ class Recorded:
         begin = max(index for index, track in enumerate(tracks) if (track.layer, track.direction) == (0, "forward"))
         tracks = tracks[begin:]
         lengths = tracks[0].lengths
+        self._rows[name] = len(lengths)
         scale = {"mean": len(lengths), "sum": 1}[reduction] if isinstance(reduction, str) else reduction
         rows, saturation = measure_traces(tracks, scale)
         x = self._inputs.get(name)

@@ -50,6 +50,7 @@ class Entry:
             resumed; ``failed``; ``missing``, not started.
         cause: why it failed or stopped.
         objective: best validation value of the monitored metric, if it is done.
+        linear: the same of the linear baseline, where there is one.
         seconds: duration in the process that ended it.
         job: of the scheduler.
     """
@@ -61,6 +62,7 @@ class Entry:
     objective: float | None = None
     seconds: float | None = None
     job: str | None = None
+    linear: float | None = None
 
 
 def write_plan(
@@ -141,7 +143,8 @@ def read_entry(folder: Path, overrides: Sequence[str] | None = None) -> Entry:
     if overrides is None:
         overrides = record.get("words") or ()
     objective = _objective(folder, record) if state == "done" else None
-    return Entry(folder.name, tuple(overrides), state, cause, objective, record.get("seconds"), record.get("job"))
+    further = record.get("seconds"), record.get("job"), record.get("linear") if state == "done" else None
+    return Entry(folder.name, tuple(overrides), state, cause, objective, *further)
 
 
 def _objective(folder: Path, record: Mapping[str, Any]) -> float | None:
@@ -177,7 +180,7 @@ def _check_record(record: Mapping[str, Any], path: Path) -> None:
         "state": path.name == QUEUED or record.get("state") in STATES,
         "words": record.get("words") is None or _are_texts(record["words"]),
         **{key: record.get(key) is None or isinstance(record[key], str) for key in ("cause", "job")},
-        **{key: record.get(key) is None or _is_number(record[key]) for key in ("objective", "seconds")},
+        **{key: record.get(key) is None or _is_number(record[key]) for key in ("objective", "seconds", "linear")},
     }
     if wrong := [key for key, is_valid in valid.items() if not is_valid]:
         raise UserError(f"{path} cannot be read: its {wrong[0]} is {str(record.get(wrong[0]))[:40]!r}")
@@ -196,7 +199,8 @@ def write_queued(folder: Path, overrides: Sequence[str], job: str) -> None:
 def run_status(folder: Path, overrides: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Write the run record at the start, as ``running``, and at the end.
 
-    The caller sets ``state`` to ``done`` or ``failed``, and ``objective`` or ``cause``; otherwise it is ``stopped``.
+    The caller sets ``state`` to ``done`` or ``failed``, and ``objective`` and ``linear``, or ``cause``; otherwise it
+    is ``stopped``.
     """
     began = time.time()
     record: dict[str, Any] = {

@@ -15,6 +15,7 @@ from seqlab.contracts.task import derived_metrics, detail_metrics
 from seqlab.distributed.collectives import all_gather, all_reduce_sum, reshard_counts
 from seqlab.recurrence import Recurrent, detach, fill_state, state_tensors
 from seqlab.recurrence.selection import CompilePolicy
+from seqlab.recurrence.torch_modules import FastModule
 from seqlab.training.examples import ExampleOutputs, has_examples
 from seqlab.training.nonfinite import NonFiniteGuard
 from seqlab.training.optimizers import EpochDecay, make_optimizer, recurrent_parameters, schedule
@@ -65,6 +66,8 @@ class SequenceModule(pl.LightningModule):
         for part in model.modules():
             if isinstance(part, Recurrent):
                 part.policy = self._policy
+            elif isinstance(part, FastModule):
+                part.use_policy(self._policy)
         self.model, self.task, self.optimizer_config = model, task, dict(optimizer)
         self.valid_metrics = task.metrics()
         self.test_metrics = task.metrics()

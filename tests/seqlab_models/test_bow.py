@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -267,3 +268,49 @@ def test_a_state_with_a_gap():
 def test_needs_preparation():
     with pytest.raises(ValueError, match="until prepare or load_state_dict has run"):
         bow(7)(batch([[1]]))
+
+
+WORDS = ("", "<unk>", "banana", "ananas", "an", "dở", "x")
+
+
+@pytest.mark.parametrize("sublinear", [False, True])
+def test_subwords_are_features_of_scikit_learn(sublinear):
+    """A union of two vectorisers, each with rows of norm 1; unknown words have no characters."""
+    train = [[2, 3, 4], [4, 4, 2], [5, 6], [3, 2]]
+    rows = [*train, [1, 2, 2], [1], [6, 6, 6]]
+    text = {index: f"w{index}" for index in range(len(WORDS))}
+
+    def inside(row):
+        marked = [f"<{WORDS[index]}>" for index in row if index > 1]
+        return [word[i : i + n] for word in marked for n in (2, 3) for i in range(len(word) - n + 1)]
+
+    words = TfidfVectorizer(analyzer=lambda row: ["begin", *map(text.get, row), "end"], sublinear_tf=sublinear)
+    parts = [vectoriser.fit(train).transform(rows).toarray() for vectoriser in (
+        words, TfidfVectorizer(analyzer=inside, sublinear_tf=sublinear)
+    )]  # fmt: skip
+    theirs = torch.from_numpy(np.concatenate(parts, axis=1))
+    spec = InputSpec("tokens", len(WORDS), WORDS)
+    model = BagOfNgrams(spec, OUTPUTS, False, max_order=1, sublinear=sublinear, subword_order=3).double()
+    model.prepare(lambda: ragged(train))
+    index, weights, sizes = model.features(batch(rows))
+    mine = torch.zeros(len(rows), len(model.weight), dtype=torch.float64)
+    mine[torch.arange(len(rows)).repeat_interleave(sizes), index] = weights
+    torch.testing.assert_close(_sorted_columns(mine), _sorted_columns(theirs), rtol=0, atol=1e-12)
+
+
+def test_subwords_are_fitted_and_loaded():
+    spec, rows = InputSpec("tokens", len(WORDS), WORDS), [[2, 3], [3, 2], [4, 5], [6, 5]] * 3
+    examples = Examples(ragged(rows), torch.tensor([0, 0, 2, 2] * 3))
+    model = BagOfNgrams(spec, OUTPUTS, False, subword_order=4, min_count=2)
+    model.prepare(lambda: ragged(rows))
+    model.fit(examples, examples)
+    assert model(batch(rows))[0].argmax(1).equal(examples.targets)
+    again = BagOfNgrams(spec, OUTPUTS, False, subword_order=4, min_count=2)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(batch(rows))[0], model(batch(rows))[0])
+    with pytest.raises(ValueError, match="weight must have the shape"):
+        BagOfNgrams(spec, OUTPUTS, False).load_state_dict(model.state_dict())
+    with pytest.raises(ValueError, match="subword_order=3 needs tokens with names"):
+        BagOfNgrams(InputSpec("tokens", 7), OUTPUTS, False, subword_order=3)
+    with pytest.raises(ValueError, match="subword_order must be >= 2"):
+        BagOfNgrams(spec, OUTPUTS, False, subword_order=1)

@@ -40,9 +40,11 @@ def test_binary_search(values, wanted):
     order=st.integers(1, 5),
     min_count=st.integers(1, 2),
     sublinear=st.booleans(),
+    subwords=st.sampled_from([0, 2, 4]),
 )
-def test_the_exported_bag_of_n_grams(train, read, rubbish, order, min_count, sublinear):
-    model = BagOfNgrams(InputSpec("tokens", SIZE), 3, False, max_order=order, min_count=min_count, sublinear=sublinear)
+def test_the_exported_bag_of_n_grams(train, read, rubbish, order, min_count, sublinear, subwords):
+    options = {"max_order": order, "min_count": min_count, "sublinear": sublinear, "subword_order": subwords}
+    model = BagOfNgrams(InputSpec("tokens", SIZE, ("", "<unk>", "abab", "b", "cab")), 3, False, **options)
     try:
         model.double().prepare(lambda: ragged(train))
     except ValueError:  # no n-gram is frequent enough

@@ -45,6 +45,7 @@ def test_a_word_may_hold_blanks_and_bytes_that_are_not_utf8(tmp_path):
         ("the 1 1 1\n", "has none of the 6 symbols of the vocabulary"),
         ("ngon 1 2 3 4\n", "has vectors of 4 numbers; set model.embedding_size=4"),
         ("the 1 1 1\nngon 1 2 x\n", "line 2 must be a word with 3 numbers"),
+        ("9 3\n" + GLOVE, "has 5 words, and its first line says 9; download it again"),
         ("the 1 1 1\nngon 1 2 nan\n", "line 2 must be a word with 3 numbers"),
     ],
 )
@@ -120,6 +121,8 @@ MODEL = fasttext(["ngon"], np.ones((3, 3)), 2)
         (b"1 3\nthe " + bytes(12), "has none of the 6 symbols"),
         (fasttext(["ngon"], np.ones((3, 4)), 2), "vectors of 4 numbers; set model.embedding_size=4"),
         (fasttext(["ngon"], np.ones((3, 3)), 2, version=9), "has version 9"),
+        (fasttext(["ngon"], np.ones((4, 3)), 2), "has 4 rows, and its header 1 words and 2 buckets"),
+        (fasttext(["ngon"], np.ones((2, 3)), 2), "has 2 rows, and its header 1 words and 2 buckets"),
         (fasttext(["ngon"], np.ones((3, 3)), 2, quantised=True), "is quantised"),
     ],
 )

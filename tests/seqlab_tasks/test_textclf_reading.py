@@ -354,6 +354,12 @@ BOTH = {"pos": GOOD, "neg": BAD}
             {"train": BOTH, "valid": {"pos": ["a"]}, "test": {"pos": GOOD}},
             "all texts of train with the label 'pos' are also in",
         ),
+        (
+            {"train": BOTH, "valid": {"pos": ["a", "b"]}, "test": {"pos": ["a"], "neg": ["b"]}},
+            "all texts of valid are also in test; give valid others, or leave it out to use a tenth of train",
+        ),
+        ({"train": BOTH, "valid": {"pos": [" "]}, "test": {"pos": ["a"]}}, "all texts of valid are empty; .* or leave"),
+        ({"train": BOTH, "valid": {"pos": ["a"]}, "test": {"pos": [" "]}}, "all texts of test are empty; give it oth"),
     ],
 )
 def test_splits_that_do_not_go_together(tmp_path, splits, message):

@@ -30,6 +30,7 @@ from seqlab.runs.scores import class_rows
 if TYPE_CHECKING:
     from seqlab.inference import Trained
 
+_WORST = 10
 Pairs = Callable[[], Iterator[tuple[str, str]]]
 """Starts to read texts and their labels at each call."""
 
@@ -56,10 +57,9 @@ class Scores:
 def main(arguments: list[str]) -> int:
     """Print the metrics and the worst errors."""
     args = _parse(arguments)
+    _refuse_ignored(args)
     if args.pairs is not None:
         return score_pairs(args)
-    if args.output is not None:
-        raise UserError("--output is the table of --pairs FILE; with --data, use --json")
     written, notes = _read(args)
     for note in notes:
         print(f"{args.data}: {note}", file=sys.stderr)
@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
     if not counts:
         raise UserError(f"{args.data} has no texts; all its lines are empty")
     unknown = _checked_labels(args, counts, known)
-    scores = score(trained, pairs, counts.total() - unknown.total(), args.worst)
+    scores = score(trained, pairs, counts.total() - unknown.total(), _WORST if args.worst is None else args.worst)
     if args.json:
         print_json({
             "run": str(args.run_dir),
@@ -123,7 +123,6 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--pair-columns",
         nargs=2,
-        default=COLUMNS,
         metavar=("BETTER", "WORSE"),
         help=f"columns of --pairs ({' '.join(COLUMNS)})",
     )
@@ -139,10 +138,35 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--label-column", metavar="NAME", help="column of the labels (that of the training)")
     add_table_options(parser)
-    parser.add_argument("--worst", type=integer(0), default=10, metavar="N", help="number of errors to list (10)")
+    parser.add_argument("--worst", type=integer(0), metavar="N", help=f"number of errors to list ({_WORST})")
     parser.add_argument("--skip-unknown", action="store_true", help="skip rows whose label the model does not have")
     parser.add_json()
     return parser.parse(arguments)
+
+
+def _refuse_ignored(args: argparse.Namespace) -> None:
+    """Raise :class:`UserError` for an option that means nothing with ``--data`` or ``--pairs``."""
+    columns = {"--text-column": args.text_column, "--label-column": args.label_column}
+    of_data = {**columns, "--worst": args.worst, "--skip-unknown": args.skip_unknown or None}
+    if args.pairs is not None:
+        if name := _given(of_data):
+            raise UserError(f"{name} goes with --data FILE; with --pairs, use --pair-columns BETTER WORSE or --output")
+        if args.force and args.output is None:
+            raise UserError("--force goes with --output FILE")
+        return
+    if args.output is not None:
+        raise UserError("--output is the table of --pairs FILE; with --data, use --json")
+    if args.force:
+        raise UserError("--force goes with --pairs FILE --output FILE")
+    if args.pair_columns is not None:
+        raise UserError("--pair-columns goes with --pairs FILE; with --data, use --text-column and --label-column")
+    if args.data.is_dir() and (name := _given(columns)):
+        raise UserError(f"{name} goes with a table, but --data={args.data} is a folder of texts by class")
+
+
+def _given(options: Mapping[str, Any]) -> str | None:
+    """Return the first option that was given."""
+    return next((name for name, value in options.items() if value is not None), None)
 
 
 def _read(args: argparse.Namespace) -> tuple[Pairs, Sequence[str]]:

@@ -33,7 +33,8 @@ class PairScores:
 
 def score_pairs(args: argparse.Namespace) -> int:
     """Print the share of pairs whose better member is likelier, and write a table of all pairs if asked to."""
-    better, worse = args.pair_columns
+    better, worse = args.pair_columns or COLUMNS
+    columns = (better, worse)
     if better == worse:
         raise UserError(f"--pair-columns must be two columns, got {better} twice")
     table = open_table(args.pairs, table_layout(args))
@@ -41,7 +42,7 @@ def score_pairs(args: argparse.Namespace) -> int:
         if name not in table.columns:
             told = missing_column(name, table.columns)
             raise UserError(f"{args.pairs} {told}. Add --pair-columns BETTER WORSE")
-    for _ in _pairs(table, (better, worse)):  # refuses bad rows before a model is loaded
+    for _ in _pairs(table, columns):  # refuses bad rows before a model is loaded
         pass
     for note in table.notes:
         print(f"{args.pairs}: {note}", file=sys.stderr)
@@ -54,14 +55,14 @@ def score_pairs(args: argparse.Namespace) -> int:
     from seqlab.inference import load
 
     trained, scores = load(args.run_dir), PairScores()
-    rows = _scored(trained, table, (better, worse), scores)
+    rows = _scored(trained, table, columns, scores)
     if args.output is None:
         for _ in rows:
             pass
     else:
         tabs = check_output(args.output) in (".tsv", ".tab")
         write_table(args.output, [*table.columns, *_ADDED], rows, quotes=not (tabs and table.plain))
-    _show(scores, args)
+    _show(scores, args, columns)
     return 0
 
 
@@ -97,7 +98,7 @@ def _scored(trained: "Trained", table: Table, columns: tuple[str, str], scores: 
             bar.advance(bar.task_ids[0], len(part))
 
 
-def _show(scores: PairScores, args: argparse.Namespace) -> None:
+def _show(scores: PairScores, args: argparse.Namespace, columns: tuple[str, str]) -> None:
     from seqlab.study.intervals import share_interval
 
     share = share_interval(scores.correct, scores.pairs)
@@ -107,7 +108,7 @@ def _show(scores: PairScores, args: argparse.Namespace) -> None:
         return
     out = Output()
     out.print_line(
-        f"{args.pair_columns[0]} likelier than {args.pair_columns[1]}: {share.mean:.4f} "
+        f"{columns[0]} likelier than {columns[1]}: {share.mean:.4f} "
         f"({share.low:.4f} to {share.high:.4f}, Wilson 95 %), {scores.correct:,} of {scores.pairs:,} pairs"
     )
     if scores.ties:

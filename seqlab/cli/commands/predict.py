@@ -76,6 +76,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if args.input is None:
         if args.output is not None or args.force:
             raise UserError("--output and --force go with --input FILE")
+        if args.column:
+            raise UserError("--column goes with --input FILE")
         if (args.quoting, args.header, args.encoding, args.encoding_errors) != ("auto", "auto", "utf-8", "strict"):
             raise UserError("--quoting, --header, --encoding and --encoding-errors go with --input FILE")
         args.top = args.top or 3

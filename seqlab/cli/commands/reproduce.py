@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         folder, overrides = _sweep(recipe, row, args)
         if not args.look and not _run(folder, overrides, seeds):
             return 1
-        attempts.append(_attempt(recipe, row, folder))
+        attempts.append(_attempt(recipe, row, folder, seeds))
     verdicts = ["quick run" if args.quick else recipe.judge(each.row, each.values) for each in attempts]
     _show(recipe, attempts, verdicts, out)
     if any(attempt.values for attempt in attempts):
@@ -140,7 +140,7 @@ def _run(folder: Path, overrides: Sequence[str], seeds: int) -> bool:
     return (folder / SWEEP).is_file()
 
 
-def _attempt(recipe: Recipe, row: Row, folder: Path) -> Attempt:
+def _attempt(recipe: Recipe, row: Row, folder: Path, seeds: int) -> Attempt:
     from seqlab.runs.run_folder import RESULTS, read_json
     from seqlab.sweeps.ledger import SWEEP, read_entries
 
@@ -153,7 +153,7 @@ def _attempt(recipe: Recipe, row: Row, folder: Path) -> Attempt:
             raise UserError(f"{recipe.name}: metric is {recipe.metric}; the run has {', '.join(test)}")
         values.append(float(test[recipe.metric]))
     if not records:
-        return Attempt(row, folder, (), max(1, len(entries)))
+        return Attempt(row, folder, (), len(entries) or seeds)
     costs = [record["cost"] for record in records]
     minutes = fmean(cost["training_seconds"] for cost in costs) / 60
     examples = round(fmean(cost["examples_per_second"] * cost["training_seconds"] for cost in costs))

@@ -49,7 +49,13 @@ def _show_status(entries: list[Entry], args: argparse.Namespace, out: Output) ->
     for line in summary(entries)[: 1 if args.all else None]:
         out.print_line(line)
     if args.all:
-        out.print_table(("run", "overrides", "state", "objective", "seconds", "cause"), _rows(entries))
+        columns = ["run", "overrides", "state", "objective", _LINEAR, "seconds", "cause"]
+        rows = [dict(zip(columns, row, strict=True)) for row in _rows(entries)]
+        shown = [name for name in columns if name != _LINEAR or any(row[name] for row in rows)]
+        out.print_table(shown, ([row[name] for name in shown] for row in rows))
+
+
+_LINEAR = "linear baseline"
 
 
 def _rows(entries: list[Entry]) -> Iterator[list[str]]:
@@ -60,6 +66,7 @@ def _rows(entries: list[Entry]) -> Iterator[list[str]]:
             " ".join(word for word in entry.overrides if word not in common),
             entry.state,
             "" if entry.objective is None else format_metric(entry.objective),
+            "" if entry.linear is None else format_metric(entry.linear),
             "" if entry.seconds is None else f"{entry.seconds:.1f}",
             entry.cause or "",
         ]

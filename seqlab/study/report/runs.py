@@ -10,7 +10,7 @@ from typing import Any, final
 
 from seqlab.io.safe_io import is_plain_name
 from seqlab.runs import run_folder
-from seqlab.runs.scores import deciding_verdict, recorded_bounds
+from seqlab.runs.scores import deciding_verdict, linear_score, recorded_bounds
 from seqlab.study.intervals import Range
 
 DISTANCE = "task.sequence_length"
@@ -282,6 +282,11 @@ class Run:
         measured = (self.record.get("chance") or {}).get("test") or {}
         expected = self.bound("chance")
         return finite_number(measured.get(self.reported)) if expected is None else expected
+
+    @property
+    def linear(self) -> float | None:
+        """Monitored test metric of the linear baseline, where there is one."""
+        return linear_score(self.record, "test")
 
     @property
     def solved(self) -> bool:

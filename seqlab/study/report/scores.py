@@ -1,6 +1,7 @@
 """Table of test scores: mean, interval and number of seeds of each row, and which row is clearly the best."""
 
 from collections.abc import Sequence
+from statistics import fmean, stdev
 
 from seqlab.study.intervals import Interval, Range, replicate_interval
 from seqlab.study.report.document import Commands, Field, Table, format_mean, format_number
@@ -19,12 +20,14 @@ def score_table(points: Sequence[Point]) -> Table:
         row |= {"95 % interval": _format(test_interval(point)), "seeds": str(len(point.runs))}
         row["solved (validation)"] = str(point.solved)
         row |= {"learning rate": format_number(run.learning_rate), "baseline": format_number(run.baseline)}
+        row["linear baseline"] = _linear(point) if metric == run.monitor else ""
         row["best possible"] = format_number(run.bound("optimal")) or "not known"
         row["commands"] = Commands(tuple(each.command for each in point.runs))
         rows.append(row)
     dropped = set() if has_distances else {"distance", "learning rate", "best possible"}
     dropped |= set() if judged else {"solved (validation)"}
     dropped |= {"best possible"} if metric != points[0].runs[0].monitor else set()
+    dropped |= set() if any(row["linear baseline"] for row in rows) else {"linear baseline"}
     head = tuple(name for name in rows[0] if name not in dropped)
     best = clearly_best(points)
     return Table(
@@ -33,6 +36,14 @@ def score_table(points: Sequence[Point]) -> Table:
         bold=frozenset(place for place, point in enumerate(points) if point in best),
         in_print=tuple(name for name in [*rows[0]][:5] if name in head),
     )
+
+
+def _linear(point: Point) -> str:
+    """Format the linear baseline's mean test score over the splits of the runs; empty where one has none."""
+    scores = [run.linear for run in point.runs if run.linear is not None]
+    if len(scores) < len(point.runs):
+        return ""
+    return format_mean(fmean(scores), stdev(scores) if len(set(scores)) > 1 else None)
 
 
 def test_interval(point: Point) -> Interval:

@@ -80,6 +80,7 @@ def _row(run: Run, label: str) -> dict[str, Any]:
         "monitor": run.monitor,
         **{f"test/{name}": value for name, value in run.record["metrics"]["test"].items()},
         **{f"chance/{name}": value for name, value in baseline.items()},
+        **({} if run.linear is None else {f"linear/{run.monitor}": run.linear}),
         f"valid/{run.monitor}": run.validation_score(),
         "valid/verdict": deciding_verdict(run.record),
         **{f"bounds/{name}": run.bounds.get(name) for name in ("chance", "optimal", "solved")},

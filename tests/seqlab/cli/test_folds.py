@@ -6,6 +6,11 @@ import math
 import statistics
 from pathlib import Path
 
+import pytest
+
+from seqlab.cli.folds import requested_folds
+from seqlab.plugins.hydra_source import Sources, using_sources
+
 QUICK = ["trainer.max_epochs=2", "cell.hidden_size=4", "data.batch_size=16", "logger=none", "trainer.progress=false"]
 
 
@@ -42,6 +47,36 @@ def test_one_command_runs_the_folds_and_a_model_of_all_rows(cli):
     again = cli(*command, "hydra.run.dir=other")
     assert again.code == 0, again.err
     assert {path: path.stat().st_mtime_ns for path in sweep.glob("*/results.json")} == before
+
+
+@pytest.fixture
+def own_configs(tmp_path):
+    """A primary config and a config of the group task that set folds."""
+    folder = tmp_path / "conf"
+    (folder / "task").mkdir(parents=True)
+    (folder / "mine.yaml").write_text("defaults: [config, _self_]\ntask: {folds: 2}\n", "utf-8")
+    (folder / "task" / "mine.yaml").write_text("defaults: [names, _self_]\nfolds: 3\n", "utf-8")
+    return (folder.as_uri(),)
+
+
+def test_folds_of_config_files_are_requested(own_configs):
+    assert requested_folds(["task=names"]) is None
+    with using_sources(Sources("mine", own_configs)):
+        assert requested_folds([]) == 2
+        assert requested_folds(["task.fold=1"]) is None
+        assert requested_folds(["task.folds=null"]) is None
+    with using_sources(Sources(folders=own_configs)):
+        assert requested_folds(["task=mine"]) == 3
+        assert requested_folds(["task=names"]) is None
+
+
+@pytest.mark.slow
+def test_folds_of_a_config_file_run(cli, own_configs):
+    quick = ["trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none", "trainer.progress=false"]
+    done = cli("--config-dir", "conf", "--config-name", "mine", *quick)
+    assert done.code == 0, done.err
+    assert "test scores over 2 folds" in done.out
+    assert len(list(Path("runs/sweeps").glob("*/*/results.json"))) == 2
 
 
 def test_a_fold_alone_is_a_run(cli):

@@ -41,6 +41,11 @@ def test_the_same_sweep_is_resumed_in_its_folder(cli, sweep):
     assert set(states(cli, folder)) == {"done"}
     shown = cli("status", str(folder), "--all").out
     assert "cell=rnn" in shown
+    records = [json.loads(path.read_text("utf-8")) for path in folder.glob("*/results.json")]
+    linear = {run["linear"] for run in json.loads(cli("status", str(folder), "--json").out)}
+    assert linear == {record["linear"]["valid"][record["best"]["monitor"]] for record in records}
+    assert "linear" in shown
+    assert first.out.count("(linear baseline ") == 4
     assert "trainer.max_epochs" not in shown  # the same in all
     more = sweep("cell=rnn,gru", "seed=0,1,2")
     assert more.code == 0

@@ -25,6 +25,7 @@ MODELS = {
     "rnn": ["cell=rnn", "model.pooling=mean", "preprocessing=characters", "preprocessing.steps=[ascii,lower]"],
     "a cell without a routine": ["cell=mingru", "model.block=prenorm_mlp", "model.conv=3", "model.pooling=last"],
     "bow of characters": ["model=bow", "preprocessing=characters"],
+    "bow with subwords": ["model=bow", "model.subword_order=4", "preprocessing=words", "preprocessing.steps=[lower]"],
     "bow by the optimizer": ["model=bow", "model.solver=optimizer"],
     "tcn": ["model=tcn", "model.depth=2"],
     "window": ["model=window"],

@@ -154,6 +154,10 @@ def test_what_cannot_be_recorded_is_named():
         recorded.flow("words")
     with pytest.raises(UserError, match="tags was not called"):
         recorded.flow("tags")
+    assert recorded.views("words", row=1)
+    for row in (2, -1):
+        with pytest.raises(ValueError, match=f"row must be >= 0 and <= 1, got {row}"):
+            recorded.views("words", row=row)
     with pytest.raises(UserError, match="no recurrent layer 'word'; there are 'words', 'tags'"):
         recorded.flow("word")
     with pytest.raises(ZeroDivisionError), record(module):

@@ -167,3 +167,22 @@ def test_rows_that_a_quote_joins_are_refused(cli, tongues, data):
     assert f"{len(rows)} rows of new.csv" in done.out
     Path("new.tsv").write_text(Path(data).read_text("utf-8").replace(",", "\t"), "utf-8")
     assert f"{len(rows)} rows of new.tsv" in cli("evaluate", str(tongues), "--data", "new.tsv").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pairs", "p.csv", "--text-column", "a"], "--text-column goes with --data FILE; with --pairs, use"),
+        (["--pairs", "p.csv", "--label-column", "a"], "--label-column goes with --data FILE"),
+        (["--pairs", "p.csv", "--worst", "3"], "--worst goes with --data FILE"),
+        (["--pairs", "p.csv", "--skip-unknown"], "--skip-unknown goes with --data FILE"),
+        (["--pairs", "p.csv", "--force"], "--force goes with --output FILE"),
+        (["--data", "d.csv", "--force"], "--force goes with --pairs FILE --output FILE"),
+        (["--data", "d.csv", "--output", "o.csv"], "--output is the table of --pairs FILE"),
+        (["--data", "d.csv", "--pair-columns", "a", "b"], "--pair-columns goes with --pairs FILE"),
+        (["--data", ".", "--text-column", "a"], "--text-column goes with a table, but --data=. is a folder"),
+        (["--data", ".", "--label-column", "a"], "--label-column goes with a table, but --data=. is a folder"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(cli, tongues, arguments, message):
+    cli("evaluate", str(tongues), *arguments).refused(message)

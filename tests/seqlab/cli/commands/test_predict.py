@@ -188,6 +188,7 @@ def test_columns_by_number_and_another_encoding(cli, tongues):
     options[-1] = "other.csv"
     cli("predict", str(tongues), *options, "--encoding", "klingon").refused("--encoding must be a text encoding")
     cli("predict", str(tongues), "Banana", "--quoting", "none").refused("go with --input FILE")
+    cli("predict", str(tongues), "Banana", "--column", "name").refused("--column goes with --input FILE")
 
 
 def test_blank_lines_of_a_pipe_are_counted(cli, tongues, pipe):

@@ -49,6 +49,8 @@ def test_runs_are_kept_and_judged(mine):
     assert "not run" in looked.out
     other = mine("--only", "gru", "--look", "seed=7")
     assert "not run" in other.out
+    assert "0 of 2" in other.out
+    assert "0 of 5" in mine("--only", "gru", "--look", "--seeds", "5", "seed=7").out
     several = mine("--only", "gru", "cell.hidden_size=4,8")
     assert (several.code, "cell.hidden_size must have one value" in several.err) == (1, True)
 

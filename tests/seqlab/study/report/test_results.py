@@ -1,6 +1,7 @@
 """Results of a report: validation chooses and ranks, intervals and horizons follow their definitions."""
 
 import copy
+import csv
 import json
 import math
 import random
@@ -14,8 +15,10 @@ from seqlab.study.intervals import Interval, Range, student_interval
 from seqlab.study.report.figures import best_labels, measure_horizon
 from seqlab.study.report.horizons import draw_horizons, interval, measured
 from seqlab.study.report.reach import draw_reach
-from seqlab.study.report.runs import Run
+from seqlab.study.report.reading import collect
+from seqlab.study.report.runs import Run, label_runs
 from seqlab.study.report.sections import result_sentence
+from seqlab.study.report.writer import results_csv
 
 from .sweep_folders import curve_of, horizon_of, page_of, points_of
 
@@ -91,6 +94,20 @@ def test_limitations_and_baseline_are_stated(sweep, record):
         < page.index("Test accuracy: a mark")
     )
     assert "Baseline Best input-independent prediction, test accuracy: 0.25. 1 of 2 rows validate better" in page
+
+
+def test_the_linear_baseline_has_a_column(sweep, record):
+    made = without_distances(record, rnn=([0.5, 0.7], "learning"), gru=([0.1, 0.3], "at chance"))
+    assert "linear baseline" not in page_of(sweep("none", made))
+    for number, each in enumerate(made):
+        each["linear"] = {"test": {"accuracy": 0.625 + number % 2 / 8}, "model": {"name": "bow"}}
+    folder = sweep("some", made)
+    page = page_of(folder)
+    assert "linear baseline" in page
+    assert page.count("0.688 ± 0.088") == 2
+    labels = label_runs(collect([folder]).runs)
+    (first, *_) = csv.DictReader(results_csv(labels, ()).splitlines())
+    assert first["linear/accuracy"] == "0.625"
 
 
 def noisy(records):
