@@ -106,15 +106,12 @@ def _check_intervals(overrides: Sequence[str]) -> None:
             raise UserError(f"{each.input_line}: the interval ends before it starts")
 
 
-def register_sweeper(sweeper: str, overrides: Sequence[str]) -> list[str]:
-    """Register a sweeper of seqlab; return the overrides that choose it in place of Hydra's basic sweeper."""
+def register_sweeper(sweeper: str) -> None:
+    """Register a sweeper of seqlab."""
     if is_search(sweeper):
         Plugins.instance().register(_load(*_SWEEPERS[sweeper]))
-    elif sweeper == "basic" and not any(override_key(word).startswith("hydra.sweeper.") for word in overrides):
-        found = _load("_sweepers", "PlannedSweeper")
-        Plugins.instance().register(found)
-        return [f"hydra.sweeper._target_={found.__module__}.{found.__qualname__}"]
-    return []
+    elif sweeper == "basic":
+        Plugins.instance().register(_load("_sweepers", "PlannedSweeper"))
 
 
 def _load(module: str, name: str) -> Any:
@@ -141,8 +138,8 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], Path]:
     if fresh and (earlier := rename_old_sweep(folder)) is not None:
         print(f"the earlier sweep is now {relative_path(earlier)}", file=sys.stderr)
     plan_sweep(folder, overrides, sweeper)
-    overrides += [*direction, *register_sweeper(sweeper, overrides)]
-    return [*overrides, hydra_override("hydra.sweep.dir", str(folder))], folder
+    register_sweeper(sweeper)
+    return [*overrides, *direction, hydra_override("hydra.sweep.dir", str(folder))], folder
 
 
 def _split_fresh(arguments: Sequence[str]) -> tuple[list[str], bool]:

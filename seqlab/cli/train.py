@@ -25,6 +25,7 @@ def train(arguments: list[str]) -> int:
 def _train(arguments: list[str]) -> int:
     from seqlab.cli.arguments import check_config_dir, check_overrides, check_working_folder, parse, refuse_sweep
     from seqlab.cli.folds import requested_folds
+    from seqlab.cli.replicas import replica_overrides
     from seqlab.plugins.hydra_source import register, using_sources
 
     register()
@@ -44,6 +45,8 @@ def _train(arguments: list[str]) -> int:
         if command.is_sweep:
             return _sweep(overrides)[1]
         count = requested_folds(overrides)
+        if count is None and (sweep := replica_overrides(overrides)) is not None:
+            return _sweep(sweep)[1]
         return _single_run(arguments, overrides) if count is None else _folds(arguments, overrides, count)
 
 

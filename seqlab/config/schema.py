@@ -48,6 +48,7 @@ class Trainer:
     limit_test_batches: _Batches = 1.0
     overfit_batches: _CountOrZero = 0
     profiler: Literal["simple", "advanced"] | None = None
+    replicas: Annotated[int, Ge(1), Le(_MOST_PROCESSES)] = 1
 
 
 @dataclass(frozen=True)

@@ -309,6 +309,20 @@ def of_source(name: str, option: str, _root_: DictConfig) -> Any:
     return node("preprocessing", name)[option]
 
 
+PLANNED_SWEEPER = {
+    "_target_": "hydra_plugins.seqlab_sweeps._sweepers.PlannedSweeper",
+    "max_batch_size": None,
+    "params": None,
+    "group_replicas": False,
+}
+"""Config of ``hydra/sweeper=basic``: that of Hydra's, and whether to train runs together."""
+
+
+def store_sweeper() -> None:
+    """Store the config of seqlab's basic sweeper in place of Hydra's."""
+    ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=PLANNED_SWEEPER, provider="seqlab")
+
+
 def register() -> None:
     """Register resolvers and sources with Hydra; idempotent."""
     register_resolver("run_label", run_label)
@@ -319,6 +333,7 @@ def register() -> None:
     Plugins.instance().register(PluginSource)
     Plugins.instance().register(PluginSearchPath)
     hydra_internals.register_sources(FileConfigSource, ImportlibResourcesConfigSource)
+    store_sweeper()
     stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
     for name in OWN_LAUNCHERS:
         stored.pop(f"{name}.yaml", None)  # of the Hydra plugin; seqlab's has the same name

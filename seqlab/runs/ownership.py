@@ -96,6 +96,8 @@ def logging_to(folder: Path) -> Iterator[None]:
     """Append log messages to the folder's log file, created with the first one; for owners only."""
     handler = logging.FileHandler(folder / LOG, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(message)s"))
+    if (thread := threading.current_thread()) is not threading.main_thread():  # of a run trained beside others
+        handler.addFilter(lambda record: record.thread == thread.ident)
     root = logging.getLogger()
     root.addHandler(handler)
     try:

@@ -32,7 +32,7 @@ ADDED_KEYS: Mapping[str, Mapping[str, Any]] = {
     "data": {"duplicates": "keep", "tokens_per_batch": None},
     "model": {"checkpoint_steps": "auto", "block": "plain", "conv": 0},
     "optimizer": {"recurrent_lr": None},
-    "trainer": {"max_minutes": None},
+    "trainer": {"max_minutes": None, "replicas": 1},
     "task": {
         "quoting": "auto", "header": "auto", "encoding": "utf-8", "baseline": "linear",
         "lengths": "fixed", "min_length": None, "start_length": None, "growth": 1.5, "patience": 1, "check_every": 50,

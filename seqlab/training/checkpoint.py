@@ -144,6 +144,7 @@ class RunCheckpoint(Checkpoint):
         best_length: of a curriculum, the length that the best weights solve; 0 where there is none.
         validated: the optimiser step after which validation last ran.
         record: a key of each checkpoint, and the function of whole epochs and steps that returns its value.
+        random_state: returns the states of the random generators to save.
         has_started: whether training started, so that the checkpoint to resume from was loaded.
     """
 
@@ -167,6 +168,7 @@ class RunCheckpoint(Checkpoint):
         self._schedule, self.best_length = schedule, 0
         self.has_started = False
         self._rng: list[dict[str, Any]] = []
+        self.random_state = rng_state
         self._ignores_best = False
         self._last_saved, self._has_requested, self._saved_before_validation = time.monotonic(), False, False
         self._consensus = RankConsensus()
@@ -272,7 +274,7 @@ class RunCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best score and the states of the random generators of all ranks."""
-        return {**self._best_state(), "rng": all_gather(rng_state())}
+        return {**self._best_state(), "rng": all_gather(self.random_state())}
 
     def _best_state(self) -> dict[str, Any]:
         names = ("best", "best_epoch", "best_step", "best_metrics", "validated", "best_length")

@@ -63,6 +63,8 @@ def run(
         StepReachedError: the run stopped after ``until``.
     """
     plain = plain_config(config)  # checked before a folder is made
+    if (count := plain["trainer"]["replicas"]) > 1:
+        raise UserError(f"trainer.replicas must be 1 within a run, got {count}; the command line makes a run of each")
     with restored_process_state(), owned_folder(Path(folder)):
         return _run(plain, Path(folder), command, until, estimate)
 

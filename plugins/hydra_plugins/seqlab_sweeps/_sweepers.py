@@ -11,6 +11,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.seqlab_sweeps._groups import GroupedTask, GroupLauncher
 from hydra_plugins.seqlab_sweeps._jobs import with_cache
 from seqlab.plugins.hydra_internals import BASIC_LAUNCHER_LOG, planned_sweeper
 from seqlab.study.horizon.runner import SearchRunner, finish_search
@@ -20,14 +21,28 @@ from seqlab.sweeps.ledger import read_plan
 
 @final
 class PlannedSweeper(Sweeper):
-    """Hydra's basic sweeper without a second composition of every run."""
+    """Hydra's basic sweeper without a second composition of every run.
 
-    def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
-        self._basic = planned_sweeper(max_batch_size, params)
+    Args:
+        max_batch_size: runs to launch at a time; ``None`` for all.
+        params: overrides beside those of the command line.
+        group_replicas: whether runs that differ only in seed, learning rate or initialisation are trained together.
+    """
+
+    def __init__(
+        self, max_batch_size: int | None = None, params: dict[str, str] | None = None, group_replicas: bool = False
+    ) -> None:
+        self._basic, self.group_replicas = planned_sweeper(max_batch_size, params), group_replicas
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Set the basic sweeper up."""
-        self._basic.setup(hydra_context=with_cache(hydra_context), task_function=task_function, config=config)
+        hydra_context = with_cache(hydra_context)
+        if not self.group_replicas:
+            self._basic.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+            return
+        task = GroupedTask(task_function, hydra_context, config)
+        self._basic.setup(hydra_context=hydra_context, task_function=task, config=config)
+        self._basic.launcher = GroupLauncher(self._basic.launcher, task)  # type: ignore[attr-defined]  # it has one
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch every run."""
@@ -60,9 +75,12 @@ class HorizonSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store the config and create the launcher."""
         self.config = config
+        task = GroupedTask(task_function, hydra_context, config) if self._given.get("group_replicas") else None
         self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=with_cache(hydra_context), task_function=task_function, config=config
+            hydra_context=with_cache(hydra_context), task_function=task or task_function, config=config
         )
+        if task is not None:
+            self.launcher = GroupLauncher(self.launcher, task)
         for name in (BASIC_LAUNCHER_LOG, "hydra_plugins.hydra_joblib_launcher"):
             logging.getLogger(name).setLevel(logging.WARNING)  # the search prints one line a batch itself
 

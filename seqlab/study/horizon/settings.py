@@ -48,6 +48,7 @@ class Settings:
     rows: _Overrides = field(default_factory=dict)
     tasks: _Overrides = field(default_factory=dict)
     only: tuple[str, ...] = ()
+    group_replicas: bool = False
     params: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -1,8 +1,7 @@
 """One replica: a run in Lightning's trainer whose optimiser steps its group takes."""
 
 import time
-from collections.abc import Callable
-from itertools import chain
+from collections.abc import Callable, Iterator
 from typing import Any, final
 
 import pytorch_lightning as pl
@@ -60,9 +59,14 @@ class Replica:
     def _attach(self, session: Any, trainer: pl.Trainer) -> None:
         """Take Lightning's place in advancing through the batches of an epoch."""
         self.session, self.trainer, self.module = session, trainer, session.module
+        session.checkpoints.random_state = self.turn.random_state
         self.loop: Any = trainer.fit_loop.epoch_loop
         self._advance_alone, vars(self.loop)["advance"] = self.loop.advance, self._advance
         self.alone = _refusal(session, trainer)
+        on_cpu, precision = trainer.strategy.root_device.type == "cpu", session.config["trainer"]["precision"]
+        self._keeps_batches = on_cpu and precision == "32-true"
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # a trainer has them
+        self._callbacks = [each for each in callbacks if _overrides(each, "on_train_batch_end")]
 
     def _advance(self, fetcher: Any) -> None:
         """Wait until the group has taken the steps up to the next validation or to the end of training."""
@@ -99,14 +103,17 @@ class Replica:
         """Return the batch of the next step."""
         if self._batch is None:
             self._item = next(self._fetcher)
-            batch = self.trainer.precision_plugin.convert_input(self._item[0])
-            self._batch = self.trainer.strategy.batch_to_device(batch)
+            batch: Batch = self._item[0]
+            if not self._keeps_batches:
+                batch = self.trainer.precision_plugin.convert_input(batch)
+                batch = self.trainer.strategy.batch_to_device(batch)
+            self._batch = batch
         return self._batch
 
     def return_batch(self) -> None:
         """Put the fetched batch back, for a step that is not taken in the group."""
         if self._batch is not None:
-            self._fetcher.iterator = chain([self._item], self._fetcher.iterator)
+            self._fetcher.iterator = _preceded(self._item, self._fetcher.iterator)
             self._fetcher.fetched -= 1
             self._fetcher.done, self._batch = False, None
 
@@ -115,7 +122,6 @@ class Replica:
         progress, optimizer = self.loop.batch_progress, self.loop.automatic_optimization.optim_progress.optimizer
         progress.is_last_batch = self._fetcher.done
         progress.increment_ready()
-        self.trainer._logger_connector.on_batch_start(self._batch)
         progress.increment_started()
         optimizer.step.increment_ready()
         optimizer.zero_grad.increment_ready()
@@ -156,9 +162,10 @@ class Replica:
         except BaseException as error:
             self.failure = error
             return True
-        self.trainer._logger_connector.on_batch_end()
         progress.increment_completed()
         if loop._is_training_done or self.trainer.should_stop:
+            self.trainer._logger_connector.on_batch_start(batch)  # which the trainer's own loop does at every step
+            self.trainer._logger_connector.on_batch_end()
             return True
         loop._batches_that_stepped += 1
         loop.on_iteration_done()
@@ -166,11 +173,20 @@ class Replica:
 
     def _call_callbacks(self, batch: Any, loss: Tensor | None) -> None:
         trainer, module, output = self.trainer, self.module, {} if loss is None else {"loss": loss}
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # a trainer has them
-            if _overrides(callback, "on_train_batch_end"):
-                module._current_fx_name = "on_train_batch_end"
-                callback.on_train_batch_end(trainer, module, output, batch, self.loop.batch_idx)
-                module._current_fx_name = None
+        module._current_fx_name = "on_train_batch_end"
+        for callback in self._callbacks:
+            callback.on_train_batch_end(trainer, module, output, batch, self.loop.batch_idx)
+        module._current_fx_name = None
+
+
+def _preceded(item: Any, iterator: Any) -> Iterator[Any]:
+    """Yield an item, then those of an iterator, without starting it again as ``iter`` of Lightning's would."""
+    yield item
+    while True:
+        try:
+            yield next(iterator)
+        except StopIteration:
+            return
 
 
 def _overrides(callback: pl.Callback, hook: str) -> bool:

@@ -30,7 +30,7 @@ def layout(member: Member) -> list[tuple[str, torch.Size, torch.dtype, int]]:
 
 @final
 class Stack:
-    """Trained parameters ``[replica, parameter]`` and the optimiser's states, of which models and optimisers have views.
+    """Trained parameters and optimiser states, ``[replica, parameter]``, of which models and optimisers have views.
 
     Each model and optimiser stays usable by itself, so that validation and checkpoints need no copy.
 
@@ -57,7 +57,8 @@ class Stack:
         self.values = torch.stack([_flat(_parameters(each)) for each in members])
         kind, options = type(members[0].optimizer), members[0].optimizer.param_groups[0]
         self.states = {name: torch.zeros_like(self.values) for name in states_of(kind, options)}
-        self.steps = torch.tensor([_steps(each.optimizer) for each in members], dtype=torch.float32)
+        counts = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32  # as torch counts
+        self.steps = torch.tensor([_steps(each.optimizer) for each in members], dtype=counts)
         for row, member in enumerate(members):
             self._bind(row, member)
 

@@ -1,6 +1,5 @@
 """Coroutines on threads: one thread of several runs at a time, each with its own random numbers."""
 
-import random
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -62,6 +61,13 @@ class Turn:
         if self._raise is not None:
             raise self._raise
 
+    def random_state(self) -> dict[str, Any]:
+        """Return the states of its random generators, also between its turns."""
+        if threading.current_thread() is self._thread or self._random is None:
+            return rng_state()
+        state: dict[str, Any] = self._random[0]
+        return state
+
     def _run(self) -> None:
         try:
             self._enter()
@@ -73,14 +79,13 @@ class Turn:
             self._has_paused.release()
 
 
-def _random_state() -> tuple[Any, Any, Any]:
-    return rng_state(), random.getstate(), np.random.get_state()
+def _random_state() -> tuple[dict[str, Any], Any]:
+    return rng_state(), np.random.get_state()
 
 
-def _set_random_state(state: tuple[Any, Any, Any]) -> None:
+def _set_random_state(state: tuple[dict[str, Any], Any]) -> None:
     set_rng_state(state[0])
-    random.setstate(state[1])
-    np.random.set_state(state[2])
+    np.random.set_state(state[1])
 
 
 on_trainer: ContextVar[Callable[[Any, Any], None] | None] = ContextVar("on_trainer", default=None)

@@ -1,6 +1,7 @@
 """Runs trained together equal runs by themselves."""
 
 import csv
+from functools import partial
 
 import pytest
 import torch
@@ -8,9 +9,9 @@ from torch.utils._pytree import tree_flatten_with_path
 
 import seqlab
 from seqlab.runs.run_folder import RESUME
-from seqlab.training.replicas.group import train_together
+from seqlab.training.replicas.group import Group, train_together
 
-from ...resumable import FAST, record_of
+from ...resumable import FAST, record_of, weights_of
 
 EXACT = [*FAST, "trainer.precision=64-true", "kernel=loop", "logger=csv", "trainer.accelerator=cpu"]
 
@@ -34,6 +35,7 @@ def saved(folder):
     found = torch.load(folder / RESUME, weights_only=True)
     for state in found["callbacks"]["RunCheckpoint"]["rng"]:
         del state["python"]  # the shape checks of the tests draw from it
+    del found["run"]["config"]["ckpt_path"]
     return found
 
 
@@ -74,3 +76,79 @@ def test_ragged_batches_of_unequal_sizes_give_the_weights_of_each_run_after_fift
     done = together(words, tmp_path, range(3))
     assert [replica.alone for replica in done] == [None] * 3
     assert_equal(tmp_path, range(3))
+
+
+GENERATED = ["task=adding", "task.sequence_length=4", "task.examples=128", "task.held_out=32", "data.batch_size=32"]
+
+
+def test_runs_stop_by_themselves_and_the_others_go_on(tmp_path):
+    runs = [config([*GENERATED, f"trainer.max_epochs={3 - number}"], number) for number in range(3)]
+    for number, each in enumerate(runs):
+        seqlab.run(each, tmp_path / f"alone{number}")
+    done = train_together([partial(seqlab.run, each, tmp_path / f"together{n}") for n, each in enumerate(runs)])
+    assert [replica.result.cost["epochs"] for replica in done] == [3, 2, 1]
+    assert_equal(tmp_path, range(3))
+
+
+class CrashError(Exception):
+    """The process died."""
+
+
+@pytest.fixture
+def in_float64():
+    """Of a run with trainer.precision=64-true, Lightning would load the checkpoint into a model of float32."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("in_float64")
+def test_a_crash_within_an_epoch_resumes_together_or_alone_to_the_same_weights(tmp_path, monkeypatch):
+    words = [*GENERATED, "trainer.max_epochs=3", "trainer.checkpoint_minutes=0", "trainer.precision=32-true"]
+    alone(words, tmp_path, range(3))
+    step, count = Group._step, iter(range(100))
+
+    def crash(self, *given):
+        if next(count) == 6:  # within the second epoch, with a checkpoint of every step
+            raise CrashError
+        step(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Group, "_step", crash)
+        done = together(words, tmp_path, range(3))
+    assert {type(replica.turn.error) for replica in done} == {CrashError}
+    assert saved(tmp_path / "together0")["global_step"] == 6
+    together(words, tmp_path, range(2), "ckpt_path=last")
+    seqlab.run(config(words, 2, "ckpt_path=last"), tmp_path / "together2")
+    assert_equal(tmp_path, range(3))
+
+
+def test_a_model_that_draws_random_numbers_trains_by_itself_to_the_same_weights(tmp_path):
+    words = [*GENERATED, "trainer.max_epochs=1", "model.output_dropout=0.5"]
+    alone(words, tmp_path, range(2))
+    done = together(words, tmp_path, range(2))
+    assert all("random numbers" in replica.alone for replica in done)
+    assert_equal(tmp_path, range(2), tolerance=0)
+
+
+def test_a_run_that_fails_ends_alone(tmp_path):
+    """One loss is not finite: that run reports it, the others are as by themselves."""
+    words = [*GENERATED, "trainer.max_epochs=1"]
+    alone(words, tmp_path, range(2))
+    runs = [config(words, number) for number in range(2)] + [config(words, 2, "optimizer.lr=1e200")]
+    done = train_together([partial(seqlab.run, run, tmp_path / f"together{n}") for n, run in enumerate(runs)])
+    assert [replica.turn.error for replica in done[:2]] == [None, None]
+    assert "set a lower optimizer.lr" in str(done[2].turn.error)
+    assert_equal(tmp_path, range(2))
+
+
+def test_fused_in_float32_agrees_after_fifty_steps(tmp_path):
+    words = [*GENERATED, "task.examples=544", "trainer.max_epochs=3", "kernel=fused", "trainer.precision=32-true"]
+    runs = alone(words, tmp_path, range(3))
+    assert runs[0].cost["steps"] >= 50
+    done = together(words, tmp_path, range(3))
+    assert [replica.alone for replica in done] == [None] * 3
+    assert {replica.result.record["kernel"]["kernel"] for replica in done} == {"fused"}
+    for number in range(3):
+        one, other = (weights_of(tmp_path / f"{name}{number}") for name in ("alone", "together"))
+        assert all(torch.allclose(one[name], other[name], rtol=0, atol=1e-5) for name in one)

@@ -1,0 +1,131 @@
+"""Runs of a sweep that differ only in seed, learning rate or initialisation, trained together in one process."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from hydra_plugins.seqlab_sweeps._jobs import with_cache
+from seqlab.sweeps.overrides import override_key
+
+KEYS = (
+    "seed", "optimizer.lr", "optimizer.recurrent_lr", "optimizer.weight_decay",
+    "cell.initialisation", "cell.forget_bias", "model.init_range",
+)  # fmt: skip
+"""Keys in which the runs of a group may differ. A run that computes something else by one of them trains by itself."""
+_MOST = 64
+"""Runs of a group, at most."""
+
+
+def grouped(runs: Sequence[Sequence[str]], processes: int = 1) -> list[list[Sequence[str]]]:
+    """Divide runs into groups that differ in :data:`KEYS` only, in the order of their first runs.
+
+    Args:
+        runs: the overrides of each.
+        processes: that train groups side by side; large groups are divided so that each process has one.
+    """
+    found: dict[tuple[str, ...], list[Sequence[str]]] = {}
+    for overrides in runs:
+        found.setdefault(tuple(each for each in overrides if override_key(each) not in KEYS), []).append(overrides)
+    size = min(_MOST, max(1, -(-len(runs) // processes)))
+    return [group[begin : begin + size] for group in found.values() for begin in range(0, len(group), size)]
+
+
+@final
+class GroupedTask:
+    """Task function of the first run of a group, which trains the others beside it.
+
+    Args:
+        function: trains one run.
+        context: composes the configs of the others.
+        config: of the sweep.
+
+    Attributes:
+        groups: overrides of the others, by those of the first run.
+    """
+
+    def __init__(self, function: Callable[[DictConfig], Any], context: HydraContext, config: DictConfig) -> None:
+        self.function, self.context, self.config = function, with_cache(context), config
+        self.groups: dict[tuple[str, ...], list[list[str]]] = {}
+
+    def __call__(self, config: DictConfig) -> Any:
+        """Train the group of this run; return its value."""
+        own: Any = HydraConfig.instance().cfg
+        others = self.groups.get(_key(HydraConfig.get().overrides.task), [])
+        if not others:
+            return self.function(config)
+        from seqlab.training.replicas.group import train_together
+
+        full = [own, *(self._composed(overrides, own) for overrides in others)]
+        jobs = [partial(self.function, config), *(partial(self.function, _task_config(each)) for each in full[1:])]
+        try:
+            replicas = train_together(jobs, [partial(_enter, each) for each in full])
+        finally:
+            _enter(own)
+        for replica in replicas:
+            if replica.turn.error is not None:
+                raise replica.turn.error
+        return replicas[0].result
+
+    def _composed(self, overrides: Sequence[str], own: DictConfig) -> DictConfig:
+        """Compose the config of another run as Hydra's launchers do."""
+        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.job.id, config.hydra.job.num = own.hydra.job.id, own.hydra.job.num
+            config.hydra.runtime.output_dir = os.path.abspath(  # noqa: PTH100  # as Hydra does: links stay
+                Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir
+            )
+        return config
+
+
+@final
+class GroupLauncher(Launcher):
+    """Another launcher, with one job for each group of runs.
+
+    Args:
+        launcher: of the jobs.
+        task: its task function.
+    """
+
+    def __init__(self, launcher: Launcher, task: GroupedTask) -> None:
+        self._launcher, self._task = launcher, task
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Do nothing; the other launcher is set up."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Launch the first run of each group, which trains the others."""
+        groups = grouped(job_overrides, _processes(self._task.config))
+        self._task.groups = {_key(group[0]): [list(each) for each in group[1:]] for group in groups}
+        return self._launcher.launch([group[0] for group in groups], initial_job_idx)
+
+
+def _key(overrides: Iterable[str]) -> tuple[str, ...]:
+    return tuple(each for each in overrides if not override_key(each).startswith("hydra"))
+
+
+def _processes(config: DictConfig) -> int:
+    """Return the number of processes of the launcher."""
+    number = int(
+        OmegaConf.select(config, "hydra.launcher.n_jobs") or OmegaConf.select(config, "hydra.launcher.parallel") or 1
+    )
+    return number if number > 0 else os.cpu_count() or 1
+
+
+def _task_config(config: DictConfig) -> DictConfig:
+    task: DictConfig = deepcopy(config)
+    with read_write(task), open_dict(task):
+        del task["hydra"]
+    return task
+
+
+def _enter(config: DictConfig) -> None:
+    HydraConfig.instance().set_config(config)
