@@ -10,6 +10,7 @@ cell are grey. A name that is not installed takes a place by its checksum.
 """
 
 import io
+import logging
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -254,6 +255,7 @@ def save_figure(figure: "Figure", path: Path, dpi: int = 120) -> None:
     kind, content, was_visible = path.suffix[1:].lower(), io.BytesIO(), figure.patch.get_visible()
     figure.patch.set_visible(True)
     metadata = {"CreationDate": None} if kind == "pdf" else None
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every table of an embedded font
     with rc_context({"pdf.fonttype": 42}):  # TrueType, embedded: publishers refuse the default, type 3
         figure.savefig(content, format=kind, dpi=dpi, facecolor="white", metadata=metadata)
     figure.patch.set_visible(was_visible)

@@ -65,15 +65,16 @@ class Scrubber:
 def anonymise(found: Collected, folders: Iterable[Path]) -> Scrubber:
     """Scrub the records, faults, horizons and commands of collected runs, and return what scrubs texts of them.
 
-    The folders of the runs stay, to be read.
+    Folders are numbered; those of the runs stay, to be read.
     """
     scrubber = Scrubber(folders)
-    found.runs = [replace(run, record=_record(run.record, scrubber)) for run in found.runs]
+    sources = dict.fromkeys([*(run.source for run in found.runs), *(folder for folder, _ in found.horizons)])
+    named = {source: Path(f"folder_{number}") for number, source in enumerate(sources, start=1)}
+    found.runs = [replace(run, source=named[run.source], record=_record(run.record, scrubber)) for run in found.runs]
     found.faults = [
-        replace(scrubber.value(fault), place=scrubber.text("/".join(Path(fault.place).parts[-2:])))
-        for fault in found.faults
+        replace(scrubber.value(fault), place=scrubber.text(Path(fault.place).name)) for fault in found.faults
     ]
-    found.horizons = [(folder, scrubber.value(horizon)) for folder, horizon in found.horizons]
+    found.horizons = [(named[folder], scrubber.value(horizon)) for folder, horizon in found.horizons]
     found.commands = [scrubber.text(command) for command in found.commands]
     return scrubber
 

@@ -103,7 +103,7 @@ class _Source:
         body = [line for section in self.sections for line in self._section(section)]
         preamble = (
             MARKER.decode(), r"\documentclass[10pt]{article}", r"\usepackage[a4paper,margin=25mm]{geometry}",
-            r"\usepackage{booktabs,graphicx}", r"\pdfsuppressptexinfo=-1", r"\pdfinfo{/Producer (LaTeX)}",
+            r"\usepackage{booktabs,graphicx}", r"\ifdefined\pdfsuppressptexinfo\pdfsuppressptexinfo=-1\fi",
             r"\setlength{\parindent}{0pt}", r"\setlength{\parskip}{4pt}", r"\sloppy",
             r"\newcommand{\fitted}[1]{\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{#1}}",
             r"\newcommand{\shown}[2]{\begin{center}\fitted{#1}\par\smallskip{\small #2}\end{center}}",

@@ -43,7 +43,9 @@ _COSTS = (
 )
 
 
-def results_csv(labels: Mapping[Run, str], faults: Sequence[Fault]) -> str:
+def results_csv(
+    labels: Mapping[Run, str], faults: Sequence[Fault], name_of: Callable[[Path], str] = relative_path
+) -> str:
     """Format all runs as one table: settings that vary, metrics with their baseline, cost, command; then faults."""
     by_task: dict[str, list[Run]] = {}
     for run in labels:
@@ -51,7 +53,7 @@ def results_csv(labels: Mapping[Run, str], faults: Sequence[Fault]) -> str:
     varied = {task: [*REPLICATES[1:], *varied_settings(runs)] for task, runs in by_task.items()}
     rows = []
     for run, label in labels.items():
-        rows.append(_row(run, label))
+        rows.append({**_row(run, label), "folder": name_of(run.folder)})
         keys = [key for key in varied[run.task] if key in run.settings and key not in (DISTANCE, LEARNING_RATE)]
         rows[-1] |= {key: run.settings[key] for key in keys}
     rows += [
@@ -87,7 +89,6 @@ def _row(run: Run, label: str) -> dict[str, Any]:
         **{f"lengths/{name}": value for name, value in run.lengths.items()},
         **{name: run.cost(name) for name in _COSTS},
         "command": run.command,
-        "folder": relative_path(run.folder),
     }
 
 
@@ -185,7 +186,8 @@ def compose(
     methods = [methods_section(each.title, [*each.labels], [*each.labels.values()]) for each in groups]
     document = _document(found, groups, methods, setup_sections(found, [] if anonymous else folders))
     labels = {run: label for group in groups for run, label in group.labels.items()}
-    tables = {"methods.md": markdown(Document("Methods", methods)), "results.csv": results_csv(labels, found.faults)}
+    runs = results_csv(labels, found.faults, (lambda folder: folder.name) if anonymous else relative_path)
+    tables = {"methods.md": markdown(Document("Methods", methods)), "results.csv": runs}
     if found.horizons:
         tables["horizons.csv"] = _csv(reach.COLUMNS, reach.horizon_rows(found.horizons))
     if scrubber is not None:

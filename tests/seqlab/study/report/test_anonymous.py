@@ -9,6 +9,8 @@ import pytest
 from seqlab.study.report import write_report
 from seqlab.study.report.anonymous import Scrubber
 
+from .sweep_folders import horizon_of
+
 
 @pytest.fixture
 def alice(monkeypatch):
@@ -43,7 +45,8 @@ def test_no_file_identifies_anyone(sweep, record, tmp_path, alice, form):
         each["git"] = {"commit": "c0ffee0123456789", "dirty": False}
         each["command"] += " hydra.run.dir=/scratch/alice.liddell/runs logger.wandb.entity=alice.liddell"
     made[0]["config"]["task"]["data"] = "/data/other/b.csv"  # a setting that varies is in labels and figures
-    folder = sweep("of-all", made, ["never"])
+    folder = sweep("liddell", made, ["never"])
+    horizon_of(folder)
     out = write_report([folder], tmp_path / "out", form=form, anonymous=True).parent
     hidden = ("liddell", "secret", "scratch", "c0ffee", "rabbit", "b.csv", str(tmp_path), Path(str(tmp_path)).name)
     files = [path for path in out.rglob("*") if path.suffix in (".html", ".md", ".csv", ".tex", ".svg", ".pdf")]
