@@ -109,6 +109,18 @@ def test_the_commands_of_a_page_work_as_typed(name, shell):
     assert typed >= 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rnn", "vanishing", "reach", "lstm"])
+def test_the_commands_of_a_tutorial_work_as_typed(name, shell):
+    """Its Python is run by test_learn.py."""
+    page = (DOCS / "learn" / f"{name}.md").read_text("utf-8")
+    lines = [line for language, body in FENCE.findall(page) if language == "sh" for line in body.split("\n")[:-1]]
+    commands = "\n".join(lines).replace("\\\n", " ").splitlines()
+    assert commands
+    for line in commands:
+        shell.type(line)
+
+
 def test_a_command_that_is_wrong_would_be_seen(shell):
     with pytest.raises(AssertionError, match="hiden_size"):
         shell.type("python -m seqlab cell=gru cell.hiden_size=64")

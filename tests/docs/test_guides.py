@@ -39,4 +39,4 @@ def test_the_table_of_distances_names_every_generated_task():
     distances = {
         name for name in plugins("task") if task_defaults(find("task", name).load()).sequence_length_means == "distance"
     }
-    assert set(re.findall(r"^\| `(\w+)` \| [a-z]+ ", DISTANCES, re.MULTILINE)) == distances
+    assert set(re.findall(r"^(?:\| `(?=\w+` \| [a-z])|- `(?=\w+`: [a-z]))(\w+)`", DISTANCES, re.MULTILINE)) == distances

@@ -1,4 +1,4 @@
-"""The tables of docs/reference/results_json.md against the results.json of real runs."""
+"""The fields of docs/reference/results_json.md against the results.json of real runs."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import seqlab
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "results_json.md").read_text("utf-8")
-ROWS = dict(re.findall(r"^\| `([^`]+)` \| ([a-z ]+?) \|", PAGE, re.MULTILINE))
+ROWS = dict(re.findall(r"^- `([^`]+)` \(([a-z ]+)\)(?::|$)", PAGE, re.MULTILINE))
 KINDS = {
     "string": lambda value: isinstance(value, str),
     "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
