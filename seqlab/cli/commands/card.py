@@ -47,10 +47,7 @@ def main(arguments: list[str]) -> int:
         out.print_line(f"task={name} is not installed: it will be missing on the card")
     try:
         with _Bar() as progress:
-            if args.only:
-                record = card.time(progress)
-            else:
-                record = card.make(args.jobs, checks, progress, retry=args.retry)
+            record = card.time(progress) if args.only else card.make(args.jobs, checks, progress, retry=args.retry)
     except KeyboardInterrupt:
         print(f"stopped; to go on: {shell_command('card', *arguments)}", file=sys.stderr)
         raise
