@@ -20,7 +20,7 @@ Verdict = Literal["better", "reached", "not reached", "not run", "no figure"]
 _REQUIRED = {"title": str, "source": str, "metric": str, "mode": str, "words": list, "rows": list}
 _OPTIONAL = {
     "tolerance": (float, int), "minutes": (float, int), "seeds": int, "needs": str, "theirs_is": str, "same": list,
-    "ours": list, "quick": list,
+    "ours": list, "quick": list, "beyond": bool,
 }  # fmt: skip
 _ROW = {"label": str, "words": list}
 _BOUNDS = {"at_most": bool, "at_least": bool}
@@ -57,6 +57,7 @@ class Recipe:
         name: on the command line.
         title, source: description, and where it is published.
         metric: test metric that is compared.
+        beyond: compare its mean over the further test lengths (``task.eval_lengths``) instead.
         mode: whether a larger (``max``) or smaller (``min``) value is better.
         words: overrides of all rows.
         rows: published figures.
@@ -85,6 +86,21 @@ class Recipe:
     theirs_is: str = ""
     same: tuple[str, ...] = ()
     ours: tuple[str, ...] = ()
+    beyond: bool = False
+
+    def value(self, record: Mapping[str, Any]) -> float:
+        """Return the compared score of a run's ``results.json``.
+
+        Raises:
+            UserError: the run has no such score.
+        """
+        tests = (record["tables"].get("further_tests") or []) if self.beyond else [record["metrics"]["test"]]
+        found = [test.get(self.metric) for test in tests]
+        if not found or None in found:
+            known = ", ".join(record["metrics"]["test"])
+            where = " at further lengths (task.eval_lengths)" * self.beyond
+            raise UserError(f"{self.name}: metric is {self.metric}{where}; the run has {known}")
+        return fmean(map(float, found))
 
     def judge(self, row: Row, values: Sequence[float]) -> Verdict:
         r"""Compare the mean of some runs with a published figure.

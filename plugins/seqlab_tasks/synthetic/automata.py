@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from seqlab import Batch
 from seqlab.errors import check_choice, check_range
 from seqlab_tasks.synthetic.generated import MAX_SIZE, SOLVED, Bounds, Labelled, another, integers, token_dtype
-from seqlab_tasks.synthetic.groups import GroupName, group_of
+from seqlab_tasks.synthetic.groups import GroupName, generators_of, group_of
 from seqlab_tasks.synthetic.stepwise import StepLabelled, outputs_by_length
 
 
@@ -125,27 +125,36 @@ class WordProblem(StepLabelled):
     not Abelian, A5 not solvable, so that its word problem is complete for the complexity class NC1 (Barrington 1989).
     S5 contains A5; Z2 is parity at each step; S3 is the smallest group that is not Abelian. All products are uniform,
     so that the baseline is one in the number of elements. Their data sets hold
-    distinct sequences; here each is drawn anew.
+    distinct sequences; here each is drawn anew. With ``generators``, elements after the first are the identity or of a
+    small generating set: a state has a few successors to learn instead of one for each element.
 
     Args:
         sequence_length: elements :math:`T`.
         group: Z2, Z60, S3, A4xZ5, A5 or S5; the products of permutations apply the first one first.
+        generators: whether elements after the first are the identity or of a generating set, which for A5 has three
+            elements.
         **common: those of :class:`Generated`.
 
     Raises:
         ValueError: an option is out of range.
     """
 
-    def __init__(self, sequence_length: int = 32, group: GroupName = "S3", **common: Any) -> None:
+    def __init__(
+        self, sequence_length: int = 32, group: GroupName = "S3", generators: bool = False, **common: Any
+    ) -> None:
         super().__init__(sequence_length, **common)
         check_choice("group", group, GroupName)
-        self.group = group
+        self.group, self.generators = group, generators
         self.symbols = self.labels = group_of(group).names
 
     def sequences(self, count: int, length: int, generator: Generator) -> Tensor:
         """Sample token ids ``[count, length]``: the number of the element, from 1."""
         order = len(self.symbols)
-        return integers(1, order, (count, length), generator, token_dtype(order))
+        found = integers(1, order, (count, length), generator, token_dtype(order))
+        if self.generators:
+            moves = generators_of(self.group)
+            found[:, 1:] = moves[integers(0, len(moves) - 1, (count, length), generator)][:, 1:] + 1
+        return found
 
     def answer(self, inputs: Tensor) -> Tensor:
         """Return the product up to each step, ``[count, length]``."""
@@ -162,4 +171,9 @@ class WordProblem(StepLabelled):
 
     def perturb(self, inputs: Tensor, where: Tensor, generator: Generator) -> Tensor:
         """Replace elements by other ones."""
-        return torch.where(where, another(inputs, 1, len(self.symbols), generator), inputs)
+        found = another(inputs, 1, len(self.symbols), generator)
+        if self.generators:
+            moves = generators_of(self.group)
+            place = torch.searchsorted(moves, inputs.long() - 1).clamp(max=len(moves) - 1)
+            found[:, 1:] = moves[another(place, 0, len(moves) - 1, generator)][:, 1:] + 1
+        return torch.where(where, found, inputs)

@@ -33,6 +33,26 @@ def group_of(name: GroupName) -> Group:
     return product
 
 
+@cache
+def generators_of(name: GroupName) -> Tensor:
+    """Return the identity and a generating set (int64): each next element that earlier ones do not generate."""
+    table = group_of(name).table
+    chosen, found = [0], {0}
+    for element in range(1, len(table)):
+        if element not in found:
+            chosen.append(element)
+            found = _closure(table, chosen)
+    return torch.tensor(chosen)
+
+
+def _closure(table: Tensor, elements: list[int]) -> set[int]:
+    found, new = {0}, {0}
+    while new:
+        new = {int(table[a, b]) for a in new for b in elements} - found
+        found |= new
+    return found
+
+
 def _factor(kind: str, size: int) -> Group:
     if kind == "Z":
         residues = torch.arange(size)

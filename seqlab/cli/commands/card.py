@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
         out.print_line(f"task={name} is not installed: it will be missing on the card")
     try:
         with _Bar() as progress:
-            record = card.make(args.jobs, checks, progress)
+            record = card.time(progress) if args.only else card.make(args.jobs, checks, progress, retry=args.retry)
     except KeyboardInterrupt:
         print(f"stopped; to go on: {shell_command('card', *arguments)}", file=sys.stderr)
         raise
@@ -70,8 +70,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("cell", metavar="cell=NAME", help="a registered cell")
     parser.add_argument("options", metavar="cell.KEY=VALUE", nargs="*", default=[], help="options of the cell")
-    parser.add_argument("--quick", action="store_true", help="the quick protocol: 12 minutes instead of an hour")
+    parser.add_argument("--quick", action="store_true", help="the quick protocol: minutes instead of an hour")
     parser.add_argument("--protocol", metavar="FILE", help="another protocol, a YAML file")
+    parser.add_argument("--only", choices=("cost",), help="measure the cost of a card again, on an idle machine")
+    parser.add_argument("--retry", action="store_true", help="train runs that failed again")
     parser.add_argument("--jobs", type=integer(1), default=2, metavar="N", help="processes that train (%(default)s)")
     parser.add_argument("--out", type=path, metavar="FOLDER", help="folder of the card (cards/NAME)")
     args = parser.parse(arguments)

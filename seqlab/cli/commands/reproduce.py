@@ -146,12 +146,7 @@ def _attempt(recipe: Recipe, row: Row, folder: Path, seeds: int) -> Attempt:
 
     entries = read_entries(folder) if (folder / SWEEP).is_file() else []
     records = [read_json(folder / entry.name / RESULTS) for entry in entries if entry.state == "done"]
-    values = []
-    for record in records:
-        test = record["metrics"]["test"]
-        if test.get(recipe.metric) is None:
-            raise UserError(f"{recipe.name}: metric is {recipe.metric}; the run has {', '.join(test)}")
-        values.append(float(test[recipe.metric]))
+    values = [recipe.value(record) for record in records]
     if not records:
         return Attempt(row, folder, (), len(entries) or seeds)
     costs = [record["cost"] for record in records]
@@ -166,7 +161,7 @@ def _show(recipe: Recipe, attempts: Sequence[Attempt], verdicts: Sequence[str], 
         ("setting", "ours", "runs", "published", "verdict", "parameters", "minutes"),
         map(_cells, attempts, verdicts),
         right=("ours", "runs", "published", "parameters", "minutes"),
-        title=f"test {recipe.metric}, {direction} is better",
+        title=f"test {recipe.metric}{', mean over further lengths' * recipe.beyond}, {direction} is better",
     )
     if recipe.theirs_is:
         out.print_line(f"published: {recipe.theirs_is}")

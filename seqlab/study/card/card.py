@@ -55,7 +55,7 @@ class Card:
     def __init__(self, protocol: CardProtocol, subject: Subject, folder: Path, command: str) -> None:
         self.protocol, self.subject, self.folder = protocol, subject, folder
         before = find_json(folder / FILE) or {}
-        kept = before if before.get("key") == subject.key(protocol) else {}
+        kept = self._kept = before if before.get("key") == subject.key(protocol) else {}
         self.record: dict[str, Any] = {
             "schema": SCHEMA,
             "protocol": protocol.version,
@@ -80,16 +80,17 @@ class Card:
             "parts": [],
         }
 
-    def make(self, jobs: int, checks: Checks, progress: Progress) -> dict[str, Any]:
+    def make(self, jobs: int, checks: Checks, progress: Progress, *, retry: bool = False) -> dict[str, Any]:
         """Measure what is not measured yet; return the record.
 
         Args:
             jobs: number of processes that train.
             checks: conformance tests.
             progress: is told about stages and runs.
+            retry: whether to train runs that failed again.
         """
         self._measure_cell(checks, progress)
-        with Pool(jobs, progress.advance) as pool:
+        with Pool(jobs, progress.advance, retry=retry) as pool:
             measurement = Measurement(self.protocol, self.subject, self.folder, pool)
             if self.protocol.reach is not None:
                 left = _search_runs(self.protocol) + len(measurement.pending(self.protocol.parts))
@@ -101,6 +102,19 @@ class Card:
             measurement.train(self.protocol.parts)
             self.record["parts"] = [measurement.part(part) for part in self.protocol.parts]
         self.record["finished"] = not list(unfinished(self.record))
+        self._write()
+        return self.record
+
+    def time(self, progress: Progress) -> dict[str, Any]:
+        """Measure the cost again, and keep the rest of the card; return the record.
+
+        Raises:
+            UserError: there is no card of this cell, protocol and version.
+        """
+        if not self._kept:
+            raise UserError(f"{self.folder} has no card of {self.subject.label} by this protocol and these versions")
+        progress.begin("cost")
+        self.record = {**self._kept, "cost": self._cost()}
         self._write()
         return self.record
 
@@ -139,9 +153,9 @@ def _search_runs(protocol: CardProtocol) -> int:
 
 
 def unfinished(record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a second call would go on with; a missing task is not expected."""
+    """Yield what a second call would go on with; neither a missing task nor a failed run is."""
     for row in (record["reach"] or {}).get("rows", []):
-        if not row["finished"]:
+        if not row["finished"] and not row["failed"]:
             yield f"{row['task']}, {row['protocol']}"
     for part in record["parts"]:
         for row in part["rows"]:
@@ -174,8 +188,7 @@ def summary(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _part_columns(part: Mapping[str, Any], column: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
     rows, name = part["rows"], part["title"].lower()
     if part["kind"] == "bits":
-        best = max((row["bits"] for row in rows if row.get("bits")), key=lambda bits: bits["mean"], default=None)
-        yield column(name, "bits recalled", best)
+        yield column(name, "bits recalled", chosen_bits(part))
         return
     for row in rows:
         better = row.get("mode") or "max"
@@ -185,6 +198,11 @@ def _part_columns(part: Mapping[str, Any], column: Callable[..., dict[str, Any]]
         own = [each["score"] for each in row.get("lengths", []) if each["length"] == part["trained"]]
         yield column(name, f"{row['label']}, {part['trained']}", next(iter(own), None), better)
         yield column(name, f"{row['label']}, beyond", row.get("beyond"), better)
+
+
+def chosen_bits(part: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the bits recalled on the test split at the size that was chosen on validation."""
+    return next((row.get("bits") for row in part["rows"] if row["label"] == part["chosen"]), None)
 
 
 def read_card(place: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Cost of a cell: training steps of one layer under each kernel, in turns with ``torch.nn.GRU``."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,8 +33,9 @@ def measure_cost(cell: Cell, shape: Cost) -> dict[str, Any]:
         shape: of the batch.
 
     Returns:
-        ``parameters`` and ``hidden_size`` of the layer, those of the baseline, and a row per kernel with the median
-        time, time steps per second and the ratio to the baseline with its range over the rounds.
+        ``parameters`` and ``hidden_size`` of the layer, those of the baseline, a row per kernel with the median time,
+        time steps per second and the ratio to the baseline with its range over the rounds, and the ``load`` of the
+        machine before, its load average of one minute.
     """
     parameters = _count(cell)
     hidden = nearest_size(lambda size: 3 * size * (shape.inputs + size + 2), parameters)
@@ -43,10 +45,12 @@ def measure_cost(cell: Cell, shape: Cost) -> dict[str, Any]:
     paths: dict[str, tuple[_Forward, nn.Module]] = {BASELINE: (lambda inputs: module(inputs)[0], module)}
     for name, kernel in _kernels(cell, x).items():
         paths[name] = _bound(kernel, cell), cell
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with _one_thread():
         times = _in_turns(paths, x.requires_grad_(), shape.rounds)
     return {
         "shape": {"rows": shape.rows, "steps": shape.steps, "inputs": shape.inputs, "rounds": shape.rounds},
+        "load": load,
         "parameters": parameters,
         "baseline": {"name": BASELINE, "hidden_size": hidden, "parameters": _count(module)},
         "kernels": [_row(name, each, times[BASELINE], shape) for name, each in times.items()],

@@ -12,7 +12,7 @@ from seqlab.errors import UserError, one_line
 from seqlab.plugins.registry import plugins
 from seqlab.runs.results import read_results
 from seqlab.study import gradient_flow
-from seqlab.study.card.pool import Pool, pending, run_folder
+from seqlab.study.card.pool import Pool, run_folder
 from seqlab.study.card.protocol import Part, Protocol, Reach, Row
 from seqlab.study.card.scores import recalled_bits, record_interval, score_interval
 from seqlab.study.card.subject import Subject
@@ -55,10 +55,10 @@ class Measurement:
         return None
 
     def pending(self, parts: Sequence[Part]) -> list[tuple[str, ...]]:
-        """Return the overrides of the runs of some parts that are not done."""
+        """Return the overrides of the runs of some parts that have not ended."""
         rows = [(part, row) for part in parts for row in part.rows if self.missing_reason(part, row) is None]
         seeds = range(self.protocol.seeds)
-        return pending(self.folder / RUNS, [self.run_words(*each, seed) for each in rows for seed in seeds])
+        return self._pool.pending(self.folder / RUNS, [self.run_words(*each, seed) for each in rows for seed in seeds])
 
     def train(self, parts: Sequence[Part]) -> None:
         """Train the runs of some parts, those of all in one queue."""
@@ -69,7 +69,10 @@ class Measurement:
         facts: dict[str, Any] = {"name": part.name, "title": part.title, "text": part.text, "kind": part.kind}
         if part.kind == "lengths":
             facts |= {"trained": part.trained, "tested": list(part.tested)}
-        return {**facts, "rows": [self._row(part, row) for row in part.rows]}
+        rows = [self._row(part, row) for row in part.rows]
+        if part.kind == "bits":
+            facts["chosen"] = _most_bits(rows)
+        return {**facts, "rows": rows}
 
     def _row(self, part: Part, row: Row) -> dict[str, Any]:
         record: dict[str, Any] = {"label": row.label, "missing": self.missing_reason(part, row), "runs": []}
@@ -117,10 +120,31 @@ def _read_run(folder: Path, part: Part, row: Row) -> dict[str, Any]:
         },
         "steps": record["cost"]["steps"],
         "seconds": record["cost"]["training_seconds"],
+        "cut": _is_cut(record),
     }
-    if row.steps and test.get("loss") is not None:
-        facts["bits"] = recalled_bits(row.bits, test["loss"], row.steps)
+    if row.steps:
+        for key, split in (("bits", "test"), ("valid_bits", "valid")):
+            if (loss := record["metrics"][split].get("loss")) is not None:
+                facts[key] = recalled_bits(row.bits, loss, row.steps)
     return facts
+
+
+def _is_cut(record: Mapping[str, Any]) -> bool:
+    """Return whether the clock ended a run before its budget of steps."""
+    cost, trainer = record["cost"], record["config"]["trainer"]
+    if trainer["max_minutes"] is None or 0 < trainer["max_steps"] <= cost["steps"]:
+        return False
+    return bool(cost["fit_seconds"] >= 60 * trainer["max_minutes"])
+
+
+def _most_bits(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the label of the row that recalls most on validation, where no run failed."""
+    known = {
+        row["label"]: statistics.fmean(run["valid_bits"] for run in row["runs"])
+        for row in rows
+        if row["runs"] and all("valid_bits" in run for run in row["runs"])
+    }
+    return max(known, key=lambda label: known[label], default=None)
 
 
 def _is_solved(record: Mapping[str, Any], part: Part) -> bool:
@@ -207,7 +231,11 @@ def search_reach(
     runner.run()
     record = runner.record()
     keys = ("task", "protocol", "horizon", "lower", "upper", "generalises", "finished", "cause", "because", "steps")
-    rows = [{key: row[key] for key in keys} | {"trials": len(row["trials"])} for row in record["rows"]]
+    rows = [
+        {key: row[key] for key in keys}
+        | {"trials": len(row["trials"]), "failed": sum(trial["state"] == "failed" for trial in row["trials"])}
+        for row in record["rows"]
+    ]
     flow = next(filter(None, (_flow(folder, row) for row in record["rows"])), None)
     return {"command": record["command"], "runs": record["runs"], "rows": rows, "missing": missing, "flow": flow}
 

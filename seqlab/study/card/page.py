@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab.io.atomic import write_text
 from seqlab.io.safe_io import escape_control
+from seqlab.study.card.card import chosen_bits
 from seqlab.study.card.protocol import Protocol
 from seqlab.study.plotting import GREY, WIDTH, distance_axis, label_axes, legend, new_figure, styles
 from seqlab.study.report.document import (
@@ -85,9 +86,9 @@ def _results(record: Mapping[str, Any]) -> Iterator[str]:
     for part in record["parts"]:
         rows = [row for row in part["rows"] if row.get("score")]
         if part["kind"] == "bits":
-            if bits := [row["bits"]["mean"] for row in rows if row["bits"]]:
-                share = max(bits) / record["state_bits"] if record["state_bits"] else 0
-                yield f"{part['title']}: recalls {max(bits):.1f} bits, {share:.1%} of the bits of its state."
+            if (bits := chosen_bits(part)) is not None:
+                share = bits["mean"] / record["state_bits"] if record["state_bits"] else 0
+                yield f"{part['title']}: recalls {bits['mean']:.1f} bits, {share:.1%} of the bits of its state."
         elif rows:
             solved = [row["label"] for row in rows if row["solved"] * 3 >= 2 * len(row["runs"])]
             others = ", ".join(row["label"] for row in rows if row["label"] not in solved)
@@ -158,7 +159,8 @@ def _part(part: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[Sectio
 
 _BITS = (
     "Recalled: a lower bound on the information about the input, its entropy minus the model's cross-entropy of the"
-    " symbols to write (Barber & Agakov 2003), mean over seeds. A state of float32 numbers has 32 bits each."
+    " symbols to write (Barber & Agakov 2003), mean over seeds; validation chooses the number that stands above. A"
+    " state of float32 numbers has 32 bits each."
 )
 
 
@@ -273,7 +275,8 @@ def _cost(record: Mapping[str, Any]) -> Iterator[Section]:
         f"Training steps of one layer with {cost['parameters']:,} parameters in float32 on one thread:"
         f" {shape['rows']} sequences of {shape['steps']} steps with {shape['inputs']} features,"
         f" {shape['rounds']} rounds in turns. {baseline['name']} has {baseline['hidden_size']} units,"
-        f" {baseline['parameters']:,} parameters. Times depend on the machine."
+        f" {baseline['parameters']:,} parameters. Times depend on the machine"
+        + ("." if cost["load"] is None else f", and its load: {cost['load']:.1f} processes wanted a core before.")
     )
     head = ("kernel", "ms", "steps per second", f"speed / {baseline['name']}", "range")
     yield Section("Cost", blocks=[Table(head, rows), Text(text)])
@@ -326,11 +329,13 @@ def _expressivity(record: Mapping[str, Any]) -> Iterator[Section]:
 
 
 def _setup(record: Mapping[str, Any], protocol: Protocol) -> Section:
+    cut = sum(run.get("cut", False) for part in record["parts"] for row in part["rows"] for run in row["runs"])
     versions = ", ".join(f"{name} {each}" for name, each in record["versions"].items() if name != "platform")
     lines = [
         f"Protocol {record['protocol']} ({record['protocol_digest']}): {record['seeds']} seeds, learning rate"
-        f" {protocol.learning_rate:g}, one thread a run; every run has a limit of minutes, so that results depend on"
-        " the machine.",
+        f" {protocol.learning_rate:g}, one thread a run. Runs end by their number of updates."
+        + f" The clock ended {cut} of them before: their scores depend on the machine."
+        * (cut > 0),
         "Intervals: 95 %, Student's over seeds; of shares also Wilson's over the test examples; within the limits of"
         " the metric. Scores are of the test split; validation decides what is solved.",
         f"{record['hardware']['cpu']}, {record['hardware']['cpu_threads']} threads; {versions}.",

@@ -46,9 +46,10 @@ def run_folder(folder: Path, words: Sequence[str]) -> Path:
     return folder / run_name(_composer().checked(words))
 
 
-def pending(folder: Path, runs: Sequence[Sequence[str]]) -> list[Words]:
-    """Return the overrides of the runs that are not done."""
-    return [tuple(words) for words in runs if read_entry(run_folder(folder, words)).state != "done"]
+def pending(folder: Path, runs: Sequence[Sequence[str]], *, retry: bool = False) -> list[Words]:
+    """Return the overrides of the runs that have not ended; with ``retry``, also of those that failed."""
+    ended = ("done",) if retry else ("done", "failed")
+    return [tuple(words) for words in runs if read_entry(run_folder(folder, words)).state not in ended]
 
 
 def train_run(folder: Path, words: Words) -> None:
@@ -123,10 +124,11 @@ class Pool:
     Args:
         jobs: number of processes.
         on_end: called after each run that was trained here.
+        retry: whether to train runs that failed again.
     """
 
-    def __init__(self, jobs: int, on_end: Callable[[], None] = lambda: None) -> None:
-        self._jobs, self._on_end = jobs, on_end
+    def __init__(self, jobs: int, on_end: Callable[[], None] = lambda: None, *, retry: bool = False) -> None:
+        self._jobs, self._on_end, self._retry = jobs, on_end, retry
         self._executor: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "Pool":
@@ -139,13 +141,17 @@ class Pool:
             self._stop()
         self._executor.shutdown(wait=True, cancel_futures=True)
 
+    def pending(self, folder: Path, runs: Sequence[Sequence[str]]) -> list[Words]:
+        """Return the overrides of the runs that this would train."""
+        return pending(folder, runs, retry=self._retry)
+
     def run(self, folder: Path, runs: Sequence[Sequence[str]]) -> None:
-        """Train the runs that are not done; return when all have ended, in whatever state.
+        """Train the runs that have not ended; return when all have, in whatever state.
 
         Raises:
             KeyboardInterrupt: a signal stopped a run.
         """
-        left = pending(folder, runs)
+        left = self.pending(folder, runs)
         if self._jobs == 1:
             for words in left:
                 try:

@@ -1,8 +1,11 @@
 """Recipes: reading, checks and verdicts."""
 
+from dataclasses import replace
+
 import pytest
 
 import seqlab
+from seqlab import UserError
 from seqlab.config.compose import compose_all
 from seqlab.study.recipes import Recipe, Row, load, names
 
@@ -18,13 +21,14 @@ rows:
 
 
 def test_every_recipe_can_be_composed_and_names_its_source():
-    """With each of its rows, and with ``quick``."""
+    """With each of its rows, and the first also with ``quick``."""
     assert {"tcn/adding600", "tcn/copying1000", "tcn/copying_horizon", "zaremba/ptb_small"} <= set(names())
     asked = []
     for name in names():
         recipe = load(name)
         assert any(letter.isdigit() for letter in recipe.source)
-        asked += [[*recipe.words, *row.words, *quick] for row in recipe.rows for quick in ((), recipe.quick)]
+        asked += [[*recipe.words, *row.words] for row in recipe.rows]
+        asked.append([*recipe.words, *recipe.rows[0].words, *recipe.quick])
     for config in compose_all(asked):
         assert config.trainer.max_epochs in (None, "auto") or config.trainer.max_epochs >= 1
         if config.model.name == "recurrent" and config.cell.name == "lstm":
@@ -51,6 +55,33 @@ def test_the_networks_have_the_papers_size(name, parameters, tmp_path):
         result = seqlab.run(seqlab.compose([*recipe.words, *words, *tiny, *short]), tmp_path / str(number))
         assert result.cost["parameters"] == pytest.approx(parameters, rel=0.03)
         assert recipe.metric in result.metrics
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("deletang/regular", 1), ("deletang/non_regular", 0), ("grazzi/parity", 3), ("grazzi/modular_arithmetic", 1),
+        ("merrill/word_problem", 3), ("feng/selective_copying", 0), ("gu/induction_heads", 2),
+    ],
+)  # fmt: skip
+def test_recipes_of_state_tracking_run_for_two_steps(name, row, tmp_path):
+    """By ``quick``; scores beyond the training length are the mean over the further tests."""
+    recipe = load(name)
+    plain = ["logger=none", "trainer.progress=false", "trainer.threads=1", "kernel=loop"]
+    words = [*recipe.words, *recipe.rows[row].words, *recipe.quick, *plain]
+    result = seqlab.run(seqlab.compose(words), tmp_path)
+    assert result.cost["steps"] == 2
+    tests = result.record["tables"].get("further_tests") or []
+    expected = [test["accuracy"] for test in tests] if recipe.beyond else [result.metrics["accuracy"]]
+    assert recipe.value(result.record) == pytest.approx(sum(expected) / len(expected))
+
+
+def test_a_run_without_further_lengths_has_no_score_beyond():
+    record = {"metrics": {"test": {"m": 0.5}}, "tables": {"further_tests": []}}
+    assert recipe("max").value(record) == 0.5
+    with pytest.raises(UserError, match=r"metric is m at further lengths \(task\.eval_lengths\)"):
+        replace(recipe("max"), beyond=True).value(record)
 
 
 def recipe(mode, tolerance=0.1):

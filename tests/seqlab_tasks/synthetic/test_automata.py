@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from seqlab import Batch
 from seqlab_tasks.synthetic import CycleNavigation, EvenPairs, WordProblem
 from seqlab_tasks.synthetic.automata import positions
+from seqlab_tasks.synthetic.groups import generators_of
 
 
 def sampled(task, count, length, seed=0):
@@ -78,10 +79,23 @@ def test_each_target_is_the_product_so_far(group):
         assert [task.labels[target] for target in targets] == [composed(group, symbols[:end]) for end in range(1, 13)]
 
 
+@pytest.mark.parametrize("group", ["Z2", "A5", "S5"])
+def test_moves_are_generators(group):
+    """Also those that replace others, which they differ from; targets are products as with all elements."""
+    task, moves = WordProblem(group=group, generators=True), {each + 1 for each in generators_of(group).tolist()}
+    inputs = task.sequences(400, 6, torch.Generator().manual_seed(0))
+    where = torch.ones_like(inputs, dtype=torch.bool)
+    other = task.perturb(inputs, where, torch.Generator().manual_seed(1))
+    assert set(inputs[:, 1:].flatten().tolist()) == set(other[:, 1:].flatten().tolist()) == moves
+    assert (other != inputs).all()
+    assert torch.equal(task.answer(inputs), WordProblem(group=group).answer(inputs))
+
+
+@pytest.mark.parametrize("generators", [False, True])
 @pytest.mark.parametrize("group", ["S3", "A5", "S5"])
-def test_every_product_is_reached_at_every_step(group):
+def test_every_product_is_reached_at_every_step(group, generators):
     """Also after one step, and equally often within 5 standard deviations."""
-    task = WordProblem(group=group)
+    task = WordProblem(group=group, generators=generators)
     targets = task.answer(task.sequences(6_000, 5, torch.Generator().manual_seed(0)))
     expected = 6_000 / task.outputs
     for step in targets.unbind(1):

@@ -1,13 +1,13 @@
 """Groups by their axioms, orders of elements, and derived series; permutations against tuples of itertools."""
 
 from collections import Counter
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import get_args
 
 import pytest
 import torch
 
-from seqlab_tasks.synthetic.groups import GroupName, group_of
+from seqlab_tasks.synthetic.groups import GroupName, generators_of, group_of
 
 ORDERS = {"Z2": 2, "Z60": 60, "S3": 6, "A4xZ5": 60, "A5": 60, "S5": 120}
 every_group = pytest.mark.parametrize("name", ORDERS)
@@ -59,6 +59,16 @@ def generated(table, elements):
         new = {int(table[a, b]) for a in new for b in elements} - found
         found |= new
     return found
+
+
+@every_group
+def test_generators_generate_the_group(name):
+    """No element does that earlier ones generate: each at least doubles the subgroup (Lagrange)."""
+    table, moves = group_of(name).table, generators_of(name).tolist()
+    assert moves[0] == 0
+    orders = [len(generated(table, moves[:end])) for end in range(1, len(moves) + 1)]
+    assert orders[-1] == ORDERS[name]
+    assert all(later % earlier == 0 and later > earlier for earlier, later in pairwise(orders))
 
 
 def commutators(table, elements):

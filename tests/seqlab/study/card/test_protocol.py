@@ -24,7 +24,7 @@ def test_rows_of_installed_tasks_can_be_composed(protocol):
         for row in part.rows:
             if part.task_of(row) in plugins("task"):
                 config = composer.checked([*protocol.words, *part.run_words(row), "cell=gru"])
-                assert config.trainer.max_minutes > 0
+                assert config.trainer.max_steps > 0  # the clock is a safety net
 
 
 def test_the_bits_are_those_of_the_task():
@@ -43,7 +43,8 @@ def test_the_quick_protocol_asks_the_same_questions():
     assert (full.version, quick.version) == ("1", "1 quick")
     assert full.digest != quick.digest
     for ours, theirs in zip(full.parts, quick.parts, strict=True):
-        assert (ours.name, ours.kind, ours.tested) == (theirs.name, theirs.kind, theirs.tested)
+        assert (ours.name, ours.kind) == (theirs.name, theirs.kind)
+        assert ours.trained >= theirs.trained
         assert {row.label for row in theirs.rows} <= {row.label for row in ours.rows}
 
 
