@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, final
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 
@@ -185,7 +186,7 @@ def one_step(trainer: pl.Trainer, module: SequenceModule) -> Callable[[], object
 @contextmanager
 def _unchanged(module: SequenceModule) -> Iterator[None]:
     """Restore random generators, gradients and buffers, and the loader's position."""
-    generators = rng_state()
+    generators, numpy = rng_state(), np.random.get_state()
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     gradients = [(each, each.grad) for each in module.parameters()]
     try:
@@ -194,6 +195,7 @@ def _unchanged(module: SequenceModule) -> Iterator[None]:
         yield
     finally:
         set_rng_state(generators)
+        np.random.set_state(numpy)
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)
