@@ -59,7 +59,7 @@ def _scores(outcome: Outcome) -> Section:
     rows = []
     for row, found in zip(outcome.rows, tests, strict=True):
         value = row.trial.value
-        fields = [row.title, str(row.trial.number), "" if value is None else format_metric(value)]
+        fields = [row.label, str(row.trial.number), "" if value is None else format_metric(value)]
         for name in names:
             ends = found["intervals"].get(name)
             interval = f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
