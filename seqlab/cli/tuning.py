@@ -121,7 +121,7 @@ def show(outcome: "Outcome") -> None:
         scores = [format_metric(found["test"][name]) for name in (metric, *others)]
         interval = "-".join(f"{end:.3f}" for end in ends or ())
         rows.append(
-            [row.title, "" if value is None else format_metric(value), *scores, interval, f"{row.trial.number}"]
+            [row.label, "" if value is None else format_metric(value), *scores, interval, f"{row.trial.number}"]
         )
     counts = ", ".join(f"{count} {state}" for state, count in outcome.counts.items())
     out.print_table(columns, rows, right=columns[1:], title=f"{outcome.minutes:.1f} minutes; trials: {counts}")

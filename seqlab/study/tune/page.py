@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from seqlab.io.atomic import write_text
-from seqlab.io.formatting import format_metric
+from seqlab.io.formatting import format_metric, shell_command
 from seqlab.io.safe_io import escape_control
 from seqlab.study.plotting import INK, WIDTH, label_axes, legend, new_figure
 from seqlab.study.report.document import (
@@ -59,7 +59,7 @@ def _scores(outcome: Outcome) -> Section:
     rows = []
     for row, found in zip(outcome.rows, tests, strict=True):
         value = row.trial.value
-        fields = [row.title, str(row.trial.number), "" if value is None else format_metric(value)]
+        fields = [row.label, str(row.trial.number), "" if value is None else format_metric(value)]
         for name in names:
             ends = found["intervals"].get(name)
             interval = f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
@@ -68,7 +68,7 @@ def _scores(outcome: Outcome) -> Section:
     about = (
         f"Chosen by validation {outcome.metric}; the test split was scored once, after the search. In brackets: 95 %"
         " intervals of the test split alone. The validation value of the winner is the best of many, so that it is"
-        " larger than on new data."
+        " better than on new data."
     )
     return Section("Results", blocks=[Text(outcome.verdict, is_result=True), Table(head, tuple(rows)), Text(about)])
 
@@ -80,7 +80,7 @@ def _config(outcome: Outcome, command: str) -> Section:
         blocks=[
             Code("Search", (command,)),
             Code("Train with the winner's config file", (outcome.keep,)),
-            Code("Overrides of the winner", tuple(winner.trial.words)),
+            Code("Train with the winner's overrides", (shell_command(*winner.trial.words),)),
             *map(Text, outcome.notes),
         ],
     )

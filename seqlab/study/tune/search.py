@@ -78,6 +78,12 @@ class Row:
     record: dict[str, Any]
     folder: Path
 
+    @property
+    def label(self) -> str:
+        """The title, with what the winner is if it was not sampled."""
+        known = {"linear": "linear baseline", "default": "default model"}.get(self.trial.role or "")
+        return f"{self.title} ({known})" if known and known != self.title else self.title
+
 
 @final
 class Search:
@@ -152,8 +158,9 @@ class Search:
         processes = Processes(self.settings.processes, self.settings.folder, self.metric)
         try:
             self._search(processes)
+            chosen = self._chosen()
             on_scoring()
-            return self._finish(processes)
+            return self._finish(chosen, processes)
         finally:
             processes.stop()
             self._save(at_once=True)
@@ -223,8 +230,7 @@ class Search:
         else:
             self.study.tell(number, state, value, seconds=event.seconds, cause=event.cause, metrics=event.metrics)
 
-    def _finish(self, processes: Processes) -> list[Row]:
-        chosen = self._chosen()
+    def _finish(self, chosen: dict[str, Trial], processes: Processes) -> list[Row]:
         self._score({trial.run: trial for trial in chosen.values() if trial.run is not None}, processes)
         rows = [
             Row(title, trial, read_json(place / RESULTS), place)

@@ -9,6 +9,9 @@ from seqlab import Choice, Interval, UserError
 from seqlab.config.build import build_task
 from seqlab.config.compose import Composer
 from seqlab.config.schema import plain_config
+from seqlab.plugins import plugins
+from seqlab.plugins.config import plugin_classes
+from seqlab.plugins.signature import accepts, options
 from seqlab.study.tune.results import write_experiment
 from seqlab.study.tune.space import first_values, linear_overrides, read_space, suggested
 from seqlab.sweeps.plan import run_key
@@ -80,6 +83,20 @@ def test_a_third_partys_cell_is_searched_by_its_constructor(distribution):
     assert len(space.notes) == 1
     assert "cell=broken is not searched" in space.notes[0]
     assert [each.name for each in space_of("task=names", "cell=lstm").groups["cell"]] == ["lstm"]
+
+
+@pytest.mark.parametrize("kind", ["cell", "model", "preprocessing", "task"])
+def test_every_declared_value_is_one_of_its_option(kind):
+    groups = {"task": ["model", "preprocessing"], "model": ["cell"]}.get(kind, [])
+    for name in plugins(kind):
+        (plugin,) = plugin_classes(kind, name)
+        known = {option.name: option.annotation for option in options(plugin) if not option.supplied}
+        for option, dimension in getattr(plugin, "search_space", dict)().items():
+            values = dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
+            if option in groups:
+                assert set(values) <= set(plugins(option)), (name, option)
+            else:
+                assert all(accepts(known[option], value) for value in values), (name, option)
 
 
 @pytest.mark.parametrize(
