@@ -87,7 +87,7 @@ class ExportedBag(nn.Module):
         weights = torch.where(valid, weights * idf.index_select(0, index.flatten()).view(index.shape), 0)
         norms = weights.square().sum(1, keepdim=True).sqrt()
         weights = weights / norms.clamp(min=torch.finfo(weights.dtype).tiny)
-        columns = weight.index_select(0, index.flatten()).unflatten(0, index.shape)
+        columns = weight.index_select(0, index.flatten()).view(*index.shape, weight.shape[1])
         return (weights.unsqueeze(1) @ columns).squeeze(1)
 
     def _subwords(self, batch: Batch) -> Int[Tensor, "batch grams"]:
@@ -96,7 +96,8 @@ class ExportedBag(nn.Module):
         assert lengths is not None
         valid = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)
         tokens = torch.where(valid, ids, 0)
-        return self.subwords.index_select(0, tokens.flatten()).unflatten(0, tokens.shape).flatten(1)
+        found = self.subwords.index_select(0, tokens.flatten())
+        return found.view(*tokens.shape, self.subwords.shape[1]).flatten(1)
 
     def _grams(self, batch: Batch) -> Int[Tensor, "batch grams"]:
         """Return the position in ``keys`` of the n-gram of each order at each place; -1 if it is not there."""
@@ -177,7 +178,7 @@ class ExportedNGram(nn.Module):
         counts = torch.where(nodes < 0, 0, high - low)
         starts = counts.cumsum(0) - counts
         total: Any = counts.sum().item()  # a symbol while it is traced
-        torch._check(total >= 0)
+        torch._check(total >= 0)  # type: ignore[no-untyped-call]  # torch's own
         slots = torch.arange(total, device=nodes.device)
         # The context of a slot is the last one that starts at or before it.
         marks = torch.zeros_like(slots, dtype=torch.int64)

@@ -71,9 +71,8 @@ class Subwords(nn.Module):
     def padded(self) -> Int[Tensor, "ids most"]:
         """Return the n-grams of each token id, -1 where it has no more."""
         most = int(self.counts.max()) if len(self.counts) else 0
-        return nn.utils.rnn.pad_sequence(
-            [*self.items.split(self.counts.tolist()), self.items.new_zeros(most)], batch_first=True, padding_value=-1
-        )[:-1]
+        rows = [*torch.split(self.items, self.counts.tolist()), self.items.new_zeros(most)]
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)[:-1]
 
 
 def normalised(

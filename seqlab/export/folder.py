@@ -106,6 +106,8 @@ def _how(description: Mapping[str, Any], kind: "Format", files: Sequence[str]) -
         lines.append("- outputs beyond a row's length are undefined; every row starts from the initial state")
     if description["longest"]:
         lines.append(f"- training read at most the first {description['longest']:,} steps of a sequence")
+    if reason := description.get("no_predict"):
+        lines.append(f"- there is no `predict.py`: {reason}")
     if tokens and "encode.py" not in files:
         lines.append("- token ids come from the preprocessing named above, with `preprocessor.json` as its state")
     example = {"inputs": "[[2, 3, 2], [3, 0, 0]]", "lengths": "[3, 1]"}
@@ -203,10 +205,12 @@ def _write(
         atomic.write_json(place / run_folder.PREPROCESSOR, state)
         for file, source in (standalone_encoder(trained.preprocessor) or {}).items():
             atomic.write_text(place / file, source)
-    if (place / "encode.py").exists() and kind.file == "model.onnx" and labels is not None and _is_softmax(trained):
+    lacking = _lacking(trained, has_encoder=(place / "encode.py").exists())
+    if kind.file == "model.onnx" and lacking is None:
         for program in PROGRAMS:
             atomic.write_text(place / program, (Path(__file__).parent / "standalone" / program).read_text("utf-8"))
     description = _description(name, kind, trained, inputs, results, found)
+    description["no_predict"] = lacking if kind.file == "model.onnx" else None
     atomic.write_json(place / DESCRIPTION, description)
     names = sorted(path.name for path in place.iterdir())
     try:
@@ -216,6 +220,19 @@ def _write(
         raise UserError(f"{trained.folder / run_folder.RESULTS} is not the record of a run: {said}") from error
     atomic.write_text(place / CARD, escape_control(card))
     return found
+
+
+def _lacking(trained: Trained, *, has_encoder: bool) -> str | None:
+    """Return why ``predict.py`` cannot classify texts with this model."""
+    if label_names(trained.task) is None or not _is_softmax(trained):
+        return f"task={trained.nodes['task']['name']} does not classify texts"
+    if trained.preprocessor is None:
+        return "the task has no texts"
+    if has_encoder:
+        return None
+    node = trained.nodes["preprocessing"]
+    steps = f" with the steps {', '.join(node['steps'])}" if node.get("steps") else ""
+    return f"preprocessing={node['name']}{steps} needs packages beyond the standard library"
 
 
 def _is_softmax(trained: Trained) -> bool:

@@ -109,10 +109,12 @@ def rarest_class(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 def linear_score(record: Mapping[str, Any], split: str) -> float | None:
     """Return the monitored metric of the linear baseline on a split; ``None`` without one."""
-    scores = (record.get("linear") or {}).get(split) if isinstance(record.get("linear"), Mapping) else None
+    linear = record.get("linear")
+    scores = linear.get(split) if isinstance(linear, Mapping) else None
     value = scores.get(record["best"]["monitor"]) if isinstance(scores, Mapping) else None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def linear_verdict(record: Mapping[str, Any]) -> str | None:

@@ -52,11 +52,14 @@ def export(arguments: list[str]) -> int:
     parser.add_argument("--format", required=True, choices=FORMATS, help="onnx needs the extra seqlab[export]")
     parser.add_argument("--out", type=path, metavar="DIR", help="folder to write (RUN_DIR/export/FORMAT)")
     args = parser.parse(arguments)
-    from seqlab.export.folder import export
+    from seqlab.export.folder import DESCRIPTION, export
+    from seqlab.runs.run_folder import read_json
 
     out, found = export(args.run_dir, args.format, args.out)
     print(
         f"{out}: {found.batches} batches compared with the run, largest difference {found.difference:.1e}"
         f" (outputs up to {found.scale:.3g}); see README.md there"
     )
+    if reason := read_json(out / DESCRIPTION).get("no_predict"):
+        print(f"there is no predict.py: {reason}")
     return 0

@@ -74,14 +74,25 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     table.add_argument("--force", action="store_true", help="overwrite the output")
     args = parser.parse(arguments)
     if args.input is None:
-        if args.output is not None or args.force:
-            raise UserError("--output and --force go with --input FILE")
-        if args.column:
-            raise UserError("--column goes with --input FILE")
-        if (args.quoting, args.header, args.encoding, args.encoding_errors) != ("auto", "auto", "utf-8", "strict"):
-            raise UserError("--quoting, --header, --encoding and --encoding-errors go with --input FILE")
+        _check_texts(args)
         args.top = args.top or 3
-        return args
+    else:
+        _check_table(args)
+    return args
+
+
+def _check_texts(args: argparse.Namespace) -> None:
+    """Refuse options of tables."""
+    if args.output is not None or args.force:
+        raise UserError("--output and --force go with --input FILE")
+    if args.column:
+        raise UserError("--column goes with --input FILE")
+    if (args.quoting, args.header, args.encoding, args.encoding_errors) != ("auto", "auto", "utf-8", "strict"):
+        raise UserError("--quoting, --header, --encoding and --encoding-errors go with --input FILE")
+
+
+def _check_table(args: argparse.Namespace) -> None:
+    """Refuse options of texts, and an output that cannot be written or exists."""
     if args.texts:
         raise UserError("give texts or --input FILE, not both")
     if args.top is not None or args.json:
@@ -93,7 +104,6 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         raise UserError(f"{args.output} is a folder; --output must name a file")
     if args.output.exists() and not args.force:
         raise UserError(f"{args.output} is there already; choose another --output, or add --force to overwrite it")
-    return args
 
 
 def _has_labels(trained: "Trained") -> bool:

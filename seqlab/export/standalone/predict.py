@@ -215,7 +215,9 @@ def _line(text: str, answer: Answer | None) -> str:
 
 
 def _json_line(text: str, answer: Answer | None) -> str:
-    found = answer and [{"label": label, "probability": probability} for label, probability in answer]
+    found = None
+    if answer is not None:
+        found = [{"label": label, "probability": probability} for label, probability in answer]
     return json.dumps({"text": text, "predictions": found}, ensure_ascii=False)
 
 

@@ -97,21 +97,31 @@ def test_four_ways_of_input_give_what_the_run_predicts(name, ran, tmp_path, monk
     one_line = [" ".join(text.split()) for text in texts]
     trained = seqlab.load(run)
     expected = {text: trained.predict([text])[0] for text in {*texts, *one_line}}
-
-    def agree(text, label, probability, rank=0):
-        answer = expected[text][rank]
-        assert abs(float(probability) - answer["probability"]) <= 1e-4
-        close = [each["label"] for each in expected[text] if abs(each["probability"] - answer["probability"]) < 1e-6]
-        assert label in close
-
     for way in (ran(folder, *one_line), ran(folder, data="\n".join(one_line).encode())):
-        assert (way.returncode, way.stderr) == (0, b""), way.stderr
-        printed = [line.split("\t") for line in way.stdout.decode().splitlines()]
-        assert [cells[0] for cells in printed] == one_line
-        for text, *answers in printed:
-            assert len(answers) == 2 * len(expected[text])
-            for rank in range(len(answers) // 2):
-                agree(text, answers[2 * rank], answers[2 * rank + 1], rank)
+        check_lines(way, one_line, expected)
+    check_tables(ran, folder, texts, expected)
+
+
+def agree(answers, label, probability, rank=0):
+    """The label is that of this rank, or one that is as likely."""
+    answer = answers[rank]
+    assert abs(float(probability) - answer["probability"]) <= 1e-4
+    assert label in [each["label"] for each in answers if abs(each["probability"] - answer["probability"]) < 1e-6]
+
+
+def check_lines(done, texts, expected):
+    """Text, label, probability, label, ... of each text."""
+    assert (done.returncode, done.stderr) == (0, b""), done.stderr
+    printed = [line.split("\t") for line in done.stdout.decode().splitlines()]
+    assert [cells[0] for cells in printed] == texts
+    for text, *answers in printed:
+        assert len(answers) == 2 * len(expected[text])
+        for rank in range(len(answers) // 2):
+            agree(expected[text], answers[2 * rank], answers[2 * rank + 1], rank)
+
+
+def check_tables(ran, folder, texts, expected):
+    """CSV and JSON lines, with the columns that they had."""
     with (folder / "in.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["id", "text", "note"], *([n, text, 'a "b", c'] for n, text in enumerate(texts))])
     lines = [json.dumps({"text": text, "n": n, "more": [n, None]}) + "\n" for n, text in enumerate(texts)]
@@ -122,12 +132,8 @@ def test_four_ways_of_input_give_what_the_run_predicts(name, ran, tmp_path, monk
         assert done.stdout.decode().strip() == f"out/{given}: 200 rows, with the columns label and probability added"
     with (folder / "out" / "in.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["id"], row["text"], row["note"]) for row in rows] == [
-        (str(n), text, 'a "b", c') for n, text in enumerate(texts)
-    ]
     found = [json.loads(line) for line in (folder / "out" / "in.jsonl").read_text("utf-8").splitlines()]
-    assert [(row["text"], row["n"], row["more"]) for row in found] == [
-        (text, n, [n, None]) for n, text in enumerate(texts)
-    ]
+    assert [list(row.values())[:3] for row in rows] == [[str(n), text, 'a "b", c'] for n, text in enumerate(texts)]
+    assert [list(row.values())[:3] for row in found] == [[text, n, [n, None]] for n, text in enumerate(texts)]
     for row in (*rows, *found):
-        agree(row["text"], row["label"], row["probability"])
+        agree(expected[row["text"]], row["label"], row["probability"])

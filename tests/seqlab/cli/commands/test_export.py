@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import seqlab
-from seqlab.export.folder import export
+from seqlab.export.folder import _lacking, export
 from seqlab.export.formats import FORMATS
 
 pytestmark = pytest.mark.usefixtures("no_shape_checks")
@@ -221,6 +221,21 @@ def test_a_file_that_differs_leaves_nothing(cli, run, monkeypatch):
     before = sorted(run.rglob("*"))
     cli("export", str(run), "--format", "safetensors").refused("differs from the run by", "nothing was written")
     assert sorted(run.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, None),
+        ({"preprocessing": {"name": "bpe"}}, "preprocessing=bpe needs packages beyond the standard library"),
+        ({"preprocessing": {"name": "words", "steps": ["html"]}}, "preprocessing=words with the steps html needs"),
+    ],
+)
+def test_why_there_is_no_program_is_said(tongues, change, said):
+    trained = seqlab.load(tongues)
+    trained.nodes |= change
+    found = _lacking(trained, has_encoder=not change)
+    assert found is None if said is None else found.startswith(said)
 
 
 def test_without_the_extra(cli, run, monkeypatch):
