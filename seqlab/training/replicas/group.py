@@ -21,7 +21,7 @@ from seqlab.training.replicas.stack import Stack, layout
 log = logging.getLogger("seqlab")
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
-"""Relative difference of a replica's loss in the group to that of its own model at which it leaves the group."""
+"""Relative difference of a replica's loss in the group to that of its own model at which it parameters the group."""
 
 
 def train_together(
@@ -215,16 +215,16 @@ def _gradients(
     model, task = first.session.model, first.session.task
     found = stacked_batches(batches)
     if len(found) == 1:
-        leaves = stack.leaves()
-        losses = batched_losses(model, task, leaves, held, found[0][1])
-        return losses.detach(), stack.flat(torch.autograd.grad(losses.sum(), list(leaves.values())))
+        parameters = stack.parameters()
+        losses = batched_losses(model, task, parameters, held, found[0][1])
+        return losses.detach(), stack.flat(torch.autograd.grad(losses.sum(), list(parameters.values())))
     values: Tensor | None = None
     gradients = torch.empty_like(stack.values)
     for places, batch in found:
         rows = torch.tensor(places)
-        leaves = stack.leaves(rows)
-        losses = batched_losses(model, task, leaves, {name: value[rows] for name, value in held.items()}, batch)
-        gradients[rows] = stack.flat(torch.autograd.grad(losses.sum(), list(leaves.values())))
+        parameters = stack.parameters(rows)
+        losses = batched_losses(model, task, parameters, {name: value[rows] for name, value in held.items()}, batch)
+        gradients[rows] = stack.flat(torch.autograd.grad(losses.sum(), list(parameters.values())))
         if values is None:
             values = losses.new_empty(len(batches))
         values[rows] = losses.detach()
