@@ -29,5 +29,5 @@ def test_replicas_are_a_sweep_over_seeds():
     assert "hydra.sweep.dir=here" in found
     assert "hydra.run.dir=here" not in found
     assert replica_overrides(["task=adding", "trainer.max_epochs=3"]) is None
-    with pytest.raises(UserError, match="ckpt_path must be null with trainer.replicas=3"):
+    with pytest.raises(UserError, match=r"ckpt_path must be null with trainer\.replicas=3"):
         replica_overrides([*given, "ckpt_path=best"])

@@ -64,8 +64,8 @@ def _divided(waiting: Sequence[Replica]) -> list[tuple[str | None, list[Replica]
     """Divide replicas by shape; those that cannot be batched come with the reason."""
     found: dict[Any, list[Replica]] = {}
     for replica in waiting:
-        key = reason = optimizer_refusal(replica)
-        if reason is None:
+        key: Any = None
+        if (reason := optimizer_refusal(replica)) is None:
             kinds = [type(part) for part in replica.session.model.modules()]
             key = (tuple(layout(replica.member)), tuple(kinds), _options(replica), str(replica.module.device))
         found.setdefault((reason, key), []).append(replica)

@@ -1,6 +1,5 @@
 """One replica: a run in Lightning's trainer whose optimiser steps its group takes."""
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, final
 
@@ -61,7 +60,7 @@ class Replica:
         self.session, self.trainer, self.module = session, trainer, session.module
         session.checkpoints.random_state = self.turn.random_state
         self.loop: Any = trainer.fit_loop.epoch_loop
-        self._advance_alone, vars(self.loop)["advance"] = self.loop.advance, self._advance
+        self._advance_alone, self.loop.advance = self.loop.advance, self._advance
         self.alone = _refusal(session, trainer)
         on_cpu, precision = trainer.strategy.root_device.type == "cpu", session.config["trainer"]["precision"]
         self._keeps_batches = on_cpu and precision == "32-true"
@@ -216,11 +215,6 @@ def _refusal(session: Any, trainer: pl.Trainer) -> str | None:
 def optimizer_refusal(replica: Replica) -> str | None:
     """Return the same for its optimiser, which exists from the first step on."""
     return rules.refusal(replica.trainer.optimizers[0])
-
-
-def seconds() -> float:
-    """Return the time of a clock."""
-    return time.perf_counter()
 
 
 def own_loss(replica: Replica, batch: Batch) -> tuple[float, str | None]:
