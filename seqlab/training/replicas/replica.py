@@ -64,7 +64,8 @@ class Replica:
         session.checkpoints.random_state = self.turn.random_state
         self.loop: Any = trainer.fit_loop.epoch_loop
         self._advance_alone = self.loop.advance
-        vars(trainer.fit_loop.epoch_loop)["advance"] = self._advance
+        attributes: dict[str, Any] = self.loop.__dict__
+        attributes["advance"] = self._advance
         if (reason := _refusal(session, trainer)) is not None:
             self.train_alone(reason)
         on_cpu, precision = trainer.strategy.root_device.type == "cpu", session.config["trainer"]["precision"]
