@@ -42,7 +42,7 @@ def main() -> None:
     def job(config: Any, folder: str, number: int) -> Any:
         return partial(seqlab.run, config, Path(folder) / f"{number}")
 
-    def together() -> float:
+    def as_group() -> float:
         with tempfile.TemporaryDirectory() as folder:
             done = train_together([job(config, folder, number) for number, config in enumerate(configs)])
         if reasons := {replica.alone for replica in done if replica.alone}:
@@ -56,7 +56,7 @@ def main() -> None:
             runs = [job(config, folder, number)() for number, config in enumerate(configs[: asked.alone])]
         return statistics.mean(run.cost["examples_per_second"] for run in runs)
 
-    compare({"together": together, "one by one": one_by_one}, asked.rounds, "examples")
+    compare({"together": as_group, "one by one": one_by_one}, asked.rounds, "examples")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def expected(difference):
 def check_config(overrides, difference):
     found, before = composed(overrides), expected(difference)
     added = {f"{group}.{key}": value for group, keys in ADDED_KEYS.items() for key, value in keys.items()}
-    added["hydra.sweeper.protocols"] = ["fixed"]
+    added |= {"hydra.sweeper.protocols": ["fixed"], "hydra.sweeper.group_replicas": False}
     for kind in ("cell", "model", "task"):
         added |= {f"{kind}.{key}": value for key, value in added_options(kind, found[f"{kind}.name"]).items()}
     found = {

@@ -42,7 +42,9 @@ class PlannedSweeper(Sweeper):
             return
         task = GroupedTask(task_function, hydra_context, config)
         self._basic.setup(hydra_context=hydra_context, task_function=task, config=config)
-        self._basic.launcher = GroupLauncher(self._basic.launcher, task)  # type: ignore[attr-defined]  # it has one
+        launcher = self._basic.launcher
+        assert launcher is not None
+        self._basic.launcher = GroupLauncher(launcher, task)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch every run."""

@@ -65,7 +65,7 @@ class _ScanReplicas(torch.autograd.Function):
         parts: list[Tensor | None] = [each[:, d] for d in range(len(weights) // 4) for each in per_direction]
         if of_weights:
             sizes = [weight[0].numel() for weight in weights[:4]]
-            flat = [part for each in dw.unbind(1) for part in each.split(sizes, dim=1)]
+            flat = [part for each in dw.unbind(1) for part in torch.split(each, sizes, dim=1)]
             parts += [part.view(weight.shape) for part, weight in zip(flat, weights, strict=True)]
         else:
             parts += [None] * len(weights)

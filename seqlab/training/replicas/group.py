@@ -1,6 +1,5 @@
 """Groups of replicas: each step of all models as one batched computation."""
 
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +17,8 @@ from seqlab.training.replicas.losses import batched_losses, stacked_batches
 from seqlab.training.replicas.replica import Replica, optimizer_refusal, own_loss
 from seqlab.training.replicas.stack import Stack, layout
 
-log = logging.getLogger("seqlab")
-
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
-"""Relative difference of a replica's loss in the group to that of its own model at which it leaves the group."""
+"""Relative difference of a replica's loss in the group to that of its own model at which it parameters the group."""
 
 
 def train_together(
@@ -56,7 +53,10 @@ def _train_waiting(waiting: Sequence[Replica], request: StopRequest) -> None:
             Group(few, request).train()
             continue
         for replica in few:
-            replica.alone = reason or "no other run has a model of this shape"
+            if replica.is_checked:
+                replica.alone = "the others have ended"
+            else:
+                replica.train_alone(reason or "no other run has a model of this shape")
             replica.resume()
 
 
@@ -64,8 +64,8 @@ def _divided(waiting: Sequence[Replica]) -> list[tuple[str | None, list[Replica]
     """Divide replicas by shape; those that cannot be batched come with the reason."""
     found: dict[Any, list[Replica]] = {}
     for replica in waiting:
-        key = reason = optimizer_refusal(replica)
-        if reason is None:
+        key: Any = None
+        if (reason := optimizer_refusal(replica)) is None:
             kinds = [type(part) for part in replica.session.model.modules()]
             key = (tuple(layout(replica.member)), tuple(kinds), _options(replica), str(replica.module.device))
         found.setdefault((reason, key), []).append(replica)
@@ -117,7 +117,10 @@ class Group:
         for replica in replicas:
             replica.begin_step()
         losses, gradients = _gradients(stack, held, first, batches)
-        fine = [replica.accepts("loss", loss) for replica, loss in zip(replicas, losses, strict=True)]
+        each = losses.unbind()
+        fine = [True] * len(replicas)
+        if not bool(losses.isfinite().all()):
+            fine = [replica.accepts("loss", loss) for replica, loss in zip(replicas, each, strict=True)]
         fine_loss = fine
         if limit := first.trainer.gradient_clip_val:
             norms = torch.linalg.vector_norm(gradients, dim=1)
@@ -126,7 +129,7 @@ class Group:
             fine = [accepted and replica.accepts("gradient", norm) for replica, accepted, norm in checked]
         stack.update(gradients, fine)
         turns = []
-        for replica, loss, accepted in zip(replicas, losses, fine_loss, strict=True):
+        for replica, loss, accepted in zip(replicas, each, fine_loss, strict=True):
             if self._request.by is not None:
                 replica.stop(self._request)
             if replica.end_step(loss if accepted else None):
@@ -158,8 +161,7 @@ class Group:
         for replica, reason in zip(replicas, reasons, strict=True):
             if reason is not None:
                 replica.return_batch()
-                replica.alone = reason
-                log.info("replicas: %s trains by itself: %s", replica.session.folder.name, reason)
+                replica.train_alone(reason)
                 replica.resume()
         return False
 
@@ -215,16 +217,16 @@ def _gradients(
     model, task = first.session.model, first.session.task
     found = stacked_batches(batches)
     if len(found) == 1:
-        leaves = stack.leaves()
-        losses = batched_losses(model, task, leaves, held, found[0][1])
-        return losses.detach(), stack.flat(torch.autograd.grad(losses.sum(), list(leaves.values())))
+        parameters = stack.parameters()
+        losses = batched_losses(model, task, parameters, held, found[0][1])
+        return losses.detach(), stack.flat(torch.autograd.grad(losses.sum(), list(parameters.values())))
     values: Tensor | None = None
     gradients = torch.empty_like(stack.values)
     for places, batch in found:
         rows = torch.tensor(places)
-        leaves = stack.leaves(rows)
-        losses = batched_losses(model, task, leaves, {name: value[rows] for name, value in held.items()}, batch)
-        gradients[rows] = stack.flat(torch.autograd.grad(losses.sum(), list(leaves.values())))
+        parameters = stack.parameters(rows)
+        losses = batched_losses(model, task, parameters, {name: value[rows] for name, value in held.items()}, batch)
+        gradients[rows] = stack.flat(torch.autograd.grad(losses.sum(), list(parameters.values())))
         if values is None:
             values = losses.new_empty(len(batches))
         values[rows] = losses.detach()

@@ -46,7 +46,8 @@ def _padding_without_gradient(model: nn.Module) -> Iterator[None]:
     """Let the padding row of embeddings receive no gradient: vmap keeps that of the first replica's row only."""
 
     def hook(module: nn.Embedding, inputs: tuple[Tensor], outputs: Tensor) -> Tensor:
-        return torch.where((inputs[0] == module.padding_idx).unsqueeze(-1), outputs.detach(), outputs)
+        padding: Any = module.padding_idx
+        return torch.where(torch.eq(inputs[0], padding).unsqueeze(-1), outputs.detach(), outputs)
 
     tables = [part for part in model.modules() if isinstance(part, nn.Embedding) and part.padding_idx is not None]
     handles = [table.register_forward_hook(hook) for table in tables]

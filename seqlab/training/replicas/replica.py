@@ -1,6 +1,6 @@
 """One replica: a run in Lightning's trainer whose optimiser steps its group takes."""
 
-import time
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any, final
 
@@ -14,6 +14,8 @@ from seqlab.training.callbacks import Cost
 from seqlab.training.replicas import rules
 from seqlab.training.replicas.stack import Member
 from seqlab.training.replicas.turns import Turn, on_trainer
+
+log = logging.getLogger("seqlab")
 
 _STEP_HOOKS = (
     "on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward",
@@ -61,8 +63,11 @@ class Replica:
         self.session, self.trainer, self.module = session, trainer, session.module
         session.checkpoints.random_state = self.turn.random_state
         self.loop: Any = trainer.fit_loop.epoch_loop
-        self._advance_alone, vars(self.loop)["advance"] = self.loop.advance, self._advance
-        self.alone = _refusal(session, trainer)
+        self._advance_alone = self.loop.advance
+        attributes: dict[str, Any] = self.loop.__dict__
+        attributes["advance"] = self._advance
+        if (reason := _refusal(session, trainer)) is not None:
+            self.train_alone(reason)
         on_cpu, precision = trainer.strategy.root_device.type == "cpu", session.config["trainer"]["precision"]
         self._keeps_batches = on_cpu and precision == "32-true"
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # a trainer has them
@@ -95,6 +100,11 @@ class Replica:
         failure, self.failure = self.failure, None
         self.turn.resume(failure)
 
+    def train_alone(self, reason: str) -> None:
+        """Leave its steps to Lightning's loop, and log why."""
+        self.alone = reason
+        log.info("replicas: %s trains by itself: %s", self.session.folder.name, reason)
+
     def stop(self, request: StopRequest) -> None:
         """Pass on a signal."""
         self.session.stop.by, self.session.stop.since = request.by, request.since
@@ -102,8 +112,14 @@ class Replica:
     def fetch(self) -> Batch:
         """Return the batch of the next step."""
         if self._batch is None:
-            self._item = next(self._fetcher)
-            batch: Batch = self._item[0]
+            if self.is_checked:  # past the step that may be returned; Lightning's layers take longer than the loader
+                fetcher = self._fetcher
+                batch: Batch = next(fetcher.combined_loader._iterator.iterators[0])
+                fetcher.fetched += 1
+                fetcher.done = fetcher.fetched >= fetcher.length
+            else:
+                self._item = next(self._fetcher)
+                batch = self._item[0]
             if not self._keeps_batches:
                 batch = self.trainer.precision_plugin.convert_input(batch)
                 batch = self.trainer.strategy.batch_to_device(batch)
@@ -216,11 +232,6 @@ def _refusal(session: Any, trainer: pl.Trainer) -> str | None:
 def optimizer_refusal(replica: Replica) -> str | None:
     """Return the same for its optimiser, which exists from the first step on."""
     return rules.refusal(replica.trainer.optimizers[0])
-
-
-def seconds() -> float:
-    """Return the time of a clock."""
-    return time.perf_counter()
 
 
 def own_loss(replica: Replica, batch: Batch) -> tuple[float, str | None]:

@@ -84,15 +84,15 @@ class Stack:
             state = member.optimizer.state[parameter]
             state |= {name: value.clone() for name, value in state.items() if isinstance(value, Tensor)}
 
-    def leaves(self, rows: Tensor | None = None) -> dict[str, Tensor]:
+    def parameters(self, rows: Tensor | None = None) -> dict[str, Tensor]:
         """Return the parameters ``[replica, ...]`` by name, as leaves that require a gradient."""
         values = self.values if rows is None else self.values[rows]
-        parts = values.split(self.sizes, dim=1)
+        parts = torch.split(values, self.sizes, dim=1)
         named = zip(self.names, parts, self.shapes, strict=True)
         return {name: part.view(len(values), *shape).detach().requires_grad_() for name, part, shape in named}
 
     def flat(self, parts: Sequence[Tensor]) -> Tensor:
-        """Return ``[replica, parameter]`` of tensors ``[replica, ...]``, such as the gradients of :meth:`leaves`."""
+        """Return ``[replica, parameter]`` of tensors ``[replica, ...]``, such as gradients of :meth:`parameters`."""
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 
     def update(self, gradients: Tensor, accepted: Sequence[bool]) -> None:

@@ -49,7 +49,8 @@ def test_outputs_states_and_gradients_are_those_of_the_loop_one_by_one(
     torch.set_num_threads(threads)
     try:
         y, states = vmap(outputs, in_dims=(0, 0, 0 if ragged else None))(parameters, x, lengths)
-        assert networks[0].choice is not None and networks[0].choice.kernel.name == "fused"
+        assert networks[0].choice is not None
+        assert networks[0].choice.kernel.name == "fused"
         upstream = [torch.randn_like(each) for each in (y, *states)]
         found = torch.autograd.grad((y, *states), (x, *parameters.values()), upstream)
     finally:
@@ -69,7 +70,8 @@ def test_recomputed_gates_and_a_shared_input(cell: type[Cell]) -> None:
     """An input without the axis of replicas is read by all; its gradient is the sum over them."""
     kernel = replicas(cell, kernel="fused")[0][0]
     kernel(torch.zeros(TIME, BATCH, INPUT, dtype=torch.float64))
-    assert kernel.choice is not None and isinstance(kernel.choice.kernel, Fused)
+    assert kernel.choice is not None
+    assert isinstance(kernel.choice.kernel, Fused)
     networks, parameters = replicas(cell, kernel=type(kernel.choice.kernel)(save="recompute"))
     x = torch.randn(TIME, BATCH, INPUT, dtype=torch.float64, requires_grad=True)
     y = vmap(lambda own: functional_call(networks[0], own, (x,))[0])(parameters)
@@ -93,7 +95,8 @@ def test_another_transform_is_left_to_the_loop() -> None:
         return functional_call(networks[0], own, (x,))[0].square().sum()
 
     found = vmap(torch.func.grad(loss))(parameters)
-    assert networks[0].choice is not None and networks[0].choice.kernel.name == "loop"
+    assert networks[0].choice is not None
+    assert networks[0].choice.kernel.name == "loop"
     own = networks[1](x)[0].square().sum()
     expected = torch.autograd.grad(own, list(networks[1].parameters()))
     assert_close([each[1] for each in found.values()], list(expected), rtol=1e-11, atol=1e-12)

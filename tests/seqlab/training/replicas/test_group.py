@@ -69,6 +69,7 @@ def assert_equal(folder, numbers, tolerance=1e-12):
         assert b["history"] == a["history"]
 
 
+@pytest.mark.slow
 def test_ragged_batches_of_unequal_sizes_give_the_weights_of_each_run_after_fifty_steps(names_folder, tmp_path):
     words = [f"task.data_dir={names_folder}", "data.batch_size=8", "trainer.max_epochs=4"]
     runs = alone(words, tmp_path, range(3))
@@ -102,6 +103,7 @@ def in_float64():
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_float64")
 def test_a_crash_within_an_epoch_resumes_together_or_alone_to_the_same_weights(tmp_path, monkeypatch):
     words = [*GENERATED, "trainer.max_epochs=3", "trainer.checkpoint_minutes=0", "trainer.precision=32-true"]
@@ -142,6 +144,7 @@ def test_a_run_that_fails_ends_alone(tmp_path):
     assert_equal(tmp_path, range(2))
 
 
+@pytest.mark.slow
 def test_fused_in_float32_agrees_after_fifty_steps(tmp_path):
     words = [*GENERATED, "task.examples=544", "trainer.max_epochs=3", "kernel=fused", "trainer.precision=32-true"]
     runs = alone(words, tmp_path, range(3))
