@@ -1,6 +1,7 @@
 """Colours by name, and lines that differ without them."""
 
 import pytest
+from matplotlib.text import Text
 
 from seqlab.plugins import plugins
 from seqlab.study import plotting
@@ -82,3 +83,20 @@ def test_a_legend_is_never_wider_than_its_figure():
     shown = figure.legends[0]
     assert shown.get_window_extent().width <= figure.bbox.width
     assert 1 <= shown._ncols < 3
+
+
+def test_figures_of_a_column_are_narrow_and_their_fonts_embedded(tmp_path):
+    """3.4 inches with text of 5 points or more, as TrueType (42) in the PDF; outside the block as before."""
+    with plotting.column_figures():
+        narrow = plotting.new_figure(plotting.WIDTH, 4)
+        plotting.label_axes(narrow.add_subplot(), "steps", "loss", "title")
+        narrow.draw_without_rendering()
+        plotting.save_figure(narrow, tmp_path / "narrow.pdf")
+    assert narrow.get_size_inches()[0] == pytest.approx(3.4)
+    texts = [text for text in narrow.findobj(Text) if text.get_text()]
+    assert len(texts) > 4
+    assert all(5 <= text.get_fontsize() <= 8 for text in texts)
+    content = (tmp_path / "narrow.pdf").read_bytes()
+    assert b"/FontFile2" in content
+    assert b"/Type3" not in content
+    assert plotting.new_figure(plotting.WIDTH, 4).get_size_inches()[0] == pytest.approx(plotting.WIDTH)

@@ -138,7 +138,8 @@ def test_it_compiles_with_embedded_fonts(source, tmp_path, has_latex):
         assert len(listed) > 3
         assert all("Type 3" not in line for line in listed)
         assert all(line.split()[-5] == "yes" for line in listed)
-    table = Table((HOSTILE, "b"), ((HOSTILE, "1"), ("[b]", "*")) * 30)
+    letters = "".join([*paper._SPECIAL, *(f"{base}{mark} " for mark in paper._ACCENTS for base in "aijEz")])
+    table = Table((HOSTILE, "b"), ((HOSTILE, "1"), ("[b]", "*"), (letters, "?")) * 30)
     document = Document(HOSTILE, [Section(HOSTILE, blocks=[Text(HOSTILE), table])])
     made = write_paper(document, {}, tmp_path / "hostile", paper.find_compiler())
     if shutil.which("pdftotext"):
