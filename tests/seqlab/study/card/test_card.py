@@ -6,10 +6,10 @@ import shutil
 import pytest
 
 from seqlab import UserError
-from seqlab.study.card.card import FILE, read_card
+from seqlab.study.card.card import FILE, Card, chosen_bits, read_card
 from seqlab.study.card.page import compose, write_page
 
-from .conftest import make
+from .conftest import Silent, make
 
 
 def test_the_file_holds_the_card(made):
@@ -72,6 +72,44 @@ def test_a_lost_run_is_trained_once_more(made, tmp_path):
     assert (lost / "results.json").is_file()
     scores = [[row.get("score") for row in part["rows"]] for part in redone.record["parts"]]
     assert scores == [[row.get("score") for row in part["rows"]] for part in made.record["parts"]]
+
+
+def test_the_cost_alone_is_measured_again(made, tmp_path):
+    folder = tmp_path / "gru"
+    shutil.copytree(made.folder, folder)
+    record = Card(made.protocol, made.subject, folder, "command").time(Silent())
+    assert record["cost"]["kernels"] != made.record["cost"]["kernels"]
+    before, after = ({**each, "cost": None, "summary": None} for each in (made.record, record))
+    assert json.loads(json.dumps(before)) == after
+    assert json.loads((folder / FILE).read_text("utf-8")) == json.loads(json.dumps(record))
+    with pytest.raises(UserError, match="has no card of gru by this protocol"):
+        Card(made.protocol, made.subject, tmp_path / "none", "command").time(Silent())
+
+
+def test_runs_that_the_clock_cut_are_counted(made, tmp_path):
+    folder = tmp_path / "gru"
+    shutil.copytree(made.folder, folder)
+    place = next((folder / "runs").iterdir()) / "results.json"
+    results = json.loads(place.read_text("utf-8"))
+    results["config"]["trainer"] |= {"max_minutes": 1, "max_steps": results["cost"]["steps"] + 1}
+    results["cost"]["fit_seconds"] = 61.0
+    place.write_text(json.dumps(results), "utf-8")
+    again = make(folder, made.protocol)
+    runs = [run for part in again.record["parts"] for row in part["rows"] for run in row["runs"]]
+    assert sorted(run["cut"] for run in runs) == [False, True]
+    page = write_page(again.record, made.protocol, folder).read_text("utf-8")
+    assert "The clock ended 1 of them before" in page
+    assert "The clock ended" not in write_page(made.record, made.protocol, tmp_path).read_text("utf-8")
+
+
+def test_bits_are_those_of_the_size_that_validation_chooses(made):
+    """Not the most bits on the test split."""
+    (part,) = [part for part in made.record["parts"] if part["kind"] == "bits"]
+    (row,) = part["rows"]
+    other = {**row, "label": "other", "bits": {**row["bits"], "mean": 99.0}}
+    assert part["chosen"] == row["label"]
+    assert chosen_bits({**part, "rows": [other, row]}) == row["bits"]
+    assert chosen_bits({**part, "rows": [other, row], "chosen": None}) is None
 
 
 def test_the_page_shows_every_section(made):

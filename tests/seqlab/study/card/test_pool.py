@@ -27,11 +27,14 @@ def test_a_run_that_fails_leaves_the_others(tmp_path):
     with Pool(1, lambda: ended.append(1)) as pool:
         pool.run(tmp_path, runs)
         assert len(ended) == 2
-        pool.run(tmp_path, runs[1:])
+        pool.run(tmp_path, runs)  # a failed run has ended, too
     failed, done = (read_entry(run_folder(tmp_path, words)) for words in runs)
     assert (failed.state, done.state, len(ended)) == ("failed", "done", 2)
     assert failed.cause
     assert "\n" not in failed.cause
+    with Pool(1, lambda: ended.append(1), retry=True) as pool:
+        pool.run(tmp_path, runs)
+    assert len(ended) == 3
 
 
 def _states(folder):
