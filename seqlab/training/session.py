@@ -74,6 +74,7 @@ class TrainingSession:
         budget: wall-clock time of training.
         figures: file names of the figures that callbacks drew into the run folder: those in their ``figures``.
         threads: number of CPU threads, and the reason for it.
+        replicas: largest number of runs whose steps were taken together with those of this one.
 
     Args:
         config: of the run, as plain values; it is not changed.
@@ -89,7 +90,7 @@ class TrainingSession:
 
     def __init__(self, config: Mapping[str, Any], folder: Path, resume_from: Path | None, info: RankInfo) -> None:
         silence_lightning()
-        self.folder, self.resume_from, self.info = folder, resume_from, info
+        self.folder, self.resume_from, self.info, self.replicas = folder, resume_from, info, 1
         configured, available = configured_threads(config["trainer"], info), torch.get_num_threads()
         torch.set_num_threads(configured.number if configured else 1)
         self._prepare_data(config)
