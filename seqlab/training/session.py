@@ -77,6 +77,7 @@ class TrainingSession:
         cost: of training.
         budget: wall-clock time of training.
         figures: file names of the figures that callbacks drew into the run folder: those in their ``figures``.
+        replicas: largest number of runs whose steps were taken together with those of this one.
 
     Args:
         config: of the run, as plain values; it is not changed.
@@ -92,7 +93,7 @@ class TrainingSession:
 
     def __init__(self, config: Mapping[str, Any], folder: Path, resume_from: Path | None, info: RankInfo) -> None:
         silence_lightning()
-        self.folder, self.resume_from, self.info = folder, resume_from, info
+        self.folder, self.resume_from, self.info, self.replicas = folder, resume_from, info, 1
         configured, available = configured_threads(config["trainer"], info), torch.get_num_threads()
         torch.set_num_threads(configured.number if configured else 1)
         self._prepare_data(config)
@@ -175,7 +176,8 @@ class TrainingSession:
             self._callbacks.append(StopWhenSolved(self.task, epochs, schedule))
         if (averaging := self.config["optimizer"].get("averaging")) is not None:
             self._callbacks.append(NonMonotonicAveraging(monitor, self.task.mode, averaging))
-        is_measured = trainer.get("threads") == AUTO_THREADS and self.info.world_size == 1 and not uses_gpu(trainer)
+        is_alone = self.info.world_size == 1 and on_trainer.get() is None
+        is_measured = trainer.get("threads") == AUTO_THREADS and is_alone and not uses_gpu(trainer)
         self._measured = MeasuredThreads(self._available_threads, self._threads) if is_measured else None
         self._callbacks += [] if self._measured is None else [self._measured]
         self._callbacks += [build("callback", node) for node in (self.config.get("callbacks") or {}).values()]

@@ -76,6 +76,7 @@ def test_ragged_batches_of_unequal_sizes_give_the_weights_of_each_run_after_fift
     assert runs[0].cost["steps"] >= 50
     done = together(words, tmp_path, range(3))
     assert [replica.alone for replica in done] == [None] * 3
+    assert [replica.result.cost["replicas"] for replica in done] == [3] * 3
     assert_equal(tmp_path, range(3))
 
 
