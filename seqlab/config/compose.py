@@ -56,7 +56,8 @@ def compose(overrides: Iterable[str] = ()) -> DictConfig:
 
 def _compose_again(composer: "Composer", overrides: Sequence[str]) -> DictConfig:
     """Compose from what this process composed before, where only seqlab's own files and plugins can be involved."""
-    if sources() == Sources():
+    has_own_folders = any(each.lstrip("+").startswith("hydra.searchpath=") for each in overrides)
+    if sources() == Sources() and not has_own_folders:
         with suppress(Exception):  # Hydra's own composition reports it
             return next(composer.all([overrides]))
     return _compose(overrides)
