@@ -320,6 +320,7 @@ PLANNED_SWEEPER = {
 
 def store_sweeper() -> None:
     """Store the config of seqlab's basic sweeper in place of Hydra's."""
+    ConfigStore.instance().repo.get("hydra", {}).get("sweeper", {}).pop("basic.yaml", None)
     ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=PLANNED_SWEEPER, provider="seqlab")
 
 
