@@ -39,7 +39,10 @@ class TestSpares(CellSuite):
     """As a plugin's tests use it."""
 
     cell = GRU
-    skips: ClassVar[dict[str, str]] = {COMPILED: "tests/seqlab/recurrence/test_compiled.py does"}
+    skips: ClassVar[dict[str, str]] = {
+        COMPILED: "tests/seqlab/recurrence/test_compiled.py does",
+        "every_option": "a slow test of tests/seqlab_cells/test_conformance.py does",
+    }
 
 
 @pytest.mark.parametrize(
