@@ -1,7 +1,6 @@
 """Screen of ``tune``: a live table of the trials, and the table at the end."""
 
 import sys
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, final
 
@@ -85,7 +84,8 @@ def _table(search: "Search") -> Table:
     done = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
     done.sort(key=lambda trial: -(trial.value or 0) if search.maximises else (trial.value or 0))
     counts = {state: sum(trial.state == state for trial in trials) for state in ("complete", "pruned", "failed")}
-    title = f"{time.strftime('%M:%S', time.gmtime(search.seconds))}"
+    minutes, seconds = divmod(int(search.seconds), 60)
+    title = f"{minutes:02d}:{seconds:02d}"
     if search.settings.minutes is not None:
         title += f" of {search.settings.minutes:g} minutes"
     title += "; trials: " + ", ".join(f"{count} {state}" for state, count in counts.items())

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,18 +74,26 @@ def _settings(args: argparse.Namespace, overrides: list[str]) -> "Settings":
     check_links(folder)
     minutes = _MINUTES if args.minutes is None and args.trials is None else args.minutes
     processes = args.processes or max(1, len(os.sched_getaffinity(0)) // 2)
-    return Settings(folder, tuple(overrides), args.metric, args.seed, processes, minutes, args.trials)
+    return Settings(folder, tuple(overrides), args.metric, args.seed, processes, minutes, args.trials, key)
 
 
 def _search(settings: "Settings", arguments: list[str]) -> int:
     from seqlab.cli.tuning import Live, show
-    from seqlab.runs.ownership import owned_folder
+    from seqlab.io.formatting import relative_path
+    from seqlab.runs.ownership import OwnedError, owned_folder
     from seqlab.study.tune.results import write_outcome
     from seqlab.study.tune.search import Search, repeat_command
 
     live = Live()
     search = Search(settings, live.update)
-    with owned_folder(settings.folder):
+    with ExitStack() as owner:
+        try:
+            owner.enter_context(owned_folder(settings.folder))
+        except OwnedError as error:
+            raise UserError(
+                f"another process searches in {relative_path(settings.folder)} just now; wait for its end, or choose"
+                " another folder with --out"
+            ) from error
         try:
             with live:
                 search.open()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from seqlab.io.atomic import write_text
 from seqlab.io.formatting import format_metric, shell_command
 from seqlab.io.safe_io import escape_control
+from seqlab.plugins.hydra_source import sources
 from seqlab.study.plotting import INK, WIDTH, label_axes, legend, new_figure
 from seqlab.study.report.document import (
     Code,
@@ -80,7 +81,7 @@ def _config(outcome: Outcome, command: str) -> Section:
         blocks=[
             Code("Search", (command,)),
             Code("Train with the winner's config file", (outcome.keep,)),
-            Code("Train with the winner's overrides", (shell_command(*winner.trial.words),)),
+            Code("Train with the winner's overrides", (shell_command(*sources().arguments, *winner.trial.words),)),
             *map(Text, outcome.notes),
         ],
     )

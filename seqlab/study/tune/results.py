@@ -1,6 +1,7 @@
 """Results of a search: its record, the config file of the winner, and the report page."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from seqlab.errors import UserError
 from seqlab.io.atomic import write_json, write_text
 from seqlab.io.formatting import relative_path, shell_command
 from seqlab.io.safe_io import escape_control
+from seqlab.plugins.hydra_source import Sources, sources
 from seqlab.study.tune.outcome import Outcome, test_scores, verdict
 from seqlab.study.tune.page import write_page
 from seqlab.study.tune.search import FILE, SCHEMA, Row, Search
@@ -64,6 +66,8 @@ def _unfinished_notes(trials: Sequence[Trial]) -> list[str]:
 def _record(search: Search, outcome: Outcome, trials: Sequence[Trial], command: str) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
+        "key": search.settings.key,
+        "data": search.data,
         "command": command,
         "metric": outcome.metric,
         "mode": "max" if search.maximises else "min",
@@ -110,7 +114,10 @@ def write_experiment(folder: Path, config: Any, composer: Composer, words: Seque
     node = {"defaults": [{f"override /{group}": name} for group, name in choices.items()], **changed}
     text = yaml.safe_dump(node, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
     write_text(folder / "experiment" / f"{EXPERIMENT}.yaml", escape_control(f"# @package _global_\n{text}"))
-    return shell_command("--config-dir", relative_path(folder), f"experiment={EXPERIMENT}")
+    if (used := sources()) == Sources():
+        return shell_command("--config-dir", relative_path(folder), f"experiment={EXPERIMENT}")
+    own = replace(used, folders=(*used.folders, f"file://{folder.resolve()}"))  # --config-dir names one folder
+    return shell_command(*own.arguments, f"experiment={EXPERIMENT}")
 
 
 def _changes(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -12,8 +12,9 @@ from torchmetrics import MetricCollection
 from seqlab.config.compose import Composer
 from seqlab.config.schema import plain_config
 from seqlab.contracts import Task, UserError
+from seqlab.data.fingerprint import differences, fingerprint
 from seqlab.io.atomic import write_json
-from seqlab.io.formatting import shell_command
+from seqlab.io.formatting import relative_path, shell_command
 from seqlab.runs.run_folder import RESULTS, find_json, read_json
 from seqlab.study.tune.processes import Died, Processes
 from seqlab.study.tune.space import linear_overrides, read_space
@@ -50,6 +51,7 @@ class Settings:
         processes: that train.
         minutes: budget of all calls; ``None``: no limit.
         trials: number of trials of all calls; ``None``: no limit.
+        key: hash of overrides, metric and seed, by which a search is continued.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class Settings:
     processes: int = 1
     minutes: float | None = None
     trials: int | None = None
+    key: str = ""
 
 
 @final
@@ -95,6 +98,7 @@ class Search:
         progress: by trial, the last validation of those that are running.
         metric: of validation that is searched.
         maximises: whether a larger value is better.
+        data: fingerprint of the data, prepared as by default.
 
     Args:
         settings: of the search.
@@ -116,20 +120,31 @@ class Search:
         default = self.space.default_overrides()
         config = plain_config(self.composer.checked(default))
         _check_config(config)
-        task, _ = prepare_data(config)
+        task, data = prepare_data(config)
+        self.data = fingerprint(data)
         self.metric, self.maximises = _metric(task, settings.metric)
         linear = linear_overrides(self.space, task)
         roles = {"linear": linear, "default": default, "first": self.space.first_overrides()}
         self._roles = {role: words for role, words in roles.items() if words is not None}
-        self._used = self._saved = 0.0
+        self._used, self._saved, self._is_exhausted = 0.0, 0.0, False
+        self._record: dict[str, Any] = {}
 
     def open(self) -> None:
-        """Open the study in the folder of the search, which this process owns."""
+        """Open the study in the folder of the search, which this process owns.
+
+        Raises:
+            UserError: the folder is of another search, or of something else.
+        """
         folder = self.settings.folder
-        self.study = Study(folder, self.space, maximises=self.maximises, seed=self.settings.seed, roles=self._roles)
-        self._used = float((find_json(folder / FILE, plain=True) or {}).get("seconds", 0.0))
+        folder.mkdir(parents=True, exist_ok=True)
+        record = find_json(folder / FILE, plain=True)
+        _check_folder(folder, record, self.settings.key, self.data)
+        self._record = record or {}
+        self._used = float(self._record.get("seconds", 0.0))
         if self.settings.minutes is not None and self._used >= 60 * self.settings.minutes:
             self._began = None  # only the results are shown
+        self._save(at_once=True)  # before other files, so that the folder is known by it
+        self.study = Study(folder, self.space, maximises=self.maximises, seed=self.settings.seed, roles=self._roles)
 
     @property
     def seconds(self) -> float:
@@ -166,7 +181,7 @@ class Search:
             self._save(at_once=True)
 
     def _search(self, processes: Processes) -> None:
-        left, is_over = self.study.unfinished(), False
+        left, is_over = self._continued(), False
         while True:
             while processes.is_free and self.has_time and (trial := left.pop(0) if left else self._ask()):
                 self._write_plan()
@@ -182,28 +197,41 @@ class Search:
             self._on_change(self)
             self._save()
 
+    def _continued(self) -> list[Trial]:
+        """Return the trials to go on with; an earlier call may have been killed before it named the run of one."""
+        for trial in self.study.unfinished():
+            self._is_new(trial, [each for each in self.study.trials if each.number < trial.number])
+        return self.study.unfinished()
+
     def _ask(self) -> Trial | None:
         """Ask for a trial that is no repetition; ``None`` if there are enough."""
-        for _ in range(_REPEATS):
+        for _ in range(0 if self._is_exhausted else _REPEATS):
             known = self.study.trials
             if self.settings.trials is not None and len(known) >= self.settings.trials:
                 return None
             _check_failures(known)
             trial = self.study.ask()
-            try:
-                run = run_name(self.composer.checked(trial.words))
-            except UserError as error:
-                self.study.tell(trial.number, "failed", cause=str(error))
-                continue
-            self.study.set_run(trial.number, run)
-            same = next((each for each in known if each.run == run), None)
-            if same is None:
+            if self._is_new(trial, known):
                 return trial
-            if same.state == "complete":
-                self.study.tell(trial.number, "complete", same.value, cause=f"as trial {same.number}")
-            else:
-                self.study.tell(trial.number, "pruned", cause=f"as trial {same.number}")
+        self._is_exhausted = True  # else a free process would ask again and again until the others end
         return None
+
+    def _is_new(self, trial: Trial, known: Sequence[Trial]) -> bool:
+        """Store the run of a trial; end the trial if it cannot be composed or repeats one of the others."""
+        try:
+            run = run_name(self.composer.checked(trial.words))
+        except UserError as error:
+            self.study.tell(trial.number, "failed", cause=str(error))
+            return False
+        self.study.set_run(trial.number, run)
+        same = next((each for each in known if each.run == run), None)
+        if same is None:
+            return True
+        if same.state == "complete":
+            self.study.tell(trial.number, "complete", same.value, cause=f"as trial {same.number}")
+        else:
+            self.study.tell(trial.number, "pruned", cause=f"as trial {same.number}")
+        return False
 
     def _handle(self, job: Job, event: Epoch | End | Died, processes: Processes, left: list[Trial]) -> None:
         if isinstance(event, Epoch):
@@ -285,8 +313,8 @@ class Search:
     def _save(self, *, at_once: bool = False) -> None:
         if at_once or time.monotonic() - self._saved > _SAVE_EVERY:
             self._saved = time.monotonic()
-            record = {"schema": SCHEMA, "seconds": self.seconds, "metric": self.metric}
-            write_json(self.settings.folder / FILE, record)
+            now = {"schema": SCHEMA, "key": self.settings.key, "data": self.data, "metric": self.metric}
+            write_json(self.settings.folder / FILE, {**self._record, **now, "seconds": self.seconds})
 
 
 def _model(trial: Trial) -> str:
@@ -300,6 +328,23 @@ def _check_config(config: dict[str, Any]) -> None:
     trainer = config["trainer"]
     if trainer["devices"] not in (1, "1") or trainer["num_nodes"] != 1:
         raise UserError("tune trains each trial on one device: set trainer.devices=1, and --processes N for several")
+    if trainer["replicas"] != 1:
+        raise UserError("trainer.replicas: tune trains each trial once; give trainer.replicas to the winner's command")
+
+
+def _check_folder(folder: Path, record: Mapping[str, Any] | None, key: str, data: Mapping[str, Any]) -> None:
+    """Refuse a folder of something else, or of a search whose trials are not comparable with those to come."""
+    name = relative_path(folder)
+    if record is None:
+        if others := sorted(each.name for each in folder.iterdir() if not each.name.startswith(".")):
+            raise UserError(f"{name} holds {others[0]}, which no search wrote; choose another folder with --out")
+    elif record.get("key") != key:
+        raise UserError(
+            f"{name} holds a search with other overrides, --metric or --seed; repeat its command, or choose another"
+            " folder with --out"
+        )
+    elif changes := differences(record["data"], data):
+        raise UserError(f"{name} holds a search on other data ({changes[0]}); choose another folder with --out")
 
 
 def _check_failures(trials: Sequence[Trial], least: int = _FAILURES) -> None:

@@ -66,6 +66,7 @@ class Space:
         trained: the same of trials with an optimiser.
         defaults: by dimension, the value without a search.
         notes: candidates that cannot be used here, and why.
+        given: config keys that an override fixed, or whose values it set.
     """
 
     fixed: list[str]
@@ -74,6 +75,7 @@ class Space:
     trained: dict[str, Dimension]
     defaults: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+    given: frozenset[str] = frozenset()
 
     def overrides(self, suggest: Suggest) -> list[str]:
         """Return the overrides of a trial.
@@ -104,13 +106,20 @@ class Space:
             choose(key, key, dimension)
         return words
 
+    def _default(self, name: str, dimension: Dimension) -> Any:
+        """Return the value without a search; ``None`` where it is not among those to search."""
+        value = self.defaults.get(name)
+        if isinstance(dimension, Choice):
+            return value if value in dimension.values else None
+        is_inside = isinstance(value, int | float) and dimension.low <= value <= dimension.high
+        return value if is_inside else None
+
     def default_overrides(self) -> list[str]:
         """Return the overrides of the trial with the defaults, or the first value where no default is searched."""
 
         def suggest(name: str, dimension: Dimension) -> Any:
-            value = self.defaults.get(name)
-            known = dimension.values if isinstance(dimension, Choice) else (value,)
-            return value if value is not None and value in known else first_values(name, dimension)
+            value = self._default(name, dimension)
+            return first_values(name, dimension) if value is None else value
 
         return self.overrides(suggest)
 
@@ -118,19 +127,18 @@ class Space:
         """Return the overrides of the trial with the first value of each choice, and the default of an interval."""
 
         def suggest(name: str, dimension: Dimension) -> Any:
-            default = self.defaults.get(name)
-            if isinstance(dimension, Interval) and default is not None and dimension.low <= default <= dimension.high:
-                return default
-            return first_values(name, dimension)
+            value = self._default(name, dimension) if isinstance(dimension, Interval) else None
+            return first_values(name, dimension) if value is None else value
 
         return self.overrides(suggest)
 
     def include(self, group: str, name: str, values: Mapping[str, Any]) -> None:
-        """Add values to the choices of a candidate, so that a trial with them is a point of the space."""
+        """Add values to the choices of a candidate that no override set, so that they are points of the space."""
         for each in self.groups[group]:
             if each.name == name:
                 for option, value in values.items():
-                    each.dimensions[option] = _with_values(each.dimensions.get(option), [value_text(value)])
+                    if f"{group}.{option}" not in self.given:
+                        each.dimensions[option] = _with_values(each.dimensions.get(option), [value_text(value)])
 
 
 def suggested(value: Any) -> str:
@@ -182,6 +190,8 @@ class _Reader:
         self._fixed = [
             str(each.input_line) for each in self._given.values() if not each.is_sweep_override() and not _is_part(each)
         ]
+        if (task := self._given.get("task")) is not None and task.is_sweep_override():
+            raise UserError(f"{task.input_line}: scores of several tasks are not comparable; name one task")
         self._base = composer.checked(self._fixed)
         self._task: Any = plugin_classes("task", self._base.task.name)[0]
         self._used: set[str] = set()
@@ -211,7 +221,7 @@ class _Reader:
                 raise UserError(f"{given.input_line}: no candidate of {key.partition('.')[0]} has this option")
         fixed = {key for key, given in self._given.items() if not given.is_sweep_override()}
         kept = [{key: each for key, each in part.items() if key not in fixed} for part in (found, trained)]
-        return Space(self._fixed_words(), groups, kept[0], kept[1], self._defaults, self._notes)
+        return Space(self._fixed_words(), groups, kept[0], kept[1], self._defaults, self._notes, frozenset(self._given))
 
     def _fixed_words(self) -> list[str]:
         return [word for word in self._fixed if word.partition("=")[0] not in GROUPS]
@@ -219,9 +229,11 @@ class _Reader:
     def _training(self) -> dict[str, Dimension]:
         """Return the dimensions of the optimiser and the batch size, around their defaults."""
         optimizer, batch = self._base.optimizer, self._base.data.batch_size
-        found: dict[str, Dimension] = {_RATE: Interval(optimizer.lr / 10, optimizer.lr * 4, log=True)}
-        if (decay := optimizer.get("weight_decay")) is not None:
-            found[_DECAY] = Choice((decay, 0.0, 4 * decay or 0.05))
+        chosen, found = self._given.get("optimizer"), dict[str, Dimension]()
+        if (chosen is None or not chosen.is_sweep_override()) and optimizer.lr > 0:  # else each has its own defaults
+            found[_RATE] = Interval(optimizer.lr / 10, optimizer.lr * 4, log=True)
+            if (decay := optimizer.get("weight_decay")) is not None:
+                found[_DECAY] = Choice((decay, 0.0, 4 * decay or 0.05))
         found[_BATCH] = Choice((batch, *(size for size in (64, 128, 256) if size != batch)))
         return found
 
@@ -253,6 +265,8 @@ class _Reader:
         if group == "preprocessing":
             build_preprocessor(cast(Any, OmegaConf.to_container(config.preprocessing, resolve=True)))
         declared = {key: each for plugin in classes for key, each in _space_of(plugin).items() if key != "cell"}
+        if self._task.per_step is True:
+            declared.pop("bidirectional", None)  # the backward direction reads what a step may have to predict
         known = {option.name for plugin in classes for option in options(plugin) if not option.supplied}
         for key in self._given:
             part, _, option = key.partition(".")
@@ -275,10 +289,12 @@ class _Reader:
         """Return what was given for a key, else what is declared, with the default of the config added."""
         given, default = self._given.get(key), OmegaConf.select(config, key)
         plain: Any = OmegaConf.to_container(default) if OmegaConf.is_config(default) else default
-        self._defaults[name or key] = plain if isinstance(declared, Interval) else value_text(plain)
         if given is None:
-            return _with_values(_as_texts(declared), [value_text(plain)])
-        return _swept(given) if given.is_sweep_override() else Choice((str(given.get_value_element_as_str()),))
+            found = _with_values(_as_texts(declared), [value_text(plain)])
+        else:
+            found = _swept(given, plain) if given.is_sweep_override() else Choice((given.get_value_element_as_str(),))
+        self._defaults[name or key] = plain if isinstance(found, Interval) else value_text(plain)
+        return found
 
 
 def _space_of(plugin: Any) -> Mapping[str, Dimension]:
@@ -291,8 +307,8 @@ def _is_part(override: Override) -> bool:
     return bool(dot) and group in GROUPS
 
 
-def _swept(override: Override) -> Any:
-    """Return the dimension of an override with several values.
+def _swept(override: Override, default: Any = None) -> Any:
+    """Return the dimension of an override with several values; between whole numbers it has integers if a default is.
 
     Raises:
         UserError: its interval is empty.
@@ -301,6 +317,8 @@ def _swept(override: Override) -> Any:
     if not isinstance(value, IntervalSweep):
         return Choice(tuple(str(each) for each in override.sweep_string_iterator()))
     low, high = value.start or 0, value.end or 0
+    if type(default) is int and low == int(low) and high == int(high):  # Hydra's intervals are of floats
+        low, high = int(low), int(high)
     try:
         return Interval(low, high, log="log" in value.tags)
     except ValueError as error:

@@ -214,14 +214,24 @@ class Study:
         return self._optuna.trial.Trial(self._study, frozen._trial_id)
 
     def _sampled(self, trial: Any) -> Trial:
-        """Sample the dimensions that a trial lacks."""
-        words = self._space.overrides(lambda name, dimension: _suggest(trial, name, dimension))
+        """Sample the dimensions that a trial lacks.
+
+        Raises:
+            UserError: a dimension has other values than in the trials before.
+        """
+        try:
+            words = self._space.overrides(lambda name, dimension: _suggest(trial, name, dimension))
+        except ValueError as error:
+            raise UserError(
+                "the values to search are not those of the trials so far: a plugin, an optional package or seqlab has"
+                " changed; start another search with --out FOLDER"
+            ) from error
         if WORDS not in trial.user_attrs:
             trial.set_user_attr(WORDS, words)
         return _trial(self._frozen(trial.number))
 
     def _params(self, words: Sequence[str]) -> dict[str, Any]:
-        """Return the values of the dimensions at a point of the space given by its overrides."""
+        """Return the values of the dimensions of a trial: of its overrides, or the defaults."""
         given = dict(word.partition("=")[::2] for word in words)
         params: dict[str, Any] = {}
 
@@ -229,6 +239,9 @@ class Study:
             group, equals, rest = name.partition("=")
             key = f"{group}.{rest.partition('.')[2]}" if equals else name
             text = given.get(key)
+            if text is None and (default := self._space.defaults.get(name)) is not None:
+                known = dimension.values if isinstance(dimension, Choice) else ()
+                text = str(default) if default in known or isinstance(default, int | float) else None
             if isinstance(dimension, Choice):
                 value: Any = text if text in dimension.values else dimension.values[0]
             else:

@@ -20,7 +20,7 @@ from seqlab.config.compose import Composer
 from seqlab.distributed.signals import StoppedError
 from seqlab.errors import UserError, one_line
 from seqlab.io.formatting import shell_command
-from seqlab.plugins.hydra_source import Sources, using_sources
+from seqlab.plugins.hydra_source import Sources, sources, using_sources
 from seqlab.runs.ownership import OwnedError, owned_folder
 from seqlab.runs.run_folder import BEST, RESULTS, RESUME
 from seqlab.sweeps.ledger import run_status
@@ -162,7 +162,7 @@ def _finish(config: Any, place: Path, words: Sequence[str]) -> dict[str, float]:
         return {"objective": float(read_json(place / RESULTS)["best"]["valid"])}
     if (place / RESUME).exists():
         config.ckpt_path = "last"
-    return {"objective": run(config, place, shell_command(*words)).objective}
+    return {"objective": run(config, place, shell_command(*sources().arguments, *words)).objective}
 
 
 def _own(place: Path, owner: ExitStack) -> None:

@@ -1,7 +1,12 @@
 """``tune``: what it needs, and what its folder is not."""
 
+import subprocess
 import sys
+from types import SimpleNamespace
 
+import pytest
+
+from seqlab.cli.tuning import _table
 from seqlab.study.tune.outcome import settings_of, verdict
 from seqlab.study.tune.search import Row
 from seqlab.study.tune.study import Trial
@@ -12,10 +17,52 @@ def test_without_optuna_a_line_says_what_to_install(cli, monkeypatch):
     cli("tune", "task=names").refused("optuna is not installed", 'pip install "seqlab[tune]"')
 
 
+def test_a_folder_of_something_else_is_refused_and_kept(cli, tmp_path, names_folder):
+    """Trials of other settings would be compared with those of this search; a sweep would lose its plan."""
+    pytest.importorskip("optuna")
+    (tmp_path / "found").mkdir()
+    words = ("tune", "task=names", f"task.data_dir={names_folder}", "--out", "found")
+    for name, said in (("sweep.json", "which no search wrote"), ("tune.json", "other overrides")):
+        (tmp_path / "found" / name).write_text('{"key": "of another"}', "utf-8")
+        cli(*words).refused(said, "--out")
+        assert (tmp_path / "found" / name).read_text("utf-8") == '{"key": "of another"}'
+
+
+def test_replicas_are_refused_before_the_search(cli):
+    pytest.importorskip("optuna")
+    cli("tune", "task=names", "trainer.replicas=2").refused("trainer.replicas", "once")
+
+
 def test_a_search_is_not_resumed_as_a_sweep(cli, tmp_path):
     (tmp_path / "found").mkdir()
     (tmp_path / "found" / "tune.json").write_text("{}", "utf-8")
     cli("resume", "found").refused("found is of a search", "tune")
+
+
+def test_a_second_command_in_the_same_folder_says_what_to_do(cli, tmp_path, names_folder):
+    pytest.importorskip("optuna")
+    hold = (
+        "from pathlib import Path; from seqlab.runs.ownership import owned_folder\nwith owned_folder(Path("
+        "'found')):\n    print(flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        other.stdout.readline()
+        second = cli("tune", "task=names", f"task.data_dir={names_folder}", "--out", "found")
+        second.refused("searches in found", "--out")
+        other.communicate("\n")
+
+
+def test_the_time_of_a_long_search_is_in_minutes():
+    search = SimpleNamespace(
+        study=SimpleNamespace(trials=[]),
+        settings=SimpleNamespace(minutes=90),
+        seconds=3900.0,
+        metric="",
+        maximises=True,
+    )
+    assert _table(search).title.startswith("65:00 of 90 minutes")
 
 
 def trial(number, *words, role=None):

@@ -1,6 +1,7 @@
 """Search space of a command line: fixed, searched and added keys; each of its points is a run."""
 
 import random
+import shlex
 
 import pytest
 
@@ -11,6 +12,7 @@ from seqlab.config.compose import Composer
 from seqlab.config.schema import plain_config
 from seqlab.plugins import plugins
 from seqlab.plugins.config import plugin_classes
+from seqlab.plugins.hydra_source import Sources, using_sources
 from seqlab.plugins.signature import accepts, options
 from seqlab.study.tune.results import write_experiment
 from seqlab.study.tune.space import first_values, linear_overrides, read_space, suggested
@@ -31,6 +33,23 @@ def drawn(seed):
         return draw.uniform(dimension.low, dimension.high)
 
     return suggest
+
+
+@pytest.mark.parametrize(
+    ("override", "first"),
+    [
+        ("cell.hidden_size=interval(16,64)", "cell.hidden_size=40"),
+        ("cell.hidden_size=interval(16,256)", "cell.hidden_size=128"),
+        ("model.output_dropout=interval(0.1,0.3)", "model.output_dropout=0.2"),
+        ("data.batch_size=int(interval(16,64))", "data.batch_size=40"),
+        ("optimizer.lr=interval(1e-5,3e-5)", "optimizer.lr=2e-05"),
+    ],
+)
+def test_an_interval_of_any_option_is_searched_from_its_default_or_middle(override, first):
+    space = space_of("task=textclf", override)
+    for words in (space.default_overrides(), space.first_overrides()):
+        assert first in words
+        seqlab.compose(words)
 
 
 def test_the_default_trial_is_the_run_without_a_search():
@@ -64,6 +83,14 @@ def test_an_override_fixes_its_key_or_sets_its_values():
     words = space.overrides(first_values)
     assert {"model.depth=3", "data.batch_size=32", "optimizer.lr=0.01"} <= set(words)
     assert len({word.partition("=")[0] for word in words}) == len(words)
+
+
+@pytest.mark.parametrize("task", ["lm", "hmm", "mqar"])
+def test_a_task_with_an_output_at_each_step_is_not_read_backward(task):
+    """Prediction of the next token from a direction that has read it would win any search."""
+    space = space_of(f"task={task}")
+    assert not any("bidirectional" in each.dimensions for each in space.groups["model"])
+    assert seqlab.compose(space_of(f"task={task}", "model.bidirectional=true").default_overrides()).model.bidirectional
 
 
 def test_a_third_partys_cell_is_searched_by_its_constructor(distribution):
@@ -108,6 +135,18 @@ def test_an_option_that_no_candidate_has_is_refused(override, message):
         space_of("task=names", override)
 
 
+def test_each_of_several_optimisers_has_its_own_rate():
+    """SGD starts from 1.0, AdamW from 0.005: neither is compared at the rates of the other."""
+    assert {"optimizer.lr", "optimizer.weight_decay"}.isdisjoint(space_of("task=names", "optimizer=adamw,sgd").trained)
+    assert "optimizer.lr" in space_of("task=names", "optimizer=sgd").trained
+    assert "optimizer.lr" not in space_of("task=names", "optimizer.lr=0").trained
+
+
+def test_several_tasks_are_refused():
+    with pytest.raises(UserError, match="name one task"):
+        space_of("task=names,textclf")
+
+
 def test_the_linear_baseline_is_a_point_of_the_space():
     space = space_of("task=textclf")
     task = build_task(plain_config(seqlab.compose(["task=textclf"]))["task"])
@@ -116,6 +155,27 @@ def test_the_linear_baseline_is_a_point_of_the_space():
     assert {"model=bow", "preprocessing=words", "preprocessing.steps=[lower]"} <= set(words)
     seqlab.compose(words)
     assert linear_overrides(space_of("task=textclf", "model=recurrent"), task) is None
+
+
+@pytest.mark.parametrize("given", ["[nfc]", "[nfc],[]"])
+def test_the_linear_baseline_adds_no_value_to_an_option_that_was_set(given):
+    task = build_task(plain_config(seqlab.compose(["task=textclf"]))["task"])
+    task.splits()
+    space = space_of("task=textclf", "preprocessing=words", f"preprocessing.steps={given}")
+    linear_overrides(space, task)
+    (words,) = space.groups["preprocessing"]
+    assert "[lower]" not in words.dimensions["steps"].values
+
+
+def test_the_command_to_keep_names_the_users_config_folders(tmp_path):
+    mine = tmp_path / "mine"
+    (mine / "trainer").mkdir(parents=True)
+    (mine / "trainer" / "slow.yaml").write_text("defaults: [default, _self_]\nmax_epochs: 3\n", "utf-8")
+    with using_sources(Sources(folders=(f"file://{mine}",))):
+        composer, words = Composer(), ["task=names", "trainer=slow"]
+        command = shlex.split(write_experiment(tmp_path / "kept", composer.checked(words), composer, words))
+    assert str(mine) in command[3]
+    assert seqlab.compose(command[3:]).trainer.max_epochs == 3
 
 
 def test_the_config_file_of_any_point_trains_the_same_run(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("optuna")
 
-from seqlab import Choice, Interval
+from seqlab import Choice, Interval, UserError
 from seqlab.study.tune.space import Candidate, Space
 from seqlab.study.tune.study import Study
 
@@ -46,6 +46,31 @@ def test_what_was_asked_is_there_after_a_crash(opened):
     assert rates[0].isdisjoint(rates[1])
     assert [trial.state for trial in second.trials] == ["complete", *["running"] * 7]
     assert second.trials[0].metrics == {"accuracy": 0.5}
+
+
+def test_a_known_trial_has_the_parameters_of_its_run(tmp_path):
+    """The linear baseline names few options; the sampler must see the defaults that the others have."""
+    orders = {"order": Choice(("1", "2", "3"))}
+    models = [Candidate("net", {}), Candidate("bow", orders, has_optimizer=False, uses_cell=False)]
+    groups = {"model": models, "cell": [Candidate("gru", {})], "preprocessing": []}
+    balance = {"task.balance": Choice(("weights", "none"))}
+    defaults = {"task.balance": "none", "model=bow.order": "3"}
+    for seed in range(4):
+        space = Space([], groups, balance, {}, defaults)
+        study = Study(tmp_path / str(seed), space, maximises=True, seed=seed, roles={"linear": ["model=bow"]})
+        assert study.ask().params == {"model": "bow", "model=bow.order": "3", "task.balance": "none"}
+
+
+def test_other_values_than_before_are_refused_in_one_line(tmp_path):
+    """A cell of another distribution was installed between two calls."""
+    models = [Candidate("net", {})]
+    for cells in (["gru", "lstm"], ["gru", "lstm", "mine"]):
+        groups = {"model": models, "cell": [Candidate(name, {}) for name in cells], "preprocessing": []}
+        study = Study(tmp_path, Space([], groups, {}, {}, {}), maximises=True, seed=0, roles={})
+        if len(cells) == 2:
+            study.ask()
+    with pytest.raises(UserError, match="changed; start another search"):
+        study.ask()
 
 
 def test_the_worst_are_stopped_and_the_default_is_not(opened):
