@@ -101,8 +101,10 @@ class Recorded:
 
         Raises:
             UserError: there is no such layer, it was not called with a tensor, or no gradient reached its input.
+            ValueError: there is no such row.
         """
         known = self._known(name)
+        check_range("row", row, 0, self._rows[known] - 1)
         if known not in self._norms:
             raise UserError(f"no gradient reached the input of {known or 'the layer'}, or it is no plain tensor")
         return self._norms[known][row]
@@ -113,7 +115,7 @@ class Recorded:
         if not arguments or not isinstance(arguments[0], Tensor) or not torch.is_grad_enabled():
             return arguments
         x, *rest = arguments
-        x = x if x.requires_grad else x.detach().requires_grad_()
+        x = x.clone() if x.requires_grad else x.detach().requires_grad_()  # with no gradient but this call's
         x.retain_grad()
         self._inputs[name] = x
         return x, *rest
@@ -132,7 +134,7 @@ class Recorded:
         tracks = tracks[begin:]
         lengths = tracks[0].lengths
         self._rows[name] = len(lengths)
-        scale = {"mean": len(lengths), "sum": 1}[reduction] if isinstance(reduction, str) else reduction
+        scale = loss_scale(reduction, len(lengths))
         rows, saturation = measure_traces(tracks, scale)
         x = self._inputs.get(name)
         if x is not None and x.grad is not None:
@@ -141,6 +143,19 @@ class Recorded:
             self._norms[name] = [norms[:length, row] for row, length in enumerate(lengths.tolist())]
         self._flows[name] = GradientFlow(tuple(rows), tuple(saturation))
         self._views[name] = [viewer(track) for track in tracks]
+
+
+def loss_scale(reduction: Scale, rows: int) -> int:
+    """Return the factor from the gradient of a loss to that of the sum of its rows.
+
+    Raises:
+        ValueError: another reduction.
+    """
+    if isinstance(reduction, str):
+        check_choice("reduction", reduction, Reduction)
+        return {"mean": rows, "sum": 1}[reduction]
+    check_range("reduction", reduction, 1)
+    return reduction
 
 
 @contextmanager
@@ -165,10 +180,7 @@ def record(module: nn.Module, reduction: Scale = "mean") -> Iterator[Recorded]:
         UserError: the module has no such layer.
         ValueError: another reduction.
     """
-    if isinstance(reduction, str):
-        check_choice("reduction", reduction, Reduction)
-    else:
-        check_range("reduction", reduction, 1)
+    loss_scale(reduction, 1)
     if not (parts := recurrent_parts(module)):
         raise UserError(f"{type(module).__name__} has no seqlab.Recurrent, nn.LSTM, nn.GRU or nn.RNN to record")
     with parametrize.cached(), traced(module) as recorders:  # one sample of a parametrised weight, for the probe too

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
-from typing import Any, Literal, Protocol, final
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from seqlab.errors import UserError
 from seqlab.study.gradient_flow import FlowRow, GradientFlow
 from seqlab.study.gradient_flow_measure import distances
-from seqlab.study.modules import EffectiveContext, effective_context
+from seqlab.study.modules import EffectiveContext, Scale, effective_context, loss_scale
 
 
 class StepModel(Protocol):
@@ -64,7 +64,7 @@ def record_steps(
     model: StepModel,
     inputs: Tensor,
     loss: Callable[[Tensor], Tensor],
-    reduction: Literal["mean", "sum"] = "mean",
+    reduction: Scale = "mean",
 ) -> StepRecord:
     r"""Run a model over a batch, and measure the gradient of a loss to every state.
 
@@ -74,11 +74,13 @@ def record_steps(
         model: as three functions.
         inputs: ``[rows, time, ...]``, all rows full.
         loss: from the outputs ``[rows, time, outputs]`` to a scalar.
-        reduction: whether the loss is a ``mean`` or a ``sum`` over the rows; :math:`L_b` is that of a row.
+        reduction: of the loss, as of :func:`seqlab.study.modules.record`.
 
     Raises:
         UserError: no tensor of the state receives a gradient.
+        ValueError: another reduction.
     """
+    scale = loss_scale(reduction, len(inputs))
     with torch.enable_grad(), torch.autograd.graph.allow_mutation_on_saved_tensors():
         features, states = [], []
         for each, state in _walk(model, inputs):
@@ -90,7 +92,6 @@ def record_steps(
             raise UserError("no state depends on a parameter or an input that requires a gradient: there is no flow")
         wanted = [states[at][name] for at, name in flat]
         found = torch.autograd.grad(loss(outputs), wanted, allow_unused=True, materialize_grads=True)
-    scale = len(inputs) if reduction == "mean" else 1
     norms: dict[str, dict[int, float]] = {}
     for (at, name), gradient in zip(flat, found, strict=True):
         norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1).mean()

@@ -57,7 +57,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _exit_code(record: Mapping[str, Any]) -> int:
-    failed = any(each["result"] == "failed" for each in record["conformance"])
+    failed = any(each["result"] == "failed" for each in record["conformance"] or ())
+    failed |= any(row["failed"] for row in (record["reach"] or {}).get("rows", ()))
     runs = [run for part in record["parts"] for row in part["rows"] for run in row["runs"]]
     return int(failed or not record["finished"] or any(run["state"] != "done" for run in runs))
 

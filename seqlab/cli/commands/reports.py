@@ -23,7 +23,7 @@ def report(arguments: list[str]) -> int:
     parser.add_argument(
         "folders", metavar="DIR", nargs="+", type=path, help="folder of a sweep, of a run, or of several"
     )
-    parser.add_argument("--out", metavar="FOLDER", type=path, help="folder of the report (of one DIR: DIR/report)")
+    parser.add_argument("--out", metavar="FOLDER", type=path, help="folder of the report (of one DIR: in it)")
     parser.add_argument("--format", choices=get_args(Format), default="html", help="html; latex; pdf (needs LaTeX)")
     parser.add_argument("--metric", help="test metric to report (the one that selected the checkpoints)")
     parser.add_argument("--rows", metavar="LABEL", nargs="+", default=(), help="rows to report, such as lstm (all)")
@@ -36,7 +36,8 @@ def report(arguments: list[str]) -> int:
     from seqlab.io.safe_io import check_within
     from seqlab.study.report import write_report
 
-    out = args.out or check_within(args.folders[0], args.folders[0] / "report")
+    name = "report_anonymous" if args.anonymous else "report"  # not beside the files of one with names
+    out = args.out or check_within(args.folders[0], args.folders[0] / name)
     with reporting_foreign(f"cannot write a report on {', '.join(map(str, args.folders))}"):
         page = write_report(args.folders, out, form=args.format, on_progress=_progress(), **options)
     print(relative_path(page.resolve()))

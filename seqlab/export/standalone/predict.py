@@ -142,8 +142,7 @@ def _fault(asked: argparse.Namespace) -> str | None:
 def texts_of(asked: argparse.Namespace) -> Iterator[list[str]]:
     """Yield the texts that the command line names, each time those that have arrived."""
     if asked.input is not None:
-        data = Path(asked.input).read_bytes()
-        yield lines(data, asked.input)
+        yield whole_lines(Path(asked.input).read_bytes(), asked.input)
     elif asked.texts and asked.texts != ["-"]:
         yield [typed(text, number) for number, text in enumerate(asked.texts, start=1)]
     elif sys.stdin is None or (not asked.texts and sys.stdin.isatty()):
@@ -164,7 +163,7 @@ def arriving(stream: Any) -> Iterator[list[str]]:
         place += len(rest) + len(whole) + 1
         rest = piece_rest
     if rest:
-        yield lines(rest, "stdin", place)
+        yield lines(rest, "stdin", place) if place else whole_lines(rest, "stdin")
 
 
 def typed(text: str, number: int) -> str:
@@ -184,7 +183,13 @@ def lines(data: bytes, name: str, place: int = 0) -> list[str]:
     except UnicodeDecodeError as error:
         raise SystemExit(f"{name}: byte {place + error.start:,} is not UTF-8; save it as UTF-8") from error
     text = text if place else text.lstrip("\ufeff")
-    return [line.rstrip("\r") for line in text.split("\n" if "\n" in text or place else "\r")]
+    return [line.rstrip("\r") for line in text.split("\n")]
+
+
+def whole_lines(data: bytes, name: str) -> list[str]:
+    """Split a whole file into its lines; without a newline, carriage returns end them."""
+    data = data if b"\n" in data else data.replace(b"\r", b"\n")
+    return lines(data.removesuffix(b"\n"), name)
 
 
 def print_answers(asked: argparse.Namespace) -> None:
@@ -235,7 +240,8 @@ def write_answers(asked: argparse.Namespace) -> None:
         raise SystemExit(f"{out} is there already; choose another --output, or add --force to overwrite it")
     table_files.check_output(out)
     table = table_files.read_table(Path(asked.input))
-    texts = [table.text(row, _columns(asked.column, table.columns)) for row in table.rows]
+    columns = _columns(asked.column, table.columns)
+    texts = [table.text(row, columns) for row in table.rows]
     names = table.new_columns()
     classifier, empty = Classifier(), 0
     for start in range(0, len(texts), CHUNK):

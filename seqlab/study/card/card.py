@@ -114,7 +114,7 @@ class Card:
         if not self._kept:
             raise UserError(f"{self.folder} has no card of {self.subject.label} by this protocol and these versions")
         progress.begin("cost")
-        self.record = {**self._kept, "cost": self._cost()}
+        self.record = {**self._kept, "hardware": hardware(), "cost": self._cost()}
         self._write()
         return self.record
 
@@ -155,7 +155,7 @@ def _search_runs(protocol: CardProtocol) -> int:
 def unfinished(record: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a second call would go on with; neither a missing task nor a failed run is."""
     for row in (record["reach"] or {}).get("rows", []):
-        if not row["finished"] and not row["failed"]:
+        if not row["finished"] and (row["open"] or not row["failed"]):
             yield f"{row['task']}, {row['protocol']}"
     for part in record["parts"]:
         for row in part["rows"]:
@@ -180,7 +180,8 @@ def summary(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield column("cost", f"speed / {cost['baseline']['name']}", {**fastest, "mean": fastest["ratio"]})
     for row in (record["reach"] or {}).get("rows", []):
         found = {"mean": row["horizon"] or 0, "low": row["lower"] or 0, "high": row["upper"]}
-        yield column("reach", f"{row['task']}, {row['protocol']}", found)
+        undecided = row["failed"] and not row["finished"]  # a failed run is no evidence of a limit
+        yield column("reach", f"{row['task']}, {row['protocol']}", None if undecided else found)
     for part in record["parts"]:
         yield from _part_columns(part, column)
 

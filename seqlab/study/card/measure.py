@@ -201,6 +201,10 @@ def _mean(values: Iterator[float | None]) -> float | None:
     return statistics.fmean(known) if known else None
 
 
+_STATES = {"failed": "failed", "open": "missing"}
+"""Counts of a row of the search, and the state of their runs."""
+
+
 def search_reach(
     measurement: Measurement, reach: Reach, launch: Callable[[Path, Sequence[Sequence[str]]], None]
 ) -> dict[str, Any]:
@@ -233,7 +237,8 @@ def search_reach(
     keys = ("task", "protocol", "horizon", "lower", "upper", "generalises", "finished", "cause", "because", "steps")
     rows = [
         {key: row[key] for key in keys}
-        | {"trials": len(row["trials"]), "failed": sum(trial["state"] == "failed" for trial in row["trials"])}
+        | {"trials": len(row["trials"])}
+        | {name: sum(trial["state"] == state for trial in row["trials"]) for name, state in _STATES.items()}
         for row in record["rows"]
     ]
     flow = next(filter(None, (_flow(folder, row) for row in record["rows"])), None)

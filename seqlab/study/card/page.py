@@ -101,6 +101,9 @@ def _results(record: Mapping[str, Any]) -> Iterator[str]:
 def _missing(record: Mapping[str, Any]) -> Iterator[tuple[Field, ...]]:
     for name in (record["reach"] or {}).get("missing", []):
         yield f"reach: {name}", f"task={name} is not installed"
+    for row in (record["reach"] or {}).get("rows", []):
+        if row["failed"]:
+            yield f"reach: {row['task']}, {row['protocol']}", f"{row['failed']:,} of {row['trials']:,} runs failed"
     for part in record["parts"]:
         for row in part["rows"]:
             if row["missing"]:

@@ -11,7 +11,11 @@ from typing import Any, final
 
 from seqlab.study.report.reading import Collected
 
-_PATH = re.compile(r"(?<![\w<.:/~])(?:~|[A-Za-z]:(?=\\)|(?=/))(?:[/\\][^\s/\\'\"<>|:;,()\[\]{}]+){1,}[/\\]?")
+_PATH = re.compile(
+    r"(?:file://|(?<![\w<./~])(?:~|[A-Za-z]:(?=[\\/])|(?=/)))(?:[/\\][^\s/\\'\"<>|:;,()\[\]{}]+){1,}[/\\]?"
+)
+_HOST = re.compile(r"(?<=its process on )\S+(?= is gone)")
+"""The computer that lost a run, which need not be this one."""
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _COMMON = frozenset(
     {"root", "user", "users", "home", "ubuntu", "debian", "localhost", "runner", "admin", "data", "seqlab"}
@@ -42,12 +46,17 @@ class Scrubber:
         chosen = sorted(
             (name for name in names if len(name) > 2 and name.lower() not in _COMMON), key=len, reverse=True
         )
+        self._paths: dict[str, str] = {}
         self._names = re.compile(rf"\b(?:{'|'.join(map(re.escape, chosen))})\b", re.IGNORECASE) if chosen else None
 
     def text(self, text: str) -> str:
-        """Replace what identifies someone in a text."""
-        text = _PATH.sub("PATH", _MAIL.sub("MAIL", text))
+        """Replace what identifies someone in a text; each path keeps a name of its own, so that settings stay apart."""
+        text = _PATH.sub(self._path, _MAIL.sub("MAIL", _HOST.sub("NAME", text)))
         return text if self._names is None else self._names.sub("NAME", text)
+
+    def _path(self, found: re.Match[str]) -> str:
+        number = len(self._paths) + 1
+        return self._paths.setdefault(found[0].rstrip("/\\"), "PATH" if number == 1 else f"PATH_{number}")
 
     def value(self, value: Any) -> Any:
         """Replace it in all texts of nested lists, mappings and dataclasses; keys and other objects are kept."""
@@ -71,16 +80,22 @@ def anonymise(found: Collected, folders: Iterable[Path]) -> Scrubber:
     sources = dict.fromkeys([*(run.source for run in found.runs), *(folder for folder, _ in found.horizons)])
     named = {source: Path(f"folder_{number}") for number, source in enumerate(sources, start=1)}
     found.runs = [replace(run, source=named[run.source], record=_record(run.record, scrubber)) for run in found.runs]
-    found.faults = [
-        replace(scrubber.value(fault), place=scrubber.text(Path(fault.place).name)) for fault in found.faults
-    ]
+    anonymise_faults(found, scrubber)
     found.horizons = [(named[folder], scrubber.value(horizon)) for folder, horizon in found.horizons]
     found.commands = [scrubber.text(command) for command in found.commands]
     return scrubber
 
 
+def anonymise_faults(found: Collected, scrubber: Scrubber) -> None:
+    """Scrub the faults of collected runs, and name their files without folders."""
+    found.faults = [
+        replace(scrubber.value(fault), place=scrubber.text(Path(fault.place).name)) for fault in found.faults
+    ]
+
+
 def _record(record: Any, scrubber: Scrubber) -> Any:
     made = scrubber.value(record)
+    made["best"] = record["best"]  # its monitor and mode decide, also where a name is that of one of them
     if isinstance(made.get("git"), dict):
         made["git"] = {key: value for key, value in made["git"].items() if key not in _HIDDEN}
     return made

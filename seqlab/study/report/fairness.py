@@ -58,7 +58,10 @@ def _seeds(points: Sequence[Point]) -> list[str]:
 
 def _rates(rows: Mapping[str, Sequence[Run]]) -> list[str]:
     """Compare how many learning rates were tried for each row."""
-    tried = {label: {rate for run in runs if (rate := run.learning_rate) is not None} for label, runs in rows.items()}
+    tried = {
+        label: {rate for run in runs if (rate := run.learning_rate) is not None and run.cost("steps") != 0}
+        for label, runs in rows.items()
+    }  # a model that is fitted without steps, such as model=bow, has none
     counts = {label: len(rates) for label, rates in tried.items() if rates}
     if len(counts) < 2:
         return []

@@ -1,6 +1,7 @@
 """Figures of gradient flow: one run beside its closed forms, several side by side, the section of a report."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -193,12 +194,18 @@ def flow_figures(name: str, runs: Mapping[str, Run], flows: Mapping[Run, Gradien
             f"Gradient norm at state {state}, relative to the last step: early and late in training{at}. Where a line"
             " has fallen, that step no longer influences learning."
         )
-        pictures.append(Picture(f"{name}_flow_{state}", caption, compare_flows(by_label, state, list(runs))))
+        figure = compare_flows(by_label, state, list(runs))
+        pictures.append(Picture(f"{name}_flow_{_file_name(state)}", caption, figure))
     for number, (label, flow) in enumerate(by_label.items(), start=1):
         if any(value is not None for row in flow.rows for value in (row.product, row.bound, row.forget, row.terms)):
             picture = draw_flow(flow, compact=True)
             pictures.append(Picture(f"{name}_formulas_{number}", _caption(label, flow), picture))
     return pictures
+
+
+def _file_name(state: str) -> str:
+    """Return a state's part of the name of a file: a run's CSV names states by any text, paths included."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", state)[:40]
 
 
 def _caption(label: str, flow: GradientFlow) -> str:

@@ -18,6 +18,7 @@ from seqlab.errors import UserError
 from seqlab.io.atomic import write_bytes, write_text
 from seqlab.study.plotting import save_figure
 from seqlab.study.report.document import Block, Commands, Document, FigureBlock, Section, Table, Text
+from seqlab.study.report.figures import Picture
 
 SOURCE, PDF = "report.tex", "report.pdf"
 MARKER = b"% Report of seqlab"
@@ -125,7 +126,7 @@ class _Source:
                 rf"\textbf{{{text}}}" if block.is_result else rf"\emph{{{text}}}" if block.is_caution else text
             ) + "\n"
         elif isinstance(block, FigureBlock):
-            name, caption = block.picture.name, escape(block.picture.caption)
+            name, caption = _file_name(block.picture), escape(block.picture.caption)
             yield rf"\shown{{\includegraphics{{figures/{name}.pdf}}}}{{{caption}}}"
         elif isinstance(block, Table):
             for page in tabular(block):
@@ -136,6 +137,11 @@ class _Source:
         name = f"{len(self.tables) + 1:02d}_{stem}"
         self.tables[name] = page
         yield rf"\shown{{\input{{tables/{name}}}}}{{}}"
+
+
+def _file_name(picture: Picture) -> str:
+    """Return the name of a figure's file, which stands in the source and may have a record's text in it."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", picture.name)
 
 
 def write_paper(document: Document, tables: Mapping[str, str], out: Path, compiler: Sequence[str] | None) -> Path:
@@ -151,16 +157,17 @@ def write_paper(document: Document, tables: Mapping[str, str], out: Path, compil
         UserError: LaTeX fails.
     """
     source = _Source(document)
+    (out / PDF).unlink(missing_ok=True)  # that of an earlier source
     write_text(out / SOURCE, source.text())
     for name, text in source.tables.items():
         write_text(out / "tables" / f"{name}.tex", text)
     for picture in document.pictures:
-        save_figure(picture.figure, out / "figures" / f"{picture.name}.pdf")
+        save_figure(picture.figure, out / "figures" / f"{_file_name(picture)}.pdf")
     for name, text in tables.items():
         write_text(out / name, text)
     if compiler is None:
         return out / SOURCE
-    write_bytes(out / PDF, _compile(out, compiler, [*source.tables], [each.name for each in document.pictures]))
+    write_bytes(out / PDF, _compile(out, compiler, [*source.tables], [*map(_file_name, document.pictures)]))
     return out / PDF
 
 

@@ -13,7 +13,7 @@ from seqlab.io.safe_io import check_links, escape_control, open_regular
 from seqlab.runs.scores import deciding_verdict
 from seqlab.study.plotting import column_figures, save_figure
 from seqlab.study.report import horizons, paper, reach
-from seqlab.study.report.anonymous import anonymise
+from seqlab.study.report.anonymous import anonymise, anonymise_faults
 from seqlab.study.report.document import Document, Section, Text, html, inline_svg, markdown, render_svg
 from seqlab.study.report.figures import Picture, aggregate
 from seqlab.study.report.methods import methods_section
@@ -183,6 +183,8 @@ def compose(
     scrubber = anonymise(found, folders) if anonymous else None
     _choose_metric(found, metric)
     groups = _choose_rows(found, list(_groups(found, apart=apart)), rows)
+    if scrubber is not None:
+        anonymise_faults(found, scrubber)  # those of the curves
     methods = [methods_section(each.title, [*each.labels], [*each.labels.values()]) for each in groups]
     document = _document(found, groups, methods, setup_sections(found, [] if anonymous else folders))
     labels = {run: label for group in groups for run, label in group.labels.items()}

@@ -232,3 +232,18 @@ def test_effective_context_of_a_negative_loss():
     assert effective_context(lambda part: torch.tensor(-1.0), torch.ones(2, 8, 1)).steps == 1
     with pytest.raises(ValueError, match="finite"):
         effective_context(lambda part: torch.tensor(float("nan")), torch.ones(2, 8, 1))
+
+
+def test_the_sensitivity_is_that_of_one_block_and_one_layer():
+    """Of an input that requires a gradient, has an old one, and is read by two layers."""
+    first, second = (nn.LSTM(3, 4, dtype=torch.float64) for _ in range(2))
+    model = nn.ModuleDict({"first": first, "second": second})
+    x = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
+    for _ in range(2):
+        with record(model, "sum") as recorded:
+            (first(x)[0].square().sum() + second(x)[0].square().sum()).backward()
+    for name, layer in model.items():
+        (gradient,) = torch.autograd.grad(layer(x)[0].square().sum(), x)
+        assert_close(recorded.sensitivity(name, row=1), gradient[:, 1].norm(dim=1))
+    with pytest.raises(ValueError, match="row must be >= 0 and <= 1, got -1"):
+        recorded.sensitivity("first", row=-1)

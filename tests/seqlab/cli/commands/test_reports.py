@@ -13,8 +13,8 @@ def test_a_sweep_is_reported_and_its_cells_compared(cli, tmp_path):
     assert "4 of 4" in (tmp_path / "swept/report/report.md").read_text("utf-8")
     assert cli("report", "swept").code == 0  # again, over the first, whose folder is no run
     paper = cli("report", "swept", "--format", "latex", "--metric", "loss", "--rows", "gru", "--anonymous")
-    assert (paper.code, paper.out) == (0, "swept/report/report.tex\n")
-    assert "test loss" in (tmp_path / "swept/report/tables/01_results_first.tex").read_text("utf-8")
+    assert (paper.code, paper.out) == (0, "swept/report_anonymous/report.tex\n")
+    assert "test loss" in (tmp_path / "swept/report_anonymous/tables/01_results_first.tex").read_text("utf-8")
     assert cli("report", "swept", "--rows", "lstm").err == "--rows lstm: the rows are rnn; gru\n"
     pair = cli("compare", "rnn", "gru", "--in", "swept")
     assert pair.code == 0

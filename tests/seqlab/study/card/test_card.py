@@ -6,8 +6,9 @@ import shutil
 import pytest
 
 from seqlab import UserError
-from seqlab.study.card.card import FILE, Card, chosen_bits, read_card
-from seqlab.study.card.page import compose, write_page
+from seqlab.cli.commands.card import _exit_code
+from seqlab.study.card.card import FILE, Card, chosen_bits, read_card, summary, unfinished
+from seqlab.study.card.page import _missing, compose, write_page
 
 from .conftest import Silent, make
 
@@ -143,3 +144,21 @@ def test_other_files_are_refused(made, tmp_path, changed, told):
 def test_a_folder_without_a_card(tmp_path):
     with pytest.raises(UserError, match=r"no card: it has no card\.json"):
         read_card(tmp_path)
+
+
+def test_failed_runs_of_a_search_are_no_horizon(made):
+    """The row is missing, and the exit code 1; runs that are left make the card unfinished."""
+    (row,) = made.record["reach"]["rows"]
+    failed = {**row, "finished": False, "failed": 1, "open": 0, "horizon": None}
+    record = {**made.record, "reach": {**made.record["reach"], "rows": [failed]}}
+    (found,) = (each for each in summary(record) if each["section"] == "reach")
+    assert found["value"] is None
+    assert _exit_code(record) == 1
+    assert "1 of" in str(dict(_missing(record))["reach: first, fixed"])
+    assert list(unfinished(record)) == []
+    failed["open"] = 1
+    assert list(unfinished(record)) == ["first, fixed"]
+
+
+def test_the_exit_code_of_a_card_that_has_only_its_cost(made):
+    assert _exit_code({**made.record, "conformance": None, "reach": None, "parts": [], "finished": False}) == 1

@@ -89,3 +89,11 @@ def test_a_record_of_anything_has_no_such_warning(found, value):
 def test_they_stand_below_the_result(sweep, record):
     page = page_of(sweep("below", [trained(record(cell, 4, 0, 0.9)) for cell in ("gru", "rnn")]))
     assert page.index("On first,") < page.index("Every row has a single seed") < page.index("Test scores:")
+
+
+def test_a_model_that_is_fitted_without_steps_has_no_learning_rate(found):
+    def fitted(made):
+        made["cost"]["steps"] *= made["config"]["cell"]["name"] != "lstm"
+        return made
+
+    assert found(fitted, gru=TUNED, lstm=(3, (0.1,), 0.8, {})) == ""

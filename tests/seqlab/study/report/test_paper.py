@@ -14,7 +14,7 @@ from seqlab.study.report import paper, write_report
 from seqlab.study.report.document import Commands, Document, Section, Table, Text
 from seqlab.study.report.paper import escape, tabular, write_paper
 
-from .sweep_folders import complete, page_of
+from .sweep_folders import complete, flow_of, page_of
 
 
 @given(st.text())
@@ -146,3 +146,24 @@ def test_it_compiles_with_embedded_fonts(source, tmp_path, has_latex):
         text = subprocess.run(["pdftotext", made, "-"], capture_output=True, text=True, check=True).stdout
         assert "/etc/passwd" in text  # printed, not read
         assert "root:" not in text
+
+
+@pytest.mark.parametrize("form", ["html", "latex"])
+def test_a_state_of_any_name_is_no_path_and_no_command(sweep, record, tmp_path, form):
+    """States of a run's gradient_flow.csv name figures."""
+    folder, out = sweep("states", [record("gru")]), tmp_path / "a" / "b" / "out"
+    flow_of(folder / "run_0", product=False)
+    place = folder / "run_0" / "curves" / "gradient_flow.csv"
+    place.write_text(place.read_text("utf-8").replace(",h,", ",/../../../../evil}\\input{x,"), "utf-8")
+    write_report([folder], out, form=form)
+    assert not [path for path in tmp_path.rglob("*evil*") if out / "figures" != path.parent]
+    if form == "latex":
+        assert r"\input{x" not in (out / "report.tex").read_text("ascii").replace(r"\textbackslash{}input\{x", "")
+
+
+def test_a_source_without_its_pdf_leaves_no_old_one(sweep, record, tmp_path):
+    folder, out = sweep("old", [], ["never"]), tmp_path / "out"
+    write_report([folder], out, form="latex")
+    (out / "report.pdf").write_bytes(b"of an earlier source")
+    write_report([folder], out, form="latex")
+    assert not (out / "report.pdf").exists()
