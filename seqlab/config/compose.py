@@ -1,12 +1,13 @@
 """Composition of configs by Hydra, as on the command line."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
-from typing import final
+from typing import Any, final
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -173,18 +174,25 @@ class Composer:
 
 @final
 class _Shared:
-    """The composer of :func:`compose`, until the plugins are read again."""
+    """The composer of :func:`compose`, until the plugins are read again or a config is stored."""
 
     def __init__(self) -> None:
-        self._plugins: list[object] = []
+        self._known: list[object] = []
         self._composer = Composer()
 
     def composer(self) -> Composer:
-        """Return it; a new one if the plugins changed."""
-        known = [plugins(kind) for kind in KINDS]
-        if len(known) != len(self._plugins) or any(a is not b for a, b in zip(known, self._plugins, strict=True)):
-            self._plugins, self._composer = [*known], Composer()
+        """Return it; a new one if the plugins or the stored configs changed."""
+        stored = {name: node for name, node in ConfigStore.instance().repo.items() if name != "hydra"}
+        known = [*(plugins(kind) for kind in KINDS), *_flat(stored)]
+        if len(known) != len(self._known) or any(a is not b for a, b in zip(known, self._known, strict=True)):
+            self._known, self._composer = known, Composer()
         return self._composer
+
+
+def _flat(stored: Mapping[str, Any]) -> Iterator[object]:
+    """Yield the nodes of Hydra's config store; storing one again makes a new node."""
+    for node in stored.values():
+        yield from _flat(node) if isinstance(node, dict) else [node]
 
 
 _SHARED = _Shared()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import final
 
@@ -97,7 +98,7 @@ def logging_to(folder: Path) -> Iterator[None]:
     handler = logging.FileHandler(folder / LOG, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(message)s"))
     if (thread := threading.current_thread()) is not threading.main_thread():  # of a run trained beside others
-        handler.addFilter(lambda record: record.thread == thread.ident)
+        handler.addFilter(lambda record: thread.ident in (record.thread, _LOGGING_FOR.get()))
     root = logging.getLogger()
     root.addHandler(handler)
     try:
@@ -105,6 +106,19 @@ def logging_to(folder: Path) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
+
+
+_LOGGING_FOR: ContextVar[int | None] = ContextVar("_LOGGING_FOR", default=None)
+
+
+@contextmanager
+def logging_for(thread: int | None) -> Iterator[None]:
+    """Write messages of this thread to the log files that another thread opened."""
+    token = _LOGGING_FOR.set(thread)
+    try:
+        yield
+    finally:
+        _LOGGING_FOR.reset(token)
 
 
 def _locked(folder: Path) -> tuple[int | None, bool]:

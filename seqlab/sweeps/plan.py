@@ -45,6 +45,8 @@ _NOT_IN_SWEEP_KEY = (
     "data.allow_change",
 )  # fmt: skip
 _IN_SWEEP_KEY = ("hydra.sweeper.", "hydra/sweeper", "hydra.searchpath")
+_GROUPING = "hydra.sweeper.group_replicas"
+"""Says how the runs are trained, not which."""
 _PLUGIN_GROUPS = ("cell", "model", "task", "preprocessing", "kernel")
 
 
@@ -81,7 +83,7 @@ def _version(kind: str, node: Any) -> str | None:
 
 def sweep_key(overrides: Iterable[str]) -> str:
     """Return the key of a sweep: a hash of its overrides in any order, without those that say where and how it runs."""
-    keys = ((override, override.lstrip("+~")) for override in overrides)
+    keys = ((override, override.lstrip("+~")) for override in overrides if override_key(override) != _GROUPING)
     return _digest(
         sorted(each for each, key in keys if key.startswith(_IN_SWEEP_KEY) or not key.startswith(_NOT_IN_SWEEP_KEY))
     )

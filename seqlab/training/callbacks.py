@@ -47,6 +47,11 @@ class StopWhenSolved(pl.Callback):
     def __init__(self, task: Task, epochs: int, schedule: LengthSchedule | None = None) -> None:
         self.task, self.epochs, self.in_a_row, self._schedule = task, epochs, 0, schedule
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Train no further where the checkpoint is of a run that stopped so."""
+        if self.in_a_row >= self.epochs:
+            trainer.should_stop = True
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the epoch."""
         metrics = validation_metrics(trainer)
@@ -133,7 +138,8 @@ class Cost(pl.Callback):
 class TimeBudget(pl.Callback):
     """Stop training after a number of minutes of wall-clock time, validation included.
 
-    A resumed run counts the time used before. The step after which to stop depends on the machine.
+    A resumed run counts the time used before; of runs that train together, each counts its share. The step after which
+    to stop depends on the machine.
 
     Args:
         minutes: the budget; ``None`` only measures.
@@ -149,9 +155,19 @@ class TimeBudget(pl.Callback):
         """Seconds used."""
         return self._used + (time.perf_counter() - self._since if self._is_running else 0)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def resume(self) -> None:
         """Start the clock."""
         self._since, self._is_running = time.perf_counter(), True
+
+    def pause(self, seconds: float = 0.0) -> None:
+        """Stop the clock, and count so many seconds more."""
+        self._used, self._is_running = self.seconds + seconds, False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock; train no further where the checkpoint is of a run that used its time."""
+        self.resume()
+        if self.minutes is not None and self._used >= 60 * self.minutes:
+            trainer.should_stop = True
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Stop after an optimiser step, on all ranks after the same one."""
@@ -163,7 +179,7 @@ class TimeBudget(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
-        self._used, self._is_running = self.seconds, False
+        self.pause()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the seconds used."""

@@ -62,11 +62,17 @@ def run(
         UserError: the config is invalid or cannot be satisfied.
         StepReachedError: the run stopped after ``until``.
     """
-    plain = plain_config(config)  # checked before a folder is made
-    if (count := plain["trainer"]["replicas"]) > 1:
-        raise UserError(f"trainer.replicas must be 1 within a run, got {count}; the command line makes a run of each")
+    plain = _checked(config)  # before a folder is made
     with restored_process_state(), owned_folder(Path(folder)):
         return _run(plain, Path(folder), command, until, estimate)
+
+
+def _checked(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of one run as checked plain values."""
+    plain = plain_config(config)
+    if (count := plain["trainer"]["replicas"]) > 1:
+        raise UserError(f"trainer.replicas must be 1 within a run, got {count}; the command line makes a run of each")
+    return plain
 
 
 def train(
@@ -87,7 +93,7 @@ def train(
     Raises:
         UserError: the config is invalid or cannot be satisfied.
     """
-    plain = plain_config(config)
+    plain = _checked(config)
     with restored_process_state(), owned_folder(Path(folder)):
         with _opened(plain, Path(folder), None, None) as (session, logger):
             session.train(logger, callbacks)

@@ -178,19 +178,19 @@ class TrainingSession:
             self._callbacks.append(NonMonotonicAveraging(monitor, self.task.mode, averaging))
         is_alone = self.info.world_size == 1 and on_trainer.get() is None
         is_measured = trainer.get("threads") == AUTO_THREADS and is_alone and not uses_gpu(trainer)
-        self._measured = MeasuredThreads(self._available_threads, self._threads) if is_measured else None
-        self._callbacks += [] if self._measured is None else [self._measured]
+        self._measured = MeasuredThreads(self._available_threads if is_measured else 1, self._threads)
+        self._callbacks.append(self._measured)
         self._callbacks += [build("callback", node) for node in (self.config.get("callbacks") or {}).values()]
 
     @property
     def threads(self) -> Threads:
         """Number of CPU threads, and the reason for it."""
-        return self._threads if self._measured is None else self._measured.threads
+        return self._measured.threads
 
     @property
     def thread_history(self) -> list[list[int]]:
         """Numbers of CPU threads, each with the optimiser step after which it was used."""
-        return [[0, self._threads.number]] if self._measured is None else self._measured.history
+        return self._measured.history or [[0, self._threads.number]]  # a model without training has none
 
     def start_record(self, record: TrainingRecord, resume_point: ResumePoint | None, until: int | None) -> None:
         """Have the checkpoints record what the run is trained with, if the checkpoint admits the data.

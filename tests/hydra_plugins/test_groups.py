@@ -1,10 +1,15 @@
 """Runs of a sweep in groups that are trained together."""
 
-import pytest
+from types import SimpleNamespace
 
-from hydra_plugins.seqlab_sweeps._groups import grouped
+import pytest
+from omegaconf import OmegaConf
+
+from hydra_plugins.seqlab_sweeps._groups import GroupedTask, GroupLauncher, grouped
 from seqlab.cli.replicas import replica_overrides
 from seqlab.errors import UserError
+from seqlab.runs.run_folder import RESULTS
+from seqlab.sweeps.ledger import run_status, write_plan
 
 
 def test_groups_differ_in_seed_rate_and_initialisation_only():
@@ -19,6 +24,24 @@ def test_groups_differ_in_seed_rate_and_initialisation_only():
         [["a=1"], ["a=1", "seed=1"]],
         [["seed=1", "a=2"]],
     ]
+
+
+def test_the_job_of_a_group_is_of_a_run_that_is_left(tmp_path):
+    """Submitit's launchers submit no job of a run that is done, or that --failed leaves out."""
+    runs = [["a=1", f"seed={seed}"] for seed in range(3)]
+    write_plan(tmp_path, [], {f"run{number}": run for number, run in enumerate(runs)})
+    (tmp_path / "run0").mkdir()
+    (tmp_path / "run0" / RESULTS).write_text("{}", "utf-8")
+    with run_status(tmp_path / "run0", runs[0]) as record:
+        record.update(state="done", objective=1.0)
+    launched = []
+    launcher = SimpleNamespace(launch=lambda jobs, _: launched.extend(jobs))
+    sweep = {"dir": str(tmp_path), "subdir": "${run_name:}"}
+    config = OmegaConf.create({"hydra": {"sweep": sweep, "launcher": {}}})
+    task = GroupedTask(lambda _: None, SimpleNamespace(config_loader=None, callbacks=None), config)
+    GroupLauncher(launcher, task).launch(runs, 0)
+    assert launched == [runs[1]]
+    assert task.groups == {tuple(runs[1]): [runs[2], runs[0]]}
 
 
 def test_replicas_are_a_sweep_over_seeds():

@@ -12,9 +12,13 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import InterpolationToMissingValueError
 
-from hydra_plugins.seqlab_sweeps._jobs import with_cache
+from hydra_plugins.seqlab_sweeps._jobs import run_folders, with_cache
+from seqlab.errors import UserError, one_line
+from seqlab.sweeps.ledger import read_entry
 from seqlab.sweeps.overrides import override_key
+from seqlab.sweeps.plan import is_selected
 
 KEYS = (
     "seed", "optimizer.lr", "optimizer.recurrent_lr", "optimizer.weight_decay",
@@ -102,10 +106,21 @@ class GroupLauncher(Launcher):
         """Do nothing; the other launcher is set up."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Launch the first run of each group, which trains the others."""
-        groups = grouped(job_overrides, _processes(self._task.config))
+        """Launch one run of each group, which trains the others: the first that is left, as others need no job."""
+        context, config = self._task.context, self._task.config
+        try:
+            folders = run_folders(context, config, job_overrides)
+        except InterpolationToMissingValueError as error:  # such as ${hydra.job.num}, which belongs to a job
+            raise UserError(f"hydra.sweeper.group_replicas=true: hydra.sweep.subdir: {one_line(error)}") from error
+        done = {tuple(run): not _is_left(folder) for run, folder in zip(job_overrides, folders, strict=True)}
+        groups = grouped(job_overrides, _processes(config))
+        groups = [sorted(group, key=lambda run: done[tuple(run)]) for group in groups]
         self._task.groups = {_key(group[0]): [list(each) for each in group[1:]] for group in groups}
         return self._launcher.launch([group[0] for group in groups], initial_job_idx)
+
+
+def _is_left(folder: Path) -> bool:
+    return is_selected(folder.name) and read_entry(folder).state not in ("done", "running")
 
 
 def _key(overrides: Iterable[str]) -> tuple[str, ...]:

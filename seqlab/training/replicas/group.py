@@ -36,26 +36,27 @@ def train_together(
         The replicas, each with its ``result``, or with the error that ended it in ``turn.error``.
     """
     restore = enter or [lambda: None] * len(runs)
-    replicas = [Replica(run, own) for run, own in zip(runs, restore, strict=True)]
     request = StopRequest()
+    replicas = [Replica(run, own, request) for run, own in zip(runs, restore, strict=True)]
     with restored_process_state(), request.handling_signals():
         for replica in replicas:
             replica.resume()
         while waiting := [replica for replica in replicas if replica.waits]:
-            _train_waiting(waiting, request)
+            _train_waiting(waiting)
     return replicas
 
 
-def _train_waiting(waiting: Sequence[Replica], request: StopRequest) -> None:
+def _train_waiting(waiting: Sequence[Replica]) -> None:
     """Train until a run ends, and the others from where they are."""
     for reason, few in _divided(waiting):
         if reason is None and len(few) > 1:
-            Group(few, request).train()
+            Group(few).train()
             continue
         for replica in few:
             if replica.is_checked:
                 replica.alone = "the others have ended"
             else:
+                replica.return_batch()  # of a check that another one failed
                 replica.train_alone(reason or "no other run has a model of this shape")
             replica.resume()
 
@@ -85,11 +86,10 @@ class Group:
 
     Args:
         replicas: two or more, of equal layout.
-        request: the signals that arrived.
     """
 
-    def __init__(self, replicas: Sequence[Replica], request: StopRequest) -> None:
-        self.replicas, self._request = list(replicas), request
+    def __init__(self, replicas: Sequence[Replica]) -> None:
+        self.replicas = list(replicas)
 
     def train(self) -> None:
         """Take steps until a replica has ended or trains by itself."""
@@ -132,13 +132,12 @@ class Group:
         stack.update(gradients, fine)
         turns = []
         for replica, loss, accepted in zip(replicas, each, fine_loss, strict=True):
-            if self._request.by is not None:
-                replica.stop(self._request)
             if replica.end_step(loss if accepted else None):
                 turns.append(replica)
         share = (time.perf_counter() - began) / len(replicas)
         for replica in replicas:
             replica.session.cost.seconds += share
+            replica.session.budget.pause(share)
         for replica in turns:
             replica.resume()
 
@@ -147,11 +146,17 @@ class Group:
         replicas = self.replicas
         if all(replica.is_checked for replica in replicas):
             return True
-        batches = [replica.fetch() for replica in replicas]
+        batches: list[Batch] = []
         reasons: list[str | None] = []
         own: list[float] = []
-        for replica, batch in zip(replicas, batches, strict=True):
-            loss, reason = own_loss(replica, batch)
+        for replica in replicas:
+            try:
+                batches.append(replica.fetch())
+                loss, reason = own_loss(replica, batches[-1])
+            except Exception as error:  # the run reports it as its own
+                replica.failure = error
+                replica.resume()
+                return False
             own.append(loss)
             reasons.append(reason)
         if not any(reasons):
@@ -170,26 +175,21 @@ class Group:
     def _differences(self, own: Sequence[float], batches: Sequence[Batch]) -> list[str | None]:
         """Return for each replica how its loss in the group differs from its own."""
         first = self.replicas[0]
-        stack_values = {
-            name: torch.stack(
-                [dict(replica.session.model.named_parameters())[name].detach() for replica in self.replicas]
-            )
-            for name, *_ in layout(first.member)
-        }
-        held = _held(self.replicas)
         found = torch.zeros(len(self.replicas), dtype=torch.float64)
         try:
-            with torch.no_grad():
-                for places, batch in stacked_batches(batches):
-                    rows = torch.tensor(places)
-                    some = {name: value[rows] for name, value in stack_values.items()}
-                    some_held = {name: value[rows] for name, value in held.items()}
-                    found[rows] = batched_losses(
-                        first.session.model, first.session.task, some, some_held, batch
-                    ).double()
-        except (RuntimeError, ValueError, NotImplementedError) as error:
+            models = [dict(replica.session.model.named_parameters()) for replica in self.replicas]
+            values = {name: torch.stack([each[name].detach() for each in models]) for name, *_ in layout(first.member)}
+            held = _held(self.replicas)
+            for places, batch in stacked_batches(batches):
+                rows = torch.tensor(places)
+                some = {name: value[rows].requires_grad_() for name, value in values.items()}
+                some_held = {name: value[rows] for name, value in held.items()}
+                losses = batched_losses(first.session.model, first.session.task, some, some_held, batch)
+                torch.autograd.grad(losses.sum(), list(some.values()))  # which a part without a gradient refuses
+                found[rows] = losses.detach().cpu().double()
+        except Exception as error:  # code of plugins, which vmap may fail anyhow
             return [f"it cannot be batched: {one_line(error)[:200]}"] * len(self.replicas)
-        limit = _TOLERANCE[next(iter(stack_values.values())).dtype]
+        limit = _TOLERANCE[next(iter(values.values())).dtype]
         return [
             None
             if math.isclose(alone, together, rel_tol=limit, abs_tol=limit) or alone != alone

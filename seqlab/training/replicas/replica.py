@@ -1,7 +1,7 @@
 """One replica: a run in Lightning's trainer whose optimiser steps its group takes."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
 import pytorch_lightning as pl
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from seqlab.contracts import Batch, StatefulTask
 from seqlab.distributed.signals import StopRequest
-from seqlab.training.callbacks import Cost
+from seqlab.runs.ownership import logging_for
+from seqlab.training.callbacks import Cost, TimeBudget
 from seqlab.training.replicas import rules
 from seqlab.training.replicas.stack import Member
 from seqlab.training.replicas.turns import Turn, on_trainer
@@ -34,6 +35,7 @@ class Replica:
     Args:
         run: the whole run.
         enter: called in its thread at the start of each turn.
+        request: the signals that arrived, which the main thread alone can handle.
 
     Attributes:
         waits: whether it waits for its group's steps.
@@ -47,8 +49,10 @@ class Replica:
     trainer: pl.Trainer
     module: Any
 
-    def __init__(self, run: Callable[[], Any], enter: Callable[[], None] = lambda: None) -> None:
-        self._run, self.turn = run, Turn(self._begin, enter)
+    def __init__(
+        self, run: Callable[[], Any], enter: Callable[[], None] = lambda: None, request: StopRequest | None = None
+    ) -> None:
+        self._run, self.turn, self._request = run, Turn(self._begin, enter), request or StopRequest()
         self.waits, self.is_checked, self.result = False, False, None
         self.alone: str | None = None
         self.failure: BaseException | None = None
@@ -61,6 +65,7 @@ class Replica:
     def _attach(self, session: Any, trainer: pl.Trainer) -> None:
         """Take Lightning's place in advancing through the batches of an epoch."""
         self.session, self.trainer, self.module = session, trainer, session.module
+        session.stop = session.checkpoints.stop = self._request  # also in validation, and where it trains by itself
         session.checkpoints.random_state = self.turn.random_state
         self.loop: Any = trainer.fit_loop.epoch_loop
         self._advance_alone = self.loop.advance
@@ -79,13 +84,16 @@ class Replica:
         if self.alone is None and not ends_epoch:
             self._fetcher, self.loop.val_loop.restarting = fetcher, False
             cost: Cost = self.session.cost
+            budget: TimeBudget = self.session.budget
             cost.pause()
+            budget.pause()
             self.waits = True
             try:
                 self.turn.pause()
             finally:
                 self.waits = False
                 cost.resume()
+                budget.resume()
             if self.alone is None:
                 return
         self._advance_alone(fetcher)
@@ -103,11 +111,8 @@ class Replica:
     def train_alone(self, reason: str) -> None:
         """Leave its steps to Lightning's loop, and log why."""
         self.alone = reason
-        log.info("replicas: %s trains by itself: %s", self.session.folder.name, reason)
-
-    def stop(self, request: StopRequest) -> None:
-        """Pass on a signal."""
-        self.session.stop.by, self.session.stop.since = request.by, request.since
+        with logging_for(self.turn.thread):
+            log.info("replicas: %s trains by itself: %s", self.session.folder.name, reason)
 
     def fetch(self) -> Batch:
         """Return the batch of the next step."""
@@ -154,7 +159,8 @@ class Replica:
             return self.failure is None
         accept = guard.accepts_loss if check == "loss" else guard.accepts_gradient
         try:
-            return bool(accept(value, self.session.model, self.trainer.global_step, self.trainer.current_epoch))
+            with logging_for(self.turn.thread):
+                return bool(accept(value, self.session.model, self.trainer.global_step, self.trainer.current_epoch))
         except Exception as error:
             self.failure = error
             return False
@@ -174,7 +180,8 @@ class Replica:
         loop.automatic_optimization.optim_progress.optimizer.step.increment_completed()
         progress.increment_processed()
         try:
-            self._call_callbacks(batch, loss)
+            with logging_for(self.turn.thread):
+                self._call_callbacks(batch, loss)
         except BaseException as error:
             self.failure = error
             return True
@@ -219,6 +226,8 @@ def _refusal(session: Any, trainer: pl.Trainer) -> str | None:
             return f"trainer.{key} is {config[key]}"
     if config["precision"] not in ("32-true", "64-true"):
         return f"trainer.precision is {config['precision']}"
+    if session.config["logger"]["name"] == "wandb":
+        return "logger=wandb has one run at a time in a process"
     if isinstance(session.task, StatefulTask):
         return f"task={session.config['task']['name']} carries state from batch to batch"
     if any(getattr(part, "skips_parameters", False) for part in session.model.modules()):
@@ -241,15 +250,20 @@ def own_loss(replica: Replica, batch: Batch) -> tuple[float, str | None]:
     """
     model = replica.session.model
     buffers = {name: value.clone() for name, value in model.named_buffers()}
-    before = torch.get_rng_state()
-    with torch.no_grad():
+    gpus = [batch.inputs.device] if batch.inputs.is_cuda else []
+    with torch.no_grad(), torch.random.fork_rng(devices=gpus):
+        before = _generators(gpus)
         loss = float(replica.session.task.loss(model(batch, None)[0], batch))
+        after = _generators(gpus)
     reason = None
-    if not torch.equal(before, torch.get_rng_state()):
-        torch.set_rng_state(before)
+    if not all(map(torch.equal, before, after)):
         reason = "its model draws random numbers in training"
     for name, value in model.named_buffers():
         if not torch.equal(value, buffers[name]):
             value.copy_(buffers[name])
             reason = f"training changes its buffer {name}"
     return loss, reason
+
+
+def _generators(gpus: Sequence[torch.device]) -> list[Tensor]:
+    return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, gpus)]

@@ -50,14 +50,14 @@ def update(
         parameters: ``[replica, parameter]``.
         gradients: of the same shape; changed.
         state: tensors of the same shape, by torch's names.
-        steps: number of this step for each replica, from 1 on, ``[replica, 1]``.
-        rates: ``lr`` and ``weight_decay`` of each replica, ``[replica, 1]``.
+        steps: number of this step for each replica, from 1 on, ``[replica, 1]``, on the CPU in float64.
+        rates: ``lr`` and ``weight_decay`` of each replica, the same.
     """
     lr, decay = rates["lr"], rates["weight_decay"]
     if kind is torch.optim.AdamW:
-        parameters.mul_((1 - lr * decay).to(parameters.dtype))
+        parameters.mul_((1 - lr * decay).to(parameters))
     elif bool(decay.any()):
-        gradients.add_(decay.to(parameters.dtype) * parameters)
+        gradients.add_(decay.to(parameters) * parameters)
     if kind is torch.optim.SGD:
         _sgd(options, parameters, gradients, state, steps, lr)
     elif kind is torch.optim.RMSprop:
@@ -77,8 +77,8 @@ def _adam(
     if options["amsgrad"]:
         square = torch.maximum(state["max_exp_avg_sq"], square, out=state["max_exp_avg_sq"])
     size, root = lr / (1 - beta1**steps), (1 - beta2**steps).sqrt()
-    divisor = square.sqrt().div_(root.to(square.dtype)).add_(options["eps"])
-    parameters.sub_((mean / divisor).mul_(size.to(mean.dtype)))
+    divisor = square.sqrt().div_(root.to(square)).add_(options["eps"])
+    parameters.sub_((mean / divisor).mul_(size.to(mean)))
 
 
 def _sgd(
@@ -87,12 +87,10 @@ def _sgd(
 ) -> None:  # fmt: skip
     if momentum := options["momentum"]:
         buffer = state["momentum_buffer"]
-        share = torch.where(steps > 1, 1 - options["dampening"], 1.0).to(
-            buffer.dtype
-        )  # the first gradient counts whole
+        share = torch.where(steps > 1, 1 - options["dampening"], 1.0).to(buffer)  # the first gradient counts whole
         buffer.mul_(momentum).add_(share * gradients)
         gradients = gradients + momentum * buffer if options["nesterov"] else buffer
-    parameters.sub_(lr.to(parameters.dtype) * gradients)
+    parameters.sub_(lr.to(parameters) * gradients)
 
 
 def _rmsprop(
@@ -105,4 +103,4 @@ def _rmsprop(
     gradients = gradients / square.sqrt().add_(options["eps"])
     if options["momentum"]:
         gradients = state["momentum_buffer"].mul_(options["momentum"]).add_(gradients)
-    parameters.sub_(lr.to(parameters.dtype) * gradients)
+    parameters.sub_(lr.to(parameters) * gradients)

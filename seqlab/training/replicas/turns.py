@@ -35,6 +35,11 @@ class Turn:
         self.done = False
         self.error: BaseException | None = None
 
+    @property
+    def thread(self) -> int | None:
+        """Identifier of the thread; ``None`` before it starts."""
+        return self._thread.ident
+
     def resume(self, error: BaseException | None = None) -> None:
         """Let the thread run to its next :meth:`pause` or to its end.
 

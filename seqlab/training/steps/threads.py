@@ -75,7 +75,6 @@ def time_in_turns(
 
 
 @final
-@final
 class MeasuredThreads(pl.Callback):
     """Choose one thread or all by the time of a step, before training and again where it may pay to change.
 
@@ -85,8 +84,8 @@ class MeasuredThreads(pl.Callback):
     process takes a core, or after a while with one, it is measured again; a change is recorded with its step.
 
     Args:
-        most: the largest number.
-        unmeasured: the choice for a run of one core, or of fewer than :data:`FEWEST_STEPS` steps.
+        most: the largest number; with 1, nothing is measured, and the number of each part of a resumed run recorded.
+        unmeasured: the choice for a run that is not measured, of one core, or of fewer than :data:`FEWEST_STEPS` steps.
         clock: measures seconds.
 
     Attributes:

@@ -1,6 +1,7 @@
 """Composition again: the config of Hydra, from what the process composed before."""
 
 import pytest
+from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 import seqlab
@@ -32,6 +33,18 @@ def test_a_config_can_be_changed_without_changing_the_next():
     first.model.depth = 7
     second = seqlab.compose(["cell=gru"])
     assert (second.cell.hidden_size, second.model.depth) != (999, 7)
+
+
+def test_a_config_that_is_stored_again_is_read_again():
+    """As in a notebook, in Hydra's own way to register one."""
+    store = ConfigStore.instance()
+    try:
+        for epochs in (3, 5):
+            node = {"trainer": {"max_epochs": epochs}}
+            store.store(group="experiment", name="stored", package="_global_", node=node)
+            assert seqlab.compose(["experiment=stored"]).trainer.max_epochs == epochs
+    finally:
+        del store.repo["experiment"]
 
 
 def test_errors_are_those_of_hydra():

@@ -45,7 +45,7 @@ def test_another_version_of_a_plugin_is_another_run(monkeypatch):
 
 def test_the_key_of_a_sweep_is_that_of_its_overrides_in_any_order():
     overrides = ["cell=rnn,lstm", "seed=0,1"]
-    where = ["hydra/launcher=joblib", "logger=none", "trainer.progress=false"]
+    where = ["hydra/launcher=joblib", "logger=none", "trainer.progress=false", "hydra.sweeper.group_replicas=true"]
     assert sweep_key(overrides) == sweep_key(overrides[::-1]) == sweep_key([*overrides, *where])
     assert sweep_key(overrides) != sweep_key(overrides[:1])
 

@@ -190,3 +190,11 @@ def test_a_run_trained_without_a_test_is_finished_as_if_it_had_one(names_folder,
     assert finished.cost["steps"] == whole.cost["steps"]
     assert finished.cost["epochs"] < 8, "it stops early"
     assert same(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
+
+
+def test_a_run_that_stopped_as_the_task_is_solved_does_not_begin_anew(names_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("seqlab.training.callbacks.is_solved", lambda *_: True)
+    config = configured(names_folder, "trainer.stop_when_solved=2")
+    train(config, tmp_path / "run")
+    config.ckpt_path = "last"
+    assert seqlab.run(config, tmp_path / "run").cost["epochs"] == 2

@@ -1,6 +1,9 @@
 """Runs trained together equal runs by themselves."""
 
 import csv
+import logging
+import os
+import signal
 from functools import partial
 
 import pytest
@@ -8,7 +11,9 @@ import torch
 from torch.utils._pytree import tree_flatten_with_path
 
 import seqlab
+from seqlab.distributed.signals import StoppedError
 from seqlab.runs.run_folder import RESUME
+from seqlab.training.module import SequenceModule
 from seqlab.training.replicas.group import Group, train_together
 
 from ...resumable import FAST, record_of, weights_of
@@ -92,6 +97,63 @@ def test_runs_stop_by_themselves_and_the_others_go_on(tmp_path):
     assert_equal(tmp_path, range(3))
 
 
+def test_an_error_of_the_first_batch_is_that_of_its_run(tmp_path, monkeypatch):
+    """The others train on, the last of them by itself, and no batch is lost."""
+    from seqlab_tasks.synthetic.distance import Adding
+
+    words = [*GENERATED, "trainer.max_epochs=1"]
+    alone(words, tmp_path, [1])
+    loss, count = Adding.loss, iter(range(10**6))
+
+    def failing(self, outputs, batch):
+        if next(count) == 0:
+            raise IndexError("no such class")
+        return loss(self, outputs, batch)
+
+    monkeypatch.setattr(Adding, "loss", failing)
+    done = together(words, tmp_path, range(2))
+    assert isinstance(done[0].turn.error, IndexError)
+    assert done[1].turn.error is None
+    assert_equal(tmp_path, [1], tolerance=0)
+
+
+def test_a_parameter_without_a_gradient_trains_by_itself(tmp_path, monkeypatch):
+    from seqlab.training import session
+
+    build = session.build_model
+
+    def with_unused(*given):
+        model = build(*given)
+        model.unused = torch.nn.Parameter(torch.ones(3))
+        return model
+
+    monkeypatch.setattr(session, "build_model", with_unused)
+    words = [*GENERATED, "trainer.max_epochs=1"]
+    alone(words, tmp_path, range(2))
+    done = together(words, tmp_path, range(2))
+    assert all("cannot be batched" in replica.alone for replica in done)
+    assert_equal(tmp_path, range(2), tolerance=0)
+
+
+def test_the_log_of_each_run_says_why_it_trains_by_itself(tmp_path):
+    from seqlab.runs.ownership import LOG, logging_to
+
+    def job(number):
+        folder = tmp_path / f"run{number}"
+        with logging_to(folder):
+            seqlab.run(config([*GENERATED, "trainer.max_epochs=1", "model.output_dropout=0.5"], number), folder)
+
+    for number in range(2):
+        (tmp_path / f"run{number}").mkdir()
+    logging.getLogger("seqlab").setLevel(logging.INFO)
+    done = train_together([partial(job, number) for number in range(2)])
+    assert [replica.turn.error for replica in done] == [None] * 2
+    for number in range(2):
+        lines = (tmp_path / f"run{number}" / LOG).read_text()
+        assert f"run{number} trains by itself: its model draws random numbers" in lines
+        assert f"run{1 - number} " not in lines
+
+
 class CrashError(Exception):
     """The process died."""
 
@@ -102,6 +164,17 @@ def in_float64():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+def test_a_run_with_wandb_trains_by_itself():
+    """wandb would log the curves of all runs of a process to the first one, and its end would end all."""
+    from types import SimpleNamespace
+
+    from seqlab.training.replicas.replica import _refusal
+
+    plain = {"accumulate_grad_batches": 1, "profiler": None, "precision": "32-true"}
+    session = SimpleNamespace(config={"trainer": plain, "logger": {"name": "wandb"}})
+    assert "logger=wandb" in (_refusal(session, SimpleNamespace(world_size=1)) or "")
 
 
 @pytest.mark.slow
@@ -134,6 +207,15 @@ def test_a_model_that_draws_random_numbers_trains_by_itself_to_the_same_weights(
     assert_equal(tmp_path, range(2), tolerance=0)
 
 
+def test_a_time_budget_counts_the_share_of_each_run(tmp_path):
+    """Runs that train by themselves, one after another, have the whole of it each."""
+    words = [*GENERATED, "trainer.max_epochs=null", "trainer.max_minutes=0.01", "model.output_dropout=0.5"]
+    done = together(words, tmp_path, range(3))
+    assert [replica.turn.error for replica in done] == [None] * 3
+    steps = [replica.result.cost["steps"] for replica in done]
+    assert min(steps) > 0.2 * max(steps) > 1
+
+
 def test_a_run_that_fails_ends_alone(tmp_path):
     """One loss is not finite: that run reports it, the others are as by themselves."""
     words = [*GENERATED, "trainer.max_epochs=1"]
@@ -143,6 +225,21 @@ def test_a_run_that_fails_ends_alone(tmp_path):
     assert [replica.turn.error for replica in done[:2]] == [None, None]
     assert "set a lower optimizer.lr" in str(done[2].turn.error)
     assert_equal(tmp_path, range(2))
+
+
+def test_a_signal_stops_runs_that_train_by_themselves(tmp_path, monkeypatch):
+    """Only the main thread can handle it, and it waits meanwhile."""
+    step, count = SequenceModule.training_step, iter(range(10**6))
+
+    def signalled(self, *given):
+        if next(count) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *given)
+
+    monkeypatch.setattr(SequenceModule, "training_step", signalled)
+    done = together([*GENERATED, "trainer.max_epochs=30", "model.output_dropout=0.5"], tmp_path, range(2))
+    assert [type(replica.turn.error) for replica in done] == [StoppedError] * 2
+    assert all(saved(tmp_path / f"together{number}")["global_step"] < 30 for number in range(2))
 
 
 @pytest.mark.slow

@@ -53,3 +53,13 @@ def test_updates_are_those_of_torch_also_after_skipped_steps_and_when_stacked_ag
             assert state.keys() == same.keys()
             for name, value in state.items():
                 assert value is None or torch.allclose(value.double(), same[name].double(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_parameters_may_be_on_a_device(case):
+    """Rates and counts stay on the CPU; a device without memory stands for a GPU."""
+    kind, options = CASES[case]
+    models = [member.model.to("meta") for member in members(kind, options)]
+    stack = Stack([Member(model, kind(model.parameters(), lr=0.01, **options)) for model in models])
+    stack.update(torch.empty_like(stack.values), [True] * 3)
+    assert stack.values.device.type == "meta"

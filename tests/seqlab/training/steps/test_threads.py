@@ -6,6 +6,7 @@ import torch
 import seqlab
 from seqlab.distributed.devices import Threads
 from seqlab.training import session
+from seqlab.training.checkpoint import StepReachedError
 from seqlab.training.steps import threads
 from seqlab.training.steps.threads import FEWEST_STEPS, MeasuredThreads, time_in_turns
 
@@ -125,3 +126,11 @@ def test_the_history_is_resumed():
     second = MeasuredThreads(2, Threads(1, "small model"))
     second.load_state_dict(first.state_dict())
     assert second.history == first.history
+
+
+def test_each_part_of_a_resumed_run_has_its_number(names_folder, tmp_path):
+    words = ["trainer.max_epochs=1", "data.batch_size=8", f"task.data_dir={names_folder}"]
+    with pytest.raises(StepReachedError):
+        seqlab.run(seqlab.compose([*RUN, *words, "trainer.threads=2"]), tmp_path / "run", until=2)
+    seqlab.run(seqlab.compose([*RUN, *words, "trainer.threads=1", "ckpt_path=last"]), tmp_path / "run")
+    assert record_of(tmp_path / "run")["compute"]["threads_by_step"] == [[0, 2], [2, 1]]
