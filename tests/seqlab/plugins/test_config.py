@@ -104,6 +104,7 @@ class Switched:
         self.on = on
 
 
+@pytest.mark.filterwarnings("ignore:Implicit conversion:FutureWarning")  # of OmegaConf 2.4, for numbers that it takes
 def test_a_bool_is_no_number(monkeypatch):
     """0, 1 and words are converted; 3 is refused instead of being true, also in a copy."""
     monkeypatch.setattr(config, "plugin_classes", lambda kind, name: [Switched])
