@@ -185,7 +185,8 @@ class _BatchedScan(torch.autograd.Function):
 
     @staticmethod
     def forward(*_: Any) -> Results:
-        raise NotImplementedError("it is called under vmap only")
+        # A Function must have one; below vmap the plain scan is called in place of this class.
+        raise RuntimeError("the batching rule of the fused scan was called outside of torch.func.vmap")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
