@@ -65,7 +65,8 @@ class NonFiniteGuard:
         usual = self._usual_norm
         if usual is not None and self._norms >= _WARM_UP and not self._has_warned and norm > _EXPLODES * usual:
             log.warning(
-                "the gradient explodes: its norm is %.3g at step %s, usually %.3g; set trainer.gradient_clip_val",
+                "the gradient explodes: its norm before clipping is %.3g at step %s, usually %.3g; if the loss does not"
+                " recover, lower optimizer.lr or trainer.gradient_clip_val",
                 norm, f"{step:,}", usual,
             )  # fmt: skip
             self._has_warned = True

@@ -17,6 +17,7 @@ _PATH = re.compile(
 _HOST = re.compile(r"(?<=its process on )\S+(?= is gone)")
 """The computer that lost a run, which need not be this one."""
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_ENTITY = re.compile(r"(?<=wandb\.entity=)[^\s'\"]+")
 _COMMON = frozenset(
     {"root", "user", "users", "home", "ubuntu", "debian", "localhost", "runner", "admin", "data", "seqlab"}
 )
@@ -51,7 +52,7 @@ class Scrubber:
 
     def text(self, text: str) -> str:
         """Replace what identifies someone in a text; each path keeps a name of its own, so that settings stay apart."""
-        text = _PATH.sub(self._path, _MAIL.sub("MAIL", _HOST.sub("NAME", text)))
+        text = _PATH.sub(self._path, _MAIL.sub("MAIL", _ENTITY.sub("NAME", _HOST.sub("NAME", text))))
         return text if self._names is None else self._names.sub("NAME", text)
 
     def _path(self, found: re.Match[str]) -> str:

@@ -45,7 +45,10 @@ def test_scores(row: Row) -> dict[str, Any]:
 
 
 def verdict(rows: Sequence[Row], metric: str, *, maximises: bool) -> str:
-    """Return a sentence: whether the winner or the linear baseline has the better test score, and by how much."""
+    """Return a sentence: whether the winner or the linear baseline has the better test score, and by how much.
+
+    Where the interval of the difference includes 0, it says that the difference may be chance.
+    """
     winner = rows[0]
     linear = next((row for row in rows if row.title == "linear baseline"), None)
     ours = winner.record["metrics"]["test"][metric]
@@ -61,6 +64,9 @@ def verdict(rows: Sequence[Row], metric: str, *, maximises: bool) -> str:
         scores += f"; difference by example {found.difference:+.4f}, 95 % interval {ends}"
     if ours == theirs:
         return f"the winner and the linear baseline are equal: {scores}"
+    if found is not None and found.low <= 0 <= found.high:
+        better = "winner" if (ours > theirs) == maximises else "linear baseline"
+        return f"the {better} has the better score, but the difference may be chance: {scores}"
     if (ours > theirs) == maximises:
         return f"the winner beats the linear baseline: {scores}"
     return f"the linear baseline wins on the test split: winner {scores}"

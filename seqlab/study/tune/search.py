@@ -185,7 +185,7 @@ class Search:
         while True:
             while processes.is_free and self.has_time and (trial := left.pop(0) if left else self._ask()):
                 self._write_plan()
-                processes.start(Job(trial.number, trial.words))
+                processes.start(Job(trial.number, trial.words, str(trial.run)))
             if not processes.jobs:
                 self._used, self._began = self.seconds, None
                 return
@@ -297,7 +297,7 @@ class Search:
         while waiting or processes.jobs:
             while waiting and processes.is_free:
                 trial = waiting.pop(0)
-                processes.start(Job(trial.number, trial.words, "finish"))
+                processes.start(Job(trial.number, trial.words, str(trial.run), "finish"))
             for job, event in processes.events(0.5):
                 deaths[job.number] += isinstance(event, Died)
                 if isinstance(event, Died) and deaths[job.number] < _DEATHS:

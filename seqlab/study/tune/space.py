@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast, final
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import IntervalSweep, Override, ValueType
 from omegaconf import DictConfig, OmegaConf
 
 from seqlab.config.build import build_preprocessor
-from seqlab.config.compose import Composer
+from seqlab.config.compose import Composer, configs
 from seqlab.contracts import Choice, Interval, Model, UserError
 from seqlab.contracts.space import Dimension
 from seqlab.contracts.task import linear_baseline
@@ -180,12 +181,26 @@ def read_space(overrides: Sequence[str], composer: Composer) -> Space:
     return _Reader(overrides, composer).read()
 
 
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides; ``glob()`` becomes the names that it matches."""
+    with configs():
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        found = parser.parse_overrides(list(overrides))
+        for place, each in enumerate(found):
+            if each.value_type is ValueType.GLOB_CHOICE_SWEEP:
+                names = list(each.sweep_string_iterator())
+                if not names:
+                    raise UserError(f"{each.input_line}: no {each.key_or_group} has such a name")
+                found[place] = parser.parse_override(f"{each.key_or_group}={','.join(names)}")
+    return found
+
+
 class _Reader:
     """Reader of a search space."""
 
     def __init__(self, overrides: Sequence[str], composer: Composer) -> None:
         self._composer = composer
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        parsed = _parsed(overrides)
         self._given = {str(each.key_or_group): each for each in parsed}
         self._fixed = [
             str(each.input_line) for each in self._given.values() if not each.is_sweep_override() and not _is_part(each)

@@ -24,7 +24,6 @@ from seqlab.plugins.hydra_source import Sources, sources, using_sources
 from seqlab.runs.ownership import OwnedError, owned_folder
 from seqlab.runs.run_folder import BEST, RESULTS, RESUME
 from seqlab.sweeps.ledger import run_status
-from seqlab.sweeps.plan import run_name
 from seqlab.training.checkpoint import validation_metrics
 
 SILENT = "trainer.progress=false"
@@ -41,11 +40,13 @@ class Job:
     Attributes:
         number: of the trial.
         words: overrides of its run.
+        run: name of its run folder.
         kind: ``train`` without a score of the test split, or ``finish``, which trains what is left and scores it.
     """
 
     number: int
     words: tuple[str, ...]
+    run: str
     kind: Literal["train", "finish"] = "train"
 
 
@@ -121,7 +122,7 @@ def _done(job: Job, folder: Path, metric: str, composer: Composer, connection: C
     began = time.monotonic()
     try:
         config = composer.checked([*job.words, SILENT])
-        place = folder / run_name(config)
+        place = folder / job.run
         with ExitStack() as owner:
             _own(place, owner)
             record = owner.enter_context(run_status(place, job.words))

@@ -45,12 +45,22 @@ def test_no_file_identifies_anyone(sweep, record, tmp_path, alice, form):
     ]
     for each in made:
         each["git"] = {"commit": "c0ffee0123456789", "dirty": False}
-        each["command"] += " hydra.run.dir=/scratch/alice.liddell/runs logger.wandb.entity=alice.liddell"
+        each["command"] += " hydra.run.dir=/scratch/alice.liddell/runs logger.wandb.entity=cheshire"
     made[0]["config"]["task"]["data"] = "/data/other/b.csv"  # a setting that varies is in labels and figures
     folder = sweep("liddell", made, ["never"])
     horizon_of(folder)
     out = write_report([folder], tmp_path / "out", form=form, anonymous=True).parent
-    hidden = ("liddell", "secret", "scratch", "c0ffee", "rabbit", "b.csv", str(tmp_path), Path(str(tmp_path)).name)
+    hidden = (
+        "liddell",
+        "secret",
+        "scratch",
+        "c0ffee",
+        "rabbit",
+        "cheshire",
+        "b.csv",
+        str(tmp_path),
+        Path(str(tmp_path)).name,
+    )
     files = [path for path in out.rglob("*") if path.suffix in (".html", ".md", ".csv", ".tex", ".svg", ".pdf")]
     assert len(files) > 5
     for path in files:

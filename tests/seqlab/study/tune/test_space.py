@@ -16,6 +16,7 @@ from seqlab.plugins.hydra_source import Sources, using_sources
 from seqlab.plugins.signature import accepts, options
 from seqlab.study.tune.results import write_experiment
 from seqlab.study.tune.space import first_values, linear_overrides, read_space, suggested
+from seqlab.sweeps.overrides import expand_each
 from seqlab.sweeps.plan import run_key
 
 
@@ -133,6 +134,15 @@ def test_every_declared_value_is_one_of_its_option(kind):
 def test_an_option_that_no_candidate_has_is_refused(override, message):
     with pytest.raises(UserError, match=message):
         space_of("task=names", override)
+
+
+def test_a_glob_is_the_names_that_it_matches():
+    (swept,) = expand_each(["cell=glob(*lstm)"])
+    found = [f"cell={each.name}" for each in space_of("task=names", "cell=glob(*lstm)").groups["cell"]]
+    assert "cell=lstm" in found
+    assert found == swept
+    with pytest.raises(UserError, match="no cell has such a name"):
+        space_of("task=names", "cell=glob(nope*)")
 
 
 def test_each_of_several_optimisers_has_its_own_rate():
