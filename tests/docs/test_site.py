@@ -1,4 +1,4 @@
-"""The built site in Chromium: text of every kind of page can be read in both themes, no page is too long or too wide."""
+"""The built site in Chromium: text can be read in both themes, and no page is too long or too wide."""
 
 import functools
 import html
