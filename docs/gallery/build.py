@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,7 @@ PADDING, LARGEST = 14, 150_000
 """Pixels around a picture, and bytes of one."""
 HEAD = """# Gallery
 
-Pictures of real runs, each with its command. `python docs/gallery/build.py SWEEP_DIR` rebuilds this page from a horizon
-search.
+Pictures of real runs; each is a link to its full size. `python docs/gallery/build.py SWEEP_DIR` rebuilds the page.
 """
 
 
@@ -58,14 +57,16 @@ def horizons(sweep: Path, work: Path) -> list[str]:
         seqlab("report", str(sweep), "--out", str(report))
     said = search.answers((report / "report.md").read_text("utf-8"))
     about = setup(*sweep.glob("*/results.json"))
-    sections = ["## Horizons\n"]
-    for task, answer in said.items():
-        keep(report / "figures" / f"{task}_horizon.png", f"horizon_{task}.png")
-        sections += [f"![Horizons on {task}](horizon_{task}.png)\n", f"{answer}\n"]
     first = next(iter(said))
+    pictures = {f"horizon_{task}.png": f"Horizons on {task}" for task in said}
+    for task in said:
+        keep(report / "figures" / f"{task}_horizon.png", f"horizon_{task}.png")
     keep(report / "figures" / f"{first}_scores.png", "scores.png")
-    sections += [
-        f"![Test scores on {first} against distance](scores.png)\n",
+    pictures["scores.png"] = f"Test scores on {first} against distance"
+    sections = [
+        "## Horizons\n",
+        side_by_side(pictures),
+        *(f"{answer}\n" for answer in said.values()),
         search.caption(found),
         shown([found["command"], "python -m seqlab report SWEEP_DIR"], about),
     ]
@@ -80,9 +81,9 @@ def gradients(sweep: Path, work: Path, task: str, about: str) -> list[str]:
     flow = work / "flow"
     seqlab("report", *map(str, pair.runs), "--out", str(flow))
     keep(flow / "figures" / f"{task}_flow_h.png", "gradient_flow.png")
-    text = "![Gradient norm against steps back of an RNN and an LSTM, before and after training](gradient_flow.png)\n"
+    text = "Gradient norm against steps back of an RNN and an LSTM, before and after training"
     command = "python -m seqlab report RUN_OF_THE_RNN RUN_OF_THE_LSTM --out FOLDER"
-    return ["## Gradient flow\n", text, pair.caption(), shown([command], about)]
+    return ["## Gradient flow\n", side_by_side({"gradient_flow.png": text}), pair.caption(), shown([command], about)]
 
 
 def names(work: Path) -> list[str]:
@@ -96,10 +97,9 @@ def names(work: Path) -> list[str]:
     train, about = f"python -m seqlab {shlex.join(overrides)} hydra.run.dir=RUN_DIR", setup(folder / "results.json")
     return [
         "## Gates and confusions\n",
-        f"![States and gates of an LSTM along {NAME}](gates.png)\n",
-        "Top to bottom, by letter: prediction, its sensitivity to the letter, units of states and gates.\n",
-        "![Confusion matrix of 18 languages](confusion.png)\n",
-        f"{score(record)} Rows are languages, columns predictions.\n",
+        side_by_side({"gates.png": f"States and gates of an LSTM along {NAME}", "confusion.png": "Confusion matrix"}),
+        "By letter: prediction, its sensitivity to the letter, units of states and gates. Confusion: languages in rows,"
+        f" predictions in columns. {score(record)}\n",
         shown([train, f"python -m seqlab inspect RUN_DIR {NAME}"], about),
     ]
 
@@ -113,7 +113,7 @@ def reviews(work: Path) -> list[str]:
     error = record["metrics"]["test"]["calibration_error"]
     return [
         "## Calibration\n",
-        "![Reliability diagram](reliability.png)\n",
+        side_by_side({"reliability.png": "Reliability diagram"}),
         f"{score(record)} Calibration error {error:.3f}; below the diagonal the model is overconfident. Bars count"
         " reviews.\n",
         shown([f"python -m seqlab {shlex.join(overrides)} hydra.run.dir=RUN_DIR"], setup(folder / "results.json")),
@@ -127,7 +127,7 @@ def kernel_speed() -> list[str]:
     keep(drawn, "kernels.png")
     return [
         "## Speed of the fused kernels\n",
-        "![Speed-up of a training step over torch.nn](kernels.png)\n",
+        side_by_side({"kernels.png": "Speed-up of a training step over torch.nn"}),
         kernels.CAPTION,
         shown(kernels.COMMANDS, kernels.ABOUT),
     ]
@@ -159,9 +159,15 @@ def keep(source: Path, name: str) -> None:
         whole.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(HERE / name, optimize=True)
 
 
+def side_by_side(pictures: Mapping[str, str]) -> str:
+    """Return a paragraph of pictures by file, with their descriptions; each is a link to its full size."""
+    return "\n".join(f"[![{about}]({name})]({name})" for name, about in pictures.items()) + "\n"
+
+
 def shown(commands: Sequence[str], about: str) -> str:
-    """Return a block of commands with date and machine below."""
-    return "\n".join([*(f"    {command}" for command in commands), "", f"({about})", ""])
+    """Return a folded block of commands with date and machine below."""
+    head = ["<details><summary>Command</summary>", ""]
+    return "\n".join([*head, *(f"    {command}" for command in commands), "", f"({about})", "", "</details>", ""])
 
 
 def setup(*results: Path) -> str:
@@ -180,7 +186,7 @@ def score(record: dict[str, Any]) -> str:
 
 def folded(line: str) -> str:
     """Wrap a line of prose; leave headings, pictures and commands alone."""
-    return line if line.startswith(("#", "!", " ")) else "\n".join(textwrap.wrap(line, 120, break_on_hyphens=False))
+    return line if line.startswith(("#", "[!", " ")) else "\n".join(textwrap.wrap(line, 120, break_on_hyphens=False))
 
 
 def newer(one: Path, other: Path) -> bool:

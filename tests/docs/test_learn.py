@@ -10,7 +10,7 @@ from blocks import PICTURE, differs, expected, outputs
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = [
     "learn/rnn.md", "learn/vanishing.md", "learn/lstm.md", "learn/names.md", "explain/kernels.md",
-    "do/drop_in.md", "reference/results_json.md",
+    "do/drop_in.md",
 ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ KINDS = {
 ELSEWHERE = {
     "cost.peak_gpu_memory_bytes", "hardware.gpus[]", "data.*.dropped.*", "git", "git.commit", "git.dirty", "freeze[]",
     "history[].changed.*", "history[].data[]", "history[].unrecorded", "estimate.*",
-    "linear.test.*", "linear.valid.*", "linear.model.*", "linear.preprocessing.*", "linear.seconds",
+    "linear.*.*", "linear.seconds",
 }  # fmt: skip
 """Fields that these runs may lack: GPUs, frozen modules, a repository, resumed runs, folds, a linear baseline."""
 RUNS = {

@@ -1,4 +1,4 @@
-"""The built site in Chromium: the text of every kind of page can be read, in the light and in the dark theme."""
+"""The built site in Chromium: text can be read in both themes, and no page is too long or too wide."""
 
 import functools
 import html
@@ -38,21 +38,44 @@ def site(tmp_path_factory):
     return folder / "html"
 
 
+REFERENCES = ("reference/", "results/")
+"""Folders of pages to look things up in, which may be long: API, keys, commands, fields, tables of results."""
+SCREEN = 800
+
+
+def measured(site, script, pages, profile):
+    """Return what a script of this folder found in Chromium on pages of the site."""
+    shutil.copy(Path(__file__).with_name(script), site)
+    handler = functools.partial(Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        query = "&".join(f"page={name}.html" for name in pages)
+        address = f"http://127.0.0.1:{server.server_port}/{script}?{query}"
+        options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+        command = [BROWSER, *options, "--virtual-time-budget=60000", "--timeout=100000", "--dump-dom", address]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+        server.shutdown()
+    return json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)[1]))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 def test_text_has_a_contrast_of_at_least_4_5(site, tmp_path):
     """Colours as computed by the browser, backgrounds composed (WCAG 2.2, contrast ratio)."""
-    shutil.copy(Path(__file__).with_name("contrast.html"), site)
-    handler = functools.partial(Quiet, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        pages = "&".join(f"page={name}.html" for name in PAGES)
-        address = f"http://127.0.0.1:{server.server_port}/contrast.html?{pages}"
-        options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-        command = [BROWSER, *options, "--virtual-time-budget=60000", "--timeout=100000", "--dump-dom", address]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-        server.shutdown()
-    found = json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)[1]))
+    found = measured(site, "contrast.html", PAGES, tmp_path / "profile")
     assert len(found) == 2 * len(PAGES)
     assert all(each["texts"] > 10 for each in found.values())
     assert {page: each["found"] for page, each in found.items() if each["found"]} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+def test_a_page_has_at_most_two_screens_unless_it_is_a_reference_and_fits_a_phone(site, tmp_path):
+    """As laid out on 1280 x 800 with its folds closed; on 390 pixels only tables and code scroll sideways."""
+    pages = [path.relative_to(ROOT / "docs").with_suffix("") for path in sorted((ROOT / "docs").glob("**/*.md"))]
+    pages = [page.as_posix() for page in pages if not page.parts[0].startswith("_")]
+    found = measured(site, "layout.html", pages, tmp_path / "profile")
+    assert len(found) == len(pages) > 40
+    long = {page: round(each["height"] / SCREEN, 2) for page, each in found.items() if each["height"] > 2 * SCREEN}
+    assert {page: screens for page, screens in long.items() if not page.startswith(REFERENCES)} == {}
+    assert {page: each["width"] for page, each in found.items() if each["width"] > 390} == {}
