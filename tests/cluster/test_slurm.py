@@ -70,7 +70,9 @@ def test_a_sweep_completes(cluster, tmp_path):
     assert len(list((sweep_of(tmp_path) / ".submitit").iterdir())) == submitted
 
 
-@pytest.mark.parametrize(("task", "tasks"), [("names", 1), pytest.param("lm", 1, marks=pytest.mark.long), ("lm", 2)])
+@pytest.mark.parametrize(  # of one process, tests/seqlab/distributed/test_signals.py has the same
+    ("task", "tasks"), [*(pytest.param(task, 1, marks=pytest.mark.long) for task in ("names", "lm")), ("lm", 2)]
+)
 def test_a_job_told_to_stop_is_requeued_and_ends_bit_for_bit(cluster, tmp_path, task, tasks):
     """With carried state, two data workers, gradient accumulation, and two processes."""
     text = tmp_path / "text.txt"
