@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -c constraints.txt
+# On all cores, which pip does not; files that are not for this Python are left out, as pip leaves them out.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
-.PHONY: help run test test-slow test-cluster coverage check docs test-docs bench verify-long clean
+.PHONY: help setup run test test-slow test-cluster coverage check docs test-docs bench verify-long clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -15,20 +17,28 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
 	$(PIP) -e .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
 	$(PIP) -e '.[dev,docs]'
+	@$(COMPILE)
 	@touch $@
+
+setup: $(VENV)/dev.stamp ## set up for development
 
 run: $(VENV)/run.stamp ## set up, then train an LSTM on the bundled names
 	$(BIN)/python -m seqlab cell=lstm task=names
 
-test: $(VENV)/dev.stamp ## set up, then run the tests (but the slow ones)
-	$(BIN)/python -m pytest -n auto -m 'not slow and not cluster and not long'
+# The tests of a file stay in one worker, so that what they share is built or installed once.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+WHICH ?= not slow and not cluster and not long
 
-test-slow: $(VENV)/dev.stamp ## the slow tests: the compiler, distributions of others installed by pip
-	$(BIN)/python -m pytest -n auto -m 'slow and not long'
+test: $(VENV)/dev.stamp ## set up, then run the tests (but the slow ones)
+	$(PYTEST) -m '$(WHICH)'
+
+test-slow: $(VENV)/dev.stamp ## the slow tests: the compiler, distributions of others installed by pip, the site
+	$(PYTEST) -m 'slow and not long'
 
 test-cluster: $(VENV)/dev.stamp ## sweeps on a real SLURM on loopback, which root on Debian installs; else they are skipped
 	$(BIN)/python -m pytest -m 'cluster and not long' tests/cluster

@@ -4,6 +4,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from seqlab._deprecated import MovedModules
+from seqlab._torchmetrics import TorchmetricsFinder
 from seqlab._version import __version__
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ __all__ = [
     "run",
 ]
 
+sys.meta_path.insert(0, TorchmetricsFinder())
 sys.meta_path.append(MovedModules())
 
 

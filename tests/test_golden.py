@@ -10,7 +10,6 @@ import json
 import shutil
 from pathlib import Path
 
-import jaxtyping
 import pytest
 import torch
 
@@ -40,15 +39,6 @@ def golden(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
     return tmp_path
-
-
-@pytest.fixture
-def no_shape_checks():
-    """Leave out the shape checks of the tests, which do not know the symbolic sizes of tracing."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def expected(difference):

@@ -32,7 +32,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
-    sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", "-d", str(folder / "doctrees")]
+    sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", str(folder / "doctrees")]
     done = subprocess.run([*sphinx, str(ROOT / "docs"), str(folder / "html")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder / "html"
@@ -56,6 +56,12 @@ def measured(site, script, pages, profile):
         done = subprocess.run(command, capture_output=True, text=True, timeout=200)
         server.shutdown()
     return json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)[1]))
+
+
+@pytest.mark.slow
+def test_it_is_built_without_a_warning(site):
+    """As ``make docs`` builds it."""
+    assert {f"{name}.html" for name in PAGES} <= {str(path.relative_to(site)) for path in site.rglob("*.html")}
 
 
 @pytest.mark.slow

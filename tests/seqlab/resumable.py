@@ -15,12 +15,17 @@ FAST = [
 ]  # fmt: skip
 
 
-def write_names(folder, parts):
-    folder.mkdir()
+THREE = {"Aaish": "aa ba na la", "Ooish": "oo bo no lo", "Eeish": "ee be ne le"}
+
+
+def write_names(folder, parts=THREE):
+    """Write invented languages that can be told apart, 64 names each; return the folder."""
+    folder.mkdir(exist_ok=True)
     for language, syllables in parts.items():
         several = syllables.split()
         names = sorted({(a + b + c).capitalize() for a in several for b in several for c in several})
         (folder / f"{language}.txt").write_text("\n".join(names) + "\n", "utf-8")
+    return folder
 
 
 def contents(folder):

@@ -10,6 +10,8 @@ from hydra.core.global_hydra import GlobalHydra
 import seqlab
 from seqlab.__main__ import main
 
+from ..resumable import write_names
+
 
 @dataclass
 class Finished:
@@ -60,9 +62,7 @@ def cli(monkeypatch, capsys, tmp_path):
 def tongues(tmp_path_factory):
     """A run that has learned to tell three invented languages apart."""
     folder = tmp_path_factory.mktemp("tongues")
-    for language, parts in {"Aaish": "aa ba na la", "Ooish": "oo bo no lo", "Eeish": "ee be ne le"}.items():
-        names = sorted({(a + b + c).capitalize() for a in parts.split() for b in parts.split() for c in parts.split()})
-        (folder / f"{language}.txt").write_text("\n".join(names) + "\n", "utf-8")
+    write_names(folder)
     fast = ["trainer.max_epochs=12", "optimizer.lr=0.02", "cell.hidden_size=8", "data.batch_size=16", "logger=none"]
     config = seqlab.compose([*fast, f"task.data_dir={folder}", "trainer.progress=false"])
     seqlab.run(config, folder / "run")

@@ -9,7 +9,7 @@ import torch
 import seqlab
 from seqlab import UserError
 
-from ..resumable import checkpoint_of, interrupted, record_of, same, weights_of
+from ..resumable import checkpoint_of, interrupted, record_of, same, weights_of, write_names
 
 FAST = [
     "trainer.max_epochs=2",
@@ -25,22 +25,30 @@ def configured(data, *overrides):
     return seqlab.compose([*FAST, f"task.data_dir={data}", *overrides])
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run on three languages, and their folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_names(folder / "names")
+    seqlab.run(configured(folder / "names"), folder / "run")
+    return folder
+
+
 @pytest.fixture
-def parent(names_folder, tmp_path):
-    """A finished run on three languages."""
-    seqlab.run(configured(names_folder), tmp_path / "parent")
-    return tmp_path / "parent"
+def names_folder(trained):
+    return trained / "names"
+
+
+@pytest.fixture
+def parent(trained, tmp_path):
+    """A copy of the run that a test may delete."""
+    return shutil.copytree(trained / "run", tmp_path / "parent")
 
 
 @pytest.fixture
 def other_names(tmp_path):
     """Two other languages, with letters that the three do not have."""
-    folder = tmp_path / "others"
-    folder.mkdir()
-    for language, parts in {"Uuish": ["uu", "bu", "zu", "lu"], "Iiish": ["ii", "bi", "zi", "li"]}.items():
-        names = sorted({(a + b + c).capitalize() for a in parts for b in parts for c in parts})
-        (folder / f"{language}.txt").write_text("\n".join(names) + "\n", "utf-8")
-    return folder
+    return write_names(tmp_path / "others", {"Uuish": "uu bu zu lu", "Iiish": "ii bi zi li"})
 
 
 def initial_weights(config, folder, monkeypatch):

@@ -1,0 +1,24 @@
+"""A run starts without SciPy's signal processing, which whoever uses it gets all the same."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+import seqlab
+import torchmetrics
+assert "scipy.signal" not in sys.modules
+from torchmetrics.classification import MulticlassAccuracy
+assert type(torchmetrics.__spec__.loader).__name__ == "SourceFileLoader" == type(torchmetrics.__loader__).__name__
+import scipy.signal
+assert scipy.signal.find_peaks([0, 1, 0])[0].tolist() == [1]
+"""
+
+
+@pytest.mark.slow
+def test_signal_processing_is_imported_when_it_is_used() -> None:
+    pytest.importorskip("scipy")
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
