@@ -82,15 +82,17 @@ class GradientFlow(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Measure at the chosen steps."""
         step = trainer.global_step
-        if self._writer is not None and step != self._last_step and self._is_due(step):
+        if self._writer is not None and step != self._last_step and self._is_due(step, trainer):
             self._measure(step, trainer, pl_module)
 
-    def _is_due(self, step: int) -> bool:
+    def _is_due(self, step: int, trainer: pl.Trainer) -> bool:
         if self.every:
             return step % self.every == 0
         if not is_default_step(step):
             return False
-        training = time.perf_counter() - self._started - self._paused
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # a trainer has them
+        together = max((getattr(each, "replicas", 1) for each in callbacks), default=1)  # of seqlab.training's Cost
+        training = (time.perf_counter() - self._started - self._paused) / together
         return self._spent + 2 * self._cost <= _SHARE * training  # now and at the end
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

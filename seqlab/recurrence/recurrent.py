@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeAlias, final
 
 import torch
@@ -123,7 +123,12 @@ class Recurrent(nn.Module):
         super().__init__()
         check_range("depth", depth, 1)
         check_chunks(checkpoint_steps, truncate, bidirectional=bidirectional)
-        self.depth, self.bidirectional, self.weight_drop = depth, bidirectional, weight_drop
+        self.input_size, self.depth, self.bidirectional, self.weight_drop = (
+            input_size,
+            depth,
+            bidirectional,
+            weight_drop,
+        )
         self.dropout = check_probability("dropout", dropout)
         self.locked_dropout = check_probability("locked_dropout", locked_dropout)
         self.batch_first, self.kernel, self.conv = batch_first, kernel, conv
@@ -191,8 +196,7 @@ class Recurrent(nn.Module):
             if lengths is not None:
                 raise ValueError("lengths must not be given with packed input, which has its own")
             return self._packed(x, state)
-        if x.dim() != 3 or x.shape[-1] != self.cells[0].input_size:
-            size = self.cells[0].input_size
+        if x.dim() != 3 or x.shape[-1] != (size := self.input_size):
             raise ValueError(f"the input is {tuple(x.shape)}; it must have three axes, the last of size {size}")
         x = x.transpose(0, 1) if self.batch_first else x
         if lengths is not None:
@@ -214,16 +218,19 @@ class Recurrent(nn.Module):
         if size == "auto":
             if self.bidirectional or self.truncate or torch.compiler.is_compiling():
                 return 0
-            # Input, gates, states, outputs and the gradients of all of them.
-            values = sum(2 * cell.input_size + 12 * cell.hidden_size for cell in self.cells)
-            values += sum(around.kept for around in self.around if isinstance(around, PreNorm))
-            step_bytes = rows * values * dtype.itemsize
+            step_bytes = rows * self._values_per_step * dtype.itemsize
             size = automatic_steps(steps, step_bytes)
             if size and not self._chunks_logged:
                 self._chunks_logged = True
                 note = "checkpoint_steps=auto: %s steps are read %s at a time; whole, they would take about %.1f GiB"
                 log.info(note, f"{steps:,}", f"{size:,}", steps * step_bytes / 2**30)
         return size if size < steps else 0
+
+    @cached_property
+    def _values_per_step(self) -> int:
+        """Numbers that a row's step takes: input, gates, states, outputs and the gradients of all of them."""
+        values = sum(2 * cell.input_size + 12 * cell.hidden_size for cell in self.cells)
+        return values + sum(around.kept for around in self.around if isinstance(around, PreNorm))
 
     def _run(
         self, x: Tensor, lengths: Tensor | None, state: Any, streams: RandomStreams | None, final_state: bool

@@ -75,13 +75,17 @@ class StopWhenSolved(pl.Callback):
 
 @final
 class Cost(pl.Callback):
-    """Seconds of training, without validation and checkpoints; number of whole epochs and of optimiser steps."""
+    """Seconds of training, without validation and checkpoints; number of whole epochs and of optimiser steps.
+
+    Attributes:
+        replicas: most runs that trained together with this one, itself included.
+    """
 
     clock: Callable[[], float] = staticmethod(time.perf_counter)
     """What measures the seconds."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.seconds, self.replicas = 0.0, 1
         self.epochs = self.steps = 0
         self._since: float | None = None
         self._compiled = compilations.count, compilations.seconds
@@ -110,19 +114,21 @@ class Cost(pl.Callback):
         self.epochs, self.steps = training_progress(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the seconds so far."""
+        """Return the seconds so far, and the number of replicas."""
         running = 0.0 if self._since is None else self.clock() - self._since
-        return {"seconds": self.seconds + running}
+        return {"seconds": self.seconds + running, "replicas": self.replicas}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the seconds."""
+        """Restore them."""
         self.seconds = state_dict["seconds"]
+        self.replicas = max(self.replicas, state_dict.get("replicas", 1))  # earlier releases did not save it
 
     def report(self, module: SequenceModule) -> dict[str, Any]:
         """Return counts and rates."""
         seconds = max(self.seconds, 1e-9)
         return {
             "training_seconds": self.seconds,
+            "replicas": self.replicas,
             "compilations": compilations.count - self._compiled[0],
             "compile_seconds": compilations.seconds - self._compiled[1],
             "epochs": self.epochs,

@@ -36,6 +36,10 @@ _REQUIRED = ("state_dict", "callbacks", "loops", "optimizer_states", "epoch", "g
 """Keys that Lightning writes into every checkpoint."""
 _SAVE = 1
 """A rank's request to save; the number of a signal, always greater, is a request to stop."""
+_PLAIN = (str, int, float)
+"""Types of most values of a checkpoint; torch's functions for trees take a third of the time of saving."""
+_PAUSE, _SMALL = 1.0, 2**20
+"""Seconds between the checkpoints of two epochs, at least, of a model with so many parameters at most."""
 
 
 @final
@@ -49,7 +53,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write the file; an error leaves the old one as it was."""
-        whole = tree_map_only(torch.Tensor, _without_storage, checkpoint)  # a view would bring all of its storage
+        whole = _mapped(_without_storage, checkpoint)  # a view would bring all of its storage
         write_atomically(Path(path), lambda file: torch.save(whole, file))
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
@@ -63,6 +67,58 @@ class AtomicCheckpointIO(CheckpointIO):
 
 def _without_storage(value: torch.Tensor) -> torch.Tensor:
     return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
+
+
+def _mapped(change: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
+    """Return a copy of nested containers with changed tensors."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if type(value) is dict:
+        return {key: _mapped(change, each) for key, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_mapped(change, each) for each in value)
+    if value is None or isinstance(value, _PLAIN):
+        return value
+    return tree_map_only(torch.Tensor, change, value)
+
+
+@final
+class Held:
+    """Checkpoints that wait in memory to be written, as an epoch of a small model takes no longer than writing one.
+
+    Attributes:
+        last: of the last epoch; ``None`` if it is written.
+        best: of the best epoch, with its weights; ``None`` if they are written.
+    """
+
+    last: dict[str, Any] | None = None
+    best: tuple[dict[str, Any], dict[str, torch.Tensor]] | None = None
+
+    def hold(self, checkpoint: Mapping[str, Any], model: torch.nn.Module | None) -> None:
+        """Take the checkpoint of an epoch, and the weights if they are the best."""
+        copies: dict[Any, torch.Tensor] = {}
+
+        def copied(value: torch.Tensor) -> torch.Tensor:
+            place = value.untyped_storage().data_ptr(), value.storage_offset(), value.shape, value.stride(), value.dtype
+            if place not in copies:  # tied weights stay tied
+                copies[place] = value.detach().clone()
+            return copies[place]
+
+        self.last = _mapped(copied, checkpoint)
+        if model is not None:
+            self.best = self.last, _mapped(copied, dict(model.state_dict()))
+
+    def write(self, folder: Path) -> None:
+        """Write them into the run folder, the weights first, as everywhere."""
+        last, best, self.last, self.best = self.last, self.best, None, None
+        if best is not None:
+            write_weights(folder / MODEL, best[1])
+        if last is not None:
+            write_atomically(folder / RESUME, lambda file: torch.save(last, file))
+        if best is not None and best[0] is last:
+            _link_or_copy(folder / RESUME, folder / BEST)
+        elif best is not None:
+            write_atomically(folder / BEST, lambda file: torch.save(best[0], file))
 
 
 def checkpoint_path(ckpt_path: str | None, folder: Path) -> Path | None:
@@ -115,8 +171,9 @@ class RunCheckpoint(Checkpoint):
     """Save the weights of the best epoch in ``model.safetensors`` and everything else in ``resume.ckpt``.
 
     Both are written at the end of an epoch, and ``resume.ckpt`` every few minutes within it, always after an optimiser
-    step. The states of all random generators are saved, so that a resumed run draws what the uninterrupted one would
-    have drawn. ``best.ckpt`` is the ``resume.ckpt`` of the best epoch.
+    step. Of a small model whose epochs take less than a second, they are written once a second and when training ends
+    or fails. The states of all random generators are saved, so that a resumed run draws what the uninterrupted one
+    would have drawn. ``best.ckpt`` is the ``resume.ckpt`` of the best epoch.
 
     After a signal, training stops after the current step. If it arrives between an epoch's last step and the end of
     its validation, validation is finished first if that takes at most ``grace`` seconds. On several devices all ranks
@@ -169,7 +226,7 @@ class RunCheckpoint(Checkpoint):
         self.has_started = False
         self._rng: list[dict[str, Any]] = []
         self.random_state = rng_state
-        self._ignores_best = False
+        self._ignores_best, self._may_hold, self._is_first, self._held = False, False, True, Held()
         self._last_saved, self._has_requested, self._saved_before_validation = time.monotonic(), False, False
         self._consensus = RankConsensus()
 
@@ -184,7 +241,9 @@ class RunCheckpoint(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the random generators to their state in the checkpoint."""
         self.stop.reinstall_handlers()
-        self._last_saved = time.monotonic()
+        self._last_saved, self._is_first = time.monotonic(), True
+        size = sum(parameter.numel() for parameter in pl_module.parameters())
+        self._may_hold = trainer.world_size == 1 and size <= _SMALL
         if trainer.global_rank < len(self._rng):
             set_rng_state(self._rng[trainer.global_rank])
         self._rng, self.has_started = [], True
@@ -202,7 +261,10 @@ class RunCheckpoint(Checkpoint):
         if self.until == trainer.global_step:
             self._save(trainer)
             raise StepReachedError
-        is_due = time.monotonic() - self._last_saved >= self.seconds and not self._has_requested
+        passed = time.monotonic() - self._last_saved
+        if passed >= _PAUSE and self._held.last is not None:
+            self._write_held()
+        is_due = passed >= self.seconds and not self._has_requested
         self._has_requested |= is_due
         requested = self._consensus.delayed_max(self.stop.by or _SAVE * is_due)
         if requested:
@@ -215,8 +277,23 @@ class RunCheckpoint(Checkpoint):
         _raise_if_stopped(self._consensus.delayed_max(late or 0))
 
     def _save(self, trainer: pl.Trainer) -> None:
+        self._held.last = None
+        self._held.write(self.folder)
         trainer.save_checkpoint(self.folder / RESUME)
-        self._last_saved, self._has_requested = time.monotonic(), False
+        self._last_saved, self._has_requested, self._is_first = time.monotonic(), False, False
+
+    def _write_held(self) -> None:
+        if self._held.last is not None or self._held.best is not None:
+            self._held.write(self.folder)
+            self._last_saved = time.monotonic()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what waits in memory."""
+        self._write_held()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Write what waits in memory."""
+        self._write_held()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the best weights if they changed, and the state to resume from."""
@@ -225,12 +302,20 @@ class RunCheckpoint(Checkpoint):
         if self.monitor.partition("/")[2] not in metrics:
             logged = ", ".join(metrics) or "nothing"
             raise UserError(f"the task monitors {self.monitor}, but validation logged {logged}")
-        self.update_best(trainer, pl_module)
-        if self._saved_before_validation:
+        waits = self._may_hold and not self._is_first and not self._saved_before_validation
+        waits = waits and time.monotonic() - self._last_saved < min(_PAUSE, self.seconds)
+        is_best = self.update_best(trainer, pl_module, write=not waits)
+        if is_best:
+            self._held.best = None
+        if waits:
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+            self._held.hold(checkpoint, pl_module.model if is_best else None)
+        elif self._saved_before_validation:
+            self._write_held()
             self._add_best(trainer)
         else:
             self._save(trainer)
-        if trainer.is_global_zero and self.best_epoch == trainer.current_epoch:
+        if trainer.is_global_zero and self.best_epoch == trainer.current_epoch and not waits:
             _link_or_copy(self.folder / RESUME, self.folder / BEST)
         if not trainer.should_stop and trainer.current_epoch + 1 != trainer.max_epochs:
             if self.until == trainer.global_step:
@@ -245,8 +330,14 @@ class RunCheckpoint(Checkpoint):
         saved["callbacks"][self.state_key] |= self._best_state()
         write_atomically(self.folder / RESUME, lambda file: torch.save(saved, file))
 
-    def update_best(self, trainer: pl.Trainer, module: SequenceModule) -> None:
-        """Save the weights if the last validation is the best so far."""
+    def update_best(self, trainer: pl.Trainer, module: SequenceModule, *, write: bool = True) -> bool:
+        """Save the weights if the last validation is the best so far; return whether it is.
+
+        Args:
+            trainer: of the run.
+            module: with the weights.
+            write: whether to write them.
+        """
         metrics = validation_metrics(trainer)
         score = metrics[self.monitor.partition("/")[2]]
         self.validated = trainer.global_step
@@ -256,8 +347,10 @@ class RunCheckpoint(Checkpoint):
         if length > self.best_length or (length == self.best_length and self._is_better(score)):
             self.best_length, self.best, self.best_metrics = length, score, metrics
             self.best_epoch, self.best_step = trainer.current_epoch, trainer.global_step
-            if trainer.is_global_zero:
+            if trainer.is_global_zero and write:
                 write_weights(self.folder / MODEL, module.model.state_dict())
+            return True
+        return False
 
     def _is_better(self, score: float) -> bool:
         if self.best is None or math.isnan(self.best):  # no score compares as better than NaN

@@ -1,6 +1,7 @@
 """Predictions for single examples of a classification: their file in the run folder, intervals, confident errors."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -94,10 +95,13 @@ def metric_intervals(
 
     def resampled(rows: Any) -> dict[str, Any]:
         sets = []
+        update, compute = wanted.update, wanted.compute
+        if len(rest) == 1:  # without torchmetrics' wrappers, which take longer than the metric
+            update, compute = (partial(getattr(type(wanted), name), wanted) for name in ("update", "compute"))
         for each in torch.from_numpy(rows):
             wanted.reset()
-            wanted.update(outputs[each], targets[each])
-            found = wanted.compute()
+            update(outputs[each], targets[each])
+            found = compute()
             sets.append({name: float(found[name] if len(rest) > 1 else found) for name in rest})
         return {name: np.array([each[name] for each in sets]) for name in rest}
 

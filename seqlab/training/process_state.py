@@ -6,10 +6,13 @@ import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric.utilities import registry
 
 _SEEDS = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
 """Environment variables that Lightning's ``seed_everything`` sets."""
@@ -61,6 +64,15 @@ def set_rng_state(state: dict[str, Any]) -> None:
     random.setstate((version, tuple(torch.as_tensor(internal).tolist()), gauss))
     for device, generator in zip(range(torch.cuda.device_count()), state.get("cuda", ()), strict=False):
         torch.cuda.set_rng_state(generator, device)  # the number of devices may differ from that of the checkpoint
+
+
+@cache
+def _entry_points(**group: str) -> EntryPoints:
+    """Look up entry points once: Lightning reads the metadata of every installed package for each trainer, 10 ms."""
+    return entry_points(**group)
+
+
+registry.entry_points = _entry_points  # type: ignore[assignment]  # which looks up one group
 
 
 def silence_lightning() -> None:

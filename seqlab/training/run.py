@@ -241,7 +241,6 @@ def _cost(session: TrainingSession, started: float) -> dict[str, Any]:
         **session.cost.report(session.module),
         "fit_seconds": session.budget.seconds,
         "devices": session.info.world_size,
-        "replicas": session.replicas,
         "wall_seconds": time.perf_counter() - started,
         "parameters": sum(parameter.numel() for parameter in session.model.parameters()),
         "state_size": session.model.state_size(),

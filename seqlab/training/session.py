@@ -93,7 +93,7 @@ class TrainingSession:
 
     def __init__(self, config: Mapping[str, Any], folder: Path, resume_from: Path | None, info: RankInfo) -> None:
         silence_lightning()
-        self.folder, self.resume_from, self.info, self.replicas = folder, resume_from, info, 1
+        self.folder, self.resume_from, self.info = folder, resume_from, info
         configured, available = configured_threads(config["trainer"], info), torch.get_num_threads()
         torch.set_num_threads(configured.number if configured else 1)
         self._prepare_data(config)

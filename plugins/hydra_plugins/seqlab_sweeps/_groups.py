@@ -63,7 +63,7 @@ class GroupedTask:
     def __call__(self, config: DictConfig) -> Any:
         """Train the group of this run; return its value."""
         own: Any = HydraConfig.instance().cfg
-        others = self.groups.get(_key(HydraConfig.get().overrides.task), [])
+        others = self.others(HydraConfig.get().overrides.task)
         if not others:
             return self.function(config)
         from seqlab.training.replicas.group import train_together
@@ -78,6 +78,10 @@ class GroupedTask:
             if replica.turn.error is not None:
                 raise replica.turn.error
         return replicas[0].result
+
+    def others(self, overrides: Iterable[str]) -> Sequence[Sequence[str]]:
+        """Return the overrides of the runs that train with this one."""
+        return self.groups.get(_key(overrides), [])
 
     def _composed(self, overrides: Sequence[str], own: DictConfig) -> DictConfig:
         """Compose the config of another run as Hydra's launchers do."""

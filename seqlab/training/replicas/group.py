@@ -98,7 +98,8 @@ class Group:
         stack = Stack([replica.member for replica in self.replicas])
         held = _held(self.replicas)
         for replica in self.replicas:
-            replica.session.replicas = max(len(self.replicas), replica.session.replicas)
+            cost = replica.session.cost
+            cost.replicas = max(len(self.replicas), cost.replicas)
         torch.set_num_threads(self.replicas[0].session.threads.number)
         model_of = self.replicas[0]
         while all(replica.waits for replica in self.replicas):

@@ -18,6 +18,7 @@ from seqlab.training.checkpoint import RunCheckpoint
 from seqlab.training.curriculum import LengthTracker
 from seqlab.training.module import SequenceModule
 from seqlab.training.optimizers import NonMonotonicAveraging
+from seqlab.training.steps.evaluation import use_evaluation_loops
 from seqlab.training.steps.threads import MeasuredThreads
 
 _HOOKS = (
@@ -120,6 +121,7 @@ def _overrides(callback: pl.Callback, hook: str) -> bool:
 
 
 def use_epoch_loop(trainer: pl.Trainer) -> None:
-    """Replace a trainer's loop over the batches of an epoch."""
+    """Replace a trainer's loops over the batches of an epoch and of an evaluation."""
     loop = trainer.fit_loop.epoch_loop
     trainer.fit_loop.epoch_loop = EpochLoop(trainer, min_steps=loop.min_steps, max_steps=loop.max_steps)
+    use_evaluation_loops(trainer)

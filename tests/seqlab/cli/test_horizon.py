@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from seqlab.training.module import SequenceModule
+from seqlab.training.replicas.group import Group
+
+from ... import processes
 
 # A model that sees exactly the last `context` steps, on a task of which the first step is all that matters.
 WINDOW = (
@@ -98,6 +101,59 @@ def test_a_stopped_search_resumes_to_the_same_result(cli, monkeypatch):
     again = cli(*words)
     assert "was done before" not in again.out  # nothing was launched
     assert horizon(folder)["runs"] == expected["runs"]
+
+
+GROUPED = ("-m", *WINDOW, "model.context=3", "hydra.sweeper.start=2", "hydra.sweeper.seeds=2",
+           "hydra.sweeper.confirm_seeds=0", "hydra.sweeper.check_budget=false", "trainer.accelerator=cpu")  # fmt: skip
+
+
+def intervals(record):
+    return [[row[key] for key in ("horizon", "lower", "upper", "learning_rate", "finished")] for row in record["rows"]]
+
+
+def outcomes(record):
+    return {trial["run"]: trial["solved"] for row in record["rows"] for trial in row["trials"]}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_seeds_trained_together_give_the_intervals_of_seeds_trained_one_by_one(cli):
+    """A stopped search of groups resumes to the same ones, too."""
+    found = cli(*GROUPED)
+    assert found.code == 0, found.err
+    expected = horizon(only_sweep())
+    assert intervals(expected) == [[3, 3, 4, 0.02, True]]
+    words = (*GROUPED, "hydra.sweeper.group_replicas=true", "hydra.sweep.dir=grouped")
+    count, step = iter(range(10**6)), Group._step
+
+    def signalled(self, *given):
+        if next(count) == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Group, "_step", signalled)
+        assert cli(*words).code == 75
+    assert "stopped" in cli("status", "grouped").out
+    assert cli("resume", "grouped").code == 0
+    record = horizon(Path("grouped"))
+    assert intervals(record) == intervals(expected)
+    assert outcomes(record) == outcomes(expected)
+    costs = [json.loads((Path("grouped") / run / "results.json").read_text())["cost"] for run in outcomes(record)]
+    assert {cost["replicas"] for cost in costs} == {2}
+    assert "nothing is left to do" in cli("resume", "grouped").out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_killed_search_of_groups_resumes_to_the_same_intervals(cli):
+    words = (*GROUPED, "hydra.sweeper.group_replicas=true", "trainer.checkpoint_minutes=0")
+    process = processes.start(Path.cwd(), *words)
+    processes.wait_for(lambda: list(Path().glob("runs/sweeps/*/*/resume.ckpt")))
+    process.kill()
+    processes.finish(process)
+    assert cli("resume", str(only_sweep())).code == 0
+    assert intervals(horizon(only_sweep())) == [[3, 3, 4, 0.02, True]]
 
 
 def test_both_protocols_find_the_width_of_a_window(cli):
