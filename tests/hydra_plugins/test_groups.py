@@ -7,26 +7,12 @@ from hydra_plugins.hydra_joblib_launcher import joblib_launcher as hydra_joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from omegaconf import OmegaConf
 
-from hydra_plugins.seqlab_sweeps._groups import GroupedTask, GroupLauncher, grouped
+from hydra_plugins.seqlab_sweeps._groups import GroupedTask, GroupLauncher
 from hydra_plugins.seqlab_sweeps._joblib import JoblibLauncher
 from seqlab.cli.replicas import replica_overrides
 from seqlab.errors import UserError
 from seqlab.runs.run_folder import RESULTS
 from seqlab.sweeps.ledger import run_status, write_plan
-
-
-def test_groups_differ_in_seed_rate_and_initialisation_only():
-    runs = [
-        [f"cell={cell}", f"seed={seed}", f"optimizer.lr={rate}"] for cell in ("gru", "lstm") for seed in (0, 1)
-        for rate in (0.1, 0.2)
-    ]  # fmt: skip
-    assert grouped(runs) == [runs[:4], runs[4:]]
-    assert [len(group) for group in grouped(runs, 4)] == [2, 2, 2, 2], "one for each process"
-    assert [run for group in grouped(runs, 3) for run in group] == runs
-    assert grouped([["a=1"], ["seed=1", "a=2"], ["a=1", "seed=1"]]) == [
-        [["a=1"], ["a=1", "seed=1"]],
-        [["seed=1", "a=2"]],
-    ]
 
 
 def test_the_job_of_a_group_is_of_a_run_that_is_left(tmp_path):

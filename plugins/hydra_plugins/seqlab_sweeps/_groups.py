@@ -16,31 +16,10 @@ from omegaconf.errors import InterpolationToMissingValueError
 
 from hydra_plugins.seqlab_sweeps._jobs import run_folders, with_cache
 from seqlab.errors import UserError, one_line
+from seqlab.sweeps.groups import grouped
 from seqlab.sweeps.ledger import read_entry
 from seqlab.sweeps.overrides import override_key
 from seqlab.sweeps.plan import is_selected
-
-KEYS = (
-    "seed", "optimizer.lr", "optimizer.recurrent_lr", "optimizer.weight_decay",
-    "cell.initialisation", "cell.forget_bias", "model.init_range",
-)  # fmt: skip
-"""Keys in which the runs of a group may differ. A run that computes something else by one of them trains by itself."""
-_MOST = 64
-"""Runs of a group, at most."""
-
-
-def grouped(runs: Sequence[Sequence[str]], processes: int = 1) -> list[list[Sequence[str]]]:
-    """Divide runs into groups that differ in :data:`KEYS` only, in the order of their first runs.
-
-    Args:
-        runs: the overrides of each.
-        processes: that train groups side by side; large groups are divided so that each process has one.
-    """
-    found: dict[tuple[str, ...], list[Sequence[str]]] = {}
-    for overrides in runs:
-        found.setdefault(tuple(each for each in overrides if override_key(each) not in KEYS), []).append(overrides)
-    size = min(_MOST, max(1, -(-len(runs) // processes)))
-    return [group[begin : begin + size] for group in found.values() for begin in range(0, len(group), size)]
 
 
 @final

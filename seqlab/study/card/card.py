@@ -13,6 +13,7 @@ from seqlab.runs.run_folder import find_json, read_json
 from seqlab.study.card.measure import Measurement, search_reach
 from seqlab.study.card.pool import Pool
 from seqlab.study.card.protocol import Protocol as CardProtocol
+from seqlab.study.card.rates import choose_rate
 from seqlab.study.card.scores import state_bits
 from seqlab.study.card.spectrum import conclude
 from seqlab.study.card.subject import Subject
@@ -76,6 +77,7 @@ class Card:
             "missing_tasks": protocol.missing_tasks(),
             "summary": [],
             **{stage: kept.get(stage) for stage in ("spectrum", "cost", "conformance")},
+            "learning_rate": None,
             "reach": None,
             "parts": [],
         }
@@ -92,6 +94,10 @@ class Card:
         self._measure_cell(checks, progress)
         with Pool(jobs, progress.advance, retry=retry) as pool:
             measurement = Measurement(self.protocol, self.subject, self.folder, pool)
+            if (pilot := self.protocol.pilot) is not None:
+                progress.begin("learning rate", len(measurement.pending([pilot], self.protocol.learning_rates)))
+            self.record["learning_rate"] = choose_rate(measurement)
+            self._write()
             if self.protocol.reach is not None:
                 left = _search_runs(self.protocol) + len(measurement.pending(self.protocol.parts))
                 progress.begin("reach", left)

@@ -34,15 +34,20 @@ class Measurement:
         subject: the cell.
         folder: of the card.
         pool: trains runs.
+
+    Attributes:
+        rate: learning rate.
+        runs: folder of the runs of the parts.
     """
 
     def __init__(self, protocol: Protocol, subject: Subject, folder: Path, pool: Pool) -> None:
         self.protocol, self.subject, self.folder, self._pool = protocol, subject, folder, pool
+        self.rate, self.runs = protocol.learning_rates[0], folder / RUNS
 
-    def run_words(self, part: Part, row: Row, seed: int) -> list[str]:
-        """Return the overrides of a run."""
-        rate = f"optimizer.lr={self.protocol.learning_rate}"
-        return [*self.protocol.words, rate, *part.run_words(row), *self.subject.words, f"seed={seed}"]
+    def run_words(self, part: Part, row: Row, seed: int, rate: float | None = None) -> list[str]:
+        """Return the overrides of a run; without a rate, at the chosen one."""
+        lr = f"optimizer.lr={self.rate if rate is None else rate}"
+        return [*self.protocol.words, lr, *part.run_words(row), *self.subject.words, f"seed={seed}"]
 
     def missing_reason(self, part: Part, row: Row) -> str | None:
         """Return why a row has no runs; ``None`` if it has."""
@@ -54,15 +59,20 @@ class Measurement:
             return one_line(error)
         return None
 
-    def pending(self, parts: Sequence[Part]) -> list[tuple[str, ...]]:
-        """Return the overrides of the runs of some parts that have not ended."""
+    def pending(self, parts: Sequence[Part], rates: Sequence[float | None] = (None,)) -> list[tuple[str, ...]]:
+        """Return the overrides of the runs of some parts that have not ended, at the chosen rate or at several."""
         rows = [(part, row) for part in parts for row in part.rows if self.missing_reason(part, row) is None]
-        seeds = range(self.protocol.seeds)
-        return self._pool.pending(self.folder / RUNS, [self.run_words(*each, seed) for each in rows for seed in seeds])
+        runs = [
+            self.run_words(part, row, seed, rate)
+            for part, row in rows
+            for rate in rates
+            for seed in range(self.protocol.seeds_of(part))
+        ]
+        return self._pool.pending(self.runs, runs)
 
-    def train(self, parts: Sequence[Part]) -> None:
+    def train(self, parts: Sequence[Part], rates: Sequence[float | None] = (None,)) -> None:
         """Train the runs of some parts, those of all in one queue."""
-        self._pool.run(self.folder / RUNS, self.pending(parts))
+        self._pool.run(self.runs, self.pending(parts, rates))
 
     def part(self, part: Part) -> dict[str, Any]:
         """Return a part as it stands in the card."""
@@ -80,7 +90,7 @@ class Measurement:
             return record
         for seed in range(self.protocol.seeds):
             words = self.run_words(part, row, seed)
-            record["runs"].append({"seed": seed, **_read_run(run_folder(self.folder / RUNS, words), part, row)})
+            record["runs"].append({"seed": seed, **_read_run(run_folder(self.runs, words), part, row)})
         done = [run for run in record["runs"] if run["state"] == "done"]
         if not done:
             causes = {run["cause"] for run in record["runs"] if run["cause"]}
@@ -109,7 +119,7 @@ def _read_run(folder: Path, part: Part, row: Row) -> dict[str, Any]:
     facts |= {
         "metric": monitor,
         "mode": record["best"]["mode"],
-        "limits": _limits(record, monitor, part),
+        "limits": limits_of(record, monitor, part),
         "examples": record["data"]["test"]["examples"],
         "score": test[monitor],
         "baseline": baseline[monitor],
@@ -154,7 +164,7 @@ def _is_solved(record: Mapping[str, Any], part: Part) -> bool:
     return bool(record["best"]["verdict"] == "solved")
 
 
-def _limits(record: Mapping[str, Any], monitor: str, part: Part) -> list[float | None]:
+def limits_of(record: Mapping[str, Any], monitor: str, part: Part) -> list[float | None]:
     """Return the limits of a score: the metric's, else the part's, and the best possible score."""
     low, high = record["ranges"].get(monitor) or (None, None)
     (bounds, *_) = record["tables"].get("bounds") or [{}]
@@ -224,7 +234,7 @@ def search_reach(
         return {"rows": [], "missing": missing, "flow": None}
     protocol, folder = measurement.protocol, measurement.folder / REACH
     settings = read_settings({
-        "seeds": protocol.seeds, "learning_rates": [protocol.learning_rate], **reach.settings,
+        "seeds": protocol.seeds, "learning_rates": [measurement.rate], **reach.settings,
     })  # fmt: skip
     words = [*protocol.words, *reach.words, *measurement.subject.words, f"task={','.join(tasks)}"]
     chosen = [

@@ -336,7 +336,7 @@ def _setup(record: Mapping[str, Any], protocol: Protocol) -> Section:
     versions = ", ".join(f"{name} {each}" for name, each in record["versions"].items() if name != "platform")
     lines = [
         f"Protocol {record['protocol']} ({record['protocol_digest']}): {record['seeds']} seeds, learning rate"
-        f" {protocol.learning_rate:g}, one thread a run. Runs end by their number of updates."
+        f" {_rate(record['learning_rate'], protocol)}, one thread a run. Runs end by their number of updates."
         + f" The clock ended {cut} of them before: their scores depend on the machine."
         * (cut > 0),
         "Intervals: 95 %, Student's over seeds; of shares also Wilson's over the test examples; within the limits of"
@@ -345,3 +345,19 @@ def _setup(record: Mapping[str, Any], protocol: Protocol) -> Section:
         f"Command: {record['command']}",
     ]
     return Section("Setup", blocks=[Text(line) for line in lines])
+
+
+def _rate(found: Mapping[str, Any] | None, protocol: Protocol) -> str:
+    """Return the learning rate, and how it was chosen."""
+    if found is None:
+        return "not chosen yet"
+    if protocol.pilot is None:
+        return f"{found['chosen']:g}"
+    count = max(1, len(found["rows"]))
+    means = [sum(row["progress"][place] for row in found["rows"]) / count for place in range(len(found["tried"]))]
+    tried = ", ".join(f"{rate:g} ({mean:.2f})" for rate, mean in zip(found["tried"], means, strict=True))
+    tasks = ", ".join(row["label"] for row in found["rows"])
+    return (
+        f"{found['chosen']:g}, of {tried}: the one whose short runs ({tasks}) come nearest to the best possible"
+        " validation score (0: baseline, 1: best)"
+    )

@@ -1,4 +1,4 @@
-"""Processes that train the runs of a card, each one run after another, and the progress of all."""
+"""Processes that train the runs of a card, those that differ in seed and learning rate alone together."""
 
 import logging
 import multiprocessing
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import final
 
@@ -19,6 +19,7 @@ from seqlab.errors import UserError, one_line
 from seqlab.io.formatting import shell_command
 from seqlab.runs.ownership import OwnedError, owned_folder
 from seqlab.runs.run_folder import RESULTS, RESUME
+from seqlab.sweeps.groups import grouped
 from seqlab.sweeps.ledger import read_entry, run_status
 from seqlab.sweeps.plan import run_name
 
@@ -83,12 +84,33 @@ def train_run(folder: Path, words: Words) -> None:
         log.info("%s", error)
 
 
-def _work(folder: Path, words: Words) -> bool:
-    """Train a run; return whether a signal stopped it, after which this process starts no other."""
+def train_runs(folder: Path, runs: Sequence[Words]) -> None:
+    """Train runs of a group, as :func:`train_run` trains each.
+
+    Args:
+        folder: of all.
+        runs: differ in seed and learning rate alone, and may train together.
+
+    Raises:
+        StoppedError: a signal stopped them.
+    """
+    if len(runs) == 1:
+        train_run(folder, runs[0])
+        return
+    from seqlab.training.replicas.group import train_together
+
+    replicas = train_together([partial(train_run, folder, words) for words in runs])
+    for replica in replicas:
+        if replica.turn.error is not None:
+            raise replica.turn.error
+
+
+def _work(folder: Path, runs: Sequence[Words]) -> bool:
+    """Train a group; return whether a signal stopped it, after which this process starts no other."""
     if _STOPPED:
         return True
     try:
-        train_run(folder, words)
+        train_runs(folder, runs)
     except (StoppedError, KeyboardInterrupt):
         _STOPPED.append(True)
         return True
@@ -153,12 +175,12 @@ class Pool:
         """
         left = self.pending(folder, runs)
         if self._jobs == 1:
-            for words in left:
+            for group in grouped(left):
                 try:
-                    train_run(folder, words)
+                    train_runs(folder, group)
                 except StoppedError as stop:
                     raise KeyboardInterrupt from stop
-                self._on_end()
+                self._count(group)
             return
         for _ in range(_ATTEMPTS):
             try:
@@ -179,10 +201,15 @@ class Pool:
         if self._executor is None:
             context = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(self._jobs, context, initializer=_prepare)
-        futures: list[Future[bool]] = [self._executor.submit(_work, folder, words) for words in runs]
+        groups = grouped(runs, self._jobs)
+        futures: dict[Future[bool], list[Words]] = {self._executor.submit(_work, folder, each): each for each in groups}
         for future in as_completed(futures):
             if future.result():
                 raise KeyboardInterrupt
+            self._count(futures[future])
+
+    def _count(self, runs: Sequence[Words]) -> None:
+        for _ in runs:
             self._on_end()
 
     def _stop(self) -> None:

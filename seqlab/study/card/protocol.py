@@ -19,7 +19,7 @@ from seqlab.sweeps.overrides import check_file_overrides
 
 Kind = Literal["lengths", "bits", "scores"]
 """``lengths``: trained up to a length and tested beyond; ``bits``: bits recalled; ``scores``: test scores."""
-FULL, QUICK = "1", "1_quick"
+FULL, QUICK = "2", "2_quick"
 """File names of the included protocols."""
 
 
@@ -116,25 +116,33 @@ class Protocol:
         version: written on the card; cards of one version are comparable.
         minutes: on two idle cores.
         seeds: runs of each row.
-        learning_rate: of every run.
+        learning_rates: of which one is chosen for the cell, by the validation scores of ``pilot``.
         parameters: budget of the model that ``size`` configures; the hidden size nearest to it is chosen.
         size: overrides of that model.
         words: overrides of every run.
         cost, reach, parts: the measurements; ``reach`` may be left out.
+        pilot: short runs at each learning rate; needed where there is more than one.
+        pilot_seeds: runs of each of its rows and rates.
         digest: of the whole content.
     """
 
     version: str
     minutes: float
     seeds: int
-    learning_rate: float
+    learning_rates: tuple[float, ...]
     parameters: int
     size: tuple[str, ...]
     words: tuple[str, ...]
     cost: Cost
     parts: tuple[Part, ...]
     reach: Reach | None = None
+    pilot: Part | None = None
+    pilot_seeds: int = 1
     digest: str = field(default="", compare=False)
+
+    def seeds_of(self, part: Part) -> int:
+        """Return the number of seeds of a part."""
+        return self.pilot_seeds if part is self.pilot else self.seeds
 
     def missing_tasks(self) -> list[str]:
         """Return the names of tasks that are not installed."""
@@ -161,7 +169,8 @@ def load(name: str) -> Protocol:
     words = [protocol.words, protocol.size]
     if protocol.reach is not None:
         words += [protocol.reach.words, tuple(f"task={name}" for name in protocol.reach.tasks)]
-    for each in (*words, *(part.run_words(row) for part in protocol.parts for row in part.rows)):
+    parts = [*protocol.parts, *([protocol.pilot] if protocol.pilot else [])]
+    for each in (*words, *(part.run_words(row) for part in parts for row in part.rows)):
         check_file_overrides(each, name, "remove it")
     return protocol
 
@@ -178,12 +187,23 @@ def _parse(where: str, text: str) -> Protocol:
     if not isinstance(parts := found["parts"], dict):
         raise UserError(f"{where}: parts must be a mapping, got {parts!r}")
     found["parts"] = tuple(_part(f"{where}: parts.{name}", str(name), part) for name, part in parts.items())
+    if (pilot := found.get("pilot")) is not None:
+        found["pilot"] = _part(f"{where}: pilot", "pilot", pilot)
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
     protocol = Protocol(**found, digest=digest)
-    for key in ("seeds", "parameters"):
+    for key in ("seeds", "parameters", "pilot_seeds"):
         if getattr(protocol, key) < 1:
             raise UserError(f"{where}: {key} must be >= 1, got {getattr(protocol, key)}")
+    _check_rates(where, protocol)
     return protocol
+
+
+def _check_rates(where: str, protocol: Protocol) -> None:
+    rates = protocol.learning_rates
+    if not rates or not all(isinstance(rate, int | float) and rate > 0 for rate in rates):
+        raise UserError(f"{where}: learning_rates must be numbers > 0, got {list(rates)}")
+    if len(rates) > 1 and protocol.pilot is None:
+        raise UserError(f"{where}: several learning_rates need a pilot")
 
 
 def _part(where: str, name: str, plain: Any) -> Part:

@@ -181,11 +181,11 @@ class Group:
             models = [dict(replica.session.model.named_parameters()) for replica in self.replicas]
             values = {name: torch.stack([each[name].detach() for each in models]) for name, *_ in layout(first.member)}
             held = _held(self.replicas)
-            for places, batch in stacked_batches(batches):
-                rows = torch.tensor(places)
+            for stacked in stacked_batches(batches):
+                rows = torch.tensor(stacked.places)
                 some = {name: value[rows].requires_grad_() for name, value in values.items()}
                 some_held = {name: value[rows] for name, value in held.items()}
-                losses = batched_losses(first.session.model, first.session.task, some, some_held, batch)
+                losses = batched_losses(first.session.model, first.session.task, some, some_held, stacked)
                 torch.autograd.grad(losses.sum(), list(some.values()))  # which a part without a gradient refuses
                 found[rows] = losses.detach().cpu().double()
         except Exception as error:  # code of plugins, which vmap may fail anyhow
@@ -221,14 +221,15 @@ def _gradients(
     found = stacked_batches(batches)
     if len(found) == 1:
         parameters = stack.parameters()
-        losses = batched_losses(model, task, parameters, held, found[0][1])
+        losses = batched_losses(model, task, parameters, held, found[0])
         return losses.detach(), stack.flat(torch.autograd.grad(losses.sum(), list(parameters.values())))
     values: Tensor | None = None
     gradients = torch.empty_like(stack.values)
-    for places, batch in found:
-        rows = torch.tensor(places)
+    for stacked in found:
+        rows = torch.tensor(stacked.places)
         parameters = stack.parameters(rows)
-        losses = batched_losses(model, task, parameters, {name: value[rows] for name, value in held.items()}, batch)
+        own_held = {name: value[rows] for name, value in held.items()}
+        losses = batched_losses(model, task, parameters, own_held, stacked)
         gradients[rows] = stack.flat(torch.autograd.grad(losses.sum(), list(parameters.values())))
         if values is None:
             values = losses.new_empty(len(batches))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,31 @@ from torch.func import functional_call, vmap
 
 from seqlab.contracts import Batch, Model, Task
 
+_FREE, _RATIO = 32, 2
+"""Batches are padded to the longest of a stack, which has at most so many steps, or so many times the shortest's."""
+
+
+@final
+class Stacked(NamedTuple):
+    """Batches of several replicas.
+
+    Attributes:
+        places: of the batches among those of all replicas.
+        batches: as the models read them by themselves.
+        inputs: of all, ``[replica, batch, time, ...]``, padded with zeros.
+        lengths: of all, ``[replica, batch]``, or ``None`` where there is no padding.
+        targets: of all, ``[replica, batch, ...]``, or ``None`` where they have unequal numbers of time steps.
+    """
+
+    places: list[int]
+    batches: list[Batch]
+    inputs: Tensor
+    lengths: Tensor | None
+    targets: Tensor | None
+
 
 def batched_losses(
-    model: Model, task: Task, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], batch: Batch
+    model: Model, task: Task, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], stacked: Stacked
 ) -> Tensor:
     """Return the loss of each replica on its own batch.
 
@@ -21,7 +43,7 @@ def batched_losses(
         task: the loss.
         parameters: ``[replica, ...]`` by name.
         buffers: the same of buffers and of parameters that are not trained.
-        batch: of tensors ``[replica, batch, ...]``.
+        stacked: the batches.
 
     Returns:
         ``[replica]``.
@@ -30,15 +52,28 @@ def batched_losses(
         RuntimeError: the model draws random numbers, or does what ``torch.func.vmap`` cannot batch.
     """
 
+    def outputs_of(own: Any, held: Any, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+        no_targets = inputs.new_zeros(len(inputs))
+        outputs: Tensor = functional_call(model, ({**own, **held},), (Batch(inputs, lengths, no_targets), None))[0]
+        return outputs
+
     def loss(own: Any, held: Any, inputs: Tensor, lengths: Tensor | None, targets: Tensor) -> Tensor:
         one = Batch(inputs, lengths, targets)
         outputs, _ = functional_call(model, ({**own, **held},), (one, None))
         return task.loss(outputs, one)
 
-    axes = (0, 0, 0, None if batch.lengths is None else 0, 0)
+    _, batches, inputs, lengths, targets = stacked
+    axes = (0, 0, 0, None if lengths is None else 0)
+    given = dict(parameters), dict(buffers), inputs, lengths
     with _padding_without_gradient(model):
-        losses: Tensor = vmap(loss, in_dims=axes, randomness="error")(dict(parameters), dict(buffers), *batch)
-    return losses
+        if targets is not None:
+            losses: Tensor = vmap(loss, in_dims=(*axes, 0), randomness="error")(*given, targets)
+            return losses
+        each = vmap(outputs_of, in_dims=axes, randomness="error")(*given).unbind()
+    own = zip(each, batches, strict=True)
+    return torch.stack(
+        [task.loss(outputs[:, : batch.inputs.shape[1]] if task.per_step else outputs, batch) for outputs, batch in own]
+    )
 
 
 @contextmanager
@@ -58,32 +93,33 @@ def _padding_without_gradient(model: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def stacked_batches(batches: Sequence[Batch]) -> list[tuple[list[int], Batch]]:
-    """Stack batches of equal shape, ``[replica, batch, ...]``.
-
-    Batches of unequal numbers of time steps are padded to the longest if each row has one target and its own length.
-
-    Returns:
-        The places of the batches in each stack, and the stack.
-    """
-    groups: dict[Any, list[int]] = {}
+def stacked_batches(batches: Sequence[Batch]) -> list[Stacked]:
+    """Stack batches of equal numbers of rows and similar numbers of time steps, padded to the longest of a stack."""
+    alike: dict[Any, list[int]] = {}
     for place, batch in enumerate(batches):
-        groups.setdefault(_shape(batch), []).append(place)
-    return [(places, _stacked([batches[place] for place in places])) for places in groups.values()]
+        inputs, targets = batch.inputs, batch.targets
+        shape = (inputs.shape[0], *inputs.shape[2:], targets.dim())
+        alike.setdefault((shape, inputs.dtype, batch.lengths is None, targets.dtype), []).append(place)
+    stacks = []
+    for places in alike.values():
+        own: list[list[int]] = []
+        for place in sorted(places, key=lambda place: batches[place].inputs.shape[1]):
+            steps = batches[place].inputs.shape[1]
+            if not own or steps > max(_FREE, _RATIO * batches[own[-1][0]].inputs.shape[1]):
+                own.append([])
+            own[-1].append(place)
+        stacks += [_stacked(sorted(few), batches) for few in own]
+    return stacks
 
 
-def _shape(batch: Batch) -> Any:
-    inputs, targets = batch.inputs, batch.targets
-    can_pad = batch.lengths is not None and targets.dim() == 1
-    shape = (inputs.shape[0], *inputs.shape[2:]) if can_pad else inputs.shape
-    return shape, inputs.dtype, batch.lengths is None, targets.shape, targets.dtype
-
-
-def _stacked(batches: Sequence[Batch]) -> Batch:
-    longest = max(batch.inputs.shape[1] for batch in batches)
-    inputs = [_padded(batch.inputs, longest) for batch in batches]
-    lengths = None if batches[0].lengths is None else torch.stack([_lengths(batch) for batch in batches])
-    return Batch(torch.stack(inputs), lengths, torch.stack([batch.targets for batch in batches]))
+def _stacked(places: list[int], batches: Sequence[Batch]) -> Stacked:
+    own = [batches[place] for place in places]
+    longest = max(batch.inputs.shape[1] for batch in own)
+    is_padded = any(batch.lengths is not None or batch.inputs.shape[1] < longest for batch in own)
+    inputs = torch.stack([_padded(batch.inputs, longest) for batch in own])
+    lengths = torch.stack([_lengths(batch) for batch in own]) if is_padded else None
+    is_even = len({batch.targets.shape for batch in own}) == 1
+    return Stacked(places, own, inputs, lengths, torch.stack([batch.targets for batch in own]) if is_even else None)
 
 
 def _padded(inputs: Tensor, steps: int) -> Tensor:
@@ -93,5 +129,7 @@ def _padded(inputs: Tensor, steps: int) -> Tensor:
 
 
 def _lengths(batch: Batch) -> Tensor:
-    assert batch.lengths is not None
-    return batch.lengths
+    """Return the steps of each row, ``[batch]``."""
+    rows, steps = batch.inputs.shape[:2]
+    full = torch.full((rows,), steps, dtype=torch.int64, device=batch.inputs.device)
+    return full if batch.lengths is None else batch.lengths

@@ -15,7 +15,7 @@ MICRO = """
 version: micro
 minutes: 0.1
 seeds: 1
-learning_rate: 0.01
+learning_rates: [0.01]
 parameters: 900
 size: [task=first]
 words: [model.embedding_size=4, trainer.threads=1, trainer.progress=false, trainer.max_epochs=2, task.held_out=50,

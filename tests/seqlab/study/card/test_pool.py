@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from seqlab.runs.results import read_results
 from seqlab.study.card.card import FILE
-from seqlab.study.card.pool import Pool, run_folder
+from seqlab.study.card.pool import Pool, run_folder, train_run
 from seqlab.study.card.protocol import load
 from seqlab.study.card.subject import choose_subject
 from seqlab.sweeps.ledger import read_entry
@@ -35,6 +36,28 @@ def test_a_run_that_fails_leaves_the_others(tmp_path):
     with Pool(1, lambda: ended.append(1), retry=True) as pool:
         pool.run(tmp_path, runs)
     assert len(ended) == 3
+
+
+@pytest.mark.slow
+def test_seeds_and_rates_train_together_to_the_scores_of_each_by_itself(tmp_path):
+    """Lengths that grow, which each run draws for itself, are those of the parts of a card."""
+    words = ["task=word_problem", "task.group=S3", "task.lengths=curriculum", "task.sequence_length=4",
+             "task.start_length=2", "task.eval_lengths=[4,8]", "task.examples=64", "task.held_out=50",
+             "data.batch_size=16", "cell=gru", "cell.hidden_size=8", "optimizer.schedule=constant",
+             "trainer.max_epochs=null", "trainer.max_steps=40", *WORDS[-3:]]  # fmt: skip
+    runs = [(*words, f"seed={seed}", f"optimizer.lr={rate}") for seed in range(2) for rate in (0.01, 0.03)]
+    ended = []
+    with Pool(1, lambda: ended.append(1)) as pool:
+        pool.run(tmp_path / "together", runs)
+    assert len(ended) == 4
+    for each in runs:
+        train_run(tmp_path / "alone", each)
+        one, other = (read_results(run_folder(tmp_path / name, each)) for name in ("alone", "together"))
+        assert (one["cost"]["replicas"], other["cost"]["replicas"]) == (1, 4)
+        assert other["metrics"]["test"] == pytest.approx(one["metrics"]["test"], abs=1e-5)
+        assert other["lengths"]["reached"] == one["lengths"]["reached"]
+        for a, b in zip(one["tables"]["further_tests"], other["tables"]["further_tests"], strict=True):
+            assert b == {key: pytest.approx(value, abs=1e-5) for key, value in a.items()}
 
 
 def _states(folder):

@@ -20,7 +20,7 @@ PROTOCOLS = [load(FULL), load(QUICK)]
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.version)
 def test_rows_of_installed_tasks_can_be_composed(protocol):
     composer = Composer()
-    for part in protocol.parts:
+    for part in (*protocol.parts, protocol.pilot):
         for row in part.rows:
             if part.task_of(row) in plugins("task"):
                 config = composer.checked([*protocol.words, *part.run_words(row), "cell=gru"])
@@ -40,7 +40,7 @@ def test_the_bits_are_those_of_the_task():
 
 def test_the_quick_protocol_asks_the_same_questions():
     full, quick = PROTOCOLS
-    assert (full.version, quick.version) == ("1", "1 quick")
+    assert (full.version, quick.version) == ("2", "2 quick")
     assert full.digest != quick.digest
     for ours, theirs in zip(full.parts, quick.parts, strict=True):
         assert (ours.name, ours.kind) == (theirs.name, theirs.kind)
@@ -53,6 +53,12 @@ def test_the_quick_protocol_asks_the_same_questions():
     [
         ("seeds: 1", "seeds: 0", "seeds must be >= 1, got 0"),
         ("seeds: 1", "seeds: many", "seeds is 'many', of the wrong type"),
+        (
+            "learning_rates: [0.01]",
+            "learning_rates: [0.01, x]",
+            r"learning_rates must be numbers > 0, got \[0\.01, 'x'\]",
+        ),
+        ("learning_rates: [0.01]", "learning_rates: [0.01, 0.1]", "several learning_rates need a pilot"),
         ("minutes: 0.1\n", "", "lacks minutes"),
         ("minutes: 0.1", "minute: 0.1", "there is no key minute"),
         ("kind: bits", "kind: bytes", r"parts\.capacity: kind must be one of lengths, bits, scores"),

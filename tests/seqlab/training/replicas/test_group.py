@@ -8,13 +8,17 @@ from functools import partial
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils._pytree import tree_flatten_with_path
 
 import seqlab
+from seqlab.contracts import Batch
 from seqlab.distributed.signals import StoppedError
 from seqlab.runs.run_folder import RESUME
 from seqlab.training.module import SequenceModule
 from seqlab.training.replicas.group import Group, train_together
+from seqlab.training.replicas.losses import stacked_batches
 
 from ...resumable import FAST, record_of, weights_of
 
@@ -95,6 +99,42 @@ def test_runs_stop_by_themselves_and_the_others_go_on(tmp_path):
     done = train_together([partial(seqlab.run, each, tmp_path / f"together{n}") for n, each in enumerate(runs)])
     assert [replica.result.cost["epochs"] for replica in done] == [3, 2, 1]
     assert_equal(tmp_path, range(3))
+
+
+@pytest.mark.parametrize("task", ["word_problem", "first"])
+def test_lengths_that_each_run_draws_for_itself_are_padded(tmp_path, task):
+    """With one output per step, and with one per sequence; the ceilings of the curricula may differ, too."""
+    words = [f"task={task}", "task.lengths=curriculum", "task.sequence_length=9", "task.start_length=4",
+             "task.check_every=4", "task.held_out=16", "task.examples=64", "data.batch_size=8",
+             "trainer.max_epochs=null", "trainer.max_steps=12"]  # fmt: skip
+    alone(words, tmp_path, range(3))
+    stacks = []
+
+    def counted(batches):
+        stacks.append(stacked_batches(batches))
+        return stacks[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seqlab.training.replicas.group.stacked_batches", counted)
+        done = together(words, tmp_path, range(3))
+    assert [replica.alone for replica in done] == [None] * 3
+    assert {len(each) for each in stacks} == {1}
+    assert any(each[0].lengths is not None for each in stacks), "some batches had unequal lengths"
+    assert_equal(tmp_path, range(3))
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=6))
+def test_every_batch_is_in_one_stack_of_similar_lengths(lengths):
+    batches = [Batch(torch.ones(2, steps, dtype=torch.int64), None, torch.zeros(2, steps)) for steps in lengths]
+    stacks = stacked_batches(batches)
+    assert sorted(place for each in stacks for place in each.places) == list(range(len(lengths)))
+    for each in stacks:
+        own = [lengths[place] for place in each.places]
+        assert max(own) <= max(32, 2 * min(own))
+        assert (each.lengths is None) == (each.targets is not None) == (len(set(own)) == 1)
+        if each.lengths is not None:
+            assert each.lengths.tolist() == [[steps] * 2 for steps in own]
+            assert each.inputs.sum(2).tolist() == [[steps] * 2 for steps in own]
 
 
 def test_an_error_of_the_first_batch_is_that_of_its_run(tmp_path, monkeypatch):
