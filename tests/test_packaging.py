@@ -40,7 +40,7 @@ def test_every_entry_point_leads_somewhere(entry, target):
 
 
 def test_every_plugin_package_is_in_the_wheel_and_every_wheel_package_is_on_disk():
-    packages = set(PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+    packages = set(PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"])
     on_disk = {
         str(folder.relative_to(ROOT))
         for parent in ("plugins", "conf")
