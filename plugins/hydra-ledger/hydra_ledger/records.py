@@ -270,7 +270,8 @@ class _Ended(Protocol):
 def summary(entries: Sequence[_Ended], states: Sequence[str] = STATES) -> list[str]:
     """Return a line with the number of runs by state, and one for each run that failed, was killed or stopped."""
     counts = Counter(entry.state for entry in entries)
-    first = f"{len(entries):,} runs: " + ", ".join(f"{counts[state]:,} {state}" for state in states if counts[state])
+    listed = ", ".join(f"{counts[state]:,} {state}" for state in states if counts[state])
+    first = f"{len(entries):,} runs: {listed or 'none'}"
     ended = (entry for entry in entries if entry.state in ("failed", "killed", "stopped"))
     return [first, *(f"{entry.state:8} {entry.name}: {entry.cause or 'by a signal'}" for entry in ended)]
 
