@@ -24,7 +24,7 @@ def sweep_key(overrides: Iterable[str], matters: Callable[[str], bool] = lambda 
         overrides: of the sweep.
         matters: whether an override says what is computed, and not where or how it runs.
     """
-    return digest(sorted(each.lstrip("+~") for each in overrides if matters(each)))
+    return digest(sorted(filter(matters, overrides)))
 
 
 def override_difference(
