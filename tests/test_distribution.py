@@ -99,6 +99,7 @@ def test_the_wheel_carries_code_config_plugins_and_data(built):
         "seqlab_conf/trainer/ddp.yaml",
         "seqlab_cells/lstm.py", "seqlab_cells/fused/scan.cpp", "seqlab_tasks/data/names/Greek.txt",
         "seqlab_tasks/data/reviews/reviews.jsonl", "hydra_plugins/seqlab_sweeps/_sweepers.py",
+        "hydra_ledger/records.py", "hydra_plugins/hydra_ledger/__init__.py",
     ):  # fmt: skip
         assert name in names
     assert "hydra_plugins/__init__.py" not in names, "it would hide the plugins of others"

@@ -40,15 +40,16 @@ def test_every_entry_point_leads_somewhere(entry, target):
 
 
 def test_every_plugin_package_is_in_the_wheel_and_every_wheel_package_is_on_disk():
-    packages = set(PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+    packages = set(PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"])
     on_disk = {
         str(folder.relative_to(ROOT))
         for parent in ("plugins", "conf")
         for folder in (ROOT / parent).iterdir()
         if folder.is_dir() and folder.name.startswith(("seqlab_", "hydra_plugins"))
     }
-    assert packages == on_disk | {"seqlab"}
-    for package in packages - {"plugins/hydra_plugins"}:
+    ledger = "plugins/hydra-ledger"
+    assert packages == on_disk | {"seqlab", f"{ledger}/hydra_ledger", f"{ledger}/hydra_plugins"}
+    for package in packages - {"plugins/hydra_plugins", f"{ledger}/hydra_plugins"}:
         assert (ROOT / package / "py.typed").is_file(), f"{package} has no py.typed"
         assert (ROOT / package / "__init__.py").is_file(), f"{package} has no __init__.py"
 

@@ -1,44 +1,23 @@
 """Ownership of a run folder: one process at a time writes into it."""
 
-import errno
-import fcntl
 import logging
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import final
 
+from hydra_ledger import locks
+from hydra_ledger.locks import LOCK, OwnedError
 from seqlab.errors import UserError
 from seqlab.io.formatting import relative_path
 from seqlab.io.safe_io import check_links, check_within
 from seqlab.runs.run_folder import BEST, MODEL, MODEL_CARD, PREPROCESSOR, RESULTS, RESUME
 
-LOCK = ".lock"
+__all__ = ["LOCK", "LOG", "OwnedError", "is_owned", "logging_for", "logging_to", "owned_folder"]
+
 LOG = "seqlab.log"
-
-_PATIENCE = 0.25
-"""Seconds to retry: :func:`is_owned` of another process holds the lock for microseconds."""
-_HELD: dict[str, tuple[int, int]] = {}
-"""Folders that this process owns: the owning thread, and the descriptor that holds the lock."""
-
-
-def _close_in_child() -> None:
-    """Close the locks in a forked child, whose descriptors would hold them beyond the end of its parent."""
-    for _, lock in _HELD.values():
-        os.close(lock)
-    _HELD.clear()
-
-
-os.register_at_fork(after_in_child=_close_in_child)
-
-
-@final
-class OwnedError(BlockingIOError):
-    """Another process owns the run folder."""
 
 
 @contextmanager
@@ -52,44 +31,34 @@ def owned_folder(folder: Path, *, keep_empty: bool = False) -> Iterator[None]:
         OwnedError: another process, or another thread of this one, owns it; nothing in the folder was changed.
         UserError: it cannot be written.
     """
-    key = str(folder.resolve())
-    if key in _HELD and _HELD[key][0] == threading.get_ident():
+    if locks.held(folder):
         yield
         return
     check_links(folder)
     try:
-        lock, is_new = _locked(folder)
+        lock = locks.take(folder)
     except OSError as error:
         raise UserError(
             f"the run folder {relative_path(folder)} cannot be written: {error.strerror}; set hydra.run.dir"
         ) from error
     if lock is None:
         raise OwnedError(f"{relative_path(folder)} is the run of another process just now; set hydra.run.dir")
-    _HELD[key] = threading.get_ident(), lock
     before = None
     try:
-        before = _contents(folder) if is_new else None
+        before = _contents(folder) if lock.is_new else None
         _remove_unfinished(folder)
         yield
     finally:
-        if _HELD.pop(key, None) is not None:  # else this is a forked child, which owns nothing
-            if _is_at(lock, folder / LOCK):  # the folder may have been moved or removed by hand
+        if lock.is_held:  # else this is a forked child, which owns nothing
+            if lock.is_in_place:  # the folder may have been moved or removed by hand
                 _clean_up(folder, before, keep_empty=keep_empty)
-            fcntl.flock(lock, fcntl.LOCK_UN)  # at once, also where a child that is being forked has a copy
-            os.close(lock)
+            lock.release()
 
 
 def is_owned(folder: Path) -> bool:
     """Return whether some process owns a run folder."""
-    path = check_within(folder, folder / LOCK)
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    try:
-        return not _flock(descriptor, fcntl.LOCK_SH)  # shared, so that two callers do not exclude each other
-    finally:
-        os.close(descriptor)
+    check_within(folder, folder / LOCK)
+    return locks.is_locked(folder)
 
 
 @contextmanager
@@ -119,57 +88,6 @@ def logging_for(thread: int | None) -> Iterator[None]:
         yield
     finally:
         _LOGGING_FOR.reset(token)
-
-
-def _locked(folder: Path) -> tuple[int | None, bool]:
-    """Return a descriptor that holds the folder's lock, ``None`` if another has it; and whether the file is new."""
-    until = time.monotonic() + _PATIENCE
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor, is_new = _opened(folder / LOCK)
-        except FileNotFoundError:  # the last owner has just removed the folder
-            continue
-        try:
-            taken = _flock(descriptor, fcntl.LOCK_EX)
-            # The file may have been removed or replaced between opening and locking.
-            if taken and _is_at(descriptor, folder / LOCK):
-                return descriptor, is_new
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-        if not taken and time.monotonic() > until:
-            return None, False
-        time.sleep(0.005)
-
-
-def _opened(path: Path) -> tuple[int, bool]:
-    """Open or create a file; return whether it was created."""
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666), True
-    except FileExistsError:
-        return os.open(path, flags), False
-
-
-def _flock(descriptor: int, kind: int) -> bool:
-    """Try to lock a file; return whether that succeeded."""
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES):
-            return False
-        raise
-    return True
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Return whether an open file is the one at this path."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
-    except OSError:
-        return False
 
 
 def _remove_unfinished(folder: Path) -> None:

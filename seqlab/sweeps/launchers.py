@@ -3,11 +3,9 @@
 import dataclasses
 import getpass
 import inspect
-import logging
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -17,12 +15,15 @@ from typing import Annotated, Any, Literal
 
 from filelock import FileLock, Timeout
 
+from hydra_ledger.slurm import active_jobs, requeue
 from seqlab.errors import UserError
 from seqlab.plugins.diagnostics import unknown_key
 from seqlab.plugins.hydra_internals import CORE_PLUGINS
 from seqlab.plugins.signature import Ge, Le, Meaning, NotEmpty, check_value
 
-log = logging.getLogger("seqlab")
+__all__ = [
+    "VARIABLE", "active_jobs", "check_launcher", "check_plugin", "requeue", "take_gpu", "use_gpus", "visible_gpus",
+]  # fmt: skip
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 _LOCKS: list[FileLock] = []
@@ -67,29 +68,6 @@ def use_gpus(gpus: Sequence[str], devices: object) -> None:
         os.environ[VARIABLE] = ",".join(gpus)
     elif not _LOCKS:
         os.environ[VARIABLE] = take_gpu(gpus)
-
-
-def active_jobs() -> set[str]:
-    """List this user's queued and running SLURM jobs, such as ``17`` and ``18_3``; none without SLURM."""
-    if shutil.which("squeue") is None:
-        return set()
-    command = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        log.warning("squeue does not answer (%s); the queued jobs are unknown", type(error).__name__)
-        return set()
-    return set(done.stdout.split())
-
-
-def requeue(job: str) -> bool:
-    """Requeue a SLURM job, such as this one; return whether SLURM did."""
-    if shutil.which("scontrol") is None:
-        return False
-    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
-    if done.returncode:
-        log.warning("scontrol requeue %s: %s", job, done.stderr.strip() or done.returncode)
-    return done.returncode == 0
 
 
 _Natural = Annotated[int, Ge(0)]

@@ -11,11 +11,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
 
+from hydra_ledger.identity import override_key
 from seqlab.config.compose import configs
 from seqlab.errors import UserError
 from seqlab.io.safe_io import escape_control
 from seqlab.plugins.hydra_internals import expand_sweep
 from seqlab.sweeps.ledger import MOST_RUNS
+
+__all__ = [
+    "check_file_overrides", "expand", "expand_each", "expand_groups", "launcher_fault", "override_key",
+    "split_overrides",
+]  # fmt: skip
 
 _LAUNCHER_KEYS = (
     "n_jobs", "parallel", "timeout_min", "cpus_per_task", "gpus_per_node", "gpus_per_task", "tasks_per_node",
@@ -77,11 +83,6 @@ def launcher_fault(key: str, value: object) -> str | None:
 def split_overrides(text: str) -> list[str]:
     """Split overrides such as ``cell=rnn task.name='a b'`` at blanks outside quotes and brackets."""
     return re.findall(r"""(?:\\.|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|\S)+""", text)
-
-
-def override_key(override: str) -> str:
-    """Return the key of an override, without the signs that add or delete it."""
-    return override.partition("=")[0].lstrip("+~")
 
 
 def expand(overrides: Sequence[str], params: Mapping[str, Any] | None = None) -> list[list[str]]:

@@ -1,11 +1,7 @@
 """Keys and folders of runs and sweeps, the plan of a sweep before its first run, and the selection of runs."""
 
-import hashlib
-import json
-import os
-import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +9,23 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_ledger import identity
+from hydra_ledger.selection import is_selected, selecting
 from seqlab.config.compose import compose_all, compose_full
 from seqlab.errors import UserError
-from seqlab.io import atomic
 from seqlab.io.formatting import relative_path
 from seqlab.plugins import find
 from seqlab.plugins.config import added_options
 from seqlab.plugins.hydra_internals import register_resolver
 from seqlab.plugins.hydra_source import Sources, run_label, sources
-from seqlab.runs import run_folder
 from seqlab.runs.ownership import LOCK, OwnedError, owned_folder
 from seqlab.sweeps.ledger import SWEEP, read_plan, write_plan
 from seqlab.sweeps.overrides import expand, override_key
+
+__all__ = [
+    "ADDED_KEYS", "check_resumed", "chosen_plugins", "first_values", "is_selected", "plan_sweep", "register_run_name",
+    "rename_old_sweep", "run_key", "run_name", "selecting", "sweep_folder", "sweep_key", "sweeper_params",
+]  # fmt: skip
 
 _NOT_IN_RUN_KEY = ("hydra", "logger", "ckpt_path")
 _NOT_IN_GROUP_KEY = {"data": ("allow_change",), "trainer": ("progress", "profiler", "checkpoint_minutes")}
@@ -64,7 +65,7 @@ def run_key(config: Mapping[Any, Any] | DictConfig) -> str:
         if isinstance(node := values.get(kind), Mapping) and "name" in node:
             added = added_options(kind, str(node["name"]))
             values[kind] = {key: value for key, value in node.items() if added.get(key, ...) != value}
-    return _digest([values, {kind: _version(kind, values.get(kind)) for kind in _PLUGIN_GROUPS}])
+    return identity.digest([values, {kind: _version(kind, values.get(kind)) for kind in _PLUGIN_GROUPS}])
 
 
 def _plain(value: Any) -> Any:
@@ -81,17 +82,37 @@ def _version(kind: str, node: Any) -> str | None:
     return f"{plugin.distribution} {plugin.version}"
 
 
+def _matters(override: str) -> bool:
+    """Return whether an override says what a sweep computes, and not where and how it runs."""
+    bare = override.lstrip("+~")
+    is_how = override_key(override) == _GROUPING or (
+        bare.startswith(_NOT_IN_SWEEP_KEY) and not bare.startswith(_IN_SWEEP_KEY)
+    )
+    return not is_how
+
+
 def sweep_key(overrides: Iterable[str]) -> str:
     """Return the key of a sweep: a hash of its overrides in any order, without those that say where and how it runs."""
-    keys = ((override, override.lstrip("+~")) for override in overrides if override_key(override) != _GROUPING)
-    return _digest(
-        sorted(each for each, key in keys if key.startswith(_IN_SWEEP_KEY) or not key.startswith(_NOT_IN_SWEEP_KEY))
-    )
+    return identity.sweep_key(overrides, _matters)
 
 
-def _digest(value: Any) -> str:
-    plain = json.loads(json.dumps(value, default=str))  # whose keys are texts, so that they can be sorted
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+def check_resumed(folder: Path, original: Sequence[str], resumed: Sequence[str]) -> None:
+    """Refuse to resume a sweep by a command that asks for other runs.
+
+    Settings of the launcher and of the sweeper, such as its number of trials, may change.
+
+    Raises:
+        UserError: it does.
+    """
+
+    def matters(override: str) -> bool:
+        return _matters(override) and not override_key(override).startswith("hydra.")
+
+    if (found := identity.override_difference(original, resumed, matters)) is not None:
+        raise UserError(
+            f"{relative_path(folder)} is another sweep: {found}; leave that out, or start a sweep of its own:"
+            " python -m seqlab -m ..."
+        )
 
 
 def run_name(config: DictConfig) -> str:
@@ -178,30 +199,3 @@ def rename_old_sweep(folder: Path) -> Path | None:
                     f"fresh=true: another process runs {relative_path(run)}; wait for its end, or set hydra.sweep.dir"
                 ) from error
         return folder.rename(folder.with_name(f"{folder.name}.{number}"))
-
-
-_SELECTION = "SEQLAB_SELECTION"
-"""Environment variable with the path of the selection, for processes that this one starts."""
-
-
-@contextmanager
-def selecting(folder: Path, names: Sequence[str] | None) -> Iterator[None]:
-    """Limit a sweep to some runs, in this process and those that it starts; ``None`` means all."""
-    if names is None:
-        yield
-        return
-    path = folder / f"selection-{secrets.token_hex(4)}.json"
-    atomic.write_json(path, {"runs": list(names)})
-    os.environ[_SELECTION] = str(path)
-    try:
-        yield
-    finally:
-        del os.environ[_SELECTION]
-        path.unlink(missing_ok=True)
-
-
-def is_selected(name: str) -> bool:
-    """Whether a run is selected."""
-    if (path := os.environ.get(_SELECTION)) is None or not Path(path).exists():
-        return True
-    return name in run_folder.read_json(Path(path))["runs"]

@@ -16,7 +16,7 @@ from seqlab.io.formatting import format_metric, hydra_override
 from seqlab.io.safe_io import check_links
 from seqlab.sweeps.ledger import SWEEP, Entry, read_entries, read_plan, summary
 from seqlab.sweeps.overrides import check_file_overrides, override_key
-from seqlab.sweeps.plan import selecting
+from seqlab.sweeps.plan import check_resumed, selecting
 
 
 def status(arguments: list[str]) -> int:
@@ -96,6 +96,7 @@ def resume(arguments: list[str]) -> int:
         return 0
     changed = {override_key(word) for word in args.overrides}
     kept = [word for word in plan["words"] if override_key(word) not in changed]
+    check_resumed(folder, plan["words"], [*kept, *args.overrides])
     sources = [word for word in kept if word.partition("=")[0] in _SOURCES]
     _check_sources(sources, folder)
     overrides = [word for word in kept if word not in sources]

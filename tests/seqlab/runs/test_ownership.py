@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+from hydra_ledger import locks
 from seqlab import UserError
 from seqlab.cli.train import train
-from seqlab.runs import ownership
 from seqlab.runs.ownership import LOCK, LOG, OwnedError, is_owned, logging_to, owned_folder
 from seqlab.runs.results import read_results
 from seqlab.sweeps import ledger
@@ -128,7 +128,7 @@ def write_and_leave(folder, name, delay, empty):
 
 def test_removing_an_empty_folder_does_not_disturb_other_owners(tmp_path, monkeypatch):
     """Some of several processes find nothing to keep and remove the folder while others are about to lock it."""
-    monkeypatch.setattr(ownership, "_PATIENCE", 5.0)
+    monkeypatch.setattr(locks, "_PATIENCE", 5.0)
     rng = random.Random(1)
     for number in range(4):
         folder = tmp_path / str(number)
