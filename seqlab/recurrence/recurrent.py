@@ -123,15 +123,10 @@ class Recurrent(nn.Module):
         super().__init__()
         check_range("depth", depth, 1)
         check_chunks(checkpoint_steps, truncate, bidirectional=bidirectional)
-        self.input_size, self.depth, self.bidirectional, self.weight_drop = (
-            input_size,
-            depth,
-            bidirectional,
-            weight_drop,
-        )
+        self.depth, self.bidirectional, self.weight_drop = depth, bidirectional, weight_drop
         self.dropout = check_probability("dropout", dropout)
         self.locked_dropout = check_probability("locked_dropout", locked_dropout)
-        self.batch_first, self.kernel, self.conv = batch_first, kernel, conv
+        self.input_size, self.batch_first, self.kernel, self.conv = input_size, batch_first, kernel, conv
         self.truncate, self.checkpoint_steps = truncate, checkpoint_steps
         self.block, self.policy = check_block(block, conv, connection), CompilePolicy()
         rates = {"zoneout": zoneout, "state_dropout": state_dropout, "weight_drop": weight_drop}

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import EntryPoints, entry_points
+from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
@@ -67,12 +67,12 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 
 @cache
-def _entry_points(**group: str) -> EntryPoints:
+def _entry_points(**group: str) -> Any:
     """Look up entry points once: Lightning reads the metadata of every installed package for each trainer, 10 ms."""
     return entry_points(**group)
 
 
-registry.entry_points = _entry_points  # type: ignore[assignment]  # which looks up one group
+vars(registry)["entry_points"] = _entry_points
 
 
 def silence_lightning() -> None:

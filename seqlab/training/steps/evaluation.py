@@ -50,9 +50,8 @@ class EvaluationLoop(_EvaluationLoop):
     def on_run_start(self) -> None:
         """Decide whether the batches are plain."""
         super().on_run_start()
-        trainer = self.trainer
-        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # a trainer has them
-        within = [each for each in callbacks if any(_overrides(each, hook) for hook in self._hooks)]
+        trainer: Any = self.trainer
+        within = [each for each in trainer.callbacks if any(_overrides(each, hook) for hook in self._hooks)]
         self._callbacks = tuple(within)
         self._is_plain = (
             type(trainer.lightning_module) is SequenceModule
