@@ -3,8 +3,8 @@
     python benchmarks/separations.py --to FOLDER [--jobs 2] [--tasks A5] [--cells gru "deltanet*"]
         [--figure F.png] [--csv F.csv]
 
-Runs train on lengths that grow to T and are tested at T and 4 T. Those of a cell that differ in seed and learning rate
-train together; validation chooses the rate. Finished runs are not repeated, and others are resumed.
+Runs train on lengths that grow to T and are tested at T and 4 T. With --together, those of a cell train as one
+computation; validation chooses the learning rate. Finished runs are not repeated, and others are resumed.
 """
 
 import argparse
@@ -203,6 +203,7 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[0.003, 0.01], help="learning rates (%(default)s)")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--cells", nargs="+", default=["*"], help="patterns, such as 'deltanet*'")
+    parser.add_argument("--together", action="store_true", help="train seeds and rates together")
     parser.add_argument("--read", action="store_true", help="train nothing: show the runs that are done")
     parser.add_argument("--csv", type=Path, help="write the table")
     parser.add_argument("--figure", type=Path, help="draw it")
@@ -215,7 +216,7 @@ def main() -> None:
             for rate in args.rates
             for seed in range(args.seeds)
         ]
-        with Pool(args.jobs) as pool:
+        with Pool(args.jobs, fewest=2 if args.together else len(runs) + 1) as pool:
             pool.run(args.to, list(dict.fromkeys(runs)))
     rows = [row for each in wanted if (row := read_row(args.to, *each, args)) is not None]
     table = records(rows)

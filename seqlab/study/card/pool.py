@@ -1,4 +1,4 @@
-"""Processes that train the runs of a card, those that differ in seed and learning rate alone together."""
+"""Processes that train the runs of a card; many that differ in seed and learning rate alone train together."""
 
 import logging
 import multiprocessing
@@ -29,6 +29,9 @@ Words = tuple[str, ...]
 
 _ATTEMPTS = 2
 """How often a run may be cut by the death of a process."""
+_FEWEST = 8
+"""Runs that train together, at least. With models of 16,000 parameters and batches of 32 short sequences, three take
+1.05 (sLSTM) to 1.2 (minGRU) times the CPU time of one by one, six 0.9 (GRU)."""
 _GRACE = 60.0
 """Seconds in which a process may save its run after its parent ended."""
 
@@ -147,10 +150,13 @@ class Pool:
         jobs: number of processes.
         on_end: called after each run that was trained here.
         retry: whether to train runs that failed again.
+        fewest: number of runs from which those that can train together do.
     """
 
-    def __init__(self, jobs: int, on_end: Callable[[], None] = lambda: None, *, retry: bool = False) -> None:
-        self._jobs, self._on_end, self._retry = jobs, on_end, retry
+    def __init__(
+        self, jobs: int, on_end: Callable[[], None] = lambda: None, *, retry: bool = False, fewest: int = _FEWEST
+    ) -> None:
+        self._jobs, self._on_end, self._retry, self._fewest = jobs, on_end, retry, fewest
         self._executor: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "Pool":
@@ -175,7 +181,7 @@ class Pool:
         """
         left = self.pending(folder, runs)
         if self._jobs == 1:
-            for group in grouped(left):
+            for group in self._groups(left):
                 try:
                     train_runs(folder, group)
                 except StoppedError as stop:
@@ -201,12 +207,19 @@ class Pool:
         if self._executor is None:
             context = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(self._jobs, context, initializer=_prepare)
-        groups = grouped(runs, self._jobs)
+        groups = self._groups(runs)
         futures: dict[Future[bool], list[Words]] = {self._executor.submit(_work, folder, each): each for each in groups}
         for future in as_completed(futures):
             if future.result():
                 raise KeyboardInterrupt
             self._count(futures[future])
+
+    def _groups(self, runs: Sequence[Words]) -> list[list[Words]]:
+        """Return runs that train together, and others one by one."""
+        groups = grouped(runs, self._jobs)
+        return [
+            part for group in groups for part in ([group] if len(group) >= self._fewest else [[run] for run in group])
+        ]
 
     def _count(self, runs: Sequence[Words]) -> None:
         for _ in runs:

@@ -56,4 +56,4 @@ def progress(record: Mapping[str, Any], part: Part) -> float:
     value, baseline = record["metrics"]["valid"].get(monitor), record["chance"]["valid"].get(monitor)
     if value is None or baseline is None or best is None or best == baseline:
         return 0.0
-    return max(0.0, (value - baseline) / (best - baseline))
+    return max(0.0, float(value - baseline) / float(best - baseline))

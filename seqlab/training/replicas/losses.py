@@ -51,26 +51,20 @@ def batched_losses(
     Raises:
         RuntimeError: the model draws random numbers, or does what ``torch.func.vmap`` cannot batch.
     """
-
-    def outputs_of(own: Any, held: Any, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        no_targets = inputs.new_zeros(len(inputs))
-        outputs: Tensor = functional_call(model, ({**own, **held},), (Batch(inputs, lengths, no_targets), None))[0]
-        return outputs
-
-    def loss(own: Any, held: Any, inputs: Tensor, lengths: Tensor | None, targets: Tensor) -> Tensor:
-        one = Batch(inputs, lengths, targets)
-        outputs, _ = functional_call(model, ({**own, **held},), (one, None))
-        return task.loss(outputs, one)
-
     _, batches, inputs, lengths, targets = stacked
-    axes = (0, 0, 0, None if lengths is None else 0)
-    given = dict(parameters), dict(buffers), inputs, lengths
+
+    def forward(own: Any, held: Any, *tensors: Tensor | None) -> Tensor:
+        one = Batch(*tensors)  # type: ignore[arg-type]  # lengths alone may be None
+        outputs: Tensor = functional_call(model, ({**own, **held},), (one, None))[0]
+        return outputs if targets is None else task.loss(outputs, one)
+
+    axes = (0, 0, 0, None if lengths is None else 0, 0)
+    given = inputs, lengths, inputs if targets is None else targets
     with _padding_without_gradient(model):
-        if targets is not None:
-            losses: Tensor = vmap(loss, in_dims=(*axes, 0), randomness="error")(*given, targets)
-            return losses
-        each = vmap(outputs_of, in_dims=axes, randomness="error")(*given).unbind()
-    own = zip(each, batches, strict=True)
+        found: Tensor = vmap(forward, in_dims=axes, randomness="error")(dict(parameters), dict(buffers), *given)
+    if targets is not None:
+        return found
+    own = zip(found, batches, strict=True)
     return torch.stack(
         [task.loss(outputs[:, : batch.inputs.shape[1]] if task.per_step else outputs, batch) for outputs, batch in own]
     )

@@ -47,7 +47,7 @@ def test_seeds_and_rates_train_together_to_the_scores_of_each_by_itself(tmp_path
              "trainer.max_epochs=null", "trainer.max_steps=40", *WORDS[-3:]]  # fmt: skip
     runs = [(*words, f"seed={seed}", f"optimizer.lr={rate}") for seed in range(2) for rate in (0.01, 0.03)]
     ended = []
-    with Pool(1, lambda: ended.append(1)) as pool:
+    with Pool(1, lambda: ended.append(1), fewest=4) as pool:
         pool.run(tmp_path / "together", runs)
     assert len(ended) == 4
     for each in runs:
