@@ -10,6 +10,8 @@ import pytest
 
 from seqlab.testing import CellSuite, KernelSuite, run_suite
 
+pytestmark = pytest.mark.usefixtures("no_shape_checks")  # test_cells.py has them; ``seqlab check`` runs without, too
+
 ENTRIES = distribution("seqlab").entry_points
 CELLS, KERNELS = (list(ENTRIES.select(group=f"seqlab.{kind}s")) for kind in ("cell", "kernel"))
 COMPILED = "compiled_equals_the_loop"

@@ -22,6 +22,11 @@ from .faults import FAULTS as ALL
 
 COMPILED = "compiled_equals_the_loop"
 """Takes ten seconds a cell; it has a test of its own below."""
+LARGE = (
+    "causality", "every_option", "gradients_are_right",
+    "large_and_small_numbers", "rows_are_independent", "state_carries_over_every_cut",
+)  # fmt: skip
+"""Run many sizes or options."""
 
 
 ROOT = Path(__file__).parents[3]
@@ -39,10 +44,7 @@ class TestSpares(CellSuite):
     """As a plugin's tests use it."""
 
     cell = GRU
-    skips: ClassVar[dict[str, str]] = {
-        COMPILED: "tests/seqlab/recurrence/test_compiled.py does",
-        "every_option": "a slow test of tests/seqlab_cells/test_conformance.py does",
-    }
+    skips: ClassVar[dict[str, str]] = dict.fromkeys((COMPILED, *LARGE), "slow tests of tests/seqlab_cells do")
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,7 @@ class TestSpares(CellSuite):
     [odd.Counting, *(pytest.param(cell, marks=pytest.mark.slow) for cell in (broken.Right, *odd.ODD, *odder.ODD))],
     ids=lambda cell: cell.__name__,
 )
+@pytest.mark.usefixtures("no_shape_checks")
 def test_spares_what_is_odd_but_right(cell):
     skips = {COMPILED: "slow"} if cell in odd.ODD else {COMPILED: "slow", "exports": "slow"}
     outcomes = list(run_suite(suite_of(cell, **skips)))

@@ -10,6 +10,7 @@ from . import odd_kernels as odd
 from . import subtle_kernels as subtle
 from .faults import FAULTS as ALL
 
+pytestmark = pytest.mark.usefixtures("no_shape_checks")  # ``seqlab check`` runs without them, too
 FAULTS = [(fault, check) for fault, check in ALL if issubclass(fault, Kernel)]
 
 

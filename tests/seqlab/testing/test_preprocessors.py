@@ -7,7 +7,6 @@ import pytest
 from seqlab import Preprocessor
 from seqlab.testing import PreprocessorSuite, run_suite
 from seqlab_preprocessing.characters import Characters
-from seqlab_preprocessing.steps import ascii_fold
 from seqlab_preprocessing.words import Words as SplitWords
 
 from . import broken_vocabularies  # noqa: F401  # which registers the faults
@@ -17,20 +16,7 @@ from .good_preprocessors import Bytes, Words, lowered
 from .odd_preprocessors import RIGHT
 
 CAUGHT = [(fault, check) for fault, check in FAULTS if issubclass(fault, Preprocessor)]
-ONE_IS_ENOUGH = {"same_ids_in_another_process": "it takes seconds, and another suite here runs it"}
-
-
-class TestCharacters(PreprocessorSuite):
-    preprocessor = Characters
-
-
-class TestFoldedCharacters(PreprocessorSuite):
-    preprocessor = Characters
-    options = MappingProxyType({"steps": ["ascii"]})
-    skips = ONE_IS_ENOUGH
-
-    def normalised(self, text: str) -> str:
-        return ascii_fold(text)
+ONE_IS_ENOUGH = {"same_ids_in_another_process": "it takes seconds, and tests/seqlab_preprocessing runs it"}
 
 
 class TestFrequentCharacters(PreprocessorSuite):
