@@ -7,6 +7,8 @@ import sys
 import time
 
 QUICK = ("logger=none", "trainer.progress=false", "trainer.threads=1")
+FEW = ("trainer.limit_val_batches=2", "trainer.limit_test_batches=2", "trainer.limit_train_batches=2")
+"""For what does not depend on how long a run trains."""
 
 
 def start(folder, *arguments, python=(), **environment):

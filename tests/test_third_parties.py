@@ -43,16 +43,35 @@ class Outside:
         )  # fmt: skip
 
 
-def distribution(folder, module, source, cells):
-    """Write a distribution of one module with cells."""
-    (folder / module).mkdir(parents=True)
-    (folder / module / "__init__.py").write_text(source, "utf-8")
+def distribution(folder, source, **entries):
+    """Write a distribution of one package, with the entry points of each kind."""
+    package = folder / folder.name.replace("-", "_")
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("", "utf-8")
+    (package / "code.py").write_text(source, "utf-8")
+    groups = "".join(f'[project.entry-points."seqlab.{kind}"]\n{line}\n' for kind, line in entries.items())
     (folder / "pyproject.toml").write_text(
         '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-        f'[project]\nname = "{folder.name}"\nversion = "1"\n[project.entry-points."seqlab.cells"]\n{cells}\n',
+        f'[project]\nname = "{folder.name}"\nversion = "1"\n{groups}',
         "utf-8",
     )
     return folder
+
+
+KERNEL = """
+from seqlab import Kernel
+from seqlab.recurrence import Loop
+from seqlab_cells.rnn import RNN
+
+class Quick(Kernel):
+    name, cell = "aquick", RNN
+    def refuses(self, cells, x, lengths):
+        return None
+    def scan(self, cells, x, states, lengths):
+        return Loop().scan(cells, x, states, lengths)
+    def speed(self, cells, x, lengths):
+        return 9.0
+"""
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +80,18 @@ def outside(tmp_path_factory):
     shell = Outside(tmp_path_factory.mktemp("outside"))
     for kind in ("cell", "task", "preprocessing"):
         shell.run("seqlab", "new", kind, f"my_{kind}")
-    wrapped = distribution(shell.folder / "their-cells", "their_cells", OTHERS, 'their_lstm = "their_cells:TheirLSTM"')
-    folders = (shell.folder / f"seqlab-my-{kind}" for kind in ("cell", "task", "preprocessing"))
-    shell.install(EXAMPLE, wrapped, *folders)
+    folder = shell.folder
+    shell.install(
+        EXAMPLE,
+        *(folder / f"seqlab-my-{kind}" for kind in ("cell", "task", "preprocessing")),
+        distribution(folder / "their-cells", OTHERS, cells='their_lstm = "their_cells.code:TheirLSTM"'),
+        distribution(folder / "acme-quick", KERNEL, kernels='"rnn.aquick" = "acme_quick.code:Quick"'),
+    )
     return shell
 
 
-QUICK = ("task=names", "trainer.max_epochs=1", "trainer.progress=false", "logger=none")
+LIMITS = tuple(f"trainer.limit_{split}_batches=2" for split in ("train", "val", "test"))
+QUICK = ("task=names", "trainer.max_epochs=1", "trainer.progress=false", "logger=none", *LIMITS)
 
 
 def test_the_example_trains_and_predicts(outside):
@@ -183,16 +207,9 @@ BROKEN = {
 def test_broken_distributions_break_nothing_else(tmp_path):
     shell = Outside(tmp_path)
     for name, (source, _) in BROKEN.items():
-        folder = tmp_path / f"broken-{name}"
-        (folder / f"broken_{name}").mkdir(parents=True)
-        (folder / f"broken_{name}" / "__init__.py").write_text(source, "utf-8")
-        (folder / "pyproject.toml").write_text(
-            '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-            f'[project]\nname = "broken-{name}"\nversion = "1"\n'
-            f'[project.entry-points."seqlab.cells"]\nbroken_{name} = "broken_{name}:Made"\n'
-            f'[project.entry-points."seqlab.kernels"]\n"broken_{name}.vendor" = "broken_{name}:Kernel"\n',
-            "utf-8",
-        )
+        place = f"broken_{name}.code"
+        cells, kernels = f'broken_{name} = "{place}:Made"', f'"broken_{name}.vendor" = "{place}:Kernel"'
+        distribution(tmp_path / f"broken-{name}", source, cells=cells, kernels=kernels)
     shell.install(*(tmp_path / f"broken-{name}" for name in BROKEN), EXAMPLE)
     rows = {row["name"]: row for row in json.loads(shell.run("seqlab", "plugins", "cell", "--json"))}
     assert not rows["lstm"]["problem"]
@@ -206,75 +223,13 @@ def test_broken_distributions_break_nothing_else(tmp_path):
     assert len(out.strip().splitlines()) == 1
 
 
-CRASHING = """
-import torch
-from seqlab import Cell
-
-class Made(Cell):
-    "A cell that crashes in its step."
-
-    def __init__(self, input_size: int, hidden_size: int = 4) -> None:
-        super().__init__(input_size, hidden_size)
-        self.weights = torch.nn.Linear(input_size, hidden_size)
-
-    def step(self, x, state):
-        return self.weights[x], state
-"""
-
-
-def test_a_crash_names_the_distribution(tmp_path):
-    shell = Outside(tmp_path)
-    folder = tmp_path / "seqlab-crashing"
-    (folder / "seqlab_crashing").mkdir(parents=True)
-    (folder / "seqlab_crashing" / "__init__.py").write_text("", "utf-8")
-    (folder / "seqlab_crashing" / "cells.py").write_text(CRASHING, "utf-8")
-    (folder / "pyproject.toml").write_text(
-        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-        '[project]\nname = "seqlab-crashing"\nversion = "2.3"\n'
-        '[project.entry-points."seqlab.cells"]\ncrashing = "seqlab_crashing.cells:Made"\n',
-        "utf-8",
-    )
-    shell.install(folder)
-    out = shell.run("seqlab", "cell=crashing", *QUICK, "hydra.run.dir=run", code=1)
-    line = out.strip().splitlines()[-1]
-    where = f"seqlab_crashing/cells.py:{CRASHING.split(chr(10)).index('        return self.weights[x], state') + 1}"
-    assert f"(cell=crashing of seqlab-crashing 2.3 failed at {where}; traceback in run/error.txt)" in line
-    assert line.startswith("TypeError: ")
-    assert "a bug of seqlab" not in out
-
-
-KERNEL = """
-from seqlab import Kernel
-from seqlab.recurrence import Loop
-from seqlab_cells.rnn import RNN
-
-class Quick(Kernel):
-    name, cell = "aquick", RNN
-    def refuses(self, cells, x, lengths):
-        return None
-    def scan(self, cells, x, states, lengths):
-        return Loop().scan(cells, x, states, lengths)
-    def speed(self, cells, x, lengths):
-        return 9.0
-"""
-
-
-def test_auto_takes_a_kernel_of_others_once_it_was_checked(tmp_path, monkeypatch):
+@pytest.mark.long  # tests/seqlab/plugins/test_kernels.py shows it in one process
+def test_auto_takes_a_kernel_of_others_once_it_was_checked(outside, tmp_path, monkeypatch):
     """It calls itself the fastest, and comes first in the alphabet."""
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
-    shell, folder = Outside(tmp_path), tmp_path / "acme-quick"
-    (folder / "acme_quick").mkdir(parents=True)
-    (folder / "acme_quick" / "__init__.py").write_text(KERNEL, "utf-8")
-    (folder / "pyproject.toml").write_text(
-        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-        '[project]\nname = "acme-quick"\nversion = "1"\n'
-        '[project.entry-points."seqlab.kernels"]\n"rnn.aquick" = "acme_quick:Quick"\n',
-        "utf-8",
-    )
-    shell.install(folder)
-    words = ("seqlab", "cell=rnn", "cell.hidden_size=4", *QUICK, "trainer.limit_train_batches=1")
-    before = shell.run(*words, "hydra.run.dir=before")
+    words = ("seqlab", "cell=rnn", "cell.hidden_size=4", *QUICK)
+    before = outside.run(*words, "hydra.run.dir=before")
     assert "aquick of acme-quick 1 is not checked" in before
     assert "kernel aquick: " not in before
-    assert "kernel=auto may now use aquick" in shell.run("seqlab", "check", "kernel=rnn.aquick")
-    assert "kernel aquick: fastest available" in shell.run(*words, "hydra.run.dir=after")
+    assert "kernel=auto may now use aquick" in outside.run("seqlab", "check", "kernel=rnn.aquick")
+    assert "kernel aquick: fastest available" in outside.run(*words, "hydra.run.dir=after")

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from .. import processes
-from ..processes import QUICK, run_records, wait_for
+from ..processes import FEW, QUICK, run_records, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -32,7 +32,7 @@ def running(folder):
 
 
 def test_joblib_shares_processes_and_gpus_and_a_failure_stops_no_other(tmp_path):
-    overrides = ["-m", *QUICK, *JOBLIB, "trainer.max_epochs=1", "seed=0,1,2", "cell.hidden_size=4,-4"]
+    overrides = ["-m", *QUICK, *FEW, *JOBLIB, "trainer.max_epochs=1", "seed=0,1,2", "cell.hidden_size=4,-4"]
     code, out = finish(start(tmp_path, *overrides, CUDA_VISIBLE_DEVICES="GPU-a, GPU-b"))
     assert code == 1, out
     assert "6 runs: 3 done, 3 failed" in out
@@ -68,7 +68,7 @@ def test_a_signal_saves_the_current_runs_and_starts_no_other(tmp_path):
 
 def test_each_process_of_submitit_has_a_gpu(tmp_path):
     overrides = ["-m", *QUICK, "hydra/launcher=submitit_local", "hydra.launcher.parallel=2", "trainer.max_epochs=1"]
-    overrides += ["seed=0,1"]
+    overrides += [*FEW, "seed=0,1"]
     code, out = finish(start(tmp_path, *overrides, CUDA_VISIBLE_DEVICES="3,5", TMPDIR=str(tmp_path)))
     assert code == 0, out
     assert sorted(record["gpus"] for record in run_records(tmp_path).values()) == ["3", "5"]

@@ -13,9 +13,9 @@ from seqlab_preprocessing.words import Words
 
 @pytest.fixture(scope="module")
 def corpus():
-    """Some megabytes in texts of one megabyte."""
+    """Four megabytes in texts of one megabyte."""
     files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
-    text = "".join(file.read_text("utf-8", "replace") for file in files)
+    text = "".join(file.read_text("utf-8", "replace") for file in files)[:4_000_000]
     return [text[start : start + 1_000_000] for start in range(0, len(text), 1_000_000)]
 
 
@@ -31,10 +31,10 @@ def corpus():
     ids=["characters", "whitespace", "words", "bpe"],
 )
 def test_megabytes_a_second(corpus, preprocessor, least):
-    """The best of five, in seconds of the processor, as the machine may be busy."""
+    """The best of three, in seconds of the processor, as the machine may be busy."""
     preprocessor.fit(iter(corpus))
     spent = []
-    for _ in range(5):
+    for _ in range(3):
         since = time.process_time()
         preprocessor.encode(corpus)
         spent.append(time.process_time() - since)

@@ -47,7 +47,7 @@ def test_the_same_sweep_is_resumed_in_its_folder(cli, sweep):
     assert "linear" in shown
     assert first.out.count("(linear baseline ") == 4
     assert "trainer.max_epochs" not in shown  # the same in all
-    more = sweep("cell=rnn,gru", "seed=0,1,2")
+    more = sweep("cell=rnn", "seed=2")
     assert more.code == 0
     assert len(list(Path("runs/sweeps").iterdir())) == 2  # other words, another sweep
 

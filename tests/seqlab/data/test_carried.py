@@ -128,7 +128,7 @@ def test_a_network_learns_from_the_carried_state(tmp_path: Path) -> None:
         "cell.hidden_size=48",
         "task.sequence_length=1",
         "data.batch_size=20",
-        "data.eval_batch_size=1",
+        "data.eval_batch_size=3",
         "trainer.max_epochs=5",
     ]
     result = run("before", tmp_path / "run", *words)

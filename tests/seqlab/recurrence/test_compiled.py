@@ -46,9 +46,14 @@ def test_compiled_equals_the_loop(case):
 @pytest.mark.timeout(280)
 def test_a_ragged_epoch_compiles_three_graphs(tmp_path):
     """The scan and its derivative for training, and the scan for evaluation; testing adds none."""
-    folder = tmp_path / "run"
+    folder, data = tmp_path / "run", tmp_path / "names"
+    data.mkdir()
+    for vowel in "aeo":
+        rows = [vowel * length + end for length in range(1, 9) for end in "bdklm"]
+        (data / f"{vowel}.txt").write_text("\n".join(rows), "utf-8")
     command = [sys.executable, "-W", "ignore", "-m", "seqlab", "cell=gru", "task=names", "kernel=compiled"]
-    command += ["cell.hidden_size=8", "trainer.max_epochs=2", "logger=none", f"hydra.run.dir={folder}"]
+    command += [f"task.data_dir={data}", "data.batch_size=16", "cell.hidden_size=8", "trainer.max_epochs=2"]
+    command += ["logger=none", f"hydra.run.dir={folder}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=270)
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((folder / "results.json").read_text())

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ...processes import QUICK, finish, run_records, start
+from ...processes import FEW, QUICK, finish, run_records, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 KILLS = int(os.environ.get("SEQLAB_KILLS", "3"))
 """``make verify-long`` kills more often."""
-SMALL = (*QUICK, "cell.hidden_size=16", "trainer.max_epochs=8")
+SMALL = (*QUICK, "cell.hidden_size=16", "trainer.max_epochs=6")
 
 
 def succeed(process):
@@ -51,7 +51,7 @@ def test_a_run_that_is_killed_repeatedly_equals_an_uninterrupted_one(tmp_path):
 
 
 def test_two_processes_share_the_runs_of_a_sweep(tmp_path):
-    overrides = ["-m", *QUICK, "cell.hidden_size=16", "trainer.max_epochs=2", "seed=range(4)"]
+    overrides = ["-m", *QUICK, *FEW, "cell.hidden_size=16", "trainer.max_epochs=2", "seed=range(4)"]
     outs = [finish(process)[1] for process in [start(tmp_path, *overrides) for _ in range(2)]]
     records = run_records(tmp_path).values()
     assert [record["state"] for record in records] == ["done"] * 4
@@ -63,8 +63,7 @@ def test_two_processes_share_the_runs_of_a_sweep(tmp_path):
 
 def test_two_runs_fill_a_cold_cache_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
-    overrides = [*QUICK, "task=lm", "cell.hidden_size=8", "trainer.max_epochs=1"]
-    overrides += ["trainer.limit_train_batches=3", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
+    overrides = [*QUICK, "task=lm", "cell.hidden_size=8", "trainer.max_epochs=1", *FEW]
     processes = [start(tmp_path, *overrides, f"hydra.run.dir={name}") for name in ("one", "two")]
     for process in processes:
         succeed(process)

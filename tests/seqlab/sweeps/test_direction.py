@@ -108,15 +108,14 @@ def test_only_a_sweeper_that_optimises_gets_a_missing_value_cause(tmp_path):
     assert missing_value_cause(tmp_path / "run", NODES["without"]) is None
 
 
-OPTUNA = ["hydra-optuna-sweeper==1.3.0", "optuna>=5", "alembic", "sqlalchemy", "colorlog", "tqdm", "Mako", "greenlet"]
-
-
 @pytest.fixture(scope="module")
 def optuna(tmp_path_factory):
-    """Install it where no other test sees it, without Hydra."""
+    """Install Hydra's sweeper for it where no other test sees it, without Hydra."""
+    pytest.importorskip("optuna")
     target = tmp_path_factory.mktemp("optuna")
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
-    done = subprocess.run([*pip, "--target", str(target), *OPTUNA], capture_output=True, text=True)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--no-compile"]
+    pip += ["--target", str(target), "hydra-optuna-sweeper==1.3.0"]
+    done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"hydra-optuna-sweeper cannot be installed: {done.stderr[-200:]}")
     return target
@@ -127,7 +126,7 @@ def optuna(tmp_path_factory):
 def test_optuna_maximises_validation_accuracy(optuna, names_folder, tmp_path, monkeypatch):
     """Its best value is the best validation score of the ledger; the other direction is refused."""
     monkeypatch.chdir(tmp_path)
-    overrides = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=1"]
+    overrides = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1"]
     overrides += ["hydra.sweeper.sampler.seed=1", "optimizer.lr=tag(log,interval(0.00001,0.1))"]
     overrides += ["task=names", f"task.data_dir={names_folder}", "cell.hidden_size=8", "data.batch_size=16"]
     overrides += ["trainer.max_epochs=3", *QUICK]
@@ -146,7 +145,7 @@ def test_optuna_maximises_validation_accuracy(optuna, names_folder, tmp_path, mo
     found = OmegaConf.load(folder / "optimization_results.yaml")
     records = [json.loads(path.read_text()) for path in folder.glob("*/results.json")]
     best = {record["config"]["optimizer"]["lr"]: record["metrics"]["valid"]["accuracy"] for record in records}
-    assert len(best) == 4
+    assert len(best) == 3
     assert min(best.values()) < max(best.values()) == found.best_value
     assert best[found.best_params["optimizer.lr"]] == found.best_value
     objectives = {run["objective"] for run in json.loads(seqlab("status", str(folder), "--json")[1])}

@@ -24,8 +24,10 @@ def configured(names_folder, *overrides):
     return seqlab.compose([*FAST, f"task.data_dir={names_folder}", "trainer.progress=false", *overrides])
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-@pytest.mark.parametrize("shape", [[], ["model.bidirectional=true", "model.depth=2", "model.dropout=0.2"]])
+@pytest.mark.parametrize(
+    ("cell", "shape"),
+    [("rnn", []), ("lstm", []), ("gru", ["model.bidirectional=true", "model.depth=2", "model.dropout=0.2"])],
+)
 def test_every_cell_learns_to_classify(names_folder, tmp_path, cell, shape):
     overrides = [f"cell={cell}", "trainer.max_epochs=12", "optimizer.lr=0.02", *shape]
     result = seqlab.run(configured(names_folder, *overrides), tmp_path / "run")

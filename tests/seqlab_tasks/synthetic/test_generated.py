@@ -73,7 +73,7 @@ CHECKED = [
 def test_conformance(kind):
     class Quick(TaskSuite):
         task = staticmethod(kind)
-        options: ClassVar = {} if kind in OLDER else FEW
+        options: ClassVar = FEW
         skips: ClassVar = {"same_in_another_process": "a slow test runs it"} | (
             {"every_option": "a slow test runs it"} if kind is WordProblem else {}
         )
@@ -98,6 +98,7 @@ def test_conformance_with_every_group():
 def test_splits_are_the_same_in_another_process(kind):
     class Whole(TaskSuite):
         task = staticmethod(kind)
+        options: ClassVar = FEW
 
     (outcome,) = run_suite(Whole, "same_in_another_process")
     assert outcome.result == "passed"

@@ -90,10 +90,10 @@ def test_a_faulty_cell_fails_with_the_number(cli, faulty):
 
 
 @pytest.mark.parametrize(
-    ("plugin", "only"), [("kernel=gru.vendor", "a"), ("task=names", "loss"), ("preprocessing=characters", "text")]
+    ("plugin", "only"), [("kernel=gru.vendor", "the"), ("task=names", "loss"), ("preprocessing=characters", "text")]
 )
 def test_other_kinds_have_their_suites(cli, plugin, only):
     done = cli("check", plugin, "--only", only, "--json")
     record = json.loads(done.out)
     assert done.code == 0, [one for one in record["checks"] if one["result"] == "failed"]
-    assert len(record["checks"]) > 5
+    assert len(record["checks"]) > 2
