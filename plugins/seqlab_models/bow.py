@@ -33,15 +33,14 @@ _ROWS = 1 << 14
 class BagOfNgrams(Model):
     r"""N-gram counts weighted by TF-IDF, and a linear layer to the outputs.
 
-    With :math:`f_{dg}` the count of the n-gram :math:`g` in the sequence :math:`d` with begin and end markers,
-    :math:`t(f) = 1 + \ln f` (:math:`f` without ``sublinear``), and :math:`n_g` the number of the :math:`N` training
-    sequences that contain it,
+    With :math:`f_{dg}` the count of the n-gram :math:`g` in the sequence :math:`d`, :math:`t(f) = 1 + \ln f`
+    (:math:`f` without ``sublinear``), and :math:`n_g` the number of the :math:`N` training sequences that contain it,
 
     .. math::
         w_{dg} = t(f_{dg}) \left( \ln \frac{1 + N}{1 + n_g} + 1 \right), \quad
         o_d = s W \frac{w_d}{\lVert w_d \rVert_2} + b.
 
-    Up to the constant :math:`s` these are the features of scikit-learn's ``TfidfVectorizer`` on marked text. Unseen
+    Up to the constant :math:`s` these are the features of scikit-learn's ``TfidfVectorizer``. Unseen
     n-grams are ignored. Wang & Manning 2012 show how strong such a baseline is on short texts. With ``subword_order``
     the n-grams of characters inside the tokens are features, too, weighted and normalised by themselves.
 
@@ -56,6 +55,8 @@ class BagOfNgrams(Model):
         outputs: number of outputs.
         per_step: must be false.
         max_order: longest n-grams, including markers; null: 4 for characters, 2 for other tokens.
+        markers: whether a sequence has a begin and an end marker, which are parts of n-grams; null: if its tokens are
+            characters. Of words they cost accuracy where texts are short.
         min_count: minimum number of training sequences that contain an n-gram.
         scale: the factor :math:`s`, of use to ``solver=optimizer``: it multiplies the speed of the outputs at a given
             learning rate by :math:`s` (AdamW) or :math:`s^2` (SGD).
@@ -72,7 +73,7 @@ class BagOfNgrams(Model):
 
     uses_cell = False
     added_options: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"sublinear": False, "solver": "optimizer", "c": None, "subword_order": 0}
+        {"sublinear": False, "solver": "optimizer", "c": None, "subword_order": 0, "markers": True}
     )
 
     @classmethod
@@ -95,6 +96,7 @@ class BagOfNgrams(Model):
         per_step: bool,
         *,
         max_order: int | None = None,
+        markers: bool | None = None,
         min_count: int = 1,
         scale: float = 10.0,
         sublinear: bool = True,
@@ -119,6 +121,7 @@ class BagOfNgrams(Model):
             raise ValueError(f"a bag of n-grams needs tokens, got {inputs.kind}")
         self.inputs, self.outputs = inputs, outputs
         self.max_order = default_order(inputs) if max_order is None else max_order
+        self.markers = _are_characters(inputs) if markers is None else markers
         self.min_count, self.scale, self.solver, self.c = min_count, scale, solver, c
         self.subwords = Subwords(inputs.symbols, subword_order) if subword_order and inputs.symbols else None
         self.register_buffer("keys", torch.empty(0, dtype=torch.int64))
@@ -136,6 +139,8 @@ class BagOfNgrams(Model):
         """
         training_inputs = read()
         stream = mark(training_inputs.values, training_inputs.lengths, self.inputs.size)
+        if not self.markers:  # no n-gram has one, so that those of a sequence are not found
+            stream = stream._replace(digits=stream.digits.where(stream.digits <= self.inputs.size, 0))
         keys, counts = learn(stream, self.inputs.size, self.max_order, self.min_count)
         if not len(keys):
             total = len(training_inputs)
@@ -268,8 +273,13 @@ register_export(BagOfNgrams, BagOfNgrams.exported)
 
 def default_order(inputs: InputSpec) -> int:
     """Return the longest n-grams by default: 4 for characters and unnamed tokens, 2 for words and their parts."""
+    return 4 if _are_characters(inputs) else 2
+
+
+def _are_characters(inputs: InputSpec) -> bool:
+    """Return whether most tokens are single characters, or have no names."""
     lengths = [len(symbol) for symbol in inputs.symbols or ("",)]
-    return 4 if sum(length <= 1 for length in lengths) * 2 > len(lengths) else 2
+    return sum(length <= 1 for length in lengths) * 2 > len(lengths)
 
 
 def _check_state(given: dict[str, Tensor], outputs: int, subwords: int) -> None:

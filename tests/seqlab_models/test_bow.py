@@ -43,26 +43,26 @@ def dense(model, rows):
     return made
 
 
-def grams(row, max_order):
-    marked = ("begin", *row, "end")
+def grams(row, max_order, markers=True):
+    marked = ("begin", *row, "end") if markers else tuple(row)
     return [marked[i : i + n] for n in range(1, max_order + 1) for i in range(len(marked) - n + 1)]
 
 
-def reference(train, rows, max_order, min_count=1):
+def reference(train, rows, max_order, min_count=1, markers=True):
     """TF-IDF in plain Python: for each row, its n-grams and their weights."""
-    seen = Counter(gram for row in train for gram in set(grams(row, max_order)))
+    seen = Counter(gram for row in train for gram in set(grams(row, max_order, markers)))
     idf = {gram: math.log((1 + len(train)) / (1 + n)) + 1 for gram, n in seen.items() if n >= min_count}
     made = []
     for row in rows:
-        raw = {gram: n * idf[gram] for gram, n in Counter(grams(row, max_order)).items() if gram in idf}
-        norm = math.sqrt(sum(weight**2 for weight in raw.values()))
+        raw = {gram: n * idf[gram] for gram, n in Counter(grams(row, max_order, markers)).items() if gram in idf}
+        norm = math.sqrt(sum(weight**2 for weight in raw.values())) or 1.0
         made.append({gram: weight / norm for gram, weight in raw.items()})
     return idf, made
 
 
 def assert_same_features(model, train, rows):
     """One column of the matrix for each n-gram of the reference, in whatever order, with the same weights."""
-    idf, expected = reference(train, [*train, *rows], model.max_order, model.min_count)
+    idf, expected = reference(train, [*train, *rows], model.max_order, model.min_count, model.markers)
     assert len(model.keys) == len(idf)
     matrix = dense(model, [*train, *rows])
     theirs = torch.tensor([[row.get(gram, 0.0) for gram in idf] for row in expected], dtype=torch.float64)
@@ -73,14 +73,14 @@ def _sorted_columns(matrix):
     return torch.tensor(sorted(matrix.mul(1e10).round().div(1e10).t().tolist())).t()
 
 
-@given(train=sequences, rows=sequences, max_order=st.integers(1, 5), min_count=st.integers(1, 3))
-def test_features_are_the_slow_ones(train, rows, max_order, min_count):
+@given(train=sequences, rows=sequences, max_order=st.integers(1, 5), min_count=st.integers(1, 3), markers=st.booleans())
+def test_features_are_the_slow_ones(train, rows, max_order, min_count, markers):
     """Against counting n-gram by n-gram, with unseen n-grams and empty rows."""
-    if min_count > len(train):
+    if not reference(train, [], max_order, min_count, markers)[0]:
         with pytest.raises(ValueError, match=f"min_count={min_count} leaves no n-gram"):
-            bow(7, train, max_order=max_order, min_count=min_count)
+            bow(7, train, max_order=max_order, min_count=min_count, markers=markers)
         return
-    model = bow(7, train, max_order=max_order, min_count=min_count)
+    model = bow(7, train, max_order=max_order, min_count=min_count, markers=markers)
     assert_same_features(model, train, rows)
 
 
@@ -108,7 +108,18 @@ def test_a_state_without_damping_is_of_an_older_version():
 
 @pytest.mark.parametrize(("symbols", "order"), [(("", "?", "a", "b"), 4), (("", "<unk>", "the", "a"), 2), (None, 4)])
 def test_the_default_order_depends_on_the_tokens(symbols, order):
-    assert BagOfNgrams(InputSpec("tokens", 4, symbols), OUTPUTS, False).max_order == order
+    model = BagOfNgrams(InputSpec("tokens", 4, symbols), OUTPUTS, False)
+    assert model.max_order == order
+    assert model.markers == (order == 4)
+
+
+def test_a_fit_without_markers_on_phrases():
+    """The label is that of the phrase's word, which occurs alone in training, and among others in the test."""
+    rows, labels = [[word] for word in range(1, 7)] * 3, torch.tensor([0, 1, 2] * 6)
+    model = bow(9, rows, solver="lbfgs", markers=False, max_order=2)
+    model.fit(Examples(ragged(rows), labels), Examples(ragged(rows), labels))
+    assert len(model.keys) == 6
+    assert model(batch([[8, word, 8] for word in range(1, 7)]))[0].argmax(1).equal(labels[:6])
 
 
 def test_a_fit_needs_one_label_per_sequence():
@@ -290,7 +301,7 @@ def test_subwords_are_features_of_scikit_learn(sublinear):
     )]  # fmt: skip
     theirs = torch.from_numpy(np.concatenate(parts, axis=1))
     spec = InputSpec("tokens", len(WORDS), WORDS)
-    model = BagOfNgrams(spec, OUTPUTS, False, max_order=1, sublinear=sublinear, subword_order=3).double()
+    model = BagOfNgrams(spec, OUTPUTS, False, max_order=1, sublinear=sublinear, subword_order=3, markers=True).double()
     model.prepare(lambda: ragged(train))
     index, weights, sizes = model.features(batch(rows))
     mine = torch.zeros(len(rows), len(model.weight), dtype=torch.float64)

@@ -1,0 +1,46 @@
+"""The script of public text sets: how lines become tables, and its interval."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.seqlab_tasks.own_texts import BAD, GOOD
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    import public_text
+
+    return public_text
+
+
+def test_lines_become_rows(script, tmp_path):
+    """Quotes, control characters of other encodings and blanks at the end are text; files follow one another."""
+    from seqlab_tasks.textclf import TextClassification
+
+    rows = [(text, label) for label, texts in (("1", GOOD), ("0", BAD)) for text in texts]
+    rows = [(f'{text} " café … ', label) for text, label in rows]
+    for name, part in (("a", rows[:5]), ("b", rows[5:])):
+        (tmp_path / name).write_bytes("".join(f"{label} {text}\n" for text, label in part).encode("cp1252"))
+    chosen = script.PublicSet("", {"a": "", "b": ""}, is_spaced=True)
+    options = dict(option.removeprefix("task.").split("=") for option in chosen.options)
+    path = chosen.table("set", tmp_path, tmp_path / "tables")
+    _, documents = TextClassification(data=str(path), **options).read_own()
+    assert list(zip(documents.texts, documents.labels, strict=True)) == rows
+
+
+def test_the_interval_is_that_of_scipy(script):
+    values = [0.01, -0.02, 0.005, 0.03, 0.0]
+    centre, half = script.interval(values)
+    expected = stats.ttest_1samp(values, 0).confidence_interval()
+    assert (centre - half, centre + half) == pytest.approx((expected.low, expected.high))
+
+
+def test_scikit_learn_learns_separable_texts(script):
+    texts, targets = [*GOOD, *BAD], np.array([1] * len(GOOD) + [0] * len(BAD))
+    splits = ("train", "valid", "test")
+    found = script.scores_of_scikit_learn(dict.fromkeys(splits, texts), dict.fromkeys(splits, targets))
+    assert found["default"] == found["chosen"] == {"accuracy": 1.0, "macro_f1": 1.0}
