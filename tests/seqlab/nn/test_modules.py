@@ -35,7 +35,7 @@ def test_it_computes_what_torch_computes(configuration: Configuration) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
-@settings(max_examples=100)
+@settings(max_examples=200)
 @given(configuration=configurations(largest=12))
 def test_it_computes_what_torch_computes_in_many_configurations(
     dtype: torch.dtype, tolerance: float, configuration: Configuration
