@@ -6,11 +6,12 @@ an audio metric of others uses. That takes a fifth of the time in which a run st
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
-from typing import final
+from typing import Any, final
 
 NAME, SIGNAL = "torchmetrics", "scipy.signal"
 
@@ -42,10 +43,24 @@ class _Loader(Loader):
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
-        stand_in = ModuleType(SIGNAL)
-        stand_in.hamming = None  # type: ignore[attr-defined]  # the name that torchmetrics would add
-        sys.modules[SIGNAL] = stand_in
+        sys.modules[SIGNAL] = stand_in = _StandIn(SIGNAL)
         try:
             self._loader.exec_module(module)
         finally:
+            if sys.modules.get(SIGNAL) is stand_in:
+                del sys.modules[SIGNAL]
+
+
+@final
+class _StandIn(ModuleType):
+    """Module that imports the real one when any other name of it is read, as another release of torchmetrics may do."""
+
+    hamming = None
+    """The name that torchmetrics would add."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # the import system asks for its own
+            raise AttributeError(name)
+        if sys.modules.get(SIGNAL) is self:
             del sys.modules[SIGNAL]
+        return getattr(import_module(SIGNAL), name)

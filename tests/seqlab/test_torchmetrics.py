@@ -17,8 +17,19 @@ assert scipy.signal.find_peaks([0, 1, 0])[0].tolist() == [1]
 """
 
 
+OTHER = """
+import sys
+from seqlab._torchmetrics import SIGNAL, _StandIn
+sys.modules[SIGNAL] = _StandIn(SIGNAL)
+from scipy.signal import find_peaks
+assert find_peaks([0, 1, 0])[0].tolist() == [1]
+assert not isinstance(sys.modules[SIGNAL], _StandIn)
+"""
+
+
 @pytest.mark.slow
-def test_signal_processing_is_imported_when_it_is_used() -> None:
+@pytest.mark.parametrize("program", [PROGRAM, OTHER], ids=["afterwards", "by_another_release_of_torchmetrics"])
+def test_signal_processing_is_imported_when_it_is_used(program: str) -> None:
     pytest.importorskip("scipy")
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
