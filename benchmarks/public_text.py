@@ -155,7 +155,7 @@ def scores_of_scikit_learn(texts: Mapping[str, Sequence[str]], targets: Mapping[
     return {"default": found[PENALTIES[0]], "chosen": found[min(losses, key=losses.__getitem__)]}
 
 
-def opponent(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
+def scikit_learn(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Return the scores of scikit-learn on the data of a run, computed if missing."""
     path = folder / "scikit_learn.json"
     if not path.is_file():
@@ -214,7 +214,7 @@ def main() -> None:
         for split in range(asked.splits):
             data = ["task=textclf", f"task.data='{path}'", *chosen.options, f"task.split_seed={split}"]
             since = time.perf_counter()
-            others.append(opponent(asked.out / "scikit_learn" / name / f"split_{split}", data))
+            others.append(scikit_learn(asked.out / "scikit_learn" / name / f"split_{split}", data))
             model = [*data, *MODELS[asked.model], *asked.overrides, f"seed={split}"]
             runs.append(record(asked.out / variant / name / f"split_{split}", model))
             accuracy, theirs = runs[-1]["metrics"]["test"]["accuracy"], others[-1]["chosen"]["accuracy"]

@@ -109,8 +109,7 @@ class BagOfNgrams(Model):
         check_range("min_count", min_count, 1)
         check_range("scale", scale, above=0)
         check_choice("solver", solver, Solver)
-        if c is not None:
-            check_range("c", c, above=0)
+        check_range("c", 1 if c is None else c, above=0)
         if subword_order:
             check_range("subword_order", subword_order, 2, LONGEST)
             if inputs.symbols is None:
@@ -127,9 +126,8 @@ class BagOfNgrams(Model):
         self.register_buffer("keys", torch.empty(0, dtype=torch.int64))
         self.register_buffer("idf", torch.empty(0))
         self.register_buffer("sublinear", torch.tensor(sublinear))
-        is_trained = solver == "optimizer"
-        self.weight = nn.Parameter(torch.empty(0, outputs), requires_grad=is_trained)
-        self.bias = nn.Parameter(torch.zeros(outputs), requires_grad=is_trained)
+        self.weight = nn.Parameter(torch.empty(0, outputs), requires_grad=solver == "optimizer")
+        self.bias = nn.Parameter(torch.zeros(outputs), requires_grad=solver == "optimizer")
 
     def prepare(self, read: Callable[[], Ragged]) -> None:
         """Collect the n-grams of the training split and their IDF; weights and bias are zero.
