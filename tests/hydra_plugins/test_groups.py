@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import pytest
-from hydra_plugins.hydra_joblib_launcher import joblib_launcher as hydra_joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from omegaconf import OmegaConf
 
@@ -50,7 +49,7 @@ def test_a_group_is_resumed_while_any_of_its_runs_is_left(tmp_path, monkeypatch)
                 record.update(state=state, objective=1.0 if state == "done" else None)
         raise TerminatedWorkerError("killed")
 
-    monkeypatch.setattr(hydra_joblib.JoblibLauncher, "launch", launch)
+    monkeypatch.setattr(JoblibLauncher.__base__, "launch", launch)  # Hydra may have imported its module again
     sweep = {"dir": str(tmp_path), "subdir": "${run_name:}"}
     config = OmegaConf.create({"hydra": {"sweep": sweep, "launcher": {}, "sweeper": {}}})
     launcher = JoblibLauncher(n_jobs=1)

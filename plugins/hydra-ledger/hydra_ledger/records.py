@@ -205,7 +205,7 @@ class Records:
 
     def _check_record(self, record: Mapping[str, Any], path: Path) -> None:
         valid = {
-            "state": path.name == QUEUED or record.get("state") in _STORED,
+            "state": path.name == QUEUED or record.get("state") in list(_STORED),  # a list takes values without a hash
             "words": record.get("words") is None or _are_texts(record["words"]),
             **{key: record.get(key) is None or isinstance(record[key], str) for key in ("cause", "job")},
             **{key: record.get(key) is None or is_number(record[key]) for key in self.hooks.numbers},
