@@ -25,6 +25,7 @@ from sklearn.metrics import f1_score, log_loss
 import seqlab
 from seqlab.config.schema import plain_config
 from seqlab.io.atomic import write_json
+from seqlab.sweeps.plan import run_name
 from seqlab.training.session import prepare_data
 from seqlab_tasks.download import fetch_files
 
@@ -168,11 +169,12 @@ def scikit_learn(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def record(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the results of a run, which is done if missing."""
-    if not (folder / "results.json").is_file():
-        quiet = ["task.baseline=none", "logger=none", "trainer.progress=false"]
-        seqlab.run(seqlab.compose([*overrides, *quiet]), folder)
-    results: dict[str, Any] = json.loads((folder / "results.json").read_text("utf-8"))
+    """Return the results of a run, whose config names its folder; it is done if missing."""
+    config = seqlab.compose([*overrides, "task.baseline=none", "logger=none", "trainer.progress=false"])
+    place = folder / run_name(config)
+    if not (place / "results.json").is_file():
+        seqlab.run(config, place)
+    results: dict[str, Any] = json.loads((place / "results.json").read_text("utf-8"))
     return results
 
 
@@ -205,7 +207,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/public_text"))
     parser.add_argument("overrides", nargs="*", help="config overrides of the model, after --")
     asked = parser.parse_args()
-    variant = "_".join([asked.model, *sorted(asked.overrides)]).replace("/", "-")
     lines, gains = [HEADER], []
     for name in asked.sets:
         chosen = SETS[name]
@@ -216,7 +217,7 @@ def main() -> None:
             since = time.perf_counter()
             others.append(scikit_learn(asked.out / "scikit_learn" / name / f"split_{split}", data))
             model = [*data, *MODELS[asked.model], *asked.overrides, f"seed={split}"]
-            runs.append(record(asked.out / variant / name / f"split_{split}", model))
+            runs.append(record(asked.out / "runs" / name, model))
             accuracy, theirs = runs[-1]["metrics"]["test"]["accuracy"], others[-1]["chosen"]["accuracy"]
             print(
                 f"{name}, split {split}: {accuracy:.4f}, {theirs:.4f} ({time.perf_counter() - since:.0f} s)", flush=True

@@ -4,7 +4,8 @@
         [--figure F.png] [--csv F.csv]
 
 Runs train on lengths that grow to T and are tested at T and 4 T. With --together, those of a cell train as one
-computation; validation chooses the learning rate. Finished runs are not repeated, and others are resumed.
+computation; validation chooses the learning rate, but one at which a run failed is out. Finished runs are not repeated,
+others are resumed, and failed ones are tried again.
 """
 
 import argparse
@@ -113,13 +114,22 @@ def chosen(tasks: Sequence[str], patterns: Sequence[str]) -> Iterator[tuple[str,
 
 
 def read_row(folder: Path, task: str, kind: str, cell: str, args: argparse.Namespace) -> Row | None:
-    """Read the runs of a cell at the rate that validation chooses; ``None`` if some are not done."""
+    """Read the runs of a cell at the rate that validation chooses, of those at which none failed.
+
+    Returns:
+        ``None`` if some are not done.
+    """
     found = {}
     for rate in args.rates:
         places = [run_folder(folder, overrides(task, cell, rate, seed)) for seed in range(args.seeds)]
-        if any(read_entry(place).state != "done" for place in places):
+        states = {read_entry(place).state for place in places}
+        if "failed" in states:  # such as by a loss that is not finite
+            continue
+        if states != {"done"}:
             return None
         found[rate] = [read_results(place) for place in places]
+    if not found:
+        return None
     rate = max(found, key=lambda rate: statistics.fmean(_reached(record) for record in found[rate]))
     tests = [{row["split"]: row for row in record["tables"]["further_tests"]} for record in found[rate]]
     lengths = [TASKS[task].length, LONGER * TASKS[task].length]
@@ -216,7 +226,7 @@ def main() -> None:
             for rate in args.rates
             for seed in range(args.seeds)
         ]
-        with Pool(args.jobs, fewest=2 if args.together else len(runs) + 1) as pool:
+        with Pool(args.jobs, retry=True, fewest=2 if args.together else len(runs) + 1) as pool:
             pool.run(args.to, list(dict.fromkeys(runs)))
     rows = [row for each in wanted if (row := read_row(args.to, *each, args)) is not None]
     table = records(rows)

@@ -59,7 +59,7 @@ class _StandIn(ModuleType):
     """The name that torchmetrics would add."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # the import system asks for its own
+        if name.startswith("__") and name != "__path__":  # the import system's own, but for submodules
             raise AttributeError(name)
         if sys.modules.get(SIGNAL) is self:
             del sys.modules[SIGNAL]

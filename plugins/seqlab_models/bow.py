@@ -40,9 +40,10 @@ class BagOfNgrams(Model):
         w_{dg} = t(f_{dg}) \left( \ln \frac{1 + N}{1 + n_g} + 1 \right), \quad
         o_d = s W \frac{w_d}{\lVert w_d \rVert_2} + b.
 
-    Up to the constant :math:`s` these are the features of scikit-learn's ``TfidfVectorizer``. Unseen
-    n-grams are ignored. Wang & Manning 2012 show how strong such a baseline is on short texts. With ``subword_order``
-    the n-grams of characters inside the tokens are features, too, weighted and normalised by themselves.
+    Up to the constant :math:`s` these are the features of scikit-learn's ``TfidfVectorizer``, with ``markers`` on
+    marked text. Unseen n-grams are ignored. Wang & Manning 2012 show how strong such a baseline is on short texts. With
+    ``subword_order`` the n-grams of characters inside the tokens are features, too, weighted and normalised by
+    themselves.
 
     ``solver=lbfgs`` fits multinomial logistic regression on the training split: with the weight :math:`v_d` of a
     sequence (of the task, such as ``task.balance=weights``; else 1) and its label :math:`y_d`, it minimises

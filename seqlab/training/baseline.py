@@ -17,6 +17,7 @@ from seqlab.contracts import Batch, Examples, InputSpec, Ragged, Task
 from seqlab.contracts.task import linear_baseline
 from seqlab.data.datamodule import SequenceData
 from seqlab.io.cache import cached_arrays
+from seqlab.plugins.config import checked_arguments
 
 _LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
 _BATCH = 1024
@@ -67,7 +68,8 @@ def fit_baseline(config: Mapping[str, Any], task: Task, data: SequenceData) -> L
         return None
     began = time.perf_counter()
     weights = data.fit_weights()
-    key = [__version__, nodes, str(torch.get_default_dtype()), _digest(data, weights)]
+    complete = {kind: checked_arguments(kind, node) for kind, node in nodes.items()}  # so that other defaults count
+    key = [__version__, complete, str(torch.get_default_dtype()), _digest(data, weights)]
     arrays = cached_arrays("baselines", key, lambda: _outputs(nodes, task, data, weights))
     outputs = {split: torch.from_numpy(array) for split, array in arrays.items()}
     metrics = {split: _metrics(task, outputs[split], data.encoded[split][1]) for split in outputs}

@@ -12,6 +12,7 @@ from torch import Tensor
 from seqlab.contracts import UserError
 from seqlab.data.fingerprint import differences
 from seqlab.data.updates import AUTO, AUTO_KEYS
+from seqlab.plugins.config import added_options
 from seqlab.runs.run_folder import MODEL, RESUME, read_weights
 from seqlab.training.checkpoint import read_checkpoint
 
@@ -240,6 +241,8 @@ def _fingerprint_sizes(data: Mapping[str, Any]) -> tuple[int | None, int | None]
 def config_history(record: Mapping[str, Any]) -> list[tuple[dict[str, Any], int | None]]:
     """Return the configs that a run was trained with, each with the step after which the next one took over.
 
+    Options that later versions of a plugin added have the values at which it computes what it did then.
+
     Args:
         record: ``results.json``.
 
@@ -247,6 +250,9 @@ def config_history(record: Mapping[str, Any]) -> list[tuple[dict[str, Any], int 
         UserError: a segment was not recorded, or was trained on other data.
     """
     config, history = copy.deepcopy(dict(record["config"])), record.get("history") or []
+    for kind in ("cell", "model", "task", "preprocessing"):
+        if isinstance(node := config.get(kind), dict) and isinstance(node.get("name"), str):
+            config[kind] = {**added_options(kind, node["name"]), **node}
     if any(segment.get("unrecorded") for segment in history):
         raise UserError("it resumed from a checkpoint of a release that kept no record, so it cannot be reproduced")
     if found := [segment["data"] for segment in history if segment.get("data")]:

@@ -39,6 +39,20 @@ def test_the_interval_is_that_of_scipy(script):
     assert (centre - half, centre + half) == pytest.approx((expected.low, expected.high))
 
 
+def test_a_run_with_other_settings_is_another_run(script, tmp_path, monkeypatch):
+    ran = []
+
+    def run(config, folder):
+        ran.append(folder)
+        folder.mkdir(parents=True)
+        (folder / "results.json").write_text("{}", "utf-8")
+
+    monkeypatch.setattr(script.seqlab, "run", run)
+    for word in ("model.markers=true", "model.markers=false", "model.markers=true"):
+        script.record(tmp_path, ["task=textclf", "model=bow", word])
+    assert len(ran) == len(set(ran)) == 2
+
+
 def test_scikit_learn_learns_separable_texts(script):
     texts, targets = [*GOOD, *BAD], np.array([1] * len(GOOD) + [0] * len(BAD))
     splits = ("train", "valid", "test")

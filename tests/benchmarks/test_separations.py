@@ -1,6 +1,7 @@
 """The script of the separations that theory demands: its cells, its verdicts and its figure."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,6 +54,25 @@ def test_diagonal_cells_are_below_the_worst_of_the_others_on_a5(script):
     lru.scores[20][1] = 0.3
     assert script.verdict(lru, [gru, lru])[1]
     assert not script.verdict(lru, [lru])[1], "without the others there is no comparison"
+
+
+def test_a_rate_at_which_a_run_failed_is_not_chosen(script, monkeypatch):
+    """The other one is read; without it, or while a run of it is missing, there is no row."""
+    tables = {"further_tests": [{"split": f"length {n}", "accuracy": 0.9, "chance_accuracy": 0.5} for n in (20, 80)]}
+    shared = {"lengths": {"reached": 20}, "metrics": {"valid": {"accuracy": 1.0}}, "data": {"test": {"examples": 9}}}
+    monkeypatch.setattr(script, "run_folder", lambda folder, words: words)
+    monkeypatch.setattr(script, "read_results", lambda words: {**shared, "tables": tables})
+    args = SimpleNamespace(rates=[0.003, 0.01], seeds=2)
+    for other, rate in (("done", 0.003), ("missing", None), ("failed", None)):
+        states = {"optimizer.lr=0.003": other, "optimizer.lr=0.01": "failed"}
+
+        def entry(words, states=states):
+            (state,) = (states[word] for word in words if word in states)
+            return SimpleNamespace(state=state if "seed=1" in words else "done")
+
+        monkeypatch.setattr(script, "read_entry", entry)
+        found = script.read_row(Path(), "parity", "nonlinear", "gru", args)
+        assert (None if found is None else found.rate) == rate
 
 
 def test_table_and_figure(script, tmp_path):

@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 GALLERY = DOCS / "gallery"
 sys.path.insert(0, str(GALLERY))
@@ -21,6 +23,19 @@ def test_every_picture_of_the_page_is_there_and_small_and_there_is_no_other():
     assert shown == {path.name for path in GALLERY.glob("*.png")}
     assert len(shown) >= 7
     assert all((GALLERY / name).stat().st_size < 150_000 for name in shown)
+
+
+def test_every_picture_has_a_command_and_a_date():
+    sections = PAGE.split("\n## ")[1:]
+    assert len(sections) == 5
+    for section in sections:
+        assert re.search(r"^    python -m seqlab ", section, re.MULTILINE), section
+        assert re.search(r"^\(\d+ \w+ 20\d\d; .*\)$", section, re.MULTILINE), section
+
+
+@pytest.mark.parametrize("task", ["first", "adding"])
+def test_the_page_has_the_answer_of_each_task(task):
+    assert re.search(rf"^\*\*On {task}, [^*]* steps\s\(interval [^*]*\*\*$", PAGE, re.MULTILINE)
 
 
 def test_the_kernels_ratios_are_those_of_the_table_in_the_results():

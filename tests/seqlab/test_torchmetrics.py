@@ -27,8 +27,12 @@ assert not isinstance(sys.modules[SIGNAL], _StandIn)
 """
 
 
+SUBMODULE = OTHER.replace("from scipy.signal import", "import scipy.signal.windows\nfrom scipy.signal import", 1)
+NAMES = ["afterwards", "by_another_release_of_torchmetrics", "a_submodule_of_it"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("program", [PROGRAM, OTHER], ids=["afterwards", "by_another_release_of_torchmetrics"])
+@pytest.mark.parametrize("program", [PROGRAM, OTHER, SUBMODULE], ids=NAMES)
 def test_signal_processing_is_imported_when_it_is_used(program: str) -> None:
     pytest.importorskip("scipy")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

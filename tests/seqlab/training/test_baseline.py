@@ -97,6 +97,16 @@ def test_a_second_run_on_the_data_reads_the_outputs(names_folder, tmp_path, monk
     assert torch.equal(first.outputs["test"], second.outputs["test"])
 
 
+def test_the_cache_knows_the_options_that_a_task_leaves_to_the_model(names_folder, monkeypatch):
+    """A release with another default of one fits again."""
+    found = []
+    monkeypatch.setattr("seqlab.training.baseline.cached_arrays", lambda folder, key, make: found.append(key) or make())
+    fit_baseline(*prepared("task=names", f"task.data_dir={names_folder}"))
+    (key,) = found
+    assert {"max_order", "markers", "sublinear", "solver"} <= key[1]["model"].keys()
+    assert {"steps", "min_count"} <= key[1]["preprocessing"].keys()
+
+
 @pytest.mark.parametrize(
     "override", ["task.baseline=none", "model=bow", "trainer.limit_train_batches=1", "trainer.overfit_batches=1"]
 )

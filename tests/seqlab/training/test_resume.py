@@ -20,6 +20,15 @@ from seqlab.training.verification import verify_run
 from ..resumable import checkpoint_of, contents, last, record_of, same, weights_of
 
 
+def test_a_record_of_an_older_release_is_trained_as_it_was():
+    """It lacks options that were added since, whose defaults may be others."""
+    config = plain_config(seqlab.compose(["task=textclf", "model=bow"]))
+    for name in ("markers", "sublinear", "solver"):
+        del config["model"][name]
+    ((found, _),) = resume.config_history({"config": config})
+    assert {"markers": True, "sublinear": False, "solver": "optimizer"}.items() <= found["model"].items()
+
+
 def leaves(node, prefix=""):
     for name, value in node.items():
         if isinstance(value, dict) and value:
