@@ -58,7 +58,7 @@ class GradientFlow(pl.Callback):
         self._writer: FlowWriter | None = None
         self._folder = Path()
         self._last_step = -1
-        self._spent = self._cost = self._paused = self._started = self._stopped = 0.0
+        self._spent = self._cost = self._trained = self._since = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Choose the sequences, and measure unless the run is resumed."""
@@ -77,31 +77,37 @@ class GradientFlow(pl.Callback):
         self._writer = FlowWriter(self._folder, done=trainer.global_step)
         if not trainer.global_step:
             self._measure(0, trainer, pl_module)
-        self._started, self._paused = time.perf_counter(), 0.0
+        self._trained, self._since = 0.0, time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Measure at the chosen steps."""
         step = trainer.global_step
-        if self._writer is not None and step != self._last_step and self._is_due(step, trainer):
+        self._count(trainer)
+        if self._writer is not None and step != self._last_step and self._is_due(step):
             self._measure(step, trainer, pl_module)
 
-    def _is_due(self, step: int, trainer: pl.Trainer) -> bool:
+    def _count(self, trainer: pl.Trainer) -> None:
+        """Count the time of training since the last call; of runs that train together, the share of this one."""
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # a trainer has them
+        counts = (getattr(each, "together", 1) for each in callbacks)  # of seqlab.training's Cost
+        now = time.perf_counter()
+        self._trained += (now - self._since) / max((each for each in counts if isinstance(each, int)), default=1)
+        self._since = now
+
+    def _is_due(self, step: int) -> bool:
         if self.every:
             return step % self.every == 0
         if not is_default_step(step):
             return False
-        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # a trainer has them
-        together = max((getattr(each, "replicas", 1) for each in callbacks), default=1)  # of seqlab.training's Cost
-        training = (time.perf_counter() - self._started - self._paused) / together
-        return self._spent + 2 * self._cost <= _SHARE * training  # now and at the end
+        return self._spent + 2 * self._cost <= _SHARE * self._trained  # now and at the end
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock of training."""
-        self._stopped = time.perf_counter()
+        self._count(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restart the clock of training."""
-        self._paused += time.perf_counter() - self._stopped
+        self._since = time.perf_counter()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure and draw."""
@@ -141,8 +147,7 @@ class GradientFlow(pl.Callback):
         self._last_step = step
         self._cost = time.perf_counter() - begun
         self._spent += self._cost
-        if self._started:
-            self._paused += self._cost
+        self._since = time.perf_counter()
 
 
 def _is_own_run(trainer: pl.Trainer) -> bool:

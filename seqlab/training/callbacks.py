@@ -79,13 +79,14 @@ class Cost(pl.Callback):
 
     Attributes:
         replicas: most runs that trained together with this one, itself included.
+        together: number of runs that train together now.
     """
 
     clock: Callable[[], float] = staticmethod(time.perf_counter)
     """What measures the seconds."""
 
     def __init__(self) -> None:
-        self.seconds, self.replicas = 0.0, 1
+        self.seconds, self.replicas, self.together = 0.0, 1, 1
         self.epochs = self.steps = 0
         self._since: float | None = None
         self._compiled = compilations.count, compilations.seconds

@@ -104,9 +104,10 @@ class Held:
                 copies[place] = value.detach().clone()
             return copies[place]
 
-        self.last = _mapped(copied, checkpoint)
+        last, best = _mapped(copied, checkpoint), self.best
         if model is not None:
-            self.best = self.last, _mapped(copied, dict(model.state_dict()))
+            best = last, _mapped(copied, dict(model.state_dict()))
+        self.last, self.best = last, best  # both or, where taking them fails, neither
 
     def write(self, folder: Path) -> None:
         """Write them into the run folder, the weights first, as everywhere."""
@@ -305,8 +306,8 @@ class RunCheckpoint(Checkpoint):
         waits = self._may_hold and not self._is_first and not self._saved_before_validation
         waits = waits and time.monotonic() - self._last_saved < min(_PAUSE, self.seconds)
         is_best = self.update_best(trainer, pl_module, write=not waits)
-        if is_best:
-            self._held.best = None
+        if is_best and not waits:  # its weights are written
+            self._held.best = self._held.last = None
         if waits:
             checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
             self._held.hold(checkpoint, pl_module.model if is_best else None)

@@ -77,7 +77,6 @@ class TrainingSession:
         cost: of training.
         budget: wall-clock time of training.
         figures: file names of the figures that callbacks drew into the run folder: those in their ``figures``.
-        replicas: largest number of runs whose steps were taken together with those of this one.
 
     Args:
         config: of the run, as plain values; it is not changed.

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -221,3 +222,15 @@ def test_other_callbacks_name_the_metric_they_need(tmp_path):
     ):
         fit(Plain(), tmp_path, StopWhenSolved(First(), 1))
     fit(Plain(), tmp_path, NonMonotonicAveraging("validation", "min", 1))
+
+
+def test_the_time_of_training_is_the_share_of_a_run_among_those_that_train_with_it_now(monkeypatch):
+    """Also after the others have ended, and of a resumed run that trained with others before."""
+    now = iter([40.0, 50.0])
+    monkeypatch.setattr("seqlab_callbacks.gradient_flow.time", SimpleNamespace(perf_counter=lambda: next(now)))
+    flow, cost = GradientFlow(), SimpleNamespace(together=4, replicas=4)
+    trainer = SimpleNamespace(callbacks=[cost])
+    flow._count(trainer)
+    cost.together = 1
+    flow._count(trainer)
+    assert flow._trained == 40 / 4 + 10

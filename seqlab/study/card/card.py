@@ -94,8 +94,8 @@ class Card:
         self._measure_cell(checks, progress)
         with Pool(jobs, progress.advance, retry=retry) as pool:
             measurement = Measurement(self.protocol, self.subject, self.folder, pool)
-            if (pilot := self.protocol.pilot) is not None:
-                progress.begin("learning rate", len(measurement.pending([pilot], self.protocol.learning_rates)))
+            if pilots := self.protocol.pilots:
+                progress.begin("learning rate", len(measurement.pending(pilots, self.protocol.learning_rates)))
             self.record["learning_rate"] = choose_rate(measurement)
             self._write()
             if self.protocol.reach is not None:

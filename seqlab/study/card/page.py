@@ -351,13 +351,14 @@ def _rate(found: Mapping[str, Any] | None, protocol: Protocol) -> str:
     """Return the learning rate, and how it was chosen."""
     if found is None:
         return "not chosen yet"
-    if protocol.pilot is None:
+    if not protocol.pilots:
         return f"{found['chosen']:g}"
-    count = max(1, len(found["rows"]))
+    if not (count := len(found["rows"])):
+        return f"{found['chosen']:g}, the first of the protocol: none of the tasks that choose one is installed"
     means = [sum(row["progress"][place] for row in found["rows"]) / count for place in range(len(found["tried"]))]
     tried = ", ".join(f"{rate:g} ({mean:.2f})" for rate, mean in zip(found["tried"], means, strict=True))
     tasks = ", ".join(row["label"] for row in found["rows"])
     return (
         f"{found['chosen']:g}, of {tried}: the one whose short runs ({tasks}) come nearest to the best possible"
-        " validation score (0: baseline, 1: best)"
+        " validation score (0: baseline, 1: best, or the task is solved)"
     )

@@ -144,10 +144,15 @@ class Protocol:
         """Return the number of seeds of a part."""
         return self.pilot_seeds if part is self.pilot else self.seeds
 
+    @property
+    def pilots(self) -> tuple[Part, ...]:
+        """The pilot, where it is needed."""
+        return () if self.pilot is None or len(self.learning_rates) == 1 else (self.pilot,)
+
     def missing_tasks(self) -> list[str]:
         """Return the names of tasks that are not installed."""
         named = [*(self.reach.tasks if self.reach else ())]
-        named += [part.task_of(row) for part in self.parts for row in part.rows]
+        named += [part.task_of(row) for part in (*self.parts, *self.pilots) for row in part.rows]
         return [name for name in dict.fromkeys(named) if name not in plugins("task")]
 
 
@@ -189,6 +194,8 @@ def _parse(where: str, text: str) -> Protocol:
     found["parts"] = tuple(_part(f"{where}: parts.{name}", str(name), part) for name, part in parts.items())
     if (pilot := found.get("pilot")) is not None:
         found["pilot"] = _part(f"{where}: pilot", "pilot", pilot)
+        if found["pilot"].kind == "lengths":  # scores at the length that each rate reached cannot be compared
+            raise UserError(f"{where}: pilot: kind must be one of bits, scores, got 'lengths'")
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
     protocol = Protocol(**found, digest=digest)
     for key in ("seeds", "parameters", "pilot_seeds"):

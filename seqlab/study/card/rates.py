@@ -2,8 +2,11 @@
 
 import statistics
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from seqlab.errors import UserError
+from seqlab.io.formatting import relative_path
 from seqlab.runs.results import read_results
 from seqlab.study.card.measure import Measurement, limits_of
 from seqlab.study.card.pool import run_folder
@@ -17,21 +20,25 @@ def choose_rate(measurement: Measurement) -> dict[str, Any]:
     .. math:: p = \max\left(0, \frac{s - s_0}{s^* - s_0}\right)
 
     of a validation score :math:`s`, that of the input-independent baseline :math:`s_0`, and the best possible one
-    :math:`s^*`. A run that fails has made none. Of equal rates the one that the protocol names first is chosen.
+    :math:`s^*`. A run that solves its task stops there and has made all, one that fails none. Of equal rates the one
+    that the protocol names first is chosen.
 
     Args:
         measurement: of the card; its ``rate`` is set.
 
     Returns:
         ``chosen``, ``tried``, and ``rows`` with the mean progress over the seeds at each rate.
+
+    Raises:
+        UserError: a run of the pilot has not ended, so that the rate would depend on which had.
     """
     protocol = measurement.protocol
     rates, rows = protocol.learning_rates, list[dict[str, Any]]()
-    if protocol.pilot is not None and len(rates) > 1:
-        measurement.train([protocol.pilot], rates)
-        for row in protocol.pilot.rows:
-            if measurement.missing_reason(protocol.pilot, row) is None:
-                found = [_mean_progress(measurement, protocol.pilot, row, rate) for rate in rates]
+    for pilot in protocol.pilots:
+        measurement.train([pilot], rates)
+        for row in pilot.rows:
+            if measurement.missing_reason(pilot, row) is None:
+                found = [_mean_progress(measurement, pilot, row, rate) for rate in rates]
                 rows.append({"label": row.label, "progress": found})
     means = [statistics.fmean(row["progress"][place] for row in rows) if rows else 0.0 for place in range(len(rates))]
     measurement.rate = rates[means.index(max(means))]
@@ -43,13 +50,20 @@ def _mean_progress(measurement: Measurement, part: Part, row: Any, rate: float) 
         run_folder(measurement.runs, measurement.run_words(part, row, seed, rate))
         for seed in range(measurement.protocol.pilot_seeds)
     ]
-    return statistics.fmean(
-        progress(read_results(folder), part) if read_entry(folder).state == "done" else 0.0 for folder in folders
-    )
+    return statistics.fmean(_progress_of(folder, part) for folder in folders)
+
+
+def _progress_of(folder: Path, part: Part) -> float:
+    """Return the progress of a run that has ended; 0 if it failed."""
+    if (state := read_entry(folder).state) not in ("done", "failed"):
+        raise UserError(f"learning rate: {relative_path(folder)} of the pilot is {state}; repeat the command to go on")
+    return progress(read_results(folder), part) if state == "done" else 0.0
 
 
 def progress(record: Mapping[str, Any], part: Part) -> float:
-    """Return the share of the way from the baseline to the best possible validation score."""
+    """Return the share of the way from the baseline to the best possible validation score; 1 if the task is solved."""
+    if record["best"]["verdict"] == "solved":  # by how much is chance: training stopped at the criterion
+        return 1.0
     monitor, mode = record["best"]["monitor"], record["best"]["mode"]
     low, high = limits_of(record, monitor, part)
     best = low if mode == "min" else high

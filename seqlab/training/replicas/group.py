@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, final
 
 import torch
@@ -18,7 +17,7 @@ from seqlab.training.replicas.replica import Replica, optimizer_refusal, own_los
 from seqlab.training.replicas.stack import Stack, layout
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
-"""Relative difference of a replica's loss in the group to that of its own model at which it parameters the group."""
+"""Relative difference of a replica's loss in the group to that of its own model at which it leaves the group."""
 
 
 def train_together(
@@ -99,7 +98,7 @@ class Group:
         held = _held(self.replicas)
         for replica in self.replicas:
             cost = replica.session.cost
-            cost.replicas = max(len(self.replicas), cost.replicas)
+            cost.together, cost.replicas = len(self.replicas), max(len(self.replicas), cost.replicas)
         torch.set_num_threads(self.replicas[0].session.threads.number)
         model_of = self.replicas[0]
         while all(replica.waits for replica in self.replicas):
@@ -111,6 +110,7 @@ class Group:
                     replica.resume()
         for replica in self.replicas:
             stack.release(replica.member)
+            replica.session.cost.together = 1
 
     def _step(self, stack: Stack, held: Mapping[str, Tensor], first: Replica) -> None:
         """Take one step, and give those replicas their turns that validate or end after it."""
@@ -235,6 +235,4 @@ def _gradients(
             values = losses.new_empty(len(batches))
         values[rows] = losses.detach()
     assert values is not None
-    with suppress(AttributeError):
-        values = values.detach()
     return values, gradients

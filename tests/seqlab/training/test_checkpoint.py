@@ -8,7 +8,7 @@ import seqlab
 from seqlab.runs.run_folder import BEST, RESUME
 from seqlab.training import checkpoint
 
-from ..resumable import FAST, interrupted, same, weights_of
+from ..resumable import FAST, InterruptedRunError, checkpoint_of, interrupted, same, weights_of
 
 WORDS = [*FAST, "optimizer.lr=0.3", "trainer.max_epochs=4", "cell.hidden_size=8"]  # the best epoch is not the last
 
@@ -61,3 +61,25 @@ def test_an_error_writes_what_waits(names_folder, tmp_path, monkeypatch, epoch):
         with interrupted(epoch, 0):
             seqlab.run(config, tmp_path / name)
     assert_same(tmp_path / "each", tmp_path / "held")
+
+
+def test_the_weights_are_those_of_the_best_epoch_of_the_checkpoint_where_taking_one_fails(
+    names_folder, tmp_path, monkeypatch
+):
+    """The best epoch waits, and the state of a later, better one cannot be taken."""
+    config = seqlab.compose([*FAST, "trainer.max_epochs=6", f"task.data_dir={names_folder}"])  # each epoch is better
+    save = checkpoint.RunCheckpoint.on_save_checkpoint
+
+    def failing(self, trainer, *given):
+        if trainer.current_epoch == 3:
+            raise InterruptedRunError
+        save(self, trainer, *given)
+
+    monkeypatch.setattr(checkpoint.RunCheckpoint, "on_save_checkpoint", failing)
+    monkeypatch.setattr(checkpoint, "_PAUSE", 1e9)
+    with pytest.raises(InterruptedRunError):
+        seqlab.run(config, tmp_path / "run")
+    saved = checkpoint_of(tmp_path / "run")
+    assert saved["callbacks"]["RunCheckpoint"]["best_epoch"] == 2
+    weights = {name: saved["state_dict"][f"model.{name}"] for name in weights_of(tmp_path / "run")}
+    assert same(weights, weights_of(tmp_path / "run"))

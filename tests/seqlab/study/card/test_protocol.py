@@ -81,3 +81,26 @@ def test_mistakes_are_told_in_one_line(tmp_path, before, after, told):
 def test_a_file_that_does_not_exist():
     with pytest.raises(UserError, match="there is no such file"):
         load("nowhere.yaml")
+
+
+PILOT = """
+pilot:
+  title: Learning rate
+  text: Short runs.
+  kind: scores
+  words: []
+  rows:
+    unknown: {words: [task=not_installed]}
+"""
+
+
+def test_a_pilot_chooses_among_several_rates_by_scores_of_one_length(tmp_path):
+    path = tmp_path / "pilot.yaml"
+    path.write_text(MICRO + PILOT, "utf-8")
+    assert load(str(path)).pilots == ()
+    several = MICRO.replace("learning_rates: [0.01]", "learning_rates: [0.01, 0.05]")
+    path.write_text(several + PILOT, "utf-8")
+    assert "not_installed" in load(str(path)).missing_tasks()
+    path.write_text(several + PILOT.replace("kind: scores", "kind: lengths\n  trained: 4\n  tested: [4]"), "utf-8")
+    with pytest.raises(UserError, match="pilot: kind must be one of bits, scores, got 'lengths'"):
+        load(str(path))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from seqlab.errors import UserError
 from seqlab.study.card.measure import Measurement
 from seqlab.study.card.pool import Pool
 from seqlab.study.card.protocol import load
@@ -21,6 +22,18 @@ pilot:
     adding: {words: [task=adding, task.sequence_length=2]}
     unknown: {words: [task=no_such_task]}
 """
+
+
+def test_no_rate_is_chosen_before_every_run_of_the_pilot_has_ended(tmp_path, monkeypatch):
+    """Another process may train them, or a process may have died; a rate chosen by the others would change later."""
+    path = tmp_path / "pilot.yaml"
+    path.write_text(MICRO.replace("learning_rates: [0.01]", "learning_rates: [0.01, 0.05]") + PILOT, "utf-8")
+    protocol = load(str(path))
+    subject = choose_subject("gru", [], protocol)
+    with Pool(1) as pool:
+        monkeypatch.setattr(pool, "run", lambda folder, runs: None)
+        with pytest.raises(UserError, match="of the pilot is missing; repeat the command"):
+            choose_rate(Measurement(protocol, subject, tmp_path / "card", pool))
 
 
 def test_the_rate_that_learns_is_chosen_and_used(tmp_path):
@@ -45,11 +58,11 @@ def test_the_rate_that_learns_is_chosen_and_used(tmp_path):
     assert "optimizer.lr=0.05" in measurement.run_words(part, row, 0)
 
 
-def record(value, mode="min", baseline=0.5):
+def record(value, mode="min", baseline=0.5, verdict="learning"):
     scores = {"valid": {"score": value}}
     return {
-        "best": {"monitor": "score", "mode": mode}, "metrics": scores, "chance": {"valid": {"score": baseline}},
-        "ranges": {"score": [0.0, 1.0]}, "tables": {},
+        "best": {"monitor": "score", "mode": mode, "verdict": verdict}, "metrics": scores,
+        "chance": {"valid": {"score": baseline}}, "ranges": {"score": [0.0, 1.0]}, "tables": {},
     }  # fmt: skip
 
 
@@ -60,3 +73,4 @@ def test_progress_is_the_share_of_the_way_from_the_baseline_to_the_best_score(mi
     part = load(str(micro)).parts[0]
     assert progress(record(value, mode), part) == pytest.approx(expected)
     assert progress({**record(value, mode), "chance": {"valid": {}}}, part) == 0
+    assert progress(record(value, mode, verdict="solved"), part) == 1, "where it stopped does not matter"
