@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from hydra_ledger.errors import LedgerError
 from seqlab.errors import UserError, one_line
 from seqlab.io.atomic import write_advice
 from seqlab.io.safe_io import escape_control
@@ -47,7 +48,8 @@ def report_errors(action: Callable[[], int | None]) -> int:
 
 def is_user_error(error: BaseException) -> bool:
     """Return whether a user can fix an error."""
-    return isinstance(error, UserError | OSError | HydraException | OmegaConfBaseException) or _is_memory(error)
+    known = UserError | LedgerError | OSError | HydraException | OmegaConfBaseException
+    return isinstance(error, known) or _is_memory(error)
 
 
 def _is_memory(error: BaseException) -> bool:
@@ -75,7 +77,7 @@ def crashed_plugin(error: BaseException) -> str | None:
 
 def _message(error: BaseException) -> str:
     cause = _cause(error)
-    if isinstance(cause, UserError):
+    if isinstance(cause, UserError | LedgerError):
         return one_line(cause)
     if isinstance(cause, OmegaConfBaseException):
         return explain_omegaconf(cause)

@@ -6,9 +6,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from hydra_ledger.errors import LedgerError
 from hydra_ledger.identity import override_key
@@ -30,7 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     resume.add_argument("folder", metavar="SWEEP_DIR", type=Path)
     resume.add_argument("--failed", action="store_true", help="only the jobs that failed")
     resume.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as hydra/launcher=joblib")
-    args = parser.parse_args(arguments)
+    args, further = parser.parse_known_args(arguments)  # overrides that follow an option
+    if further and (args.command != "resume" or any(each.startswith("-") for each in further)):
+        parser.error(f"unrecognized arguments: {' '.join(further)}")
+    if further:
+        args.overrides = [*args.overrides, *further]
     try:
         return _status(args) if args.command == "status" else _resume(args)
     except (LedgerError, OSError) as error:
@@ -62,7 +67,10 @@ def _resume(args: argparse.Namespace) -> int:
     folder, records = args.folder.resolve(), Records()
     plan, entries = records.read_plan(folder), records.read_entries(folder)
     failed = [entry.name for entry in entries if entry.state == "failed"]
-    if not plan.get("open") and all(entry.state == "done" for entry in entries):
+    if args.failed and not failed:
+        print("no job failed")
+        return 0
+    if not (plan.get("open") or args.overrides) and all(entry.state == "done" for entry in entries):
         print(f"nothing is left to do: {len(entries):,} of {len(entries):,} jobs are done")
         return 0
     command = plan.get("command")
@@ -70,11 +78,31 @@ def _resume(args: argparse.Namespace) -> int:
         raise LedgerError(f"{folder / SWEEP} has no command; repeat it yourself, with hydra.sweep.dir={folder}")
     if hasattr(os, "getuid") and (folder / SWEEP).stat().st_uid != os.getuid():
         raise LedgerError(f"{folder / SWEEP} is another user's, and its command would run with your rights")
+    if args.failed and not _is_grid(plan):
+        raise LedgerError(f"the sweeper of {folder} needs the value of every job that it proposes; leave out --failed")
     changed = {"hydra.sweep.dir", *map(override_key, args.overrides)}
     kept = [each for each in command if override_key(each) not in changed]
     words = [sys.executable, *kept, *args.overrides, f"hydra.sweep.dir={_quoted(str(folder))}"]
     with selecting(folder, failed if args.failed else None):
-        return subprocess.run(words, cwd=plan["working_folder"], check=False).returncode
+        return _run(words, plan["working_folder"])
+
+
+def _is_grid(plan: Mapping[str, Any]) -> bool:
+    """Return whether the sweeper is Hydra's own, which does not use the values of its jobs."""
+    about = plan.get("about")
+    sweeper = about.get("sweeper") if isinstance(about, dict) else None
+    return isinstance(sweeper, dict) and str(sweeper.get("_target_")).endswith(".BasicSweeper")
+
+
+def _run(words: Sequence[str], folder: str) -> int:
+    """Run a command and return its exit code; Ctrl-C reaches it, too, and it ends in its own time."""
+    with subprocess.Popen(words, cwd=folder) as process:
+        while True:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                continue
+            return code if code >= 0 else 128 - code
 
 
 def _quoted(value: str) -> str:

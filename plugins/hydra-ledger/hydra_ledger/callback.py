@@ -7,7 +7,7 @@ from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from hydra_ledger.errors import LedgerError
+from hydra_ledger.errors import LedgerError, one_line
 from hydra_ledger.optuna import continue_study, is_optuna
 from hydra_ledger.sweep import Sweep
 
@@ -33,17 +33,23 @@ class LedgerCallback(Callback):
         """Begin or resume the sweep, and put the ledger between its sweeper and its launcher.
 
         Raises:
-            SystemExit: the folder holds another sweep, or another process runs it. Hydra turns other exceptions of
-                callbacks into warnings.
+            SystemExit: the folder holds another sweep, another process runs it, or the ledger cannot be kept. Hydra
+                turns other exceptions of callbacks into warnings, and would run the finished jobs again.
         """
-        from hydra_plugins.hydra_ledger._launcher import LedgerLauncher
-
         try:
-            self._sweep = Sweep(config, self.ignore)
-            if is_optuna(config):
-                continue_study(config, self._sweep.folder, self._sweep.is_resumed)
+            self._begin(config)
         except LedgerError as error:
             raise SystemExit(str(error)) from error
+        except Exception as error:
+            cause = f"{type(error).__name__}: {one_line(error)}"
+            raise SystemExit(f"no ledger can be kept of this sweep: {cause}") from error
+
+    def _begin(self, config: DictConfig) -> None:
+        from hydra_plugins.hydra_ledger._launcher import LedgerLauncher
+
+        self._sweep = Sweep(config, self.ignore)
+        if is_optuna(config):
+            continue_study(config, self._sweep.folder, self._sweep.is_resumed)
         Plugins.instance().register(LedgerLauncher)
         LedgerLauncher.given = config.hydra.launcher, self._sweep, self.retry_failed
         name = f"{LedgerLauncher.__module__}.{LedgerLauncher.__name__}"

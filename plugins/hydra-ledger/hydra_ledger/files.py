@@ -16,10 +16,12 @@ LARGEST = 64 * 2**20
 def write_json(path: Path, value: Any) -> None:
     """Write JSON to a temporary file, to the disk, then over the old file, which stays as it was after an error.
 
+    Texts may hold bytes of file names that are not UTF-8, as Python reads them.
+
     Raises:
         LedgerError: the file cannot be written.
     """
-    data = (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+    data = (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "surrogatepass")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -52,7 +54,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
             raise LedgerError(f"{path} has more than {LARGEST:,} bytes")
-        value = json.loads(data.decode("utf-8"))
+        value = json.loads(data.decode("utf-8", "surrogatepass"))
     except FileNotFoundError:
         return None
     except LedgerError:

@@ -27,10 +27,11 @@ def continue_study(config: DictConfig, folder: Path, is_resumed: bool) -> None:
     if sweeper.get("storage") is None and OmegaConf.select(sweeper, "sampler.seed") is not None:
         return
     with open_dict(sweeper):
-        if sweeper.get("storage") is None:
-            sweeper.storage = f"sqlite:///{folder / 'study.db'}"
+        name = f"hydra-ledger {folder}"
+        if sweeper.get("storage") is None:  # a file that moves with the folder
+            sweeper.storage, name = f"sqlite:///{folder / 'study.db'}", "hydra-ledger"
         if sweeper.get("study_name") is None:
-            sweeper.study_name = f"hydra-ledger {folder}"
+            sweeper.study_name = name
         if is_resumed:
             sweeper.n_trials = max(0, int(sweeper.n_trials) - _restored(str(sweeper.storage), str(sweeper.study_name)))
 
@@ -48,8 +49,9 @@ def _restored(storage: str, name: str) -> int:
     ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in interrupted]
     for trial in trials:
         if trial.state == optuna.trial.TrialState.RUNNING:
+            if trial.number not in interrupted:  # else this was killed before it told the state
+                further: dict[str, Any] = {_RETRY: trial.number}
+                study.enqueue_trial(trial.params, user_attrs=further)
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            further: dict[str, Any] = {_RETRY: trial.number}
-            study.enqueue_trial(trial.params, user_attrs=further)
     log.info("study %s: %d trials have a result", name, len(ended))
     return len(ended)

@@ -153,6 +153,8 @@ class Records:
             raise error(f"{path} names a run {str(wrong[0])[:80]!r}, which is no name of a folder")
         if not _are_texts(plan.get("words")) or not isinstance(plan.get("working_folder"), str):
             raise error(f"{path} has no overrides, or no working_folder")
+        if not isinstance(plan.get("about", {}), dict):
+            raise error(f"{path} does not say which sweep it is of: its about is {str(plan['about'])[:40]!r}")
         return plan
 
     def read_entries(self, folder: Path) -> list[Entry]:
@@ -175,9 +177,11 @@ class Records:
         """Read the state of one run, and its overrides unless they are known."""
         try:
             record = self._read_record(folder)
-            state = _STORED[record.get("state", "missing")]
-            cause = record.get("cause")
-            if state == "running" and not self.hooks.is_running(folder):
+            is_gone = record.get("state") == "running" and not self.hooks.is_running(folder)
+            if is_gone:
+                record = self._read_record(folder)  # it may have ended between the two
+            state, cause = _STORED[record.get("state", "missing")], record.get("cause")
+            if is_gone and state == "running":
                 state, cause = "killed", f"its process on {record.get('host')} is gone"
             if state == "done" and (fault := self.hooks.fault(folder)) is not None:
                 state, cause = "planned", fault
@@ -274,10 +278,6 @@ def summary(entries: Sequence[_Ended], states: Sequence[str] = STATES) -> list[s
     first = f"{len(entries):,} runs: {listed or 'none'}"
     ended = (entry for entry in entries if entry.state in ("failed", "killed", "stopped"))
     return [first, *(f"{entry.state:8} {entry.name}: {entry.cause or 'by a signal'}" for entry in ended)]
-
-
-def _is_run(value: Any) -> bool:
-    return isinstance(value, dict) and _are_texts(value.get("words"))
 
 
 def _are_texts(value: Any) -> bool:

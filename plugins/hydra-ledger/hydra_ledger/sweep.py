@@ -3,7 +3,9 @@
 import json
 import math
 import os
+import re
 import sys
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +17,12 @@ from hydra_ledger.errors import LedgerError
 from hydra_ledger.files import is_plain_name
 from hydra_ledger.identity import config_difference, override_difference, override_key
 from hydra_ledger.locks import FolderLock, take
-from hydra_ledger.records import MOST_RUNS, SWEEP, Records
+from hydra_ledger.records import MOST_RUNS, RUN, SWEEP, Records
 
 NUMBER = "${hydra.job.num}"
 """Default of ``hydra.sweep.subdir``."""
+_UNSTABLE = re.compile(r"\$\{\s*(now:|hydra\.job\.id\b)")
+"""What gives a job another folder in each process."""
 _HOW = ("sweeper.n_trials", "sweeper.n_jobs", "sweeper.max_batch_size", "sweeper.storage", "sweeper.study_name")
 """Keys of sweepers that say how many jobs they ask for and where they keep their own state."""
 
@@ -58,12 +62,23 @@ class Sweep:
         self._subdir: str = self._about["subdir"]
         self._jobs: list[Job] = []
         self._ignored = ignored
-        self._used: set[int] = set()
-        self.is_resumed = (self.folder / SWEEP).is_file()
+        self._unmet: defaultdict[tuple[str, ...], deque[int]] = defaultdict(deque)
+        self._numbers: dict[str, int] = {}
+        if _UNSTABLE.search(self._subdir):
+            raise LedgerError(
+                f"hydra.sweep.subdir={self._subdir} gives a job another folder each time; name it by its values, or"
+                f" leave the default, {NUMBER}"
+            )
         self._lock = self._locked()
+        self.is_resumed = (self.folder / SWEEP).is_file()
         try:
             if self.is_resumed:
                 self._read()
+            elif (run := next(self.folder.glob(f"*/{RUN}"), None)) is not None:
+                raise LedgerError(
+                    f"hydra.sweep.dir={self.folder} has no {SWEEP}, but {run.parent.name}/{RUN} of another sweep; set"
+                    " another hydra.sweep.dir"
+                )
             self._write(is_open=True)
         except BaseException:
             self._lock.release()
@@ -88,7 +103,9 @@ class Sweep:
                 f"hydra.sweep.dir={self.folder} holds another sweep: {found}; repeat its command, or set another"
                 " hydra.sweep.dir"
             )
-        self._jobs = [Job(n, run["name"], tuple(run["words"])) for n, run in enumerate(plan["runs"])]
+        for run in plan["runs"]:
+            job = self._append(run["name"], tuple(run["words"]))
+            self._unmet[self._key(job.overrides)].append(job.number)
 
     def _write(self, *, is_open: bool) -> None:
         runs = {job.name: job.overrides for job in self._jobs}
@@ -104,14 +121,20 @@ class Sweep:
         self._write(is_open=True)
         return jobs
 
+    def _key(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        return tuple(filter(self._matters, overrides))
+
+    def _append(self, name: str, overrides: tuple[str, ...]) -> Job:
+        self._numbers[name] = len(self._jobs)
+        self._jobs.append(Job(len(self._jobs), name, overrides))
+        return self._jobs[-1]
+
     def _find(self, overrides: tuple[str, ...]) -> Job | None:
-        wanted = list(filter(self._matters, overrides))
-        for job in self._jobs:
-            if job.number not in self._used and list(filter(self._matters, job.overrides)) == wanted:
-                self._used.add(job.number)
-                self._jobs[job.number] = Job(job.number, job.name, overrides)
-                return self._jobs[job.number]
-        return None
+        if not (numbers := self._unmet.get(self._key(overrides))):
+            return None
+        number = numbers.popleft()
+        self._jobs[number] = Job(number, self._jobs[number].name, overrides)
+        return self._jobs[number]
 
     def _add(self, overrides: tuple[str, ...], compose: Compose) -> Job:
         number = len(self._jobs)
@@ -120,11 +143,15 @@ class Sweep:
         name = str(number) if self._subdir == NUMBER else str(compose(overrides, number).hydra.sweep.subdir)
         if not is_plain_name(name):
             raise LedgerError(f"hydra.sweep.subdir must be the name of one folder, got {name!r}")
-        if (known := next((job for job in self._jobs if job.name == name), None)) is not None:
-            return known
-        self._used.add(number)
-        self._jobs.append(Job(number, name, overrides))
-        return self._jobs[-1]
+        if name not in self._numbers:
+            return self._append(name, overrides)
+        known = self._jobs[self._numbers[name]]
+        if self._key(known.overrides) != self._key(overrides):
+            raise LedgerError(
+                f"hydra.sweep.subdir={self._subdir} gives the folder {name} to {' '.join(known.overrides)} and to"
+                f" {' '.join(overrides)}; put all swept keys into it"
+            )
+        return known
 
     def finish(self) -> None:
         """Record that the sweeper asks for no more jobs, and release the folder."""
@@ -149,14 +176,15 @@ def encode(value: Any) -> dict[str, Any]:
     """Return the field of a run record with what a job returned; none for a value that JSON does not have."""
     try:
         return {"value": json.loads(json.dumps(_encoded(value)))}
-    except (TypeError, ValueError):
+    except Exception:  # of an object of another library, such as a tensor of two values
         return {}
 
 
 def _encoded(value: Any) -> Any:
     """Replace numbers that JSON does not have, and numbers of NumPy and torch by Python's."""
     if isinstance(value, Mapping):
-        return {str(key): _encoded(each) for key, each in value.items()}
+        plain = {str(key): _encoded(each) for key, each in value.items()}
+        return {"float": [plain["float"]]} if set(plain) == {"float"} else plain
     if isinstance(value, list | tuple):
         return [_encoded(each) for each in value]
     if not isinstance(value, str | int | float | bool | None) and hasattr(value, "item"):
@@ -169,5 +197,10 @@ def _encoded(value: Any) -> Any:
 def decode(value: Any) -> Any:
     """Return what :func:`encode` was given; a tuple comes back as a list."""
     if isinstance(value, Mapping):
-        return float(value["float"]) if set(value) == {"float"} else {key: decode(each) for key, each in value.items()}
+        marked = value["float"] if set(value) == {"float"} else None
+        if isinstance(marked, str) and marked in ("nan", "inf", "-inf"):
+            return float(marked)
+        if isinstance(marked, list) and len(marked) == 1:
+            return {"float": decode(marked[0])}
+        return {key: decode(each) for key, each in value.items()}
     return [decode(each) for each in value] if isinstance(value, list) else value

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from hydra_ledger import LedgerError
+from hydra_ledger import LedgerCallback, LedgerError
 from hydra_ledger.identity import config_difference, override_difference, sweep_key
 from hydra_ledger.locks import take
 from hydra_ledger.sweep import Sweep, decode, encode
@@ -36,7 +36,7 @@ def test_differences_name_the_first_value():
     assert config_difference(there, here, ["a.cc"]) is not None
 
 
-@given(JSON)
+@given(JSON | JSON.map(lambda value: {"float": value}))
 def test_values_come_back(value):
     assert decode(encode(value)["value"]) == value
 
@@ -100,6 +100,16 @@ def test_another_sweep_is_refused_and_the_folder_is_free_again(tmp_path):
     lock.release()
 
 
+def test_no_sweep_runs_without_its_ledger(tmp_path):
+    """Hydra makes a warning of any exception but SystemExit."""
+    plan = '{"schema": 1, "words": [], "working_folder": "", "runs": [], "about": null}'
+    (tmp_path / "sweep.json").write_text(plan)
+    with pytest.raises(SystemExit, match=r"sweep\.json"):
+        LedgerCallback().on_multirun_start(config(tmp_path, "x=1"))
+    with pytest.raises(SystemExit, match="no ledger can be kept of this sweep"):
+        LedgerCallback().on_multirun_start(OmegaConf.create({"hydra": {}}))
+
+
 def test_a_folder_named_by_a_job_is_one_name(tmp_path):
     sweep = Sweep(config(tmp_path, "x=1", subdir="x_${x}"))
 
@@ -110,4 +120,19 @@ def test_a_folder_named_by_a_job_is_one_name(tmp_path):
     assert numbers(sweep, "x=1", compose=compose) == [(0, "x_1")]
     with pytest.raises(LedgerError, match="must be the name of one folder"):
         numbers(sweep, "x=a/b", compose=compose)
+    with pytest.raises(LedgerError, match="gives the folder x_1 to x=1 and to x=1 y=2"):
+        numbers(sweep, "x=1 y=2", compose=compose)
     sweep.finish()
+
+
+@pytest.mark.parametrize("subdir", ["${now:%H-%M-%S}", "${hydra.job.id}_${x}"])
+def test_a_folder_that_changes_with_the_process_is_refused(subdir, tmp_path):
+    with pytest.raises(LedgerError, match="another folder each time"):
+        Sweep(config(tmp_path, "x=1", subdir=subdir))
+
+
+def test_records_without_their_plan_are_of_another_sweep(tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "run.json").write_text('{"state": "done", "words": ["x=1"], "value": 1}')
+    with pytest.raises(LedgerError, match="of another sweep"):
+        Sweep(config(tmp_path, "x=2"))

@@ -137,6 +137,41 @@ def test_failed_jobs_run_again_and_two_processes_do_not_share_a_sweep(tmp_path):
     check_complete(shell, 6, {"2", "3"})
 
 
+def test_an_interrupted_resumption_lets_its_jobs_end(tmp_path):
+    (tmp_path / "app.py").write_text(SAVES.format(config=APP.parent))
+    shell = Shell(tmp_path)
+    words = [str(tmp_path / "app.py"), "-m", "x=1", "journal=journal", "bad=[1]", "hydra.sweep.dir=sweep"]
+    shell.run(*words, code=1)
+    process, end = shell.start("-m", "hydra_ledger", "resume", "sweep", "--failed", "bad=[]"), time.monotonic() + 60
+    while not (tmp_path / "began").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode not in (0, -signal.SIGINT)
+    assert (tmp_path / "saved").exists()
+    assert not list((tmp_path / "sweep").glob("selection-*"))
+    assert "no job failed" in shell.resume("--failed")
+
+
+SAVES = """
+import pathlib, time, hydra
+
+@hydra.main(version_base=None, config_path="{config}", config_name="config")
+def app(config):
+    if config.bad:
+        raise ValueError("bad")
+    pathlib.Path("began").touch()
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        time.sleep(1)
+        pathlib.Path("saved").touch()
+        raise
+
+app()
+"""
+
+
 @pytest.fixture(scope="module")
 def optuna(tmp_path_factory):
     """Install Optuna's sweeper where no other test sees it, without Hydra."""

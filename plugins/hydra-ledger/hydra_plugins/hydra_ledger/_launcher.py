@@ -11,6 +11,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
+from hydra_ledger.errors import LedgerError
 from hydra_ledger.records import Entry
 from hydra_ledger.selection import is_selected
 from hydra_ledger.sweep import Job, Sweep, decode
@@ -43,22 +44,32 @@ class LedgerLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Launch the jobs that are left; return the recorded values of the others."""
-        jobs = self.sweep.assign(job_overrides, self._composed)
+        try:
+            jobs = self.sweep.assign(job_overrides, self._composed)
+        except LedgerError as error:
+            raise SystemExit(str(error)) from error
         found: dict[int, JobReturn] = {}
+        waited = 0
         while True:
-            entries = {job: self.sweep.records.read_entry(self.sweep.folder / job.name) for job in jobs}
-            running = [job for job in jobs if job.number not in found and entries[job].state == "running"]
+            entries = {
+                job: self.sweep.records.read_entry(self.sweep.folder / job.name)
+                for job in jobs
+                if job.number not in found
+            }
+            running = [job for job, entry in entries.items() if entry.state == "running"]
             left = [
                 job
-                for job in jobs
-                if job.number not in found and job not in running and not self._is_ended(job, entries[job], found)
+                for job, entry in entries.items()
+                if entry.state != "running" and not self._is_ended(job, entry, found)
             ]
             for stretch in _stretches(left):
                 returned = self.launcher.launch([job.overrides for job in stretch], stretch[0].number)
                 found |= {job.number: each for job, each in zip(stretch, returned, strict=True)}
             if not running:
                 return [found[job.number] for job in jobs]
-            log.info("%d jobs of an earlier process still run", len(running))
+            if len(running) != waited:
+                waited = len(running)
+                log.info("%d jobs of an earlier process still run", waited)
             time.sleep(_POLL)
 
     def _is_ended(self, job: Job, entry: Entry, found: dict[int, JobReturn]) -> bool:
