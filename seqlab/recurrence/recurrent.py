@@ -191,10 +191,9 @@ class Recurrent(nn.Module):
             if lengths is not None:
                 raise ValueError("lengths must not be given with packed input, which has its own")
             return self._packed(x, state)
-        if x.dim() != 3 or x.shape[-1] != self.input_size:
-            raise ValueError(
-                f"the input is {tuple(x.shape)}; it must have three axes, the last of size {self.input_size}"
-            )
+        size = self.input_size
+        if x.dim() != 3 or x.shape[-1] != size:
+            raise ValueError(f"the input is {tuple(x.shape)}; it must have three axes, the last of size {size}")
         x = x.transpose(0, 1) if self.batch_first else x
         if lengths is not None:
             lengths = as_lengths(lengths)
