@@ -39,6 +39,13 @@ def no_shape_checks() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", before)
 
 
+@pytest.fixture(autouse=True)
+def no_safe_path() -> Iterator[None]:
+    """Forget what ``seqlab resume`` sets for its own process, which here is that of the tests after it, too."""
+    yield
+    os.environ.pop("PYTHONSAFEPATH", None)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that have slow tests: workers end together when the last tests are short."""
     slow = {item.path for item in items if item.get_closest_marker("slow") and not item.get_closest_marker("long")}

@@ -5,6 +5,7 @@ import pickle
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import HydraContext, RunMode
+from joblib.externals.loky.backend.reduction import dumps
 from omegaconf import OmegaConf
 
 from hydra_plugins.seqlab_sweeps._jobs import CachingLoader, with_cache
@@ -48,8 +49,8 @@ def test_each_config_equals_that_of_hydra(loader, sweep):
         "config", [*LAUNCHER, f"hydra.sweep.dir=runs/{sweep}", *overrides], RunMode.MULTIRUN
     )
     for run in [*runs, *runs]:
-        # Every run of another process brings a new loader.
-        cached = pickle.loads(pickle.dumps(with_cache(HydraContext(loader, None)).config_loader))
+        # Every run of another process brings a new loader, as joblib sends it.
+        cached = pickle.loads(dumps(with_cache(HydraContext(loader, None)).config_loader))
         expected, composed = loader.load_sweep_config(master, list(run)), cached.load_sweep_config(master, run)
         assert OmegaConf.to_container(composed) == OmegaConf.to_container(expected)
         assert OmegaConf.is_struct(composed) == OmegaConf.is_struct(expected)

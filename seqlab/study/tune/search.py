@@ -212,9 +212,12 @@ class Search:
             _check_failures(known)
             trial = self.study.ask()
             if self._is_new(trial, known):
-                return trial
+                return self._stored(trial.number)
         self._is_exhausted = True  # else a free process would ask again and again until the others end
         return None
+
+    def _stored(self, number: int) -> Trial:
+        return next(each for each in self.study.trials if each.number == number)
 
     def _is_new(self, trial: Trial, known: Sequence[Trial]) -> bool:
         """Store the run of a trial; end the trial if it cannot be composed or repeats one of the others."""
@@ -242,11 +245,11 @@ class Search:
         if isinstance(event, Died):
             self._deaths[job.number] += 1
             if self._deaths[job.number] < _DEATHS:
-                left.append(next(each for each in self.study.unfinished() if each.number == job.number))
+                left.append(self._stored(job.number))
             else:
                 self.study.tell(job.number, "failed", cause=f"its process died {_DEATHS} times")
         elif event.state == "stopped":
-            left.append(next(each for each in self.study.unfinished() if each.number == job.number))
+            left.append(self._stored(job.number))
         else:
             self._tell(job.number, event)
 
