@@ -185,7 +185,7 @@ def optuna(tmp_path_factory):
     return target
 
 
-@pytest.mark.parametrize("seed", ["1", "null"])
+@pytest.mark.parametrize("seed", ["1", pytest.param("null", marks=pytest.mark.long)])
 def test_optuna_goes_on_up_to_its_number_of_trials(optuna, seed, tmp_path):
     """With a seed it proposes the same trials again; without one the study is kept in the folder of the sweep."""
     shell = Shell(tmp_path, optuna)
