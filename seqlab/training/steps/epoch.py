@@ -4,11 +4,8 @@ from typing import Any, final
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
-from pytorch_lightning.loops.fetchers import _DataFetcher, _PrefetchDataFetcher
+from pytorch_lightning.loops.fetchers import _DataFetcher
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
-from pytorch_lightning.plugins.precision import Precision
-from pytorch_lightning.profilers import PassThroughProfiler
-from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
@@ -16,9 +13,9 @@ from seqlab.contracts import Batch
 from seqlab.training.callbacks import TimeBudget
 from seqlab.training.checkpoint import RunCheckpoint
 from seqlab.training.curriculum import LengthTracker
-from seqlab.training.module import SequenceModule
 from seqlab.training.optimizers import NonMonotonicAveraging
 from seqlab.training.steps.evaluation import use_evaluation_loops
+from seqlab.training.steps.plain import is_plain, overrides
 from seqlab.training.steps.threads import MeasuredThreads
 
 _HOOKS = (
@@ -47,15 +44,10 @@ class EpochLoop(_TrainingEpochLoop):
         """Decide whether the steps of this epoch are plain."""
         super().on_run_start(data_fetcher)
         trainer = self.trainer
-        within = [each for each in trainer.callbacks if any(_overrides(each, hook) for hook in _HOOKS)]
+        within = [each for each in trainer.callbacks if any(overrides(each, hook) for hook in _HOOKS)]
         self._callbacks = tuple(within)
         self._is_plain = (
-            type(trainer.lightning_module) is SequenceModule
-            and type(trainer.strategy) is SingleDeviceStrategy
-            and trainer.strategy.root_device.type == "cpu"
-            and type(trainer.precision_plugin) is Precision
-            and type(trainer.profiler) is PassThroughProfiler
-            and type(data_fetcher) is _PrefetchDataFetcher
+            is_plain(trainer, data_fetcher)
             and trainer.accumulate_grad_batches == 1
             and len(trainer.optimizers) == 1
             and not trainer.lr_scheduler_configs
@@ -114,10 +106,6 @@ class EpochLoop(_TrainingEpochLoop):
         """Return whether Lightning decides on validation, as it may follow this batch."""
         trainer, done = self.trainer, self.batch_progress.current.ready
         return data_fetcher.done or done % trainer.val_check_batch == 0
-
-
-def _overrides(callback: pl.Callback, hook: str) -> bool:
-    return getattr(type(callback), hook) is not getattr(pl.Callback, hook)
 
 
 def use_epoch_loop(trainer: pl.Trainer) -> None:

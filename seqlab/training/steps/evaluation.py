@@ -6,16 +6,12 @@ from typing import Any, final
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loops.evaluation_loop import _EvaluationLoop
-from pytorch_lightning.loops.fetchers import _PrefetchDataFetcher
-from pytorch_lightning.plugins.precision import Precision
-from pytorch_lightning.profilers import PassThroughProfiler
-from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultCollection, _ResultMetric
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from seqlab.training.callbacks import ValidationBaseline
 from seqlab.training.checkpoint import RunCheckpoint
-from seqlab.training.module import SequenceModule
+from seqlab.training.steps.plain import is_plain, overrides
 
 _LOG_NOTHING = (ValidationBaseline, RunCheckpoint)
 """Callbacks that need no more of a batch than the call of their hook after it."""
@@ -51,15 +47,10 @@ class EvaluationLoop(_EvaluationLoop):
         """Decide whether the batches are plain."""
         super().on_run_start()
         trainer: Any = self.trainer
-        within = [each for each in trainer.callbacks if any(_overrides(each, hook) for hook in self._hooks)]
+        within = [each for each in trainer.callbacks if any(overrides(each, hook) for hook in self._hooks)]
         self._callbacks = tuple(within)
         self._is_plain = (
-            type(trainer.lightning_module) is SequenceModule
-            and type(trainer.strategy) is SingleDeviceStrategy
-            and trainer.strategy.root_device.type == "cpu"
-            and type(trainer.precision_plugin) is Precision
-            and type(trainer.profiler) is PassThroughProfiler
-            and type(self._data_fetcher) is _PrefetchDataFetcher
+            is_plain(trainer, self._data_fetcher)
             and self.num_dataloaders == 1
             and all(type(each) in _LOG_NOTHING for each in within)
         )
@@ -106,10 +97,6 @@ class LoggedMetrics(_ResultCollection):
 def _moved(metric: _ResultMetric, device: torch.device | str) -> _ResultMetric:
     known = metric.is_tensor and metric.value.device == torch.device(device)
     return metric if known else _ResultMetric.to(metric, device)
-
-
-def _overrides(callback: pl.Callback, hook: str) -> bool:
-    return getattr(type(callback), hook) is not getattr(pl.Callback, hook)
 
 
 def use_evaluation_loops(trainer: pl.Trainer) -> None:
