@@ -18,6 +18,8 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchmetrics.utilities import dim_zero_cat
 
+from seqlab_tasks.intervals import balanced_accuracy_interval, macro_f1_interval
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -99,6 +101,10 @@ class BalancedAccuracy(Confusion):
         present = counts.sum(1) > 0
         return (counts.diagonal() / counts.sum(1))[present].mean()
 
+    def interval(self) -> tuple[float, float]:
+        """Return the ends of the 95 % interval."""
+        return balanced_accuracy_interval(super().compute().cpu().numpy())
+
 
 @final
 class MacroF1(Confusion):
@@ -112,6 +118,10 @@ class MacroF1(Confusion):
         counts = super().compute()
         present = counts.sum(1) > 0
         return (2 * counts.diagonal() / (counts.sum(0) + counts.sum(1)))[present].mean()
+
+    def interval(self) -> tuple[float, float]:
+        """Return the ends of the 95 % interval."""
+        return macro_f1_interval(super().compute().cpu().numpy())
 
 
 class Reliability(Metric):

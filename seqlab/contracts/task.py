@@ -131,7 +131,11 @@ class Task(ABC):
 
     @abstractmethod
     def metrics(self) -> MetricCollection:
-        """Make fresh scalar metrics; each is updated with ``(outputs, targets)``."""
+        """Make fresh scalar metrics; each is updated with ``(outputs, targets)``.
+
+        The 95 % interval of one with a method ``interval()`` is the pair that it returns, after an update with all
+        examples.
+        """
 
     @abstractmethod
     def baseline_outputs(self, batch: Batch) -> Tensor:

@@ -72,6 +72,8 @@ def metric_intervals(
 ) -> dict[str, list[float] | None]:
     """Return the 95 % interval of each test metric.
 
+    It is Wilson's for a share of the examples, ``interval()`` of a metric that has the method, else the bootstrap's.
+
     Args:
         task: of the run.
         values: the metrics of the test split.
@@ -89,24 +91,34 @@ def metric_intervals(
     for name, value in values.items():
         if abs(value - hits / examples) < 1e-6 and metric_ranges(metrics, [name])[name] == [0, 1]:
             known[name] = list(wilson_interval(hits, examples))
-    rest = [str(name) for name in metrics if name in values and name not in known]
-    limits = metric_ranges(metrics, rest)
-    wanted: Any = metrics[rest[0]] if len(rest) == 1 else MetricCollection({name: metrics[name] for name in rest})
+        elif name in metrics and hasattr(metric := metrics[name], "interval") and np.isfinite(value):
+            metric.reset()
+            metric.update(outputs, targets)
+            known[name] = list(metric.interval())
+    if rest := [str(name) for name in metrics if name in values and name not in known]:
+        limits, resampled = metric_ranges(metrics, rest), partial(_resampled, metrics, rest, outputs, targets)
+        ends = bootstrap_intervals(resampled, {name: values[name] for name in rest}, examples, limits)
+        known |= {name: list(each) for name, each in ends.items()}
+    return {**none, **known}
 
-    def resampled(rows: Any) -> dict[str, Any]:
-        sets = []
-        update, compute = wanted.update, wanted.compute
-        if len(rest) == 1:  # without torchmetrics' wrappers, which take longer than the metric
-            update, compute = (partial(getattr(type(wanted), name), wanted) for name in ("update", "compute"))
-        for each in torch.from_numpy(rows):
-            wanted.reset()
-            update(outputs[each], targets[each])
-            found = compute()
-            sets.append({name: float(found[name] if len(rest) > 1 else found) for name in rest})
-        return {name: np.array([each[name] for each in sets]) for name in rest}
 
-    ends = bootstrap_intervals(resampled, {name: values[name] for name in rest}, examples, limits) if rest else {}
-    return {**none, **{name: list(each) for name, each in ends.items()}, **known}
+def _resampled(
+    metrics: MetricCollection, names: Sequence[str], outputs: Tensor, targets: Tensor, sets: Any
+) -> dict[str, Any]:
+    """Return the values of metrics for each resampled set of rows."""
+    alone = len(names) == 1
+    wanted: Any = metrics[names[0]] if alone else MetricCollection({name: metrics[name] for name in names})
+    update, compute = wanted.update, wanted.compute
+    if alone:  # without torchmetrics' wrappers, which take longer than the metric
+        update, compute = (partial(getattr(type(wanted), name), wanted) for name in ("update", "compute"))
+    values: dict[str, list[float]] = {name: [] for name in names}
+    for rows in torch.from_numpy(sets):
+        wanted.reset()
+        update(outputs[rows], targets[rows])
+        found = compute()
+        for name in names:
+            values[name].append(float(found if alone else found[name]))
+    return {name: np.array(each) for name, each in values.items()}
 
 
 def confident_errors(

@@ -40,24 +40,6 @@ def test_the_bootstrap_covers_a_mean_loss_in_95_of_100_test_sets():
     assert 0.93 <= covered(ends, 1.0) <= 0.97
 
 
-@pytest.mark.slow
-def test_the_bootstrap_covers_a_mean_of_recalls_and_stays_in_its_range():
-    """Balanced accuracy of two classes whose recalls are 0.95 and 0.7."""
-    draw, truth = np.random.default_rng(2), (0.95 + 0.7) / 2
-    first, second = draw.random((SETS, 80)) < 0.95, draw.random((SETS, 80)) < 0.7
-    ends = []
-    for seed, own in enumerate(np.concatenate([first, second], 1)):
-
-        def balanced(rows, own=own):
-            is_first, hits = rows < 80, own[rows]
-            counts = is_first.sum(1)
-            return ((hits & is_first).sum(1) / counts + (hits & ~is_first).sum(1) / (160 - counts)) / 2
-
-        ends.append(bootstrap_interval(balanced, (own[:80].mean() + own[80:].mean()) / 2, 160, (0, 1), seed))
-    assert 0.93 <= covered(ends, truth) <= 0.97
-    assert all(0 <= low <= high <= 1 for low, high in ends)
-
-
 def test_a_perfect_score_does_not_leave_the_range():
     found = bootstrap_intervals(
         lambda rows: {"high": np.linspace(0.9, 1, len(rows)), "free": np.linspace(-5, 5, len(rows))},
