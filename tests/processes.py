@@ -60,6 +60,7 @@ class Forked:
 def _run(folder, arguments, environment, output):
     """Become the command: its folder, environment, streams and arguments."""
     multiprocessing.process._parent_process = None  # a command is no worker of a pool
+    multiprocessing.set_start_method(None, force=True)  # its own processes start as in a command that a shell starts
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
