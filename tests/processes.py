@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import final
 
+ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("logger=none", "trainer.progress=false", "trainer.threads=1")
 FEW = ("trainer.limit_val_batches=2", "trainer.limit_test_batches=2", "trainer.limit_train_batches=2")
 """For what does not depend on how long a run trains."""
@@ -24,14 +25,20 @@ PRELOADED = (
 
 @final
 class Forked:
-    """A command in a process that begins with seqlab imported; with the methods of :class:`subprocess.Popen`."""
+    """A command in a process that begins with seqlab imported; with the methods of :class:`subprocess.Popen`.
 
-    def __init__(self, folder, arguments, environment):
-        with tempfile.NamedTemporaryFile(prefix="seqlab-", suffix=".out", delete=False) as file:
-            self.output = Path(file.name)
+    Args:
+        apart: whether errors are no part of the output.
+    """
+
+    def __init__(self, folder, arguments, environment, *, apart=False):
+        self.outputs = [_empty_file(), *([_empty_file()] if apart else [])]
+        if str(ROOT) not in sys.path:  # the process imports this module
+            sys.path.append(str(ROOT))
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(PRELOADED))
-        self.process = context.Process(target=_run, args=(str(folder), arguments, environment, file.name))
+        target = str(folder), arguments, environment, list(map(str, self.outputs))
+        self.process = context.Process(target=_run, args=target)
         self.process.start()
         self.pid = self.process.pid
 
@@ -42,13 +49,14 @@ class Forked:
     returncode = property(poll)
 
     def communicate(self, timeout=None):
-        """Wait for the end; return the output."""
+        """Wait for the end; return the output and the errors."""
         self.process.join(timeout)
         if self.poll() is None:
             raise subprocess.TimeoutExpired("seqlab", timeout)
-        text = self.output.read_text("utf-8", "replace") if self.output.exists() else ""
-        self.output.unlink(missing_ok=True)
-        return text, ""
+        texts = [path.read_text("utf-8", "replace") for path in self.outputs if path.exists()]
+        for path in self.outputs:
+            path.unlink(missing_ok=True)
+        return (*texts, "", "")[:2]
 
     def kill(self):
         self.process.kill()
@@ -57,17 +65,22 @@ class Forked:
         self.process.terminate()
 
 
-def _run(folder, arguments, environment, output):
+def _empty_file():
+    with tempfile.NamedTemporaryFile(prefix="seqlab-", suffix=".out", delete=False) as file:
+        return Path(file.name)
+
+
+def _run(folder, arguments, environment, outputs):
     """Become the command: its folder, environment, streams and arguments."""
     multiprocessing.process._parent_process = None  # a command is no worker of a pool
     multiprocessing.set_start_method(None, force=True)  # its own processes start as in a command that a shell starts
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
-    for stream in (1, 2):
+    for stream, output in ((1, outputs[0]), (2, outputs[-1])):
+        descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
         os.dup2(descriptor, stream)
-    os.close(descriptor)
+        os.close(descriptor)
     sys.path[:] = [*filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), *sys.path]
     sys.argv = ["seqlab", *arguments]
     if environment.get("PYTHONWARNINGS") == "ignore":
@@ -90,6 +103,13 @@ def start(folder, *arguments, python=(), **environment):
     return subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
+
+
+def run(folder, *arguments):
+    """Run a command; return its exit code, output and errors."""
+    process = Forked(folder, arguments, dict(os.environ), apart=True)
+    out, errors = process.communicate(timeout=500)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, errors)
 
 
 def finish(process, seconds=500):
