@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -c constraints.txt
-# On all cores, which pip does not; files that are not for this Python are left out, as pip leaves them out.
-COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+# On all cores, which pip does not, and without the tests of packages; files that are not for this Python are left out.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 
 .PHONY: help setup run test test-slow test-cluster coverage check docs test-docs bench verify-long clean
 

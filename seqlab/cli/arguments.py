@@ -261,11 +261,21 @@ def _check_launcher(node: Mapping[str, Any], typed: set[str]) -> None:
             usual = _composed([f"hydra/launcher={chosen}"])["launcher"] or {}
     except HydraException:  # a launcher of the folder's own
         usual = {}
-    for key, value in (node.get("launcher") or {}).items():
-        if value == usual.get(key) or key in _NAMES_CODE or f"hydra.launcher.{key}" in typed:
+    known = dict(_flat(usual))
+    for key, value in _flat(node.get("launcher") or {}):
+        if value == known.get(key) or key in _NAMES_CODE or f"hydra.launcher.{key}" in typed:
             continue
         if fault := launcher_fault(key, value):
             raise UserError(f"hydra.launcher.{key} is {str(value)[:80]!a}, {fault}; type it yourself, if it is yours")
+
+
+def _flat(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of a launcher; those of ``ray.init`` and ``ray.remote`` are dotted."""
+    for key, value in node.items():
+        if key in ("ray", "ray.init", "ray.remote") and isinstance(value, Mapping):
+            yield from _flat({f"{key}.{each}": deeper for each, deeper in value.items()})
+        else:
+            yield key, value
 
 
 def _check_sweeper(node: Mapping[str, Any]) -> None:

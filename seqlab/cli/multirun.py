@@ -33,11 +33,12 @@ _KINDS = ("launcher", "sweeper")
 _SWEEPERS = {"horizon": ("_sweepers", "HorizonSweeper")}
 """Module and class of the sweepers of seqlab."""
 _LAUNCHERS = {
-    "joblib": ("_joblib", "JoblibLauncher", "joblib"),
-    "slurm": ("_submitit", "SlurmLauncher", "slurm"),
-    "submitit_local": ("_submitit", "LocalLauncher", "slurm"),
+    "joblib": ("_joblib", "JoblibLauncher", 'pip install "seqlab[joblib]"'),
+    "ray": ("_ray", "RayLauncher", "pip install --no-deps hydra-ray-launcher==1.2.2 && pip install ray"),
+    "slurm": ("_submitit", "SlurmLauncher", 'pip install "seqlab[slurm]"'),
+    "submitit_local": ("_submitit", "LocalLauncher", 'pip install "seqlab[slurm]"'),
 }
-"""Module, class, and the extra of seqlab that brings what the launcher needs."""
+"""Module, class, and the command that installs what the launcher needs."""
 
 
 def is_search(sweeper: str) -> bool:
@@ -69,13 +70,11 @@ def register_launcher(name: str) -> None:
     """Register a launcher; raise :class:`UserError` if the package that it needs is not installed."""
     if name not in _LAUNCHERS:
         return
-    module, launcher, extra = _LAUNCHERS[name]
+    module, launcher, command = _LAUNCHERS[name]
     try:
         found = _load(module, launcher)
     except ModuleNotFoundError as error:
-        raise UserError(
-            f'hydra/launcher={name}: {error.name} is not installed; `pip install "seqlab[{extra}]"`'
-        ) from error
+        raise UserError(f"hydra/launcher={name}: {error.name} is not installed; `{command}`") from error
     Plugins.instance().register(found)
     stored = ConfigStore.instance().repo["hydra"]["launcher"]
     stored.pop(f"{name}.yaml", None)  # the other package's config; seqlab's has the same name

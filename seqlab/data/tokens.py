@@ -59,6 +59,14 @@ class TokenFile:
     def __len__(self) -> int:
         return int(self.facts["tokens"])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the open file, which another process does not have."""
+        return {key: value for key, value in self.__dict__.items() if key != "_file"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._file = os.open(self.path, os.O_RDONLY)
+
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             os.close(self._file)

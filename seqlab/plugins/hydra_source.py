@@ -212,7 +212,7 @@ def _with_defaults(kind: str, name: str) -> DictConfig:
     return config
 
 
-OWN_LAUNCHERS = ("joblib", "slurm", "submitit_local")
+OWN_LAUNCHERS = ("joblib", "ray", "slurm", "submitit_local")
 """Launchers whose config is seqlab's file, not that of the Hydra plugin."""
 SOURCE = "command-line"
 """Hydra's provider name of ``--config-dir``."""

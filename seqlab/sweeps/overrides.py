@@ -30,12 +30,15 @@ _LAUNCHER_KEYS = (
     "verbose",
 )  # fmt: skip
 """Launcher keys that files may set: resources, but no commands (``setup``) and no environment (``env_set``)."""
+_RAY_KEYS = ("num_cpus", "num_gpus", "memory", "object_store_memory", "max_retries", "include_dashboard")
+"""The same below ``ray.init`` and ``ray.remote``: no ``address`` and no ``runtime_env``."""
 _SWEEPER_KEYS = r"hydra\.sweeper(\.(?!(hydra|custom_search_space|storage)\b)[a-z]\w*)+"
 """Sweeper keys that files may set: Optuna imports ``custom_search_space`` and opens ``storage``."""
 _HYDRA_KEYS = re.compile(
     rf"hydra/(launcher|sweeper(/[a-z]\w*)*)|hydra\.launcher\.({'|'.join(_LAUNCHER_KEYS)})|{_SWEEPER_KEYS}"
+    rf"|hydra\.launcher\.ray\.(init|remote)\.({'|'.join(_RAY_KEYS)})"
 )
-_PROCESS_KEYS, _MOST_PROCESSES = ("n_jobs", "parallel"), 1024
+_PROCESS_KEYS, _MOST_PROCESSES = ("n_jobs", "parallel", "num_cpus"), 1024
 _UNSAFE_VALUE = re.compile(r"hydra|_target_|\$\{", re.IGNORECASE)
 
 
@@ -62,7 +65,8 @@ def _fault(override: str) -> str | None:
         return "by which Hydra could run code"
     if _UNSAFE_VALUE.search(override.partition("=")[2]):
         return "whose value could make Hydra run code"
-    return launcher_fault(key.rpartition(".")[2], parsed.value()) if key.startswith("hydra.launcher.") else None
+    launcher = key.removeprefix("hydra.launcher.")
+    return launcher_fault(launcher, parsed.value()) if launcher != key else None
 
 
 def _has_control(text: str) -> bool:
@@ -70,8 +74,9 @@ def _has_control(text: str) -> bool:
 
 
 def launcher_fault(key: str, value: object) -> str | None:
-    """Return why a file may not set a key of a launcher to a value; ``None`` if it may."""
-    if key not in _LAUNCHER_KEYS:
+    """Return why a file may not set a key of a launcher, such as ``ray.init.num_cpus``; ``None`` if it may."""
+    group, _, key = key.rpartition(".")
+    if key not in {"": _LAUNCHER_KEYS, "ray.init": _RAY_KEYS, "ray.remote": _RAY_KEYS}.get(group, ()):
         return "by which a launcher could run code"
     if isinstance(value, str) and _has_control(value):
         return "in which a line of a batch script could end"

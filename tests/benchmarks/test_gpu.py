@@ -82,7 +82,7 @@ def test_every_point_in_tiny_sizes(tmp_path):
 
     from seqlab_cells.gpu import limits
 
-    said = run("gpu_campaign.py", "--to", str(tmp_path), "--minutes", "60")
+    said = run("gpu_campaign.py", "--to", str(tmp_path), "--minutes", "60", "--workers", "1")
     assert f"{len(tiny())} of {len(tiny())} points" in said
     assert "failed: none" in said
     rows = [json.loads(line) for line in (tmp_path / "points.jsonl").read_text("utf-8").splitlines()]

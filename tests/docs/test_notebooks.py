@@ -48,11 +48,23 @@ WANTED = {
 """What a notebook prints, whatever the machine."""
 
 
+@pytest.fixture(scope="module")
+def kernel():
+    """One kernel for all notebooks, which imports torch once; each begins without the names of the others."""
+    client = nbclient.NotebookClient(nbformat.v4.new_notebook(), kernel_name="python3")
+    with patch.dict(os.environ, {"MPLBACKEND": "agg", "JUPYTER_PLATFORM_DIRS": "1", "OMP_NUM_THREADS": "1"}):
+        client.create_kernel_manager()
+        client.start_new_kernel()
+    yield client.km
+    client._cleanup_kernel()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_it_runs(name, tmp_path):
+def test_it_runs(name, kernel, tmp_path):
     notebook = read(name)
-    place = {"metadata": {"path": str(tmp_path)}}
-    with patch.dict(os.environ, {"MPLBACKEND": "agg", "JUPYTER_PLATFORM_DIRS": "1", "OMP_NUM_THREADS": "1"}):
-        nbclient.NotebookClient(notebook, timeout=250, kernel_name="python3", resources=place).execute()
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(f"%reset -f\n%cd -q {tmp_path}"))
+    client = nbclient.NotebookClient(notebook, km=kernel, timeout=250)
+    client.execute()
+    client.kc.stop_channels()
     assert re.search(WANTED[name], printed(notebook), re.DOTALL), printed(notebook)

@@ -20,10 +20,10 @@ LARGE = {
     "large_and_small_numbers", "rows_are_independent", "state_carries_over_every_cut",
 }  # fmt: skip
 """Checks of a cell that run many sizes or options: in ``make test-slow``."""
-IN_CI = {"rnn", "lstm", "gru", "indrnn", "signed_mingru", "lru", "deltanet", "mlstm"}
-"""Cells of every kind of state and step; these checks of the others are in ``make verify-long``."""
-SLOW = {"gru.fused", "lstm.vendor", "rnn.fused", "minlstm.parallel", "lru.parallel", "gated_deltanet.chunked"}
-"""Kernels whose other checks run there; those of the rest, which share their code, in ``make verify-long``."""
+IN_CI = {"lstm", "indrnn", "lru", "deltanet"}
+"""One of each kind of state: gated, elementwise, complex, a matrix; the others are in ``make verify-long``."""
+SLOW = {"gru.fused", "lstm.vendor", "lru.parallel", "gated_deltanet.chunked"}
+"""One of each way to compute; those of the rest, which share their code, in ``make verify-long``."""
 CORE = {
     "autocast", "estimates", "full_rows", "layout_of_the_gradient", "names_its_cell",
     "no_memory_between_calls", "no_steps_and_no_rows", "parameters_are_the_cells", "parts_of_the_loss", "ragged_rows",
@@ -89,5 +89,7 @@ def test_compiled_equals_the_loop(entry):
 
 @pytest.mark.slow
 @pytest.mark.timeout(280)
-def test_fused_compiles_in_one_graph():
-    compiles("fused")
+@pytest.mark.parametrize("cell", ["gru", *(pytest.param(each, marks=pytest.mark.long) for each in ("rnn", "lstm"))])
+def test_fused_compiles_in_one_graph(cell):
+    """They share the operator and its derivative."""
+    compiles(f"fused {cell}")

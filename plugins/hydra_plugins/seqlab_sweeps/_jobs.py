@@ -86,13 +86,20 @@ class Job:
         function: trains one run.
         gpus: of the machine; the process takes one.
         many: whether the process trains many runs. A signal then stops the current run, and no other starts.
+        folder: working folder of the process; ``None`` for that in which it starts.
     """
 
-    def __init__(self, function: Callable[[DictConfig], Any], gpus: Sequence[str], many: bool = False) -> None:
-        self.function, self.gpus, self.many = function, gpus, many
+    def __init__(
+        self,
+        function: Callable[[DictConfig], Any],
+        gpus: Sequence[str],
+        many: bool = False,
+        folder: str | None = None,
+    ) -> None:
+        self.function, self.gpus, self.many, self.folder = function, gpus, many, folder
 
     def __reduce__(self) -> Any:
-        return _unpickle, (self.function, self.gpus, self.many)
+        return _unpickle, (self.function, self.gpus, self.many, self.folder)
 
     def __call__(self, config: DictConfig) -> Any:
         """Train a run."""
@@ -100,13 +107,15 @@ class Job:
         return _STOP.guard(self.function, config) if self.many else self.function(config)
 
 
-def _unpickle(function: Callable[[DictConfig], Any], gpus: Sequence[str], many: bool) -> Job:
+def _unpickle(function: Callable[[DictConfig], Any], gpus: Sequence[str], many: bool, folder: str | None) -> Job:
+    if folder is not None:
+        os.chdir(folder)
     register()
     register_run_name()
     logging.raiseExceptions = False  # as on the command line
     if many:
         _STOP.listen()
-    return Job(function, gpus, many)
+    return Job(function, gpus, many, folder)
 
 
 @final

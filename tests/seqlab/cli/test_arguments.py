@@ -194,7 +194,11 @@ def test_other_commands_read_the_folder(cli, conf):
 
 @pytest.mark.slow  # processes that import torch
 @pytest.mark.parametrize(
-    "launcher", [["hydra/launcher=joblib", "hydra.launcher.n_jobs=1"], ["hydra/launcher=submitit_local"]]
+    "launcher",
+    [
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=1"],
+        pytest.param(["hydra/launcher=submitit_local"], marks=pytest.mark.long),  # it sends the same loader of configs
+    ],
 )
 def test_processes_of_a_launcher_know_the_folder(cli, conf, launcher):
     pytest.importorskip("joblib")

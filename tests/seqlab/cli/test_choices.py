@@ -19,9 +19,9 @@ WINDOW = [
     "task.examples=512", "task.held_out=100", "trainer.max_epochs=8", "trainer.threads=1", "trainer.progress=false",
     "optimizer.schedule=constant", "trainer.stop_when_solved=1", "logger=csv",
 ]  # fmt: skip
-SEARCH = [word for word in WINDOW if not word.startswith("trainer.stop")] + [
+SEARCH = [word for word in WINDOW if not word.startswith(("trainer.stop", "logger"))] + [
     "hydra/sweeper=horizon", "hydra.sweeper.start=2", "hydra.sweeper.learning_rates=[0.02,0.005]",
-    "hydra.sweeper.seeds=1", "hydra.sweeper.confirm_seeds=1", "trainer.max_epochs=6",
+    "hydra.sweeper.seeds=1", "hydra.sweeper.confirm_seeds=1", "trainer.max_epochs=6", "logger=none",
 ]  # fmt: skip
 
 

@@ -4,19 +4,12 @@ import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
+from ...processes import finish, start, wait_for
+
 LONG = ["task=names", "cell.hidden_size=8", "trainer.max_epochs=1000", "logger=none", "trainer.progress=false"]
-
-
-def started(arguments, folder):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "seqlab", *arguments]
-    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow
@@ -24,26 +17,21 @@ def started(arguments, folder):
 def test_an_interrupted_run_prints_the_command_that_resumes_it(tmp_path):
     """With a folder and a ``ckpt_path`` of its own in the command, which the line names once."""
     folder = "out here"
-    process = started([*LONG, f"hydra.run.dir={folder}", "ckpt_path=null"], tmp_path)
+    process = start(tmp_path, *LONG, f"hydra.run.dir={folder}", "ckpt_path=null")
     checkpoint = tmp_path / folder / "resume.ckpt"
-    while not checkpoint.exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+    wait_for(lambda: checkpoint.exists() or process.poll() is not None)
+    os.kill(process.pid, signal.SIGINT)
+    code, told = finish(process)
+    assert code == 130
     assert "Traceback" not in told
     (line,) = [line for line in told.splitlines() if "to resume" in line]
     words = shlex.split(line.split("to resume: python -m seqlab ")[1])
     assert sorted(words) == sorted([*LONG, f'hydra.run.dir="{folder}"', "ckpt_path=last"])
     before = checkpoint.stat().st_mtime_ns
-    process = started(words, tmp_path)
-    while checkpoint.stat().st_mtime_ns == before:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 130
+    process = start(tmp_path, *words)
+    wait_for(lambda: checkpoint.stat().st_mtime_ns != before or process.poll() is not None)
+    os.kill(process.pid, signal.SIGINT)
+    assert finish(process)[0] == 130
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Encoded text in the cache: the same as encoding it directly, rebuilt when damaged, safe for several processes."""
 
 import logging
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -35,6 +36,16 @@ def test_the_file_holds_what_encoding_gives(make_preprocessor):
     assert stored.read(2, 5).tolist() == expected[2:7].tolist()
     assert stored.facts["counts"] == torch.bincount(expected, minlength=preprocessor.size).tolist()
     assert stored.facts["bytes"] == len("".join(PIECES).encode())
+
+
+def test_a_copy_for_another_process_opens_the_file_itself():
+    """A data worker that is spawned does not have the open files of the process that sends it."""
+    preprocessor = Characters()
+    tokens.fit_corpus(make(), preprocessor, None)
+    stored = tokens.encode_corpus(make(), preprocessor, None, "train")
+    sent, expected = pickle.dumps(stored), stored.read_all().tolist()
+    del stored
+    assert pickle.loads(sent).read(0, len(expected)).tolist() == expected
 
 
 def test_a_vocabulary_is_cached_by_text():

@@ -17,6 +17,8 @@ from seqlab.distributed.collectives import RankConsensus, all_gather
 from seqlab.distributed.devices import RankInfo, rank_info
 from seqlab.runs import run_folder
 
+from ...processes import finish, start
+
 CPU = {"devices": 1, "num_nodes": 1, "accelerator": "cpu"}
 FAST = ["cell.hidden_size=12", "logger=csv", "trainer.progress=false", "trainer.threads=1", "trainer.max_epochs=3"]
 SMALL = {
@@ -159,11 +161,11 @@ def test_all_stop_after_the_same_step_and_resume_exactly(configured, names_folde
 def test_a_process_that_dies_stops_the_run_with_a_reason(configured, tmp_path):
     words = [*SMALL["lm"], *TWO, f"task.data={tmp_path / 'text.txt'}", "trainer.max_epochs=500"]
     words += ["trainer.early_stopping=null", f"hydra.run.dir={tmp_path / 'run'}", "trainer.checkpoint_minutes=0"]
-    process = subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True)
+    process = start(tmp_path, *words)
     until(lambda: (tmp_path / "run" / run_folder.RESUME).exists())
     os.kill(child_of(process), signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
+    code, errors = finish(process)
+    assert code == 1, errors
     assert "the process of rank 1 failed: it ended with -9" in errors
     assert "Traceback" not in errors
     torch.load(tmp_path / "run" / run_folder.RESUME, weights_only=True)

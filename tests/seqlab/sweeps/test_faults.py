@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 import torch
@@ -13,6 +12,8 @@ from seqlab.errors import UserError
 from seqlab.io.atomic import write_text
 from seqlab.runs.run_folder import write_weights
 from seqlab.training.checkpoint import AtomicCheckpointIO
+
+from ... import processes
 
 QUICK = ("trainer.max_epochs=4", "logger=csv", "trainer.progress=false", "trainer.threads=1", "cell.hidden_size=64")
 
@@ -36,14 +37,7 @@ def disk(tmp_path):
 
 
 def seqlab(folder, *overrides):
-    done = subprocess.run(
-        [sys.executable, "-m", "seqlab", *overrides],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=250,
-    )
+    done = processes.run(folder, *overrides)
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
     return done
 

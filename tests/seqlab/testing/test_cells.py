@@ -33,6 +33,8 @@ ROOT = Path(__file__).parents[3]
 FAULTS = [(fault, check) for fault, check in ALL if issubclass(fault, Cell | broken.NoCell)]
 SLOW = {subtle.DetachesWithRelu, subtle.CentresOverRows, subtle.SmoothsOverTheFuture}
 """Every check runs before the one that fails."""
+LARGE_IN_CI = {"MatrixMemory", "Delayed", "LearnedStart", "Choices"}
+"""Odd in their state, in time, at the start and in their options; these checks of the others are in ``verify-long``."""
 SPARED = {COMPILED, "every_kernel_equals_the_loop", "every_option"}
 
 
@@ -47,17 +49,40 @@ class TestSpares(CellSuite):
     skips: ClassVar[dict[str, str]] = dict.fromkeys((COMPILED, *LARGE), "slow tests of tests/seqlab_cells do")
 
 
+def outcomes_of(cell, chosen):
+    """Run the chosen checks; return those that failed."""
+    skips = {check: "not chosen" for check in CellSuite.checks() if check not in chosen}
+    outcomes = list(run_suite(suite_of(cell, **skips)))
+    assert {one.check for one in outcomes if one.result == "skipped"} <= {*SPARED, *skips}
+    return [(one.check, one.detail) for one in outcomes if one.result == "failed"]
+
+
 @pytest.mark.parametrize(
     "cell",
-    [odd.Counting, *(pytest.param(cell, marks=pytest.mark.slow) for cell in (broken.Right, *odd.ODD, *odder.ODD))],
+    [
+        cell if cell is odd.Counting else pytest.param(cell, marks=pytest.mark.slow)
+        for cell in (broken.Right, *odd.ODD, *odder.ODD)
+    ],
     ids=lambda cell: cell.__name__,
 )
 @pytest.mark.usefixtures("no_shape_checks")
 def test_spares_what_is_odd_but_right(cell):
-    skips = {COMPILED: "slow"} if cell in odd.ODD else {COMPILED: "slow", "exports": "slow"}
-    outcomes = list(run_suite(suite_of(cell, **skips)))
-    assert [(one.check, one.detail) for one in outcomes if one.result == "failed"] == []
-    assert {one.check for one in outcomes if one.result == "skipped"} <= {*SPARED, *skips}
+    left_out = {COMPILED, *LARGE} if cell in odd.ODD else {COMPILED, "exports", *LARGE}
+    assert outcomes_of(cell, set(CellSuite.checks()) - left_out) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "cell",
+    [
+        cell if cell.__name__ in LARGE_IN_CI else pytest.param(cell, marks=pytest.mark.long)
+        for cell in (broken.Right, *odd.ODD, *odder.ODD)
+    ],
+    ids=lambda cell: cell.__name__,
+)
+@pytest.mark.usefixtures("no_shape_checks")
+def test_spares_it_at_large_sizes_and_with_every_option(cell):
+    assert outcomes_of(cell, LARGE) == []
 
 
 @pytest.mark.filterwarnings("ignore:.*degrees of freedom.*:UserWarning")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.seqlab_tasks.test_published_layouts import LAYOUTS, ROWS
 
-BOW = ["model=bow", "logger=none", "trainer.progress=false"]
+BOW = ["model=bow", "logger=none", "trainer.progress=false", "trainer.max_epochs=2"]
 OF_TASK = ("header", "quoting", "encoding")
 """Options of the task that ``evaluate`` and ``predict`` have, too."""
 
