@@ -92,6 +92,7 @@ class RecurrentModel(Model):
     """
 
     narrow_tokens = True  # each chunk is widened when it is encoded
+    from_task = ("embedding_size", "bidirectional", "input_dropout", "output_dropout", "pooling", "init_range")
 
     @classmethod
     def search_space(cls) -> SearchSpace:

@@ -46,7 +46,7 @@ class Words(Pipeline):
         UserError: a step does not exist.
     """
 
-    from_task: ClassVar[Sequence[str]] = ("pattern", "end_of_line")
+    from_task: ClassVar[Sequence[str]] = ("steps", "pattern", "end_of_line", "min_count")
 
     @classmethod
     def search_space(cls) -> SearchSpace:
