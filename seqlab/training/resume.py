@@ -138,8 +138,9 @@ class ResumePoint:
                 filled[group][key] = number
         for group, _, key in (each.partition(".") for each in chosen):
             before = then.get(group) or {}
-            if key in before and before.get("name") == filled[group].get("name"):
-                filled[group][key] = copy.deepcopy(before[key])
+            if before.get("name") == filled[group]["name"]:
+                values = before if key in before else added_options(group, before["name"])
+                filled[group][key] = copy.deepcopy(values.get(key, filled[group][key]))
         return filled
 
     def start_segment(self, config: Mapping[str, Any], folder: Path) -> TrainingRecord:

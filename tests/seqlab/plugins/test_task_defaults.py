@@ -12,7 +12,9 @@ from seqlab.plugins.config import checked_arguments, node, plugin_classes
 from seqlab.plugins.task_defaults import chosen_by_task, defaults_of
 from seqlab.sweeps.plan import run_key
 
-CHOSEN = {"model.pooling": "mean", "model.input_dropout": 0.25, "preprocessing.steps": ["lower"]}
+CHOSEN = {
+    "model.pooling": "mean", "model.input_dropout": 0.25, "model.embedding_std": 0.1, "preprocessing.steps": ["lower"],
+}  # fmt: skip
 TASK = f"""
 import torch
 from seqlab import Examples
@@ -45,7 +47,7 @@ def test_a_task_chooses_what_nobody_set(own_task):
     config = seqlab.compose(["task=own"])
     assert chosen_by_task(config) == CHOSEN
     plain, usual = plain_config(config), plain_config(seqlab.compose(["task=names", "preprocessing=words"]))
-    assert plain["model"] == usual["model"] | {"pooling": "mean", "input_dropout": 0.25}
+    assert plain["model"] == usual["model"] | {"pooling": "mean", "input_dropout": 0.25, "embedding_std": 0.1}
     assert plain["preprocessing"] == usual["preprocessing"] | {"steps": ["lower"]}
     assert plain["optimizer"] == usual["optimizer"]
 
@@ -90,7 +92,7 @@ def test_a_run_records_which_values_the_task_chose(own_task, tmp_path):
     words = [*SMALL, "task.sequence_length=2", "trainer.max_epochs=1", "model.pooling=last"]
     seqlab.run(seqlab.compose(words), tmp_path / "run")
     record = json.loads((tmp_path / "run" / "results.json").read_text("utf-8"))
-    assert record["chosen_by_task"] == ["model.input_dropout", "preprocessing.steps"]
+    assert record["chosen_by_task"] == ["model.embedding_std", "model.input_dropout", "preprocessing.steps"]
     assert record["config"]["model"]["pooling"] == "last"
     assert record["config"]["preprocessing"]["steps"] == ["lower"]
 
