@@ -1,8 +1,8 @@
 """Recurrent network with any cell."""
 
 import logging
-from collections.abc import Callable
-from typing import Any, Literal, final
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,8 @@ class RecurrentModel(Model):
         kernel: name of the kernel that scans the cell, or the kernel.
         input: encoding of token ids: a learned ``embedding`` (id 0, the padding, stays zero) or ``onehot``.
         embedding_size: features of the embedding.
+        embedding_std: standard deviation of the embedding's initial values, which are normal; a small one keeps words
+            that occur once or twice from being learned by heart. No effect with ``onehot``.
         depth: number of layers.
         bidirectional: whether each layer also scans the sequence backward.
         dropout: probability of dropping a feature between two layers, in training; no effect with depth 1.
@@ -92,6 +94,8 @@ class RecurrentModel(Model):
     """
 
     narrow_tokens = True  # each chunk is widened when it is encoded
+    from_task = ("embedding_size", "embedding_std", "bidirectional", "input_dropout", "output_dropout", "pooling")
+    added_options: ClassVar[Mapping[str, Any]] = {"embedding_std": 1.0}
 
     @classmethod
     def search_space(cls) -> SearchSpace:
@@ -116,6 +120,7 @@ class RecurrentModel(Model):
         *,
         input: Input = "embedding",
         embedding_size: int = 64,
+        embedding_std: float = 1.0,
         depth: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
@@ -146,6 +151,7 @@ class RecurrentModel(Model):
         check_range("input_dropout", input_dropout, 0, below=1)
         check_range("output_dropout", output_dropout, 0, below=1)
         check_range("embedding_size", embedding_size, 1)
+        check_range("embedding_std", embedding_std, above=0)
         check_range("init_range", init_range, 0)
         check_range("read_padding", read_padding, 0)
         if read_padding and (inputs.kind != "tokens" or per_step):
@@ -153,6 +159,7 @@ class RecurrentModel(Model):
         self.inputs, self.per_step, self.pooling = inputs, per_step, pooling
         self.read_padding, self.random_start, self.vectors = read_padding, random_start, vectors
         self.encoder, size = _encoder(inputs, input, embedding_size, padding=None if read_padding else 0)
+        _scale(self.encoder, embedding_std)
         _check_vectors(vectors, self.encoder, freeze_vectors)
         if freeze_vectors:
             self.encoder.requires_grad_(False)
@@ -307,6 +314,12 @@ def _encoder(inputs: InputSpec, input: str, embedding_size: int, padding: int | 
     if input == "onehot":
         return OneHot(inputs.size), inputs.size
     return nn.Embedding(inputs.size, embedding_size, padding_idx=padding), embedding_size
+
+
+@torch.no_grad()
+def _scale(encoder: nn.Module, std: float) -> None:
+    if isinstance(encoder, nn.Embedding) and std != 1:
+        encoder.weight *= std
 
 
 def _check_vectors(vectors: str | None, encoder: nn.Module, freeze: bool) -> None:

@@ -46,7 +46,7 @@ class Words(Pipeline):
         UserError: a step does not exist.
     """
 
-    from_task: ClassVar[Sequence[str]] = ("pattern", "end_of_line")
+    from_task: ClassVar[Sequence[str]] = ("steps", "pattern", "end_of_line", "min_count")
 
     @classmethod
     def search_space(cls) -> SearchSpace:
@@ -95,7 +95,8 @@ class Words(Pipeline):
             counts.pop(symbol, None)
         found = [word for word, count in counts.items() if count >= self.min_count and _writable(word)]
         if not found:
-            raise ValueError(f"no word occurs at least {self.min_count} times in the training split")
+            hint = "; lower min_count" if self.min_count > 1 else ""
+            raise ValueError(f"no word occurs at least {self.min_count} times in the training split{hint}")
         found.sort(key=lambda word: (-counts[word], word))
         self._learn(found[: self.max_size])
 

@@ -38,7 +38,7 @@ WORD_COUNTS = {"ptb": (929_589, 73_760, 82_430), "wikitext-2": (2_088_628, 217_6
 """Words between white space, with one end of line for each line, of the three files of a source by words."""
 WORD_TYPES = {"ptb": 10_000, "wikitext-2": 33_278}
 """Different words of these sources, with ``<unk>`` and the end of a line."""
-WORD_OPTIONS = {"words": {"pattern": "whitespace", "end_of_line": True}}
+WORD_OPTIONS = {"preprocessing.pattern": "whitespace", "preprocessing.end_of_line": True}
 """Options of preprocessing plugins that count the same tokens."""
 
 _SKIPPED = ("test", "tests", "site-packages", "dist-packages", "lib2to3", "idlelib", "__pycache__", "pydoc_data")
@@ -130,7 +130,7 @@ def comparison_notes(source: str, words: Sequence[int], tokens: int, types: int)
     if tuple(words) != known:
         found, published = (", ".join(f"{count:,}" for count in counts) for counts in (words, known))
         notes.append(f"{where} the files have {found} words and line ends, the published ones {published}")
-    options = [f"preprocessing.{key}={str(value).lower()}" for key, value in WORD_OPTIONS["words"].items()]
+    options = [f"{key}={str(value).lower()}" for key, value in WORD_OPTIONS.items()]
     if tokens != words[0]:
         way = " ".join(["preprocessing=words", *options])
         notes.append(f"{where} train has {tokens:,} tokens, and {words[0]:,} words and line ends; set {way}")

@@ -1,7 +1,7 @@
 """Contract of a model: from a batch to the task's outputs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias, final
 
@@ -48,6 +48,8 @@ class Model(nn.Module, ABC):
     """Whether :meth:`forward` must return a state; set by the framework."""
     narrow_tokens: ClassVar[bool] = False
     """Whether :meth:`forward` takes token ids in uint8 and int16, too, which take less memory."""
+    from_task: ClassVar[Sequence[str]] = ()
+    """Options whose default the task may choose: :attr:`.TaskDefaults.of_model`, :attr:`.TaskDefaults.of_source`."""
     skips_parameters: bool = False
     """Whether some batches do not use some parameters, of this module or of a submodule with this attribute."""
 

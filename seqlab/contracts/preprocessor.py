@@ -15,7 +15,7 @@ class Preprocessor(ABC):
     """
 
     from_task: ClassVar[Sequence[str]] = ()
-    """Options whose default the task may set for its public data: :attr:`.TaskDefaults.of_source`."""
+    """Options whose default the task may choose: :attr:`.TaskDefaults.of_model`, :attr:`.TaskDefaults.of_source`."""
 
     @classmethod
     def search_space(cls) -> SearchSpace:

@@ -52,8 +52,11 @@ class TaskDefaults:
             overrides it.
         min_updates: least number of optimiser updates, by which ``data.batch_size=auto`` and
             ``trainer.max_epochs=auto`` are chosen on small data; 0 keeps the defaults.
-        of_source: defaults of options of preprocessing plugins for public data, by the task's ``source``, the plugin
-            and the option (:attr:`.Preprocessor.from_task`); they hold while the task's ``data`` is null.
+        of_model: defaults of other config keys, by the chosen model, such as
+            ``{"recurrent": {"model.pooling": "max", "preprocessing.min_count": 2}}``. They hold for options that a
+            plugin lets the task choose (:attr:`.Model.from_task`, :attr:`.Preprocessor.from_task`).
+        of_source: the same for public data, by the task's ``source``; they hold while the task's ``data`` is null, in
+            place of those of the model.
     """
 
     preprocessing: str | None = None
@@ -61,7 +64,8 @@ class TaskDefaults:
     max_epochs: int = 25
     sequence_length_means: LengthMeaning = "maximum"
     min_updates: int = 0
-    of_source: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    of_model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    of_source: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.sequence_length_means not in (known := get_args(LengthMeaning)):

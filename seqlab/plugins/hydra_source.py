@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import yaml  # type: ignore[import-untyped]  # PyYAML, which OmegaConf brings, has no types
 from hydra.core.config_search_path import ConfigSearchPath
@@ -22,13 +22,10 @@ from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 
 from seqlab.errors import UserError, one_line
 from seqlab.io.safe_io import read_bytes
-from seqlab.plugins import hydra_internals
+from seqlab.plugins import hydra_internals, task_defaults
 from seqlab.plugins.config import choices, node, plugin_classes
 from seqlab.plugins.hydra_internals import register_resolver
 from seqlab.plugins.signature import format_value
-
-if TYPE_CHECKING:
-    from seqlab.contracts.task import TaskDefaults
 
 _TAGS = (None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")))
 _LARGEST, _DEEPEST, _MOST_VALUES = 2**18, 64, 50_000
@@ -199,16 +196,14 @@ def _with_defaults(kind: str, name: str) -> DictConfig:
     """Return the node, of a task with its preprocessing and presets as defaults, which the user's choice overrides."""
     config = node(kind, name)
     if kind == "task":
-        settings = _task_defaults(name)
+        settings = task_defaults.defaults_of(name)
         presets = {"preprocessing": settings.preprocessing, **settings.presets}
         defaults = [{f"override /{group}@_global_.{group}": choice} for group, choice in presets.items()]
         plain = OmegaConf.create({"defaults": [*defaults, "_self_"]})
         with open_dict(config):
             config["defaults"] = plain["defaults"]
-    elif kind == "preprocessing":
-        for target in plugin_classes(kind, name):
-            for option in target.from_task:  # type: ignore[attr-defined]  # a preprocessor has it
-                config[option] = f"${{of_source:{name},{option}}}"
+    elif kind in ("model", "preprocessing"):
+        task_defaults.link_options(kind, name, config)
     return config
 
 
@@ -281,34 +276,6 @@ def run_time() -> str:
     return f"{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(4)}"
 
 
-def epochs_of(task: str) -> int | str:
-    """Return a task's default number of epochs; ``auto`` for a task with a least number of updates."""
-    defaults = _task_defaults(task)
-    return "auto" if defaults.min_updates else defaults.max_epochs
-
-
-def batch_size_of(task: str, default: int) -> int | str:
-    """Return the default batch size; ``auto`` for a task with a least number of updates."""
-    return "auto" if _task_defaults(task).min_updates else default
-
-
-def _task_defaults(name: str) -> "TaskDefaults":
-    from seqlab.contracts.task import task_defaults  # which imports torch
-
-    (task,) = plugin_classes("task", name)
-    return task_defaults(task)
-
-
-def of_source(name: str, option: str, _root_: DictConfig) -> Any:
-    """Return the default of a preprocessing option: the task's for its public data, or the plugin's own."""
-    task = _root_.get("task")
-    if task is not None and task.get("data") is None:
-        known = _task_defaults(task.name).of_source.get(task.get("source"), {}).get(name, {})
-        if option in known:
-            return known[option]
-    return node("preprocessing", name)[option]
-
-
 PLANNED_SWEEPER = {
     "_target_": "hydra_plugins.seqlab_sweeps._sweepers.PlannedSweeper",
     "max_batch_size": None,
@@ -328,9 +295,7 @@ def register() -> None:
     """Register resolvers and sources with Hydra; idempotent."""
     register_resolver("run_label", run_label)
     register_resolver("run_time", run_time, use_cache=True)
-    register_resolver("epochs_of", epochs_of)
-    register_resolver("batch_size_of", batch_size_of)
-    register_resolver("of_source", of_source)
+    task_defaults.register()
     Plugins.instance().register(PluginSource)
     Plugins.instance().register(PluginSearchPath)
     hydra_internals.register_sources(FileConfigSource, ImportlibResourcesConfigSource)

@@ -3,7 +3,7 @@
 import copy
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -124,13 +124,23 @@ class ResumePoint:
         self.steps = int(checkpoint["global_step"])
         self._note: tuple[int, str] | None = None
 
-    def fill_auto(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the config with the recorded number in place of each ``auto``."""
+    def fill_defaults(self, config: Mapping[str, Any], chosen: Iterable[str]) -> dict[str, Any]:
+        """Return the config with the recorded number in place of each ``auto``, and its values of the ``chosen`` keys.
+
+        Args:
+            config: of the resumed run.
+            chosen: keys whose defaults the task chose, which may have been others in an earlier release.
+        """
         filled = copy.deepcopy(dict(config))
         then = {} if self._record is None else self._record["config"]
         for group, key in AUTO_KEYS:
             if filled[group][key] == AUTO and isinstance(number := then.get(group, {}).get(key), int):
                 filled[group][key] = number
+        for group, _, key in (each.partition(".") for each in chosen):
+            before = then.get(group) or {}
+            if before.get("name") == filled[group]["name"]:
+                values = before if key in before else added_options(group, before["name"])
+                filled[group][key] = copy.deepcopy(values.get(key, filled[group][key]))
         return filled
 
     def start_segment(self, config: Mapping[str, Any], folder: Path) -> TrainingRecord:

@@ -4,7 +4,7 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from seqlab.data.statistics import format_statistics
 from seqlab.distributed.devices import rank_info
 from seqlab.distributed.ranks import WorkerRanks
 from seqlab.io import formatting
+from seqlab.plugins.task_defaults import chosen_by_task
 from seqlab.runs import run_folder
 from seqlab.runs.card import write_card, write_preprocessor
 from seqlab.runs.environment import compute_settings, git_state, hardware, peak_memory, versions
@@ -62,9 +63,12 @@ def run(
         UserError: the config is invalid or cannot be satisfied.
         StepReachedError: the run stopped after ``until``.
     """
-    plain = _checked(config)  # before a folder is made
+    plain, chosen = _checked(config), chosen_by_task(config)  # before a folder is made
     with restored_process_state(), owned_folder(Path(folder)):
-        return _run(plain, Path(folder), command, until, estimate)
+        started = time.perf_counter()
+        with _opened(plain, Path(folder), chosen, until, estimate) as (session, logger):
+            session.train_and_test(logger)
+        return _record_results(session, started, command, estimate, chosen)
 
 
 def _checked(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
@@ -95,30 +99,33 @@ def train(
     """
     plain = _checked(config)
     with restored_process_state(), owned_folder(Path(folder)):
-        with _opened(plain, Path(folder), None, None) as (session, logger):
+        with _opened(plain, Path(folder), chosen_by_task(config)) as (session, logger):
             session.train(logger, callbacks)
         return session.checkpoints.best_metrics
 
 
-def _run(
-    config: dict[str, Any], folder: Path, command: str | None, until: int | None, estimate: Mapping[str, Any] | None
-) -> Result:
-    started = time.perf_counter()
-    with _opened(config, folder, until, estimate) as (session, logger):
-        session.train_and_test(logger)
-    return _record_results(session, started, command, estimate)
-
-
 @contextmanager
 def _opened(
-    config: dict[str, Any], folder: Path, until: int | None, estimate: Mapping[str, Any] | None
+    config: dict[str, Any],
+    folder: Path,
+    chosen: Collection[str],
+    until: int | None = None,
+    estimate: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[TrainingSession, Any]]:
-    """Prepare the session of a run, its folder, its other ranks and its logger."""
+    """Prepare the session of a run, its folder, its other ranks and its logger.
+
+    Args:
+        config: plain values; those of a resumed run replace ``auto`` and the keys that the task chose.
+        folder: of the run.
+        chosen: keys that the task chose.
+        until: the optimiser step after which to save and stop.
+        estimate: scores of cross-validation that hold for this model.
+    """
     resume_from = checkpoint_path(config["ckpt_path"], folder)
     resume_point = None if resume_from is None else ResumePoint(config["ckpt_path"], resume_from)
     _check_unfinished(folder, resumes=resume_point is not None and resume_point.is_in(folder))
     if resume_point is not None:
-        config = resume_point.fill_auto(config)
+        config = resume_point.fill_defaults(config, chosen)
     record = new_record(config) if resume_point is None else resume_point.start_segment(config, folder)
     with WorkerRanks(folder, rank_info(config["trainer"])) as workers:
         session = TrainingSession(config, folder, resume_from, workers.info)
@@ -142,7 +149,11 @@ def _check_unfinished(folder: Path, *, resumes: bool) -> None:
 
 
 def _record_results(
-    session: TrainingSession, started: float, command: str | None, estimate: Mapping[str, Any] | None
+    session: TrainingSession,
+    started: float,
+    command: str | None,
+    estimate: Mapping[str, Any] | None,
+    chosen: Collection[str],
 ) -> Result:
     """Write ``results.json``."""
     config, folder, task, data, module = session.config, session.folder, session.task, session.data, session.module
@@ -169,6 +180,7 @@ def _record_results(
         "figures": [*report.figures, *session.figures],
         "notes": [*notes, *data.notes, *report.notes],
         **_provenance(session, cost),
+        "chosen_by_task": sorted(chosen),
         "command": command or shlex.join(sys.argv),
     }
     record = write_results(folder, record if estimate is None else {**record, "estimate": dict(estimate)})

@@ -1,5 +1,6 @@
 """The script of public text sets: how lines become tables, and its interval."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,12 @@ def test_a_run_with_other_settings_is_another_run(script, tmp_path, monkeypatch)
     def run(config, folder):
         ran.append(folder)
         folder.mkdir(parents=True)
-        (folder / "results.json").write_text("{}", "utf-8")
+        scores = {metric: {"test": {"accuracy": 0.5}} for metric in ("metrics", "chance")}
+        (folder / "results.json").write_text(json.dumps(scores), "utf-8")
 
     monkeypatch.setattr(script.seqlab, "run", run)
     for word in ("model.markers=true", "model.markers=false", "model.markers=true"):
-        script.record(tmp_path, ["task=textclf", "model=bow", word])
+        assert script.record(tmp_path, ["task=textclf", "model=bow", word], "test")["majority"] == 0.5
     assert len(ran) == len(set(ran)) == 2
 
 
@@ -58,3 +60,27 @@ def test_scikit_learn_learns_separable_texts(script):
     splits = ("train", "valid", "test")
     found = script.scores_of_scikit_learn(dict.fromkeys(splits, texts), dict.fromkeys(splits, targets))
     assert found["default"] == found["chosen"] == {"accuracy": 1.0, "macro_f1": 1.0}
+
+
+def test_the_validation_texts_are_scored_without_the_test_texts(script):
+    """Test texts that could not be read change nothing."""
+    texts, targets = [*GOOD, *BAD], np.array([1] * len(GOOD) + [0] * len(BAD))
+    found = script.scores_of_scikit_learn(
+        {"train": texts, "valid": texts[::2], "test": [None]}, {"train": targets, "valid": targets[::2]}, "valid"
+    )
+    assert found["default"]["accuracy"] == 1.0
+
+
+def test_the_majority_is_that_of_training(script, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\n" + "".join(f"text {n},{'ab'[n % 3 == 0]}\n" for n in range(90)), "utf-8")
+    found = script.majority(script.seqlab.compose(["task=textclf", f"task.data={path}"]))
+    assert found == pytest.approx(2 / 3, abs=0.04)
+
+
+def test_a_row_compares_with_the_better_penalty(script):
+    runs = [{"accuracy": value, "macro_f1": 0.5, "majority": 0.25} for value in (0.8, 0.9)]
+    others = [{way: {"accuracy": value, "macro_f1": 0.5} for way, value in (("default", 0.7), ("chosen", 0.9))}] * 2
+    line, gain, margin = script.row("set", runs, others)
+    assert (gain, margin) == (pytest.approx(-0.05), pytest.approx(0.6))
+    assert line.count("|") == script.HEADER.partition("\n")[0].count("|")

@@ -20,7 +20,7 @@ KINDS = {
 ELSEWHERE = {
     "cost.peak_gpu_memory_bytes", "hardware.gpus[]", "data.*.dropped.*", "git", "git.commit", "git.dirty", "freeze[]",
     "history[].changed.*", "history[].data[]", "history[].unrecorded", "estimate.*",
-    "linear.*.*", "linear.seconds",
+    "linear.*.*", "linear.seconds", "chosen_by_task[]",
 }  # fmt: skip
 """Fields that these runs may lack: GPUs, frozen modules, a repository, resumed runs, folds, a linear baseline."""
 RUNS = {

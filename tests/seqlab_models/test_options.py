@@ -31,6 +31,7 @@ ARGUMENTS = {
     ("model", "options", "message"),
     [
         (RecurrentModel, {"embedding_size": 0}, "embedding_size must be >= 1, got 0"),
+        (RecurrentModel, {"embedding_std": 0.0}, "embedding_std must be > 0, got 0.0"),
         (RecurrentModel, {"depth": 0}, "depth"),
         (RecurrentModel, {"dropout": 1.5}, "dropout"),
         (RecurrentModel, {"input_dropout": -0.1}, "input_dropout must be >= 0 and < 1, got -0.1"),

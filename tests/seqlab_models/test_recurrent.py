@@ -343,3 +343,18 @@ def test_a_random_start_is_another_one_each_time():
     start = (torch.stack([torch.randn(2, 5, dtype=torch.float64) for _ in range(2)]),)
     plain = model(cell=gru, embedding_size=4, depth=2).eval()
     torch.testing.assert_close(plain(batch, start)[0], first, rtol=0, atol=1e-12)
+
+
+def test_the_embedding_has_the_standard_deviation_that_is_asked_for():
+    """The other parameters are those of the default; padding stays zero, and one-hot inputs have no embedding."""
+    many = InputSpec("tokens", 5_000)
+    usual, small = model(many), model(many, embedding_std=0.1)
+    assert usual.encoder.weight[1:].std().item() == pytest.approx(1, abs=0.01)
+    torch.testing.assert_close(small.encoder.weight, 0.1 * usual.encoder.weight)
+    others = [
+        {name: each for name, each in one.named_parameters() if name != "encoder.weight"} for one in (usual, small)
+    ]
+    torch.testing.assert_close(*others, rtol=0, atol=0)
+    assert not small.encoder.weight[0].any()
+    onehot = [model(input="onehot", **options).state_dict() for options in ({}, {"embedding_std": 0.1})]
+    torch.testing.assert_close(*onehot, rtol=0, atol=0)
