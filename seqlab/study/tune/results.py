@@ -14,7 +14,7 @@ from seqlab.io.atomic import write_json, write_text
 from seqlab.io.formatting import relative_path, shell_command
 from seqlab.io.safe_io import escape_control
 from seqlab.plugins.hydra_source import Sources, sources
-from seqlab.study.tune.outcome import Outcome, test_scores, verdict
+from seqlab.study.tune.outcome import Outcome, prefer_linear, test_scores, verdict
 from seqlab.study.tune.page import write_page
 from seqlab.study.tune.search import FILE, SCHEMA, Row, Search
 from seqlab.study.tune.study import Trial
@@ -27,8 +27,9 @@ _NOT_KEPT = ("hydra", "experiment", "debug", "ckpt_path")
 
 
 def write_outcome(search: Search, rows: Sequence[Row], command: str) -> Outcome:
-    """Write record, config file and report of a search whose winner is scored."""
+    """Write record, config file and report of a search whose models are scored, the best by validation first."""
     folder, trials = search.settings.folder, search.study.trials
+    rows = prefer_linear(rows, search.metric)
     winner = rows[0].trial
     keep = write_experiment(folder / "config", search.composer.checked(winner.words), search.composer, winner.words)
     model = next((word.partition("=")[2] for word in winner.words if word.startswith("model=")), "")

@@ -70,7 +70,7 @@ class Row:
     """A model of the last table.
 
     Attributes:
-        title: ``winner``, ``linear baseline``, ``default model`` or ``best recurrent``.
+        title: ``winner``, ``linear baseline``, ``default model``, ``best recurrent`` or ``best trial``.
         trial: its trial.
         record: its ``results.json``.
         folder: of its run.

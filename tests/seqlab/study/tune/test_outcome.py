@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from seqlab.runs.run_folder import PREDICTIONS
-from seqlab.study.tune.outcome import verdict
+from seqlab.study.tune.outcome import prefer_linear, verdict
 from seqlab.study.tune.search import Row
 from seqlab.study.tune.study import Trial
 
@@ -23,7 +23,8 @@ def row(folder, title, right):
         "confidence": torch.ones(EXAMPLES),
         "loss": torch.ones(EXAMPLES),
     }
-    save_file({f"test.{name}": tensor for name, tensor in tensors.items()}, folder / PREDICTIONS)
+    splits = ("valid", "test")
+    save_file({f"{split}.{name}": tensors[name].clone() for split in splits for name in tensors}, folder / PREDICTIONS)
     trial = Trial(0, (), "complete", None, folder.name, 0.0, {}, None, 0.0, {})
     return Row(title, trial, {"metrics": {"test": {"accuracy": right / EXAMPLES}}}, folder)
 
@@ -42,3 +43,14 @@ def test_a_difference_that_may_be_chance_is_no_win(winner, linear, expected, tmp
     """One example more of 100 is within chance; 30 more are not (McNemar: p < 1e-8)."""
     rows = [row(tmp_path / "a", "winner", winner), row(tmp_path / "b", "linear baseline", linear)]
     assert expected in verdict(rows, "accuracy", maximises=True)
+
+
+@pytest.mark.parametrize(("winner", "linear", "first"), [(71, 70, "linear"), (70, 70, "linear"), (75, 70, "winner")])
+def test_a_gain_on_validation_below_a_standard_error_is_none(winner, linear, first, tmp_path):
+    """Where only one of two is right in d of n examples, the difference d/n has about the standard error sqrt(d)/n."""
+    best = row(tmp_path / "a", "winner", winner)
+    rows = [best, row(tmp_path / "b", "linear baseline", linear), row(tmp_path / "c", "default model", 50)]
+    chosen = prefer_linear(rows, "accuracy")
+    assert [one.folder.name for one in chosen] == (["b", "a", "c"] if first == "linear" else ["a", "b", "c"])
+    assert chosen[0].title == "winner"
+    assert prefer_linear([best], "accuracy") == [best]
