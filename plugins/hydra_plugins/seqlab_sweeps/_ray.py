@@ -71,9 +71,10 @@ class RayLauncher(BaseRayLauncher):  # type: ignore[misc]  # untyped where it is
             _start(self.ray_cfg.init)
             with _interrupting():
                 try:
-                    tasks = {self._submit(number, overrides): number for number, overrides in left.items()}
+                    for number, overrides in left.items():
+                        tasks[self._submit(number, overrides)] = number
                     _wait(tasks)
-                except (KeyboardInterrupt, SystemExit):
+                except KeyboardInterrupt:
                     _stop(tasks)
                     raise
         except (ValueError, TypeError, RuntimeError, ConnectionError) as error:
@@ -118,14 +119,25 @@ def _stop(tasks: Mapping[Any, int]) -> None:
 
 @contextmanager
 def _interrupting() -> Iterator[None]:
-    """Raise ``KeyboardInterrupt`` for Ctrl-C, and ``SystemExit`` for other signals."""
+    """Interrupt the block by any signal that asks to stop; a second one ends this process without waiting.
+
+    Raises:
+        KeyboardInterrupt: the first was Ctrl-C.
+        SystemExit: it was another.
+    """
+    received: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(75)
+        received.append(number)
+        raise KeyboardInterrupt  # the one exception that waiting for a task passes on
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
         yield
+    except KeyboardInterrupt:
+        if received and received[0] != signal.SIGINT:
+            raise SystemExit(75) from None
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
