@@ -274,29 +274,42 @@ INLINE void in_tiles(int64_t n, Body body) {
 constexpr int tile_rows(int columns) { return std::min(8, ACCUMULATORS / columns); }
 
 // sum[i] += a[i] W: rows by pointer, a panel of COLS vectors [depth][COLS]. Sums start at zero; what else is to be
-// added comes after them, for many small numbers added to a large one lose their digits.
+// added comes after them, for many small numbers added to a large one lose their digits. A small tile has several sums
+// of each kind, over every second or fourth term, or each addition would wait for the one before.
 template <int ROWS, int COLS>
 INLINE void multiply(const real* const* a, const real* panel, int64_t depth, vec (&sum)[ROWS][COLS]) {
+  constexpr int TILE = ROWS * COLS, CHAINS = 4 * TILE <= ACCUMULATORS ? 4 : TILE <= 8 && 2 * TILE <= ACCUMULATORS ? 2 : 1;
   const real* row[ROWS];
   UNROLL for (int i = 0; i < ROWS; ++i) row[i] = a[i];
   // What is fewer stays in registers, the other one comes from memory one at a time.
-  if constexpr (ROWS < COLS) {
-#pragma GCC unroll 1
-    for (int64_t k = 0; k < depth; ++k, panel += COLS * VL) {
+  const auto add = [&](int64_t k, vec (&to)[ROWS][COLS]) INLINED {
+    if constexpr (ROWS < COLS) {
       vec x[ROWS];
       UNROLL for (int i = 0; i < ROWS; ++i) x[i] = all(row[i][k]);
       UNROLL for (int v = 0; v < COLS; ++v) {
-        const vec w = load(panel + v * VL);
-        UNROLL for (int i = 0; i < ROWS; ++i) sum[i][v] += x[i] * w;
+        const vec w = load(panel + (k * COLS + v) * VL);
+        UNROLL for (int i = 0; i < ROWS; ++i) to[i][v] += x[i] * w;
       }
+    } else {
+      vec w[COLS];
+      UNROLL for (int v = 0; v < COLS; ++v) w[v] = load(panel + (k * COLS + v) * VL);
+      UNROLL for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < COLS; ++v) to[i][v] += row[i][k] * w[v];
     }
+  };
+  if constexpr (CHAINS > 1) {
+    vec part[CHAINS][ROWS][COLS] = {};
+    int64_t k = 0;
+#pragma GCC unroll 1
+    for (; k + CHAINS <= depth; k += CHAINS) UNROLL for (int c = 0; c < CHAINS; ++c) add(k + c, part[c]);
+    for (; k < depth; ++k) add(k, part[0]);
+    UNROLL for (int c = 0; c < CHAINS; ++c) UNROLL for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < COLS; ++v)
+      sum[i][v] += part[c][i][v];
+  } else if constexpr (ROWS < COLS) {
+#pragma GCC unroll 1
+    for (int64_t k = 0; k < depth; ++k) add(k, sum);
   } else {
 #pragma GCC unroll 4
-    for (int64_t k = 0; k < depth; ++k, panel += COLS * VL) {
-      vec w[COLS];
-      UNROLL for (int v = 0; v < COLS; ++v) w[v] = load(panel + v * VL);
-      UNROLL for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < COLS; ++v) sum[i][v] += row[i][k] * w[v];
-    }
+    for (int64_t k = 0; k < depth; ++k) add(k, sum);
   }
 }
 
@@ -620,36 +633,55 @@ struct Layer {
     real* const* kept_c;         // c alone, or null
   };
 
+  // Where rows are few, the products of several panels come first, and then all that follows from them: epilogues are
+  // long chains of instructions that wait for one another, which overlap where many are in a row.
   void advance(int d, const Step& step, int64_t rows) const {
-    for (int64_t panel = 0; panel < panels; ++panel)
-      in_tiles<TILE>(rows, [&](int64_t first, auto size) INLINED {
-        constexpr int ROWS = decltype(size)::value;
-        vec sum[ROWS][COLS] = {};
-        multiply_panel(step.h + first, forward_hh[d] + panel * H * COLS * VL, H, sum);
-        const real* x = step.projected + first * ldx + panel * COLS * VL;
-        for (int i = 0; i < ROWS; ++i) UNROLL for (int u = 0; u < Epilogue::units; ++u) {
-          const int64_t unit = (panel * Epilogue::units + u) * VL;
-          vec* a = &sum[i][u * G];
-          UNROLL for (int g = 0; g < G; ++g)
-            a[g] += g == Epilogue::apart ? load(bias_apart[d] + (panel * COLS + u * G + g) * VL)
-                                     : load(x + i * ldx + (u * G + g) * VL);
-          constexpr int own = std::max(0, Epilogue::apart);
-          const vec apart = Epilogue::apart < 0 ? vec{} : load(x + i * ldx + (u * G + own) * VL);
-          if (unit < H) finish(step, first + i, unit, a, apart);
-        }
-      });
+    constexpr int64_t CHAINS = 8;
+    alignas(64) real sums[std::max<int64_t>(TILE, CHAINS) * COLS * VL];
+    const int64_t together = std::max<int64_t>(1, CHAINS / rows);
+    for (int64_t panel = 0; panel < panels; panel += together) {
+      const int64_t until = std::min(panels, panel + together);
+      int64_t first = 0;
+      for (int64_t left = (rows + TILE - 1) / TILE; left; --left) {
+        const int64_t n = (rows - first + left - 1) / left;
+        for (int64_t q = panel; q < until; ++q) products(d, q, step.h + first, n, sums + (q - panel) * n * COLS * VL);
+        for (int64_t q = panel; q < until; ++q)
+          for (int64_t r = 0; r < n; ++r) finish(d, step, first + r, q, sums + ((q - panel) * n + r) * COLS * VL);
+        first += n;
+      }
+    }
   }
 
-  INLINE void finish(const Step& step, int64_t r, int64_t unit, const vec* sum, vec apart) const {
-    vec keep[KEPT + 1], c{};
-    if constexpr (Epilogue::has_c) c = load(step.c[r] + unit);
-    const vec h = Epilogue::forward(sum, apart, load(step.h[r] + unit, H - unit), c, keep);
-    if (step.kept) UNROLL for (int k = 0; k < KEPT; ++k) store(step.kept[r] + unit * KEPT + k * VL, keep[k]);
-    if (!step.y) return;
-    store(step.y[r] + unit, h, H - unit);
-    if constexpr (Epilogue::has_c) {
-      store(step.c[r] + unit, c);
-      if (step.kept_c) store(step.kept_c[r] + unit, c);
+  INLINE void products(int d, int64_t panel, const real* const* h, int64_t rows, real* to) const {
+    sized<TILE>(rows, [&](auto fixed) INLINED {
+      constexpr int ROWS = decltype(fixed)::value;
+      vec sum[ROWS][COLS] = {};
+      multiply_panel(h, forward_hh[d] + panel * H * COLS * VL, H, sum);
+      UNROLL for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < COLS; ++v)
+        store(to + (i * COLS + v) * VL, sum[i][v]);
+    });
+  }
+
+  INLINE void finish(int d, const Step& step, int64_t r, int64_t panel, const real* sums) const {
+    constexpr int own = std::max(0, Epilogue::apart);
+    UNROLL for (int u = 0; u < Epilogue::units; ++u) {
+      const int64_t unit = (panel * Epilogue::units + u) * VL, at = (panel * COLS + u * G) * VL;
+      if (unit >= H) return;
+      const real* x = step.projected + r * ldx + at;
+      vec a[G], keep[KEPT + 1], c{};
+      UNROLL for (int g = 0; g < G; ++g)
+        a[g] = load(sums + (u * G + g) * VL) + load(g == Epilogue::apart ? bias_apart[d] + at + g * VL : x + g * VL);
+      const vec apart = Epilogue::apart < 0 ? vec{} : load(x + own * VL);
+      if constexpr (Epilogue::has_c) c = load(step.c[r] + unit);
+      const vec h = Epilogue::forward(a, apart, load(step.h[r] + unit, H - unit), c, keep);
+      real* const kept = step.kept ? step.kept[r] + unit * KEPT : nullptr;
+      if (kept) UNROLL for (int k = 0; k < KEPT; ++k) store(kept + k * VL, keep[k]);
+      if (!step.y) continue;
+      store(step.y[r] + unit, h, H - unit);
+      if constexpr (Epilogue::has_c) {
+        store(step.c[r] + unit, c);
+        if (step.kept_c) store(step.kept_c[r] + unit, c);
+      }
     }
   }
 
