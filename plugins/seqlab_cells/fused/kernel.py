@@ -143,6 +143,15 @@ class Fused(Kernel):
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None
     ) -> tuple[Tensor, list[State]]:
         """Run one layer, both directions in one call."""
+        return self._run(cells, x, states, lengths, True)
+
+    def outputs(self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None) -> Tensor:
+        """Return the outputs alone, without parts of the final states for autograd to follow."""
+        return self._run(cells, x, states, lengths, False)[0]
+
+    def _run(
+        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None, with_ends: bool
+    ) -> tuple[Tensor, list[State]]:
         from seqlab_cells.fused.ops import checkpointed_scan, fused_scan
 
         parameters = [weight for cell in cells for weight in weights(cell)]
@@ -168,8 +177,8 @@ class Fused(Kernel):
         else:
             y, h, c, _ = fused_scan(x, lengths, flat, parameters, epilogue.name, save)
             parts = (h, c)[: epilogue.states]
-            ends = [tuple(each[d] for each in parts) for d in range(len(cells))]
-        if triton:
+            ends = [tuple(each[d] for each in parts) for d in range(len(cells))] if with_ends else []
+        if triton and with_ends:
             ends = [
                 tuple(new.to(old.dtype) for new, old in zip(end, state, strict=True))
                 for end, state in zip(ends, states, strict=True)

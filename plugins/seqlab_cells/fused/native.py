@@ -14,11 +14,11 @@ import sys
 import tempfile
 import threading
 import time
-import weakref
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -71,6 +71,8 @@ def library(epilogue: str, dtype: torch.dtype) -> ctypes.CDLL:
                 _compile(epilogue, dtype, path)
         # OpenMP is torch's own, already loaded: two of them would take each other's cores.
         loaded = ctypes.CDLL(str(path))
+        for name in ("forward", "backward", "forward_replicas", "backward_replicas"):
+            getattr(loaded, f"{name}_workspace").restype = ctypes.c_int64
     except (OSError, NoCompilerError) as error:
         _known[epilogue, dtype] = None
         raise NoCompilerError(str(error)) from error
@@ -146,29 +148,50 @@ def _cpu() -> str:
 
 LARGE = 1 << 20
 """Bytes from which on a tensor comes from the pool."""
+HUGE = 1 << 21
+"""Bytes of a huge page, which a piece of the pool starts at and is a multiple of."""
+_PRIVATE: Any = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 MOST = 1 << 30
 """Bytes that the pool keeps at most."""
 
 
+class Piece(NamedTuple):
+    """Memory of a pool."""
+
+    size: int
+    address: int
+
+
+class _Lease:
+    """What holds a piece for a tensor and returns it; mixed into an array of ctypes, which a tensor can be made of."""
+
+    pool: "Pool"
+    piece: Piece
+
+    def __del__(self) -> None:
+        self.pool.give_back(self.piece)
+
+
+@cache
+def _lease_type(size: int) -> Any:
+    return type("Lease", (_Lease, ctypes.c_char * size), {})
+
+
 class Pool:
-    """Memory that large tensors of the kernel use again.
+    """Memory that large tensors of the kernel use again, and its workspaces.
 
     What a long sequence keeps for its backward pass is tens of megabytes, which the allocator gives back to the system
     after every step and asks for again; each page is then zeroed anew and faulted in, which took nearly half of the
-    time of short steps. Memory of the pool is kept, on huge pages where the system has them.
+    time of short steps. Memory of the pool is kept, on huge pages where the system has them: those of private memory,
+    for few systems have them for shared memory, which :mod:`mmap` gives unless told otherwise.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # garbage collection may return memory in the middle of another call
-        self._free: list[tuple[int, int]] = []
-        self._pieces: dict[int, mmap.mmap] = {}
-        self._next = 0
-        self._process = os.getpid()
-
-    @property
-    def held(self) -> int:
+        self._free: list[Piece] = []
+        self._pieces: dict[int, tuple[mmap.mmap, int]] = {}  # by address: the mapping, and where in it
+        self.held = 0
         """Bytes kept for later."""
-        return sum(size for size, _ in self._free)
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Return an uninitialised tensor, as :func:`torch.empty` does; its memory returns when it is freed."""
@@ -176,32 +199,36 @@ class Pool:
         size = count * dtype.itemsize
         if size < LARGE:
             return torch.empty(shape, dtype=dtype)
-        size = -(-size // LARGE) * LARGE
-        key, piece = self._take(size)
-        lease = (ctypes.c_char * len(piece)).from_buffer(piece)
-        weakref.finalize(lease, self._give_back, key, piece).atexit = False
+        piece = self.take(size)
+        lease = _lease_type(piece.size).from_buffer(*self._pieces[piece.address])
+        lease.pool, lease.piece = self, piece
         return torch.frombuffer(lease, dtype=dtype, count=count).view(shape)
 
-    def _take(self, size: int) -> tuple[int, mmap.mmap]:
+    def take(self, size: int) -> Piece:
+        """Return uninitialised memory of at least this size, at the start of a huge page."""
+        size = -(-size // HUGE) * HUGE
         with self._lock:
-            if os.getpid() != self._process:  # a fork's copies are its parent's pages
-                self._free, self._pieces, self._process = [], {}, os.getpid()
             at = bisect_left(self._free, (size, -1))
-            if at < len(self._free) and self._free[at][0] <= 2 * size:
-                _, key = self._free.pop(at)
-                return key, self._pieces.pop(key)
-            self._next += 1
-            key = self._next
-        piece = mmap.mmap(-1, size)
+            if at < len(self._free) and self._free[at].size <= 2 * size:
+                piece = self._free.pop(at)
+                self.held -= piece.size
+                return piece
+        memory = mmap.mmap(-1, size + HUGE, **_PRIVATE)
         with contextlib.suppress(OSError, AttributeError, ValueError):
-            piece.madvise(mmap.MADV_HUGEPAGE)
-        return key, piece
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        offset = -start % HUGE
+        self._pieces[start + offset] = memory, offset
+        return Piece(size, start + offset)
 
-    def _give_back(self, key: int, piece: mmap.mmap) -> None:
+    def give_back(self, piece: Piece) -> None:
+        """Keep the memory for later, or release it where the pool keeps enough."""
         with self._lock:
-            if os.getpid() == self._process and self.held + len(piece) <= MOST:
-                self._pieces[key] = piece
-                insort(self._free, (len(piece), key))
+            if self.held + piece.size <= MOST:
+                self.held += piece.size
+                insort(self._free, piece)
+            else:
+                self._pieces.pop(piece.address, None)
 
 
 POOL = Pool()
@@ -210,6 +237,7 @@ POOL = Pool()
 # ---------------------------------------------------------------------------------------------------------- calls
 
 _POINTER = ctypes.c_void_p
+_PAIR = ctypes.c_void_p * 2
 _SIZE = ctypes.c_int64
 
 
@@ -220,7 +248,7 @@ class Problem(ctypes.Structure):
         *((name, _SIZE) for name in ("time", "batch", "input", "hidden", "directions", "threads", "rebuild")),
         *((name, _SIZE) for name in ("x_time", "x_batch")),
         *((name, _POINTER) for name in ("x", "lengths")),
-        *((name, _POINTER * 2) for name in ("h0", "c0", "w_ih", "w_hh", "b_ih", "b_hh")),
+        *((name, _PAIR) for name in ("h0", "c0", "w_ih", "w_hh", "b_ih", "b_hh")),
         *((name, _POINTER) for name in ("y", "h_end", "c_end", "kept", "workspace")),
         *((name, _POINTER) for name in ("dy", "dh_end", "dc_end", "dx", "dh0", "dc0", "dw")),
     )
@@ -261,51 +289,59 @@ def backward(
     """
     x, directions, hidden = layer.x, layer.directions, layer.hidden
     time, batch, size = x.shape
-    dx = POOL.empty((directions, time, batch, size) if wanted[0] else (0,), x.dtype)
+    shape = (time, batch, size) if directions == 1 else (directions, time, batch, size)
+    dx = POOL.empty(shape if wanted[0] else (0,), x.dtype)
     dh0, dc0 = (x.new_empty(count, batch, hidden) for count in (directions, layer.c_directions))
     per_direction = layer.epilogue.gates * hidden * (size + hidden + 2)
     dw = x.new_empty((directions, per_direction) if wanted[1] else (0,))
     problem, held = problem_of(layer)
-    given = [None if each is None else each.contiguous() for each in gradients]
-    problem.dy, problem.dh_end, problem.dc_end = (None if each is None else each.data_ptr() for each in given)
+    for name, each in zip(("dy", "dh_end", "dc_end"), gradients, strict=True):
+        if each is not None:
+            held.append(each.contiguous())
+            setattr(problem, name, held[-1].data_ptr())
     problem.y, problem.kept = y.data_ptr(), kept.data_ptr()
     problem.dh0, problem.dc0 = dh0.data_ptr(), dc0.data_ptr()
     problem.dx = dx.data_ptr() if wanted[0] else None
     problem.dw = dw.data_ptr() if wanted[1] else None
     _call("backward", problem, layer)
-    del held, given
-    if wanted[0]:
-        dx = dx[0] if directions == 1 else dx.sum(0)
+    del held
+    if wanted[0] and directions > 1:
+        dx = dx.sum(0)
     return dx, dh0, dc0, dw
 
 
 def problem_of(layer: Layer) -> tuple[Problem, list[Tensor]]:
     """Fill in what forward and backward share; return it with the tensors that must outlive the call."""
-    x = layer.x if layer.x.stride(2) == 1 or layer.x.shape[2] == 1 else layer.x.contiguous()
-    layer = layer._replace(
-        states=[each.contiguous() for each in layer.states], weights=[each.contiguous() for each in layer.weights]
-    )
-    held = [x, *layer.states, *layer.weights]
-    problem = Problem(time=x.shape[0], batch=x.shape[1], input=x.shape[2], hidden=layer.hidden)
-    problem.directions, problem.threads = layer.directions, torch.get_num_threads()
-    problem.rebuild = layer.save == "recompute"
-    problem.x_time, problem.x_batch, problem.x = x.stride(0), x.stride(1), x.data_ptr()
+    x, directions = layer.x, layer.directions
+    time, batch, size = x.shape
+    if x.stride(2) != 1 and size != 1:
+        x = x.contiguous()
+    held = [x, *[each.contiguous() for each in layer.states], *[each.contiguous() for each in layer.weights]]
+    lengths = None
     if layer.lengths is not None:
         held.append(layer.lengths.to(torch.int64).contiguous())
-        problem.lengths = held[-1].data_ptr()
-    for d in range(layer.directions):
-        for tensor, name in zip(layer.state(d), ("h0", "c0"), strict=False):
-            getattr(problem, name)[d] = tensor.data_ptr()
-        for tensor, name in zip(layer.weight(d), ("w_ih", "w_hh", "b_ih", "b_hh"), strict=True):
-            getattr(problem, name)[d] = tensor.data_ptr()
+        lengths = held[-1].data_ptr()
+    at = [each.data_ptr() for each in held]
+    first, states = 1 + len(layer.states), layer.epilogue.states
+    h0, c0 = at[1:first:states], at[2:first:states] if states == 2 else ()
+    problem = Problem(
+        time, batch, size, layer.hidden, directions, torch.get_num_threads(), layer.save == "recompute",
+        x.stride(0), x.stride(1), at[0], lengths, _pair(h0), _pair(c0),
+        *(_pair(at[first + part : first + 4 * directions : 4]) for part in range(4)),
+    )  # fmt: skip
     return problem, held
+
+
+def _pair(pointers: Sequence[int]) -> Any:
+    return _PAIR(*pointers)
 
 
 def _call(name: str, problem: Problem, layer: Layer) -> None:
     compiled = library(layer.epilogue.name, layer.x.dtype)
-    measure = getattr(compiled, f"{name}_workspace")
-    measure.restype = ctypes.c_int64
-    workspace = POOL.empty((measure(ctypes.byref(problem)) + 64,), torch.uint8)
-    start = workspace.data_ptr()
-    problem.workspace = start + -start % 64
-    getattr(compiled, name)(ctypes.byref(problem))
+    given = ctypes.byref(problem)
+    workspace = POOL.take(getattr(compiled, f"{name}_workspace")(given))
+    try:
+        problem.workspace = workspace.address
+        getattr(compiled, name)(given)
+    finally:
+        POOL.give_back(workspace)

@@ -134,18 +134,20 @@ def _gradients(
     dx, dh0, dc0, dw = backward(
         *gradients[:3], x, lengths, states, weights, y, kept, ctx.epilogue, ctx.save, of_x, any(of_weights)
     )
-    per_direction = (dh0, dc0)[: EPILOGUES[ctx.epilogue].states]
-    dstates = [each[d] for d in range(len(weights) // 4) for each in per_direction]
+    dstates: list[Tensor | None] = [None] * len(states)
+    if any(of_states):
+        per_direction = (dh0, dc0)[: EPILOGUES[ctx.epilogue].states]
+        found = [each[d] for d in range(len(weights) // 4) for each in per_direction]
+        dstates = [ds.to(s.dtype) if each else None for ds, s, each in zip(found, states, of_states, strict=True)]
     parts: list[Tensor | None] = [None] * len(weights)
     if any(of_weights):
         sizes = [weight.numel() for weight in weights[:4]]
-        flat = [part for each in dw.unbind() for part in each.split(sizes)]
-        parts = [part.view(weight.shape) for part, weight in zip(flat, weights, strict=True)]
-    return (
-        dx if of_x else None,
-        [ds.to(s.dtype) if each else None for ds, s, each in zip(dstates, states, of_states, strict=True)],
-        [part if each else None for part, each in zip(parts, of_weights, strict=True)],
-    )
+        flat = [part for each in dw.unbind() for part in each.split_with_sizes(sizes)]
+        parts = [
+            part.view(weight.shape) if each else None
+            for part, weight, each in zip(flat, weights, of_weights, strict=True)
+        ]
+    return dx if of_x else None, dstates, parts
 
 
 def _flags(wanted: Any, count: int) -> list[bool]:

@@ -126,14 +126,14 @@ def _place(problem: Problem, by: Distances, **arrays: Tensor | None) -> None:
 
 def _call(name: str, problem: Problem, by: Distances, layer: Layer) -> None:
     compiled = native.library(layer.epilogue.name, layer.x.dtype)
-    measure = getattr(compiled, f"{name}_replicas_workspace")
-    measure.restype = ctypes.c_int64
     given = ctypes.byref(problem), ctypes.byref(by)
-    by.workspace = measure(*given)
-    space = POOL.empty((by.workspace * problem.threads + 64,), torch.uint8)
-    start = space.data_ptr()
-    problem.workspace = start + -start % 64
-    getattr(compiled, f"{name}_replicas")(*given)
+    by.workspace = getattr(compiled, f"{name}_replicas_workspace")(*given)
+    workspace = POOL.take(by.workspace * problem.threads)
+    try:
+        problem.workspace = workspace.address
+        getattr(compiled, f"{name}_replicas")(*given)
+    finally:
+        POOL.give_back(workspace)
 
 
 def _shapes(layer: Layer, first: Layer) -> tuple[int, int, int, int, int]:

@@ -20,7 +20,7 @@
 #include <type_traits>
 #include <vector>
 #if defined(__SSE__)
-#include <xmmintrin.h>
+#include <immintrin.h>
 #endif
 
 #ifndef REAL
@@ -65,8 +65,17 @@ INLINE vec load(const real* from) { return *reinterpret_cast<const loose*>(from)
 INLINE void store(real* to, vec value) { *reinterpret_cast<loose*>(to) = value; }
 INLINE vec all(real value) { return value - vec{}; }  // not a sum: that would turn -0 into 0, and be one
 
+#if defined(__AVX512F__)
+constexpr bool NARROW = sizeof(real) == 4;
+INLINE unsigned lanes(int64_t n) { return n >= VL ? (1u << VL) - 1 : (1u << n) - 1; }
+#endif
+
 // The first `n` numbers, which may be more than a vector holds; zeros behind them.
 INLINE vec load(const real* from, int64_t n) {
+#if defined(__AVX512F__)
+  if constexpr (NARROW) return reinterpret_cast<vec>(_mm512_maskz_loadu_ps(lanes(n), from));
+  return reinterpret_cast<vec>(_mm512_maskz_loadu_pd(lanes(n), from));
+#endif
   if (n >= VL) return load(from);
   real some[VL] = {};
   for (int64_t i = 0; i < n; ++i) some[i] = from[i];
@@ -74,6 +83,10 @@ INLINE vec load(const real* from, int64_t n) {
 }
 
 INLINE void store(real* to, vec value, int64_t n) {
+#if defined(__AVX512F__)
+  if constexpr (NARROW) return _mm512_mask_storeu_ps(to, lanes(n), reinterpret_cast<__m512>(value));
+  return _mm512_mask_storeu_pd(to, lanes(n), reinterpret_cast<__m512d>(value));
+#endif
   if (n >= VL) return store(to, value);
   real some[VL];
   store(some, value);
@@ -82,16 +95,48 @@ INLINE void store(real* to, vec value, int64_t n) {
 
 constexpr int64_t rounded(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-// e^y - 1 = 2^n (e^r - 1) + (2^n - 1) with y = n ln 2 + r, |r| <= ln 2 / 2: gives e^r - 1 and 2^n. The polynomial is
-// that of Cephes' expf, and Taylor's in double precision. A NaN stays one; |y| must be small enough for 2^n.
+// Within the bound, a NaN stays one. Compilers make a comparison and a selection of what x86 has one instruction for.
+INLINE vec clamped(vec x, real bound) {
+#if defined(__AVX512F__)
+  if constexpr (NARROW) {
+    const __m512 high = _mm512_min_ps(_mm512_set1_ps(bound), reinterpret_cast<__m512>(x));
+    return reinterpret_cast<vec>(_mm512_max_ps(_mm512_set1_ps(-bound), high));
+  }
+#elif defined(__AVX__)
+  if constexpr (sizeof(real) == 4) {
+    const __m256 high = _mm256_min_ps(_mm256_set1_ps(bound), reinterpret_cast<__m256>(x));
+    return reinterpret_cast<vec>(_mm256_max_ps(_mm256_set1_ps(-bound), high));
+  }
+#endif
+  x = x > bound ? all(bound) : x;  // in this order a NaN passes
+  return x < -bound ? all(-bound) : x;
+}
+
+// a / b for a normal b: a division takes the time of five multiplications where vectors are wide.
+INLINE vec quotient(vec a, vec b) {
+#if defined(__AVX512F__)
+  if constexpr (NARROW) {
+    const vec inverse = reinterpret_cast<vec>(_mm512_rcp14_ps(reinterpret_cast<__m512>(b)));
+    const vec first = a * inverse;  // to 2^-14, and to twice as many digits by Newton's step
+    return first + inverse * (a - b * first);
+  }
+#endif
+  return a / b;
+}
+
+// S y = n ln 2 + S r with |S r| <= ln 2 / 2: gives (e^(S r) - 1) / S and 2^n, of which e^(S y) = 2^n e^(S r) is made.
+// The polynomial is that of Cephes' expf, and Taylor's in double precision. A NaN stays one; |y| must be small enough
+// for 2^n.
+template <int S>
 INLINE vec reduced_expm1(vec y, vec& power) {
   constexpr bool wide = sizeof(real) == 8;
-  constexpr real magic = wide ? real(6755399441055744.0) : real(12582912.0);  // 1.5 * 2^mantissa: rounds what is added
-  constexpr real high = wide ? real(6.93145751953125e-1) : real(0.693359375);
-  constexpr real low = wide ? real(1.42860682030941723212e-6) : real(-2.12194440e-4);
-  const vec shifted = y * real(1.44269504088896340736) + magic;
+  // 1.5 * 2^mantissa rounds what is added; the exponent's bias is in it already.
+  constexpr real magic = wide ? real(6755399441055744.0 + 1023) : real(12582912.0 + 127);
+  constexpr real high = (wide ? real(6.93145751953125e-1) : real(0.693359375)) / S;
+  constexpr real low = (wide ? real(1.42860682030941723212e-6) : real(-2.12194440e-4)) / S;
+  const vec shifted = y * real(S * 1.44269504088896340736) + magic;
   const vec n = shifted - magic;
-  power = reinterpret_cast<vec>((reinterpret_cast<ivec>(shifted) + (wide ? 1023 : 127)) << (wide ? 52 : 23));
+  power = reinterpret_cast<vec>(reinterpret_cast<ivec>(shifted) << (wide ? 52 : 23));
   const vec r = (y - n * high) - n * low;
   constexpr real narrow_terms[] = {1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3,
                                    4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1};
@@ -99,41 +144,28 @@ INLINE vec reduced_expm1(vec y, vec& power) {
                                  1. / 5040,       1. / 720,       1. / 120,      1. / 24,      1. / 6,      1. / 2};
   constexpr int terms = wide ? 12 : 6;
   const real* term = wide ? wide_terms : narrow_terms;
-  vec sum = all(term[0]);
-  UNROLL for (int i = 1; i < terms; ++i) sum = sum * r + term[i];
+  const auto scaled = [&](int i) INLINED {
+    real factor = S;
+    UNROLL for (int k = terms - 1; k > i; --k) factor *= S;
+    return term[i] * factor;
+  };
+  vec sum = all(scaled(0));
+  UNROLL for (int i = 1; i < terms; ++i) sum = sum * r + scaled(i);
   return r * r * sum + r;
-}
-
-INLINE vec clamped(vec x, real bound) {
-  x = x > bound ? all(bound) : x;  // in this order a NaN passes
-  return x < -bound ? all(-bound) : x;
 }
 
 INLINE vec sigmoid(vec x) {
   vec power;
-  const vec rest = reduced_expm1(clamped(-x, sizeof(real) == 8 ? 708 : 87), power);
-  return real(1) / ((rest + real(1)) * power + real(1));
+  const vec rest = reduced_expm1<-1>(clamped(x, sizeof(real) == 8 ? 708 : 87), power);
+  return quotient(all(1), (real(1) - rest) * power + real(1));
 }
 
-// Near zero an odd polynomial (Cephes' tanhf), which rounds once at the end; elsewhere 1 - 2 / (e^2|x| + 1).
+// E / (E + 1) with E = (e^2x - 1) / 2.
 INLINE vec tanh(vec x) {
   vec power;
-  if constexpr (sizeof(real) == 8) {
-    const vec rest = reduced_expm1(clamped(x + x, 40), power);
-    const vec expm1 = rest * power + (power - real(1));
-    return expm1 / (expm1 + real(2));
-  }
-  const ivec sign = reinterpret_cast<ivec>(all(real(-0.0)));
-  const vec size = reinterpret_cast<vec>(reinterpret_cast<ivec>(x) & ~sign);
-  const vec rest = reduced_expm1(clamped(size + size, 20), power);
-  const vec far = real(1) - real(2) / (rest * power + (power + real(1)));
-  const vec turned = reinterpret_cast<vec>(reinterpret_cast<ivec>(far) | (reinterpret_cast<ivec>(x) & sign));
-  constexpr real terms[] = {-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1,
-                            -3.33332819422e-1};
-  const vec z = x * x;
-  vec sum = all(terms[0]);
-  UNROLL for (int i = 1; i < 5; ++i) sum = sum * z + terms[i];
-  return z < real(0.390625) ? x * z * sum + x : turned;
+  const vec rest = reduced_expm1<2>(clamped(x, sizeof(real) == 8 ? 20 : 10), power);
+  const vec half = rest * power + (power * real(0.5) - real(0.5));
+  return quotient(half, half + real(1));
 }
 
 // ---------------------------------------------------------------------------------------------------------- cells
@@ -242,44 +274,63 @@ INLINE void in_tiles(int64_t n, Body body) {
 constexpr int tile_rows(int columns) { return std::min(8, ACCUMULATORS / columns); }
 
 // sum[i] += a[i] W: rows by pointer, a panel of COLS vectors [depth][COLS]. Sums start at zero; what else is to be
-// added comes after them, for many small numbers added to a large one lose their digits.
+// added comes after them, for many small numbers added to a large one lose their digits. A small tile has several sums
+// of each kind, over every second or fourth term, or each addition would wait for the one before.
 template <int ROWS, int COLS>
 INLINE void multiply(const real* const* a, const real* panel, int64_t depth, vec (&sum)[ROWS][COLS]) {
+  constexpr int TILE = ROWS * COLS, CHAINS = 4 * TILE <= ACCUMULATORS ? 4 : TILE <= 8 && 2 * TILE <= ACCUMULATORS ? 2 : 1;
   const real* row[ROWS];
   UNROLL for (int i = 0; i < ROWS; ++i) row[i] = a[i];
   // What is fewer stays in registers, the other one comes from memory one at a time.
-  if constexpr (ROWS < COLS) {
-#pragma GCC unroll 1
-    for (int64_t k = 0; k < depth; ++k, panel += COLS * VL) {
+  const auto add = [&](int64_t k, vec (&to)[ROWS][COLS]) INLINED {
+    if constexpr (ROWS < COLS) {
       vec x[ROWS];
       UNROLL for (int i = 0; i < ROWS; ++i) x[i] = all(row[i][k]);
       UNROLL for (int v = 0; v < COLS; ++v) {
-        const vec w = load(panel + v * VL);
-        UNROLL for (int i = 0; i < ROWS; ++i) sum[i][v] += x[i] * w;
+        const vec w = load(panel + (k * COLS + v) * VL);
+        UNROLL for (int i = 0; i < ROWS; ++i) to[i][v] += x[i] * w;
       }
+    } else {
+      vec w[COLS];
+      UNROLL for (int v = 0; v < COLS; ++v) w[v] = load(panel + (k * COLS + v) * VL);
+      UNROLL for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < COLS; ++v) to[i][v] += row[i][k] * w[v];
     }
+  };
+  if constexpr (CHAINS > 1) {
+    vec part[CHAINS][ROWS][COLS] = {};
+    int64_t k = 0;
+#pragma GCC unroll 1
+    for (; k + CHAINS <= depth; k += CHAINS) UNROLL for (int c = 0; c < CHAINS; ++c) add(k + c, part[c]);
+    for (; k < depth; ++k) add(k, part[0]);
+    UNROLL for (int c = 0; c < CHAINS; ++c) UNROLL for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < COLS; ++v)
+      sum[i][v] += part[c][i][v];
+  } else if constexpr (ROWS < COLS) {
+#pragma GCC unroll 1
+    for (int64_t k = 0; k < depth; ++k) add(k, sum);
   } else {
 #pragma GCC unroll 4
-    for (int64_t k = 0; k < depth; ++k, panel += COLS * VL) {
-      vec w[COLS];
-      UNROLL for (int v = 0; v < COLS; ++v) w[v] = load(panel + v * VL);
-      UNROLL for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < COLS; ++v) sum[i][v] += row[i][k] * w[v];
-    }
+    for (int64_t k = 0; k < depth; ++k) add(k, sum);
   }
 }
 
-// to += A^T B over `depth` rows, summed before it is added: A as `pack_columns` leaves it, B in packed panels.
+// to += A^T B over `depth` rows, summed before it is added: A with so much from row to row and from SLAB columns to the
+// next, B in packed panels.
 constexpr int SLAB = ACCUMULATORS == 24 && VL >= 8 ? 8 : std::min(VL, 4), SLAB_COLS = 3;  // SLAB divides VL
 
-INLINE void add_transposed(const real* a, int64_t columns, const real* b, int64_t depth, int64_t vectors, real* to) {
+struct Columns {
+  const real* begin;
+  int64_t row, slab;
+};
+
+INLINE void add_transposed(Columns a, int64_t columns, const real* b, int64_t depth, int64_t vectors, real* to) {
   in_tiles<SLAB_COLS>(vectors, [&](int64_t first, auto cols) INLINED {
     constexpr int COLS = decltype(cols)::value;
-    const real *panel = b + first * VL * depth, *left = a;
+    const real* panel = b + first * VL * depth;
     for (int64_t m = 0; m < columns; m += SLAB) {
       vec sum[SLAB][COLS] = {};
-      const real* right = panel;
+      const real *left = a.begin + m / SLAB * a.slab, *right = panel;
 #pragma GCC unroll 4
-      for (int64_t k = 0; k < depth; ++k, left += SLAB, right += COLS * VL) {
+      for (int64_t k = 0; k < depth; ++k, left += a.row, right += COLS * VL) {
         vec w[COLS];
         UNROLL for (int v = 0; v < COLS; ++v) w[v] = load(right + v * VL);
         UNROLL for (int i = 0; i < SLAB; ++i) UNROLL for (int v = 0; v < COLS; ++v) sum[i][v] += left[i] * w[v];
@@ -494,6 +545,8 @@ struct Layer {
   real* kept_of(const Share& s, int64_t m, int64_t step) const {
     return p.kept + ((s.direction * T + step) * B + s.rows[m]) * record;
   }
+  // From what a step of a row has in y or x to what its next one has.
+  int64_t onwards(const Share& s, int64_t stride) const { return s.direction ? -stride : stride; }
 
   // Weights [gates * H, depth] -> panels [COLS / PASS][depth][PASS], one unit or gate a vector.
   void pack_forward(const real* w, int64_t depth, int64_t panel, real* to) const {
@@ -580,36 +633,55 @@ struct Layer {
     real* const* kept_c;         // c alone, or null
   };
 
+  // Where rows are few, the products of several panels come first, and then all that follows from them: epilogues are
+  // long chains of instructions that wait for one another, which overlap where many are in a row.
   void advance(int d, const Step& step, int64_t rows) const {
-    for (int64_t panel = 0; panel < panels; ++panel)
-      in_tiles<TILE>(rows, [&](int64_t first, auto size) INLINED {
-        constexpr int ROWS = decltype(size)::value;
-        vec sum[ROWS][COLS] = {};
-        multiply_panel(step.h + first, forward_hh[d] + panel * H * COLS * VL, H, sum);
-        const real* x = step.projected + first * ldx + panel * COLS * VL;
-        for (int i = 0; i < ROWS; ++i) UNROLL for (int u = 0; u < Epilogue::units; ++u) {
-          const int64_t unit = (panel * Epilogue::units + u) * VL;
-          vec* a = &sum[i][u * G];
-          UNROLL for (int g = 0; g < G; ++g)
-            a[g] += g == Epilogue::apart ? load(bias_apart[d] + (panel * COLS + u * G + g) * VL)
-                                     : load(x + i * ldx + (u * G + g) * VL);
-          constexpr int own = std::max(0, Epilogue::apart);
-          const vec apart = Epilogue::apart < 0 ? vec{} : load(x + i * ldx + (u * G + own) * VL);
-          if (unit < H) finish(step, first + i, unit, a, apart);
-        }
-      });
+    constexpr int64_t CHAINS = 8;
+    alignas(64) real sums[std::max<int64_t>(TILE, CHAINS) * COLS * VL];
+    const int64_t together = std::max<int64_t>(1, CHAINS / rows);
+    for (int64_t panel = 0; panel < panels; panel += together) {
+      const int64_t until = std::min(panels, panel + together);
+      int64_t first = 0;
+      for (int64_t left = (rows + TILE - 1) / TILE; left; --left) {
+        const int64_t n = (rows - first + left - 1) / left;
+        for (int64_t q = panel; q < until; ++q) products(d, q, step.h + first, n, sums + (q - panel) * n * COLS * VL);
+        for (int64_t q = panel; q < until; ++q)
+          for (int64_t r = 0; r < n; ++r) finish(d, step, first + r, q, sums + ((q - panel) * n + r) * COLS * VL);
+        first += n;
+      }
+    }
   }
 
-  INLINE void finish(const Step& step, int64_t r, int64_t unit, const vec* sum, vec apart) const {
-    vec keep[KEPT + 1], c{};
-    if constexpr (Epilogue::has_c) c = load(step.c[r] + unit);
-    const vec h = Epilogue::forward(sum, apart, load(step.h[r] + unit, H - unit), c, keep);
-    if (step.kept) UNROLL for (int k = 0; k < KEPT; ++k) store(step.kept[r] + unit * KEPT + k * VL, keep[k]);
-    if (!step.y) return;
-    store(step.y[r] + unit, h, H - unit);
-    if constexpr (Epilogue::has_c) {
-      store(step.c[r] + unit, c);
-      if (step.kept_c) store(step.kept_c[r] + unit, c);
+  INLINE void products(int d, int64_t panel, const real* const* h, int64_t rows, real* to) const {
+    sized<TILE>(rows, [&](auto fixed) INLINED {
+      constexpr int ROWS = decltype(fixed)::value;
+      vec sum[ROWS][COLS] = {};
+      multiply_panel(h, forward_hh[d] + panel * H * COLS * VL, H, sum);
+      UNROLL for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < COLS; ++v)
+        store(to + (i * COLS + v) * VL, sum[i][v]);
+    });
+  }
+
+  INLINE void finish(int d, const Step& step, int64_t r, int64_t panel, const real* sums) const {
+    constexpr int own = std::max(0, Epilogue::apart);
+    UNROLL for (int u = 0; u < Epilogue::units; ++u) {
+      const int64_t unit = (panel * Epilogue::units + u) * VL, at = (panel * COLS + u * G) * VL;
+      if (unit >= H) return;
+      const real* x = step.projected + r * ldx + at;
+      vec a[G], keep[KEPT + 1], c{};
+      UNROLL for (int g = 0; g < G; ++g)
+        a[g] = load(sums + (u * G + g) * VL) + load(g == Epilogue::apart ? bias_apart[d] + at + g * VL : x + g * VL);
+      const vec apart = Epilogue::apart < 0 ? vec{} : load(x + own * VL);
+      if constexpr (Epilogue::has_c) c = load(step.c[r] + unit);
+      const vec h = Epilogue::forward(a, apart, load(step.h[r] + unit, H - unit), c, keep);
+      real* const kept = step.kept ? step.kept[r] + unit * KEPT : nullptr;
+      if (kept) UNROLL for (int k = 0; k < KEPT; ++k) store(kept + k * VL, keep[k]);
+      if (!step.y) continue;
+      store(step.y[r] + unit, h, H - unit);
+      if constexpr (Epilogue::has_c) {
+        store(step.c[r] + unit, c);
+        if (step.kept_c) store(step.kept_c[r] + unit, c);
+      }
     }
   }
 
@@ -650,7 +722,13 @@ struct Layer {
     for (int64_t m = 0; Epilogue::has_c && m < M; ++m)
       for (int64_t j = 0; j < Hv; j += VL)
         store(space.c + m * Hv + j, load(p.c0[s.direction] + s.rows[m] * H + j, H - j));
-    for (int64_t m = 0; m < M; ++m) space.c_row[m] = space.c + m * Hv;
+    const bool keeps = p.kept && record;
+    for (int64_t m = 0; m < M; ++m) {
+      space.c_row[m] = space.c + m * Hv;
+      space.h[m] = h_before(s, m, 0);
+      space.y[m] = y_of(s, m, 0);
+      space.kept[m] = keeps ? kept_of(s, m, 0) : nullptr;
+    }
     for (const Chunk& chunk : chunks(s, forward_target())) {
       for (int64_t step = chunk.begin; step < chunk.end; ++step)
         for (int64_t m = 0; m < s.active[step]; ++m) space.x[chunk.offset[step - chunk.begin] + m] = x_of(s, m, step);
@@ -661,18 +739,18 @@ struct Layer {
   }
 
   void forward_step(const Share& s, const Chunk& chunk, int64_t step, const ForwardSpace& space) const {
-    const int64_t rows = s.active[step];
-    for (int64_t m = 0; m < rows; ++m) {
-      space.h[m] = h_before(s, m, step);
-      space.y[m] = y_of(s, m, step);
-      space.kept[m] = p.kept && record ? kept_of(s, m, step) : nullptr;
-    }
+    const int64_t rows = s.active[step], stride = onwards(s, B * D * H);
     const bool keeps = p.kept && record;
     real* const* kept = space.kept;
     advance(s.direction,
             {space.projected + chunk.offset[step - chunk.begin] * ldx, space.h, space.y, space.c_row,
              keeps && !p.rebuild ? kept : nullptr, keeps && p.rebuild ? kept : nullptr},
             rows);
+    for (int64_t m = 0; m < rows; ++m) {
+      space.h[m] = space.y[m];
+      space.y[m] += stride;
+      if (keeps) space.kept[m] += B * record;
+    }
   }
 
   // The state after a row's last step, and zeros on its padding.
@@ -690,6 +768,8 @@ struct Layer {
   // Few rows need wide tiles, to have enough sums in flight; many need narrow ones, which read the weights less often.
   bool wide() const { return most_rows <= ACCUMULATORS / 4; }
   int64_t input_vectors() const { return (I + VL - 1) / VL; }
+  // Whether the gates of consecutive steps of a chunk are too many pages to be read column by column.
+  bool far_apart() const { return ldg * sizeof(real) > 2048; }
 
   struct BackwardSpace {
     real *gates, *carry, *packed, *columns, *sums, *projected, *kept, *c0;
@@ -782,8 +862,7 @@ struct Layer {
     // The gates of the step behind this chunk, which was the first of the chunk before, go behind it.
     const int64_t behind = s.active[chunk.end];
     if (behind) std::memmove(space.gates + rows * ldg, space.gates, behind * ldg * sizeof(real));
-    for (int64_t step = chunk.begin; step < chunk.end; ++step)
-      for (int64_t m = 0; m < s.active[step]; ++m) point(s, m, step, chunk.offset[step - chunk.begin] + m, space);
+    for (int64_t m = 0; m < s.active[chunk.begin]; ++m) point(s, m, chunk, space);
     if (p.rebuild && KEPT) {
       project(s.direction, space.x, rows, space.projected);
       advance(s.direction, {space.projected, space.h, nullptr, space.c_row, space.kept_row, nullptr}, rows);
@@ -794,15 +873,21 @@ struct Layer {
     if (p.dx && input_vectors() > 1) input_gradient<2>(s.direction, space, rows);
   }
 
-  // Where row `r` of a chunk, step `step` of row `m`, finds what it needs.
-  INLINE void point(const Share& s, int64_t m, int64_t step, int64_t r, const BackwardSpace& space) const {
-    space.x[r] = x_of(s, m, step);
-    space.h[r] = h_before(s, m, step);
-    space.y[r] = y_of(s, m, step);
-    if (p.dx) space.dx[r] = p.dx + ((s.direction * T + time_of(s, m, step)) * B + s.rows[m]) * I;
-    if constexpr (KEPT > 0) space.kept_row[r] = p.rebuild ? space.kept + r * KEPT * Hv : kept_of(s, m, step);
-    if constexpr (Epilogue::has_c)  // in whole records c is the last vector of five, in those of c alone the only one
-      space.c_row[r] = step ? kept_of(s, m, step - 1) : space.c0 + m * Hv;
+  // Where the steps of row `m` in a chunk find what they need.
+  void point(const Share& s, int64_t m, const Chunk& chunk, const BackwardSpace& space) const {
+    const int64_t first = chunk.begin, over_x = onwards(s, p.x_time), over_y = onwards(s, B * D * H);
+    const real *x = x_of(s, m, first), *h = h_before(s, m, first);
+    real *y = y_of(s, m, first), *kept = kept_of(s, m, first), *c = first ? kept - B * record : space.c0 + m * Hv;
+    real* dx = p.dx ? p.dx + ((s.direction * T + time_of(s, m, first)) * B + s.rows[m]) * I : nullptr;
+    for (int64_t step = first; step < chunk.end && m < s.active[step]; ++step) {
+      const int64_t r = chunk.offset[step - first] + m;
+      space.x[r] = x, space.h[r] = h, space.y[r] = y;
+      x += over_x, h = y, y += over_y;
+      if (p.dx) space.dx[r] = dx, dx += onwards(s, B * I);
+      if constexpr (KEPT > 0) space.kept_row[r] = p.rebuild ? space.kept + r * KEPT * Hv : kept;
+      if constexpr (Epilogue::has_c) space.c_row[r] = c;  // the last vector of five, or the only one
+      c = kept, kept += B * record;
+    }
   }
 
   INLINE vec c_before(const BackwardSpace& space, int64_t r, int64_t step, int64_t unit) const {
@@ -833,7 +918,7 @@ struct Layer {
           for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < NB; ++v) {
             const int64_t unit = (panel * NB + v) * VL, m = from + first + i;
             if (unit >= H) continue;
-            const vec d = sum[i][v] + arriving(s, m, step, unit, last, space);
+            const vec d = sum[i][v] + arriving(s, m, here + m, unit, start, last, space);
             leave(s, m, step, here + m, unit, d, space);
           }
         });
@@ -842,10 +927,10 @@ struct Layer {
   }
 
   // The gradient of h' that does not come through the gates of the next step.
-  INLINE vec arriving(const Share& s, int64_t m, int64_t step, int64_t unit, bool last,
+  INLINE vec arriving(const Share& s, int64_t m, int64_t r, int64_t unit, bool start, bool last,
                       const BackwardSpace& space) const {
     vec d{};
-    if (step >= 0 && p.dy) d = load(p.dy + (y_of(s, m, step) - p.y) + unit, H - unit);
+    if (!start && p.dy) d = load(p.dy + (space.y[r] - p.y) + unit, H - unit);
     if (last && p.dh_end) d += load(p.dh_end + (s.direction * B + s.rows[m]) * H + unit, H - unit);
     if constexpr (Epilogue::adds_carry) d += load(space.carry + m * Hv + unit);
     return d;
@@ -865,15 +950,15 @@ struct Layer {
                      load(space.y[r] + unit, H - unit), carry, plane);
       UNROLL for (int k = 0; k < PLANES; ++k) store(space.gates + r * ldg + k * Hv + unit, plane[k]);
       if (Epilogue::adds_carry || Epilogue::has_c) store(carried, carry);
-      prefetch(r, step, unit, space);
+      prefetch(s, r, step, unit, space);
     }
   }
 
   // Time runs downwards here, which the hardware does not prefetch.
-  INLINE void prefetch(int64_t r, int64_t step, int64_t unit, const BackwardSpace& space) const {
+  INLINE void prefetch(const Share& s, int64_t r, int64_t step, int64_t unit, const BackwardSpace& space) const {
     constexpr int64_t AHEAD = 2;
     if (step < AHEAD + 1) return;
-    const int64_t stride = B * D * H;
+    const int64_t stride = onwards(s, B * D * H);
     if (p.dy) __builtin_prefetch(p.dy + (space.y[r] - p.y) - AHEAD * stride + unit, 0, 2);
     __builtin_prefetch(space.h[r] - AHEAD * stride + unit, 0, 2);
     if (KEPT && !p.rebuild) UNROLL for (int k = 0; k < KEPT; ++k)
@@ -884,10 +969,16 @@ struct Layer {
     const int64_t nx = input_vectors(), nh = Hv / VL;
     real *w_ih = space.sums, *w_hh = w_ih + G * Hv * nx * VL, *b = w_hh + G * Hv * Hv;
     pack_rows(space.x, rows, I, nx, space.packed);
-    pack_columns(space.gates, ldg, PLANES * Hv, rows, space.columns);
-    add_transposed(space.columns + Epilogue::input_plane * Hv * rows, G * Hv, space.packed, rows, nx, w_ih);
+    Columns gates{space.gates, ldg, SLAB};
+    if (far_apart()) {
+      pack_columns(space.gates, ldg, PLANES * Hv, rows, space.columns);
+      gates = {space.columns, SLAB, rows * SLAB};
+    }
+    Columns of_x = gates;
+    of_x.begin += Epilogue::input_plane * Hv / SLAB * gates.slab;
+    add_transposed(of_x, G * Hv, space.packed, rows, nx, w_ih);
     pack_rows(space.h, rows, H, nh, space.packed);
-    add_transposed(space.columns, G * Hv, space.packed, rows, nh, w_hh);
+    add_transposed(gates, G * Hv, space.packed, rows, nh, w_hh);
     in_tiles<4>(PLANES * nh, [&](int64_t first, auto size) INLINED {
       constexpr int N = decltype(size)::value, FEW = 16;
       vec sum[N] = {};
@@ -925,17 +1016,25 @@ struct Layer {
     real* w_ih = p.dw + d * G * H * (I + H + 2) + row * I;
     real* w_hh = p.dw + d * G * H * (I + H + 2) + G * H * I + row * H;
     real* b = p.dw + d * G * H * (I + H + 2) + G * H * (I + H) + row;
-    std::fill(w_ih, w_ih + I, real(0));
-    std::fill(w_hh, w_hh + H, real(0));
     b[0] = b[G * H] = 0;
+    bool found = false;
     for (size_t i = 0; i < share.size(); ++i) {
       if (share[i].direction != d) continue;
       const real *of_x = space[i].sums, *of_h = of_x + G * Hv * Iv, *of_b = of_h + G * Hv * Hv;
-      for (int64_t k = 0; k < I; ++k) w_ih[k] += of_x[(gate * Hv + unit) * Iv + k];
-      for (int64_t k = 0; k < H; ++k) w_hh[k] += of_h[(plane * Hv + unit) * Hv + k];
+      add_row(of_x + (gate * Hv + unit) * Iv, I, found, w_ih);
+      add_row(of_h + (plane * Hv + unit) * Hv, H, found, w_hh);
       b[0] += of_b[(Epilogue::input_plane + gate) * Hv + unit];
       b[G * H] += of_b[plane * Hv + unit];
+      found = true;
     }
+    if (found) return;
+    std::fill(w_ih, w_ih + I, real(0));
+    std::fill(w_hh, w_hh + H, real(0));
+  }
+
+  static void add_row(const real* from, int64_t n, bool adds, real* to) {
+    for (int64_t j = 0; j < n; j += VL)
+      store(to + j, adds ? load(to + j, n - j) + load(from + j, n - j) : load(from + j, n - j), n - j);
   }
 };
 
