@@ -91,10 +91,10 @@ def metric_intervals(
     for name, value in values.items():
         if abs(value - hits / examples) < 1e-6 and metric_ranges(metrics, [name])[name] == [0, 1]:
             known[name] = list(wilson_interval(hits, examples))
-        elif name in metrics and hasattr(metric := metrics[name], "interval") and np.isfinite(value):
-            metric.reset()
-            metric.update(outputs, targets)
-            known[name] = list(metric.interval())
+        elif name in metrics and np.isfinite(value) and (own := getattr(metrics[name], "interval", None)) is not None:
+            metrics[name].reset()
+            metrics[name].update(outputs, targets)
+            known[name] = list(own())
     if rest := [str(name) for name in metrics if name in values and name not in known]:
         limits, resampled = metric_ranges(metrics, rest), partial(_resampled, metrics, rest, outputs, targets)
         ends = bootstrap_intervals(resampled, {name: values[name] for name in rest}, examples, limits)
