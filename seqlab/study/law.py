@@ -1,7 +1,7 @@
 """Scaling law of horizons: censored regression of their logarithms on those of numeric factors."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqlab.study.intervals import LEVEL, Interval
+from seqlab.study.intervals import LEVEL, Interval, t_quantile
 from seqlab.sweeps.overrides import override_key
 
 Array = NDArray[np.float64]
@@ -105,16 +105,23 @@ class Law:
     likelihood: float
     count: int
 
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom: points without coefficients."""
+        return self.count - len(self.intercepts) - len(self.exponents)
+
     def predict(self, point: Point) -> Interval:
         """Return the 95 % prediction interval of a horizon in steps, around its median.
 
-        The variance is that of the error and of the estimated mean.
+        The variance is that of the error and of the estimated mean, for the degrees of freedom that the coefficients
+        take; the quantile is Student's. Without censoring that is the interval of linear regression.
 
         Raises:
             ValueError: the law has no such group or lacks a factor.
         """
         mean, deviation = self._normal(point)
-        ends = (math.exp(mean + sign * _QUANTILE * deviation) for sign in (0, -1, 1))
+        quantile = t_quantile((1 + LEVEL) / 2, self.freedom)
+        ends = (math.exp(mean + sign * quantile * deviation) for sign in (0, -1, 1))
         return Interval(*ends, self.count)
 
     def log_score(self, point: Point) -> float:
@@ -133,7 +140,8 @@ class Law:
         x = _design([point], list(self.intercepts), list(self.exponents))[0]
         means = [each.mean for each in self.exponents.values()]
         variance = x @ self.covariance[:-1, :-1] @ x
-        return float(x @ np.array([*self.intercepts.values(), *means])), math.sqrt(self.sigma**2 + variance)
+        deviation = math.sqrt((self.sigma**2 + variance) * self.count / self.freedom)
+        return float(x @ np.array([*self.intercepts.values(), *means])), deviation
 
 
 def fit_law(points: Sequence[Point]) -> Law:
@@ -153,6 +161,8 @@ def fit_law(points: Sequence[Point]) -> Law:
     low, high = (np.array(ends) for ends in zip(*map(_log_ends, points), strict=True))
     if not bool((low < high).all()):
         raise ValueError("low must be below high in every point")
+    if len(points) <= x.shape[1]:
+        raise ValueError(f"a law of {x.shape[1]} coefficients needs more than {len(points)} points")
     if np.linalg.matrix_rank(x) < x.shape[1]:
         raise ValueError(f"the points do not tell apart groups and factors ({', '.join(factors)})")
     if undetermined := set(groups) - bounded_groups(points):
@@ -190,27 +200,18 @@ def _profile(
     x, low, high = data
     column, others = x[:, place], np.delete(x, place, axis=1)
 
-    def is_inside(value: float) -> bool:
-        try:
-            found = _maximise(others, low - value * column, high - value * column)[1]
-        except ValueError:  # far away the likelihood may have no maximum
-            return False
-        return 2 * (likelihood - found) < _QUANTILE**2
-
     def end(sign: int) -> float:
-        near, far = best, best + sign * 2 * error
-        while is_inside(far):
-            near, far = far, far + sign * 2 * error
-        return _bisect(is_inside, near, far)
+        distance = _QUANTILE * error
+        for _ in range(_STEPS):  # the root of the ratio grows about in proportion to the distance
+            value = best + sign * distance
+            ratio = 2 * (likelihood - _maximise(others, low - value * column, high - value * column)[1])
+            closer = distance * _QUANTILE / math.sqrt(max(ratio, 1e-8))
+            if abs(closer - distance) < 1e-6 * error:
+                return value
+            distance = closer
+        raise ValueError("the likelihood of an exponent has no interval that is found")
 
     return end(-1), end(1)
-
-
-def _bisect(holds: Callable[[float], bool], true: float, false: float) -> float:
-    for _ in range(16):
-        middle = (true + false) / 2
-        true, false = (middle, false) if holds(middle) else (true, middle)
-    return (true + false) / 2
 
 
 def _design(points: Sequence[Point], groups: Sequence[str], factors: Sequence[str]) -> Array:

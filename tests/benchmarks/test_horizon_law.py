@@ -76,7 +76,8 @@ def test_parts_of_a_study_make_one_law(script, monkeypatch, tmp_path, capsys):
         folder.mkdir()
         search = {"runs": 9, "finished": True, "rows": [{**row, "task_words": []} for row in rows(depth)]}
         (folder / "horizon.json").write_text(json.dumps(search))
-        (folder / "sweep.json").write_text(json.dumps({"words": [f"model.depth={depth}"], "runs": [], "schema": 1}))
+        plan = {"schema": 1, "words": [f"model.depth={depth}"], "runs": [], "working_folder": "."}
+        (folder / "sweep.json").write_text(json.dumps(plan))
     made = [tmp_path / "law.csv", tmp_path / "law.png"]
     monkeypatch.setattr("sys.argv", ["", *map(str, folders), "--csv", str(made[0]), "--figure", str(made[1])])
     script.main()

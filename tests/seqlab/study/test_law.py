@@ -7,7 +7,7 @@ import statistics
 import numpy as np
 import pytest
 from scipy.optimize import minimize
-from scipy.stats import norm
+from scipy.stats import linregress, norm, t
 
 from seqlab.study.law import Point, fit_law, read_points
 
@@ -104,9 +104,27 @@ def test_two_thresholds_have_a_closed_form():
     spread = math.log(found.high / found.mean)
     assert found.mean == pytest.approx(4 * math.exp(-first * sigma))
     assert spread == pytest.approx(math.log(found.mean / found.low))
-    deviation = math.sqrt(sigma**2 + law.covariance[0, 0])
-    assert spread == pytest.approx(norm.ppf(0.975) * deviation)
+    deviation = math.sqrt((sigma**2 + law.covariance[0, 0]) * 100 / 99)
+    assert spread == pytest.approx(t.ppf(0.975, 99) * deviation)
     assert law.log_score(points[-1]) == pytest.approx(norm.logsf(math.log(16), law.intercepts["a"], deviation))
+
+
+def test_narrow_intervals_give_linear_regression():
+    """Exponent, and the prediction interval of textbooks."""
+    draws = random.Random(0)
+    x = [float(2**place) for place in range(12)]
+    y = [math.exp(1 + 0.7 * math.log(each) + draws.gauss(0, 0.3)) for each in x]
+    law = fit_law([Point("a", {"n": n}, h * 0.999, h * 1.001) for n, h in zip(x, y, strict=True)])
+    line = linregress(np.log(x), np.log(y))
+    residuals = np.log(y) - line.intercept - line.slope * np.log(x)
+    deviation = math.sqrt(sum(residuals**2) / 10)
+    assert law.exponents["n"].mean == pytest.approx(line.slope, abs=1e-4)
+    at = math.log(100.0)
+    square = 1 + 1 / 12 + (at - np.log(x).mean()) ** 2 / (12 * np.log(x).var())
+    found = law.predict(Point("a", {"n": 100.0}, 1, 2))
+    half = t.ppf(0.975, 10) * deviation * math.sqrt(square)
+    assert math.log(found.high / found.mean) == pytest.approx(half, rel=1e-3)
+    assert math.log(found.mean) == pytest.approx(line.intercept + line.slope * at, abs=1e-3)
 
 
 def test_intervals_cover_true_exponents_and_new_horizons():
@@ -147,13 +165,17 @@ def test_points_of_a_search_have_the_numbers_that_vary():
     ("points", "message"),
     [
         ([], "a law needs points"),
-        ([Point("a", {"n": 2.0}, 4, 8), Point("a", {"n": 2.0}, 2, 4)], r"do not tell apart groups and factors \(n\)"),
+        (
+            [Point("a", {"n": 2.0}, 4, 8), Point("a", {"n": 2.0}, 2, 4)] * 2,
+            r"do not tell apart groups and factors \(n\)",
+        ),
         ([Point("a", {}, 4, 8), Point("a", {}, 4, 8)], "do not determine the error"),
         ([Point("a", {}, None, 8), Point("a", {}, None, 4)], "censored at the same end: a"),
         (
             [Point("a", {"n": 1.0}, None, 2), Point("a", {"n": 1.0}, None, 4), *[Point("a", {"n": 2.0}, 8, None)] * 2],
             "do not determine",
         ),
+        ([Point("a", {}, 8, 16)], "a law of 1 coefficients needs more than 1 points"),
         ([Point("a", {}, 8, 8)], "low must be below high"),
     ],
 )
