@@ -87,11 +87,11 @@ class Model:
     Args:
         points: to fit.
         own: whether each group has exponents of its own.
-        blind: whether to leave the factors out.
+        constant: whether to leave the factors out.
     """
 
-    def __init__(self, points: Sequence[Point], *, own: bool = False, blind: bool = False) -> None:
-        self.blind, self.refused = blind, dict[str, str]()
+    def __init__(self, points: Sequence[Point], *, own: bool = False, constant: bool = False) -> None:
+        self.constant, self.refused = blind, dict[str, str]()
         points = list(map(self._seen, points))
         groups = list(dict.fromkeys(point.group for point in points))
         bounded = bounded_groups(points)
@@ -107,7 +107,7 @@ class Model:
         self.refused |= {group: "censored" for group in groups if group not in self.laws and group not in self.refused}
 
     def _seen(self, point: Point) -> Point:
-        return replace(point, factors={}) if self.blind else point
+        return replace(point, factors={}) if self.constant else point
 
     def outcomes(self, points: Sequence[Point]) -> list[Outcome]:
         """Compare the predictions with points of groups that have a law."""
@@ -211,7 +211,7 @@ def main() -> None:
     models = {
         "law": Model(parts["fit"]),
         "exponents of each cell and task": Model(parts["fit"], own=True),
-        "no factors": Model(parts["fit"], blind=True),
+        "no factors": Model(parts["fit"], constant=True),
     }
     show(parts, models)
     if args.csv:

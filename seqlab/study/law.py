@@ -121,8 +121,8 @@ class Law:
         """
         mean, deviation = self._normal(point)
         quantile = t_quantile((1 + LEVEL) / 2, self.freedom)
-        ends = (math.exp(mean + sign * quantile * deviation) for sign in (0, -1, 1))
-        return Interval(*ends, self.count)
+        median, low, high = (math.exp(mean + sign * quantile * deviation) for sign in (0, -1, 1))
+        return Interval(median, low, high, self.count)
 
     def log_score(self, point: Point) -> float:
         """Return the logarithm of the predicted probability of a point's interval.
@@ -153,20 +153,7 @@ def fit_law(points: Sequence[Point]) -> Law:
         ValueError: the points do not determine the law: they are too few, a factor does not vary within groups, all
             horizons of a group are censored at the same end, or the intervals are too wide.
     """
-    if not points:
-        raise ValueError("a law needs points")
-    groups = list(dict.fromkeys(point.group for point in points))
-    factors = list(points[0].factors)
-    x = _design(points, groups, factors)
-    low, high = (np.array(ends) for ends in zip(*map(_log_ends, points), strict=True))
-    if not bool((low < high).all()):
-        raise ValueError("low must be below high in every point")
-    if len(points) <= x.shape[1]:
-        raise ValueError(f"a law of {x.shape[1]} coefficients needs more than {len(points)} points")
-    if np.linalg.matrix_rank(x) < x.shape[1]:
-        raise ValueError(f"the points do not tell apart groups and factors ({', '.join(factors)})")
-    if undetermined := set(groups) - bounded_groups(points):
-        raise ValueError(f"all horizons are censored at the same end: {', '.join(sorted(undetermined))}")
+    groups, factors, (x, low, high) = _checked(points)
     estimate, likelihood = _maximise(x, low, high)
     if likelihood > -_CERTAIN:
         raise ValueError("the intervals are so wide that they do not determine the error")
@@ -185,6 +172,25 @@ def fit_law(points: Sequence[Point]) -> Law:
         exponents[name] = Interval(float(beta[place]), *ends, len(points))
     intercepts = dict(zip(groups, beta.tolist(), strict=False))
     return Law(intercepts, exponents, float(1 / scale), covariance, likelihood / len(points), len(points))
+
+
+def _checked(points: Sequence[Point]) -> tuple[list[str], list[str], tuple[Array, Array, Array]]:
+    """Return groups, factors, and the design with the logarithms of both ends, unless they determine no law."""
+    if not points:
+        raise ValueError("a law needs points")
+    groups = list(dict.fromkeys(point.group for point in points))
+    factors = list(points[0].factors)
+    x = _design(points, groups, factors)
+    low, high = (np.array(ends) for ends in zip(*map(_log_ends, points), strict=True))
+    if not bool((low < high).all()):
+        raise ValueError("low must be below high in every point")
+    if len(points) <= x.shape[1]:
+        raise ValueError(f"a law of {x.shape[1]} coefficients needs more than {len(points)} points")
+    if np.linalg.matrix_rank(x) < x.shape[1]:
+        raise ValueError(f"the points do not tell apart groups and factors ({', '.join(factors)})")
+    if undetermined := set(groups) - bounded_groups(points):
+        raise ValueError(f"all horizons are censored at the same end: {', '.join(sorted(undetermined))}")
+    return groups, factors, (x, low, high)
 
 
 def bounded_groups(points: Iterable[Point]) -> set[str]:
