@@ -91,7 +91,7 @@ class Model:
     """
 
     def __init__(self, points: Sequence[Point], *, own: bool = False, constant: bool = False) -> None:
-        self.constant, self.refused = blind, dict[str, str]()
+        self.constant, self.refused = constant, dict[str, str]()
         points = list(map(self._seen, points))
         groups = list(dict.fromkeys(point.group for point in points))
         bounded = bounded_groups(points)
