@@ -21,7 +21,7 @@ from seqlab.runs.run_folder import read_json
 from seqlab.study.law import Law, Point, bounded_groups, fit_law, read_points
 from seqlab.sweeps.ledger import read_plan
 
-HIDDEN, STEPS = "cell.hidden_size", "trainer.max_steps"
+HIDDEN, STEPS, RATE = "cell.hidden_size", "trainer.max_steps", "optimizer.lr"
 SEED, SHARE = 0, 0.25
 KINDS = ("interpolation", "extrapolation")
 
@@ -116,6 +116,34 @@ class Model:
             for point in points
             if point.group in self.laws
         ]
+
+
+def bootstrap(points: Sequence[Point], times: int = 400) -> dict[str, tuple[float, float]]:
+    """Return 95 % intervals of the exponents, by resampling the settings of each group.
+
+    Points that differ in the learning rate alone share seeds and data, so that they are drawn together.
+    """
+    settings: dict[str, dict[tuple[float, ...], list[Point]]] = {}
+    for point in points:
+        key = tuple(value for name, value in point.factors.items() if name != RATE)
+        settings.setdefault(point.group, {}).setdefault(key, []).append(point)
+    draws, found = random.Random(SEED), dict[str, list[float]]()
+    for _ in range(times):
+        drawn = [
+            point
+            for own in settings.values()
+            for each in draws.choices(list(own.values()), k=len(own))
+            for point in each
+        ]
+        bounded = bounded_groups(drawn)
+        try:
+            law = fit_law([point for point in drawn if point.group in bounded], profile=False)
+        except ValueError:
+            continue
+        for name, exponent in law.exponents.items():
+            found.setdefault(name, []).append(exponent.mean)
+    cuts = {name: statistics.quantiles(values, n=40) for name, values in found.items()}
+    return {name: (cut[0], cut[-1]) for name, cut in cuts.items()}
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
@@ -214,6 +242,9 @@ def main() -> None:
         "no factors": Model(parts["fit"], constant=True),
     }
     show(parts, models)
+    print("\n95 % intervals of the law's exponents, by resampling settings")
+    for name, (low, high) in bootstrap(parts["fit"]).items():
+        print(f"  {name}: {low:.2f} to {high:.2f}")
     if args.csv:
         rows = records(parts, models["law"])
         args.csv.parent.mkdir(parents=True, exist_ok=True)

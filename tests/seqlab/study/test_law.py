@@ -76,6 +76,13 @@ def test_the_covariance_is_that_of_the_observed_information():
     assert law.covariance[np.ix_(order, order)] == pytest.approx(np.linalg.inv(information), rel=1e-3, abs=1e-6)
 
 
+def test_without_a_profile_the_intervals_are_normal():
+    law = fit_law(simulated(0), profile=False)
+    for place, found in enumerate(law.exponents.values(), start=2):
+        half = norm.ppf(0.975) * math.sqrt(law.covariance[place, place])
+        assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half))
+
+
 @pytest.mark.parametrize("side", ["low", "high"])
 def test_at_the_ends_of_an_interval_the_likelihood_ratio_is_the_quantile(side):
     """The maximum over the other coefficients is lower by half the 95 % quantile of chi-squared."""
