@@ -173,10 +173,11 @@ def fit_law(points: Sequence[Point], *, profile: bool = True) -> Law:
         raise ValueError("the intervals do not determine every coefficient")
     exponents = {}
     for place, name in enumerate(factors, start=len(groups)):
-        ends = beta[place] - _QUANTILE * errors[place], beta[place] + _QUANTILE * errors[place]
+        best, error = float(beta[place]), float(errors[place])
+        below, above = best - _QUANTILE * error, best + _QUANTILE * error
         if profile:
-            ends = _profile(place, beta[place], errors[place], likelihood, (x, low, high))
-        exponents[name] = Interval(float(beta[place]), *map(float, ends), len(points))
+            below, above = _profile(place, best, error, likelihood, (x, low, high))
+        exponents[name] = Interval(best, below, above, len(points))
     intercepts = dict(zip(groups, beta.tolist(), strict=False))
     return Law(intercepts, exponents, float(1 / scale), covariance, likelihood / len(points), len(points))
 
