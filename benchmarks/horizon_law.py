@@ -1,10 +1,11 @@
 """Scaling law of horizon searches: exponents, and how many held-out horizons its predictions meet.
 
     python -m seqlab -m experiment=horizon_law hydra/launcher=joblib hydra.launcher.n_jobs=2 hydra.sweep.dir=FOLDER
-    python benchmarks/horizon_law.py FOLDER... [--csv F.csv] [--figure F.png]
+    python benchmarks/horizon_law.py FOLDER... [--narrow] [--csv F.csv] [--figure F.png]
 
 A search resumes where it was stopped. Held-out points are fixed by their factors alone: 800 training steps, or 400 with
-32 units (extrapolation), and a quarter of the others, drawn by a fixed seed (interpolation).
+32 units (extrapolation), and a quarter of the others, drawn by a fixed seed (interpolation). An interval is that of the
+search, from all seeds to none; with --narrow, from the horizon, solved by 2/3 of the seeds, to the next distance tried.
 """
 
 import argparse
@@ -38,6 +39,13 @@ def kind(point: Point) -> str:
 def divided(points: Sequence[Point]) -> dict[str, list[Point]]:
     """Divide points into those to fit and those held out."""
     return {name: [point for point in points if kind(point) == name] for name in ("fit", *KINDS)}
+
+
+def narrowed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with the interval between its horizon and the next distance tried."""
+    tried = {trial["distance"] for trial in row["trials"]}
+    beyond = min((distance for distance in tried if distance > (row["horizon"] or 0)), default=None)
+    return {**row, "lower": row["horizon"], "upper": beyond}
 
 
 def rows_of(folders: Sequence[Path]) -> list[dict[str, Any]]:
@@ -232,10 +240,12 @@ def draw(parts: Mapping[str, Sequence[Point]], model: Model, figure: Path) -> No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="folders of searches")
+    parser.add_argument("--narrow", action="store_true", help="intervals from the horizon to the next distance tried")
     parser.add_argument("--csv", type=Path, help="write the points")
     parser.add_argument("--figure", type=Path, help="draw the held-out points")
     args = parser.parse_args()
-    parts = divided(read_points(rows_of(args.folders)))
+    rows = rows_of(args.folders)
+    parts = divided(read_points(map(narrowed, rows) if args.narrow else rows))
     models = {
         "law": Model(parts["fit"]),
         "exponents of each cell and task": Model(parts["fit"], own=True),
@@ -246,9 +256,9 @@ def main() -> None:
     for name, (low, high) in bootstrap(parts["fit"]).items():
         print(f"  {name}: {low:.2f} to {high:.2f}")
     if args.csv:
-        rows = records(parts, models["law"])
+        table = records(parts, models["law"])
         args.csv.parent.mkdir(parents=True, exist_ok=True)
-        args.csv.write_text(csv_text(rows, max((list(row) for row in rows), key=len)), encoding="utf-8")
+        args.csv.write_text(csv_text(table, max(map(list, table), key=len)), encoding="utf-8")
     if args.figure:
         draw(parts, models["law"], args.figure)
 

@@ -258,6 +258,9 @@ def _maximise(x: Array, low: Array, high: Array) -> tuple[Array, float]:
     scale = 1 / max(float(np.std(target - x @ start)), 0.1)
     estimate = np.array([scale, *(start * scale)])
     value, gradient, curvature = _derivatives(estimate, x, low, high)
+    while not math.isfinite(value):  # an interval so far off that its probability is 0 in float64
+        estimate /= 2
+        value, gradient, curvature = _derivatives(estimate, x, low, high)
     for _ in range(_STEPS):
         try:
             step = np.linalg.solve(-curvature, gradient)
@@ -286,6 +289,8 @@ def _derivatives(estimate: Array, x: Array, low: Array, high: Array) -> tuple[fl
         rows.append(row)
         scores.append(np.where(known, row @ estimate, ends))
     value = _log_probability(*scores)
+    if not bool(np.isfinite(value).all()):
+        return -math.inf, np.zeros_like(estimate), np.zeros((len(estimate), len(estimate)))
     density = [
         np.where(
             np.isfinite(z), np.exp(-(np.where(np.isfinite(z), z, 0.0) ** 2) / 2 - value) / math.sqrt(2 * math.pi), 0

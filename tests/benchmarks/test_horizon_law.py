@@ -69,6 +69,16 @@ def test_a_horizon_is_inside_where_its_interval_meets_the_prediction(script, end
     assert (found.meets, found.by_censoring) == (meets, by_censoring)
 
 
+@pytest.mark.parametrize(
+    ("horizon", "tried", "ends"),
+    [(8, [2, 4, 8, 16, 32], (8, 16)), (None, [2, 4], (None, 2)), (64, [32, 64], (64, None))],
+)
+def test_a_narrow_interval_begins_at_the_horizon(script, horizon, tried, ends):
+    row = {"horizon": horizon, "lower": None, "upper": 99, "trials": [{"distance": distance} for distance in tried]}
+    found = script.narrowed(row)
+    assert (found["lower"], found["upper"]) == ends
+
+
 def test_parts_of_a_study_make_one_law(script, monkeypatch, tmp_path, capsys):
     """The depth of each part stands on its command line alone."""
     folders = [tmp_path / f"depth_{depth}" for depth in (1, 2)]

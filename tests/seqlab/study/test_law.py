@@ -98,6 +98,15 @@ def test_at_the_ends_of_an_interval_the_likelihood_ratio_is_the_quantile(side):
     assert law.likelihood * law.count + best.fun == pytest.approx(norm.ppf(0.975) ** 2 / 2, abs=1e-3)
 
 
+def test_a_horizon_far_from_all_others_does_not_end_the_fit():
+    """Its probability is 0 in float64 where the search for the maximum begins."""
+    points = [*[Point("a", {}, 8, 8.0001)] * 20, *[Point("a", {}, 9, 9.0001)] * 20, Point("a", {}, 1e9, 1.0001e9)]
+    law = fit_law(points)
+    logs = [*[math.log(8)] * 20, *[math.log(9)] * 20, math.log(1e9)]
+    assert law.intercepts["a"] == pytest.approx(statistics.fmean(logs), rel=1e-4)
+    assert law.sigma == pytest.approx(statistics.pstdev(logs), rel=1e-4)
+
+
 def test_two_thresholds_have_a_closed_form():
     """The shares of three bins determine mean and sigma: their normal quantiles lie at the thresholds."""
     points = [*[Point("a", {}, None, 4)] * 20, *[Point("a", {}, 4, 16)] * 50, *[Point("a", {}, 16, None)] * 30]
