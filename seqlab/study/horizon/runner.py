@@ -1,7 +1,7 @@
 """Runner of a horizon search: launches the runs of all rows side by side and records every decision."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias, final
@@ -87,12 +87,15 @@ class SearchRunner:
 
         Under a curriculum that is one run for each rate, seed and row.
         """
-        rules = self.settings.rules
-        total = sum(len(rules.rates) * len(rules.seeds) for each in self.searches if each.row.protocol != "fixed")
+
+        def at_one_distance(searches: Iterable[RowSearch]) -> int:
+            return sum(len(each.search.rules.rates) * self.settings.seeds for each in searches)
+
+        total = at_one_distance(each for each in self.searches if each.row.protocol != "fixed")
         for task in {each.row.task for each in self.searches}:
             searches = [each for each in self.searches if (each.row.task, each.row.protocol) == (task, "fixed")]
             largest = max((trial.batch.distance for each in searches for trial in each.trials), default=0)
-            total += rules.grid.count_up_to(largest) * len(rules.rates) * len(rules.seeds) * len(searches)
+            total += self.settings.rules.grid.count_up_to(largest) * at_one_distance(searches)
         return total
 
     def _run_pending(self, waiting: Sequence[RowSearch]) -> None:

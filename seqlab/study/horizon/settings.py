@@ -124,9 +124,10 @@ def _overrides(key: str, value: Any) -> tuple[str, ...]:
 MULTIPLES = (2, 4, 10, 100)
 """Multiples of its training length at which a trained model is tested by default, if protocols are compared."""
 
+_RATE = "optimizer.lr"
 _SET_BY_SEARCH = {
     "task.sequence_length": "hydra.sweeper.start and hydra.sweeper.max_distance",
-    "optimizer.lr": "hydra.sweeper.learning_rates",
+    _RATE: "hydra.sweeper.learning_rates",
     "seed": "hydra.sweeper.seeds and hydra.sweeper.first_seed",
     "trainer.stop_when_solved": "hydra.sweeper.stop_when_solved",
     "task.lengths": "hydra.sweeper.protocols",
@@ -191,6 +192,11 @@ class Row:
         """Overrides that the user asked for; of equal keys the last, from the command line, counts."""
         return (*self.task_overrides, *self.overrides, *self.sized, *self.common)
 
+    @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """Learning rate of this row, if rows differ in it; else none, and the search tries its own."""
+        return (float(self.config.optimizer.lr),) if _RATE in map(override_key, self.overrides) else ()
+
     def longer(self, times: int) -> list[str]:
         """Return the overrides that multiply the training length."""
         lengths = {key: self.config.trainer.get(key) for key in ("max_epochs", "max_steps", "max_minutes")}
@@ -200,7 +206,7 @@ class Row:
         """Return the overrides of one run."""
         further = batch.further and "task.eval_multiples" not in map(override_key, self.requested)
         return [
-            *self.requested,
+            *(each for each in self.requested if override_key(each) != _RATE),
             *self.added,
             *(_FURTHER if further else ()),
             f"task.sequence_length={batch.distance}",
@@ -228,9 +234,13 @@ def expand_rows(overrides: Sequence[str], settings: Settings) -> list[Row]:
     """
     given = [*(f"{key}={value}" for key, value in settings.params.items()), *overrides]
     for each in given:
-        if (key := override_key(each)) in _SET_BY_SEARCH:
+        if (key := override_key(each)) in _SET_BY_SEARCH and key != _RATE:
             raise UserError(f"{each}: the search sets this key; set {_SET_BY_SEARCH[key]} instead")
-    groups = _split_by_task(expand_each(given))
+    expanded = expand_each(given)
+    for values in expanded:
+        if override_key(values[0]) == _RATE and len(values) == 1:
+            raise UserError(f"{values[0]}: the search sets this key; set {_SET_BY_SEARCH[_RATE]} instead")
+    groups = _split_by_task(expanded)
     of_task, common = (tuple(values[0] for values in group if len(values) == 1) for group in groups)
     task_choices, row_choices = ([values for values in group if len(values) > 1] for group in groups)
     pairs = list(product(_variants(settings.tasks, task_choices), _variants(settings.rows, row_choices)))

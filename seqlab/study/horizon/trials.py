@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal, final
@@ -134,6 +134,8 @@ class RowSearch:
     @classmethod
     def of(cls, row: Row, rules: Rules) -> "RowSearch":
         """Create the search of the row's protocol and its first batch."""
+        if row.learning_rates:
+            rules = replace(rules, rates=row.learning_rates)
         search = CurriculumSearch(rules) if row.protocol == "curriculum" else Search(rules)
         batches: Generator[Batch, Mapping[int, Any], None] = search.batches()
         return cls(row, search, batches, next(batches))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab.io.formatting import relative_path
+from seqlab.study.law import bounded_groups, fit_law, read_points
 from seqlab.study.plotting import WIDTH, Style, distance_axis, label_axes, new_figure, styles
 from seqlab.study.report.document import Code, Field, FigureBlock, Section, Table, Text, format_number
 from seqlab.study.report.figures import Picture, Point, by_label, label_rows, measure_horizon
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 """``label``, ``horizon``, ``lower``, ``upper``, and ``smallest`` and ``largest``, the distances tried."""
+
+
+_MOST_DRAWN = 60
+"""Rows of a figure, at most."""
 
 
 def searched(task: str, horizons: Sequence[tuple[Path, Mapping[str, Any]]]) -> list[dict[str, Any]]:
@@ -64,8 +69,33 @@ def horizon_section(name: str, rows: Sequence[Row], *, is_search: bool) -> Secti
         fields = tuple((str(row["label"]), format_number(row["horizon"]) or "none", interval(row)) for row in rows)
         table = Table(("", "horizon", "interval (all seeds to none)"), fields)
         title = "Horizons among the distances that were run"
-    figure = FigureBlock(draw_horizons(f"{name}_horizon", rows, title))
-    return Section("Horizon", 3, [Text(text), table, figure, *(_causes(rows) if is_search else ())])
+    figure = [FigureBlock(draw_horizons(f"{name}_horizon", rows, title))] if len(rows) <= _MOST_DRAWN else []
+    found = [*law_blocks(rows), *_causes(rows)] if is_search else []
+    return Section("Horizon", 3, [Text(text), table, *figure, *found])
+
+
+def law_blocks(rows: Sequence[Row]) -> list[Text | Table]:
+    """Build the exponents of the scaling law, if the rows differ in numbers such as the hidden size."""
+    points = read_points(rows)
+    if not points or not points[0].factors:
+        return []
+    bounded = bounded_groups(points)
+    try:
+        law = fit_law([point for point in points if point.group in bounded])
+    except ValueError as error:
+        return [Text(f"No scaling law fits these horizons: {error}.")]
+    left_out = sorted({point.group for point in points} - bounded)
+    text = (
+        f"Scaling law: log horizon = intercept of the cell + sum of exponent x log factor + error of standard deviation"
+        f" {law.sigma:.2f}; maximum likelihood of the intervals of {law.count} rows, 95 % intervals of the profile"
+        " likelihood."
+    )
+    if left_out:
+        text += f" Left out, as all their horizons lie beyond the same end: {', '.join(left_out)}."
+    fields = tuple(
+        (name, f"{found.mean:.2f}", f"{found.low:.2f} to {found.high:.2f}") for name, found in law.exponents.items()
+    )
+    return [Text(text), Table(("factor", "exponent", "95 % interval"), fields)]
 
 
 def _effort(rows: Sequence[Row]) -> str:

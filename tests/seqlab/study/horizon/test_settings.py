@@ -7,6 +7,7 @@ from seqlab import UserError
 from seqlab.config.compose import compose_full
 from seqlab.study.horizon.search import Batch
 from seqlab.study.horizon.settings import Settings, expand_rows, read_settings
+from seqlab.study.horizon.trials import RowSearch
 from seqlab.sweeps.plan import chosen_plugins
 
 
@@ -47,6 +48,18 @@ def test_named_rows_have_overrides_of_their_own():
     assert {"task.sequence_length=30", "optimizer.lr=0.01", "seed=7", "cell.nonlinearity=relu"} <= set(overrides)
 
 
+def test_rows_may_differ_in_their_learning_rate():
+    """Each then has its own; without a sweep of it, the search tries all of its rates in every row."""
+    first, second = rows_of(["task=first", "cell=gru", "optimizer.lr=0.003,0.02"], learning_rates=[0.5, 0.6])
+    assert (first.name, second.name) == ("gru lr=0.003/first", "gru lr=0.02/first")
+    rules = Settings().rules
+    assert [RowSearch.of(row, rules).search.rules.rates for row in (first, second)] == [(0.003,), (0.02,)]
+    overrides = second.run_overrides(Batch(4, 0.02, (0,)), 0)
+    assert [each for each in overrides if each.startswith("optimizer.lr")] == ["optimizer.lr=0.02"]
+    (row,) = rows_of(["task=first"])
+    assert RowSearch.of(row, rules).search.rules.rates == rules.rates
+
+
 def test_twice_the_budget_is_twice_the_configured_length():
     (row,) = rows_of(["task=first", "model=window", "trainer.max_epochs=3", "trainer.max_steps=50"])
     usual, longer = (row.run_overrides(Batch(8, 0.01, (0,), budget), 0) for budget in (1, 2))
@@ -70,10 +83,19 @@ def test_the_experiments_are_searches(experiment):
     assert all(row.config.trainer.max_epochs >= 10 for row in found)
 
 
+def test_the_law_of_horizons_varies_four_factors():
+    """The command line may narrow it, so that a long study is done in parts."""
+    overrides = ["experiment=horizon_law", "cell.hidden_size=16", "trainer.max_steps=200"]
+    found = expand_rows(overrides, read_settings(compose_full(overrides, RunMode.MULTIRUN).hydra.sweeper))
+    assert len({row.name for row in found}) == 6 * 2 * 2 * 5
+    assert len({row.learning_rates for row in found}) == 5
+
+
 @pytest.mark.parametrize(
     ("overrides", "settings", "message"),
     [
-        (["task=first", "optimizer.lr=interval(0,1)"], {}, "set hydra.sweeper.learning_rates"),
+        (["task=first", "optimizer.lr=0.1"], {}, "set hydra.sweeper.learning_rates"),
+        (["task=first", "optimizer.lr=interval(0,1)"], {}, "an interval has no list of values"),
         (["task=first", "seed=1,2"], {}, "set hydra.sweeper.seeds and hydra.sweeper.first_seed"),
         (["task=first", "model.dropout=interval(0,1)"], {}, "an interval has no list of values"),
         (["task=first", "cell=glob(x*)"], {}, "no value"),
