@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqlab.cli.output import Output
 from seqlab.cli.parser import Parser, figure_path, integer, path
+from seqlab.cli.products import products_flops, products_seconds
 from seqlab.contracts import Cell, Kernel, UserError
 from seqlab.io.atomic import write_text
 from seqlab.io.csv_files import csv_text
@@ -84,11 +85,8 @@ def timed_paths(
     torch.manual_seed(0)
     made = cell(shape.input, hidden_size=shape.hidden)
     found: dict[str, tuple[Forward, list[nn.Parameter]]] = {}
-    theirs: Any = getattr(nn, type(made).__name__, None)
-    if isinstance(theirs, type) and issubclass(theirs, nn.RNNBase):
-        make: Any = theirs
-        module = make(shape.input, shape.hidden)
-        name = f"torch.nn.{theirs.__name__}"
+    if (module := torch_module(type(made), shape)) is not None:
+        name = f"torch.nn.{type(module).__name__}"
         found[name] = (lambda x: module(x)[0]), list(module.parameters())
         if lengths is not None:
             found[f"{name}, packed"] = (lambda x: _packed(module, x, lengths)), list(module.parameters())
@@ -99,6 +97,16 @@ def timed_paths(
 
         found[name] = run, list(made.parameters())
     return found
+
+
+def torch_module(cell: type[Cell], shape: Shape) -> nn.RNNBase | None:
+    """Make torch's module of a cell's name; ``None`` if there is none."""
+    theirs: Any = getattr(nn, cell.__name__, None)
+    if not isinstance(theirs, type) or not issubclass(theirs, nn.RNNBase):
+        return None
+    make: Any = theirs
+    module: nn.RNNBase = make(shape.input, shape.hidden)
+    return module
 
 
 def _packed(module: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
@@ -182,13 +190,20 @@ _HEAP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1
 _TORCH = "torch.nn."
 
 
+def keep_heap(command: Sequence[str]) -> None:
+    """Start this Python again with a command, unless its heap keeps large blocks already.
+
+    glibc returns them to the system at once and requests them anew, which costs torch's modules up to half of their
+    time at random. It reads these settings when the process starts.
+    """
+    if sys.platform == "linux" and not os.environ.keys() >= _HEAP.keys():
+        os.execve(sys.executable, [sys.executable, *command], {**os.environ, **_HEAP})
+
+
 def main(arguments: list[str]) -> int:
     """Measure, print a table and write the requested files."""
     args = _parse(arguments)
-    if sys.platform == "linux" and not os.environ.keys() >= _HEAP.keys():
-        # glibc returns large blocks to the system at once and requests them anew, which costs torch's modules up to
-        # half of their time at random. It reads these settings when the process starts.
-        os.execve(sys.executable, [sys.executable, "-m", "seqlab", "bench", *arguments], {**os.environ, **_HEAP})
+    keep_heap(["-m", "seqlab", "bench", *arguments])
     torch.set_num_threads(args.threads or torch.get_num_threads())
     shapes = [read_shape(text) for text in (args.shapes or (TUNED if args.tune else SHAPES)).split(",")]
     cells = args.cells.split(",") if args.cells else sorted({name.partition(".")[0] for name in plugins("kernel")})
@@ -203,7 +218,8 @@ def main(arguments: list[str]) -> int:
         for shape in shapes:
             with out.status(f"{cell} {shape}"):
                 times = _measured(cell, shape, args)
-            rows += _rows(cell, shape, times)
+                bound = _bound(cell, shape, args.runs)
+            rows += _rows(cell, shape, times, bound)
             measured += _entry(cell, shape, {name: each for name, each in times.items() if name not in untrusted})
             if args.csv and rows:  # after each case, so that an interruption loses little
                 write_text(args.csv, csv_text(rows, list(rows[0])))
@@ -266,7 +282,27 @@ def _kernels(cell: type[Cell], name: str, wanted: Sequence[str] | None) -> Mappi
     return found
 
 
-def _rows(cell: str, shape: Shape, found: Mapping[str, Timings]) -> Iterator[dict[str, Any]]:
+@final
+class Bound(NamedTuple):
+    """What the matrix products of a training step take alone, by the fastest library at hand."""
+
+    gflop: float
+    seconds: float
+
+
+def _bound(cell: str, shape: Shape, runs: int) -> Bound | None:
+    """Time the products of torch's module of a cell; ``None`` if there is none."""
+    if (module := torch_module(plugin_class("cell", cell), shape)) is None:
+        return None
+    lengths = draw_lengths(shape)
+    rows = shape.batch * shape.time if lengths is None else int(lengths.sum())
+    weights = [weight for weight in module.parameters() if weight.dim() == 2]
+    return Bound(products_flops(weights, rows) / 1e9, products_seconds(weights, rows, runs))
+
+
+def _rows(
+    cell: str, shape: Shape, found: Mapping[str, Timings], bound: Bound | None = None
+) -> Iterator[dict[str, Any]]:
     theirs = [name for name in found if name.startswith(_TORCH)]
     # For ragged rows the packed module is the baseline: on padded rows torch returns other outputs and states.
     packed = [name for name in theirs if name.endswith("packed")]
@@ -283,6 +319,8 @@ def _rows(cell: str, shape: Shape, found: Mapping[str, Timings]) -> Iterator[dic
             "kept_mib": times.kept / 2**20,
             "first_s": times.first,
             "ratio": None if best is None else best / times.median,
+            "gflops": None if bound is None else bound.gflop / times.median,
+            "bound_gflops": None if bound is None else bound.gflop / bound.seconds,
         }
 
 
@@ -300,7 +338,7 @@ def _entry(cell: str, shape: Shape, found: Mapping[str, Timings]) -> list[select
 def _show(rows: Sequence[Mapping[str, Any]], out: Output, runs: int) -> None:
     out.print_table(
         ("cell", "batch x time x input x hidden", "kernel", "training step, ms", "forward, ms", "saved, MiB",
-         "first step, s", "ratio"),
+         "first step, s", "ratio", "GFLOP/s"),
         (
             (
                 row["cell"],
@@ -311,11 +349,13 @@ def _show(rows: Sequence[Mapping[str, Any]], out: Output, runs: int) -> None:
                 f"{row['kept_mib']:.1f}",
                 f"{row['first_s']:.2f}",
                 "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+                "" if row["gflops"] is None else f"{row['gflops']:.0f} of {row['bound_gflops']:.0f}",
             )
             for row in rows
         ),
         caption=f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32; median (min-max) of {runs}"
-        " interleaved runs; ratio: training step of torch.nn / of the kernel (ragged rows: packed)",
+        " interleaved runs; ratio: training step of torch.nn / of the kernel (ragged rows: packed); GFLOP/s: rate of"
+        " the step's matrix products, of the faster of torch's BLAS and oneDNN at them alone, all time steps at once",
     )  # fmt: skip
 
 

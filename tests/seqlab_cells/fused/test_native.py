@@ -1,7 +1,10 @@
 """Compilation once, for the machine at hand, and memory that is used again."""
 
+import ctypes
 import gc
 import logging
+import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 import torch
 
 from seqlab_cells.fused import native
-from seqlab_cells.fused.native import LARGE, NoCompilerError, Pool, library, library_path
+from seqlab_cells.fused.native import HUGE, LARGE, NoCompilerError, Pool, library, library_path
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +83,25 @@ def test_memory_in_use_is_not_shared() -> None:
     assert pool.held == 0
     second.fill_(2)
     assert int(view.max()) == 1
+
+
+def test_memory_may_have_huge_pages() -> None:
+    """It starts at one and is a whole number of them; the workspace of a small call, too."""
+    pool = Pool()
+    tensor, piece = pool.empty((LARGE + 4,), torch.uint8), pool.take(1)
+    assert tensor.data_ptr() % HUGE == piece.address % HUGE == 0
+    assert piece.size == HUGE
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_process_has_memory_of_its_own() -> None:
+    pool = Pool()
+    tensor = pool.empty((LARGE,), torch.uint8).fill_(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which the child does not use
+        child = os.fork()
+    if child == 0:
+        ctypes.memset(tensor.data_ptr(), 2, LARGE)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert int(tensor.max()) == 1

@@ -39,6 +39,8 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert float(rows[4]["ratio"]) == 1
     assert all(float(row["train_low"]) <= float(row["train_ms"]) <= float(row["train_high"]) for row in rows)
     assert all(float(row["kept_mib"]) > 0 for row in rows)
+    assert all(float(row["gflops"]) > 0 for row in rows)
+    assert len({row["bound_gflops"] for row in rows}) == 2  # one of each case
     assert picture.stat().st_size > 0
     assert "median (min-max) of 2 interleaved runs" in " ".join(capsys.readouterr().out.split())
 
