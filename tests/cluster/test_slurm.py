@@ -112,7 +112,7 @@ def test_a_job_told_to_stop_is_requeued_and_ends_bit_for_bit(cluster, tmp_path, 
 
 def test_resume_completes_a_sweep_after_kills(cluster, tmp_path):
     """A job is killed, a process dies, the node goes down and comes back: each run is done once."""
-    overrides = ["-m", *SMALL, *SLURM, "cell=rnn,gru", "seed=0,1", "trainer.max_epochs=4"]
+    overrides = ["-m", *SMALL, *SLURM, "cell=rnn,gru,lstm", "seed=0,1", "trainer.max_epochs=4"]
     process = launch(tmp_path, cluster, *overrides)
     victims = []
     for kill in ("scancel", "process", "node"):
@@ -127,11 +127,11 @@ def test_resume_completes_a_sweep_after_kills(cluster, tmp_path):
             time.sleep(3)
             cluster.ask("scontrol", "update", f"NodeName={cluster.host}", "State=RESUME")
     out = process.communicate(timeout=600)[0]
-    assert states(tmp_path, cluster)["done"] < 4 or "4 done" in out
+    assert states(tmp_path, cluster)["done"] < 6 or "6 done" in out
     code, out = seqlab(tmp_path, cluster, "resume", str(sweep_of(tmp_path)))
     assert code == 0, out
-    assert states(tmp_path, cluster) == {"done": 4}
-    assert len(list(sweep_of(tmp_path).glob("*/results.json"))) == 4
+    assert states(tmp_path, cluster) == {"done": 6}
+    assert len(list(sweep_of(tmp_path).glob("*/results.json"))) == 6
 
 
 def test_resume_adopts_jobs_that_outlive_the_submitter(cluster, tmp_path):

@@ -104,13 +104,14 @@ GRID = ("x=0,1,2", "y=0,1")
         (),
         ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
         ("hydra/launcher=submitit_local",),
+        pytest.param(("hydra/launcher=ray",), marks=pytest.mark.long),
     ],
-    ids=["basic", "joblib", "submitit_local"],
+    ids=["basic", "joblib", "submitit_local", "ray"],
 )
-def test_a_killed_sweep_is_completed(launcher, tmp_path):
-    shell = Shell(tmp_path)
-    # submitit starts all jobs at once; elsewhere some are done by then.
-    seconds = "seconds=1000" if "hydra/launcher=submitit_local" in launcher else "seconds=0.3"
+def test_a_killed_sweep_is_completed(launcher, request, tmp_path):
+    shell = Shell(tmp_path, *([request.getfixturevalue("ray")] if "hydra/launcher=ray" in launcher else []))
+    # submitit and Ray start many jobs at once; elsewhere some are done by then.
+    seconds = "seconds=0.3" if launcher[:1] in [(), ("hydra/launcher=joblib",)] else "seconds=1000"
     shell.kill_after(2, *GRID, seconds, *launcher)
     entries = shell.status()
     killed = {entry["name"] for entry in entries if entry["state"] == "killed"}
@@ -172,17 +173,23 @@ app()
 """
 
 
+def installed(target, *packages):
+    """Install packages where no other test sees them, without what they require."""
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+    done = subprocess.run([*pip, "--target", str(target), *packages], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"{packages[0]} cannot be installed: {done.stderr[-200:]}")
+    return target
+
+
 @pytest.fixture(scope="module")
 def optuna(tmp_path_factory):
-    """Install Optuna's sweeper where no other test sees it, without Hydra."""
-    target = tmp_path_factory.mktemp("optuna")
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
-    done = subprocess.run(
-        [*pip, "--target", str(target), "hydra-optuna-sweeper==1.3.0"], capture_output=True, text=True
-    )
-    if done.returncode:
-        pytest.skip(f"hydra-optuna-sweeper cannot be installed: {done.stderr[-200:]}")
-    return target
+    return installed(tmp_path_factory.mktemp("optuna"), "hydra-optuna-sweeper==1.3.0")
+
+
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory):
+    return installed(tmp_path_factory.mktemp("ray"), "hydra-ray-launcher==1.2.2", "ray", "msgpack")
 
 
 @pytest.mark.parametrize("seed", ["1", pytest.param("null", marks=pytest.mark.long)])
