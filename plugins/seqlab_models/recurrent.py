@@ -48,8 +48,8 @@ class RecurrentModel(Model):
         kernel: name of the kernel that scans the cell, or the kernel.
         input: encoding of token ids: a learned ``embedding`` (id 0, the padding, stays zero) or ``onehot``.
         embedding_size: features of the embedding.
-        embedding_std: standard deviation of the embedding's initial values, which are normal; a small one keeps words
-            that occur once or twice from being learned by heart. No effect with ``onehot``.
+        embedding_std: standard deviation of the embedding's initial values, which are normal; a small one
+            overfits less to words that occur once or twice. No effect with ``onehot``.
         depth: number of layers.
         bidirectional: whether each layer also scans the sequence backward.
         dropout: probability of dropping a feature between two layers, in training; no effect with depth 1.

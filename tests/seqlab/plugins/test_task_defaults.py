@@ -81,7 +81,13 @@ def test_a_run_with_the_same_values_has_the_same_key(own_task):
     """Who chose a value is not part of what is computed."""
     chosen = seqlab.compose(["task=own"])
     typed = seqlab.compose(
-        ["task=own", "model.pooling=mean", "model.input_dropout=0.25", "preprocessing.steps=[lower]"]
+        [
+            "task=own",
+            "model.pooling=mean",
+            "model.input_dropout=0.25",
+            "model.embedding_std=0.1",
+            "preprocessing.steps=[lower]",
+        ]
     )
     assert chosen_by_task(typed) == {}
     assert run_key(chosen) == run_key(typed)
