@@ -111,7 +111,10 @@ def test_a_job_told_to_stop_is_requeued_and_ends_bit_for_bit(cluster, tmp_path, 
 
 
 def test_resume_completes_a_sweep_after_kills(cluster, tmp_path):
-    """A job is killed, a process dies, the node goes down and comes back: each run is done once."""
+    """A job is killed, a process dies, the node goes down and comes back: each run is done once.
+
+    More runs wait than are killed, so that a requeued job does not start while its last step is still ending.
+    """
     overrides = ["-m", *SMALL, *SLURM, "cell=rnn,gru,lstm", "seed=0,1", "trainer.max_epochs=4"]
     process = launch(tmp_path, cluster, *overrides)
     victims = []

@@ -112,9 +112,9 @@ def _key(overrides: Iterable[str]) -> tuple[str, ...]:
 
 def _processes(config: DictConfig) -> int:
     """Return the number of processes of the launcher."""
-    number = int(
-        OmegaConf.select(config, "hydra.launcher.n_jobs") or OmegaConf.select(config, "hydra.launcher.parallel") or 1
-    )
+    keys = ("n_jobs", "parallel", "ray.init.num_cpus")
+    found = filter(None, (OmegaConf.select(config, f"hydra.launcher.{key}") for key in keys))
+    number = int(next(found, -1 if "ray" in config.hydra.launcher else 1))
     return number if number > 0 else os.cpu_count() or 1
 
 

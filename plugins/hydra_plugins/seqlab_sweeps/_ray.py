@@ -66,19 +66,16 @@ class RayLauncher(BaseRayLauncher):  # type: ignore[misc]  # untyped where it is
         return job_returns(job_overrides, folders, self.config)
 
     def _run(self, left: Mapping[int, Sequence[str]]) -> None:
+        _start(self.ray_cfg)
         tasks: dict[Any, int] = {}
-        try:
-            _start(self.ray_cfg.init)
-            with _interrupting():
-                try:
-                    for number, overrides in left.items():
-                        tasks[self._submit(number, overrides)] = number
-                    _wait(tasks)
-                except KeyboardInterrupt:
-                    _stop(tasks)
-                    raise
-        except (ValueError, TypeError, RuntimeError, ConnectionError) as error:
-            raise UserError(f"hydra.launcher.ray: {one_line(error)}") from error
+        with _interrupting():
+            try:
+                for number, overrides in left.items():
+                    tasks[self._submit(number, overrides)] = number
+                _wait(tasks)
+            except KeyboardInterrupt:
+                _stop(tasks)
+                raise
 
     def _submit(self, number: int, overrides: Sequence[str]) -> Any:
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
@@ -90,13 +87,17 @@ class RayLauncher(BaseRayLauncher):  # type: ignore[misc]  # untyped where it is
 
 
 def _start(settings: DictConfig) -> None:
-    """Start Ray on this machine, or connect to the cluster that is named."""
-    if ray.is_initialized():
-        return
-    given = {str(key): value for key, value in settings.items() if value is not None}
+    """Start Ray on this machine, or connect to the cluster that is named; check the options of the tasks."""
+    given = {str(key): value for key, value in settings.init.items() if value is not None}
     if given.get("address") or os.environ.get("RAY_ADDRESS"):
         given = {key: value for key, value in given.items() if key not in _OF_A_NEW_ONE}
-    ray.init(**given)
+    try:
+        if not ray.is_initialized():
+            ray.init(**given)
+        if settings.remote:
+            ray.remote(**settings.remote)(one_line)  # any function
+    except (ValueError, TypeError, RuntimeError, ConnectionError) as error:
+        raise UserError(f"hydra.launcher.ray: {one_line(error)}") from error
 
 
 def _wait(tasks: Mapping[Any, int]) -> None:

@@ -33,8 +33,8 @@ ROOT = Path(__file__).parents[3]
 FAULTS = [(fault, check) for fault, check in ALL if issubclass(fault, Cell | broken.NoCell)]
 SLOW = {subtle.DetachesWithRelu, subtle.CentresOverRows, subtle.SmoothsOverTheFuture}
 """Every check runs before the one that fails."""
-LARGE_IN_CI = {"MatrixMemory", "Delayed", "LearnedStart", "Choices"}
-"""Odd in their state, in time, at the start and in their options; these checks of the others are in ``verify-long``."""
+LARGE_IN_CI = {"MatrixMemory", "Delayed", "LearnedStart"}
+"""Odd in their state, in time and at the start; these checks of the others are in ``make verify-long``."""
 SPARED = {COMPILED, "every_kernel_equals_the_loop", "every_option"}
 
 
