@@ -47,7 +47,8 @@ def _libraries(a: Tensor, b: Tensor) -> list[Callable[[], object]]:
     """Return a function for each library that multiplies two matrices, which memory of the result is ready for."""
     out = a.new_empty(a.shape[0], b.shape[1])
     found: list[Callable[[], object]] = [lambda: torch.mm(a, b, out=out)]
-    if torch.backends.mkldnn.is_available() and a.dtype == torch.float32:
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch's own
+    if has_onednn and a.dtype == torch.float32:
         left, right = a.contiguous().to_mkldnn(), b.t().contiguous().to_mkldnn()
         found.append(lambda: F.linear(left, right))
     return found

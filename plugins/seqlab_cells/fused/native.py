@@ -71,8 +71,8 @@ def library(epilogue: str, dtype: torch.dtype) -> ctypes.CDLL:
                 _compile(epilogue, dtype, path)
         # OpenMP is torch's own, already loaded: two of them would take each other's cores.
         loaded = ctypes.CDLL(str(path))
-        for name in ("forward", "backward", "forward_replicas", "backward_replicas"):
-            getattr(loaded, f"{name}_workspace").restype = ctypes.c_int64
+        for name in ("forward", "backward", "forward_replicas_workspace", "backward_replicas_workspace"):
+            getattr(loaded, name).restype = ctypes.c_int64
     except (OSError, NoCompilerError) as error:
         _known[epilogue, dtype] = None
         raise NoCompilerError(str(error)) from error
@@ -337,11 +337,14 @@ def _pair(pointers: Sequence[int]) -> Any:
 
 
 def _call(name: str, problem: Problem, layer: Layer) -> None:
-    compiled = library(layer.epilogue.name, layer.x.dtype)
-    given = ctypes.byref(problem)
-    workspace = POOL.take(getattr(compiled, f"{name}_workspace")(given))
-    try:
-        problem.workspace = workspace.address
-        getattr(compiled, name)(given)
-    finally:
-        POOL.give_back(workspace)
+    run = getattr(library(layer.epilogue.name, layer.x.dtype), name)
+    needed = HUGE  # the smallest piece, which is enough for most
+    while True:
+        workspace = POOL.take(needed)
+        try:
+            problem.workspace = workspace.address
+            needed = run(ctypes.byref(problem), _SIZE(workspace.size))
+        finally:
+            POOL.give_back(workspace)
+        if needed <= workspace.size:
+            return

@@ -277,10 +277,10 @@ constexpr int tile_rows(int columns) { return std::min(8, ACCUMULATORS / columns
 // added comes after them, for many small numbers added to a large one lose their digits. A small tile has several sums
 // of each kind, over every second or fourth term, or each addition would wait for the one before.
 template <int ROWS, int COLS>
-INLINE void multiply(const real* const* a, const real* panel, int64_t depth, vec (&sum)[ROWS][COLS]) {
+INLINE void multiply(const real* const* a, int64_t from, const real* panel, int64_t depth, vec (&sum)[ROWS][COLS]) {
   constexpr int TILE = ROWS * COLS, CHAINS = 4 * TILE <= ACCUMULATORS ? 4 : TILE <= 8 && 2 * TILE <= ACCUMULATORS ? 2 : 1;
   const real* row[ROWS];
-  UNROLL for (int i = 0; i < ROWS; ++i) row[i] = a[i];
+  UNROLL for (int i = 0; i < ROWS; ++i) row[i] = a[i] + from;
   // What is fewer stays in registers, the other one comes from memory one at a time.
   const auto add = [&](int64_t k, vec (&to)[ROWS][COLS]) INLINED {
     if constexpr (ROWS < COLS) {
@@ -310,6 +310,36 @@ INLINE void multiply(const real* const* a, const real* panel, int64_t depth, vec
   } else {
 #pragma GCC unroll 4
     for (int64_t k = 0; k < depth; ++k) add(k, sum);
+  }
+}
+
+template <int ROWS, int COLS>
+INLINE void multiply(const real* const* a, const real* panel, int64_t depth, vec (&sum)[ROWS][COLS]) {
+  multiply(a, 0, panel, depth, sum);
+}
+
+// What is to be fetched while something else is computed: a part of the next panel, where all of them do not fit the
+// second cache.
+struct Ahead {
+  const char* begin;
+  int64_t lines;
+
+  Ahead(const real* panel, int64_t numbers, int64_t part, int64_t parts) {
+    const int64_t all = panel ? numbers * sizeof(real) / 64 : 0, first = all * part / parts;
+    begin = reinterpret_cast<const char*>(panel) + first * 64, lines = all * (part + 1) / parts - first;
+  }
+  void fetch(int64_t from, int64_t until) const {
+    for (int64_t line = from; line < until; ++line) __builtin_prefetch(begin + line * 64, 0, 2);
+  }
+};
+
+template <int ROWS, int COLS>
+INLINE void multiply(const real* const* a, const real* panel, int64_t depth, vec (&sum)[ROWS][COLS], Ahead ahead) {
+  const int64_t block = ahead.lines ? 32 : depth;
+  for (int64_t k = 0; k < depth; k += block) {
+    const int64_t until = std::min(depth, k + block);
+    ahead.fetch(ahead.lines * k / depth, ahead.lines * until / depth);
+    multiply(a, k, panel + k * COLS * VL, until - k, sum);
   }
 }
 
@@ -598,9 +628,10 @@ struct Layer {
     });
   }
 
-  template <int ROWS>
-  static INLINE void multiply_panel(const real* const* a, const real* panel, int64_t depth, vec (&sum)[ROWS][COLS]) {
-    if constexpr (PASS == COLS) return multiply(a, panel, depth, sum);
+  template <int ROWS, class... Fetched>
+  static INLINE void multiply_panel(const real* const* a, const real* panel, int64_t depth, vec (&sum)[ROWS][COLS],
+                                    Fetched... ahead) {
+    if constexpr (PASS == COLS) return multiply(a, panel, depth, sum, ahead...);
     for (int from = 0; from < COLS; from += PASS, panel += depth * PASS * VL) {
       vec part[ROWS][PASS] = {};
       multiply(a, panel, depth, part);
@@ -641,10 +672,14 @@ struct Layer {
     const int64_t together = std::max<int64_t>(1, CHAINS / rows);
     for (int64_t panel = 0; panel < panels; panel += together) {
       const int64_t until = std::min(panels, panel + together);
+      const int64_t tiles = (rows + TILE - 1) / TILE, size = H * COLS * VL;
+      const real* next = far(panels * size) && until < panels ? forward_hh[d] + until * size : nullptr;
       int64_t first = 0;
-      for (int64_t left = (rows + TILE - 1) / TILE; left; --left) {
+      for (int64_t left = tiles; left; --left) {
         const int64_t n = (rows - first + left - 1) / left;
-        for (int64_t q = panel; q < until; ++q) products(d, q, step.h + first, n, sums + (q - panel) * n * COLS * VL);
+        const Ahead ahead(next, size, tiles - left, tiles);
+        for (int64_t q = panel; q < until; ++q)
+          products(d, q, step.h + first, n, ahead, sums + (q - panel) * n * COLS * VL);
         for (int64_t q = panel; q < until; ++q)
           for (int64_t r = 0; r < n; ++r) finish(d, step, first + r, q, sums + ((q - panel) * n + r) * COLS * VL);
         first += n;
@@ -652,11 +687,14 @@ struct Layer {
     }
   }
 
-  INLINE void products(int d, int64_t panel, const real* const* h, int64_t rows, real* to) const {
+  // Whether so many numbers are more than the second cache keeps from step to step.
+  static bool far(int64_t numbers) { return numbers * sizeof(real) > (1 << 20); }
+
+  INLINE void products(int d, int64_t panel, const real* const* h, int64_t rows, Ahead ahead, real* to) const {
     sized<TILE>(rows, [&](auto fixed) INLINED {
       constexpr int ROWS = decltype(fixed)::value;
       vec sum[ROWS][COLS] = {};
-      multiply_panel(h, forward_hh[d] + panel * H * COLS * VL, H, sum);
+      multiply_panel(h, forward_hh[d] + panel * H * COLS * VL, H, sum, ahead);
       UNROLL for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < COLS; ++v)
         store(to + (i * COLS + v) * VL, sum[i][v]);
     });
@@ -906,15 +944,17 @@ struct Layer {
     const int64_t there = start ? 0 : chunk->offset[step - chunk->begin + 1];
     const int64_t active = start ? s.rows.size() : s.active[step], going_on = s.steps() ? s.active[step + 1] : 0;
     for (int64_t m = 0; m < going_on; ++m) space.next[m] = space.gates + (there + m) * ldg;
-    for (int64_t panel = 0; panel * NB * VL < H; ++panel) {
-      const real* w = backward_hh[s.direction] + panel * G * Hv * NB * VL;
+    const int64_t size = G * Hv * NB * VL, over = rounded(H, NB * VL) / (NB * VL);
+    for (int64_t panel = 0; panel < over; ++panel) {
+      const real* w = backward_hh[s.direction] + panel * size;
+      const real* next = far(over * size) && panel + 1 < over ? w + size : nullptr;
       // Those that go on, then those whose last step this is.
       for (const bool last : {false, true}) {
         const int64_t from = last ? going_on : 0, count = last ? active - going_on : going_on;
         in_tiles<TILE_ROWS>(count, [&](int64_t first, auto size) INLINED {
           constexpr int ROWS = decltype(size)::value;
           vec sum[ROWS][NB] = {};
-          if (!last) multiply(space.next + first, w, G * Hv, sum);
+          if (!last) multiply(space.next + first, w, G * Hv, sum, Ahead(next, size * ROWS, first / ROWS, count));
           for (int i = 0; i < ROWS; ++i) UNROLL for (int v = 0; v < NB; ++v) {
             const int64_t unit = (panel * NB + v) * VL, m = from + first + i;
             if (unit >= H) continue;
@@ -1084,12 +1124,19 @@ int64_t largest_workspace(const Problem& p, const Distances& by, Measure measure
 
 extern "C" {
 
-// Bytes of workspace; `p->workspace` is not looked at.
-int64_t forward_workspace(const Problem* p) { return Layer<EPILOGUE>(*p).forward(nullptr); }
-int64_t backward_workspace(const Problem* p) { return Layer<EPILOGUE>(*p).backward(nullptr); }
-
-void forward(const Problem* p) { Layer<EPILOGUE>(*p).forward(p->workspace); }
-void backward(const Problem* p) { Layer<EPILOGUE>(*p).backward(p->workspace); }
+// Return the bytes of workspace that it takes; nothing is computed where there are fewer.
+int64_t forward(const Problem* p, int64_t bytes) {
+  Layer<EPILOGUE> layer(*p);
+  const int64_t needed = layer.forward(nullptr);
+  if (needed <= bytes) layer.forward(p->workspace);
+  return needed;
+}
+int64_t backward(const Problem* p, int64_t bytes) {
+  Layer<EPILOGUE> layer(*p);
+  const int64_t needed = layer.backward(nullptr);
+  if (needed <= bytes) layer.backward(p->workspace);
+  return needed;
+}
 
 // The same for replicas. The first two return the bytes of one thread's workspace.
 int64_t forward_replicas_workspace(const Problem* p, const Distances* by) {

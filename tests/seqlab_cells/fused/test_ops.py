@@ -104,6 +104,32 @@ def test_saving_less_changes_nothing(epilogue: str, size: tuple[int, int, int, i
         assert_close(actual, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("epilogue", list(TORCH))
+@pytest.mark.parametrize("batch", [1, 3, 19])
+def test_weights_that_do_not_fit_the_cache(epilogue: str, batch: int) -> None:
+    """Outputs and every gradient of torch.nn, where panels of weights are fetched ahead."""
+    hidden = 400 if EPILOGUES[epilogue].gates == 1 else 210
+    given = draw(epilogue, 3, batch, 5, hidden)
+    count = len(given["states"])
+    assert hidden * hidden * EPILOGUES[epilogue].gates * 8 > 1 << 20
+    module = TORCH[epilogue](5, hidden).double()
+    found = []
+    for ours in (True, False):
+        x, *tensors = (each.clone().requires_grad_() for each in (given["x"], *given["states"], *given["weights"]))
+        states, weights = tensors[:count], tensors[count:]
+        if ours:
+            y, *_ = fused_scan(x, None, states, weights, epilogue, "gates")
+        else:
+            names = [name for name, _ in module.named_parameters()]
+            start = tuple(each[None] for each in states)
+            call = (x, start if count == 2 else start[0])
+            y, _ = torch.func.functional_call(module, dict(zip(names, weights, strict=True)), call)
+        total = (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum()
+        found.append([y, *torch.autograd.grad(total, [x, *states, *weights])])
+    for actual, expected in zip(*found, strict=True):
+        assert_close(actual, expected, rtol=1e-9, atol=1e-10)
+
+
 @every_epilogue
 def test_threads(epilogue: str) -> None:
     """At one number of threads every bit is the same each time; at another the digits that matter are."""
