@@ -8,40 +8,20 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias, final
+from typing import Any, final
 
 import numpy as np
 import torch
 
-from seqlab import Choice, Ragged, SearchSpace
+from seqlab import Choice, Ragged, SearchSpace, register_export
+from seqlab_preprocessing import byte_pairs, standalone
+from seqlab_preprocessing.byte_pairs import ALPHABET, BLANK, LONGEST, WORD, Merge, pieces_of, well_formed
 from seqlab_preprocessing.package_steps import optional_package
 from seqlab_preprocessing.parallel import batches
 from seqlab_preprocessing.pipeline import FIRST, STEPS, UNKNOWN_SYMBOL, Chain, Pipeline, check_at_least
 
-Merge: TypeAlias = tuple[str, str]
-
-_PRINTABLE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-_OTHERS = iter(range(0x100, 0x200))
-ALPHABET = {chr(byte if byte in _PRINTABLE else next(_OTHERS)): byte for byte in range(256)}
-"""Characters by which byte-level BPE writes bytes (GPT-2): themselves, or from U+0100 on for those not printable."""
-
-_BLANK = r"\ \t-\r\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_SIGN = r"\x00-\x08\x0e-\x1f!-/:-@\[-`{-\x7f"  # ASCII that is neither white space, nor letter, nor digit
-_LONGEST = 1_000  # characters in a word
-_MANY = f"{{1,{_LONGEST}}}"
-_WORD = re.compile(
-    rf"""
-    '(?:[stmd]|re|ve|ll)
-    | [ ]?(?:[A-Za-z]{_MANY}+|[0-9]{_MANY}+|[{_SIGN}]{_MANY}+)(?![^\x00-\x7f]) | [ ]?[^{_BLANK}]{_MANY}
-    | [{_BLANK}]{_MANY}(?![^{_BLANK}]) | [{_BLANK}]
-    """,
-    re.VERBOSE,
-)
-"""Words that are encoded separately. GPT-2's pattern separates letters, digits and signs, with the space before them;
-``re`` knows those of ASCII, so that a run with other characters beside it stays whole. Text is split where GPT-2's
-pattern splits it, or at 1,000 characters."""
-_TOO_LONG = re.compile(f"[^{_BLANK}]{{{_LONGEST}}}|[{_BLANK}]{{{_LONGEST}}}")
-_BETWEEN = re.compile(f"(?<=[^{_BLANK}]) (?=[^{_BLANK}])")
+_TOO_LONG = re.compile(f"[^{BLANK}]{{{LONGEST}}}|[{BLANK}]{{{LONGEST}}}")
+_BETWEEN = re.compile(f"(?<=[^{BLANK}]) (?=[^{BLANK}])")
 
 _BATCH = 1 << 20  # characters whose new words are encoded together
 _READ_AHEAD = 1 << 16  # characters in one item for training; tokenizers reads 256 items ahead
@@ -113,6 +93,13 @@ class BPE(Pipeline):
     def _count(self) -> int:
         return len(self._pieces)
 
+    def standalone(self) -> dict[str, str] | None:
+        """Return Python files that encode like this object with the standard library alone."""
+        table = 'ids, ranks = {}.tables(state["merges"], FIRST)'
+        return standalone.files(
+            self.chain.steps, table=table, split="{}.split(text, ranks)", module=byte_pairs, normalise=False
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """Return the joined pairs in order, one character a byte: ``{"merges": [["t", "h"], ...]}``."""
         self._check_fitted()
@@ -135,13 +122,11 @@ class BPE(Pipeline):
         self._learn(merges)
 
 
+register_export(BPE, BPE.standalone)
+
+
 def _library() -> Any:
     return optional_package("tokenizers", "preprocessing=bpe")
-
-
-def well_formed(text: str) -> str:
-    """Replace lone surrogates, which UTF-8 cannot hold, with U+FFFD."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def train(texts: Iterable[str], size: int) -> list[Merge]:
@@ -190,11 +175,6 @@ def _cut(text: str) -> Iterator[str]:
         start = end
 
 
-def pieces_of(merges: Sequence[Merge]) -> list[str]:
-    """List the pieces by id: bytes, then joined pairs; two pairs may give the same piece."""
-    return list(dict.fromkeys([*ALPHABET, *(left + right for left, right in merges)]))
-
-
 @final
 class Encoder:
     """Encoder of words that remembers their ids.
@@ -214,7 +194,7 @@ class Encoder:
 
     def encode(self, texts: Sequence[str]) -> list[bytes]:
         """Return the ids of each text as bytes, eight an id."""
-        words = [_WORD.findall(text) for text in texts]
+        words = [WORD.findall(text) for text in texts]
         if new := list(set().union(*words).difference(self._known)):
             self._learn(new)
         find = self._known.__getitem__

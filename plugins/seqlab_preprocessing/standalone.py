@@ -5,7 +5,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from types import FunctionType
+from types import FunctionType, ModuleType
 
 from seqlab_preprocessing.pipeline import FIRST, PADDING, UNKNOWN
 from seqlab_preprocessing.steps import nfc
@@ -15,7 +15,7 @@ _ENCODE = '''"""Texts to token ids, as in training; needs the standard library o
 {imports}
 
 STEPS = ({steps})
-PADDING, UNKNOWN, FIRST = {padding}, {unknown}, {first}
+PADDING, UNKNOWN, FIRST = @@
 {constants}
 
 def encoder(state):
@@ -33,7 +33,7 @@ def encoder(state):
         return [ids.get(symbol, UNKNOWN) for symbol in {split}]
 
     return encode
-'''
+'''.replace("@@", f"{PADDING}, {UNKNOWN}, {FIRST}")
 
 
 def files(
@@ -43,39 +43,39 @@ def files(
     split: str,
     constants: Mapping[str, str] | None = None,
     by_line: bool = False,
+    module: ModuleType | None = None,
+    normalise: bool = True,
 ) -> dict[str, str] | None:
     """Return ``encode.py`` and a copy of each step's module.
 
     Args:
-        steps: applied to each text after NFC.
-        table: statement that assigns ``ids``, a dict from symbols to token ids, from ``state``.
+        steps: applied to each text.
+        table: statement that assigns ``ids``, symbols to token ids, from ``state``.
         split: expression that splits ``text`` into symbols.
         constants: regular expressions that it needs, by name.
         by_line: whether steps see one line at a time.
+        module: a module of the standard library alone, whose name replaces ``{}`` in ``table`` and ``split``.
+        normalise: whether NFC comes first.
 
     Returns:
         The files by name; ``None`` where a step needs more than the standard library.
     """
-    steps = [nfc, *steps]
+    steps = [*([nfc] if normalise else []), *steps]
     copied = [copy for step in steps if (copy := _copy(step))]
     if len(copied) < len(steps):
         return None
-    written = {f"{module}.py": source for module, source in copied}
-    modules = [module for module, _ in copied]
-    names = [f"{module}.{step.__name__}" for module, step in zip(modules, steps, strict=True)]
-    imports = [*(["re"] if constants else []), *dict.fromkeys(modules)]
-    written["encode.py"] = _ENCODE.format(
-        imports="".join(f"import {module}\n" for module in imports),
-        steps=", ".join(names) + ",",
-        padding=PADDING,
-        unknown=UNKNOWN,
-        first=FIRST,
+    if module is not None:
+        copied.append((module.__name__.replace(".", "_"), inspect.getsource(module)))
+        table, split = (text.format(copied[-1][0]) for text in (table, split))
+    encode = _ENCODE.format(
+        imports="".join(f"import {place}\n" for place in [*(["re"] if constants else []), *dict(copied)]),
+        steps="".join(f"{place}.{step.__name__}, " for (place, _), step in zip(copied, steps, strict=False)).strip(),
         constants="".join(f"{name} = re.compile({value!a})\n" for name, value in (constants or {}).items()),
         table=table,
         apply='"\\n".join(map(step, text.split("\\n")))' if by_line else "step(text)",
         split=split,
     )
-    return written
+    return {**{f"{place}.py": source for place, source in copied}, "encode.py": encode}
 
 
 def _copy(step: Callable[[str], str]) -> tuple[str, str] | None:

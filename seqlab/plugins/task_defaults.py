@@ -78,10 +78,10 @@ def _is_open(config: DictConfig, key: str) -> bool:
     """Return whether a key still has the interpolation that asks the task."""
     group, _, option = key.partition(".")
     chosen = config.get(group)
-    if not isinstance(chosen, DictConfig) or not OmegaConf.is_interpolation(chosen, option):
+    if not isinstance(chosen, DictConfig):
         return False
-    plain: Any = OmegaConf.to_container(chosen, resolve=False)
-    return re.match(rf"\$\{{{RESOLVER}:{re.escape(key)}[,}}]", str(plain[option])) is not None
+    plain: Any = OmegaConf.to_container(chosen, resolve=False)  # without the option where the plugin has none
+    return re.match(rf"\$\{{{RESOLVER}:{re.escape(key)}[,}}]", str(plain.get(option))) is not None
 
 
 def register() -> None:

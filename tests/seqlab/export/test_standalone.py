@@ -23,6 +23,7 @@ MODELS = {
     "transformer": ["model=attention"],
     "lstm": ["cell=lstm", "model.depth=2", "model.pooling=max", "preprocessing=characters", "task.sequence_length=40"],
     "rnn": ["cell=rnn", "model.pooling=mean", "preprocessing=characters", "preprocessing.steps=[ascii,lower]"],
+    "byte pairs": ["cell=rnn", "preprocessing=bpe", "preprocessing.vocabulary_size=400"],
     "a cell without a routine": ["cell=mingru", "model.block=prenorm_mlp", "model.conv=3", "model.pooling=last"],
     "bow of characters": ["model=bow", "preprocessing=characters"],
     "bow with subwords": ["model=bow", "model.subword_order=4", "preprocessing=words", "preprocessing.steps=[lower]"],

@@ -94,6 +94,14 @@ def test_a_run_with_the_same_values_has_the_same_key(own_task):
     assert run_key(chosen) != run_key(seqlab.compose(["task=own", "model.pooling=last"]))
 
 
+@pytest.mark.parametrize("preprocessing", ["bpe", "characters"])
+def test_an_option_that_the_preprocessing_does_not_have_is_not_chosen(preprocessing):
+    chosen = chosen_by_task(seqlab.compose(["task=textclf", f"preprocessing={preprocessing}"]))
+    options = seqlab.compose([f"preprocessing={preprocessing}"]).preprocessing
+    assert {key for key in chosen if key.startswith("preprocessing.")} <= {f"preprocessing.{key}" for key in options}
+    assert any(key.startswith("model.") for key in chosen)
+
+
 def test_a_run_records_which_values_the_task_chose(own_task, tmp_path):
     words = [*SMALL, "task.sequence_length=2", "trainer.max_epochs=1", "model.pooling=last"]
     seqlab.run(seqlab.compose(words), tmp_path / "run")
