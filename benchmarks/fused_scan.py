@@ -12,6 +12,7 @@ FOLDER has a ``lib.py`` whose ``Fn.apply(kind, x, h0, c0, W_ih, W_hh, b_ih, b_hh
 """
 
 import argparse
+import random
 import statistics
 import sys
 import time
@@ -60,11 +61,13 @@ def compare(cell: str, shape: Shape, runs: int, library: Any | None) -> None:
     weight = torch.randn(shape.time, shape.batch, shape.hidden)
     steps = {name: partial(seconds, *path, x, weight) for name, path in paths.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
+    order, shuffled = list(steps), random.Random(0)
     for turn in range(runs + 1):  # the first one warms up
-        for name, step in steps.items():
-            taken = step()
+        for name in order:
+            taken = steps[name]()
             if turn:
                 times[name].append(taken)
+        shuffled.shuffle(order)  # what follows a slow one finds colder caches
     shown = (f"{name} {1e3 * statistics.median(each):.2f} ms" for name, each in times.items())
     print(f"{cell} {shape}:", ", ".join(shown))
     for name in times:

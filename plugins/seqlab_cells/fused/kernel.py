@@ -152,7 +152,7 @@ class Fused(Kernel):
     def _run(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None, with_ends: bool
     ) -> tuple[Tensor, list[State]]:
-        from seqlab_cells.fused.ops import checkpointed_scan, fused_scan
+        from seqlab_cells.fused.ops import checkpointed_scan, fused_outputs, fused_scan
 
         parameters = [weight for cell in cells for weight in weights(cell)]
         flat = [each for state in states for each in state]
@@ -174,10 +174,12 @@ class Fused(Kernel):
             save = "none"
         if save == "checkpoint":
             y, ends = checkpointed_scan(Layer(x, lengths, flat, parameters, epilogue, save), self.every)
+        elif not with_ends:
+            return fused_outputs(x, lengths, flat, parameters, epilogue.name, save), []
         else:
             y, h, c, _ = fused_scan(x, lengths, flat, parameters, epilogue.name, save)
             parts = (h, c)[: epilogue.states]
-            ends = [tuple(each[d] for each in parts) for d in range(len(cells))] if with_ends else []
+            ends = [tuple(each[d] for each in parts) for d in range(len(cells))]
         if triton and with_ends:
             ends = [
                 tuple(new.to(old.dtype) for new, old in zip(end, state, strict=True))

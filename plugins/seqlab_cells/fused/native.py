@@ -9,6 +9,7 @@ import mmap
 import os
 import platform
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -73,6 +74,8 @@ def library(epilogue: str, dtype: torch.dtype) -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(path))
         for name in ("forward", "backward", "forward_replicas_workspace", "backward_replicas_workspace"):
             getattr(loaded, name).restype = ctypes.c_int64
+        for name in ("forward", "backward"):
+            getattr(loaded, name).argtypes = ctypes.c_void_p, ctypes.c_int64
     except (OSError, NoCompilerError) as error:
         _known[epilogue, dtype] = None
         raise NoCompilerError(str(error)) from error
@@ -239,6 +242,8 @@ POOL = Pool()
 _POINTER = ctypes.c_void_p
 _PAIR = ctypes.c_void_p * 2
 _SIZE = ctypes.c_int64
+_GIVEN = struct.Struct("23q")
+"""The fields of a problem before its results: at once, for each assignment by name takes as long as all of these."""
 
 
 class Problem(ctypes.Structure):
@@ -276,7 +281,12 @@ def forward(layer: Layer) -> Results:
 
 
 def backward(
-    layer: Layer, gradients: Sequence[Tensor | None], y: Tensor, kept: Tensor, wanted: Sequence[bool]
+    layer: Layer,
+    gradients: Sequence[Tensor | None],
+    y: Tensor,
+    kept: Tensor,
+    wanted: Sequence[bool],
+    dw: Tensor | None = None,
 ) -> Results:
     """Differentiate the scan.
 
@@ -286,14 +296,16 @@ def backward(
         y: the outputs.
         kept: what the scan kept.
         wanted: whether the gradients of x and of the weights are.
+        dw: where the weights' gradients go; a new tensor if ``None``.
     """
     x, directions, hidden = layer.x, layer.directions, layer.hidden
     time, batch, size = x.shape
     shape = (time, batch, size) if directions == 1 else (directions, time, batch, size)
     dx = POOL.empty(shape if wanted[0] else (0,), x.dtype)
     dh0, dc0 = (x.new_empty(count, batch, hidden) for count in (directions, layer.c_directions))
-    per_direction = layer.epilogue.gates * hidden * (size + hidden + 2)
-    dw = x.new_empty((directions, per_direction) if wanted[1] else (0,))
+    if dw is None:
+        per_direction = layer.epilogue.gates * hidden * (size + hidden + 2)
+        dw = x.new_empty((directions, per_direction) if wanted[1] else (0,))
     problem, held = problem_of(layer)
     for name, each in zip(("dy", "dh_end", "dc_end"), gradients, strict=True):
         if each is not None:
@@ -317,23 +329,22 @@ def problem_of(layer: Layer) -> tuple[Problem, list[Tensor]]:
     if x.stride(2) != 1 and size != 1:
         x = x.contiguous()
     held = [x, *[each.contiguous() for each in layer.states], *[each.contiguous() for each in layer.weights]]
-    lengths = None
+    at = [each.data_ptr() for each in held]
+    lengths = 0
     if layer.lengths is not None:
         held.append(layer.lengths.to(torch.int64).contiguous())
         lengths = held[-1].data_ptr()
-    at = [each.data_ptr() for each in held]
     first, states = 1 + len(layer.states), layer.epilogue.states
-    h0, c0 = at[1:first:states], at[2:first:states] if states == 2 else ()
-    problem = Problem(
-        time, batch, size, layer.hidden, directions, torch.get_num_threads(), layer.save == "recompute",
-        x.stride(0), x.stride(1), at[0], lengths, _pair(h0), _pair(c0),
-        *(_pair(at[first + part : first + 4 * directions : 4]) for part in range(4)),
+    second = directions - 1  # the second direction's, or the first's again where there is none
+    h0, c0 = at[1:first:states], at[2:first:states] if states == 2 else (0, 0)
+    weights, others = at[first : first + 4], at[first + 4 * second :]
+    problem = Problem()
+    _GIVEN.pack_into(
+        problem, 0, time, batch, size, layer.hidden, directions, torch.get_num_threads(), layer.save == "recompute",
+        x.stride(0), x.stride(1), at[0], lengths, h0[0], h0[second], c0[0], c0[second],
+        *[pointer for pair in zip(weights, others, strict=True) for pointer in pair],
     )  # fmt: skip
     return problem, held
-
-
-def _pair(pointers: Sequence[int]) -> Any:
-    return _PAIR(*pointers)
 
 
 def _call(name: str, problem: Problem, layer: Layer) -> None:
@@ -343,7 +354,7 @@ def _call(name: str, problem: Problem, layer: Layer) -> None:
         workspace = POOL.take(needed)
         try:
             problem.workspace = workspace.address
-            needed = run(ctypes.byref(problem), _SIZE(workspace.size))
+            needed = run(ctypes.byref(problem), workspace.size)
         finally:
             POOL.give_back(workspace)
         if needed <= workspace.size:

@@ -48,12 +48,22 @@ def fused_scan(
     """
     result: Results
     if _is_plain((x, *states, *weights)):
-        result = _Scan.apply(x, lengths, epilogue, save, len(states), *states, *weights)  # type: ignore[no-untyped-call]  # torch's
+        result = _Scan.apply(False, x, lengths, epilogue, save, len(states), *states, *weights)  # type: ignore[no-untyped-call]  # torch's
     elif is_single_vmap() and any(map(torch._C._functorch.is_batchedtensor, (x, *states, *weights))):
         result = _BatchedScan.apply(x, lengths, epilogue, save, len(states), *states, *weights)  # type: ignore[no-untyped-call]  # torch's
     else:
         result = torch.ops.seqlab_cells.fused_scan(x, lengths, states, weights, epilogue, save)
     return result
+
+
+def fused_outputs(
+    x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: Sequence[Tensor], epilogue: str, save: str
+) -> Tensor:
+    """Return the outputs of :func:`fused_scan` alone, for which autograd has less to do."""
+    if not _is_plain((x, *states, *weights)):
+        return fused_scan(x, lengths, states, weights, epilogue, save)[0]
+    outputs: Tensor = _Scan.apply(True, x, lengths, epilogue, save, len(states), *states, *weights)  # type: ignore[no-untyped-call]  # torch's
+    return outputs
 
 
 def _is_plain(tensors: Sequence[Tensor]) -> bool:
@@ -78,10 +88,10 @@ def _forward(
     return result
 
 
-def _backward(dy: Tensor | None, dh: Tensor | None, dc: Tensor | None, *rest: Any) -> Results:
+def _backward(dy: Tensor | None, dh: Tensor | None, dc: Tensor | None, *rest: Any, **room: Tensor) -> Results:
     x, lengths, states, weights, y, kept, epilogue, save, *wanted = rest
     layer = Layer(x, lengths, states, weights, EPILOGUES[epilogue], save)
-    result: Results = _implementation(layer).backward(layer, (dy, dh, dc), y, kept, wanted)
+    result: Results = _implementation(layer).backward(layer, (dy, dh, dc), y, kept, wanted, **room)
     return result
 
 
@@ -125,29 +135,38 @@ def _derivative(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
 
 
 def _gradients(
-    ctx: Any, wanted: tuple[bool, list[bool], list[bool]], gradients: Sequence[Tensor | None], backward: Any
+    ctx: Any, wanted: tuple[bool, Sequence[bool], Sequence[bool]], gradients: Sequence[Tensor | None], backward: Any
 ) -> tuple[Tensor | None, list[Tensor | None], list[Tensor | None]]:
     """Return the gradients of the input, of the state tensors, and of the weights."""
     x, lengths, y, kept, *rest = ctx.saved_tensors
     states, weights = rest[: ctx.counts[0]], rest[ctx.counts[0] :]
     of_x, of_states, of_weights = wanted
+    room: dict[str, Tensor] = {}
+    parts: list[Tensor | None] = [None] * len(weights)
+    if backward is _backward and any(of_weights) and not limits.uses_triton(x):
+        # Parted before the kernel runs: after it the caches hold nothing of torch's, and views take ten times as long.
+        room["dw"] = torch.empty(sum(weight.numel() for weight in weights), dtype=x.dtype)
+        parts = _parts(room["dw"], weights, of_weights)
     dx, dh0, dc0, dw = backward(
-        *gradients[:3], x, lengths, states, weights, y, kept, ctx.epilogue, ctx.save, of_x, any(of_weights)
+        *gradients[:3], x, lengths, states, weights, y, kept, ctx.epilogue, ctx.save, of_x, any(of_weights), **room
     )
+    if any(of_weights) and not room:
+        parts = _parts(dw, weights, of_weights)
     dstates: list[Tensor | None] = [None] * len(states)
     if any(of_states):
         per_direction = (dh0, dc0)[: EPILOGUES[ctx.epilogue].states]
         found = [each[d] for d in range(len(weights) // 4) for each in per_direction]
         dstates = [ds.to(s.dtype) if each else None for ds, s, each in zip(found, states, of_states, strict=True)]
-    parts: list[Tensor | None] = [None] * len(weights)
-    if any(of_weights):
-        sizes = [weight.numel() for weight in weights[:4]]
-        flat = [part for each in dw.unbind() for part in each.split_with_sizes(sizes)]
-        parts = [
-            part.view(weight.shape) if each else None
-            for part, weight, each in zip(flat, weights, of_weights, strict=True)
-        ]
     return dx if of_x else None, dstates, parts
+
+
+def _parts(dw: Tensor, weights: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor | None]:
+    """Return the gradient of each weight, of those that are wanted."""
+    flat = dw.view(-1).split_with_sizes([weight.numel() for weight in weights])
+    return [
+        (part if weight.dim() == 1 else part.view(weight.shape)) if each else None
+        for part, weight, each in zip(flat, weights, wanted, strict=True)
+    ]
 
 
 def _flags(wanted: Any, count: int) -> list[bool]:
@@ -161,22 +180,24 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, lengths: Tensor | None, epilogue: str, save: str, count: int, *tensors: Tensor
-    ) -> Results:
+        ctx: Any, alone: bool, x: Tensor, lengths: Tensor | None, epilogue: str, save: str, count: int, *tensors: Tensor
+    ) -> Results | Tensor:
         states, weights = tensors[:count], tensors[count:]
         result = _forward(x, lengths, states, weights, epilogue, save)
         _setup(ctx, (x, lengths, states, weights, epilogue, save), result)
+        if alone:
+            return result[0]
         ctx.mark_non_differentiable(result[3])
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-        of_x, of_rest, count = ctx.needs_input_grad[0], list(ctx.needs_input_grad[5:]), ctx.counts[0]
+        of_x, of_rest, count = ctx.needs_input_grad[1], ctx.needs_input_grad[6:], ctx.counts[0]
         wanted = of_x, of_rest[:count], of_rest[count:]
         # With create_graph the operator is called, which raises an error when it is differentiated again.
         backward = torch.ops.seqlab_cells.fused_scan_backward if torch.is_grad_enabled() else _backward
-        dx, states, weights = _gradients(ctx, wanted, gradients, backward)
-        return dx, None, None, None, None, *states, *weights
+        dx, states, weights = _gradients(ctx, wanted, (*gradients, None, None), backward)
+        return None, dx, None, None, None, None, *states, *weights
 
 
 @final
