@@ -220,7 +220,9 @@ class _BatchedScan(torch.autograd.Function):
         info: Any, in_dims: Any, x: Tensor, lengths: Tensor | None, epilogue: str, save: str, count: int, *rest: Tensor
     ) -> tuple[Results, tuple[int, ...]]:
         def leading(value: Tensor, axis: int | None) -> Tensor:
-            return value.expand(info.batch_size, *value.shape) if axis is None else value.movedim(axis, 0)
+            if axis is None:
+                return value.expand(info.batch_size, *value.shape)
+            return value if axis == 0 else value.movedim(axis, 0)
 
         x = leading(x, in_dims[0])
         lengths = None if lengths is None else leading(lengths, in_dims[1])
