@@ -181,6 +181,7 @@ def draw(rows: Sequence[Row], figure: Path) -> None:
     """Draw the scores of each seed at T (filled) and 4 T (open), and the baselines."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     tasks = list(dict.fromkeys(row.task for row in rows))
     count = [sum(row.task == task for row in rows) for task in tasks]
@@ -196,13 +197,21 @@ def draw(rows: Sequence[Row], figure: Path) -> None:
         axes.axhline(statistics.fmean(own[0].baseline.values()), color="grey", linestyle=":")
         short, long = sorted(own[0].scores)
         axes.set_title(f"{task}: {short} (filled), {long} steps")
-        axes.set_xticks(
-            range(len(own)), [row.cell.replace("cell.", "") for row in own], rotation=60, ha="right", fontsize=7
-        )
+        labels = [_label(row.cell) for row in own]
+        axes.set_xticks(range(len(own)), labels, rotation=60, ha="right", fontsize=7)
         axes.set_ylim(0, 1.03)
     canvas.axes[0].set_ylabel("test accuracy of each seed")
+    kinds = [kind for kind in colours if any(row.kind == kind for row in rows)]
+    marks = [Line2D([], [], color=colours[kind], marker="o", linestyle="none") for kind in kinds]
+    baseline = Line2D([], [], color="grey", linestyle=":")
+    canvas.legend([*marks, baseline], [*kinds, "baseline"], loc="outside lower right", ncols=5, fontsize=8)
     figure.parent.mkdir(parents=True, exist_ok=True)
     canvas.savefig(figure, dpi=130)
+
+
+def _label(cell: str) -> str:
+    name, *options = cell.split()
+    return f"{name}, signed" if "cell.negative_eigenvalues=true" in options else name
 
 
 def main() -> None:
