@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from seqlab import Cell, Recurrent, UserError, compose
 from seqlab.config.build import build_task, cell_factory
 from seqlab_cells.coupled_lstm import CoupledLSTM
+from seqlab_cells.gated.slstm import SLSTM
 from seqlab_cells.gru import GRU
 from seqlab_cells.indrnn import IndRNN
 from seqlab_cells.layer_norm_lstm import LayerNormLSTM
@@ -177,6 +178,25 @@ def test_the_two_maps_are_all_there_is(cell: type[Cell]) -> None:
     children = dict(cell(3, 4).named_children())
     assert list(children) == ["from_input", "from_state"]
     assert all(type(child) is nn.Linear for child in children.values())
+
+
+@pytest.mark.parametrize("steps", [10, 1000])
+def test_the_forget_bias_of_slstm_is_how_long_it_keeps(steps: int) -> None:
+    """With weights of zero an input of one share in its step has sigmoid(b)^n of it after n steps."""
+    bias = math.log(steps)
+    cell = SLSTM(1, hidden_size=2, forget_bias=bias).double()
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter *= 0 if parameter.dim() > 1 else 1
+        cell.from_input.bias[[0, 1, 4, 5, 6, 7]] = torch.tensor([-50.0, -50, 0, 0, 0, 0], dtype=torch.float64)
+        cell.from_input.weight[0:2] = 50  # the input gate: 1 at the first input
+        cell.from_input.weight[4:6] = 1  # the candidate
+    state = cell.initial_state(torch.zeros(1, 1, dtype=torch.float64))
+    for each in cell.project(torch.eye(1, steps + 1, dtype=torch.float64).T.unsqueeze(1)):
+        _, state = cell.step(each, state)
+    _, c, _, m = state
+    share = 1 / (1 + 1 / steps)
+    assert_close(c * torch.exp(m), torch.full_like(c, math.tanh(1) * share**steps))
 
 
 @pytest.mark.parametrize("nonlinearity", ["relu", "tanh"])

@@ -31,7 +31,8 @@ class SLSTM(Cell):
         heads: blocks of the recurrent weights; a divisor of ``hidden_size``.
         forget: forget gate, ``sigmoid`` or ``exp``.
         forget_bias: initial biases of the forget gate: ``spread`` draws them from :math:`U(3, 6)`, the range of the
-            authors' code, ``zero`` leaves them as the others.
+            authors' code, ``zero`` leaves them as the others; a number is the bias of all units. The gate keeps
+            :math:`c` for about :math:`e^{b}` steps.
 
     Raises:
         ValueError: a size is not positive, or an option is out of its range.
@@ -45,19 +46,23 @@ class SLSTM(Cell):
         hidden_size: int = 128,
         heads: int = 1,
         forget: Literal["sigmoid", "exp"] = "sigmoid",
-        forget_bias: Literal["spread", "zero"] = "spread",
+        forget_bias: float | Literal["spread", "zero"] = "spread",
     ) -> None:
         super().__init__(input_size, hidden_size)
         check_choice("forget", forget, Literal["sigmoid", "exp"])
-        check_choice("forget_bias", forget_bias, Literal["spread", "zero"])
+        if isinstance(forget_bias, str):
+            check_choice("forget_bias", forget_bias, Literal["spread", "zero"])
         check_heads(hidden_size, heads)
         self.forget = forget
         size = hidden_size // heads
         self.from_input = nn.Linear(input_size, 4 * hidden_size)
         self.from_state = nn.Parameter(torch.empty(heads, size, 4 * size))
         initialise(self)
+        bias = self.from_input.bias.detach().view(4, hidden_size)[1]
         if forget_bias == "spread":
-            nn.init.uniform_(self.from_input.bias.detach().view(4, hidden_size)[1], 3, 6)
+            nn.init.uniform_(bias, 3, 6)
+        elif not isinstance(forget_bias, str):
+            nn.init.constant_(bias, forget_bias)
 
     def project(self, x: Float[Tensor, "time batch input"]) -> Float[Tensor, "time batch gates"]:
         """Map the inputs of all steps to the gates, in the order i, f, z, o: :math:`W x + b`."""
