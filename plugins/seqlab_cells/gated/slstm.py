@@ -31,8 +31,8 @@ class SLSTM(Cell):
         heads: blocks of the recurrent weights; a divisor of ``hidden_size``.
         forget: forget gate, ``sigmoid`` or ``exp``.
         forget_bias: initial biases of the forget gate: ``spread`` draws them from :math:`U(3, 6)`, the range of the
-            authors' code, ``zero`` leaves them as the others; a number is the bias of all units. The gate keeps
-            :math:`c` for about :math:`e^{b}` steps.
+            authors' code, ``zero`` leaves them as the others; a number is the bias of all units, whose
+            ``sigmoid`` keeps :math:`c` for about :math:`e^{b}` steps.
 
     Raises:
         ValueError: a size is not positive, or an option is out of its range.
