@@ -63,7 +63,7 @@ def test_the_networks_have_the_papers_size(name, parameters, tmp_path):
     [
         ("deletang/regular", 1), ("deletang/non_regular", 0), ("grazzi/parity", 3), ("grazzi/modular_arithmetic", 1),
         ("merrill/word_problem", 3), ("feng/selective_copying", 0), ("gu/induction_heads", 2),
-        ("gu/induction_heads", 3),
+        ("gu/induction_heads", 3), ("gu/induction_heads", 4),
     ],
 )  # fmt: skip
 def test_recipes_of_state_tracking_run_for_two_steps(name, row, tmp_path):
