@@ -25,7 +25,7 @@ STEP = "step.json"
 _TENSORS = "step.safetensors"
 _SCHEMA = 1
 _EXPLODES = 100
-"""Ratio of a gradient's norm to the usual one from which on a warning is logged."""
+"""Ratio of a gradient's norm to the largest usual one so far from which on a warning is logged."""
 _WARM_UP = 10
 """Steps after which the usual norm is known."""
 _MAX_STEPS = 2**24
@@ -46,6 +46,7 @@ class NonFiniteGuard:
         self._state: list[Tensor] = []
         self._rng = torch.empty(0)
         self._usual_norm: float | None = None
+        self._largest_usual = 0.0
         self._norms = 0
         self._has_warned = False
 
@@ -63,7 +64,8 @@ class NonFiniteGuard:
         if not math.isfinite(norm):
             return self._skip("gradient", norm, module, step, epoch)
         usual = self._usual_norm
-        if usual is not None and self._norms >= _WARM_UP and not self._has_warned and norm > _EXPLODES * usual:
+        # Where the loss has come near zero, one wrong example has a hundred times the usual norm of those steps.
+        if self._norms >= _WARM_UP and not self._has_warned and 0 < _EXPLODES * self._largest_usual < norm:
             log.warning(
                 "the gradient explodes: its norm before clipping is %.3g at step %s, usually %.3g; if the loss does not"
                 " recover, lower optimizer.lr or trainer.gradient_clip_val",
@@ -73,6 +75,8 @@ class NonFiniteGuard:
         self._norms += 1
         if norm > 0:
             self._usual_norm = norm if usual is None else usual**_MEMORY * norm ** (1 - _MEMORY)
+            if self._norms >= _WARM_UP:
+                self._largest_usual = max(self._largest_usual, self._usual_norm)
         return True
 
     def _skip(self, what: str, value: float, module: nn.Module, step: int, epoch: int) -> bool:

@@ -64,3 +64,18 @@ def test_an_exploding_gradient_is_reported_once(tmp_path, caplog):
     (record,) = caplog.records
     assert "its norm before clipping is 500 at step 20, usually 2;" in record.getMessage()
     assert "trainer.gradient_clip_val" in record.getMessage()
+
+
+def test_one_wrong_example_near_a_loss_of_zero_is_no_explosion(tmp_path, caplog):
+    """Norms of a logistic regression on separable data, of which one label is then wrong."""
+    guard, weight = NonFiniteGuard(tmp_path), 0.0
+    x = torch.tensor([1.0, 2.0])
+    with caplog.at_level(logging.WARNING, "seqlab"):
+        for step in range(2000):
+            gradient = float((-x * torch.sigmoid(-weight * x)).mean())
+            assert guard.accepts_gradient(abs(gradient), torch.nn.Linear(1, 1), step, 0)
+            weight -= 5 * gradient
+        wrong = float((x * torch.sigmoid(weight * x)).mean())
+        assert wrong > 100 * abs(gradient)
+        assert guard.accepts_gradient(wrong, torch.nn.Linear(1, 1), 2000, 0)
+    assert not caplog.records
