@@ -28,6 +28,8 @@ log = logging.getLogger("seqlab")
 
 FILE = "horizon.json"
 SCHEMA = 1
+_CAUSES = 30
+"""Rows up to which their causes are printed."""
 
 Launch: TypeAlias = Callable[[Sequence[Sequence[str]]], Any]
 """Trains the runs with these overrides and returns when all have ended, in whatever state."""
@@ -234,7 +236,7 @@ def finish_search(folder: Path) -> None:
 
 
 def show_search(record: Mapping[str, Any], console: Console) -> None:
-    """Print the table of ``horizon.json``, and the cause and intervention of each row."""
+    """Print the table of ``horizon.json``, and the cause and intervention of each row if they are few."""
     runs, grid, rows = record["runs"], record["grid_runs"], record["rows"]
     compared = any(row["protocol"] == "curriculum" for row in rows)
     share = f", {runs / grid:.0%} of the {grid:,} of the full grid" if grid and not compared else ""
@@ -264,6 +266,9 @@ def show_search(record: Mapping[str, Any], console: Console) -> None:
     verdicts = {trial.get("verdict") for row in record["rows"] for trial in row["trials"]}
     if verdicts - {None} == {"at chance"}:
         console.print("no row learned: none is better than the input-independent baseline", soft_wrap=True)
+    if len(rows) > _CAUSES:
+        console.print(f"causes of {len(rows)} limits: in {FILE} and in the report", soft_wrap=True)
+        return
     for row in rows:
         line = f"{row['task']}, {row['label']}: {row['because']}"
         if compared:

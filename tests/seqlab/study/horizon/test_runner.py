@@ -28,3 +28,12 @@ def test_the_table_groups_digits(protocol, horizon, shown):
     assert cells[3 if protocol == "curriculum" else 2] == shown
     assert "5,394" in row
     assert "10000" not in row
+
+
+@pytest.mark.parametrize(("rows", "lines"), [(8, 8), (240, 1)])
+def test_many_causes_are_left_to_the_report(rows, lines):
+    record = {"runs": 3, "grid_runs": 3, "rows": [searched(999, "fixed")] * rows}
+    out = io.StringIO()
+    show_search(record, Console(file=out, width=160))
+    after = out.getvalue().rpartition("┘")[2].split("\n")
+    assert len([line for line in after if line]) == lines
