@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from seqlab import Batch, InputSpec
-from seqlab_models.pooling import last
+from seqlab.recurrence import last_valid
 
 
 @final
@@ -65,7 +65,7 @@ def head_inputs(features: Float[Tensor, "batch time size"], batch: Batch, per_st
     mask = padding_mask(batch)
     if mask is not None:
         features = features.masked_fill(mask.unsqueeze(2), 0)
-    return features if per_step else last(features.transpose(0, 1), batch.lengths, features.shape[2])
+    return features if per_step else last_valid(features.transpose(0, 1), batch.lengths)
 
 
 def with_history(

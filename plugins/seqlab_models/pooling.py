@@ -10,29 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-
-def last(
-    outputs: Float[Tensor, "time batch features"], lengths: Int[Tensor, " batch"] | None, forward_size: int
-) -> Float[Tensor, "batch features"]:
-    """Return the final output of each direction.
-
-    Args:
-        outputs: the forward features of each step, then the backward ones, if there are any.
-        lengths: valid steps of each row.
-        forward_size: number of forward features, taken from the row's last valid step; the backward features are taken
-            from the first step.
-    """
-    time, batch, features = outputs.shape
-    if time == 0:
-        return outputs.new_zeros(batch, features)
-    if lengths is None:
-        end = outputs[-1]
-    else:
-        rows = (lengths - 1).clamp(min=0) * batch + torch.arange(batch, device=outputs.device)
-        end = outputs.flatten(0, 1).index_select(0, rows)
-    if forward_size == features:
-        return end
-    return torch.cat([end[:, :forward_size], outputs[0, :, forward_size:]], dim=-1)
+from seqlab.recurrence import last_of_each, last_valid
 
 
 def mean(
@@ -84,10 +62,18 @@ class Pool(nn.Module):
         if self.attention is not None:
             pooled, weight = self.attention(outputs, lengths)
             return pooled, weight
-        steps = outputs.new_full((outputs.shape[1],), len(outputs)) if lengths is None else lengths.to(outputs.dtype)
+        weight = self.weight(outputs, lengths)
         if self.kind == "last":
-            return last(outputs, lengths, self.forward_size), steps.log()
-        return (mean if self.kind == "mean" else maximum)(outputs, lengths), steps.log()
+            return last_of_each(outputs, lengths, self.forward_size), weight
+        return (mean if self.kind == "mean" else maximum)(outputs, lengths), weight
+
+    @staticmethod
+    def weight(
+        outputs: Float[Tensor, "time batch features"], lengths: Int[Tensor, " batch"] | None
+    ) -> Float[Tensor, " batch"]:
+        """Return the logarithm of each row's weight among the chunks without attention: its number of steps."""
+        steps = outputs.new_full((outputs.shape[1],), len(outputs)) if lengths is None else lengths.to(outputs.dtype)
+        return steps.log()
 
     def join(
         self, pooled: Float[Tensor, "chunks batch features"], weights: Float[Tensor, "chunks batch"]
@@ -102,7 +88,7 @@ class Pool(nn.Module):
         if self.kind == "max":
             return maximum(pooled, valid)
         if self.kind == "last":
-            return last(pooled, valid, pooled.shape[2])
+            return last_valid(pooled, valid)
         share = weights.clamp(min=torch.finfo(weights.dtype).min).softmax(0)
         return (share.unsqueeze(2) * pooled).sum(0)  # a row without steps is zero in every chunk
 

@@ -234,8 +234,15 @@ class RecurrentModel(Model):
         )
         if steps:
             return self._chunks(ids, lengths, state, steps, random=self.training)
-        outputs, state = self.recurrent(self._encoded(ids), state, lengths, final_state=self.carries_state)
-        return self._outputs(outputs if self.per_step else self.pool(outputs, lengths)[0]), state
+        options = {"final_state": self.carries_state, "last": self._reads_last}
+        outputs, state = self.recurrent(self._encoded(ids), state, lengths, **options)
+        whole = self.per_step or self._reads_last
+        return self._outputs(outputs if whole else self.pool(outputs, lengths)[0]), state
+
+    @property
+    def _reads_last(self) -> bool:
+        """Whether the outputs are those of each direction's last step."""
+        return self.pooling == "last" and not self.per_step
 
     def _encoded(self, ids: Tensor, streams: RandomStreams | None = None) -> Tensor:
         """Encode ``[batch, time, ...]``, or a chunk, time first."""
@@ -276,9 +283,12 @@ class RecurrentModel(Model):
         return self._outputs(self.pool.join(pooled, weights)), state
 
     def _chunk(self, ids: Tensor, lengths: Tensor | None, state: Any, streams: RandomStreams | None) -> tuple[Any, ...]:
-        outputs, state = self.recurrent(self._encoded(ids, streams), state, lengths, streams=streams)
+        x, last = self._encoded(ids, streams), self._reads_last
+        outputs, state = self.recurrent(x, state, lengths, last=last, streams=streams)
         if self.per_step:
             return self._outputs(outputs, streams), state
+        if last:
+            return outputs, self.pool.weight(x, lengths), state
         return *self.pool(outputs, lengths), state
 
     def _random_state(self, batch: int) -> tuple[tuple[Tensor, ...], ...]:

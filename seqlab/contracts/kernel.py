@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqlab.contracts.api import adapt_kernel
 from seqlab.contracts.cell import Cell, State
-from seqlab.contracts.masks import all_full, reverse_within, zero_padding
+from seqlab.contracts.masks import all_full, last_of_each, reverse_within, zero_padding
 
 
 class Kernel(ABC):
@@ -87,6 +87,34 @@ class Kernel(ABC):
     ) -> Shaped[Tensor, "time batch output"]:
         """Return the outputs of :meth:`scan` alone; override where they cost less without the final state."""
         return self.scan(cells, x, states, lengths)[0]
+
+    def last(
+        self,
+        cells: Sequence[Cell],
+        x: Shaped[Tensor, "time batch input"],
+        states: Sequence[State],
+        lengths: Int[Tensor, " batch"] | None,
+        final_state: bool,
+    ) -> tuple[Shaped[Tensor, "batch output"], list[State]]:
+        """Return the output of each cell's last step alone; override where it costs less than the output of all.
+
+        Args:
+            cells: as for :meth:`scan`, like the next three; ``x`` has at least one step.
+            x: the layer's input.
+            states: the initial states.
+            lengths: valid steps of each row.
+            final_state: whether the states are wanted.
+
+        Returns:
+            The outputs side by side, of a backward cell at the row's first step, zero for a row of length 0; and the
+            final states of :meth:`scan`, or an empty list.
+        """
+        ends: list[State] = []
+        if final_state:
+            y, ends = self.scan(cells, x, states, lengths)
+        else:
+            y = self.outputs(cells, x, states, lengths)
+        return last_of_each(y, lengths, cells[0].output_size), ends
 
     def speed(
         self, cells: Sequence[Cell], x: Shaped[Tensor, "time batch input"], lengths: Int[Tensor, " batch"] | None

@@ -76,3 +76,20 @@ def last_valid(
     last = x.flatten(0, 1).index_select(0, rows)
     empty = (lengths == 0).view(-1, *(1,) * (last.dim() - 1))
     return torch.where(empty, torch.zeros_like(last) if default is None else default, last)
+
+
+def last_of_each(
+    y: Shaped[Tensor, "time batch output"], lengths: Lengths | None, forward_size: int
+) -> Shaped[Tensor, "batch output"]:
+    """Return the output of each direction's last step.
+
+    Args:
+        y: the forward features of each step, then the backward ones, if there are any; zero on padding.
+        lengths: valid steps of each row; a row of length 0 gives zeros.
+        forward_size: number of forward features, taken from the row's last valid step; the backward features are taken
+            from the first step.
+    """
+    end = last_valid(y[..., :forward_size], lengths)
+    if forward_size == y.shape[2] or not len(y):
+        return end if forward_size == y.shape[2] else y.new_zeros(y.shape[1:])
+    return torch.cat([end, y[0, :, forward_size:]], dim=-1)

@@ -334,15 +334,18 @@ class GeneratedLoader(ExampleLoader):
 
     def build(self, item: int) -> Batch:
         """Return a slice of the generated block, without a copy if there is neither padding nor sharding."""
-        inputs, targets, rows = self.batch_rows(item)
+        inputs, targets, own = self._slice(item)
         if inputs.even is None or self.shard.world > 1:
             return super().build(item)
-        begin = int(rows[0])
-        own = slice(begin, begin + len(rows))
         return Batch(inputs.even[own], None, targets[own])
 
     def batch_rows(self, item: int) -> tuple[Ragged, Tensor, Tensor]:
-        """Return the block of examples that holds this batch, generated if it is another one, and the batch's rows."""
+        """Return the block of examples that holds this batch, and the batch's rows."""
+        inputs, targets, own = self._slice(item)
+        return inputs, targets, torch.arange(own.start, min(own.stop, len(inputs)))
+
+    def _slice(self, item: int) -> tuple[Ragged, Tensor, slice]:
+        """Return the block of examples that holds this batch, generated if it is another one, and its slice."""
         number, place = divmod(item, self._batches_together)
         if self._block is None or self._block[0] != (self.epoch, number):
             size = self._batches_together * self.batch_size
@@ -350,8 +353,7 @@ class GeneratedLoader(ExampleLoader):
             seed = np.random.SeedSequence((self.seed, self.epoch, number)).generate_state(1, np.uint32)[0]
             self._block = (self.epoch, number), *self.draw(count, int(seed))
         _, inputs, targets = self._block
-        begin = place * self.batch_size
-        return inputs, targets, torch.arange(begin, min(begin + self.batch_size, len(inputs)))
+        return inputs, targets, slice(place * self.batch_size, (place + 1) * self.batch_size)
 
 
 def check_carried_state(task: Task, sizes: Mapping[str, int], batch_size: int, eval_batch_size: int) -> None:

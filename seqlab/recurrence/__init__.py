@@ -1,7 +1,7 @@
 """Recurrent networks of any cell: time, ragged lengths, depth, direction, dropout, truncation and kernels."""
 
 from seqlab._deprecated import old_names
-from seqlab.contracts.masks import last_valid, reverse_within, valid_mask
+from seqlab.contracts.masks import last_of_each, last_valid, reverse_within, valid_mask
 from seqlab.recurrence.chunks import CheckpointSteps, RandomStreams, dropout, read_chunks
 from seqlab.recurrence.recurrent import Recurrent
 from seqlab.recurrence.scan import detach, fill_state, merge, scan, select, state_tensors
@@ -18,6 +18,7 @@ __all__ = [
     "detach",
     "dropout",
     "fill_state",
+    "last_of_each",
     "last_valid",
     "merge",
     "read_chunks",

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any, TypeAlias, final
+from typing import Any, NamedTuple, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from seqlab.contracts import Cell, Kernel, State
 from seqlab.contracts.batch import Lengths, as_lengths, check_lengths
 from seqlab.contracts.kernel import ScanOne
-from seqlab.contracts.masks import reverse_within, zero_padding
+from seqlab.contracts.masks import last_of_each, reverse_within, zero_padding
 from seqlab.errors import check_range
 from seqlab.plugins.kernels import kernels_for
 from seqlab.plugins.torch_modules import torch_cell
@@ -51,6 +51,16 @@ log = logging.getLogger("seqlab")
 
 StackedState: TypeAlias = tuple[Any, ...]
 """State of all layers and directions: each tensor is ``[depth * directions, batch, ...]``, ordered as in torch."""
+
+
+class Wanted(NamedTuple):
+    """What a caller reads: the final state, and the last output of each direction instead of those of all steps."""
+
+    final_state: bool = True
+    last: bool = False
+
+
+ALL = Wanted()
 
 
 @final
@@ -168,6 +178,7 @@ class Recurrent(nn.Module):
         lengths: Lengths | None = None,
         *,
         final_state: bool = True,
+        last: bool = False,
         streams: RandomStreams | None = None,
     ) -> tuple[Any, StackedState | None]:
         """Run over a batch.
@@ -178,6 +189,8 @@ class Recurrent(nn.Module):
             lengths: valid steps of each row, 0 to ``time``: a list, a tuple, an array or a tensor of integers; ``None``
                 where every row is full.
             final_state: whether to return the state; a kernel may be faster without it.
+            last: whether to return each direction's last output alone, ``[batch, output]``, that of the backward one
+                from the first step, and zero for a row of length 0; a kernel may be faster so.
             streams: of the random numbers, if this is a chunk of a longer sequence.
 
         Returns:
@@ -188,19 +201,16 @@ class Recurrent(nn.Module):
             ValueError: the input, the state or ``lengths`` have wrong shapes, or the requested kernel refuses them.
         """
         if isinstance(x, PackedSequence):
-            if lengths is not None:
-                raise ValueError("lengths must not be given with packed input, which has its own")
+            if lengths is not None or last:
+                raise ValueError("lengths must not be given with packed input, which has its own; nor last")
             return self._packed(x, state)
         size = self.input_size
         if x.dim() != 3 or x.shape[-1] != size:
             raise ValueError(f"the input is {tuple(x.shape)}; it must have three axes, the last of size {size}")
         x = x.transpose(0, 1) if self.batch_first else x
-        if lengths is not None:
-            lengths = as_lengths(lengths)
-            check_lengths(lengths, x.shape[1], x.shape[0])
-            lengths = lengths.to(x.device)
-        x, end = self._run(x, lengths, state, streams, final_state)
-        return (x.transpose(0, 1) if self.batch_first else x), end if final_state else None
+        steps = None if lengths is None else _checked(lengths, x)
+        x, end = self._run(x, steps, state, streams, Wanted(final_state, last))
+        return (x.transpose(0, 1) if self.batch_first and not last else x), end if final_state else None
 
     def chunk_steps(self, steps: int, rows: int, dtype: torch.dtype) -> int:
         """Return the steps of a chunk in which to read a batch under ``checkpoint_steps``; 0 to read it whole.
@@ -229,28 +239,34 @@ class Recurrent(nn.Module):
         return values + sum(around.kept for around in self.around if isinstance(around, PreNorm))
 
     def _run(
-        self, x: Tensor, lengths: Tensor | None, state: Any, streams: RandomStreams | None, final_state: bool
+        self, x: Tensor, lengths: Tensor | None, state: Any, streams: RandomStreams | None, wanted: Wanted
     ) -> tuple[Tensor, StackedState | None]:
         if self.checkpoint_steps and streams is None and (steps := self.chunk_steps(x.shape[0], x.shape[1], x.dtype)):
             chunks, end = read_chunks(self._whole, x, lengths, state, steps=steps, random=self.training)
-            return torch.cat([y for (y,) in chunks]), end
-        return self._whole(x, lengths, state, streams, final_state)
+            y = torch.cat([y for (y,) in chunks])
+            return (last_of_each(y, lengths, self._forward_size) if wanted.last else y), end
+        return self._whole(x, lengths, state, streams, wanted)
 
     def _whole(
-        self, x: Tensor, lengths: Tensor | None, state: Any, streams: RandomStreams | None, final_state: bool = True
+        self, x: Tensor, lengths: Tensor | None, state: Any, streams: RandomStreams | None, wanted: Wanted = ALL
     ) -> tuple[Tensor, StackedState | None]:
         with drawing(streams, "state"):
             states = self._unstack(state, x)
         with shared_masks(self.weight_drop > 0):
-            x, final_states = self._layers(x, states, lengths, final_state, streams)
-        return x, _stack(final_states) if final_state else None
+            x, final_states = self._layers(x, states, lengths, wanted, streams)
+        return x, _stack(final_states) if wanted.final_state else None
+
+    @property
+    def _forward_size(self) -> int:
+        """Features of the last layer's forward direction."""
+        return self.cells[-self.directions].output_size
 
     def _layers(
         self,
         x: Tensor,
         states: Sequence[State],
         lengths: Tensor | None,
-        final_state: bool,
+        wanted: Wanted,
         streams: RandomStreams | None,
     ) -> tuple[Tensor, list[State]]:
         final_states: list[State] = []
@@ -269,24 +285,35 @@ class Recurrent(nn.Module):
             begin = index * self.directions
             own = states[begin : begin + self.directions]
             cells = _cells(layer)
+            own_wanted = wanted._replace(last=wanted.last and index == len(self.layers) - 1 and self._may_be_last(x))
             with drawing(streams, f"steps {index}", partial(_draw_steps, scanned_states(cells, own))):
-                y, ends = self._layer(cells, x, own, lengths, final_state)
-            x = around(x if stream is None else stream, y)
+                y, ends = self._layer(cells, x, own, lengths, own_wanted)
             final_states += ends
+            if own_wanted.last:
+                return y, final_states
+            x = around(x if stream is None else stream, y)
         x = self.final_norm(x)
         # Connections and normalisation may have written into the padding.
         changed = any(not each.is_plain for each in self.around)
-        return (zero_padding(x, lengths) if changed and lengths is not None else x), final_states
+        x = zero_padding(x, lengths) if changed and lengths is not None else x
+        return (last_of_each(x, lengths, self._forward_size) if wanted.last else x), final_states
+
+    def _may_be_last(self, x: Tensor) -> bool:
+        """Return whether a kernel's last outputs are those of the network."""
+        truncates = 0 < self.truncate < len(x)
+        return self.block == "plain" and self.around[-1].is_plain and not (self.conv or truncates) and len(x) > 0
 
     def _layer(
-        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None, final_state: bool
+        self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None, wanted: Wanted
     ) -> tuple[Tensor, list[State]]:
         if 0 < self.truncate < len(x):
             return _by_direction(self._truncated, cells, x, states, lengths)
         if self.conv:
-            return _by_direction(partial(self._convolved, final_state=final_state), cells, x, states, lengths)
+            return _by_direction(partial(self._convolved, final_state=wanted.final_state), cells, x, states, lengths)
         kernel = self._choose(cells, x, lengths)
-        if not final_state:
+        if wanted.last:
+            return kernel.last(cells, x, states, lengths, wanted.final_state)
+        if not wanted.final_state:
             return kernel.outputs(cells, x, states, lengths), []
         return kernel.scan(cells, x, states, lengths)
 
@@ -365,6 +392,12 @@ class Recurrent(nn.Module):
         """Return the settings that the layers do not show."""
         shown = ("depth", "bidirectional", "dropout", "batch_first", "kernel", "truncate")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
+
+
+def _checked(lengths: Lengths, x: Tensor) -> Tensor:
+    lengths = as_lengths(lengths)
+    check_lengths(lengths, x.shape[1], x.shape[0])
+    return lengths.to(x.device)
 
 
 def _by_direction(

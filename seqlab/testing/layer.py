@@ -101,6 +101,7 @@ class Call:
             such as ``from_input.weight of cell 0``.
         grad: whether gradients are enabled.
         final_state: whether to call ``Kernel.scan``, or ``Kernel.outputs``.
+        last: whether to call ``Kernel.last`` instead.
         layout: of the input in memory.
         state_layout: of each initial state in memory.
     """
@@ -114,6 +115,7 @@ class Call:
     sources: frozenset[str] | None = None
     grad: bool = True
     final_state: bool = True
+    last: bool = False
     layout: Layout = lambda x: x
     state_layout: Layout = lambda x: x
 
@@ -233,9 +235,15 @@ def loop_results(call: Call, dtype: torch.dtype = torch.float64) -> Values:
 
 def _run(kernel: Kernel, call: Call, x: Tensor, states: Sequence[State]) -> Values:
     """Return outputs and final states by name, with their graph."""
+    ends: Sequence[State]
+    if call.last:
+        y, ends = kernel.last(call.cells, x, states, call.lengths, call.final_state)
+    elif call.final_state:
+        y, ends = kernel.scan(call.cells, x, states, call.lengths)
+    else:
+        y = kernel.outputs(call.cells, x, states, call.lengths)
     if not call.final_state:
-        return {"outputs": kernel.outputs(call.cells, x, states, call.lengths)}
-    y, ends = kernel.scan(call.cells, x, states, call.lengths)
+        return {"outputs": y}
     fault = f"kernel {kernel.name} returns {len(ends)} final states for {len(call.cells)} cells"
     require(len(ends) == len(call.cells), fault)
     found = {"outputs": y}

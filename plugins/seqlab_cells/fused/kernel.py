@@ -149,6 +149,20 @@ class Fused(Kernel):
         """Return the outputs alone, without parts of the final states for autograd to follow."""
         return self._run(cells, x, states, lengths, False)[0]
 
+    def last(
+        self,
+        cells: Sequence[Cell],
+        x: Tensor,
+        states: Sequence[State],
+        lengths: Tensor | None,
+        final_state: bool,
+    ) -> tuple[Tensor, list[State]]:
+        """Return the final h of each direction: no gradient of the outputs of all steps is filled in or read."""
+        _, ends = self._run(cells, x, states, lengths, True)
+        parts = [end[0] for end in ends]
+        y = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        return (y if lengths is None else y.masked_fill((lengths == 0).unsqueeze(1), 0)), ends
+
     def _run(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None, with_ends: bool
     ) -> tuple[Tensor, list[State]]:

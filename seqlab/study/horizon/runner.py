@@ -266,6 +266,10 @@ def show_search(record: Mapping[str, Any], console: Console) -> None:
     verdicts = {trial.get("verdict") for row in record["rows"] for trial in row["trials"]}
     if verdicts - {None} == {"at chance"}:
         console.print("no row learned: none is better than the input-independent baseline", soft_wrap=True)
+    _show_causes(rows, compared, console)
+
+
+def _show_causes(rows: Sequence[Mapping[str, Any]], compared: bool, console: Console) -> None:
     if len(rows) > _CAUSES:
         console.print(f"causes of {len(rows)} limits: in {FILE} and in the report", soft_wrap=True)
         return

@@ -274,13 +274,18 @@ class GradientChecks(KernelBase):
     def test_parts_of_the_loss(self) -> None:
         """A loss of the outputs or of one final state alone, without final states, in both modes: the loop's gradients.
 
-        With ``Kernel.outputs``, where the final state is not wanted, the outputs are the same.
+        With ``Kernel.outputs``, where the final state is not wanted, the outputs are the same; ``Kernel.last`` returns
+        the last ones.
         """
         for call in self.calls(gradients=True):
             results = forward(Loop(), call).results
             for name in [name for name, value in results.items() if value.is_floating_point()]:
                 self._same(replace(call, results=frozenset({name})).at(f"a loss of {name} alone"))
             self._same(replace(call, final_state=False).at("without the final state"))
+            if len(call.x):
+                last = replace(call, last=True).at("the last outputs")
+                self._same(last)
+                self._same(replace(last, final_state=False).at("without the final state"))
         for call in self.calls(gradients=True, train=False):
             self._same(call.at("evaluation"))
 

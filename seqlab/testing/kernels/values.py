@@ -82,7 +82,7 @@ class KernelBase(Suite):
         self, where: str, rows: Sequence[int] | None, *, directions: int = 1, time: int = 7, batch: int = 4, **more: Any
     ) -> Call:
         """Return a call on rows of these lengths; further arguments are for the call or for its cells."""
-        keep = {key: more.pop(key) for key in ("nan_padding", "grad") if key in more}
+        keep = {key: more.pop(key) for key in ("nan_padding", "grad", "last") if key in more}
         cells = self.cells(directions, **more)
         lengths = None if rows is None else torch.tensor(rows, dtype=torch.int64)
         x = random_normal((time, batch if rows is None else len(rows), cells[0].input_size), 5)
@@ -147,7 +147,8 @@ class ValueChecks(KernelBase):
     def test_ragged_rows(self) -> None:
         """Rows of unequal length, 0 included, in one and both directions: the same, with zeros as outputs of padding.
 
-        An empty row keeps its initial state. A second cell reads each row backward within its length.
+        An empty row keeps its initial state, and its last output is zero. A second cell reads each row backward within
+        its length.
         """
         for rows in _ROWS:
             for nan_padding in (False, True):
@@ -155,6 +156,10 @@ class ValueChecks(KernelBase):
                 where = f"rows of {', '.join(map(str, rows))} steps, {filled} in the padding"
                 self.compare(where, rows, nan_padding=nan_padding)
             self.compare(f"{where}, both directions", rows, directions=2)
+            for directions in (1, 2):
+                self.compare(
+                    f"the last outputs of {where}, {directions} directions", rows, directions=directions, last=True
+                )
         self.compare("full rows, both directions", None, directions=2)
 
     def test_one_step_and_one_row(self) -> None:

@@ -22,13 +22,13 @@ AUTO = "auto"
 """The value of ``trainer.threads`` for which it is measured."""
 SECONDS = 1.0
 """Longest time of a measurement."""
-SHARE = 0.02
+SHARE = 0.01
 """Largest share of the training time that a measurement takes, unless its fewest turns take longer."""
 TURNS = 3, 20
 """Fewest and most turns."""
 FEWEST_STEPS = 160
 """Steps of a run below which the fewest turns would take more than about 5 % of its time."""
-GAIN = 0.95
+GAIN = 0.97
 """Time of a step with all threads, relative to one, up to which all are used: cores that gain little are left free."""
 HOPELESS = 2.0
 """Factor by which every step with several threads is slower for the measurement to end after two turns."""

@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from torch.testing import assert_close
 
 from seqlab import Recurrent
+from seqlab_cells.gru import GRU
 
 from .odd_cells import Delayed, Leaky, MatrixMemory
 
@@ -162,6 +163,49 @@ class Lowered(Leaky):
     def step(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         h = x @ self.weight + state[0] @ torch.eye(self.hidden_size)
         return h, (h,)
+
+
+@pytest.mark.parametrize("kernel", ["loop", "fused", "vendor"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"bidirectional": True}, {"connection": "residual"}, {"layer_norm": True}, {"block": "prenorm"},
+        {"conv": 3}, {"conv": 2, "bidirectional": True}, {"truncate": 2}, {"checkpoint_steps": 2},
+        {"learned_start": True}, {"batch_first": True}, {"dropout": 0.5, "zoneout": 0.3},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("lengths", [None, [6, 0, 3, 1], [0, 0, 0, 0]])
+def test_the_last_outputs_are_picked_from_all(kernel: str, options: dict[str, Any], lengths: list[int] | None) -> None:
+    """Row by row by plain indexing, with every gradient."""
+    kernel = "loop" if "zoneout" in options else kernel
+    torch.manual_seed(0)
+    recurrent = Recurrent(GRU, 4, depth=2, kernel=kernel, **options).double()
+    x, n = batch(rows=4), None if lengths is None else torch.tensor(lengths)
+    x = x.transpose(0, 1) if recurrent.batch_first else x
+    results = []
+    for last in (True, False):
+        torch.manual_seed(1)
+        given = x.clone().requires_grad_()
+        y, state = recurrent(given, lengths=n, last=last)
+        if not last:
+            y = _picked(y.transpose(0, 1) if recurrent.batch_first else y, lengths, recurrent.bidirectional)
+        weights = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(2))
+        loss = (weights * y).sum() + state[0].square().sum()
+        results.append(
+            [y, *state, *torch.autograd.grad(loss, [given, *recurrent.parameters()], materialize_grads=True)]
+        )
+    assert_close(results[0], results[1], rtol=1e-12, atol=1e-12)
+
+
+def _picked(y: Tensor, lengths: list[int] | None, bidirectional: bool) -> Tensor:
+    forward = y.shape[2] // 2 if bidirectional else y.shape[2]
+    rows = []
+    for row in range(y.shape[1]):
+        length = len(y) if lengths is None else lengths[row]
+        own = torch.cat([y[length - 1, row, :forward], y[0, row, forward:]])
+        rows.append(own if length else torch.zeros_like(own))
+    return torch.stack(rows)
 
 
 def test_packed_input_has_its_own_lengths() -> None:

@@ -115,6 +115,12 @@ class ForgetsThePadding(Faultless, caught_by="parts_of_the_loss"):
         return self.scan(cells, x, states, None)[0]
 
 
+class LastOfThePadded(Faultless, caught_by="parts_of_the_loss"):
+    def last(self, cells, x, states, lengths, final_state):
+        y, ends = self.scan(cells, torch.nan_to_num(x), states, None)
+        return y[-1], ends
+
+
 class NeedsEveryGradient(Faultless, caught_by="frozen_parameters"):
     def after(self, cells, x, lengths, y, ends):
         if y.requires_grad:

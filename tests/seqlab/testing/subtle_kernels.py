@@ -335,6 +335,14 @@ class OtherGradientsWithoutTheState(Faultless, caught_by="parts_of_the_loss"):
         return super().outputs(cells, x.detach() + 0 * x if lengths is not None else x, states, lengths)
 
 
+class LastOfAnEmptyRowIsItsState(Faultless, caught_by="ragged_rows"):
+    def last(self, cells, x, states, lengths, final_state):
+        y, ends = super().last(cells, x, states, lengths, True)
+        if lengths is not None and len(cells) == 1:
+            y = torch.where((lengths == 0).unsqueeze(1), states[0][0], y)
+        return y, ends
+
+
 class ForgetsTheStateOfShortRows(Faultless, caught_by="state_carries_over_every_cut"):
     """A row that ended before this piece begins again from zero."""
 
