@@ -67,11 +67,22 @@ def matrices(w, chain, TURNED: tl.constexpr, GATES: tl.constexpr, H: tl.constexp
 
 @no_type_check
 @triton.jit
+def program(directions):
+    """Return a program's direction, its replica, and the number of its direction among those of all replicas.
+
+    The last two are int64: what is multiplied with them may need it.
+    """
+    direction, replica = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    return direction, replica, replica * directions + direction
+
+
+@no_type_check
+@triton.jit
 def rows_of(lengths, order, base, replica, batch, time, RAGGED: tl.constexpr, BM: tl.constexpr):
     """Return of each row of a program: whether it exists, its index, its length, the index of its first kept step.
 
-    Its index is that in its replica, the index of its first kept step that among those of all replicas, read where
-    rows have lengths. ``replica`` is int64.
+    Its index is that in its replica, the index of its first kept step that among those of all replicas, of which rows
+    without lengths have no need.
     """
     place = tl.program_id(0) * BM + tl.arange(0, BM)
     there = place < batch
@@ -188,8 +199,7 @@ def forward(
     PRECISION: tl.constexpr,
 ):
     """Scan one tile of rows of one replica in one direction."""
-    direction, replica = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    chain = replica * directions + direction
+    direction, replica, chain = program(directions)
     there, row, length, first = rows_of(lengths, order, base, replica, batch, time, RAGGED, BM)
     steps = tl.max(length, axis=0)
     unit = tl.arange(0, BH)[None, :]
@@ -311,8 +321,7 @@ def backward(
     PRECISION: tl.constexpr,
 ):
     """Differentiate one tile of rows of one replica in one direction."""
-    direction, replica = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    chain = replica * directions + direction
+    direction, replica, chain = program(directions)
     there, row, length, first = rows_of(lengths, order, base, replica, batch, time, RAGGED, BM)
     steps = tl.max(length, axis=0)
     unit = tl.arange(0, BH)[None, :]
