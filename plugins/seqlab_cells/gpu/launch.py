@@ -74,7 +74,7 @@ def _projected(inputs: _Inputs) -> tuple[Tensor, Tensor]:
     """Multiply all inputs with all ``W_ih`` at once and add the biases, but one of a GRU, which is returned apart."""
     layer = inputs.layer
     b_ih, b_hh = (torch.stack(list(layer.weights[k::4]), 1).float() for k in (2, 3))
-    apart = b_hh.unflatten(2, (layer.epilogue.gates, layer.hidden))[:, :, -1].contiguous()
+    apart = b_hh.view(*b_hh.shape[:2], layer.epilogue.gates, layer.hidden)[:, :, -1].contiguous()
     if layer.epilogue.name == "Gru":
         b_hh = b_hh.clone()
         b_hh[..., 2 * layer.hidden :] = 0
@@ -165,7 +165,7 @@ def backward_replicas(
     """Differentiate :func:`forward_replicas`, with a first axis of replicas too; sums are over those of a replica."""
     inputs = _inputs(layer)
     kept_c, gates = _split(kept, inputs)
-    parts = y.unflatten(3, (layer.directions, layer.hidden)).unbind(3)
+    parts = y.view(*y.shape[:3], layer.directions, layer.hidden).unbind(3)
     recompute = layer.save == "recompute" and layer.epilogue.kept > 0
     befores: list[Tensor] = []
     if wanted[1] or recompute:
@@ -185,7 +185,7 @@ def _recomputed(inputs: _Inputs, befores: Sequence[Tensor]) -> Tensor:
     """Recompute the gates: the states before each step are known, so one product serves all steps."""
     layer = inputs.layer
     projected, apart = _projected(inputs)
-    by_gate = projected.unflatten(2, (layer.directions, layer.epilogue.gates, layer.hidden))
+    by_gate = projected.view(*projected.shape[:2], layer.directions, layer.epilogue.gates, layer.hidden)
     found = []
     for d, before in enumerate(befores):
         mine = by_gate[:, :, d].float()
