@@ -12,7 +12,7 @@ from seqlab_cells.gpu.limits import padded, tile
 from seqlab_cells.weights import Epilogue
 
 _NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-_NUMBERS = ("batch", "time", "stride", "directions")
+_NUMBERS = ("batch", "time", "directions")
 _INDEX = ("lengths", "order", "base")
 _FLOATS = ("b_n", "h0", "c0", "h_end", "c_end", "kept_c", "dh_end", "dc_end", "start", "dh0", "dc0")
 

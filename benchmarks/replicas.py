@@ -4,6 +4,8 @@ A GRU of 32 units reads generated sequences of features. Rates are of training a
 
     python benchmarks/replicas.py --replicas 24 --steps 32
     python benchmarks/replicas.py --replicas 24 --steps 256
+
+On a GPU, where the kernel runs a group in one launch, add ``--accelerator gpu``.
 """
 
 import argparse
@@ -28,14 +30,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=32, help="time steps of a sequence")
     parser.add_argument("--updates", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--accelerator", default="cpu", choices=("cpu", "gpu"))
     parser.add_argument("overrides", nargs="*", help="config overrides, such as cell=lstm")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     overrides = [
         "task=adding", f"task.sequence_length={asked.steps}", f"task.examples={64 * asked.updates}",
         "task.held_out=64", "cell=gru", "cell.hidden_size=32", "kernel=fused", "data.batch_size=64",
-        "trainer.max_epochs=1", f"trainer.threads={asked.threads}", "trainer.accelerator=cpu",
-        "trainer.progress=false", "logger=none", *asked.overrides,
+        "trainer.max_epochs=1", f"trainer.threads={asked.threads}",
+        f"trainer.accelerator={asked.accelerator}", "trainer.progress=false", "logger=none", *asked.overrides,
     ]  # fmt: skip
     configs = [seqlab.compose([*overrides, f"seed={seed}"]) for seed in range(asked.replicas)]
 

@@ -65,7 +65,7 @@ class Layer(NamedTuple):
     @property
     def hidden(self) -> int:
         """Units of each direction."""
-        return self.weights[1].shape[1]
+        return self.weights[1].shape[-1]
 
     @property
     def c_directions(self) -> int:

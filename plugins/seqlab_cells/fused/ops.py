@@ -228,15 +228,7 @@ class _BatchedScan(torch.autograd.Function):
         lengths = None if lengths is None else leading(lengths, in_dims[1])
         tensors = [leading(*each) for each in zip(rest, in_dims[5:], strict=True)]
         states, weights = tensors[:count], tensors[count:]
-        if not limits.uses_triton(x):
-            return scan_replicas(x, lengths, states, weights, epilogue, save), (0, 0, 0, 0)
-        found = []
-        for index in range(info.batch_size):
-            own = None if lengths is None else lengths[index]
-            given = [each[index] for each in states], [each[index] for each in weights]
-            found.append(fused_scan(x[index], own, *given, epilogue, save))
-        y, h, c, kept = (torch.stack(each) for each in zip(*found, strict=True))
-        return (y, h, c, kept), (0, 0, 0, 0)
+        return scan_replicas(x, lengths, states, weights, epilogue, save), (0, 0, 0, 0)
 
 
 def _keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

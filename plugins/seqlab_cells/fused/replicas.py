@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seqlab_cells.fused import native
 from seqlab_cells.fused.native import POOL, Problem
+from seqlab_cells.gpu import launch, limits
 from seqlab_cells.weights import EPILOGUES, Layer, Results
 
 _BY_DIRECTION = ("h0", "c0", "w_ih", "w_hh", "b_ih", "b_hh")
@@ -45,7 +46,7 @@ class _ScanReplicas(torch.autograd.Function):
         ctx: Any, x: Tensor, lengths: Tensor | None, epilogue: str, save: str, count: int, *tensors: Tensor
     ) -> Results:
         layer = _normalised(Layer(x, lengths, tensors[:count], tensors[count:], EPILOGUES[epilogue], save))
-        result = _forward(layer)
+        result = (launch.forward_replicas if limits.uses_triton(x) else _forward)(layer)
         ctx.count, ctx.epilogue, ctx.save = count, epilogue, save
         ctx.save_for_backward(layer.x, layer.lengths, result[0], result[3], *layer.states, *layer.weights)
         ctx.set_materialize_grads(False)
@@ -60,9 +61,11 @@ class _ScanReplicas(torch.autograd.Function):
         states, weights = rest[: ctx.count], rest[ctx.count :]
         layer = Layer(x, lengths, states, weights, EPILOGUES[ctx.epilogue], ctx.save)
         of_x, of_weights = ctx.needs_input_grad[0], any(ctx.needs_input_grad[5 + ctx.count :])
-        dx, dh0, dc0, dw = _backward(layer, gradients[:3], y, kept, (of_x, of_weights))
+        backward = launch.backward_replicas if limits.uses_triton(x) else _backward
+        dx, dh0, dc0, dw = backward(layer, gradients[:3], y, kept, (of_x, of_weights))
         per_direction = (dh0, dc0)[: layer.epilogue.states]
-        parts: list[Tensor | None] = [each[:, d] for d in range(len(weights) // 4) for each in per_direction]
+        found = [each[:, d] for d in range(len(weights) // 4) for each in per_direction]
+        parts: list[Tensor | None] = [ds.to(s.dtype) for ds, s in zip(found, states, strict=True)]
         if of_weights:
             sizes = [weight[0].numel() for weight in weights[:4]]
             flat = [part for each in dw.unbind(1) for part in torch.split(each, sizes, dim=1)]

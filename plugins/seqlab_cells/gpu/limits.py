@@ -130,65 +130,95 @@ def tile(epilogue: Epilogue, hidden: int, dtype: torch.dtype, how: str, *, back:
 
 
 class Plan(NamedTuple):
-    """Layout of a ragged batch in memory: its valid steps alone, row after row.
+    """Layout of ragged batches in memory: of each replica its valid steps alone, row after row.
+
+    Replicas are blocks of rows with weights of their own; all get as much memory as the one of most steps, so that one
+    batched product serves them. What is left over at the end of a block is zero where it is multiplied.
 
     Attributes:
-        total: number of kept steps.
-        stride: kept steps from a step of a row to its next.
-        places: index of each kept step in ``[time * batch]``; this and those below are ``None`` for full rows.
-        row: the row of each kept step.
+        total: steps that each replica has memory for.
+        places: index of each kept step in ``[replicas * time * batch]``; this and those below are ``None`` for full
+            rows.
+        row: the row of each kept step, in ``[replicas * batch]``.
         step: the time of each kept step in its row.
-        lengths: valid steps of each row.
-        order: the rows, the longest first.
-        base: index of each row's first kept step.
+        lengths: valid steps of each row, ``[replicas, batch]``.
+        order: the rows of each replica, the longest first.
+        base: index of each row's first kept step in ``[replicas * total]``.
+        slots: index of each kept step in ``[replicas * total]``; ``None`` too where no memory is left over.
     """
 
     total: int
-    stride: int
     places: Tensor | None = None
     row: Tensor | None = None
     step: Tensor | None = None
     lengths: Tensor | None = None
     order: Tensor | None = None
     base: Tensor | None = None
+    slots: Tensor | None = None
 
     def kept(self, x: Tensor) -> Tensor:
-        """Return ``[time, batch, ...]`` as ``[kept steps, ...]``, without the padding."""
-        flat = x.flatten(0, 1)
-        return flat if self.places is None else flat.index_select(0, self.places)
+        """Return ``[replicas, time, batch, ...]`` as ``[replicas, kept steps, ...]``, without the padding."""
+        if self.places is None:
+            return x.flatten(1, 2)
+        return self._blocks(x.flatten(0, 2).index_select(0, self.places), len(x))
+
+    def _blocks(self, kept: Tensor, replicas: int) -> Tensor:
+        """Part the kept steps by replicas, with zeros where memory is left over."""
+        if self.slots is not None:
+            kept = kept.new_zeros(replicas * self.total, *kept.shape[1:]).index_copy_(0, self.slots, kept)
+        return kept.view(replicas, self.total, *kept.shape[1:])
 
     def spread(self, x: Tensor, time: int, batch: int) -> Tensor:
         """Undo :meth:`kept`, with zeros on the padding."""
+        shape = len(x), time, batch, *x.shape[2:]
         if self.places is None:
-            return x.view(time, batch, *x.shape[1:])
-        return x.new_zeros(time * batch, *x.shape[1:]).index_copy_(0, self.places, x).view(time, batch, *x.shape[1:])
+            return x.view(shape)
+        x = x.flatten(0, 1)
+        x = x if self.slots is None else x.index_select(0, self.slots)
+        return x.new_zeros(math.prod(shape[:3]), *x.shape[1:]).index_copy_(0, self.places, x).view(shape)
 
     def before(self, y: Tensor, start: Tensor, backward: bool) -> Tensor:
-        """Return the state before each kept step of ``y [time, batch, hidden]``, in the direction that computed it."""
+        """Return the state before each kept step of ``y [replicas, time, batch, hidden]``, in its direction.
+
+        Args:
+            y: the outputs of one direction.
+            start: its initial state, ``[replicas, batch, hidden]``.
+            backward: whether it reads backward.
+        """
+        start = start.to(y.dtype)
         if self.places is None:
-            start = start.to(y.dtype).unsqueeze(0)[: len(y)]
-            return torch.cat([y[1:], start] if backward else [start, y[:-1]]).flatten(0, 1)
+            start = start.unsqueeze(1)[:, : y.shape[1]]
+            return torch.cat([y[:, 1:], start] if backward else [start, y[:, :-1]], dim=1).flatten(1, 2)
         assert self.row is not None
         assert self.step is not None
         assert self.lengths is not None
-        batch = y.shape[1]
-        first = self.step == (self.lengths[self.row] - 1 if backward else 0)
+        batch = y.shape[2]
+        first = self.step == (self.lengths.flatten()[self.row] - 1 if backward else 0)
         at = torch.where(first, self.places, self.places + (batch if backward else -batch))
-        earlier = y.flatten(0, 1).index_select(0, at)
-        return torch.where(first.unsqueeze(1), start.to(y.dtype).index_select(0, self.row), earlier)
+        earlier = y.flatten(0, 2).index_select(0, at)
+        found = torch.where(first.unsqueeze(1), start.flatten(0, 1).index_select(0, self.row), earlier)
+        return self._blocks(found, len(y))
 
 
-def plan(time: int, batch: int, lengths: Tensor | None, device: torch.device) -> Plan:
-    """Lay a batch out; with lengths this waits for the device, to read how many steps there are."""
+def plan(replicas: int, time: int, batch: int, lengths: Tensor | None, device: torch.device) -> Plan:
+    """Lay batches out; with lengths this waits for the device, to read how many steps there are."""
     if lengths is None:
-        return Plan(time * batch, batch)
-    lengths = lengths.to(device, torch.int64)
-    total = int(lengths.sum())
-    base = lengths.cumsum(0) - lengths
-    row = torch.arange(batch, device=device).repeat_interleave(lengths, output_size=total)
-    step = torch.arange(total, device=device) - base[row]
-    order = lengths.argsort(descending=True, stable=True)
-    return Plan(total, 1, step * batch + row, row, step, lengths, order, base)
+        return Plan(time * batch)
+    lengths = lengths.to(device, torch.int64).contiguous()
+    totals = lengths.sum(1).tolist()
+    total, count = max(totals), sum(totals)
+    flat = lengths.flatten()
+    base = flat.cumsum(0) - flat
+    row = torch.arange(replicas * batch, device=device).repeat_interleave(flat, output_size=count)
+    step = torch.arange(count, device=device) - base[row]
+    begin = torch.arange(replicas, device=device).unsqueeze(1)
+    places = step * batch + (begin * (time * batch) + torch.arange(batch, device=device)).flatten()[row]
+    order = lengths.argsort(dim=1, descending=True, stable=True)
+    slots = None
+    if count < replicas * total:
+        base = (lengths.cumsum(1) - lengths + begin * total).flatten()
+        slots = base[row] + step
+    return Plan(total, places, row, step, lengths, order, base, slots)
 
 
 # ---------------------------------------------------------------------------------------------- benchmark records

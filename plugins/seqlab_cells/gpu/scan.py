@@ -1,10 +1,11 @@
 """Triton kernels of the fused scan, forward and backward.
 
-A program has a tile of rows and one direction, and holds W over all steps; programs do not communicate. Its rows are
-sorted by length, and it ends with the longest of them. The state is float32 and never leaves the program; what is
-multiplied with W is rounded to W's dtype, and summed in float32. The input is projected before, and read a step ahead
-of its use. Backward writes the gates' gradients alone; the gradients of weights and inputs are single products over all
-steps afterwards, so that every sum has a fixed order.
+A program has a tile of rows, one direction and one replica, and holds W over all steps; programs do not communicate. A
+replica is a block of rows with its own weights: one launch runs all of them. The rows of a program are sorted by
+length, and it ends with the longest of them. The state is float32 and never leaves the program; what is multiplied with
+W is rounded to W's dtype, and summed in float32. The input is projected before, and read a step ahead of its use.
+Backward writes the gates' gradients alone; the gradients of weights and inputs are single products over all steps of a
+replica afterwards, so that every sum has a fixed order.
 """
 
 # The arguments of a kernel have types of Triton's own.
@@ -39,10 +40,10 @@ def tanh(x):
 
 @no_type_check
 @triton.jit
-def matrix(w, direction, gate, TURNED: tl.constexpr, GATES: tl.constexpr, H: tl.constexpr, BH: tl.constexpr):
+def matrix(w, gate, TURNED: tl.constexpr, H: tl.constexpr, BH: tl.constexpr):
     """Load one gate's square of ``W_hh``, ``[to, from]``, or transposed ``[from, to]``, zero-padded to ``BH``."""
     row, column = tl.arange(0, BH)[:, None], tl.arange(0, BH)[None, :]
-    square = tl.load(w + ((direction * GATES + gate) * H + row) * H + column, mask=(row < H) & (column < H), other=0.0)
+    square = tl.load(w + (gate * H + row) * H + column, mask=(row < H) & (column < H), other=0.0)
     if TURNED:
         square = tl.trans(square)
     return square
@@ -50,29 +51,46 @@ def matrix(w, direction, gate, TURNED: tl.constexpr, GATES: tl.constexpr, H: tl.
 
 @no_type_check
 @triton.jit
-def matrices(w, direction, TURNED: tl.constexpr, GATES: tl.constexpr, H: tl.constexpr, BH: tl.constexpr):
+def matrices(w, chain, TURNED: tl.constexpr, GATES: tl.constexpr, H: tl.constexpr, BH: tl.constexpr):
     """Load ``W_hh`` gate by gate; a cell of fewer gates gets the last one several times."""
-    w0 = matrix(w, direction, 0, TURNED, GATES, H, BH)
+    w += chain * (GATES * H * H)
+    w0 = matrix(w, 0, TURNED, H, BH)
     w1, w2, w3 = w0, w0, w0
     if GATES >= 3:
-        w1 = matrix(w, direction, 1, TURNED, GATES, H, BH)
-        w2 = matrix(w, direction, 2, TURNED, GATES, H, BH)
+        w1 = matrix(w, 1, TURNED, H, BH)
+        w2 = matrix(w, 2, TURNED, H, BH)
         w3 = w2
     if GATES == 4:
-        w3 = matrix(w, direction, 3, TURNED, GATES, H, BH)
+        w3 = matrix(w, 3, TURNED, H, BH)
     return w0, w1, w2, w3
 
 
 @no_type_check
 @triton.jit
-def rows_of(lengths, order, base, batch, time, RAGGED: tl.constexpr, BM: tl.constexpr):
-    """Return of each row of a program: whether it exists, its index, its length, the index of its first kept step."""
+def program(directions):
+    """Return a program's direction, its replica, and the number of its direction among those of all replicas.
+
+    The last two are int64: what is multiplied with them may need it.
+    """
+    direction, replica = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    return direction, replica, replica * directions + direction
+
+
+@no_type_check
+@triton.jit
+def rows_of(lengths, order, base, replica, batch, time, RAGGED: tl.constexpr, BM: tl.constexpr):
+    """Return of each row of a program: whether it exists, its index, its length, the index of its first kept step.
+
+    Its index is that in its replica, the index of its first kept step that among those of all replicas, of which rows
+    without lengths have no need.
+    """
     place = tl.program_id(0) * BM + tl.arange(0, BM)
     there = place < batch
     if RAGGED:
-        row = tl.load(order + place, mask=there, other=0)
-        length = tl.load(lengths + row, mask=there, other=0).to(tl.int32)
-        first = tl.load(base + row, mask=there, other=0)
+        begin = replica * batch
+        row = tl.load(order + (begin + place), mask=there, other=0)
+        length = tl.load(lengths + (begin + row), mask=there, other=0).to(tl.int32)
+        first = tl.load(base + (begin + row), mask=there, other=0)
     else:
         row = place.to(tl.int64)
         length = tl.where(there, time, 0).to(tl.int32)
@@ -82,18 +100,21 @@ def rows_of(lengths, order, base, batch, time, RAGGED: tl.constexpr, BM: tl.cons
 
 @no_type_check
 @triton.jit
-def offsets(row, length, first, direction, batch, stride, directions):
+def offsets(row, length, first, replica, direction, batch, time, directions, RAGGED: tl.constexpr):
     """Return the offsets of each row's first step in a direction, kept and in the output, and the strides to the next.
 
     In units of one direction's step. The offsets of rows stay as they are over all steps, so that threads never
-    exchange them; what changes from step to step is the same for all rows.
+    exchange them; what changes from step to step is the same for all rows. Full rows are kept as they are in the
+    output, rows with lengths one after the other.
     """
     turned = direction == 1
     begin = tl.where(turned, tl.maximum(length - 1, 0), 0).to(tl.int64)
     way = tl.where(turned, -directions, directions).to(tl.int64)
-    kept = ((first + begin * stride) * directions + direction)[:, None]
-    out = ((begin * batch + row) * directions + direction)[:, None]
-    return kept, out, way * stride, way * batch
+    out = (((replica * time + begin) * batch + row) * directions + direction)[:, None]
+    kept, to_next = out, way * batch
+    if RAGGED:
+        kept, to_next = ((first + begin) * directions + direction)[:, None], way
+    return kept, out, to_next, way * batch
 
 
 @no_type_check
@@ -149,24 +170,23 @@ def forward_product(h, w0, w1, w2, w3, a0, a1, a2, a3, EPILOGUE: tl.constexpr, P
 
 
 @no_type_check
-@triton.jit(do_not_specialize=["batch", "time", "stride", "directions"])
+@triton.jit(do_not_specialize=["batch", "time", "directions"])
 def forward(
-    x,  # [kept steps, directions, gates, H]: the projected inputs, biases added
-    w,  # [directions, gates * H, H]
-    b_n,  # [directions, H], float32: of a GRU's candidate, the bias of the state's product
-    h0,  # [directions, batch, H], float32, as are the other states
+    x,  # [kept steps of all replicas, directions, gates, H]: the projected inputs, biases added
+    w,  # [replicas, directions, gates * H, H]
+    b_n,  # [replicas, directions, H], float32: of a GRU's candidate, the bias of the state's product
+    h0,  # [replicas, directions, batch, H], float32, as are the other states
     c0,
-    y,  # [time, batch, directions * H]
+    y,  # [replicas, time, batch, directions * H]
     h_end,
     c_end,
     kept_c,  # [kept steps, directions, H], float32
     kept_gates,  # [kept steps, directions, 4, H]
-    lengths,  # [batch], int64, as are the two that follow
+    lengths,  # [replicas, batch], int64, as are the two that follow
     order,
     base,
     batch,
     time,
-    stride,  # kept steps from one step of a row to its next
     directions,
     EPILOGUE: tl.constexpr,
     GATES: tl.constexpr,
@@ -178,21 +198,21 @@ def forward(
     KEEP_GATES: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Scan one tile of rows in one direction."""
-    direction = tl.program_id(1)
-    there, row, length, first = rows_of(lengths, order, base, batch, time, RAGGED, BM)
+    """Scan one tile of rows of one replica in one direction."""
+    direction, replica, chain = program(directions)
+    there, row, length, first = rows_of(lengths, order, base, replica, batch, time, RAGGED, BM)
     steps = tl.max(length, axis=0)
     unit = tl.arange(0, BH)[None, :]
     real = there[:, None] & (unit < H)
-    state_at = ((direction * batch).to(tl.int64) + row)[:, None] * H + unit
+    state_at = (chain * batch + row)[:, None] * H + unit
     h = tl.load(h0 + state_at, mask=real, other=0.0)
     c = h
     if EPILOGUE == "Lstm":
         c = tl.load(c0 + state_at, mask=real, other=0.0)
-    w0, w1, w2, w3 = matrices(w, direction, True, GATES, H, BH)
+    w0, w1, w2, w3 = matrices(w, chain, True, GATES, H, BH)
     if EPILOGUE == "Gru":
-        bias = tl.load(b_n + direction * H + unit, mask=unit < H, other=0.0)
-    at, out, to_next, out_to_next = offsets(row, length, first, direction, batch, stride, directions)
+        bias = tl.load(b_n + chain * H + unit, mask=unit < H, other=0.0)
+    at, out, to_next, out_to_next = offsets(row, length, first, replica, direction, batch, time, directions, RAGGED)
     x0, x1, x2, x3 = load_gates(x, at * (GATES * H), (length > 0)[:, None], GATES, H, BM, BH)
     # A step's products are computed at the end of the step before it: W, which is then used in two places, stays in
     # registers, where the compiler would load it anew at each step. Without tensor cores there is no room for that.
@@ -273,24 +293,23 @@ def backward_product(q0, q1, q2, q3, w0, w1, w2, w3, EPILOGUE: tl.constexpr, PRE
 
 
 @no_type_check
-@triton.jit(do_not_specialize=["batch", "time", "stride", "directions"])
+@triton.jit(do_not_specialize=["batch", "time", "directions"])
 def backward(
-    dy,  # [time, batch, directions * H]
-    dh_end,  # [directions, batch, H], float32, as are the other states and their gradients
+    dy,  # [replicas, time, batch, directions * H]
+    dh_end,  # [replicas, directions, batch, H], float32, as are the other states and their gradients
     dc_end,
-    gates,  # [kept steps, directions, 4, H]
+    gates,  # [kept steps of all replicas, directions, 4, H]
     earlier,  # of an LSTM the kept c, [kept steps, directions, H]; else y
     start,  # of an LSTM c0, else h0
-    w,  # [directions, gates * H, H]
+    w,  # [replicas, directions, gates * H, H]
     planes,  # [kept steps, directions, PLANES, H]: the gates' gradients
     dh0,
     dc0,
-    lengths,  # [batch], int64, as are the two that follow
+    lengths,  # [replicas, batch], int64, as are the two that follow
     order,
     base,
     batch,
     time,
-    stride,  # kept steps from one step of a row to its next
     directions,
     EPILOGUE: tl.constexpr,
     GATES: tl.constexpr,
@@ -301,20 +320,20 @@ def backward(
     HAS_DY: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Differentiate one tile of rows in one direction."""
-    direction = tl.program_id(1)
-    there, row, length, first = rows_of(lengths, order, base, batch, time, RAGGED, BM)
+    """Differentiate one tile of rows of one replica in one direction."""
+    direction, replica, chain = program(directions)
+    there, row, length, first = rows_of(lengths, order, base, replica, batch, time, RAGGED, BM)
     steps = tl.max(length, axis=0)
     unit = tl.arange(0, BH)[None, :]
     real = there[:, None] & (unit < H)
-    state_at = ((direction * batch).to(tl.int64) + row)[:, None] * H + unit
+    state_at = (chain * batch + row)[:, None] * H + unit
     kind: tl.constexpr = w.dtype.element_ty
     dh = tl.load(dh_end + state_at, mask=real, other=0.0)
     dc = dh
     if EPILOGUE == "Lstm":
         dc = tl.load(dc_end + state_at, mask=real, other=0.0)
-    w0, w1, w2, w3 = matrices(w, direction, False, GATES, H, BH)
-    at, out, to_next, out_to_next = offsets(row, length, first, direction, batch, stride, directions)
+    w0, w1, w2, w3 = matrices(w, chain, False, GATES, H, BH)
+    at, out, to_next, out_to_next = offsets(row, length, first, replica, direction, batch, time, directions, RAGGED)
     c = read_step(
         gates, earlier, start, dy, at, out, to_next, out_to_next, state_at, steps, real, length,
         EPILOGUE, H, BM, BH, HAS_DY,

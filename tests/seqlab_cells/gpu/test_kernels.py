@@ -1,59 +1,20 @@
 """The Triton kernels against the loop in float64: on a GPU, or interpreted (``test_without_a_gpu.py``)."""
 
 import copy
-import os
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from seqlab import Cell, Recurrent
-from seqlab_cells.fused.kernel import Fused
-from seqlab_cells.gpu import limits
-from seqlab_cells.gru import GRU, GRUFused
+from seqlab import Recurrent
 from seqlab_cells.lstm import LSTM, LSTMFused
 from seqlab_cells.mingru import MinGRU, MinGRUParallel
 from seqlab_cells.parallel import affine_scan
-from seqlab_cells.rnn import RNN, RNNFused
 
-INTERPRETED = limits.INTERPRETED and os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if INTERPRETED else "cuda"
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not INTERPRETED and not torch.cuda.is_available(), reason="neither a GPU nor the interpreter"),
-    pytest.mark.filterwarnings(
-        "ignore:overflow encountered in exp:RuntimeWarning"
-    ),  # by the interpreter: exp(89) is inf
-]
+from .layers import BOUND, CELLS, DEVICE, INTERPRETED, agree, every_cell, on_a_device, results
 
-CELLS: dict[str, tuple[type[Cell], type[Fused], dict[str, Any]]] = {
-    "lstm": (LSTM, LSTMFused, {}),
-    "gru": (GRU, GRUFused, {}),
-    "rnn": (RNN, RNNFused, {}),
-    "rnn_relu": (RNN, RNNFused, {"nonlinearity": "relu"}),
-}
-every_cell = pytest.mark.parametrize("name", list(CELLS))
-BOUND = {torch.float32: 2e-5, torch.float16: 2e-2, torch.bfloat16: 8e-2}
-
-
-def results(network: Recurrent, x: Tensor, lengths: Tensor | None, start: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Outputs, states, and the gradients of a scalar that weighs each of them differently."""
-    x, start = x.clone().requires_grad_(), tuple(each.clone().requires_grad_() for each in start)
-    output, state = network(x, start, lengths)
-    assert state is not None
-    named = dict(network.named_parameters())
-    found = {"output": output, **{f"state {k}": each for k, each in enumerate(state)}}
-
-    def weighed(part: Tensor) -> Tensor:
-        weights = torch.arange(1.0, 1 + part.numel(), dtype=torch.float64).cos().to(part)
-        return (part * weights.view_as(part)).sum()
-
-    total = torch.stack([weighed(part.double()) for part in found.values()]).sum()
-    sources = {"x": x, **{f"start {k}": each for k, each in enumerate(start)}, **named}
-    gradients = torch.autograd.grad(total, list(sources.values()))
-    found |= {f"gradient of {key}": part for key, part in zip(sources, gradients, strict=True)}
-    return {key: part.detach().double().cpu() for key, part in found.items()}
+pytestmark = on_a_device
 
 
 def against_the_loop(
@@ -96,13 +57,6 @@ def against_the_loop(
     assert network.choice is not None
     assert network.choice.kernel.name == "fused"
     agree(found, expected, bound or BOUND[dtype])
-
-
-def agree(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], bound: float) -> None:
-    for key, part in expected.items():
-        size = max(1.0, float(part.abs().max()))
-        assert found[key].shape == part.shape
-        assert float((found[key] - part).abs().max()) <= bound * size, key
 
 
 @every_cell

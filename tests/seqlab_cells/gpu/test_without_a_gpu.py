@@ -36,8 +36,9 @@ def passes(suite: str, folder: Path, *options: str, **variables: str) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_by_the_interpreter(tmp_path: Path) -> None:
-    passes("test_kernels.py", tmp_path, TRITON_INTERPRET="1", SEQLAB_TRITON_ON_CPU="1")
+@pytest.mark.parametrize("suite", ["test_kernels.py", "test_replicas.py"])
+def test_by_the_interpreter(suite: str, tmp_path: Path) -> None:
+    passes(suite, tmp_path, TRITON_INTERPRET="1", SEQLAB_TRITON_ON_CPU="1")
 
 
 @pytest.mark.slow
