@@ -23,7 +23,7 @@ from seqlab_cells.weights import Epilogue
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 ON_CHIP = 128 * 1024
 """Bytes of W that a program can hold in registers, which are 256 KiB, and compute beside them."""
-AROUND = 24 * 1024
+AROUND = 32 * 1024
 """Bytes of shared memory that a program needs beside W, at most: the states of a tile between two layouts."""
 
 INTERPRETED = os.environ.get("SEQLAB_TRITON_ON_CPU") == "1"
