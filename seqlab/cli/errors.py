@@ -22,6 +22,7 @@ from seqlab.plugins.hydra_source import sources
 
 _LONGEST = 2_000
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_FEWER = "set fewer data.workers, or 0 to build them in the process that trains"
 _ADVICE = ("Set the environment", "To append to your config", "See ")
 """First words of lines of Hydra that do not apply here."""
 
@@ -49,12 +50,17 @@ def report_errors(action: Callable[[], int | None]) -> int:
 def is_user_error(error: BaseException) -> bool:
     """Return whether a user can fix an error."""
     known = UserError | LedgerError | OSError | HydraException | OmegaConfBaseException
-    return isinstance(error, known) or _is_memory(error)
+    return isinstance(error, known) or _is_memory(error) or _is_dead_worker(error)
 
 
 def _is_memory(error: BaseException) -> bool:
     """Return whether memory was too small; torch's allocator for CPUs has no type of error for it."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+def _is_dead_worker(error: BaseException) -> bool:
+    """Return whether a process that builds batches was killed; torch has no type of error for it, either."""
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
 
 
 def explain(error: BaseException, note: str = "") -> str:
@@ -88,6 +94,8 @@ def _message(error: BaseException) -> str:
         return f"{line}; {write_advice(cause)}" if cause.errno in _UNWRITABLE else line
     if _is_memory(cause):
         return f"this takes more memory than there is: {one_line(cause)}"
+    if _is_dead_worker(cause):
+        return f"a process that builds batches ended, as one that lacks memory is killed: {one_line(cause)}; {_FEWER}"
     return f"{type(cause).__name__}: {one_line(cause)}"
 
 

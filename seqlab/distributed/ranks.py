@@ -113,7 +113,9 @@ class WorkerRanks:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """End the workers; if one of them failed, raise that as the cause of the error here."""
         self._ended.set()
-        timeout = 60.0 if error is None else 2.0 * self._started
+        # A worker that failed closed the connection, and so failed rank 0, before it has ended itself.
+        by_rank_0 = kind is not None and (not issubclass(kind, Exception) or issubclass(kind, UserError))
+        timeout = 60.0 if error is None else (2.0 if by_rank_0 else _GRACE) * self._started
         failed = [rank for rank, process in enumerate(self._processes, 1) if _has_failed(process, timeout)]
         for process in self._processes:
             for pipe in (process.stdin, process.stdout):
@@ -121,7 +123,7 @@ class WorkerRanks:
                 with suppress(BrokenPipeError):
                     pipe.close()
         try:
-            if failed and kind is not None and issubclass(kind, Exception) and not issubclass(kind, UserError):
+            if failed and error is not None and not by_rank_0:
                 raise UserError(self._failure(failed[0])) from error
         finally:
             for errors in self._errors:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -113,9 +114,17 @@ def command(*words):
     return [sys.executable, "-m", "seqlab", *words]
 
 
-def child_of(process):
-    """Find rank 1, which rank 0 started."""
-    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+def child_of(pid):
+    """Find the first process that another one started: rank 1, or a data worker."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+def descendant(pid, depth):
+    """Find the child of a child ...; ``None`` where there is none at present."""
+    try:
+        return pid if depth == 0 else descendant(child_of(pid), depth - 1)
+    except (FileNotFoundError, IndexError):
+        return None
 
 
 def until(happens, seconds=60):
@@ -143,7 +152,7 @@ def test_all_stop_after_the_same_step_and_resume_exactly(configured, names_folde
     if signalled == "all":
         os.killpg(process.pid, signal.SIGTERM)
     else:
-        os.kill(child_of(process), signal.SIGTERM)
+        os.kill(child_of(process.pid), signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
     assert "stopped by SIGTERM; to resume" in errors
@@ -158,15 +167,24 @@ def test_all_stop_after_the_same_step_and_resume_exactly(configured, names_folde
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_stops_the_run_with_a_reason(configured, tmp_path):
-    words = [*SMALL["lm"], *TWO, f"task.data={tmp_path / 'text.txt'}", "trainer.max_epochs=500"]
+@pytest.mark.parametrize(
+    ("options", "depth", "reason"),
+    [
+        (TWO, 1, "the process of rank 1 failed: it ended with -9"),
+        ([*TWO, "data.workers=1"], 2, "the process of rank 1 failed: .*DataLoader worker"),
+        (["trainer=cpu", "data.workers=1"], 1, "a process that builds batches ended, .*set fewer data.workers"),
+    ],
+    ids=["rank", "data worker of a rank", "data worker"],
+)
+def test_a_process_that_dies_stops_the_run_with_a_reason(configured, tmp_path, options, depth, reason):
+    words = [*SMALL["lm"], *options, f"task.data={tmp_path / 'text.txt'}", "trainer.max_epochs=500"]
     words += ["trainer.early_stopping=null", f"hydra.run.dir={tmp_path / 'run'}", "trainer.checkpoint_minutes=0"]
     process = start(tmp_path, *words)
     until(lambda: (tmp_path / "run" / run_folder.RESUME).exists())
-    os.kill(child_of(process), signal.SIGKILL)
+    os.kill(until(lambda: descendant(process.pid, depth)), signal.SIGKILL)
     code, errors = finish(process)
     assert code == 1, errors
-    assert "the process of rank 1 failed: it ended with -9" in errors
+    assert re.search(reason, errors), errors
     assert "Traceback" not in errors
     torch.load(tmp_path / "run" / run_folder.RESUME, weights_only=True)
 
@@ -178,7 +196,7 @@ def test_worker_ranks_end_with_rank_0(configured, tmp_path):
     words += ["trainer.early_stopping=null", f"hydra.run.dir={tmp_path / 'run'}", "trainer.checkpoint_minutes=0"]
     process = subprocess.Popen(command(*words), stderr=subprocess.DEVNULL)
     until(lambda: (tmp_path / "run" / run_folder.RESUME).exists())
-    child = child_of(process)
+    child = child_of(process.pid)
     process.kill()
     process.wait()
     stat = Path(f"/proc/{child}/stat")
