@@ -102,8 +102,11 @@ def main() -> None:
     if args.figure:
         make_board(args.to)
         draw(args.to / "board.csv", args.figure)
-    else:
+        return
+    try:
         make_cards(args)
+    except KeyboardInterrupt:  # the card was told, too, and goes on with the same command
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":
