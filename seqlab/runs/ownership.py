@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from seqlab.io.formatting import relative_path
 from seqlab.io.safe_io import check_links, check_within
 from seqlab.runs.run_folder import BEST, MODEL, MODEL_CARD, PREPROCESSOR, RESULTS, RESUME
 
-__all__ = ["LOCK", "LOG", "OwnedError", "is_owned", "logging_for", "logging_to", "owned_folder"]
+__all__ = ["LOCK", "LOG", "OwnedError", "is_owned", "logging_for", "logging_to", "owned_alone", "owned_folder"]
 
 LOG = "seqlab.log"
 
@@ -53,6 +53,24 @@ def owned_folder(folder: Path, *, keep_empty: bool = False) -> Iterator[None]:
             if lock.is_in_place:  # the folder may have been moved or removed by hand
                 _clean_up(folder, before, keep_empty=keep_empty)
             lock.release()
+
+
+@contextmanager
+def owned_alone(folder: Path, what: str) -> Iterator[None]:
+    """Own the folder of a command with an option ``--out``, as :func:`owned_folder` does.
+
+    Raises:
+        UserError: another process owns it; ``what`` says what that does.
+    """
+    with ExitStack() as owner:
+        try:
+            owner.enter_context(owned_folder(folder))
+        except OwnedError as error:
+            raise UserError(
+                f"another process {what} in {relative_path(folder)} just now; wait for its end, or choose another"
+                " folder with --out"
+            ) from error
+        yield
 
 
 def is_owned(folder: Path) -> bool:

@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     protocol = load(args.protocol or (QUICK if args.quick else FULL))
     from seqlab.cli.commands.check import suite_of
     from seqlab.io.formatting import relative_path, shell_command
-    from seqlab.io.safe_io import check_links
+    from seqlab.runs.ownership import owned_alone
     from seqlab.study.card.card import FILE, Card
     from seqlab.study.card.page import write_page
     from seqlab.study.card.subject import choose_subject
@@ -34,7 +34,6 @@ def main(arguments: list[str]) -> int:
 
     subject = choose_subject(args.cell.partition("=")[2], args.options, protocol)
     folder = args.out or _FOLDER / _folder_name(subject.label, args)
-    check_links(folder)
     card = Card(protocol, subject, folder, shell_command("card", *arguments))
     checked = suite_of([f"cell={subject.registered}", *args.options])
 
@@ -46,7 +45,7 @@ def main(arguments: list[str]) -> int:
     for name in protocol.missing_tasks():
         out.print_line(f"task={name} is not installed: it will be missing on the card")
     try:
-        with _Bar() as progress:
+        with owned_alone(folder, "makes a card"), _Bar() as progress:
             record = card.time(progress) if args.only else card.make(args.jobs, checks, progress, retry=args.retry)
     except KeyboardInterrupt:
         print(f"stopped; to go on: {shell_command('card', *arguments)}", file=sys.stderr)

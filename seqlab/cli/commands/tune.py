@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,21 +78,13 @@ def _settings(args: argparse.Namespace, overrides: list[str]) -> "Settings":
 
 def _search(settings: "Settings", arguments: list[str]) -> int:
     from seqlab.cli.tuning import Live, show
-    from seqlab.io.formatting import relative_path
-    from seqlab.runs.ownership import OwnedError, owned_folder
+    from seqlab.runs.ownership import owned_alone
     from seqlab.study.tune.results import write_outcome
     from seqlab.study.tune.search import Search, repeat_command
 
     live = Live()
     search = Search(settings, live.update)
-    with ExitStack() as owner:
-        try:
-            owner.enter_context(owned_folder(settings.folder))
-        except OwnedError as error:
-            raise UserError(
-                f"another process searches in {relative_path(settings.folder)} just now; wait for its end, or choose"
-                " another folder with --out"
-            ) from error
+    with owned_alone(settings.folder, "searches"):
         try:
             with live:
                 search.open()

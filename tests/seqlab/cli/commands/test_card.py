@@ -4,8 +4,12 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
+
+from seqlab.runs.ownership import owned_folder
 
 from ...study.card.conftest import made, micro
 
@@ -28,6 +32,18 @@ def test_a_card_goes_on_and_joins_a_board(cli, made, micro, tmp_path):
     (other / "card.json").write_text(json.dumps({**made.record, "protocol": "2"}))
     cli("board", "mine", "other").refused("other has protocol 2", "mine has micro")
     cli("board", "mine", "mine").refused("is given twice")
+
+
+def test_a_card_in_the_making_is_left_alone(cli, made, micro, tmp_path):
+    shutil.copytree(made.folder, tmp_path / "mine")
+    before = (tmp_path / "mine" / "card.json").read_bytes()
+    words = ("card", "cell=gru", "--protocol", str(micro), "--jobs", "1", "--out", "mine")
+    with ThreadPoolExecutor(1) as other, ExitStack() as owner:
+        other.submit(owner.enter_context, owned_folder(tmp_path / "mine")).result()
+        cli(*words).refused("another process makes a card in mine", "--out")
+        other.submit(owner.close).result()
+    assert (tmp_path / "mine" / "card.json").read_bytes() == before
+    assert cli(*words).code == 0
 
 
 @pytest.mark.parametrize("command", ["card", "board"])
