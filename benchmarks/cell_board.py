@@ -9,6 +9,7 @@ the cost does; ``--only cost`` measures it again on an idle machine.
 import argparse
 import csv
 import json
+import math
 import subprocess
 import sys
 import time
@@ -63,7 +64,8 @@ def make_board(folder: Path) -> None:
 
 
 def draw(table: Path, figure: Path) -> None:
-    """Draw scores as a table of colours: each column from its worst (white) to its best value."""
+    """Draw scores as a table of colours: each column from its worst (white) to its best value, errors by logarithm."""
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -76,15 +78,18 @@ def draw(table: Path, figure: Path) -> None:
     axes = canvas.subplots()
     shades: list[list[float]] = [[] for _ in rows]
     for name in columns:
-        values = [float(row[name]) if row[name] else None for row in rows]
-        known = [value for value in values if value is not None]
+        values = [float(row[name]) if row[name] else math.nan for row in rows]
+        is_error = "adding, 20" in name or "adding, beyond" in name
+        heights = [-math.log(value) if is_error else value for value in values]
+        known = [height for height in heights if not math.isnan(height)]
         low, high = min(known, default=0.0), max(known, default=1.0)
-        for place, value in enumerate(values):
-            share = 0.0 if value is None or high == low else (value - low) / (high - low)
-            shades[place].append(1 - share if "adding, 20" in name or "adding, beyond" in name else share)
-            axes.text(len(shades[place]) - 1, place, "" if value is None else f"{value:.3g}", ha="center", va="center",
+        for place, (value, height) in enumerate(zip(values, heights, strict=True)):
+            shades[place].append((height - low) / (high - low) if high > low else 0.0 * height)
+            shown = "none" if math.isnan(value) else f"{value:.3g}"
+            axes.text(len(shades[place]) - 1, place, shown, ha="center", va="center",
                       fontsize=6, color="white" if shades[place][-1] > 0.6 else "black")  # fmt: skip
-    axes.imshow(shades, cmap="Blues", vmin=0, vmax=1.2, aspect="auto")
+    colours = colormaps["Blues"].with_extremes(bad="lightgrey")
+    axes.imshow(shades, cmap=colours, vmin=0, vmax=1.2, aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", fontsize=7)
     axes.set_yticks(range(len(rows)), [row["cell"] for row in rows], fontsize=7)
     figure.parent.mkdir(parents=True, exist_ok=True)
