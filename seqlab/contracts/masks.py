@@ -67,7 +67,7 @@ def last_valid(
     default: Shaped[Tensor, "batch *rest"] | None = None,
 ) -> Shaped[Tensor, "batch *rest"]:
     """Return each row's last valid step; a row of length 0 gives its row of ``default`` (zeros if there is none)."""
-    if not len(x):
+    if not x.shape[0]:  # len would fix a size that is traced
         return x.new_zeros(x.shape[1:]) if default is None else default
     if lengths is None:
         return x[-1]
@@ -90,6 +90,8 @@ def last_of_each(
             from the first step.
     """
     end = last_valid(y[..., :forward_size], lengths)
-    if forward_size == y.shape[2] or not len(y):
-        return end if forward_size == y.shape[2] else y.new_zeros(y.shape[1:])
+    if forward_size == y.shape[2]:
+        return end
+    if not y.shape[0]:
+        return y.new_zeros(y.shape[1:])
     return torch.cat([end, y[0, :, forward_size:]], dim=-1)

@@ -301,7 +301,8 @@ class Recurrent(nn.Module):
     def _may_be_last(self, x: Tensor) -> bool:
         """Return whether a kernel's last outputs are those of the network."""
         truncates = 0 < self.truncate < len(x)
-        return self.block == "plain" and self.around[-1].is_plain and not (self.conv or truncates) and len(x) > 0
+        plain = self.block == "plain" and bool(self.around[-1].is_plain)
+        return plain and not (self.conv or truncates) and x.shape[0] > 0
 
     def _layer(
         self, cells: Sequence[Cell], x: Tensor, states: Sequence[State], lengths: Tensor | None, wanted: Wanted
